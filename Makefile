@@ -1,0 +1,53 @@
+# Everything runs from .venv, which holds exactly what requirements-dev.lock says.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help migrate rehearse test check format bench snapshot lock clean
+
+help:  ## these lines
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+.venv/installed: requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later on the PATH; name one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+migrate: .venv/installed  ## alembic upgrade head, on the embedded PostgreSQL unless DATABASE_URL or DB_* name another
+	@$(BIN)/alembic upgrade head
+	@$(BIN)/neuraknot-db verify
+
+rehearse: .venv/installed  ## the whole pipeline on this machine, with no AWS account
+	@$(BIN)/launcher rehearse
+
+test: .venv/installed  ## every test
+	@$(BIN)/pytest
+
+check: .venv/installed  ## formatting, lint, types, and the revisions' own lint
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/neuraknot-db lint
+
+format: .venv/installed  ## put the code in its usual shape
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+snapshot: .venv/installed  ## write alembic/snapshots/ anew from a scratch database
+	@$(BIN)/neuraknot-db snapshot
+
+bench: .venv/installed  ## measure against plain Alembic, in the same run
+	@$(BIN)/python -m benchmarks
+
+# Both lock files name versions and hashes, never an address.
+COMPILE = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-emit-index-url --no-annotate
+lock: .venv/installed  ## pin the newest releases that pyproject.toml allows
+	$(COMPILE) --upgrade --output-file requirements.lock
+	$(COMPILE) --upgrade --extra dev --output-file requirements-dev.lock
+
+clean:  ## .venv, caches and the embedded database
+	rm -rf .venv .postgres .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,37 @@
+"""${message}.
+
+Say here why the schema changes, and what the application must do before or after it.
+
+Revision ID: ${up_revision}
+Revises: ${down_revision | comma,n}
+Create Date: ${create_date}
+"""
+
+from alembic import op
+${imports if imports else ""}
+revision = "${up_revision}"
+down_revision = ${repr(down_revision).replace("'", '"')}
+branch_labels = ${repr(branch_labels).replace("'", '"')}
+depends_on = ${repr(depends_on).replace("'", '"')}
+
+# What downgrade() loses, each with the query that counts it; it is counted and told before anything is dropped:
+# losses = {"values of users.nickname": "SELECT count(*) FROM public.users WHERE nickname IS NOT NULL"}
+
+
+def upgrade() -> None:
+    # Raw SQL, sent exactly as it stands. The application keeps running meanwhile, so:
+    # - touch one existing table: its lock is held until the revision ends;
+    # - a constraint on a table with rows: ADD CONSTRAINT ... NOT VALID here, VALIDATE CONSTRAINT in the next revision;
+    # - an index on a table with rows: CREATE INDEX CONCURRENTLY, alone in a revision with `transactional = False`;
+    # - a new column: nullable, or with a constant default; neither rewrites the table;
+    # - rename or drop only what no running version of the application uses any more.
+    op.execute("""
+${upgrades if upgrades else "-- Write the SQL here: left like this, the revision fails."}
+""")
+
+
+def downgrade() -> None:
+    # The way back, for a bad day: it must not fail on rows that the new schema allowed, and must not lose a row.
+    op.execute("""
+${downgrades if downgrades else "-- Write the SQL here: left like this, the revision fails."}
+""")

@@ -1,0 +1,1 @@
+"""Turns "migrate prod" into one ECS task, and tells the truth about how it went."""

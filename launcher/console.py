@@ -1,0 +1,289 @@
+"""Progress for people on a terminal, in a pipe and in GitHub Actions; the one exit where secrets are hidden."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import quote
+
+from launcher.errors import LauncherError
+from launcher.logs import LogLine
+from launcher.models import Secret
+
+if TYPE_CHECKING:
+    from rich.status import Status
+    from rich.text import Text
+
+    from launcher.execute import Done
+
+STEPS_IN_ALL = 8
+_SHORTEST = 4  # a shorter secret would hide half of every line
+_WIDTH = 18
+_PROPOSED = re.compile(
+    r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
+)
+_STYLES = {"OK": "32", "NG": "31", "SKIP": "33", "group": "1", "fix": "36", "sum": "1"}
+
+
+class Redactor:
+    """Takes secrets out of whatever is to be shown."""
+
+    def __init__(self) -> None:
+        self._hidden: list[str] = []
+
+    def hide(self, secret: Secret | str | None) -> None:
+        """Never show this from now on, neither as it is nor as URLs and JSON write it."""
+        value = secret.reveal() if isinstance(secret, Secret) else secret
+        if value is None or len(value) < _SHORTEST:
+            return
+        forms = {value, quote(value, safe=""), quote(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+        self._hidden = sorted({*self._hidden, *forms}, key=len, reverse=True)
+
+    def text(self, text: str) -> str:
+        """The text with `***` for every secret."""
+        for value in self._hidden:
+            text = text.replace(value, "***")
+        return text
+
+    def value(self, value: Any) -> Any:
+        """The same for every string in a JSON value."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {key: self.value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(item) for item in value]
+        return value
+
+
+class Console:
+    """Narration on standard error, data on standard output.
+
+    The container's lines are data, unless standard output is to hold one JSON object only. On a terminal a line that
+    moves shows what is going on; in a pipe and in a CI log there are only lines that stay.
+
+    Attributes:
+        json: whether standard output holds one JSON object.
+        shown: the options that belong to every command that is proposed.
+        answered: whether it does so by now.
+        redactor: what must not be shown.
+    """
+
+    def __init__(
+        self,
+        *,
+        json: bool = False,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+        environ: Mapping[str, str] | None = None,
+        shown: str = "",
+    ) -> None:
+        environ = environ or {}
+        self.json = json
+        self.shown = shown
+        self.answered = False
+        self.redactor = Redactor()
+        self._out = stdout or sys.stdout
+        self._err = stderr or sys.stderr
+        self._terminal = self._err.isatty() and environ.get("TERM") != "dumb"
+        self._colours = self._terminal and not environ.get("NO_COLOR")
+        self._github = environ.get("GITHUB_ACTIONS") == "true"
+        self._summary = environ.get("GITHUB_STEP_SUMMARY")
+        self._live: Status | None = None
+        self._lock = threading.Lock()
+        self._stopped = ""  # the token that lets GitHub's workflow commands through again
+        self._status = ""
+        self._title = ""
+        self._begun = 0.0
+
+    # Progress
+
+    @contextmanager
+    def step(self, key: str, title: str, number: int | None) -> Iterator[Done]:
+        """A step, with a tick or a cross and its time at the end."""
+        outcome: list[tuple[str, bool]] = []
+
+        def done(words: str, *, good: bool = True) -> None:
+            outcome.append((words, good))
+
+        label = f"{number}/{STEPS_IN_ALL}" if number is not None else "  +"
+        begun = time.monotonic()
+        self._title, self._status, self._begun = f"{label} {title}", "", begun
+        if self._github:
+            self._write(f"::group::{label} {title}")
+        self._start_live()
+        try:
+            yield done
+        except BaseException:
+            outcome[:] = [("", False)]
+            raise
+        finally:
+            self._stop_live()
+            self._resume_commands()
+            words, good = outcome[-1] if outcome else ("", True)
+            mark, colour = ("✓", "32") if good else ("✗", "31")
+            took = self._paint(f"{time.monotonic() - begun:6.1f} s", "2")
+            self._write(f" {self._paint(mark, colour)} {label} {title:<{_WIDTH}} {took}  {words}".rstrip())
+            if self._github:
+                self._write("::endgroup::")
+
+    def status(self, text: str) -> None:
+        """What the present step is at: on the moving line, or a line of its own where that has changed."""
+        text = text.strip()
+        if not text or text == self._status:
+            return
+        self._status = text
+        if self._live is not None:
+            self._live.update(self._moving())
+        elif not self._terminal:
+            self._write(f"   {text}")
+
+    def detail(self, text: str) -> None:
+        """What a program says that the step has started: on the moving line, or folded away in GitHub's group."""
+        if self._live is not None or self._github:
+            self.status(text)
+
+    def notice(self, text: str) -> None:
+        """A sentence that stays."""
+        self._write(f"   {self._paint(text, '33')}")
+
+    def log_line(self, line: LogLine) -> None:
+        """A line of the container's, as it is."""
+        if self._github and not self._stopped:
+            # The container's words are no commands to GitHub.
+            self._stopped = secrets.token_hex(16)
+            self._write(f"::stop-commands::{self._stopped}")
+        text = _printable(line.text)
+        if self.json or self._github or (self._terminal and self._out.isatty()):
+            self._write(f"   {self._paint('│', '2')} {text}")
+        else:
+            self.data(text)
+
+    # What is said besides
+
+    def say(self, text: str = "") -> None:
+        """Narration."""
+        self._write(text)
+
+    def data(self, text: str) -> None:
+        """A line on standard output."""
+        with self._lock:
+            print(self.redactor.text(text), file=self._out, flush=True)
+
+    def styled(self, style: str, text: str) -> None:
+        """A line on standard output, in the colour of its style where that is a terminal."""
+        colour = _STYLES.get(style)
+        self.data(f"\033[{colour}m{text}\033[0m" if colour and self._colours and self._out.isatty() else text)
+
+    def result(self, value: Mapping[str, Any]) -> None:
+        """The one JSON object on standard output."""
+        self.answered = True
+        if isinstance(value.get("hint"), str):
+            value = {**value, "hint": self.with_options(value["hint"])}
+        self.data(json.dumps(self.redactor.value(value), ensure_ascii=False, indent=2))
+
+    def with_options(self, hint: str | None) -> str | None:
+        """A hint whose commands are complete, so that they can be pasted."""
+        return None if hint is None else _PROPOSED.sub(rf"\g<0> {self.shown}".rstrip(), hint)
+
+    def failure(self, error: LauncherError) -> None:
+        """What went wrong, in a sentence; then the details, then what to do."""
+        for line in error.details:
+            self._write(f"   {line}")
+        self.verdict(error.message, error.hint, good=False)
+
+    def verdict(self, message: str, hint: str | None, *, good: bool) -> None:
+        """The last words."""
+        hint = self.with_options(hint)
+        if self._github and not good:
+            self._write(f"::error title=launcher::{_command_data(message + (f' {hint}' if hint else ''))}")
+        word, colour = ("Done.", "1;32") if good else ("Error:", "1;31")
+        self._write(f"{self._paint(word, colour)} {message}")
+        if hint:
+            self._write(f"{self._paint('Hint:', '1')} {hint}")
+
+    def summary(self, markdown: str) -> None:
+        """A summary on the page of the GitHub Actions job; nothing elsewhere."""
+        if self._github and self._summary:
+            with Path(self._summary).open("a", encoding="utf-8") as file:
+                file.write(self.redactor.text(markdown))
+
+    def ask(self) -> Callable[[str], str] | None:
+        """How to ask a question; None where nobody can answer."""
+        if not (sys.stdin.isatty() and self._err.isatty()):
+            return None
+
+        def question(text: str) -> str:
+            self._err.write(self.redactor.text(text))
+            self._err.flush()
+            return sys.stdin.readline().rstrip("\n")
+
+        return question
+
+    # Ways out
+
+    def _write(self, text: str) -> None:
+        text = self.redactor.text(text)
+        with self._lock:
+            if self._live is not None:
+                self._live.console.out(text, highlight=False)
+            else:
+                print(text, file=self._err, flush=True)
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if self._colours and text else text
+
+    def _start_live(self) -> None:
+        if not self._terminal:
+            return
+        from rich.console import Console as RichConsole
+        from rich.status import Status
+
+        console = RichConsole(file=self._err, stderr=True)
+        self._live = Status(self._moving(), console=console, spinner="dots")
+        self._live.start()
+
+    def _stop_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _moving(self) -> _Moving:
+        words = self.redactor.text(f"{self._title}  {self._status}".rstrip())
+        return _Moving(words, self._begun)
+
+    def _resume_commands(self) -> None:
+        if self._stopped:
+            self._write(f"::{self._stopped}::")
+            self._stopped = ""
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """The moving line's words, with the seconds since `begun`, counted anew each time that it is drawn."""
+
+    words: str
+    begun: float
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(f"{self.words}, {time.monotonic() - self.begun:.0f} s", no_wrap=True, overflow="ellipsis")
+
+
+def _printable(text: str) -> str:
+    """Without the control characters with which a line could move the cursor; colours and tabs may stay."""
+    return "".join(c for c in text if c.isprintable() or c in "\t\033")
+
+
+def _command_data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

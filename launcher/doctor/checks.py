@@ -1,0 +1,232 @@
+"""What `doctor` looks at: credentials, Terraform, the cluster, roles, the database, the image, the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from launcher import iam_policy
+from launcher.doctor.facts import Facts
+from launcher.doctor.report import Check, SkippedError, WrongError
+from launcher.errors import AccessDeniedError, AlreadyRunningError
+from launcher.models import Identity
+
+
+def _credentials(facts: Facts) -> str:
+    identity = facts.identity.get()
+    return f"account {identity.account} as {identity.role}, {facts.subject.region}"
+
+
+def _terraform(facts: Facts) -> str:
+    if facts.subject.terraform is None:
+        raise SkippedError("not used")
+    return facts.subject.terraform()
+
+
+def _permissions(facts: Facts) -> str:
+    facts.signed_in()
+    identity = facts.identity.get()
+    role = iam_policy.role_arn(identity)
+    if role is None:
+        raise SkippedError(f"{identity.role} is no role, and only a role's permissions can be simulated")
+    scope = _scope(facts, identity)
+    try:
+        missing = iam_policy.lacking(scope, role, facts.aws, doctor=False)
+    except AccessDeniedError as error:
+        raise SkippedError(f"{identity.role} may not ask IAM (iam:SimulatePrincipalPolicy)") from error
+    if missing:
+        actions = sorted({action for action, _ in missing})
+        raise WrongError(
+            f"{identity.role} may not do {', '.join(actions)}.",
+            fix=f"launcher iam-policy{facts.subject.options} > policy.json && aws iam put-role-policy --role-name "
+            f"{identity.role} --policy-name neuraknot-launcher --policy-document file://policy.json",
+            exit_code=21,
+        )
+    return f"{identity.role} may do everything that the launcher needs"
+
+
+def _scope(facts: Facts, identity: Identity) -> iam_policy.Scope:
+    subject = facts.subject
+    roles = []
+    for which in ("execution", "task"):
+        try:
+            roles.append(facts.role(which))
+        except SkippedError:
+            continue
+    if not roles:
+        raise SkippedError("not known, without the task's roles")
+    return iam_policy.Scope(
+        account=identity.account,
+        region=subject.region,
+        cluster=subject.cluster,
+        service=subject.service or "*",
+        family=subject.family,
+        repository=subject.repository,
+        log_group=subject.log_group,
+        roles=tuple(roles),
+        db_instance=subject.db_instance,
+        secret=iam_policy.secret_arn(facts.secret),
+    )
+
+
+def _cluster(facts: Facts) -> str:
+    cluster = facts.cluster.get()
+    return f"{cluster['clusterName']}, ACTIVE"
+
+
+def _service(facts: Facts) -> str:
+    service = facts.service.get()
+    return f"{service['serviceName']}, {service['runningCount']} of {service['desiredCount']} running"
+
+
+def _definition(facts: Facts) -> str:
+    definition = facts.definition.get()
+    architecture = definition.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64")
+    return f"{definition['taskDefinitionArn'].rsplit('/', 1)[-1]}, {architecture}"
+
+
+def _no_task(facts: Facts) -> str:
+    facts.cluster.need("not asked, without the cluster")
+    arns = facts.aws.task_arns(facts.subject.cluster, facts.subject.family)
+    if arns:
+        raise AlreadyRunningError(
+            f"{len(arns)} of {facts.subject.family} runs: {arns[0].rsplit('/', 1)[-1]}.",
+            hint=f"launcher logs{facts.subject.options} --follow   # or launcher stop{facts.subject.options}",
+        )
+    return f"no task of {facts.subject.family} is alive"
+
+
+def _role(which: str) -> Callable[[Facts], str]:
+    def look(facts: Facts) -> str:
+        facts.signed_in()
+        name = facts.role(which).rsplit("/", 1)[-1]
+        if not facts.aws.role_exists(name):
+            raise WrongError(f"The {which} role {name} does not exist.", fix="terraform apply", exit_code=23)
+        return name
+
+    return look
+
+
+Asked = tuple[tuple[str, ...], str]
+"""Actions, and the ARN that they are asked on."""
+
+
+def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts], str]:
+    """Whether the execution role may do something, as IAM simulates it."""
+
+    def look(facts: Facts) -> str:
+        facts.signed_in()
+        actions, target = asked(facts)
+        role = facts.role("execution")
+        try:
+            results = facts.aws.simulate(role, actions, [target])
+        except AccessDeniedError as error:
+            raise SkippedError("IAM does not tell this caller (iam:SimulatePrincipalPolicy)") from error
+        denied = [result["EvalActionName"] for result in results if result["EvalDecision"] != "allowed"]
+        if denied:
+            name = role.rsplit("/", 1)[-1]
+            statement = {"Effect": "Allow", "Action": denied, "Resource": target}
+            document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            raise WrongError(
+                f"{name} may not do {', '.join(denied)} on {target}.",
+                fix=f"aws iam put-role-policy --role-name {name} --policy-name migrate-{purpose} "
+                f"--policy-document '{document}'",
+                exit_code=23,
+            )
+        return f"may {', '.join(action.split(':')[1] for action in actions)}"
+
+    return look
+
+
+def _image(facts: Facts) -> Asked:
+    return ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"), facts.arn(
+        "ecr", f"repository/{facts.subject.repository}"
+    )
+
+
+def _log(facts: Facts) -> Asked:
+    return ("logs:CreateLogStream", "logs:PutLogEvents"), facts.arn("logs", f"log-group:{facts.subject.log_group}:*")
+
+
+def _secret(facts: Facts) -> Asked:
+    reference = facts.secret
+    if reference is None:
+        raise SkippedError("the password is in no secret")
+    arn = iam_policy.secret_arn(reference)
+    if arn is not None:
+        return ("secretsmanager:GetSecretValue",), arn
+    if reference.startswith("arn:"):
+        return ("ssm:GetParameters",), reference
+    return ("ssm:GetParameters",), facts.arn("ssm", f"parameter/{reference.lstrip('/')}")
+
+
+def _password(facts: Facts) -> str:
+    found = facts.password.get()
+    reference, region = found.value.reference, facts.subject.region
+    if reference is None:
+        return f"from {found.source}, as an override of the one run"
+    arn = iam_policy.secret_arn(reference)
+    if arn is not None:
+        known = facts.aws.secret_exists(arn)
+        fix = f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
+    else:
+        name = reference.split(":parameter", 1)[-1]
+        known = facts.aws.parameter_exists(name)
+        fix = f"aws ssm put-parameter --region {region} --type SecureString --name {name} --value ..."
+    if not known:
+        raise WrongError(f"The secret {reference} ({found.source}) does not exist.", fix=fix, exit_code=23)
+    return f"{reference}, from {found.source}"
+
+
+def _database(facts: Facts) -> str:
+    instance, subject = facts.database.get(), facts.subject
+    name, status = instance["DBInstanceIdentifier"], instance["DBInstanceStatus"]
+    if status != "available":
+        begin = f"aws rds start-db-instance --region {subject.region} --db-instance-identifier {name}"
+        wait = f"aws rds wait db-instance-available --region {subject.region} --db-instance-identifier {name}"
+        raise WrongError(f"{name} is {status}.", fix=f"{begin} && {wait}" if status == "stopped" else wait, exit_code=6)
+    host = instance.get("Endpoint", {}).get("Address")
+    if subject.db_host is not None and host != subject.db_host:
+        raise WrongError(
+            f"{name} answers at {host}, and the task would connect to {subject.db_host}.",
+            fix="terraform apply   # rds_host is not this instance's address",
+            exit_code=6,
+        )
+    return f"{name}, PostgreSQL {instance['EngineVersion']}, available"
+
+
+def _image_repository(facts: Facts) -> str:
+    facts.signed_in()
+    repository = facts.aws.repository(facts.subject.repository)
+    if repository is None:
+        return f"{facts.subject.repository} is not there yet; the first run makes it"
+    return str(repository["repositoryUri"])
+
+
+def _log_group(facts: Facts) -> str:
+    facts.signed_in()
+    group = facts.aws.log_group(facts.subject.log_group)
+    if group is None:
+        return f"{facts.subject.log_group} is not there yet; the first run makes it"
+    days = group.get("retentionInDays")
+    return f"{facts.subject.log_group}, kept {f'{days} days' if days else 'for ever'}"
+
+
+CHECKS: tuple[Check[Facts], ...] = (
+    Check("Caller", "credentials", _credentials),
+    Check("Caller", "permissions", _permissions),
+    Check("Caller", "Terraform", _terraform),
+    Check("ECS", "cluster", _cluster),
+    Check("ECS", "service", _service),
+    Check("ECS", "definition", _definition),
+    Check("ECS", "no other task", _no_task),
+    Check("Roles", "execution role", _role("execution")),
+    Check("Roles", "task role", _role("task")),
+    Check("Roles", "pulls the image", _allowed("image", _image)),
+    Check("Roles", "writes the log", _allowed("log", _log)),
+    Check("Roles", "reads the secret", _allowed("secret", _secret)),
+    Check("Database", "instance", _database),
+    Check("Database", "password", _password),
+    Check("Image and log", "repository", _image_repository),
+    Check("Image and log", "log group", _log_group),
+)

@@ -1,0 +1,204 @@
+"""What the checks look at: who is examined, and what AWS says of it, each looked up once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from launcher.aws import Aws
+from launcher.doctor.report import Fact, SkippedError, WrongError
+from launcher.errors import LauncherError
+from launcher.models import Identity, Password, Sourced
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs.type_defs import ClusterTypeDef, ServiceTypeDef, TaskDefinitionTypeDef
+    from mypy_boto3_rds.type_defs import DBInstanceTypeDef
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is examined. None is what nobody has named: it is taken from the running service, or not looked at.
+
+    Attributes:
+        environment: `dev`, `prod`, or any other name.
+        region: such as `ap-northeast-1`.
+        cluster, service, family, repository, log_group: names.
+        subnets, security_groups, assign_public_ip: the task's network.
+        execution_role, task_role: ARNs.
+        db_instance: the RDS identifier.
+        db_host, db_port: what the task will connect to.
+        password: how the container gets the password, or why it gets none.
+        terraform: what says which values Terraform gave, or raises what is wrong with them; None without Terraform.
+        options: the options with which the launcher was called, for commands that are proposed.
+    """
+
+    environment: str
+    region: str
+    cluster: str
+    service: str | None
+    family: str
+    repository: str
+    log_group: str
+    subnets: tuple[str, ...] | None = None
+    security_groups: tuple[str, ...] | None = None
+    assign_public_ip: bool | None = None
+    execution_role: str | None = None
+    task_role: str | None = None
+    db_instance: str | None = None
+    db_host: str | None = None
+    db_port: int = 5432
+    password: Callable[[Aws], Sourced[Password]] | None = None
+    terraform: Callable[[], str] | None = None
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where the task will run.
+
+    Attributes:
+        subnets, security_groups: ids.
+        public_ip: whether the task gets one.
+    """
+
+    subnets: tuple[str, ...]
+    security_groups: tuple[str, ...]
+    public_ip: bool
+
+
+@dataclass
+class Facts:
+    """What the checks look at; each is looked up once, and only if a check asks."""
+
+    subject: Subject
+    aws: Aws
+    identity: Fact[Identity] = field(init=False)
+    cluster: Fact[ClusterTypeDef] = field(init=False)
+    service: Fact[ServiceTypeDef] = field(init=False)
+    definition: Fact[TaskDefinitionTypeDef] = field(init=False)
+    network: Fact[Network] = field(init=False)
+    database: Fact[DBInstanceTypeDef] = field(init=False)
+    password: Fact[Sourced[Password]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is asked of AWS yet."""
+        self.identity = Fact(self.aws.identity)
+        self.cluster = Fact(self._cluster)
+        self.service = Fact(self._service)
+        self.definition = Fact(self._definition)
+        self.network = Fact(self._network)
+        self.database = Fact(self._database)
+        self.password = Fact(self._password)
+
+    def signed_in(self) -> None:
+        """Raises SkippedError without credentials that work."""
+        self.identity.need("not asked, without credentials")
+
+    def role(self, which: str) -> str:
+        """The ARN of the `execution` or the `task` role.
+
+        Raises:
+            SkippedError: it is not known, or there is none.
+        """
+        given = self.subject.execution_role if which == "execution" else self.subject.task_role
+        if given is not None:
+            return given
+        definition = self.definition.need("not known, since the service's task definition can't be read")
+        role = definition.get("executionRoleArn") if which == "execution" else definition.get("taskRoleArn")
+        if role is None:
+            raise SkippedError(f"the service's task definition names no {which} role")
+        return role
+
+    def _cluster(self) -> ClusterTypeDef:
+        self.signed_in()
+        name, region = self.subject.cluster, self.subject.region
+        cluster = self.aws.cluster(name)
+        if cluster is None or cluster.get("status") != "ACTIVE":
+            state = "is not there" if cluster is None else f"is {cluster.get('status')}"
+            raise WrongError(
+                f"The cluster {name} {state} in {self.identity.get().account}, {region}.",
+                fix=f"aws ecs list-clusters --region {region}   # then --cluster NAME, --profile or --region",
+            )
+        return cluster
+
+    def _service(self) -> ServiceTypeDef:
+        if self.subject.service is None:
+            raise SkippedError("no service is named; network and roles are given as options")
+        self.cluster.need("not asked, without the cluster")
+        name, cluster, region = self.subject.service, self.subject.cluster, self.subject.region
+        service = self.aws.service(cluster, name)
+        if service is None or service.get("status") != "ACTIVE":
+            state = "is not there" if service is None else f"is {service.get('status')}"
+            raise WrongError(
+                f"The service {name} {state} in {cluster}.",
+                fix=f"aws ecs list-services --region {region} --cluster {cluster}   # then --service NAME",
+            )
+        return service
+
+    def _definition(self) -> TaskDefinitionTypeDef:
+        service = self.service.need("not asked, without the service")
+        name = service["taskDefinition"]
+        definition = self.aws.task_definition(name)
+        if definition is None:
+            raise WrongError(
+                f"The task definition {name}, which the service runs, is not there.",
+                fix=f"aws ecs describe-services --region {self.subject.region} --cluster {self.subject.cluster} "
+                f"--services {self.subject.service}",
+            )
+        return definition
+
+    def _network(self) -> Network:
+        subject = self.subject
+        if subject.subnets is not None and subject.security_groups is not None:
+            return Network(subject.subnets, subject.security_groups, subject.assign_public_ip or False)
+        service = self.service.need("not known, without the service")
+        config = service.get("networkConfiguration", {}).get("awsvpcConfiguration")
+        if config is None:
+            raise WrongError(
+                f"The service {subject.service} has no network of its own (it is not awsvpc).",
+                fix=f"launcher doctor{subject.options} --subnets subnet-... --security-groups sg-...",
+            )
+        public = config.get("assignPublicIp") == "ENABLED"
+        return Network(
+            subject.subnets or tuple(config["subnets"]),
+            subject.security_groups or tuple(config.get("securityGroups", ())),
+            public if subject.assign_public_ip is None else subject.assign_public_ip,
+        )
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of a resource of this account and region.
+
+        Raises:
+            SkippedError: the account is not known.
+        """
+        account = self.identity.need("not asked, without credentials").account
+        return f"arn:aws:{service}:{self.subject.region}:{account}:{resource}"
+
+    @property
+    def secret(self) -> str | None:
+        """The password's reference, as `valueFrom` takes it; None if it is in no secret, or not known."""
+        try:
+            return self.password.get().value.reference
+        except (LauncherError, SkippedError):
+            return None
+
+    def _password(self) -> Sourced[Password]:
+        if self.subject.password is None:
+            raise SkippedError("not looked for")
+        self.signed_in()
+        return self.subject.password(self.aws)
+
+    def _database(self) -> DBInstanceTypeDef:
+        self.signed_in()
+        name, region = self.subject.db_instance, self.subject.region
+        if name is None:
+            raise SkippedError("no RDS instance is known")
+        instance = self.aws.db_instance(name)
+        if instance is None:
+            raise WrongError(
+                f"There is no RDS instance {name} in {region}.",
+                fix=f"aws rds describe-db-instances --region {region} "
+                "--query 'DBInstances[].[DBInstanceIdentifier,Endpoint.Address]'",
+            )
+        return instance

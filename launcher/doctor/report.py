@@ -1,0 +1,200 @@
+"""Everything that can be known to be wrong before a task is started: checks, asked in parallel, told as a tree."""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from launcher.errors import AccessDeniedError, LauncherError
+from launcher.iam_policy import DOCTOR_ONLY
+
+T = TypeVar("T")
+F = TypeVar("F")
+
+_WORKERS = 12  # each waits for AWS most of the time
+
+
+class Status(StrEnum):
+    """What came of a check."""
+
+    OK = "OK"
+    NG = "NG"
+    SKIP = "SKIP"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        group, name: its place in the tree.
+        status: OK; NG, which a task would fail of; SKIP, which could not be known or does not apply.
+        text: what was seen, in a sentence.
+        fix: the command that puts it right, or what to do; None unless the status is NG.
+        exit_code: what `ecs-migrate` would end with for this reason; 0 unless the status is NG.
+    """
+
+    group: str
+    name: str
+    status: Status
+    text: str
+    fix: str | None = None
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What all checks found, in the order of the tree."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if nothing is NG; else what the first NG would have ended with."""
+        return next((finding.exit_code for finding in self.findings if finding.status is Status.NG), 0)
+
+    def count(self, status: Status) -> int:
+        """How many checks came to this."""
+        return sum(finding.status is status for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "exit_code": self.exit_code,
+            "ok": self.count(Status.OK),
+            "ng": self.count(Status.NG),
+            "skip": self.count(Status.SKIP),
+            "checks": [
+                {
+                    "group": finding.group,
+                    "name": finding.name,
+                    "status": finding.status.value,
+                    "text": finding.text,
+                    "fix": finding.fix,
+                }
+                for finding in self.findings
+            ],
+        }
+
+
+class WrongError(LauncherError):
+    """A check that came out NG; the hint is the command that puts it right.
+
+    Attributes:
+        exit_code: what `ecs-migrate` would end with.
+    """
+
+    def __init__(self, message: str, *, fix: str, exit_code: int = 20) -> None:
+        super().__init__(message, hint=fix)
+        self.exit_code = exit_code
+
+
+class SkippedError(Exception):
+    """A check that can't be made, or does not apply; the message says why."""
+
+
+@dataclass(frozen=True)
+class Check(Generic[F]):
+    """One check.
+
+    Attributes:
+        group, name: its place in the tree.
+        look: from the facts to what was seen, if all is well; else raises `WrongError`, any other `LauncherError`,
+            or `SkippedError`.
+    """
+
+    group: str
+    name: str
+    look: Callable[[F], str]
+
+
+class Fact(Generic[T]):
+    """Something that several checks need, looked up once, by whoever asks first."""
+
+    def __init__(self, look_up: Callable[[], T]) -> None:
+        self._look_up = look_up
+        self._lock = threading.Lock()
+        self._outcome: tuple[T | None, LauncherError | SkippedError | None] | None = None
+
+    def get(self) -> T:
+        """The fact; whatever was raised when it was looked up is raised again."""
+        with self._lock:
+            if self._outcome is None:
+                try:
+                    self._outcome = (self._look_up(), None)
+                except (LauncherError, SkippedError) as error:
+                    self._outcome = (None, error)
+            value, problem = self._outcome
+        if problem is not None:
+            raise problem
+        return value  # type: ignore[return-value]  # None only where T admits it
+
+    def need(self, reason: str) -> T:
+        """The fact, for a check that is not about it.
+
+        Raises:
+            SkippedError: it could not be had; `reason` says what depends on what. Its own check tells the rest.
+        """
+        try:
+            return self.get()
+        except (LauncherError, SkippedError) as error:
+            raise SkippedError(reason) from error
+
+
+def diagnose(checks: Sequence[Check[F]], facts: F) -> Report:
+    """Make all checks at once.
+
+    Args:
+        checks: in the order of the tree.
+        facts: what they look at.
+    """
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="doctor") as pool:
+        return Report(tuple(pool.map(lambda check: _made(check, facts), checks)))
+
+
+def _made(check: Check[F], facts: F) -> Finding:
+    try:
+        return Finding(check.group, check.name, Status.OK, check.look(facts))
+    except SkippedError as error:
+        return Finding(check.group, check.name, Status.SKIP, str(error))
+    except AccessDeniedError as error:
+        if error.action in DOCTOR_ONLY:  # no task fails of what only this command asks
+            text = f"the caller may not look ({error.action})"
+            return Finding(check.group, check.name, Status.SKIP, text)
+        return _wrong(check, error)
+    except LauncherError as error:
+        return _wrong(check, error)
+
+
+def _wrong(check: Check[F], error: LauncherError) -> Finding:
+    return Finding(check.group, check.name, Status.NG, error.message, error.hint, error.exit_code)
+
+
+def lines(report: Report, columns: int) -> Iterator[tuple[str, str]]:
+    """The tree for people, line by line, each with a style: a status's name, `group`, `fix` or `sum`.
+
+    Sentences are wrapped at `columns`; commands never are, so that they can be copied.
+    """
+    width = max((len(finding.name) for finding in report.findings), default=0)
+    group = None
+    for finding in report.findings:
+        if finding.group != group:
+            group = finding.group
+            yield "group", group
+        head = f"  {finding.status.value:<4}  {finding.name:<{width}}  "
+        text = textwrap.wrap(
+            head + finding.text,
+            max(columns, len(head) + 20),
+            subsequent_indent=" " * len(head),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        yield from ((finding.status.value, line) for line in text)
+        if finding.fix is not None:
+            yield "fix", f"        {finding.fix}"
+    yield "sum", ", ".join(f"{report.count(status)} {status}" for status in Status if report.count(status))

@@ -1,0 +1,284 @@
+"""The one sequence that changes anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from launcher.guards import is_own
+from launcher.image import Builder, Image
+from launcher.interrupts import Interrupts
+from launcher.lint import Lint
+from launcher.logs import LogFollower, LogLine
+from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
+from launcher.plan import LOG_DAYS, Plan, log_stream, run_request, with_image
+from launcher.process import Runner
+from launcher.snapshot import take_snapshot
+from launcher.tasks import Watcher, start_task
+from launcher.verdict import judge
+
+if TYPE_CHECKING:
+    from launcher.aws import Aws
+
+STEPS = {
+    "terraform": "Terraform",
+    "service": "Network and roles",
+    "image": "Image",
+    "log_group": "Log group",
+    "task_definition": "Task definition",
+    "task": "Task",
+    "log": "Log",
+    "verdict": "Verdict",
+}
+"""The steps of a run, in their order, with their titles."""
+
+
+class Done(Protocol):
+    """Takes a step's outcome."""
+
+    def __call__(self, words: str, *, good: bool = True) -> None:
+        """`words` are few; a step that is not `good` gets a cross."""
+        ...
+
+
+class Progress(Protocol):
+    """Shows people how a run gets on."""
+
+    def step(self, key: str, title: str, number: int | None) -> AbstractContextManager[Done]:
+        """A step: entered when it begins; what it gives is told the outcome."""
+        ...
+
+    def status(self, text: str) -> None:
+        """What the present step is at; may be shown for a moment only."""
+        ...
+
+    def detail(self, text: str) -> None:
+        """A line of a program that the step has started."""
+        ...
+
+    def notice(self, text: str) -> None:
+        """A sentence that stays."""
+        ...
+
+    def log_line(self, line: LogLine) -> None:
+        """A line of the container's."""
+        ...
+
+
+@dataclass
+class Launch:
+    """What is known of one run so far; it stays valid when a run ends with an error.
+
+    Attributes:
+        plan: what was to be done.
+        run: the task, once there is one.
+        snapshot: what was made first.
+        result: how it went.
+        timings: seconds by step.
+        lint: what the linter says of the pending revisions, where that was asked.
+    """
+
+    plan: Plan | None = None
+    run: TaskRun | None = None
+    snapshot: Snapshot | None = None
+    result: TaskResult | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    lint: Lint | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Times the steps of a run, and shows them.
+
+    Attributes:
+        clock: the time.
+        progress: told of each step.
+        timings: filled with seconds by step.
+    """
+
+    clock: Clock
+    progress: Progress
+    timings: dict[str, float]
+
+    @contextmanager
+    def step(self, key: str, title: str | None = None) -> Iterator[Done]:
+        """One step; what it gives is told the outcome in a few words."""
+        begun = self.clock.now()
+        number = list(STEPS).index(key) + 1 if key in STEPS else None
+        with self.progress.step(key, title or STEPS[key], number) as done:
+            try:
+                yield done
+            finally:
+                self.timings[key] = round(self.clock.now() - begun, 3)
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Carries a plan out.
+
+    Attributes:
+        aws: for the stack's region.
+        runner: starts `docker`.
+        clock: the time.
+        interrupts: what signals say.
+        progress: told of everything.
+        launch: filled in as things become known.
+        root: the image's build context.
+    """
+
+    aws: Aws
+    runner: Runner
+    clock: Clock
+    interrupts: Interrupts
+    progress: Progress
+    launch: Launch
+    root: Path
+
+    def step(self, key: str, title: str | None = None) -> AbstractContextManager[Done]:
+        """A step, timed and shown."""
+        return Steps(self.clock, self.progress, self.launch.timings).step(key, title)
+
+    def execute(self, plan: Plan) -> TaskResult:
+        """Do what the plan says, or follow the task that is alive if the plan is to attach to it.
+
+        Raises:
+            LauncherError: something failed before there was a task, or nothing can be learned about it any more.
+        """
+        self.launch.plan = plan
+        others = [task for task in plan.survey.alive if not is_own(plan.request, task.started_by)]
+        if plan.request.attach and others:
+            return self.follow(plan.stack.place, self._attached(plan, others[0]))
+        if plan.request.snapshot:
+            with self.step("snapshot", "Snapshot") as done:
+                taken = take_snapshot(plan.stack, self.aws, self.clock, self.progress.status)
+                self.launch.snapshot = taken
+                done(f"{taken.name} is available")
+        with self.step("image") as done:
+            plan = self._with_image(plan, done)
+        with self.step("log_group") as done:
+            self._log_group(plan, done)
+        with self.step("task_definition") as done:
+            definition = self._definition(plan, done)
+        # From here on a signal must not come between the task's start and its ARN.
+        with self.interrupts.held():
+            with self.step("task") as done:
+                run = self._start(plan, definition)
+                done(f"{run.task.id} started")
+            if plan.request.detach:
+                return self._detached(run)
+            return self._follow(plan.stack.place, run, plan.request.timeout)
+
+    def follow(self, place: Place, run: TaskRun) -> TaskResult:
+        """Follow a task that somebody started to its verdict, however long it takes; a signal lets it go on.
+
+        Raises:
+            OutcomeUnknownError: nothing can be learned about it any more.
+            InterruptedLaunchError: a signal came.
+        """
+        self.launch.run = run
+        return self._follow(place, run, math.inf)
+
+    def _with_image(self, plan: Plan, done: Done) -> Plan:
+        image = plan.survey.image
+        if not plan.builds:
+            done(f"{image.tag or image.digest} is there")
+            return plan
+        if not plan.survey.repository_exists:
+            made = self.aws.create_repository(plan.stack.repository)
+            image = replace(image, repository=made["repositoryUri"])
+            self.progress.notice(f"Made the repository {plan.stack.repository}.")
+        builder = Builder(self.runner, self.aws, self.root, self.progress.detail, plan.request.git_commit)
+        digest = builder.build_and_push(image.repository, str(image.tag), plan.stack.platform.value)
+        done(f"pushed {image.tag}")
+        return with_image(plan, Image(image.repository, image.tag, digest))
+
+    def _log_group(self, plan: Plan, done: Done) -> None:
+        name = plan.stack.log_group
+        if plan.survey.log_group_exists:
+            done(f"{name} is there")
+            return
+        self.aws.create_log_group(name, days=LOG_DAYS)
+        done(f"{name} made, kept {LOG_DAYS} days")
+
+    def _definition(self, plan: Plan, done: Done) -> str:
+        if plan.registers:
+            arn = self.aws.register_task_definition(plan.definition)["taskDefinitionArn"]
+            done(f"{arn.rsplit('/', 1)[-1]} registered")
+            return arn
+        arn = str((plan.survey.definition or {})["taskDefinitionArn"])
+        done(f"{arn.rsplit('/', 1)[-1]} is the same")
+        return arn
+
+    def _start(self, plan: Plan, definition: str) -> TaskRun:
+        request = run_request(plan, definition)
+        task = start_task(self.aws, request, plan.stack.container, self.clock, self.progress.notice)
+        run = TaskRun(
+            task,
+            definition,
+            plan.survey.image.reference,
+            plan.stack.log_group,
+            log_stream(plan.stack.place, task.id),
+        )
+        self.launch.run = run
+        self.interrupts.hint = _attach_hint(task)
+        return run
+
+    def _attached(self, plan: Plan, task: Task) -> TaskRun:
+        stream = log_stream(plan.stack.place, task.id)
+        self.progress.notice(f"Attached to {task.id}, started by {task.started_by or 'somebody'}.")
+        return TaskRun(task, task.definition, None, plan.stack.log_group, stream, attached=True)
+
+    def _follow(self, place: Place, run: TaskRun, timeout: float) -> TaskResult:
+        self.interrupts.hint = _attach_hint(run.task)
+        log = LogFollower(self.aws, run.log_group, run.log_stream)
+        lines = 0
+
+        def on_line(line: LogLine) -> None:
+            nonlocal lines
+            lines += 1
+            self.progress.log_line(line)
+
+        def on_task(task: Task) -> None:
+            self.progress.status(f"the task is {task.status}")
+
+        watcher = Watcher(
+            self.aws,
+            place.cluster,
+            place.container,
+            self.clock,
+            self.interrupts,
+            on_line,
+            on_task,
+            self.progress.notice,
+        )
+        with self.step("log") as done:
+            watched = watcher.watch(run.task, log, timeout=timeout)
+            done(f"{lines} line{'' if lines == 1 else 's'}" if log.found else _no_log(log))
+        with self.step("verdict") as done:
+            result = judge(watched, log, place, timeout)
+            self.launch.result = result
+            done(result.verdict.replace("_", " "), good=result.exit_code == 0)
+        return result
+
+    def _detached(self, run: TaskRun) -> TaskResult:
+        result = TaskResult(
+            Verdict.DETACHED,
+            0,
+            f"The task {run.task.id} goes on by itself; how it ends is not known yet.",
+            hint=self.interrupts.hint,
+            task=run.task,
+        )
+        self.launch.result = result
+        return result
+
+
+def _attach_hint(task: Task) -> str:
+    return f"Attach again: launcher logs --follow {task.id}"
+
+
+def _no_log(log: LogFollower) -> str:
+    return "may not be read" if log.refused is not None else "no lines"

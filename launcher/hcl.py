@@ -1,0 +1,64 @@
+"""Literal values from Terraform's own files. An error here never quotes the file: it may hold a secret."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import ConfigurationError
+
+# python-hcl2 trips over these two escapes, so they travel through its parser as characters of private use.
+_LITERALS = {"$${": "\ue0f0", "%%{": "\ue0f1"}
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
+_ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([nrt"\\]))')
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The attributes and blocks of a .tf or .tfvars file, literals as the values that they stand for.
+
+    A string with an expression in it is None: nobody is here to evaluate it.
+
+    Raises:
+        ConfigurationError: the file can't be read.
+    """
+    import hcl2
+    from hcl2.utils import SerializationOptions
+    from lark.exceptions import LarkError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        for literal, stand_in in _LITERALS.items():
+            text = text.replace(literal, stand_in)
+        options = SerializationOptions(with_comments=False, explicit_blocks=False, preserve_heredocs=False)
+        parsed = hcl2.loads(text, serialization_options=options)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} can't be read: {type(error).__name__}.") from None
+    except (LarkError, ValueError, RecursionError) as error:
+        line = getattr(error, "line", None)
+        where = f", line {line}" if isinstance(line, int) and line > 0 else ""
+        raise ConfigurationError(
+            f"{path} is not valid Terraform syntax{where}.", hint=f"Look at it with: terraform fmt -check {path}"
+        ) from None
+    values: dict[str, Any] = _plain(parsed)
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, str) and len(value) >= 2 and value[0] == value[-1] == '"':
+        if "${" in value or "%{" in value:
+            return None
+        text = _ESCAPE.sub(_unescape, value[1:-1])
+        for literal, stand_in in _LITERALS.items():
+            text = text.replace(stand_in, literal[1:])
+        return text
+    return value
+
+
+def _unescape(found: re.Match[str]) -> str:
+    short, long, simple = found.groups()
+    return _ESCAPES[simple] if simple else chr(int(short or long, 16))

@@ -1,0 +1,79 @@
+"""What IAM would say: does a set of policies allow an action on a resource?"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from moto.iam.models import IAMBackend, iam_backends
+
+Document = Mapping[str, Any]
+"""A policy as IAM has it: `Version` and `Statement`."""
+
+
+def allows(documents: Iterable[Document], action: str, resource: str, context: Mapping[str, str] | None = None) -> bool:
+    """Whether the policies together allow the action: one statement that allows it, and none that denies it.
+
+    Args:
+        documents: identity policies.
+        action: `ecs:RunTask`.
+        resource: the ARN acted upon, `*` for actions that have none.
+        context: the condition keys that are known, such as `iam:PassedToService`.
+    """
+    effects = {
+        statement["Effect"]
+        for document in documents
+        for statement in _list(document["Statement"])
+        if _concerns(statement, action, resource, context or {})
+    }
+    return effects == {"Allow"}
+
+
+def role_documents(account: str, role: str) -> list[Document]:
+    """The inline policies of a role of the local AWS; it has no others.
+
+    Raises:
+        KeyError: there is no such role.
+    """
+    backend: IAMBackend = iam_backends[account]["aws"]
+    found = next((entry for entry in backend.roles.values() if role in (entry.name, entry.arn)), None)
+    if found is None:
+        raise KeyError(role)
+    return [json.loads(text) for text in found.policies.values()]
+
+
+def _concerns(statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]) -> bool:
+    if "NotAction" in statement or "NotResource" in statement:
+        raise NotImplementedError("NotAction and NotResource are not known to the local IAM")
+    return (
+        any(_like(pattern.lower(), action.lower()) for pattern in _list(statement["Action"]))
+        and any(_like(pattern, resource) for pattern in _list(statement["Resource"]))
+        and _holds(statement.get("Condition", {}), context)
+    )
+
+
+def _holds(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
+    for operator, keys in conditions.items():
+        for key, wanted in keys.items():
+            value = context.get(key)
+            if operator in ("StringEquals", "ArnEquals"):
+                matches = value in _list(wanted)
+            elif operator in ("StringLike", "ArnLike"):
+                matches = value is not None and any(_like(pattern, value) for pattern in _list(wanted))
+            else:
+                raise NotImplementedError(f"the condition {operator} is not known to the local IAM")
+            if not matches:
+                return False
+    return True
+
+
+def _like(pattern: str, value: str) -> bool:
+    # IAM knows * and ? only; a bracket is itself.
+    return re.fullmatch(fnmatch.translate(pattern.replace("[", "[[]")), value) is not None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,124 @@
+"""A task's log stream, followed from its head to its last line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from launcher.errors import AccessDeniedError, AwsError
+from launcher.models import Clock, ContainerReport
+
+if TYPE_CHECKING:
+    from launcher.aws import LogPage
+
+RESULT_KEY = "neuraknot_result"
+QUIET = 3.0
+"""Seconds without a new line after which a log without a result is taken to be complete."""
+_PAUSE = 0.5
+_FULL = 1000
+
+
+class LogReader(Protocol):
+    """Reads pages of a log stream."""
+
+    def log_events(self, group: str, stream: str, token: str | None = None) -> LogPage | None:
+        """The page at `token`; None while there is no such stream."""
+        ...
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line of the container's output.
+
+    Attributes:
+        at: seconds since the epoch.
+        text: the line.
+    """
+
+    at: float
+    text: str
+
+
+class LogFollower:
+    """Reads one stream by its tokens, so that no line is lost or shown twice, whatever its timestamp.
+
+    Attributes:
+        group, stream: where it reads.
+        found: whether the stream exists.
+        report: the container's last line, if it is the JSON object that the launcher asks for; it is not shown.
+        refused: why the log can't be read, if the caller may not.
+        wrong_architecture: whether the kernel said that it can't run such a program.
+    """
+
+    def __init__(self, reader: LogReader, group: str, stream: str) -> None:
+        self.group = group
+        self.stream = stream
+        self.found = False
+        self.report: ContainerReport | None = None
+        self.refused: AccessDeniedError | None = None
+        self.wrong_architecture = False
+        self._reader = reader
+        self._token: str | None = None
+        self._at_end = False
+
+    def read(self) -> Iterator[LogLine]:
+        """The lines that have come since the last call; none if the stream is not there yet, or can't be read now."""
+        while (page := self._page()) is not None:
+            self._at_end = page.token == self._token
+            self._token = page.token
+            for event in page.events:
+                text = event["message"].rstrip("\r\n")
+                report = _report(text)
+                self.wrong_architecture = self.wrong_architecture or "exec format error" in text
+                if report is None:
+                    yield LogLine(event["timestamp"] / 1000, text)
+                else:
+                    self.report = report
+            # A full page has more behind it; an empty one whose token is new may have, and AWS says to read on.
+            if len(page.events) < _FULL and (page.events or self._at_end):
+                return
+
+    def drain(self, clock: Clock, quiet: float = QUIET) -> Iterator[LogLine]:
+        """Every line that is still to come once the container has ended.
+
+        The end is where the token repeats, and either the container's last line is here, or nothing has come for
+        `quiet` seconds: CloudWatch shows lines some time after they were printed.
+        """
+        self._at_end = False
+        deadline = clock.now() + quiet
+        while self.refused is None:
+            got = False
+            for line in self.read():
+                got = True
+                yield line
+            if got:
+                deadline = clock.now() + quiet
+            elif (self._at_end and self.report is not None) or clock.now() >= deadline:
+                return
+            if not (got and self.report is not None):
+                clock.sleep(_PAUSE)
+
+    def _page(self) -> LogPage | None:
+        if self.refused is not None:
+            return None
+        try:
+            page = self._reader.log_events(self.group, self.stream, self._token)
+        except AccessDeniedError as error:
+            self.refused = error
+            return None
+        except AwsError:  # whether it is throttled or signed out: the task's state tells, not its log
+            return None
+        self.found = self.found or page is not None
+        return page
+
+
+def _report(text: str) -> ContainerReport | None:
+    if not text.startswith("{") or RESULT_KEY not in text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return ContainerReport.parse(value) if isinstance(value, dict) and value.get(RESULT_KEY) == 1 else None

@@ -1,0 +1,226 @@
+"""The options that every command shares, declared once, and how a command gets them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from launcher.errors import LauncherError, UsageError
+
+# Whoever asks for help need not wait for what only a run needs: it is imported where it is used.
+if TYPE_CHECKING:
+    from launcher.console import Console
+    from launcher.models import Sourced
+    from launcher.stack import Options
+    from launcher.world import World
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_STACK = "Stack: what Terraform and the service give otherwise"
+
+
+def _stack(flag: str, variable: str | list[str], text: str) -> Any:
+    return typer.Option(flag, envvar=variable, help=text, rich_help_panel=_STACK, show_default=False)
+
+
+# Name, type and default of each. The type's annotation says how the command line spells it.
+_SHARED: tuple[tuple[str, Any, Any], ...] = (
+    (
+        "environment",
+        Annotated[str, typer.Option("--environment", "-e", envvar="NEURAKNOT_ENV", help="dev, prod, or another name.")],
+        "dev",
+    ),
+    (
+        "profile",
+        Annotated[str | None, typer.Option("--profile", envvar="AWS_PROFILE", help="The AWS profile.")],
+        None,
+    ),
+    (
+        "region",
+        Annotated[
+            str | None,
+            typer.Option("--region", envvar=["AWS_REGION", "AWS_DEFAULT_REGION"], help="The AWS region."),
+        ],
+        None,
+    ),
+    (
+        "json",
+        Annotated[bool, typer.Option("--json", envvar="NEURAKNOT_JSON", help="One JSON object on standard output.")],
+        False,
+    ),
+    (
+        "root",
+        Annotated[
+            Path,
+            typer.Option(
+                "--root",
+                envvar="NEURAKNOT_ROOT",
+                help="The project's root: Dockerfile.migrate, terraform/environments.",
+            ),
+        ],
+        Path(),
+    ),
+    (
+        "terraform_dir",
+        Annotated[
+            Path | None,
+            _stack("--terraform-dir", "NEURAKNOT_TERRAFORM_DIR", "The Terraform root, if it is elsewhere."),
+        ],
+        None,
+    ),
+    (
+        "project",
+        Annotated[str, _stack("--project", "NEURAKNOT_PROJECT", "What every name begins with (neuraKnot).")],
+        "neuraKnot",
+    ),
+)
+_GIVEN: tuple[tuple[str, Any], ...] = tuple(
+    (name, Annotated[kind | None, _stack(f"--{name.replace('_', '-')}", f"NEURAKNOT_{name.upper()}", text)])
+    for name, kind, text in (
+        ("account", str, "The AWS account that it must be."),
+        ("cluster", str, "The ECS cluster."),
+        ("service", str, "The service whose network and roles are used."),
+        ("subnets", str, "The task's subnets, with commas."),
+        ("security_groups", str, "The task's security groups, with commas."),
+        ("assign_public_ip", bool, "Whether the task gets a public address."),
+        ("execution_role", str, "ARN of the role that pulls the image and reads the secret."),
+        ("task_role", str, "ARN of the role of the program itself."),
+        ("platform", str, "linux/amd64 or linux/arm64."),
+        ("db_host", str, "The database's host."),
+        ("db_port", int, "Its port."),
+        ("db_name", str, "The database's name."),
+        ("db_user", str, "The database's user."),
+        ("db_sslmode", str, "libpq's sslmode (require)."),
+        (
+            "db_password_secret",
+            str,
+            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else secrets.tfvars.",
+        ),
+        ("db_instance", str, "The RDS instance, for its secret and snapshots."),
+    )
+)
+_LISTS = {"subnets", "security_groups"}
+_PLATFORMS = {"linux/amd64", "linux/arm64"}
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every command starts with.
+
+    Attributes:
+        options: the stack's.
+        world: the collaborators.
+        console: where everything is said.
+        profile: the AWS profile.
+        shown: how this environment was named on the command line, for commands that are proposed.
+    """
+
+    options: Options
+    world: World
+    console: Console
+    profile: str | None
+    shown: str
+
+
+def with_shared_options(command: Callable[..., int]) -> Callable[..., None]:
+    """A typer command from a function that takes a `Common` first and returns an exit code.
+
+    It gets the shared options besides its own, and its errors are said on the console and become exit codes.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    own = list(signature.parameters.values())[1:]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shared = [inspect.Parameter(name, keyword, annotation=kind, default=value) for name, kind, value in _SHARED]
+    shared += [inspect.Parameter(name, keyword, annotation=kind, default=None) for name, kind in _GIVEN]
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    parameters = [context, *(parameter.replace(kind=keyword) for parameter in own), *shared]
+
+    def run(context: typer.Context, **values: Any) -> None:
+        from launcher.world import World
+
+        world = context.obj if isinstance(context.obj, World) else World()
+        console = world.make_console(values["json"])
+        for variable in ("DB_PASSWORD", "TF_VAR_db_password"):
+            console.redactor.hide(world.environ.get(variable))
+        try:
+            with world.interrupts.handled():
+                common = _common(context, values, world, console)
+                code = command(common, **{parameter.name: values[parameter.name] for parameter in own})
+        except LauncherError as error:
+            code = _failed(context, console, error)
+        raise typer.Exit(code)
+
+    run.__name__ = command.__name__
+    run.__doc__ = command.__doc__
+    run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def duration(text: str, option: str) -> float:
+    """Seconds from `90`, `90s`, `30m` or `2h`.
+
+    Raises:
+        UsageError: it is none, or zero.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else 0.0
+    if seconds <= 0:
+        raise UsageError(f"{option} {text!r} is no time to wait.", hint=f"Write it as 90s, 30m or 2h: {option} 30m")
+    return seconds
+
+
+def _common(context: typer.Context, values: dict[str, Any], world: World, console: Console) -> Common:
+    from launcher.models import Sourced
+    from launcher.stack import Options
+
+    def sourced(name: str, value: Any) -> Sourced[Any]:
+        return Sourced(value, _source(context, name, world))
+
+    given = {name: sourced(name, _read(name, values[name])) for name, _ in _GIVEN if values[name] not in (None, "")}
+    if values["region"]:
+        given["region"] = sourced("region", values["region"])
+    directory = values["terraform_dir"]
+    options = Options(
+        environment=values["environment"],
+        given=given,
+        project=values["project"],
+        root=values["root"],
+        terraform_dir=sourced("terraform_dir", directory) if directory else None,
+        workspace=world.environ.get("TF_WORKSPACE") or None,
+    )
+    console.shown = f"--environment {options.environment}"
+    return Common(options, world, console, values["profile"], console.shown)
+
+
+def _source(context: typer.Context, name: str, world: World) -> str:
+    source = context.get_parameter_source(name)
+    if source is not None and source.name == "ENVIRONMENT":
+        parameter = next(parameter for parameter in context.command.params if parameter.name == name)
+        variables = [parameter.envvar] if isinstance(parameter.envvar, str) else list(parameter.envvar or ())
+        return next((variable for variable in variables if world.environ.get(variable)), variables[0])
+    return f"--{name.replace('_', '-')}"
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in _LISTS:
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    if name == "platform" and value not in _PLATFORMS:
+        raise UsageError(f"{value!r} is no platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64.")
+    return value
+
+
+def _failed(context: typer.Context, console: Console, error: LauncherError) -> int:
+    console.failure(error)
+    if console.json and not console.answered:
+        from launcher.execute import Launch
+        from launcher.report import result_object
+
+        console.result(result_object(Launch(), command=context.info_name or "", error=error))
+    return error.exit_code

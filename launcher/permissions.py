@@ -1,0 +1,84 @@
+"""`launcher iam-policy`: the policy for one environment, and what its CI role lacks of it today."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from launcher import iam_policy
+from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
+from launcher.iam_policy import Scope
+from launcher.options import Common
+from launcher.stack import identify, outputs_for, region_for, resolve
+from launcher.terraform import Outputs
+
+if TYPE_CHECKING:
+    from launcher.aws import Aws
+
+
+def show(common: Common) -> int:
+    """Print the policy on standard output, and on standard error where it comes from and what the CI role lacks.
+
+    Returns:
+        0; what could not be read is told, and usual names stand in for it.
+
+    Raises:
+        CredentialsError: there are no credentials, and no account is named either.
+    """
+    console = common.console
+    outputs = _outputs(common)
+    region = region_for(common.options, outputs).value
+    aws = common.world.aws(common.profile, region)
+    scope = _scope(common, outputs, aws, region)
+    console.data(json.dumps(iam_policy.policy(scope), indent=2))
+    _tell_lacking(common, scope, aws)
+    return 0
+
+
+def _outputs(common: Common) -> Outputs:
+    world = common.world
+    try:
+        return outputs_for(common.options, world.run, lambda region: world.aws(common.profile, region))
+    except (ConfigurationError, AwsError) as error:
+        common.console.say(f"Terraform's outputs can't be read. {error.message}")
+        return Outputs()
+
+
+def _scope(common: Common, outputs: Outputs, aws: Aws, region: str) -> Scope:
+    """The stack's own names where it can be read; the usual ones else, since who asks may lack the permissions."""
+    options = common.options
+    try:
+        identity = identify(options, outputs, aws)
+        stack = resolve(options, outputs, aws, identity, common.world.environ)
+    except LauncherError as error:
+        account = options.given.get("account")
+        if account is None and isinstance(error, CredentialsError):
+            error.hint = f"{error.hint} Or name the account: launcher iam-policy {common.shown} --account 123456789012"
+            raise
+        number = str(account.value) if account is not None else aws.identity().account
+        common.console.say(f"The stack can't be read, so its resources go by their usual names. {error.message}")
+        return Scope.by_name(options.environment, number, region)
+    return Scope.of(stack, outputs.state)
+
+
+def _tell_lacking(common: Common, scope: Scope, aws: Aws) -> None:
+    console = common.console
+    name = f"{common.options.name}-github-actions-role"
+    role = f"arn:aws:iam::{scope.account}:role/{name}"
+    try:
+        missing = iam_policy.lacking(scope, role, aws)
+    except AwsError as error:
+        console.say(f"What {name} lacks of it could not be asked. {error.message}")
+        return
+    if not missing:
+        console.say(f"{name} has everything of it.")
+        return
+    console.say(f"{name} lacks:")
+    for action, resource in missing:
+        console.say(f"   {action:<32} {resource}")
+    command = f"launcher iam-policy {common.shown} 2>/dev/null"
+    console.say("To give it that:")
+    console.say(
+        f"   aws iam put-role-policy --role-name {name} --policy-name neuraknot-launcher "
+        f'--policy-document "$({command})"'
+    )

@@ -1,0 +1,176 @@
+"""The only module that starts programs."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol
+
+from launcher.errors import ProgramNotFoundError
+
+HINTS = {
+    "docker": "Install Docker, or name an image that exists with --image.",
+    "terraform": "Install Terraform 1.x, or give the values as options: launcher ecs-migrate --help.",
+    "git": "Install git.",
+}
+_GRACE = 5.0  # seconds between SIGTERM and SIGKILL when the launcher itself is ended
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that has ended.
+
+    Attributes:
+        arguments: the program and its arguments.
+        exit_code: as the shell has it; negative where a signal ended it.
+        stdout: everything that it printed there, as text.
+        stderr: likewise.
+    """
+
+    arguments: tuple[str, ...]
+    exit_code: int
+    stdout: str = field(repr=False)
+    stderr: str = field(repr=False)
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The last ten lines that are not empty: of standard error, or else of standard output."""
+        text = self.stderr if self.stderr.strip() else self.stdout
+        return tuple(line for line in text.splitlines() if line.strip())[-10:]
+
+
+class Runner(Protocol):
+    """Starts one program and waits for its end."""
+
+    def __call__(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """Run `arguments` to the end; a failure is an exit code, not an exception.
+
+        Args:
+            arguments: the program and its arguments; never a secret, since every user of the machine sees them.
+            cwd: the directory it is started in.
+            stdin: text for its standard input; the place for a secret.
+            environment: all of its environment; None inherits the launcher's.
+            on_line: called with each line of either stream as it arrives.
+
+        Raises:
+            ProgramNotFoundError: the program is not installed.
+        """
+        ...
+
+
+def run(
+    arguments: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """The real `Runner`. If the launcher is interrupted meanwhile, the program ends with it."""
+    try:
+        process = subprocess.Popen(  # noqa: S603 - a list, never a shell
+            list(arguments),
+            cwd=cwd,
+            env=None if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise
+        raise ProgramNotFoundError(arguments[0], hint=HINTS.get(arguments[0])) from error
+    with process:  # closes the pipes, however it ends
+        try:
+            if on_line is None:
+                stdout, stderr = process.communicate(stdin)
+            else:
+                stdout, stderr = _follow(process, stdin, on_line)
+        except BaseException:
+            _end(process)
+            raise
+    return Completed(tuple(arguments), process.returncode, stdout, stderr)
+
+
+def start(
+    arguments: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a program and leave it running; the caller ends it and waits for it.
+
+    Its two streams are one, as text; a signal to the launcher's terminal does not reach it.
+
+    Raises:
+        ProgramNotFoundError: the program is not installed.
+    """
+    try:
+        return subprocess.Popen(  # noqa: S603 - a list, never a shell
+            list(arguments),
+            cwd=cwd,
+            env=None if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise
+        raise ProgramNotFoundError(arguments[0], hint=HINTS.get(arguments[0])) from error
+
+
+def _follow(process: subprocess.Popen[str], stdin: str | None, on_line: Callable[[str], None]) -> tuple[str, str]:
+    """Read both streams at once, a thread each, so that neither pipe fills up while the other is read."""
+    lines: tuple[list[str], list[str]] = ([], [])
+
+    def read(stream: IO[str], into: list[str]) -> None:
+        for line in stream:
+            into.append(line)
+            on_line(line.rstrip("\n"))
+
+    assert process.stdout is not None
+    assert process.stderr is not None
+    readers = [
+        threading.Thread(target=read, args=(stream, into), daemon=True)
+        for stream, into in zip((process.stdout, process.stderr), lines, strict=True)
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        if process.stdin is not None:
+            process.stdin.write(stdin or "")
+            process.stdin.close()
+        for reader in readers:
+            reader.join()
+    except BaseException:
+        _end(process)
+        for reader in readers:
+            reader.join(1.0)  # a grandchild may hold the pipe open
+        raise
+    process.wait()
+    return "".join(lines[0]), "".join(lines[1])
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,87 @@
+"""What AWS's error codes mean: one of the launcher's errors for each refusal."""
+
+from __future__ import annotations
+
+import re
+
+from launcher.errors import AccessDeniedError, AwsError, CredentialsError, NotFoundError, TransientAwsError
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+_INVALID = {
+    "AuthFailure",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException"}
+_THROTTLED = {
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "TooManyRequestsException",
+}
+_NOT_FOUND = re.compile(r"NotFound|^NoSuch")
+_DENIAL = re.compile(
+    r"(?:User|principal):? (?P<principal>arn:\S+) is not authorized to perform:? (?P<action>[\w-]+:\w+)"
+    r"(?: on resource:? (?P<resource>\S+))?"
+)
+
+
+def denial(message: str) -> tuple[str, str, str] | None:
+    """Principal, action and resource that an AWS message about a refused permission names, or None."""
+    found = _DENIAL.search(message)
+    if found is None:
+        return None
+    return found["principal"], found["action"], (found["resource"] or "").rstrip(".,;")
+
+
+def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) -> AwsError:
+    """The error for a call that AWS refused.
+
+    Args:
+        action: the call, as IAM names it.
+        code: AWS's own.
+        message: AWS's own.
+        status: of HTTP.
+        sign_in: how to get credentials, as a hint.
+    """
+    message = message or code
+    if code in _EXPIRED:
+        return CredentialsError("The AWS credentials have expired.", hint=sign_in, action=action, code=code)
+    if code in _INVALID:
+        return CredentialsError(
+            f"AWS does not accept these credentials: {message}", hint=sign_in, action=action, code=code
+        )
+    if code in _DENIED:
+        return _denied(action, code, message)
+    if code in _THROTTLED or status >= 500:
+        return TransientAwsError(
+            f"AWS can't serve {action} now: {message}",
+            hint="Wait a minute, then run the same command again.",
+            action=action,
+            code=code,
+        )
+    kind = NotFoundError if _NOT_FOUND.search(code) else AwsError
+    return kind(f"AWS refused {action}: {message}", action=action, code=code)
+
+
+def _denied(action: str, code: str, message: str) -> AccessDeniedError:
+    principal, denied, resource = denial(message) or ("", action, "")
+    on = f" on {resource}" if resource else ""
+    refused = AccessDeniedError(
+        f"{principal or 'The caller'} may not do {denied}{on}.",
+        hint="`launcher iam-policy` prints the policy that the caller needs.",
+        details=(message,),
+        action=denied,
+        code=code,
+    )
+    refused.principal, refused.resource = principal, resource
+    return refused

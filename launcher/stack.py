@@ -1,0 +1,293 @@
+"""From options, Terraform outputs and the running service to one `Stack` that knows where each value came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import (
+    AccessDeniedError,
+    AwsError,
+    ConfigurationError,
+    CredentialsError,
+    UsageError,
+)
+from launcher.models import Identity, Password, Place, Secret, Sourced, Stack
+from launcher.process import Runner
+from launcher.service import FROM_SERVICE, network_for
+from launcher.terraform import ObjectReader, Outputs, read_outputs, read_password
+
+if TYPE_CHECKING:
+    from launcher.aws import Aws
+
+NON_PRODUCTION = frozenset({"dev", "development", "local", "test", "ci"})
+"""The environments without production's guards; the database's side knows the same names."""
+DEFAULT_REGION = "ap-northeast-1"
+CONTAINER = "migrate"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
+_RDS_HOST = re.compile(r"^([a-z][a-z0-9-]*)\.[^.]+\.[^.]+\.rds\.amazonaws\.com$")
+_ACCOUNT_IN_ARN = re.compile(r"^arn:aws[\w-]*:[\w-]+:[\w-]*:(\d{12}):")
+# What must come from Terraform where no option gives it.
+_OUTPUTS = {
+    "cluster": "ecs_cluster_name",
+    "service": "backend_go_service_name",
+    "db_host": "rds_host",
+    "db_port": "rds_port",
+    "db_name": "rds_database_name",
+    "db_user": "rds_username",
+    "subnets": "private_subnet_ids",
+}
+_DEFAULTS: Mapping[str, Any] = {"db_port": 5432, "db_name": "neuraKnot", "db_user": "postgres"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller gives of a stack; whatever is not given comes from Terraform and the service.
+
+    Attributes:
+        environment: `dev`, `prod`, or any other name.
+        given: values by name (`cluster`, `db_host`, ...), each with the option or variable it came from.
+        project: the prefix of every name: `neuraKnot`.
+        root: where `terraform/environments/` is looked for.
+        terraform_dir: the Terraform root, if it is elsewhere.
+        workspace: the Terraform workspace, where a variable names one.
+    """
+
+    environment: str
+    given: Mapping[str, Sourced[Any]] = field(default_factory=dict)
+    project: str = "neuraKnot"
+    root: Path = field(default_factory=Path)
+    terraform_dir: Sourced[Path] | None = None
+    workspace: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.environment):
+            raise UsageError(
+                f"{self.environment!r} is no environment's name.", hint="Name one like dev or prod with --environment."
+            )
+
+    @property
+    def production(self) -> bool:
+        """Whether production's guards apply: they do for every name that is not known."""
+        return self.environment.lower() not in NON_PRODUCTION
+
+    @property
+    def name(self) -> str:
+        """What the names of this environment's resources begin with."""
+        return f"{self.project}-{self.environment}"
+
+    @property
+    def directory(self) -> Path:
+        """The Terraform root."""
+        if self.terraform_dir is not None:
+            return self.terraform_dir.value
+        return self.root / "terraform" / "environments" / self.environment
+
+
+def outputs_for(
+    options: Options, run: Runner, s3: Callable[[str | None], ObjectReader], *, needed: frozenset[str] | None = None
+) -> Outputs:
+    """The environment's Terraform outputs; none where the options give everything that is needed.
+
+    Args:
+        options: what the caller gives.
+        run: starts `terraform`.
+        s3: a reader for the region of the state's bucket.
+        needed: names of options; by default those without which there is no `Stack`.
+
+    Raises:
+        ConfigurationError: values are missing, and Terraform has none, or is of another environment.
+    """
+    if needed is None:
+        network = all(name in options.given for name in FROM_SERVICE)
+        needed = frozenset({"cluster", "db_host"} | (set() if network else {"service"}))
+    missing = sorted(needed - set(options.given))
+    if not missing:
+        return Outputs()
+    directory = options.directory
+    if not directory.is_dir():
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise ConfigurationError(
+            f"There is no Terraform root {directory} for the environment {options.environment}.",
+            hint=f"{_known_environments(options)}Name one with --environment or --terraform-dir, or give {flags}.",
+        )
+    outputs = read_outputs(directory, run, s3, workspace=options.workspace)
+    of = outputs.get("environment")
+    if of is not None and of.value != options.environment:
+        raise ConfigurationError(
+            f"The Terraform state of {directory} is of the environment {of.value}, not {options.environment}.",
+            hint=f"Name the right one: --environment {of.value}, or --terraform-dir, or TF_WORKSPACE.",
+        )
+    return outputs
+
+
+def region_for(options: Options, outputs: Outputs) -> Sourced[str]:
+    """The region: as the caller says, else as Terraform says, else Tokyo."""
+    return options.given.get("region") or outputs.get("aws_region") or Sourced(DEFAULT_REGION, "default")
+
+
+def identify(options: Options, outputs: Outputs, aws: Aws) -> Identity:
+    """Who the launcher is.
+
+    Raises:
+        CredentialsError: the credentials are of another account than the stack.
+    """
+    identity = aws.identity()
+    expected = _expected_account(options, outputs)
+    if expected is not None and expected.value != identity.account:
+        raise CredentialsError(
+            f"These credentials are of the account {identity.account} (role {identity.role}), but {options.environment}"
+            f" lives in the account {expected.value} ({expected.source}).",
+            hint="Name the right profile with --profile, or sign in to the other account.",
+        )
+    return identity
+
+
+def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, environ: Mapping[str, str]) -> Stack:
+    """The stack.
+
+    Args:
+        options: what the caller gives.
+        outputs: what Terraform knows.
+        aws: for the stack's region; it is only read from.
+        identity: from `identify`.
+        environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
+
+    Raises:
+        ConfigurationError: a value is missing, or the service can't be used.
+        AwsError: AWS refused a call.
+    """
+
+    def pick(name: str) -> Sourced[Any]:
+        if name in options.given:
+            return options.given[name]
+        if name in _DEFAULTS and outputs.directory is None:
+            return Sourced(_DEFAULTS[name], "default")
+        return outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
+
+    region = region_for(options, outputs)
+    cluster = pick("cluster")
+    db_host, db_port, db_name, db_user = (pick(name) for name in ("db_host", "db_port", "db_name", "db_user"))
+    if outputs.directory is not None:
+        pick("subnets")  # the service's own are used; a state without them is no sound one
+    network = network_for(options.given, cluster, pick, aws, identity, region)
+    instance = options.given.get("db_instance") or _instance(options, db_host.value)
+    return Stack(
+        environment=options.environment,
+        production=options.production,
+        identity=identity,
+        region=region,
+        cluster=cluster,
+        service=network.service,
+        subnets=network.subnets,
+        security_groups=network.security_groups,
+        assign_public_ip=network.assign_public_ip,
+        execution_role=network.execution_role,
+        task_role=network.task_role,
+        platform=network.platform,
+        db_instance=instance,
+        db_host=db_host,
+        db_port=Sourced(_port(db_port), db_port.source),
+        db_name=db_name,
+        db_user=db_user,
+        db_sslmode=options.given.get("db_sslmode") or Sourced("require", "default"),
+        password=find_password(options, outputs, aws, instance, environ),
+        family=f"{options.name}-migrate",
+        container=CONTAINER,
+        repository=f"{options.name}-migrate".lower(),
+        log_group=f"/ecs/{options.name}-migrate",
+    )
+
+
+def place_for(options: Options, outputs: Outputs) -> Place:
+    """Where the tasks of an environment run: what is needed to look at them.
+
+    Raises:
+        ConfigurationError: the cluster is not known.
+    """
+    cluster = options.given.get("cluster") or outputs.require(_OUTPUTS["cluster"], "--cluster")
+    return Place(
+        environment=options.environment,
+        region=region_for(options, outputs).value,
+        cluster=cluster.value,
+        family=f"{options.name}-migrate",
+        container=CONTAINER,
+        repository=f"{options.name}-migrate".lower(),
+        log_group=f"/ecs/{options.name}-migrate",
+    )
+
+
+def find_password(
+    options: Options, outputs: Outputs, aws: Aws, instance: Sourced[str] | None, environ: Mapping[str, str]
+) -> Sourced[Password]:
+    """How the container gets the password: a secret's ARN, else a variable, else `secrets.tfvars`.
+
+    Raises:
+        ConfigurationError: there is no password anywhere.
+    """
+    for found in (options.given.get("db_password_secret"), outputs.get("db_password_secret_arn")):
+        if found is not None:
+            return Sourced(Password(reference=str(found.value)), found.source)
+    managed = outputs.get("rds_master_user_secret_arn")
+    refused: AwsError | None = None
+    if managed is None and instance is not None:
+        try:
+            described = aws.db_instance(instance.value)
+        except AccessDeniedError as error:
+            refused = error
+        else:
+            arn = (described or {}).get("MasterUserSecret", {}).get("SecretArn")
+            managed = Sourced(arn, f"MasterUserSecret of {instance.value}") if arn else None
+    if managed is not None:
+        return Sourced(Password(reference=f"{managed.value}:password::"), managed.source)
+    for variable in ("DB_PASSWORD", "TF_VAR_db_password"):
+        if environ.get(variable):
+            return Sourced(Password(value=Secret(environ[variable])), variable)
+    from_file = read_password(options.directory)
+    if from_file is not None:
+        return Sourced(Password(value=from_file.value), from_file.source)
+    if refused is not None:
+        raise refused
+    raise ConfigurationError(
+        f"There is no password for the database: no secret, no DB_PASSWORD, and no {options.directory}/secrets.tfvars.",
+        hint="Give a Secrets Manager or SSM ARN with --db-password-secret, or set DB_PASSWORD.",
+    )
+
+
+def _instance(options: Options, host: str) -> Sourced[str] | None:
+    found = _RDS_HOST.match(host)
+    if found is not None:
+        return Sourced(found[1], "the database's host name")
+    return Sourced(f"{options.name}-db".lower(), "default")
+
+
+def _port(value: Sourced[Any]) -> int:
+    try:
+        port = int(value.value)
+    except (TypeError, ValueError):
+        port = 0
+    if not 1 <= port <= 65535:
+        raise ConfigurationError(f"{value.value!r} ({value.source}) is no port.", hint="Give --db-port 5432.")
+    return port
+
+
+def _expected_account(options: Options, outputs: Outputs) -> Sourced[str] | None:
+    """The account that the stack lives in: as given, or as Terraform's outputs tell."""
+    told = options.given.get("account") or outputs.get("aws_account_id") or outputs.get("account_id")
+    if told is not None:
+        return Sourced(str(told.value), told.source)
+    for name, value in outputs.values.items():
+        found = _ACCOUNT_IN_ARN.match(value) if isinstance(value, str) else None
+        if found is not None:
+            return Sourced(found[1], f"{outputs.origin} {name}")
+    return None
+
+
+def _known_environments(options: Options) -> str:
+    root = options.root / "terraform" / "environments"
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    return f"There are: {', '.join(names)}. " if names else ""

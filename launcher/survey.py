@@ -1,0 +1,51 @@
+"""What AWS holds now of everything that a run would change. It only reads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.image import Image, content_tag, given_image
+from launcher.models import Request, Stack
+from launcher.plan import Survey
+from launcher.tasks import find_tasks
+
+if TYPE_CHECKING:
+    from launcher.aws import Aws
+
+
+def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
+    """Ask everything at once.
+
+    Args:
+        stack: where.
+        request: what; its image, if it names one.
+        aws: for the stack's region.
+        root: the image's build context.
+
+    Raises:
+        LauncherError: a call was refused, or the image that was named is not there.
+    """
+    tag = None if request.image else content_tag(root, stack.platform.value)
+    with ThreadPoolExecutor(max_workers=5) as pool:
+        digest = pool.submit(aws.image_digest, stack.repository, tag=tag) if tag else None
+        named = pool.submit(given_image, request.image, aws) if request.image else None
+        group = pool.submit(aws.log_group, stack.log_group)
+        definition = pool.submit(aws.task_definition, stack.family)
+        alive = pool.submit(find_tasks, aws, stack.cluster.value, stack.family, stack.container)
+        repository = pool.submit(aws.repository, stack.repository) if tag else None
+    uri = f"{stack.identity.account}.dkr.ecr.{stack.region.value}.amazonaws.com/{stack.repository}"
+    found = repository.result() if repository else None
+    image = (
+        named.result()
+        if named
+        else Image(found["repositoryUri"] if found else uri, tag, digest.result() if digest else None)
+    )
+    return Survey(
+        image=image,
+        repository_exists=bool(found) or named is not None,
+        log_group_exists=group.result() is not None,
+        definition=definition.result(),
+        alive=alive.result(),
+    )

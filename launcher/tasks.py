@@ -1,0 +1,246 @@
+"""One ECS task: find those alive, start it, watch it to its end, stop it, and say how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import (
+    AccessDeniedError,
+    AwsError,
+    CredentialsError,
+    NotFoundError,
+    OutcomeUnknownError,
+    RefusedError,
+    TaskNotStartedError,
+    TransientAwsError,
+)
+from launcher.interrupts import Interrupts
+from launcher.logs import LogFollower, LogLine
+from launcher.models import Clock, Task
+
+if TYPE_CHECKING:
+    from launcher.aws import Aws
+
+POLL = 1.0
+"""Seconds between two looks at a task."""
+STOP_GRACE = 120.0
+"""Seconds that a task may take to end after StopTask: SIGTERM, 30 s, SIGKILL, and Fargate's own clearing up."""
+_MISSING_GRACE = 60.0
+_START_PAUSES = (2.0, 4.0, 8.0, 16.0, 30.0)
+_BEFORE_LOGS = {"PROVISIONING", "PENDING", "ACTIVATING"}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A task at the end of being watched.
+
+    Attributes:
+        task: as it was seen last.
+        timed_out: whether it was stopped since its time was over.
+        interrupted_by: the signal for which it was stopped.
+    """
+
+    task: Task
+    timed_out: bool = False
+    interrupted_by: int | None = None
+
+
+def read_task(described: Mapping[str, Any], container: str) -> Task:
+    """A task as DescribeTasks gives it; the verdict is `container`'s, whatever was injected beside it."""
+    containers = {entry["name"]: entry for entry in described.get("containers", [])}
+    own: Mapping[str, Any] = containers.pop(container, {})
+    overrides = described.get("overrides", {}).get("containerOverrides", [])
+    command: list[str] = next((entry.get("command", []) for entry in overrides if entry.get("name") == container), [])
+    status = described.get("lastStatus", "")
+    exit_code = own.get("exitCode")
+    return Task(
+        arn=described["taskArn"],
+        status=status,
+        exit_code=exit_code,
+        container_reason=own.get("reason"),
+        other_reasons={name: entry["reason"] for name, entry in containers.items() if entry.get("reason")},
+        stop_code=described.get("stopCode"),
+        stopped_reason=described.get("stoppedReason"),
+        container_ended=status == "STOPPED" or (own.get("lastStatus") == "STOPPED" and exit_code is not None),
+        created=_seconds(described.get("createdAt")),
+        started=_seconds(described.get("startedAt")),
+        stopped=_seconds(described.get("stoppedAt")),
+        started_by=described.get("startedBy"),
+        definition=described.get("taskDefinitionArn"),
+        command=tuple(command),
+    )
+
+
+def find_tasks(aws: Aws, cluster: str, family: str, container: str, *, stopped: bool = False) -> tuple[Task, ...]:
+    """The family's tasks that are to run, or those that stopped in the last hour; the newest first."""
+    arns = aws.task_arns(cluster, family, stopped=stopped)
+    if not arns:
+        return ()
+    described, _ = aws.tasks(cluster, arns[:100])
+    found = [read_task(entry, container) for entry in described]
+    return tuple(sorted(found, key=lambda task: task.created or 0.0, reverse=True))
+
+
+def start_task(
+    aws: Aws, request: Mapping[str, Any], container: str, clock: Clock, notice: Callable[[str], None]
+) -> Task:
+    """Start the task; a lack of capacity, or of an answer, is tried again for a minute.
+
+    The request's clientToken sees to it that no try starts a second task.
+
+    Raises:
+        TaskNotStartedError: ECS did not start it, and says why.
+        OutcomeUnknownError: no answer came, so that it may have been started.
+        RefusedError: the clientToken was used for another request.
+    """
+    pauses = iter(_START_PAUSES)
+    while True:
+        try:
+            started, failures = aws.run_task(request)
+        except TransientAwsError as error:
+            pause = next(pauses, None)
+            if pause is not None:
+                notice(f"{error.message} Trying again in {pause:.0f} s.")
+                clock.sleep(pause)
+                continue
+            raise OutcomeUnknownError(
+                f"AWS did not answer, so the task may have been started or not. {error.message}",
+                hint="Look with `launcher status` before you run it again.",
+            ) from error
+        except AwsError as error:
+            if error.code != "ConflictException":
+                raise
+            raise RefusedError(
+                "A task was started under this client token already, and it was to do something else.",
+                hint="Give every run a name of its own: --client-token",
+            ) from error
+        if started:
+            return read_task(started[0], container)
+        reason = "; ".join(
+            " ".join(filter(None, (failure.get("reason"), failure.get("detail")))) for failure in failures
+        )
+        pause = next(pauses, None)
+        if "capacity" not in reason.lower() or pause is None:
+            raise TaskNotStartedError(
+                f"ECS did not start the task: {reason or 'it gives no reason'}.",
+                hint="Run the same command again in some minutes, or give subnets of another zone with --subnets."
+                if "capacity" in reason.lower()
+                else "Is Fargate among the cluster's capacity providers? Look with: launcher doctor",
+            )
+        notice(f"Fargate has no capacity now; trying again in {pause:.0f} s.")
+        clock.sleep(pause)
+
+
+@dataclass
+class Watcher:
+    """Watches one task to its end.
+
+    Attributes:
+        aws: the API.
+        cluster: where the task is.
+        container: whose verdict counts.
+        clock: the time.
+        interrupts: a signal stops the task.
+        on_line: called with each line of the log.
+        on_task: called with the task each time that it was seen alive.
+        notice: called with a sentence for the reader.
+    """
+
+    aws: Aws
+    cluster: str
+    container: str
+    clock: Clock
+    interrupts: Interrupts
+    on_line: Callable[[LogLine], None]
+    on_task: Callable[[Task], None]
+    notice: Callable[[str], None]
+
+    def watch(self, task: Task, log: LogFollower, *, timeout: float) -> Watched:
+        """Follow the task and its log until the container is over and its log is read to the end.
+
+        The task is never waited for to be RUNNING: it may be over between two looks. Throttling, and AWS not
+        answering, are no reason to give up while there is time left.
+
+        Args:
+            task: as RunTask gave it.
+            log: its log.
+            timeout: seconds from now, on the wall clock, after which the task is stopped.
+
+        Raises:
+            OutcomeUnknownError: nothing can be learned about the task any more.
+        """
+        begun = seen = self.clock.now()
+        stopped_at: float | None = None
+        timed_out = False
+        while not task.container_ended:
+            self.clock.sleep(POLL)
+            now = self.clock.now()
+            found = self._look(task)
+            if found is not None:
+                task, seen = found, now
+                if not task.container_ended:
+                    self.on_task(task)
+            elif now - seen > _MISSING_GRACE and not self._unreachable:
+                raise OutcomeUnknownError(
+                    f"ECS does not know the task {task.id}.",
+                    hint="Look with `launcher status`; the database's own record: launcher ecs-run -- log",
+                )
+            if task.status not in _BEFORE_LOGS:
+                self._show(log)
+            if task.container_ended:
+                break
+            if stopped_at is None:
+                timed_out = now - begun >= timeout
+                if timed_out or self.interrupts.signal_number is not None:
+                    stopped_at = now
+                    self._stop(task, timed_out=timed_out, timeout=timeout)
+            elif now - stopped_at > STOP_GRACE:
+                raise OutcomeUnknownError(
+                    f"The task {task.id} was told to stop {STOP_GRACE:.0f} s ago, and is still {task.status}.",
+                    hint=f"Look with `launcher status`, follow it with: launcher logs --follow {task.id}",
+                )
+        if task.started is not None or task.exit_code is not None or log.found:
+            for line in log.drain(self.clock):
+                self.on_line(line)
+        return Watched(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
+
+    _unreachable = False
+
+    def _look(self, task: Task) -> Task | None:
+        """The task as it is now; None while AWS does not know it or does not answer."""
+        try:
+            described, _ = self.aws.tasks(self.cluster, [task.arn])
+        except TransientAwsError:
+            self._unreachable = True
+            return None
+        except (CredentialsError, AccessDeniedError, NotFoundError) as error:
+            raise OutcomeUnknownError(
+                f"The task {task.id} runs, but can't be watched any more. {error.message}",
+                hint=f"Once that is put right: launcher logs --follow {task.id}",
+            ) from error
+        self._unreachable = False
+        return read_task(described[0], self.container) if described else None
+
+    def _show(self, log: LogFollower) -> None:
+        before = log.refused
+        for line in log.read():
+            self.on_line(line)
+        if log.refused is not before and log.refused is not None:
+            self.notice(f"The log can't be read: {log.refused.message} The task's exit code still tells how it went.")
+
+    def _stop(self, task: Task, *, timed_out: bool, timeout: float) -> None:
+        reason = f"out of time after {timeout:.0f} s" if timed_out else "interrupted"
+        self.notice(f"Stopping the task: {reason}.")
+        try:
+            self.aws.stop_task(self.cluster, task.arn, f"launcher: {reason}")
+        except AwsError as error:
+            raise OutcomeUnknownError(
+                f"The task {task.id} is to be stopped ({reason}), but AWS refused that. {error.message}",
+                hint=f"It may still run. Stop it with: launcher stop {task.id}",
+            ) from error
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value.timestamp())

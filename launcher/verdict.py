@@ -1,0 +1,119 @@
+"""From a task at its end to the truth about how it went."""
+
+from __future__ import annotations
+
+import signal
+
+from launcher.causes import cause
+from launcher.logs import LogFollower
+from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
+from launcher.tasks import Watched
+
+_NEXT = {
+    3: "See what differs: launcher ecs-run -- verify",
+    4: "Another migration holds the lock. See who: launcher ecs-run -- plan",
+    5: "Nothing was changed. The log says what stands in the way.",
+    6: "Look with `launcher doctor` whether the task may reach the database, and whether the password is right.",
+    7: "What it had begun was rolled back, unless the log says otherwise. What was run: launcher ecs-run -- log",
+    137: "Was there enough memory? Killed otherwise: the next run takes up where the last commit was.",
+    143: "Somebody stopped the task. The next run takes up where the last commit was.",
+}
+
+
+def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> TaskResult:
+    """The verdict; a missing exit code is never success.
+
+    Args:
+        watched: the task at its end.
+        log: what it wrote.
+        place: where it ran.
+        timeout: seconds that it was allowed.
+    """
+    task, report = watched.task, log.report
+    details = _said(task)
+    if watched.interrupted_by is not None:
+        name = signal.Signals(watched.interrupted_by).name
+        ended = f"ended with {task.exit_code}" if task.exit_code is not None else "was stopped"
+        return TaskResult(
+            Verdict.INTERRUPTED,
+            128 + watched.interrupted_by,
+            f"Interrupted by {name}: the container {ended}.",
+            hint="What was committed stays. The next run takes up from there.",
+            details=details,
+            task=task,
+            report=report,
+        )
+    if task.exit_code == 0:
+        return TaskResult(Verdict.SUCCEEDED, 0, _success(task, report, place), task=task, report=report)
+    if watched.timed_out:
+        return TaskResult(
+            Verdict.TIMED_OUT,
+            24,
+            f"The task was stopped: it had not ended after {timeout:.0f} s.",
+            hint="What was committed stays. Allow more time with --timeout, or see what it waits for in the log.",
+            details=details,
+            task=task,
+            report=report,
+        )
+    if task.exit_code is not None:
+        said = f": {report.error}" if report is not None and report.error else "."
+        return TaskResult(
+            Verdict.FAILED,
+            task.exit_code,
+            f"The container ended with {task.exit_code}{said}",
+            hint=_architecture(log) or _NEXT.get(task.exit_code, "The log says why."),
+            details=details,
+            task=task,
+            report=report,
+        )
+    if task.started is None and not log.found:
+        why = cause(" ".join(filter(None, (task.stopped_reason, task.container_reason))), place)
+        return TaskResult(
+            Verdict.NOT_STARTED,
+            23,
+            f"The container never started. {why.message}",
+            hint=why.hint,
+            details=details,
+            task=task,
+        )
+    return TaskResult(
+        Verdict.UNKNOWN,
+        25,
+        "The container started, but ECS does not know its exit code, so the outcome is not known.",
+        hint="Ask the database: launcher ecs-run -- log, and: launcher ecs-run -- current",
+        details=details,
+        task=task,
+        report=report,
+    )
+
+
+def _success(task: Task, report: ContainerReport | None, place: Place) -> str:
+    if report is None or report.after is None:
+        return "The container ended with 0."
+    ran = (
+        f"; {', '.join(report.ran)} ran"
+        if report.ran
+        else "; nothing had to be done"
+        if "upgrade" in task.command
+        else ""
+    )
+    return f"{place.environment} is at revision {report.after}{ran}."
+
+
+def _said(task: Task) -> tuple[str, ...]:
+    """ECS's own words, the container's last so that they stand out."""
+    lines = []
+    if task.stop_code:
+        lines.append(f"stopCode: {task.stop_code}")
+    if task.stopped_reason:
+        lines.append(f"stoppedReason: {task.stopped_reason}")
+    lines += [f"{name}: {reason}" for name, reason in task.other_reasons.items()]
+    if task.container_reason and task.container_reason != task.stopped_reason:
+        lines.append(f"reason: {task.container_reason}")
+    return tuple(lines)
+
+
+def _architecture(log: LogFollower) -> str | None:
+    if not log.wrong_architecture:
+        return None
+    return "The image is for another processor: leave --image out, so that it is built for the service's platform."

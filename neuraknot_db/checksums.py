@@ -1,0 +1,115 @@
+"""Was an applied revision edited afterwards? Comments and white space may change freely, its SQL may not."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Collection, Iterator, Set
+from pathlib import Path
+
+from alembic.script import Script, ScriptDirectory
+
+from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.history import Entry, History
+
+
+def checksum(revision: Script) -> str:
+    """SHA-256 of the statements that `upgrade` emits, as a sequence of tokens.
+
+    Literals, quoted names and dollar-quoted bodies count byte for byte. A revision that needs a live connection is
+    hashed by its syntax tree, with `ast:` before it; so is one whose SQL is another each time.
+    """
+    from neuraknot_db import offline, sqltext
+
+    upgrade = revision.module.upgrade
+    try:
+        sql = offline.emitted(upgrade)
+        repeatable = sql == offline.emitted(upgrade)
+    except Exception:  # noqa: BLE001 - a revision may raise anything at all without its connection
+        repeatable = False
+    if not repeatable:
+        tree = "".join(_dumped(ast.parse(Path(revision.path).read_bytes())))
+        return "ast:" + hashlib.sha256(tree.encode()).hexdigest()
+    digest = hashlib.sha256()
+    for token in sqltext.tokens(sql):
+        # Lengths, so that no two sequences of tokens run into the same bytes.
+        text = token.text.encode()
+        digest.update(b"%d:%s" % (len(text), text))
+    return digest.hexdigest()
+
+
+def source_sha256(revision: Script) -> str:
+    """SHA-256 of the revision's file: the same file needs no second look."""
+    return hashlib.sha256(Path(revision.path).read_bytes()).hexdigest()
+
+
+def _dumped(node: object) -> Iterator[str]:
+    """A syntax tree as text, the same for each version of Python: `ast.dump` is not."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _dumped(item)
+    elif isinstance(node, ast.AST):
+        yield f"{type(node).__name__}("
+        for name, value in ast.iter_fields(node):
+            if value is not None and value != []:
+                yield f"{name}="
+                yield from _dumped(value)
+        yield ")"
+    else:
+        yield f"{node!r},"
+
+
+def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:
+    """The heads and all that they stand on; a stamp may have left the log saying more."""
+    found: set[str] = set()
+    ahead = list(heads)
+    while ahead:
+        revision = script.get_revision(ahead.pop())
+        if revision.revision not in found:
+            found.add(revision.revision)
+            for below in (revision.down_revision, revision.dependencies):
+                ahead += [below] if isinstance(below, str) else below or ()
+    return found
+
+
+def demand_unedited(
+    script: ScriptDirectory, history: History, heads: Collection[str], *, accepted: Collection[str]
+) -> list[Entry]:
+    """Compare what the log says was executed with what the files say now.
+
+    Args:
+        script: where the revisions are.
+        history: the database's log.
+        heads: the revisions that the database is at.
+        accepted: revisions whose edit is taken.
+
+    Returns:
+        The entries to record for edits that are taken.
+
+    Raises:
+        RefusedError: an applied revision was edited.
+        UsageError: an edit is to be taken of a revision that is not applied.
+    """
+    standing = _applied(script, heads)
+    applied = {each.revision: each for each in history.applied() if each.revision in standing}
+    if unknown := sorted(set(accepted) - set(applied)):
+        raise UsageError(
+            f"-x accept_edit={unknown[0]}: the log knows no such applied revision.",
+            hint="neuraknot-db log shows what was applied.",
+        )
+    entries = []
+    for revision, known in applied.items():
+        found = script.get_revision(revision)
+        if known.checksum is None or (source := source_sha256(found)) == known.source_sha256:
+            continue
+        now = checksum(found)
+        if now == known.checksum:
+            continue
+        if revision not in accepted:
+            raise RefusedError(
+                f"Revision {revision} was edited after it had been applied: its SQL is not what was executed here.",
+                hint=f"Restore {Path(found.path).name} and write the change as a new revision,"
+                f" or take the edit: alembic -x accept_edit={revision} upgrade head",
+            )
+        entries.append(Entry(revision, "accept", checksum=now, source_sha256=source))
+    return entries

@@ -1,0 +1,281 @@
+"""This project's own commands, in the form in which Alembic registers a command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from neuraknot_db import database, engine, guards, runner, session, settings, snapshots
+from neuraknot_db.console import Outcome, log, write
+from neuraknot_db.errors import UsageError
+from neuraknot_db.history import Entry, History
+
+
+@dataclass(frozen=True)
+class Command:
+    """A function that Alembic's command line can call, and the options that only we know.
+
+    Attributes:
+        function: its name is the command's, its docstring the help, its keywords the options' names.
+        options: the arguments of `add_argument`, one pair an option.
+    """
+
+    function: Callable[..., None]
+    options: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = ()
+
+
+def create_db(_config: Config) -> None:
+    """Create the database that the settings name, unless it exists."""
+    database.create(session.target())
+
+
+def reset(config: Config, confirm: str | None = None, environment: str | None = None, no_upgrade: bool = False) -> None:
+    """Drop and recreate the schema public and upgrade to head, all or nothing.
+
+    Counts the rows that would go, and asks for the database's name unless --confirm gives it; in production for the
+    environment's name too. The schema's owner, privileges, default privileges and comment stay as they are. If
+    anything fails, the old schema and every row are still there.
+    """
+    from neuraknot_db.reset import reset
+
+    reset(config, confirm=confirm, environment=environment, upgrade=not no_upgrade)
+
+
+def verify(config: Config, as_json: bool = False) -> None:
+    """Compare the live schema with what its revision should hold.
+
+    Exit code 0, or 3 with a line for each difference.
+    """
+    from neuraknot_db.verify import verify
+
+    script = ScriptDirectory.from_config(config)
+    with session.open_session(session.target(), exclusive=False) as connection:
+        report = verify(connection, script)
+        connection.rollback()
+    if as_json:
+        write(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
+    elif report.matches:
+        write(f"revision {report.revision}: the schema is what it should be")
+        for line in snapshots.summary(snapshots.load(script, str(report.revision))):
+            write(f"  {line}")
+    for note in report.notes:
+        log.info("note: %s", note)
+    report.demand()
+
+
+def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False, as_json: bool = False) -> None:
+    """Recognise the schema of an unversioned database and stamp the revision that it holds.
+
+    No row and no table is touched. Where no revision fits, nothing is stamped, and the differences from the nearest
+    are listed (exit code 3). Functions whose text differs are replaced only if that is asked for (exit code 5).
+    """
+    from neuraknot_db.adopt import adopt
+
+    script = ScriptDirectory.from_config(config)
+    where = session.target()
+    with session.open_session(where, exclusive=True) as connection:
+        guards.refuse_read_only(guards.inspect(connection))
+        history = History(connection)
+        name = guards.environment(where, history.environment)
+        if not dry_run:
+            history.demand_allowed()
+        connection.rollback()
+        adoption = adopt(connection, script, replace_functions=replace_functions, dry_run=dry_run)
+        if not dry_run:
+            history.create()
+            if history.environment is None:
+                history.mark(name)
+            history.record(Entry(adoption.revision, "adopt"))
+            connection.commit()
+    for note in adoption.notes:
+        log.info("note: %s", note)
+    if as_json:
+        write(json.dumps(adoption.to_json(), ensure_ascii=False, indent=2))
+        return
+    for name in adoption.replaced_functions:
+        write(f"{'would replace' if dry_run else 'replaced'} {name}")
+    write(f"{where.place}: {'would be' if dry_run else 'is now'} at revision {adoption.revision}")
+    outcome: Outcome = config.attributes[runner.OUTCOME]
+    outcome.after = None if dry_run else adoption.revision
+
+
+def snapshot(config: Config) -> None:
+    """Write alembic/snapshots/ anew, from a scratch database that is migrated revision by revision.
+
+    The scratch database is made on the server that the settings name, and dropped in the end.
+    """
+    script = ScriptDirectory.from_config(config)
+    with database.scratch(session.target()) as where, engine.connect(where) as connection:
+        config.attributes[runner.HELD] = runner.Held(where, connection)
+
+        def upgrade_to(revision: str) -> None:
+            command.upgrade(config, revision)
+
+        taken = snapshots.take_all(script, upgrade_to, lambda: engine.connect(where))
+    changed = snapshots.write_all(script, taken)
+    for path in changed:
+        write(f"{'wrote' if path.exists() else 'removed'} {path}")
+    if not changed:
+        log.info("the snapshots are as they should be")
+
+
+def diagram(config: Config, output: str | None = None) -> None:
+    """Draw the newest revision's tables, columns and references; no database is needed.
+
+    Mermaid text on standard output, or a file: FILE.svg is a picture, FILE.mmd the Mermaid text.
+    """
+    from neuraknot_db import diagram
+
+    script = ScriptDirectory.from_config(config)
+    head = script.get_current_head()
+    if head is None:
+        raise UsageError("There is no revision yet, and so no schema to draw.")
+    schema, title = snapshots.load(script, head), f"NeuraKnot, revision {head}"
+    if output is None:
+        write(diagram.draw(schema, title).removesuffix("\n"))
+    else:
+        diagram.write(schema, title, Path(output))
+        log.info("wrote %s", output)
+
+
+def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
+    """Show what would run on the database, what it would lock, and who is in the way; nothing is changed.
+
+    Each pending revision with its statements: the locks they take, whether they read or write a whole table, how
+    large it is now, and who holds locks on it. REVISION is what upgrade or downgrade would get: head by default; an
+    older one, base or -1 is planned as a way back.
+    """
+    from neuraknot_db.plan import make, render
+
+    script = ScriptDirectory.from_config(config)
+    runner.load(script)
+    where = session.target()
+    with session.open_session(where, exclusive=False) as connection:
+        made = make(connection, script, where, settings.limits(), target)
+    outcome: Outcome = config.attributes[runner.OUTCOME]
+    outcome.before = outcome.after = made.current
+    if as_json:
+        write(json.dumps(made.to_json(), ensure_ascii=False, indent=2))
+    else:
+        write(render(made, shutil.get_terminal_size().columns))
+
+
+def lint(config: Config, revision_range: str | None = None) -> None:
+    """Look for unsafe statements in revisions, with squawk and rules of our own; no database is needed.
+
+    RANGE is A:B for the revisions after A up to B, or one revision; all by default. Exit code 3 with a line for each
+    finding. Where a rule does not apply is said, with the reason, in alembic/lint.toml.
+    """
+    from neuraknot_db import lint
+
+    script = ScriptDirectory.from_config(config)
+    runner.load(script)
+    revisions = lint.select(script, revision_range)
+    found = lint.lint(script, revisions)
+    for finding in found:
+        write(lint.rendered(finding))
+    count = f"{len(revisions)} revision{'' if len(revisions) == 1 else 's'}"
+    if found:
+        raise lint.FindingsError(f"{len(found)} finding{'' if len(found) == 1 else 's'} in {count}.")
+    log.info("%s: nothing found", count)
+
+
+def mark(_config: Config, environment: str) -> None:
+    """Change the environment marker that the first upgrade stores in the database.
+
+    A database that is marked as production is reset and taken back only with its environment's name.
+    """
+    environment = environment.strip()
+    if not environment:
+        raise UsageError("This is no name of an environment.", hint="neuraknot-db mark prod")
+    where = session.target()
+    with session.open_session(where, exclusive=True) as connection:
+        guards.refuse_read_only(guards.inspect(connection))
+        history = History(connection)
+        before = history.environment
+        history.mark(environment)
+        history.record(Entry(None, "mark"))
+        connection.commit()
+    log.info("%s: marked as %s, before as %s", where.place, environment, before or "nothing")
+
+
+def show_log(_config: Config, as_json: bool = False) -> None:
+    """Show what was run here: each revision and attempt, by whom, when, and how long it took."""
+    from neuraknot_db import logbook
+
+    with session.open_session(session.target(), exclusive=False) as connection:
+        records = list(History(connection).records())
+        connection.rollback()
+    if as_json:
+        write(logbook.as_json(records))
+        return
+    for line in logbook.as_text(records):
+        write(line)
+
+
+show_log.__name__ = "log"  # the command's name, which `log` the logger has in this module
+
+
+def serve(_config: Config, data: str | None = None) -> None:
+    """Run the embedded PostgreSQL in the foreground; its URL is the first line on standard output.
+
+    Ctrl-C or SIGTERM ends it. The data stays in .postgres of the checkout.
+    """
+    try:
+        from neuraknot_db import devserver
+    except ImportError:
+        raise UsageError(
+            "There is no embedded PostgreSQL here.", hint="It is for development: run this in a checkout."
+        ) from None
+    devserver.serve(Path(data).absolute() if data else None, announce=write)
+
+
+_JSON = (("--json",), {"action": "store_true", "dest": "as_json", "help": "print a JSON object"})
+
+COMMANDS = (
+    Command(create_db),
+    Command(
+        reset,
+        (
+            (("--confirm",), {"metavar": "NAME", "help": "the database's name, to confirm"}),
+            (("--environment",), {"metavar": "ENV", "help": "the environment's name, to confirm in production"}),
+            (("--no-upgrade",), {"action": "store_true", "help": "leave the schema empty"}),
+        ),
+    ),
+    Command(
+        adopt,
+        (
+            (("--dry-run",), {"action": "store_true", "help": "only say what would be done"}),
+            (("--replace-functions",), {"action": "store_true", "help": "take our functions where theirs differ"}),
+            _JSON,
+        ),
+    ),
+    Command(verify, (_JSON,)),
+    Command(snapshot),
+    Command(mark),
+    Command(show_log, (_JSON,)),
+    Command(
+        plan,
+        (
+            (
+                ("target",),
+                {"metavar": "REVISION", "nargs": "?", "default": "head", "help": "where to; head by default"},
+            ),
+            _JSON,
+        ),
+    ),
+    Command(
+        lint,
+        ((("revision_range",), {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; all by default"}),),
+    ),
+    Command(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}),)),
+    Command(serve, ((("--data",), {"metavar": "FOLDER", "help": "keep the data there instead"}),)),
+)

@@ -1,0 +1,140 @@
+"""What a person and the launcher get to see: narration and errors on standard error, data on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from neuraknot_db import diagnosis, settings
+from neuraknot_db.errors import NeuraknotError
+
+log = logging.getLogger("neuraknot_db")
+"""The narration; `-q` leaves warnings and errors only."""
+
+RESULT_FORMAT = 1
+
+
+class _StandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(redacted(self.format(record)) + "\n")
+
+
+log.addHandler(_StandardError())
+log.propagate = False
+
+
+@dataclass
+class Outcome:
+    """What a run did, filled in as it goes.
+
+    Attributes:
+        command: the command's name.
+        before: the revision that the database was at, None for none or not known.
+        after: the revision that it is at now, likewise.
+        ran: the revisions applied or taken back, in order.
+    """
+
+    command: str
+    before: str | None = None
+    after: str | None = None
+    ran: list[str] = field(default_factory=list)
+
+
+def fitted(line: str) -> str:
+    """A line of narration, cut to the terminal's width where there is one."""
+    width = shutil.get_terminal_size().columns
+    return line if len(line) <= width or not sys.stderr.isatty() else line[: width - 1] + "…"
+
+
+def write(text: str) -> None:
+    """Data for standard output, a line or more."""
+    sys.stdout.write(text + "\n")
+    # Whoever reads a pipe waits for this line, such as the URL that `serve` prints.
+    sys.stdout.flush()
+
+
+def ask(question: str) -> str | None:
+    """A line that a person types, None where there is no terminal to type it on."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
+
+
+@contextlib.contextmanager
+def reporting(outcome: Outcome, *, quiet: bool = False, raise_errors: bool = False) -> Iterator[None]:
+    """The one place where an error becomes a message and an exit code.
+
+    Args:
+        outcome: printed as one JSON object, the last line on standard output, where NEURAKNOT_RESULT=json asks for it.
+        quiet: no narration.
+        raise_errors: let the exception through, with its traceback.
+
+    Raises:
+        SystemExit: with the exit code of the error that came.
+    """
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    failure: NeuraknotError | None = None
+    code = 0
+    try:
+        yield
+    except BrokenPipeError:
+        # The reader of a pipe, `head` say, has had enough: nothing to report, and nobody to report it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except KeyboardInterrupt:
+        code = 130
+        raise SystemExit(code) from None
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+        raise
+    except Exception as error:
+        failure = diagnosis.explain(error)
+        code = failure.exit_code if failure else 1
+        if raise_errors:
+            raise
+        if failure is None:
+            traceback.print_exc()
+        else:
+            sys.stderr.write(redacted(rendered(failure)) + "\n")
+        raise SystemExit(code) from None
+    finally:
+        sys.stderr.flush()
+        with contextlib.suppress(BrokenPipeError):
+            if settings.origin().result_as_json:
+                write(_result(outcome, code, failure))
+            sys.stdout.flush()
+
+
+def redacted(text: str) -> str:
+    """The text without the database's password, which a revision's own words may hold."""
+    password = settings.password()
+    return text.replace(password, "***") if password else text
+
+
+def rendered(error: NeuraknotError) -> str:
+    """The lines that a person reads: the sentence, its details, the hint."""
+    lines = [f"error: {error.message}", *(f"  {line}".rstrip() for line in error.details)]
+    return "\n".join([*lines, f"hint: {error.hint}"] if error.hint else lines)
+
+
+def _result(outcome: Outcome, code: int, failure: NeuraknotError | None) -> str:
+    return json.dumps(
+        {
+            "neuraknot_result": RESULT_FORMAT,
+            "command": outcome.command,
+            "before": outcome.before,
+            "after": outcome.after,
+            "ran": outcome.ran,
+            "exit_code": code,
+            "error": redacted(failure.message) if failure else None if code == 0 else "see the log",
+        }
+    )

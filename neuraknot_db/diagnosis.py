@@ -1,0 +1,186 @@
+"""From an exception to the error that a person can act on."""
+
+from __future__ import annotations
+
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from neuraknot_db.errors import (
+    LockUnavailableError,
+    MigrationFailedError,
+    NeuraknotError,
+    RefusedError,
+    UnreachableError,
+    UsageError,
+)
+from neuraknot_db.settings import Settings
+
+LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
+_QUERY_CANCELED = "57014"
+_READ_ONLY = "25006"
+_INSUFFICIENT_PRIVILEGE = "42501"
+
+_SHOWN_AROUND = 6
+"""Lines of a long statement that are shown before and after the one at fault."""
+
+# What libpq and the server say when a login fails. psycopg2 gives no SQLSTATE for it, so the words must
+# do, in this order.
+_LOGIN_REASONS = (
+    (
+        ("does not support SSL", "SSL is not enabled", "no encryption", "sslmode value"),
+        "{place} was asked for TLS, and does not offer it as demanded.",
+        "Correct DB_SSLMODE, or turn TLS on at the server.",
+    ),
+    (
+        ("certificate", "SSL error", "sslrootcert", "root.crt"),
+        "The TLS certificate of {place} could not be verified.",
+        "Let DB_SSLROOTCERT name the authority's certificate (for RDS, its regional bundle).",
+    ),
+    (
+        ("password authentication failed", "no password supplied", "authentication failed"),
+        "{place} refused the login of user {user}.",
+        "Correct DB_USER and DB_PASSWORD, or DATABASE_URL.",
+    ),
+    (
+        ("pg_hba.conf",),
+        "{place} lets user {user} in from here in no way that was tried.",
+        "Many servers demand TLS: set DB_SSLMODE=require. Otherwise ask for an entry in pg_hba.conf.",
+    ),
+    (
+        ('role "',),
+        "{place} has no role {user}.",
+        "Correct DB_USER, or DATABASE_URL.",
+    ),
+    (
+        ("does not exist",),
+        "There is no database {database} on this server.",
+        "Create the database: neuraknot-db create_db",
+    ),
+    (
+        ("too many clients", "remaining connection slots"),
+        "{place} has no connection to spare.",
+        "Wait for sessions to end, or end some: SELECT pid, state, query FROM pg_stat_activity",
+    ),
+)
+
+
+def explain(error: BaseException) -> NeuraknotError | None:
+    """The error behind an exception, or None for a defect of ours."""
+    if isinstance(error, NeuraknotError):
+        return error
+    if isinstance(error, DBAPIError):
+        return database_error(error)
+    if isinstance(error, CommandError):
+        return command_error(error)
+    if isinstance(error, PermissionError) and error.filename:
+        return UsageError(
+            f"{error.filename} can't be written: {error.strerror}.",
+            hint="New revisions and snapshots are made in a checkout, not in the image.",
+        )
+    return None
+
+
+def command_error(error: CommandError) -> NeuraknotError:
+    """Alembic's own complaint about how it was called."""
+    words = str(error).strip().rstrip(".")
+    if "Multiple head" in words:
+        return UsageError(
+            "There are two heads or more, and the command needs one.",
+            hint="alembic heads shows them: set the newer one's down_revision to the other, or name a revision.",
+            details=(words,),
+        )
+    if "revision" in words.lower():
+        return UsageError(f"{words}.", hint="alembic history shows the revisions that exist.")
+    if "script_location" in words:
+        return UsageError(
+            "There is no alembic.ini here.", hint="Run this in the checkout, or name the file with -c PATH."
+        )
+    return UsageError(f"{words}.", hint="neuraknot-db --help lists the commands and their options.")
+
+
+def database_error(error: DBAPIError, *, doing: str = "The command") -> NeuraknotError:
+    """What the server's answer means.
+
+    Args:
+        error: as SQLAlchemy wraps psycopg2's.
+        doing: what failed, the sentence's subject.
+    """
+    state = getattr(error.orig, "pgcode", None)
+    primary, details = _words(error)
+    lost = isinstance(error, OperationalError | InterfaceError) if state is None else state.startswith(("08", "57P"))
+    if lost or error.connection_invalidated:
+        return UnreachableError(
+            f"{doing} lost its connection; the server rolls back what was not committed: {primary}.",
+            hint="Run the command again: it goes on from the last revision that was committed.",
+        )
+    if state in {LOCK_NOT_AVAILABLE, DEADLOCK}:
+        return LockUnavailableError(
+            f"{doing} could not have a lock in time and was rolled back: {primary}.",
+            hint="Try again later, or end the session that holds it.",
+            details=details,
+        )
+    if state == _READ_ONLY:
+        return RefusedError(
+            "The server is read-only: nothing can be changed there.",
+            hint="Connect to the primary, not to a replica (see DB_HOST), or end its read-only mode.",
+        )
+    if state == _INSUFFICIENT_PRIVILEGE:
+        return RefusedError(f"{doing} lacks a privilege: {primary}.", details=details)
+    if state == _QUERY_CANCELED:
+        return MigrationFailedError(f"{doing} was cancelled and rolled back: {primary}.", details=details)
+    return MigrationFailedError(f"{doing} failed and was rolled back: {primary}.", details=details)
+
+
+def login_error(words: str, settings: Settings, *, database: str | None = None) -> NeuraknotError:
+    """The error that a failed login's words stand for."""
+    names = {"place": settings.place, "user": settings.user, "database": database or settings.database}
+    details = tuple(line.strip() for line in words.strip().splitlines() if line.strip())
+    for needles, message, hint in _LOGIN_REASONS:
+        if any(needle in words for needle in needles):
+            return UnreachableError(message.format(**names), hint=hint, details=details)
+    if "invalid connection option" in words or "invalid dsn" in words:
+        return UsageError(
+            "DATABASE_URL holds a parameter that libpq does not know.",
+            hint="The usual ones: sslmode, sslrootcert, connect_timeout, application_name.",
+            details=details,
+        )
+    return UnreachableError(
+        f"{settings.place} can't be reached.",
+        hint="See that the server runs and that DB_HOST and DB_PORT (or DATABASE_URL) name it.",
+        details=details,
+    )
+
+
+def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
+    """The server's sentence without its full stop, and the statement with the position in it."""
+    diag = getattr(error.orig, "diag", None)
+    primary = getattr(diag, "message_primary", None) or str(error.orig).strip().split("\n", 1)[0]
+    details: list[str] = []
+    # A failing row's contents are the users' data, and no business of a log.
+    if (detail := getattr(diag, "message_detail", None)) and not detail.startswith("Failing row"):
+        details.append(detail)
+    if server_hint := getattr(diag, "message_hint", None):
+        details.append(server_hint)
+    if context := getattr(diag, "context", None):
+        details.append(context.split("\n", 1)[0])
+    if error.statement:
+        details += _statement(error.statement, getattr(diag, "statement_position", None))
+    return primary.rstrip("."), tuple(details)
+
+
+def _statement(statement: str, position: str | None) -> list[str]:
+    """The statement, numbered, with a caret under the position that the server named (1-based, in characters)."""
+    lines = statement.split("\n")
+    if position is None:
+        first, last, row, column = 0, min(len(lines), 2 * _SHOWN_AROUND), -1, 0
+    else:
+        before = statement[: int(position) - 1]
+        row, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
+        first, last = max(0, row - _SHOWN_AROUND), min(len(lines), row + _SHOWN_AROUND + 1)
+    shown: list[str] = []
+    for index in range(first, last):
+        if lines[index].strip() or index == row:
+            shown.append(f"{index + 1:>4} | {lines[index]}")
+        if index == row:
+            shown.append(f"     | {' ' * column}^")
+    return [*shown, "     | ..."] if last < len(lines) and any(map(str.strip, lines[last:])) else shown

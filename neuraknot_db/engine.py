@@ -1,0 +1,70 @@
+"""Connections: URL, TLS, keepalives, waiting for a server that is starting, and what a failed login means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from neuraknot_db import diagnosis, interrupt
+from neuraknot_db.settings import Settings
+
+CONNECT_TIMEOUT = 10
+"""Seconds until an address that does not answer is given up."""
+
+STARTING_TIMEOUT = 60.0
+"""Seconds to wait for a server that answers that it is starting, or coming back after a failover."""
+
+_COMING_BACK = ("is starting up", "is in recovery mode", "is shutting down", "not yet accepting connections")
+
+_KEEPALIVES = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    # A peer that vanished is noticed after a minute, not after the kernel's two hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+
+
+def create(settings: Settings, *, database: str | None = None) -> Engine:
+    """An engine without a pool for the settings' database, or for another one on the same server."""
+    url = URL.create(
+        # SQLAlchemy 2.1 takes a bare postgresql:// for another driver.
+        "postgresql+psycopg2",
+        username=settings.user,
+        password=settings.password,
+        database=database or settings.database,
+    )
+    where = {"host": settings.host, "port": settings.port}
+    arguments = {**_KEEPALIVES, "application_name": "neuraknot-db", **where, **settings.options}
+    # Looking for hstore would cost a query a connection.
+    return create_engine(url, poolclass=NullPool, connect_args=arguments, use_native_hstore=False)
+
+
+def connect(
+    settings: Settings,
+    *,
+    database: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Connection:
+    """An open connection; a server that is starting or recovering is waited for, STARTING_TIMEOUT seconds at most.
+
+    Raises:
+        UnreachableError: there is no server, no such database, no TLS where it is demanded, or no login.
+        UsageError: libpq knows no such parameter.
+    """
+    engine = create(settings, database=database)
+    deadline = clock() + STARTING_TIMEOUT
+    while True:
+        try:
+            return interrupt.waiting_for(engine.connect)
+        except DBAPIError as error:
+            words = str(error.orig)
+            if not any(sign in words for sign in _COMING_BACK) or clock() > deadline:
+                raise diagnosis.login_error(words, settings, database=database) from error
+        sleep(0.25)

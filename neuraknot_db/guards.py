@@ -1,0 +1,163 @@
+"""What stands in a database before anything is done to it, and what must not be done to it then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db import console, rawsql, settings
+from neuraknot_db.console import log
+from neuraknot_db.errors import RefusedError
+from neuraknot_db.settings import Settings
+
+_STATE = """
+SELECT current_setting('server_version'),
+       current_setting('transaction_read_only') = 'on',
+       to_regnamespace('public') IS NOT NULL,
+       coalesce(has_schema_privilege(to_regnamespace('public')::oid, 'CREATE'), false),
+       to_regclass('public.alembic_version') IS NOT NULL,
+       ARRAY(SELECT relname::text FROM pg_class
+              WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p') AND relname <> 'alembic_version'
+              ORDER BY relname)
+"""
+
+
+@dataclass(frozen=True)
+class DatabaseState:
+    """A database as a migration finds it.
+
+    Attributes:
+        server_version: PostgreSQL's version, such as `15.18`.
+        read_only: whether this server or session takes no writes.
+        has_schema: whether there is a schema `public`.
+        may_create: whether this role may create objects in it.
+        versions: the revisions that `alembic_version` names, none for a database that was never versioned.
+        tables: the tables in `public`, without `alembic_version`.
+    """
+
+    server_version: str
+    read_only: bool
+    has_schema: bool
+    may_create: bool
+    versions: tuple[str, ...]
+    tables: tuple[str, ...]
+
+    @property
+    def revision(self) -> str | None:
+        """The revisions as one word, None for none."""
+        return ", ".join(self.versions) or None
+
+
+def inspect(connection: Connection) -> DatabaseState:
+    """Look, in two short queries."""
+    version, read_only, has_schema, may_create, versioned, tables = connection.exec_driver_sql(_STATE).one()
+    versions: tuple[str, ...] = ()
+    if versioned:
+        rows = connection.exec_driver_sql("SELECT version_num FROM public.alembic_version ORDER BY 1")
+        versions = tuple(rows.scalars())
+    return DatabaseState(version.split(" ")[0], read_only, has_schema, may_create, versions, tuple(tables))
+
+
+def refuse_read_only(state: DatabaseState) -> None:
+    """Refuse a replica, or a session that may only read.
+
+    Raises:
+        RefusedError: it is one.
+    """
+    if state.read_only:
+        raise RefusedError(
+            "The server is read-only: nothing can be changed there.",
+            hint="Connect to the primary, not to a replica (see DB_HOST), or end its read-only mode.",
+        )
+
+
+def admit_changes(state: DatabaseState, *, role: str) -> None:
+    """Refuse what can only fail half-way.
+
+    Raises:
+        RefusedError: the server is read-only, there is no schema `public`, or the role may not create in it.
+    """
+    refuse_read_only(state)
+    if not state.has_schema:
+        raise RefusedError("The database has no schema public.", hint="Create it: neuraknot-db reset")
+    if not state.may_create:
+        raise RefusedError(
+            f"User {role} may not create anything in the schema public.",
+            hint=f'As the owner of the database: GRANT CREATE ON SCHEMA public TO "{role}"',
+        )
+
+
+def admit_upgrade(state: DatabaseState, *, own_tables: frozenset[str]) -> tuple[str, ...]:
+    """Refuse to run the first revision over tables that it did not make.
+
+    Args:
+        state: the database, without a recorded revision.
+        own_tables: the names that the revisions' tables have.
+
+    Returns:
+        The tables of somebody else's, which are not in the way.
+
+    Raises:
+        RefusedError: some of our tables stand there already.
+    """
+    ours = [name for name in state.tables if name in own_tables]
+    if ours:
+        raise RefusedError(
+            f"The database holds {', '.join(ours)}, but no record of a revision.",
+            hint="Let it be recognised first: neuraknot-db adopt (alembic -x force=true upgrade goes on all the same)",
+        )
+    return tuple(name for name in state.tables if name not in own_tables)
+
+
+def environment(where: Settings, marker: str | None) -> str:
+    """The environment's name: what NEURAKNOT_ENV says, what the database is marked with, or the default.
+
+    Raises:
+        RefusedError: the two contradict each other, and one of them is production.
+    """
+    if marker is None or marker == where.environment:
+        return where.environment
+    if not where.environment_named:
+        return marker
+    if settings.is_production(marker) or settings.is_production(where.environment):
+        raise RefusedError(
+            f"The database is marked as {marker}, and NEURAKNOT_ENV says {where.environment}.",
+            hint=f"Is it the right database? Then NEURAKNOT_ENV={marker}, or change the marker:"
+            f" neuraknot-db mark {where.environment}",
+        )
+    return where.environment
+
+
+def confirm_downgrade(
+    connection: Connection, where: Settings, losses: list[tuple[str, str, str]], *, confirm: str | None
+) -> None:
+    """In production: say what going back will lose, and have the database's name repeated.
+
+    Args:
+        connection: not in a transaction.
+        where: the database.
+        losses: the revision, the noun phrase and the query of each loss.
+        confirm: the name, asked for on a terminal if it is None.
+
+    Raises:
+        RefusedError: it was not repeated.
+    """
+    for revision, what, query in losses:
+        try:
+            count = f"{rawsql.execute(connection, query).scalar_one():,}"
+        except DBAPIError:
+            # Written for the schema as its revision left it, which a later one may have changed.
+            count = "an unknown number of"
+        connection.rollback()
+        if count != "0":
+            log.warning("going back from %s will lose %s %s", revision, count, what)
+    if confirm is None:
+        confirm = console.ask(f"This is production. Type the name of the database ({where.database}) to go back: ")
+    if confirm != where.database:
+        given = "was not given" if confirm is None else f"is {confirm!r}, and the database is {where.database!r}"
+        raise RefusedError(
+            f"The confirmation of the downgrade {given}: nothing was changed.",
+            hint=f"alembic -x confirm={where.database} downgrade ...",
+        )

@@ -1,0 +1,30 @@
+"""A statement that no transaction takes, in a revision that runs in one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuraknot_db.impact.reader import Reader
+from neuraknot_db.lint.finding import Finding, Subject
+
+CODE = "outside-transaction-only"
+HELP = (
+    "Let the revision hold this statement alone, made re-runnable with IF [NOT] EXISTS, and say transactional = False."
+)
+
+_FORMS = ("vacuum", "alter system", "create database", "drop database", "create tablespace", "drop tablespace")
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Find CONCURRENTLY, VACUUM and their like without `transactional = False`."""
+    if not subject.transactional:
+        return
+    for way in subject.ways:
+        for step in way.steps:
+            reader = Reader(step.statement.tokens)
+            concurrently = reader.has("concurrently") and not reader.at("refresh")
+            if concurrently or any(reader.at(form) for form in _FORMS):
+                message = (
+                    f"The server refuses this {step.impact.form} within a transaction, and {way.name}() is in one."
+                )
+                yield subject.finding(step.line, CODE, message, HELP)

@@ -1,0 +1,79 @@
+"""One migration at a time for a database, whichever machine it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+
+from sqlalchemy.engine import Connection
+
+from neuraknot_db.console import log
+from neuraknot_db.errors import LockUnavailableError
+
+KEY = int.from_bytes(hashlib.sha256(b"neuraknot_db").digest()[:8], signed=True)
+"""The advisory lock's key. Advisory locks belong to one database, so the key need not name it."""
+
+PATIENCE = 600.0
+"""Seconds to wait for another migration to end."""
+
+_SHORTEST, _LONGEST = 0.025, 2.0
+
+_HOLDER = """
+SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unknown'), a.backend_start::timestamp(0)
+  FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND (l.classid::bigint << 32 | l.objid::bigint) = %(key)s
+"""
+
+
+def acquire(
+    connection: Connection,
+    *,
+    patience: float = PATIENCE,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> float:
+    """Take the lock on this session, and hold it until the session ends.
+
+    It is polled, each time in a transaction of its own: a blocking wait would hold a snapshot that CREATE INDEX
+    CONCURRENTLY waits for, and the two would deadlock.
+
+    Args:
+        connection: the migration's own connection, so that the lock ends with it.
+        patience: seconds to wait.
+        clock: seconds that never go back.
+        sleep: waits for seconds.
+
+    Returns:
+        The seconds waited.
+
+    Raises:
+        LockUnavailableError: another session still holds it when patience ends.
+    """
+    started = clock()
+    pause = _SHORTEST
+    told = False
+    while True:
+        taken = connection.exec_driver_sql("SELECT pg_try_advisory_lock(%(key)s)", {"key": KEY}).scalar_one()
+        holder = None if taken else _holder(connection)
+        connection.commit()
+        waited = clock() - started
+        if taken:
+            return waited
+        if waited >= patience:
+            raise LockUnavailableError(
+                f"Another migration still runs after {waited:.0f} s: {holder}.",
+                hint="Wait for it to end; neuraknot-db log shows what it did.",
+            )
+        if not told:
+            log.info("waiting for another migration: %s", holder)
+            told = True
+        sleep(min(pause, patience - waited))
+        pause = min(2 * pause, _LONGEST)
+
+
+def _holder(connection: Connection) -> str:
+    row = connection.exec_driver_sql(_HOLDER, {"key": KEY}).first()
+    return f"pid {row[0]}, {row[1]}, connected since {row[2]}" if row else "one that has just ended"

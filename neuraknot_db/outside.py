@@ -1,0 +1,181 @@
+"""A revision that can't be in a transaction: run by itself, repaired first, watched while it takes long."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+
+from neuraknot_db import rawsql, session
+from neuraknot_db.console import log
+from neuraknot_db.errors import LockUnavailableError
+from neuraknot_db.settings import Limits
+from neuraknot_db.sqltext import Statement
+
+_INTERVALS = (2.0, 3.0, 5.0)
+"""Seconds before the first lines about a long index build; the last one is repeated."""
+
+_JOIN_TIMEOUT = 2.0
+
+# An index lies in its table's schema. One that some session is building now is invalid as well.
+_INVALID = """
+SELECT format('%%I.%%I', n.nspname, i.relname), p.pid
+  FROM pg_index x
+  JOIN pg_class i ON i.oid = x.indexrelid
+  JOIN pg_namespace n ON n.oid = i.relnamespace
+  LEFT JOIN pg_stat_progress_create_index p ON p.index_relid = x.indexrelid
+ WHERE i.relname = %(name)s AND NOT x.indisvalid AND x.indrelid = to_regclass(%(table)s)
+"""
+
+_PROGRESS = """
+SELECT phase, blocks_done, blocks_total, tuples_done, tuples_total, lockers_total - lockers_done AS lockers,
+       current_locker_pid
+  FROM pg_stat_progress_create_index
+ WHERE pid = %(pid)s
+"""
+
+Watch = Callable[[], Connection]
+
+
+def of_transaction(
+    apply: Callable[..., None],
+    migration: MigrationContext,
+    statement: Statement,
+    limits: Limits,
+    watch: Watch | None,
+) -> Callable[..., None]:
+    """The same step, run in autocommit mode.
+
+    Args:
+        apply: the revision's `upgrade` or `downgrade`, which emits one statement.
+        migration: the context that runs it.
+        statement: what it emits.
+        limits: the timeouts that it gets; `waits_for_others` says which it should have none of.
+        watch: opens a second connection; None to tell nothing of the progress.
+    """
+
+    def run(**options: Any) -> None:
+        with _lost_connection_told(), migration.autocommit_block():
+            connection = migration.connection
+            assert connection is not None
+            with _timeouts(connection, limits):
+                _repair(connection, statement)
+                with _progress(connection, watch):
+                    apply(**options)
+
+    return run
+
+
+def waits_for_others(statement: Statement) -> bool:
+    """Whether it only waits for older transactions, in nobody's way, and ended half-way leaves something invalid."""
+    words = _folded(statement)
+    return "concurrently" in words or words[0] == "vacuum"
+
+
+def is_nameless_index(statement: Statement) -> bool:
+    """Whether it builds an index whose name the server is to choose."""
+    found = _index(statement)
+    return found is not None and found[0] == ""
+
+
+@contextlib.contextmanager
+def _lost_connection_told() -> Iterator[None]:
+    """Raise what ended the statement, not what Alembic then met when it left its block on a connection that is gone."""
+    try:
+        yield
+    except PendingRollbackError as error:
+        first: BaseException | None = error
+        while first is not None and not isinstance(first, DBAPIError):
+            first = first.__context__
+        raise first or error from None
+
+
+@contextlib.contextmanager
+def _timeouts(connection: Connection, limits: Limits) -> Iterator[None]:
+    names = ("lock_timeout", "statement_timeout")
+    before = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names}
+    session.set_timeouts(connection, limits, local=False)
+    try:
+        yield
+    finally:
+        # A connection that is gone has no timeouts to restore.
+        with contextlib.suppress(DBAPIError, PendingRollbackError):
+            connection.exec_driver_sql("; ".join(f"SET {name} = '{value}'" for name, value in before.items()))
+
+
+def _repair(connection: Connection, statement: Statement) -> None:
+    """Drop what an earlier CREATE INDEX CONCURRENTLY left behind: IF NOT EXISTS would take it for the index."""
+    found = _index(statement)
+    if found is None:
+        return
+    name, table = found
+    for index, builder in connection.exec_driver_sql(_INVALID, {"name": name, "table": table}).all():
+        if builder is not None:
+            raise LockUnavailableError(
+                f"The index {index} is being built by another session, pid {builder}.",
+                hint="Wait for it to end, then run the command again.",
+            )
+        log.info("  the index %s was left invalid by a run that failed: it is built anew", index)
+        rawsql.execute(connection, f"DROP INDEX CONCURRENTLY {index}")
+
+
+def _index(statement: Statement) -> tuple[str, str] | None:
+    """The name and table of CREATE [UNIQUE] INDEX CONCURRENTLY [IF NOT EXISTS] name ON [ONLY] table; else None.
+
+    The name is folded as the server does it, empty where there is none; the table is as written.
+    """
+    words, folded = [token.text for token in statement.tokens], _folded(statement)
+    if folded[:1] != ["create"] or "index" not in folded[1:3] or "concurrently" not in folded[2:4]:
+        return None
+    rest = folded.index("concurrently") + 1
+    if folded[rest : rest + 3] == ["if", "not", "exists"]:
+        rest += 3
+    name = "" if folded[rest] == "on" else words[rest]
+    table = folded.index("on", rest) + 1
+    table += folded[table] == "only"
+    end = table + (3 if words[table + 1] == "." else 1)
+    name = name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
+    return name, "".join(words[table:end])
+
+
+def _folded(statement: Statement) -> list[str]:
+    return [token.text.lower() for token in statement.tokens]
+
+
+@contextlib.contextmanager
+def _progress(connection: Connection, watch: Watch | None) -> Iterator[None]:
+    driver_connection = connection.connection.driver_connection
+    if watch is None or driver_connection is None:
+        yield
+        return
+    ended = threading.Event()
+    arguments = (watch, driver_connection.info.backend_pid, ended)
+    teller = threading.Thread(target=_tell, args=arguments, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join(_JOIN_TIMEOUT)
+
+
+def _tell(watch: Watch, pid: int, ended: threading.Event) -> None:
+    for seconds in chain(_INTERVALS, repeat(_INTERVALS[-1])):
+        if ended.wait(seconds):
+            return
+        # What can't be seen now may be seen the next time; the build does not depend on it.
+        with contextlib.suppress(Exception), watch() as connection:
+            row = connection.exec_driver_sql(_PROGRESS, {"pid": pid}).first()
+            if row is not None and not ended.is_set():
+                done, total = max(
+                    (row.blocks_done, row.blocks_total), (row.tuples_done, row.tuples_total), key=lambda pair: pair[1]
+                )
+                share = f", {100 * done // total} %" if total else ""
+                waiting = f", for {row.lockers}, now pid {row.current_locker_pid}" if row.lockers else ""
+                log.info("  %s%s%s", row.phase, share, waiting)

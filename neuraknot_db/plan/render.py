@@ -1,0 +1,148 @@
+"""A plan for people."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from unicodedata import east_asian_width
+
+from neuraknot_db.impact import Effect, LockMode, Work
+from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
+
+_WIDEST = 120
+
+
+def render(plan: Plan, width: int) -> str:
+    """The plan's lines.
+
+    Args:
+        plan: what to show.
+        width: of the terminal, in characters.
+    """
+    return "\n".join(_lines(plan, min(width, _WIDEST)))
+
+
+def _lines(plan: Plan, width: int) -> Iterator[str]:
+    at = plan.current or "no revision"
+    if not plan.revisions:
+        yield from _wrapped(f"{plan.place}: at {at}, nothing to do", width, "")
+        return
+    count = f"{len(plan.revisions)} revision{'' if len(plan.revisions) == 1 else 's'}"
+    direction = "back to" if plan.downgrade else "to"
+    yield from _wrapped(f"{plan.place}: {count} from {at} {direction} {plan.target or 'no revision'}", width, "")
+    if plan.refusal:
+        yield from _wrapped(f"! It would be refused: {plan.refusal}", width, "")
+    for revision in plan.revisions:
+        yield ""
+        yield from _revision(plan, revision, width)
+    if in_use := [table for _, table in sorted(plan.tables.items()) if table.exists]:
+        yield ""
+        yield "tables now"
+        longest = max(len(str(table.name)) for table in in_use)
+        for table in in_use:
+            yield from _table(table, longest, width)
+
+
+def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]:
+    yield _cut(f"{planned.revision}  {'take back: ' if plan.downgrade else ''}{planned.title.rstrip('.')}", width)
+    limits = f"lock_timeout {duration(planned.lock_timeout)}, statement_timeout {duration(planned.statement_timeout)}"
+    yield _cut(f"     {planned.path}", width)
+    yield from _wrapped(f"{'one' if planned.transactional else 'no'} transaction, {limits}", width, "     ")
+    for what in planned.losses:
+        yield from _wrapped(f"loses {what}", width, "     ")
+    for statement in planned.statements:
+        yield from _statement(plan, statement, width)
+    if planned.failure:
+        yield from _wrapped(f"! {planned.failure}: what follows is not known.", width, "     ")
+    yield from _wrapped(_waiting(planned), width, "     ")
+
+
+def _statement(plan: Plan, statement: PlannedStatement, width: int) -> Iterator[str]:
+    yield _cut(f"{statement.line:>5}  {' '.join(statement.sql.split())}", width)
+    for effect in statement.impact.effects:
+        table = plan.tables.get(effect.table)
+        if table is not None and table.made_by is not None:
+            continue  # nobody uses it yet
+        yield from _wrapped(_told(effect, table, statement.held.get(effect.table)), width, "         ")
+    if statement.impact.opaque:
+        yield from _wrapped(f"! {statement.impact.opaque}", width, "         ")
+
+
+def _told(effect: Effect, table: TableNow | None, held: LockMode | None) -> str:
+    mode = max(effect.mode, held or effect.mode)
+    lock = f"{mode} as before" if mode == held else f"{mode}, blocks {mode.blocks}" if mode.blocks else str(mode)
+    in_use = table is not None and table.exists
+    size = f" ({_size(table)})" if table is not None and in_use and effect.work >= Work.SCAN else ""
+    why = f": {effect.why}" if effect.why else ""
+    missing = "" if in_use else "; there is no such table now"
+    return f"{effect.table}: {lock}; {effect.work}{size}{why}{missing}"
+
+
+def _waiting(planned: PlannedRevision) -> str:
+    if not planned.waits or not planned.transactional:
+        return "Keeps no query of the application waiting."
+    longest = planned.longest_wait
+    if longest is None:
+        return "Without a lock_timeout, the application waits for as long as another session holds a lock."
+    if planned.waits == 1:
+        return f"The application may wait up to {duration(longest)} for the lock, and then for the work."
+    return (
+        f"The application may wait up to {duration(longest)} for {planned.waits} locks"
+        f" ({duration(planned.lock_timeout)} each, the first held meanwhile), and then for the work."
+    )
+
+
+def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
+    yield f"  {table.name!s:<{longest}}  {_size(table)}"
+    shown = [holder for holder in table.holders if holder.in_the_way]
+    for holder in shown:
+        yield from _wrapped(_held(holder), width, "    ")
+        yield _cut(f"      {holder.query}", width)
+    if others := len(table.holders) - len(shown):
+        yield f"    {others} more hold{'s' if others == 1 else ''} a lock that is not in the way"
+
+
+def _held(holder: Holder) -> str:
+    who = f"pid {holder.pid}, {holder.application}" + (f" ({holder.user})" if holder.user else "")
+    age = "" if holder.seconds is None else f", in a transaction for {duration(holder.seconds * 1000)}"
+    state = f", {holder.state}" if holder.state else ""
+    return f"in the way: {who}{age}{state}, holds {holder.mode}"
+
+
+def _size(table: TableNow) -> str:
+    rows = "rows not counted yet" if table.rows is None else f"about {table.rows:,} rows"
+    return f"{rows}, {size(table.bytes)}"
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    amount = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:,.0f} {unit}" if unit == "bytes" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} TiB"
+
+
+def duration(milliseconds: int) -> str:
+    """A duration in words, as a revision would write it; 0 is no limit."""
+    if milliseconds == 0:
+        return "none"
+    for unit, length in (("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if milliseconds >= length:
+            return f"{milliseconds / length:.3g} {unit}"
+    return f"{milliseconds} ms"
+
+
+def _cut(line: str, width: int) -> str:
+    """The line, cut to a width in cells: Chinese and Japanese characters take two."""
+    cells = 0
+    for index, character in enumerate(line):
+        cells += 2 if east_asian_width(character) in "WF" else 1
+        if cells >= width and (cells > width or index + 1 < len(line)):
+            return line[:index] + "…"
+    return line
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent + "  ")

@@ -1,0 +1,112 @@
+"""What the server says of tables in use: how large they are, and who holds locks on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy.engine import Connection
+
+from neuraknot_db.impact import LockMode, Name
+from neuraknot_db.plan.values import Holder, TableNow
+
+QUERY_LENGTH = 500
+"""Characters of another session's query that are shown at most."""
+
+_MODES = {mode.name.title().replace("_", "") + "Lock": mode for mode in LockMode}
+
+# The other modes that each mode waits for: https://www.postgresql.org/docs/current/explicit-locking.html
+_WAITS_FOR_STRONGER_THAN = {
+    LockMode.ACCESS_SHARE: LockMode.EXCLUSIVE,
+    LockMode.ROW_SHARE: LockMode.SHARE_ROW_EXCLUSIVE,
+    LockMode.ROW_EXCLUSIVE: LockMode.SHARE_UPDATE_EXCLUSIVE,
+    LockMode.SHARE_UPDATE_EXCLUSIVE: LockMode.ROW_EXCLUSIVE,
+    LockMode.SHARE: LockMode.ROW_SHARE,
+    LockMode.SHARE_ROW_EXCLUSIVE: LockMode.ROW_SHARE,
+    LockMode.EXCLUSIVE: LockMode.ACCESS_SHARE,
+}
+
+_TABLES = """
+SELECT n.nspname, c.relname, c.oid, c.relkind::text AS kind, c.reltuples::bigint AS rows,
+       CASE WHEN c.relkind = 'p'
+            THEN (SELECT coalesce(sum(pg_total_relation_size(relid)), 0) FROM pg_partition_tree(c.oid))
+            ELSE pg_total_relation_size(c.oid) END::bigint AS bytes
+  FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS wanted (schema, name)
+  JOIN pg_namespace n ON n.nspname = wanted.schema
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+"""
+
+_HOLDERS = f"""
+SELECT l.relation, l.mode, a.pid, coalesce(nullif(a.application_name, ''), a.backend_type, 'unknown') AS application,
+       coalesce(a.usename, '') AS username, coalesce(a.state, a.backend_type, '') AS state,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::int AS seconds,
+       left(coalesce(a.query, ''), {QUERY_LENGTH}) AS query
+  FROM pg_locks l
+  JOIN pg_stat_activity a USING (pid)
+ WHERE l.granted AND l.locktype = 'relation' AND l.relation = ANY (%(oids)s) AND l.pid <> pg_backend_pid()
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ ORDER BY a.xact_start NULLS LAST, a.pid
+"""
+
+
+def conflicts(wanted: LockMode, held: LockMode) -> bool:
+    """Whether a lock must wait for one that another session holds on the same table."""
+    if LockMode.ACCESS_EXCLUSIVE in (wanted, held):
+        return True
+    if (wanted, held) == (LockMode.SHARE, LockMode.SHARE):
+        return False  # the one mode that conflicts with weaker ones, but not with itself
+    return held > _WAITS_FOR_STRONGER_THAN[wanted]
+
+
+def survey(
+    connection: Connection, wanted: Mapping[Name, LockMode], made_by: Mapping[Name, str]
+) -> dict[Name, TableNow]:
+    """The tables as they are now.
+
+    Args:
+        connection: its transaction may be read-only.
+        wanted: the tables, each with the strongest lock that is planned on it.
+        made_by: the pending revision that makes a table.
+    """
+    names = sorted(wanted)
+    columns = {"schemas": [name.schema for name in names], "names": [name.name for name in names]}
+    rows = {Name(row.nspname, row.relname): row for row in connection.exec_driver_sql(_TABLES, columns)}
+    holders = _holders(connection, {row.oid: wanted[name] for name, row in rows.items()})
+    found = {}
+    for name in names:
+        row = rows.get(name)
+        found[name] = (
+            TableNow(name, exists=False, made_by=made_by.get(name))
+            if row is None
+            else TableNow(
+                name,
+                exists=True,
+                made_by=None,
+                # Never analysed: -1, which says nothing.
+                rows=row.rows if row.rows >= 0 else None,
+                bytes=row.bytes,
+                holders=tuple(holders.get(row.oid, ())),
+            )
+        )
+    return found
+
+
+def _holders(connection: Connection, wanted: Mapping[int, LockMode]) -> dict[int, list[Holder]]:
+    found: dict[int, dict[int, Holder]] = {}
+    for row in connection.exec_driver_sql(_HOLDERS, {"oids": list(wanted)}) if wanted else ():
+        mode = _MODES.get(row.mode)
+        if mode is None:  # a mode that tables don't have
+            continue
+        sessions = found.setdefault(row.relation, {})
+        before = sessions.get(row.pid)
+        in_the_way = conflicts(wanted[row.relation], mode)
+        sessions[row.pid] = Holder(
+            row.pid,
+            row.application,
+            row.username,
+            row.state,
+            row.seconds,
+            max(mode, before.mode) if before else mode,
+            in_the_way or (before is not None and before.in_the_way),
+            " ".join(row.query.split()),
+        )
+    return {relation: list(sessions.values()) for relation, sessions in found.items()}

@@ -1,0 +1,165 @@
+"""Owner, privileges, default privileges and comment of the schema `public`: read before a reset, restored by it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from neuraknot_db import rawsql
+from neuraknot_db.errors import RefusedError
+
+_SCHEMA = """
+SELECT pg_get_userbyid(n.nspowner), n.nspacl IS NOT NULL, obj_description(n.oid, 'pg_namespace'), current_user,
+       pg_has_role(n.nspowner, 'USAGE'), has_database_privilege(current_database(), 'CREATE'),
+       -- From 16 on, to create for another role takes the right to SET ROLE to it.
+       CASE WHEN current_setting('server_version_num')::int >= 160000
+            THEN pg_has_role(n.nspowner, 'SET') ELSE pg_has_role(n.nspowner, 'MEMBER') END
+  FROM pg_namespace n
+ WHERE n.nspname = 'public'
+"""
+
+_GRANTS = """
+SELECT coalesce((SELECT rolname FROM pg_roles WHERE oid = x.grantee), ''), x.privilege_type, bool_or(x.is_grantable)
+  FROM pg_namespace n CROSS JOIN aclexplode(n.nspacl) x
+ WHERE n.nspname = 'public'
+ GROUP BY 1, 2
+ ORDER BY 1, 2
+"""
+
+_DEFAULTS = """
+SELECT pg_get_userbyid(d.defaclrole), pg_has_role(d.defaclrole, 'USAGE'), d.defaclobjtype::text,
+       coalesce((SELECT rolname FROM pg_roles WHERE oid = x.grantee), ''), x.privilege_type, x.is_grantable
+  FROM pg_default_acl d CROSS JOIN aclexplode(d.defaclacl) x
+ WHERE d.defaclnamespace = 'public'::regnamespace
+ ORDER BY 1, 3, 4, 5
+"""
+
+_GRANTED_TABLES = """
+SELECT DISTINCT c.relname::text
+  FROM pg_class c CROSS JOIN aclexplode(c.relacl) x
+ WHERE c.relnamespace = 'public'::regnamespace AND x.grantee <> c.relowner
+   -- What the default privileges give is given again.
+   AND NOT EXISTS (SELECT FROM pg_default_acl d CROSS JOIN aclexplode(d.defaclacl) y
+                    WHERE d.defaclnamespace = c.relnamespace AND d.defaclrole = c.relowner
+                      AND (y.grantee, y.privilege_type) = (x.grantee, x.privilege_type))
+ ORDER BY 1
+"""
+
+_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A privilege of a role; an empty grantee is PUBLIC, everybody."""
+
+    grantee: str
+    privilege: str
+    grantable: bool
+
+
+@dataclass(frozen=True)
+class DefaultGrant:
+    """A privilege that new objects of a role in the schema come with."""
+
+    role: str
+    kind: str
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class SchemaProperties:
+    """What `CREATE SCHEMA public` alone does not bring back.
+
+    Attributes:
+        grants: None if nobody ever changed the privileges.
+        granted_tables: tables with privileges of their own, which a reset does not restore.
+    """
+
+    owner: str
+    grants: tuple[Grant, ...] | None
+    defaults: tuple[DefaultGrant, ...]
+    comment: str | None
+    granted_tables: tuple[str, ...]
+
+
+def read(connection: Connection) -> SchemaProperties | None:
+    """The properties of `public`, None if there is no such schema.
+
+    Raises:
+        RefusedError: this role could not bring them back.
+    """
+    row = connection.exec_driver_sql(_SCHEMA).first()
+    if row is None:
+        return None
+    owner, changed, comment, user, may_drop, may_create, may_give = row
+    if not may_drop:
+        raise RefusedError(
+            f"User {user} may not drop the schema public: it belongs to {owner}.",
+            hint=f"Connect as {owner}, or as the owner of the database.",
+        )
+    if not (may_create and may_give):
+        raise RefusedError(
+            f"User {user} could not create the schema public again for its owner {owner}.",
+            hint=f'As an administrator: GRANT "{owner}" TO "{user}", and GRANT CREATE ON DATABASE.',
+        )
+    defaults = connection.exec_driver_sql(_DEFAULTS).all()
+    foreign = sorted({role for role, mine, *_ in defaults if not mine})
+    if foreign:
+        raise RefusedError(
+            f"User {user} could not restore the default privileges of {', '.join(foreign)} in the schema public.",
+            hint=f'As an administrator: GRANT "{foreign[0]}" TO "{user}"',
+        )
+    return SchemaProperties(
+        owner=owner,
+        grants=tuple(Grant(*grant) for grant in connection.exec_driver_sql(_GRANTS)) if changed else None,
+        defaults=tuple(DefaultGrant(role, kind, Grant(*grant)) for role, _, kind, *grant in defaults),
+        comment=comment,
+        granted_tables=tuple(connection.exec_driver_sql(_GRANTED_TABLES).scalars()),
+    )
+
+
+def create_schema(connection: Connection, wanted: SchemaProperties | None) -> None:
+    """Create `public` with these properties, or with PostgreSQL's own ones, in the caller's transaction.
+
+    Raises:
+        RefusedError: the privileges came out otherwise.
+    """
+    run = functools.partial(rawsql.execute, connection)
+    if wanted is None:
+        run("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
+        run("GRANT USAGE ON SCHEMA public TO PUBLIC")
+        return
+    run(f"CREATE SCHEMA public AUTHORIZATION {rawsql.quoted(wanted.owner)}")
+    if wanted.comment is not None:
+        connection.exec_driver_sql("SELECT set_config('neuraknot_db.comment', %(it)s, true)", {"it": wanted.comment})
+        run(
+            "DO $$ BEGIN EXECUTE format('COMMENT ON SCHEMA public IS %L', current_setting('neuraknot_db.comment'));"
+            " END $$"
+        )
+    if wanted.grants is not None:
+        run(f"REVOKE ALL ON SCHEMA public FROM PUBLIC, {rawsql.quoted(wanted.owner)}")
+        for grant in wanted.grants:
+            run(f"GRANT {grant.privilege} ON SCHEMA public {_to(grant)}")
+    for default in wanted.defaults:
+        run(
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {rawsql.quoted(default.role)} IN SCHEMA public"
+            f" GRANT {default.grant.privilege} ON {_KINDS[default.kind]} {_to(default.grant)}"
+        )
+    found = read(connection)
+    if found is None or (found.owner, found.grants, found.defaults, found.comment) != (
+        wanted.owner,
+        wanted.grants,
+        wanted.defaults,
+        wanted.comment,
+    ):
+        raise RefusedError(
+            "The schema's owner and privileges would not have come out as they were; all is as before.",
+            hint="Compare \\dn+ and \\ddp in psql with what this role may grant, or reset as the schema's owner.",
+        )
+
+
+def _to(grant: Grant) -> str:
+    grantee = rawsql.quoted(grant.grantee) if grant.grantee else "PUBLIC"
+    return f"TO {grantee}{' WITH GRANT OPTION' if grant.grantable else ''}"

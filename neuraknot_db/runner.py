@@ -1,0 +1,327 @@
+"""What `alembic/env.py` hands over to: every Alembic command that meets a database, or prints SQL for one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from alembic import context
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import RevisionStep
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.engine import Connection
+
+from neuraknot_db import (
+    afterwards,
+    checksums,
+    database,
+    engine,
+    guards,
+    lock,
+    rawsql,  # noqa: F401 - importing it is what makes Alembic use it
+    retry,
+    session,
+    settings,
+)
+from neuraknot_db.console import Outcome, log, reporting
+from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, RefusedError, UsageError
+from neuraknot_db.guards import DatabaseState
+from neuraknot_db.history import History
+from neuraknot_db.settings import Settings
+from neuraknot_db.steps import Steps, Walk, announcing
+
+OUTCOME, HELD = "neuraknot_db.outcome", "neuraknot_db.held"
+"""Keys of `Config.attributes`: what the caller wants filled in, and the session that the caller holds."""
+
+_RELATIVE = re.compile(r"[+-]\d+")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A session that the caller has opened, with the lock and the guards being the caller's.
+
+    Attributes:
+        where: its database.
+        connection: if it is in a transaction, everything runs in that one, and the caller commits.
+    """
+
+    where: Settings
+    connection: Connection
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `-x` asks for.
+
+    Attributes:
+        create_db: create a missing database first.
+        force: go on although unversioned tables stand in the way.
+        confirm: the database's name, for a downgrade in production.
+        accept_edit: revisions whose edit after the fact is taken.
+    """
+
+    create_db: bool = False
+    force: bool = False
+    confirm: str | None = None
+    accept_edit: tuple[str, ...] = ()
+
+
+def run() -> None:
+    """Run the Alembic command that loaded `env.py`.
+
+    Raises:
+        SystemExit: under the plain `alembic` script, with the exit code of what went wrong.
+        NeuraknotError: under a caller that put an Outcome into `Config.attributes`.
+    """
+    # The module shows an EnvironmentContext's functions, but not what the command told it.
+    environment: EnvironmentContext = context._proxy  # type: ignore[attr-defined]
+    outcome = environment.config.attributes.get(OUTCOME)
+    if outcome is not None:
+        _dispatch(environment, outcome)
+        return
+    options = environment.config.cmd_opts
+    outcome = Outcome(options.cmd[0].__name__ if options else "alembic")
+    quiet, raise_errors = getattr(options, "quiet", False), getattr(options, "raiseerr", False)
+    with reporting(outcome, quiet=quiet, raise_errors=raise_errors):
+        _dispatch(environment, outcome)
+
+
+def load(script: ScriptDirectory) -> None:
+    """Read every revision file now, so that a broken one is found before anything is run.
+
+    Raises:
+        MigrationFailedError: a file can't be imported.
+    """
+    try:
+        script.get_heads()
+    except CommandError:
+        raise
+    except Exception as error:
+        place = f"{error.filename}, line {error.lineno}" if isinstance(error, SyntaxError) else script.versions
+        raise MigrationFailedError(
+            f"A revision file can't be read: {type(error).__name__}: {error}.",
+            hint=f"Correct it and run the command again: {place}",
+        ) from error
+
+
+def greet(where: Settings, state: DatabaseState, environment: str) -> None:
+    """Say which database this is."""
+    log.info("%s as %s, PostgreSQL %s (%s)", where.place, where.user, state.server_version, environment)
+
+
+def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
+    options = environment.context_opts
+    if "revision_context" in options:
+        raise UsageError(
+            "There are no models to compare the database with: the revisions are the schema's source.",
+            hint="neuraknot-db verify compares the database with what its revision should hold.",
+        )
+    load(environment.script)
+    held: Held | None = environment.config.attributes.get(HELD)
+    if environment.is_offline_mode():
+        _print_sql(environment)
+    elif held is not None:
+        _migrate_held(environment, held, outcome)
+    elif "destination_rev" in options or options["fn"].__name__ == "do_ensure_version":
+        _migrate_alone(environment, outcome)
+    else:
+        _read(environment)
+
+
+def _print_sql(environment: EnvironmentContext) -> None:
+    """`--sql`: the same statements, on standard output, for psql."""
+    steps: Steps = environment.context_opts["fn"]
+    environment.configure(
+        dialect_name="postgresql",
+        literal_binds=True,
+        transaction_per_migration=True,
+        fn=lambda heads, migration: announcing(steps(heads, migration), migration),
+    )
+    with environment.begin_transaction():
+        environment.run_migrations()
+
+
+def _read(environment: EnvironmentContext) -> None:
+    """A command that only looks, such as `current`: no lock, and no version table made in passing."""
+    with session.open_session(session.target(), exclusive=False) as connection:
+        _demand_known(environment.script, guards.inspect(connection))
+        environment.configure(connection=connection, dont_mutate=True)
+        environment.run_migrations()
+
+
+def _migrate_held(environment: EnvironmentContext, held: Held, outcome: Outcome) -> None:
+    """Within a session whose caller has asked the guards: in its transaction, if it has begun one."""
+    in_one = held.connection.in_transaction()
+    state = guards.inspect(held.connection)
+    history = History(held.connection)
+    if not in_one:
+        # Alembic would take the transaction of a mere look for the caller's own, and commit nothing.
+        held.connection.rollback()
+    walk = _plan(environment, held, outcome, state, history)
+    _execute(environment, held.connection, walk, history, held.where.environment, in_one=in_one)
+    walk.conclude()
+
+
+def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
+    """A command that changes the database, with the lock and the guards around it."""
+    asked = _asked(environment)
+    where = session.target()
+    if asked.create_db:
+        database.create(where)
+    with session.open_session(where, exclusive=False) as connection:
+        state = _locked(connection, relative=bool(_RELATIVE.fullmatch(_target(environment))))
+        history = History(connection)
+        connection.rollback()
+        name = guards.environment(where, history.environment)
+        greet(where, state, name)
+        guards.admit_changes(state, role=where.user)
+        walk = _plan(environment, Held(where, connection), outcome, state, history, force=asked.force)
+        if environment.context_opts["fn"].__name__ != "do_stamp":
+            edits = checksums.demand_unedited(environment.script, history, state.versions, accepted=asked.accept_edit)
+            connection.rollback()
+            for edit in edits:
+                log.warning("the edit of revision %s is taken as it is", edit.revision)
+                history.record(edit)
+            connection.commit()
+        if settings.is_production(name) and any(not step.is_upgrade for step in walk.steps):
+            guards.confirm_downgrade(connection, where, walk.losses(), confirm=asked.confirm)
+        _execute(environment, connection, walk, history, name, in_one=False)
+        walk.conclude()
+        if walk.done:
+            afterwards.check(connection.engine, environment.script, walk, production=settings.is_production(name))
+
+
+def _locked(connection: Connection, *, relative: bool) -> DatabaseState:
+    """The state of the database once the lock is held."""
+    before = guards.inspect(connection) if relative else None
+    connection.rollback()
+    lock.acquire(connection, patience=settings.limits().patience)
+    state = guards.inspect(connection)
+    if before is not None and before.versions != state.versions:
+        raise LockUnavailableError(
+            f"Another migration moved the database from {before.revision or 'no revision'} to"
+            f" {state.revision or 'no revision'} while this one waited: its target was relative.",
+            hint="Name the revision that you want.",
+        )
+    return state
+
+
+def _plan(
+    environment: EnvironmentContext,
+    held: Held,
+    outcome: Outcome,
+    state: DatabaseState,
+    history: History,
+    *,
+    force: bool = False,
+) -> Walk:
+    """The steps, resolved once, before anything runs: a bad target changes nothing, and a relative one can't move."""
+    options = environment.context_opts
+    purge = options.get("purge", False)
+    outcome.before = outcome.after = state.revision
+    if not purge:
+        _demand_known(environment.script, state)
+    heads = () if purge else state.versions
+    steps = list(options["fn"](heads, None)) if "destination_rev" in options else []
+    if not state.versions and any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps):
+        _admit_upgrade(environment.script, state, force=force)
+    return Walk(steps, heads, outcome, history, settings.limits(), reconnect=lambda: engine.connect(held.where))
+
+
+def _execute(
+    environment: EnvironmentContext,
+    connection: Connection,
+    walk: Walk,
+    history: History,
+    name: str,
+    *,
+    in_one: bool,
+) -> None:
+    options = environment.context_opts
+    if walk.steps:
+        history.create()
+        if history.environment is None:
+            history.mark(name)
+        if not in_one:
+            connection.commit()
+    elif "destination_rev" in options and not options.get("purge"):
+        return
+
+    def attempt() -> None:
+        environment.configure(
+            connection=connection,
+            transaction_per_migration=True,
+            on_version_apply=walk.applied,
+            fn=walk if "destination_rev" in options else options["fn"],
+        )
+        with environment.begin_transaction():
+            environment.run_migrations()
+
+    if in_one:
+        try:
+            attempt()
+        except Exception as error:
+            # The caller rolls back, and tries again where it was a lock.
+            if retry.is_lock_timeout(error):
+                raise
+            raise walk.explain(error) or error from error
+        return
+    try:
+        retry.on_lock_timeout(
+            attempt,
+            connection,
+            what=lambda: walk.doing,
+            failed=lambda failure: walk.retry(failure, connection),
+            limits=settings.limits(),
+        )
+    except Exception as error:
+        raise walk.fail(error, connection) or error from error
+
+
+def _admit_upgrade(script: ScriptDirectory, state: DatabaseState, *, force: bool) -> None:
+    if not state.tables or force:
+        return
+    # Only a database without a revision and with tables needs the snapshots, which take a while to import.
+    from neuraknot_db import snapshots
+
+    others = guards.admit_upgrade(state, own_tables=snapshots.table_names(script))
+    if others:
+        log.info("other tables stand here, and stay as they are: %s", ", ".join(others))
+
+
+def _demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
+    """Refuse a database whose recorded revision no file here has."""
+    for version in state.versions:
+        try:
+            script.get_revision(version)
+        except CommandError:
+            raise RefusedError(
+                f"The database is at revision {version}, which is not in alembic/versions.",
+                hint="Use the checkout or the image that has it: the database is ahead of this one.",
+            ) from None
+
+
+def _target(environment: EnvironmentContext) -> str:
+    target = environment.context_opts.get("destination_rev", "")
+    return target if isinstance(target, str) else ""
+
+
+def _asked(environment: EnvironmentContext) -> Asked:
+    wanted = environment.get_x_argument(as_dictionary=True)
+    known = {"create_db", "force", "confirm", "accept_edit"}
+    if unknown := sorted(set(wanted) - known):
+        raise UsageError(f"-x {unknown[0]} is not known.", hint=f"These are: {', '.join(sorted(known))}.")
+    return Asked(
+        _flag(wanted, "create_db"),
+        _flag(wanted, "force"),
+        wanted.get("confirm"),
+        tuple(filter(None, wanted.get("accept_edit", "").split(","))),
+    )
+
+
+def _flag(wanted: dict[str, str], name: str) -> bool:
+    value = wanted.get(name, "false").lower()
+    if value not in {"true", "false"}:
+        raise UsageError(f"-x {name}={value} is neither true nor false.", hint=f"Write -x {name}=true.")
+    return value == "true"

@@ -1,0 +1,107 @@
+"""The one session in which a migration does its work: its timeouts, its lock, its signals."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from sqlalchemy.engine import Connection
+
+from neuraknot_db import engine, interrupt, lock, settings
+from neuraknot_db.console import log
+from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.settings import Limits, Settings
+
+# Set outright: a role's or a database's own timeouts kill migrations, and a search_path of theirs hides tables.
+_PARAMETERS = {
+    "search_path": "public",
+    "idle_in_transaction_session_timeout": "5min",
+    # The session is idle, and must live, while it waits for the next try.
+    "idle_session_timeout": "0",
+    "default_transaction_isolation": "read committed",
+    "standard_conforming_strings": "on",
+    "client_min_messages": "notice",
+    # The backend of a killed client ends its statement within a second.
+    "client_connection_check_interval": "1s",
+    "DateStyle": "ISO",
+}
+_SINCE_17 = {"transaction_timeout": "0"}
+
+
+def target() -> Settings:
+    """The database that the environment names, or the embedded one, started, where it names none.
+
+    Raises:
+        UsageError: nothing is named, and the embedded PostgreSQL is not installed.
+    """
+    named = settings.read()
+    if named is not None:
+        return named
+    # Not above: its package is an extra, and neither is in the image.
+    try:
+        from neuraknot_db import devserver
+    except ImportError:
+        raise UsageError(
+            "No database is named in the environment.", hint="Set DATABASE_URL, or DB_HOST and its companions."
+        ) from None
+    where = devserver.start()
+    log.info("no database is named in the environment: the embedded PostgreSQL in %s serves", where.host)
+    return where
+
+
+@contextlib.contextmanager
+def open_session(where: Settings, *, exclusive: bool) -> Iterator[Connection]:
+    """A connection with this project's timeouts, whose statement SIGINT and SIGTERM cancel.
+
+    Args:
+        where: the database.
+        exclusive: whether to hold the migration lock, waiting for another migration to end.
+
+    Raises:
+        UsageError: a limit in the environment is no duration.
+        UnreachableError: no connection could be had.
+        RefusedError: it leads to a pooler, not to PostgreSQL itself.
+        LockUnavailableError: another migration did not end in time.
+        InterruptedRunError: SIGINT or SIGTERM came.
+    """
+    limits = settings.limits()
+    with engine.connect(where) as connection:
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+        driver_connection.notices = _Notices()
+        with interrupt.cancelling(driver_connection):
+            _prepare(connection, limits)
+            if exclusive:
+                lock.acquire(connection, patience=limits.patience)
+            yield connection
+
+
+def set_timeouts(connection: Connection, limits: Limits, *, local: bool) -> None:
+    """Set the timeouts of the transaction, or of the session."""
+    connection.exec_driver_sql(_timeouts(limits, scope="LOCAL " if local else ""))
+
+
+def _timeouts(limits: Limits, *, scope: str = "") -> str:
+    return f"SET {scope}lock_timeout = {limits.lock_timeout}; SET {scope}statement_timeout = {limits.statement_timeout}"
+
+
+class _Notices(list[str]):
+    """What the server says in passing (RAISE NOTICE in a revision) is told at once, not collected."""
+
+    def append(self, notice: str) -> None:
+        log.info("  %s", notice.strip().split("\n", 1)[0])
+
+
+def _prepare(connection: Connection, limits: Limits) -> None:
+    driver_connection = connection.connection.driver_connection
+    assert driver_connection is not None
+    parameters = {**_PARAMETERS, **(_SINCE_17 if driver_connection.server_version >= 17_00_00 else {})}
+    commands = "; ".join(f"SET {name} = '{value}'" for name, value in parameters.items())
+    process = connection.exec_driver_sql(f"{commands}; {_timeouts(limits)}; SELECT pg_backend_pid()").scalar_one()
+    connection.commit()
+    # A pooler hands out a process number of its own when one logs in.
+    if process != driver_connection.info.backend_pid:
+        raise RefusedError(
+            "The address leads to a pooler (PgBouncer, RDS Proxy), where the migration's lock would belong to no one.",
+            hint="Let DATABASE_URL or DB_HOST name PostgreSQL itself, on RDS the instance's endpoint.",
+        )

@@ -1,0 +1,254 @@
+"""What the environment says: the only module that reads it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from neuraknot_db.errors import UsageError
+
+DEFAULT_DATABASE = "neuraKnot"
+DEFAULT_PORT = 5432
+DEFAULT_USER = "postgres"
+
+NON_PRODUCTION = frozenset({"dev", "development", "local", "test", "ci"})
+"""The environments where a reset needs no more than the database's name; any other is production."""
+
+SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SCHEMES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
+_UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000}
+_LONGEST = 2**31 - 1
+_VARIABLES = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME", "DB_SSLMODE", "DB_SSLROOTCERT")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the database is, how to reach it, and what it is to the team.
+
+    Attributes:
+        host: a host name, an address, or the folder of a Unix socket.
+        port: a TCP port, or the number in the socket's name.
+        user: the role to log in as.
+        password: may hold any character; None leaves it to libpq (a `.pgpass`, or trust).
+        database: the database's name.
+        options: further libpq parameters by name, `sslmode` and `sslrootcert` among them.
+        environment: the environment's name: `dev`, `prod` or whatever the team calls it.
+        environment_named: whether NEURAKNOT_ENV says so, rather than its default.
+        embedded: whether this is the development server of `devserver`.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: str | None = field(repr=False)
+    database: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    environment: str = "prod"
+    environment_named: bool = False
+    embedded: bool = False
+
+    @property
+    def place(self) -> str:
+        """The database in words, without its password."""
+        if self.embedded:
+            return f"{self.database} on the embedded PostgreSQL"
+        where = self.host if self.host.startswith("/") else f"{self.host}:{self.port}"
+        return f"{self.database} on {where}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a migration waits; a revision may say otherwise for its own statements.
+
+    Attributes:
+        lock_timeout: milliseconds that a statement waits for a table's lock; never without a limit, since the whole
+            application waits behind it.
+        statement_timeout: milliseconds that a statement may take, 0 for no limit.
+        patience: seconds to wait for another migration to end.
+        tries: how often a revision that finds no lock is tried.
+        pause: seconds until the second try; each pause after that is twice as long.
+    """
+
+    lock_timeout: int = 2_000
+    statement_timeout: int = 15 * 60_000
+    patience: float = 600.0
+    tries: int = 10
+    pause: float = 3.0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who started this run, for the log and for the launcher.
+
+    Attributes:
+        image: the container image, by digest.
+        git_commit: the commit that the image was built from.
+        started_by: the person or the CI job that asked for it.
+        task_metadata_uri: where ECS tells a container about its task.
+        result_as_json: whether the last line on standard output is to be a JSON object.
+    """
+
+    image: str | None
+    git_commit: str | None
+    started_by: str | None
+    task_metadata_uri: str | None
+    result_as_json: bool
+
+
+def read(environ: Mapping[str, str] = os.environ) -> Settings | None:
+    """The settings that the environment names, or None where it names no database at all.
+
+    Raises:
+        UsageError: a variable can't be understood.
+    """
+    if url := environ.get("DATABASE_URL"):
+        return _from_url(url, environ)
+    if any(environ.get(name) for name in _VARIABLES):
+        return _from_variables(environ)
+    return None
+
+
+def password(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The password that the environment holds, where it can be understood."""
+    try:
+        found = read(environ)
+    except UsageError:
+        return None
+    return found.password if found else None
+
+
+def is_production(environment: str) -> bool:
+    """Whether the guards of production apply there."""
+    return environment.lower() not in NON_PRODUCTION
+
+
+def environment_name(environ: Mapping[str, str] = os.environ, *, default: str = "prod") -> str:
+    """The environment's name: `NEURAKNOT_ENV`, or the default."""
+    return environ.get("NEURAKNOT_ENV", "").strip() or default
+
+
+def limits(environ: Mapping[str, str] = os.environ) -> Limits:
+    """`NEURAKNOT_STATEMENT_TIMEOUT`, `_LOCK_TIMEOUT`, `_LOCK_TRIES`, `_LOCK_PAUSE`, `_LOCK_WAIT`, or their defaults.
+
+    Raises:
+        UsageError: one is no duration, or no number of tries.
+    """
+
+    def given(name: str, default: float, *, least: int = 0) -> int:
+        text = environ.get(name, "").strip()
+        return milliseconds(text, name, least=least) if text else int(default)
+
+    default = Limits()
+    tries = environ.get("NEURAKNOT_LOCK_TRIES", "").strip() or str(default.tries)
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", tries):
+        raise UsageError(f"NEURAKNOT_LOCK_TRIES is {tries!r}.", hint="Give a number from 1 to 999.")
+    return Limits(
+        lock_timeout=given("NEURAKNOT_LOCK_TIMEOUT", default.lock_timeout, least=1),
+        statement_timeout=given("NEURAKNOT_STATEMENT_TIMEOUT", default.statement_timeout),
+        patience=given("NEURAKNOT_LOCK_WAIT", default.patience * 1000) / 1000,
+        tries=int(tries),
+        pause=given("NEURAKNOT_LOCK_PAUSE", default.pause * 1000) / 1000,
+    )
+
+
+def milliseconds(text: object, name: str, *, least: int = 0) -> int:
+    """A duration such as `500ms`, `2s`, `15min` or `1h`, in milliseconds; a bare 0 is none.
+
+    Args:
+        text: what was given.
+        name: what it was given for, for the error.
+        least: the shortest that is allowed.
+
+    Raises:
+        UsageError: it is no duration, or not one that is allowed.
+    """
+    match = re.fullmatch(r"(\d{1,9})\s*(ms|s|min|h)|0", str(text))
+    if match is None:
+        raise UsageError(f"{name} is {text!r}, which is no duration.", hint="Write it as 500ms, 2s, 15min or 1h.")
+    found = int(match[1]) * _UNITS[match[2]] if match[1] else 0
+    if not least <= found <= _LONGEST:
+        why = "no limit would stop the whole application" if found < least else "PostgreSQL takes 24 days at most"
+        raise UsageError(f"{name} is {text!r}: {why}.", hint="Write it as 500ms, 2s, 15min or 1h.")
+    return found
+
+
+def origin(environ: Mapping[str, str] = os.environ) -> Origin:
+    """What the launcher passes on, None for whatever it did not."""
+    return Origin(
+        image=environ.get("NEURAKNOT_IMAGE") or None,
+        git_commit=environ.get("NEURAKNOT_GIT_COMMIT") or None,
+        started_by=environ.get("NEURAKNOT_STARTED_BY") or None,
+        task_metadata_uri=environ.get("ECS_CONTAINER_METADATA_URI_V4") or None,
+        result_as_json=environ.get("NEURAKNOT_RESULT", "").lower() == "json",
+    )
+
+
+def _from_url(text: str, environ: Mapping[str, str]) -> Settings:
+    form = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+    encode = f"Write it as {form}, with the special characters of the password percent-encoded (@ is %40)."
+    try:
+        url = make_url(text)
+        port = url.port
+    except (ArgumentError, ValueError):
+        # Neither SQLAlchemy's words nor the text may show: either can hold the password.
+        raise UsageError("DATABASE_URL can't be read as a URL.", hint=encode) from None
+    if url.drivername not in _SCHEMES:
+        raise UsageError(f"DATABASE_URL starts with {url.drivername}://, not with postgresql://.", hint=encode)
+    options = {name: value for name, value in url.query.items() if isinstance(value, str)}
+    if len(options) < len(url.query):
+        raise UsageError("DATABASE_URL names a parameter twice.", hint=encode)
+    host = url.host or options.pop("host", "")
+    if not host:
+        raise UsageError("DATABASE_URL names no host.", hint=encode)
+    if re.search(r"[@:]", host) and not re.fullmatch(r"[0-9a-fA-F:.]+", host):
+        raise UsageError("DATABASE_URL can't be read as a URL: its host holds an @ or a colon.", hint=encode)
+    if not url.database and not options.get("dbname"):
+        raise UsageError("DATABASE_URL names no database.", hint=encode)
+    return Settings(
+        host=host,
+        port=_port(str(port or options.pop("port", "")), "The port in DATABASE_URL"),
+        user=url.username or options.pop("user", DEFAULT_USER),
+        password=url.password or options.pop("password", None),
+        database=url.database or options.pop("dbname"),
+        options=_checked(options, "DATABASE_URL"),
+        environment=environment_name(environ),
+        environment_named=bool(environment_name(environ, default="")),
+    )
+
+
+def _from_variables(environ: Mapping[str, str]) -> Settings:
+    host = environ.get("DB_HOST")
+    if not host:
+        given = next(name for name in _VARIABLES if environ.get(name))
+        raise UsageError(f"{given} is set, but DB_HOST is not.", hint="Set DB_HOST, or DATABASE_URL instead.")
+    options = {"sslmode": environ.get("DB_SSLMODE", ""), "sslrootcert": environ.get("DB_SSLROOTCERT", "")}
+    return Settings(
+        host=host,
+        port=_port(environ.get("DB_PORT", ""), "DB_PORT"),
+        user=environ.get("DB_USER") or DEFAULT_USER,
+        password=environ.get("DB_PASSWORD") or None,
+        database=environ.get("DB_NAME") or DEFAULT_DATABASE,
+        options=_checked({name: value for name, value in options.items() if value}, "DB_SSLMODE"),
+        environment=environment_name(environ),
+        environment_named=bool(environment_name(environ, default="")),
+    )
+
+
+def _port(text: str, name: str) -> int:
+    if not text:
+        return DEFAULT_PORT
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise UsageError(f"{name} is {text!r}, which is no port.", hint="Give a number from 1 to 65535.")
+    return int(text)
+
+
+def _checked(options: dict[str, str], name: str) -> dict[str, str]:
+    sslmode = options.get("sslmode")
+    if sslmode is not None and sslmode not in SSLMODES:
+        raise UsageError(f"{name} asks for sslmode {sslmode!r}.", hint=f"Use one of: {', '.join(SSLMODES)}.")
+    return options

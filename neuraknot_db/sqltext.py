@@ -1,0 +1,207 @@
+"""SQL as PostgreSQL's own scanner reads it: tokens, and the statements that they make up.
+
+`standard_conforming_strings` is taken to be on, as it is unless somebody turned it off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+Kind = Literal[
+    "name", "quoted name", "string", "continuation", "number", "parameter", "operator", "punctuation", "error"
+]
+"""What a token is.
+
+    name: a keyword or an identifier, as written.
+    quoted name: `"x"` or `U&"x"`.
+    string: `'x'`, with its prefix where it has one (`E'x'`, `B'x'`, `X'x'`, `N'x'`, `U&'x'`), or `$$x$$`.
+    continuation: a further part of the string before it, from which only white space with a line's end parts it.
+    number: also with what follows it directly (`1a`), which no server takes.
+    error: what no server takes: a string, name or comment that does not end, or a stray character.
+"""
+
+
+class Token(NamedTuple):
+    """A token and where it stands: `sql[start:start + len(text)] == text`, byte for byte."""
+
+    kind: Kind
+    text: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement without the semicolon that ends it.
+
+    Attributes:
+        text: from its first token to its last, with whatever stands in between, as written.
+        start: where its first token stands in the SQL, from 0.
+        tokens: at least one.
+    """
+
+    text: str
+    start: int
+    tokens: tuple[Token, ...]
+
+
+# Bytes above 127 are letters to the server, whatever the character: a no-break space is one too.
+_LETTER = r"[A-Za-z_\x80-\U0010ffff]"
+_SPACE = r"[ \t\n\r\f\v]"
+_COMMENT = r"--[^\n\r]*"
+_PLAIN = r"(?:[^']|'')*+'"
+_ESCAPED = r"(?:[^'\\]|\\.|'')*+'"
+_DIGITS = r"[0-9](?:_?[0-9])*"
+
+_TOKEN = re.compile(
+    rf"""
+      (?P<blank>       {_SPACE}+ | {_COMMENT} )
+    | (?P<comment>     /\* )
+    | (?P<string>      [nN]?'{_PLAIN}
+                     | [eE]'{_ESCAPED}
+                     | [bBxX]'[^']*'
+                     | [uU]&'{_PLAIN}
+                     | \$(?P<tag>(?:{_LETTER}(?:{_LETTER}|[0-9])*)?)\$.*?\$(?P=tag)\$ )
+    | (?P<quoted_name> (?:[uU]&)?"(?:[^"]|"")*+" )
+    | (?P<unended>     [nNeEbBxX]?' | [uU]&['"] | " | \$(?:{_LETTER}(?:{_LETTER}|[0-9])*)?\$ )
+    | (?P<name>        {_LETTER}(?:{_LETTER}|[0-9$])* )
+    | (?P<parameter>   \$[0-9]+(?:{_LETTER}(?:{_LETTER}|[0-9$])*)? )
+    | (?P<number>      (?: 0[xX](?:_?[0-9A-Fa-f])+ | 0[oO](?:_?[0-7])+ | 0[bB](?:_?[01])+
+                         | (?: {_DIGITS}(?:\.(?!\.)(?:{_DIGITS})?)? | \.{_DIGITS} ) (?:[eE][+-]?{_DIGITS})? )
+                       (?:{_LETTER}(?:{_LETTER}|[0-9$])*)? )
+    | (?P<operator>    [~!@\#^&|`?+\-*/%<>=]+ )
+    | (?P<punctuation> :: | := | \.\. | [,()\[\].;:] )
+    | (?P<stray>       . )
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+# Between the parts of one string; a block comment there ends it instead.
+_BREAK = rf"(?:[ \t\f\v]|{_COMMENT})*+[\n\r](?:{_SPACE}|{_COMMENT}[\n\r])*+"
+_CONTINUATIONS = {
+    # By the first character of the string: a part is read as the one before it was.
+    **dict.fromkeys("eE", re.compile(rf"(?P<break>{_BREAK})'{_ESCAPED}", re.DOTALL)),
+    **dict.fromkeys("bBxX", re.compile(rf"(?P<break>{_BREAK})'[^']*'", re.DOTALL)),
+    **dict.fromkeys("'nNuU", re.compile(rf"(?P<break>{_BREAK})'{_PLAIN}", re.DOTALL)),
+}
+_UNENDED_CONTINUATION = re.compile(rf"(?P<break>{_BREAK})'")
+
+# Only an operator that holds one of these may end in + or -: without, `=-1` is `=` and `-1`.
+_UNUSUAL = frozenset("~!@#^&|`?%")
+
+
+def tokens(sql: str) -> Iterator[Token]:
+    """The tokens of SQL, in order; comments and the white space between tokens vanish.
+
+    Every text has tokens: what the server would refuse comes as an `error`, up to the end where nothing ends it.
+    """
+    position, end = 0, len(sql)
+    match_at = _TOKEN.match
+    while position < end:
+        match = match_at(sql, position)
+        assert match is not None  # the last alternative takes anything
+        group, start = match.lastgroup, position
+        position = match.end()
+        if group == "blank":
+            continue
+        if group == "comment":
+            position = _end_of_comment(sql, position)
+            if position > end:
+                yield Token("error", sql[start:], start)
+                return
+        elif group == "unended":
+            yield Token("error", sql[start:], start)
+            return
+        elif group == "operator":
+            text = _operator(match.group())
+            position = start + len(text)
+            yield Token("operator", text, start)
+        elif group == "string" or group == "tag":
+            yield Token("string", match.group(), start)
+            if sql[start] != "$":
+                for token in _continuations(sql, position, sql[start]):
+                    yield token
+                    position = token.start + len(token.text)
+        elif group == "quoted_name":
+            yield Token("quoted name", match.group(), start)
+        elif group == "stray":
+            yield Token("error", match.group(), start)
+        else:
+            yield Token(cast("Kind", group), match.group(), start)
+
+
+def statements(sql: str) -> list[Statement]:
+    """The statements of SQL, split where the server would split them.
+
+    A semicolon within parentheses (CREATE RULE) or within a function's BEGIN ATOMIC ... END ends no statement.
+    Empty statements are left out.
+    """
+    found: list[Statement] = []
+    held: list[Token] = []
+    parentheses = blocks = 0
+    for token in tokens(sql):
+        if token.kind == "punctuation":
+            if token.text == ";" and parentheses <= 0 and blocks <= 0:
+                if held:
+                    found.append(_statement(sql, held))
+                held, parentheses, blocks = [], 0, 0
+                continue
+            parentheses += {"(": 1, ")": -1}.get(token.text, 0)
+        elif token.kind == "name" and parentheses <= 0:
+            word = token.text.lower()
+            if word == "atomic" and held and held[-1].text.lower() == "begin" and _makes_routine(held):
+                blocks = 1
+            elif blocks:
+                blocks += {"case": 1, "end": -1}.get(word, 0)
+        held.append(token)
+    if held:
+        found.append(_statement(sql, held))
+    return found
+
+
+def _statement(sql: str, held: list[Token]) -> Statement:
+    start, last = held[0].start, held[-1]
+    return Statement(sql[start : last.start + len(last.text)], start, tuple(held))
+
+
+def _makes_routine(held: list[Token]) -> bool:
+    words = [token.text.lower() for token in held[:4]]
+    what = words[3:] if words[1:3] == ["or", "replace"] else words[1:2]
+    return words[:1] == ["create"] and what[:1] in (["function"], ["procedure"])
+
+
+def _end_of_comment(sql: str, position: int) -> int:
+    """Where the block comment ends whose opening is before the position; past the text's end if it does not."""
+    depth = 1
+    while depth:
+        edge = _COMMENT_EDGE.search(sql, position)
+        if edge is None:
+            return len(sql) + 1
+        depth += 1 if edge.group() == "/*" else -1
+        position = edge.end()
+    return position
+
+
+def _continuations(sql: str, position: int, first: str) -> Iterator[Token]:
+    pattern = _CONTINUATIONS[first]
+    while match := pattern.match(sql, position):
+        start = match.end("break")
+        position = match.end()
+        yield Token("continuation", sql[start:position], start)
+    if unended := _UNENDED_CONTINUATION.match(sql, position):
+        start = unended.end("break")
+        yield Token("error", sql[start:], start)
+
+
+def _operator(characters: str) -> str:
+    """The longest operator at the start of a run of operator characters."""
+    for comment in ("/*", "--"):
+        before, found, _ = characters.partition(comment)
+        # At the run's very start a comment was recognised before.
+        characters = before if found else characters
+    if _UNUSUAL.intersection(characters):
+        return characters
+    return characters.rstrip("+-") or characters[0]

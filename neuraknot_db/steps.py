@@ -1,0 +1,337 @@
+"""The walk through a run's revisions: one transaction each, timed, told, recorded, and explained where it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
+from alembic.util import CommandError
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db import checksums, declared, diagnosis, guards, session
+from neuraknot_db.console import Outcome, fitted, log
+from neuraknot_db.declared import Declared, Step, revision_of
+from neuraknot_db.errors import (
+    InterruptedRunError,
+    LockUnavailableError,
+    MigrationFailedError,
+    NeuraknotError,
+    RefusedError,
+    UnreachableError,
+)
+from neuraknot_db.history import Entry, History
+from neuraknot_db.retry import Failure
+from neuraknot_db.settings import Limits
+
+if TYPE_CHECKING:
+    from neuraknot_db.sqltext import Statement
+
+Steps = Callable[[Any, Any], Iterable[Step]]
+"""What an Alembic command gives for its work: from the present heads to the steps ahead."""
+
+_WORTH_COUNTING = 0.1
+"""Seconds; a statement that took less has not waited for anybody."""
+
+_RECONNECTING = (0.0, 0.5, 1.0, 2.0)
+"""Seconds before each try to record a failure on a new connection."""
+
+_LEAST_SHARE = 0.25
+"""Of `lock_timeout`: what the next statement has in any case, since the last one may have worked, not waited."""
+
+
+class Walk:
+    """The steps of one run; Alembic iterates over it, and asks for the next when the one before is committed.
+
+    It can be iterated over again: it goes on with the first step that is not committed.
+
+    Attributes:
+        steps: all of them, in order.
+        done: how many are committed.
+        heads: what `alembic_version` should hold now.
+    """
+
+    def __init__(
+        self,
+        steps: list[Step],
+        heads: Iterable[str],
+        outcome: Outcome,
+        history: History,
+        limits: Limits,
+        *,
+        reconnect: Callable[[], Connection],
+    ) -> None:
+        """Read what the revisions declare, and prepare their checksums.
+
+        Args:
+            steps: in order.
+            heads: what `alembic_version` holds.
+            outcome: filled in as the steps go.
+            history: where each step is recorded.
+            limits: of statements whose revision says nothing else.
+            reconnect: opens a second connection, to watch a long statement from, and to record a failure where the
+                first is gone.
+
+        Raises:
+            UsageError, RefusedError: as `declared.of` does.
+        """
+        self.steps = steps
+        self.done = 0
+        self.heads = frozenset(heads)
+        self._outcome = outcome
+        self._history = history
+        self._limits = limits
+        self._reconnect = reconnect
+        self._impl: Any = None
+        self._lock_budget = 0.0
+        self._timeouts_set = False
+        self._declared = [declared.of(step) for step in steps]
+        self._entries = [_entry(step) for step in steps]
+        self._began = time.monotonic()
+        self._started = self._began
+        self._next_heads = self.heads
+        self._attempt, self._waited = 1, 0.0
+
+    def __call__(self, heads: Any, migration: MigrationContext) -> Iterator[Step]:
+        """The steps that are not committed yet."""
+        if frozenset(heads) != self.heads:
+            raise _moved(f"to {', '.join(heads) or 'no revision'}")
+        connection = migration.connection
+        assert connection is not None
+        self._impl = migration.impl
+        self._impl.after_statement = lambda seconds: self._took(seconds, connection)
+        for index in range(self.done, len(self.steps)):
+            step, declaration = self.steps[index], self._declared[index]
+            self._started, self._next_heads = time.monotonic(), self.heads
+            # On the migration's connection, so in the transaction that the step then runs in.
+            _tell_losses(connection, step, declaration.losses or {})
+            self._set_timeouts(connection, declaration)
+            if isinstance(step, RevisionStep) and declaration.alone is not None:
+                step.migration_fn = self._outside_of_transaction(step, declaration, declaration.alone, migration)
+            yield step
+            self._committed(step)
+
+    def applied(
+        self, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], run_args: Mapping[str, Any]
+    ) -> None:
+        """Alembic's `on_version_apply`: record the step in its own transaction."""
+        del ctx, step, run_args
+        self._next_heads = frozenset(heads)
+        self._history.record(self._recorded("succeeded"))
+
+    def retry(self, failure: Failure, connection: Connection) -> None:
+        """Record a try that found no lock; the next one goes on with the same step."""
+        explained = diagnosis.database_error(failure.error, doing=self.doing)
+        # The last statement had done nothing but wait.
+        waiting = self._waiting()
+        self._record_failure(connection, "failed", explained.message)
+        self._attempt, self._waited = failure.number + 1, self._waited + waiting + failure.pause
+
+    def fail(self, error: Exception, connection: Connection) -> NeuraknotError | None:
+        """Record what ended the run, as far as the connection lets one; returns the error that explains it."""
+        explained = self.explain(error)
+        if self.current is not None:
+            outcome = "interrupted" if isinstance(explained, InterruptedRunError) else "failed"
+            self._record_failure(connection, outcome, explained.message if explained else str(error))
+        return explained
+
+    def explain(self, error: Exception) -> NeuraknotError | None:
+        """The error that names the failed revision, its statement, and where the database is now."""
+        step = self.current
+        if isinstance(error, NeuraknotError) or step is None:
+            return diagnosis.explain(error)
+        explained: NeuraknotError
+        if isinstance(error, DBAPIError):
+            explained = diagnosis.database_error(error, doing=self.doing)
+        elif isinstance(error, CommandError) and "expected to match" in str(error):
+            # Alembic's own update of alembic_version found another revision there.
+            explained = _moved("on")
+        else:
+            words = f"{type(error).__name__}: {error}"
+            explained = MigrationFailedError(f"{self.doing} failed and was rolled back: {words}.")
+        if isinstance(explained, MigrationFailedError):
+            explained.hint = f"The database is at {self._outcome.after or 'no revision'}."
+            if isinstance(step, RevisionStep):
+                path = Path(step.revision.path)
+                explained.hint += f" Correct {path.parent.name}/{path.name} and run the command again."
+            if self._declared[self.done].alone is not None:
+                explained.hint += " It runs outside of a transaction: what it left behind is dealt with then."
+        return explained
+
+    def losses(self) -> list[tuple[str, str, str]]:
+        """What going back will lose: the revision, the noun phrase, and the query that counts."""
+        pairs = zip(self.steps, self._declared, strict=True)
+        return [(revision_of(step), *loss) for step, each in pairs for loss in (each.losses or {}).items()]
+
+    def conclude(self) -> None:
+        """Say where the database is now."""
+        where = f"at {self._outcome.after}" if self._outcome.after else "at no revision"
+        if not self.steps:
+            log.info("%s: nothing to do", where)
+            return
+        count = len(self.steps)
+        revisions = "revision" if count == 1 else "revisions"
+        log.info("%s: %d %s in %s", where, count, revisions, _duration(time.monotonic() - self._began))
+
+    @property
+    def current(self) -> Step | None:
+        """The step that is not committed yet."""
+        return self.steps[self.done] if self.done < len(self.steps) else None
+
+    @property
+    def doing(self) -> str:
+        """What is being done, as the subject of a sentence."""
+        step = self.current
+        if step is None:
+            return "The run"
+        direction = "" if step.is_upgrade else "Going back from "
+        return f"{direction}Revision {revision_of(step)}".replace("from R", "from r")
+
+    def _committed(self, step: Step) -> None:
+        self.done += 1
+        self.heads = self._next_heads
+        self._attempt, self._waited = 1, 0.0
+        self._outcome.after = ", ".join(sorted(self.heads)) or None
+        self._outcome.ran.append(revision_of(step))
+        seconds = _duration(time.monotonic() - self._started)
+        log.info(fitted(f"  {revision_of(step)}  {seconds:>9}  {_title(step)}"))
+
+    def _set_timeouts(self, connection: Connection, declaration: Declared) -> None:
+        limits = _limits(declaration, self._limits)
+        self._lock_budget = limits.lock_timeout
+        # The session has the run's own; in the one transaction of a reset, what was set last stays.
+        if limits != self._limits or self._timeouts_set:
+            session.set_timeouts(connection, limits, local=True)
+        self._timeouts_set = limits != self._limits
+
+    def _took(self, seconds: float, connection: Connection) -> None:
+        """Take off what a statement may have waited for its locks: `lock_timeout` counts for each lock anew.
+
+        The application waits behind the locks that the revision holds already, for as long as it waits for the next.
+        """
+        step, declaration = self.current, self._declared[self.done]
+        if seconds < _WORTH_COUNTING or not isinstance(step, RevisionStep) or declaration.alone is not None:
+            return
+        least = _limits(declaration, self._limits).lock_timeout * _LEAST_SHARE
+        self._lock_budget = max(self._lock_budget - 1000 * seconds, least, 1)
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self._lock_budget:.0f}")
+        self._timeouts_set = True
+
+    def _waiting(self) -> float:
+        """Seconds since the last statement began."""
+        began: float = self._impl.statement_began
+        return time.monotonic() - max(began, self._started)
+
+    def _outside_of_transaction(
+        self, step: RevisionStep, declaration: Declared, statement: Statement, migration: MigrationContext
+    ) -> Callable[..., None]:
+        from neuraknot_db import outside
+
+        free = outside.waits_for_others(statement)
+        limits = _limits(declaration, Limits(0, 0) if free else self._limits)
+        module = step.revision.module
+        apply = module.upgrade if step.is_upgrade else module.downgrade
+        return outside.of_transaction(apply, migration, statement, limits, self._reconnect)
+
+    def _recorded(self, outcome: str, error: str | None = None) -> Entry:
+        entry = self._entries[self.done]
+        return Entry(
+            entry.revision,
+            entry.direction,
+            outcome,
+            round((time.monotonic() - self._started) * 1000),
+            self._attempt,
+            round(self._waited * 1000),
+            error,
+            entry.checksum,
+            entry.source_sha256,
+        )
+
+    def _record_failure(self, connection: Connection, outcome: str, error: str) -> None:
+        """Record it after the rollback, on a new connection where this one is gone."""
+        entry = self._recorded(outcome, error)
+        try:
+            connection.rollback()
+            self._write_failure(connection, self._history, entry)
+        except DBAPIError:
+            self._record_anew(entry)
+
+    def _record_anew(self, entry: Entry) -> None:
+        for pause in _RECONNECTING:
+            time.sleep(pause)
+            # A server that goes down still lets some in, and ends them a moment later.
+            with contextlib.suppress(DBAPIError, RefusedError, UnreachableError), self._reconnect() as connection:
+                self._write_failure(connection, History(connection), entry)
+                return
+        log.warning("the failure could not be recorded in the log")
+
+    def _write_failure(self, connection: Connection, history: History, entry: Entry) -> None:
+        found = guards.inspect(connection).versions
+        self._outcome.after = ", ".join(found) or None
+        step = self.current
+        if step is not None and frozenset(found) == self._next_heads != self.heads:
+            # What came, came after the server had committed.
+            connection.rollback()
+            self._committed(step)
+            return
+        history.record(entry)
+        connection.commit()
+
+
+def announcing(steps: Iterable[Step], migration: MigrationContext) -> Iterator[Step]:
+    """The steps of a `--sql` script, with a comment on what each would lose."""
+    for step in steps:
+        for what, query in (declared.of(step).losses or {}).items():
+            migration.impl.static_output(f"-- Loses {what}: {' '.join(query.split())}")
+        yield step
+
+
+def _tell_losses(connection: Connection, step: Step, losses: Mapping[str, str]) -> None:
+    for what, query in losses.items():
+        count = connection.exec_driver_sql(query, execution_options={"no_parameters": True}).scalar_one()
+        if count:
+            log.info("  %s loses %s %s", revision_of(step), f"{count:,}", what)
+
+
+def _limits(declaration: Declared, otherwise: Limits) -> Limits:
+    lock_timeout, statement_timeout = declaration.lock_timeout, declaration.statement_timeout
+    return replace(
+        otherwise,
+        lock_timeout=otherwise.lock_timeout if lock_timeout is None else lock_timeout,
+        statement_timeout=otherwise.statement_timeout if statement_timeout is None else statement_timeout,
+    )
+
+
+def _moved(where: str) -> LockUnavailableError:
+    return LockUnavailableError(
+        f"The database was moved {where} while this run was at work.",
+        hint="Somebody migrates without the lock. See neuraknot-db log, then run the command again.",
+    )
+
+
+def _entry(step: Step) -> Entry:
+    if not isinstance(step, RevisionStep):
+        return Entry(revision_of(step), "stamp")
+    if step.is_downgrade:
+        return Entry(revision_of(step), "downgrade")
+    return Entry(
+        revision_of(step),
+        "upgrade",
+        checksum=checksums.checksum(step.revision),
+        source_sha256=checksums.source_sha256(step.revision),
+    )
+
+
+def _title(step: Step) -> str:
+    if not isinstance(step, RevisionStep):
+        return "stamped"
+    return step.doc or "" if step.is_upgrade else f"taken back: {step.doc}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms" if seconds < 10 else f"{seconds:,.1f} s"

@@ -1,0 +1,225 @@
+"""Everything that a user can get wrong: one clear sentence, a hint, the exit code of the table, nothing changed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.db.conftest import BIN, ROOT, Database, Finished, Project
+
+PROGRAMS = ["alembic", "neuraknot-db"]
+SCHEMA = """
+SELECT string_agg(format('%s.%s %s', n.nspname, c.relname, c.xmin), ',' ORDER BY n.nspname, c.relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+
+
+def said(done: Finished, code: int, *words: str) -> None:
+    """The command failed as it should: an `error:` and a `hint:` line, no traceback."""
+    assert done.code == code, done.err
+    lines = done.err.splitlines()
+    assert sum(line.startswith("error: ") for line in lines) == 1, done.err
+    assert sum(line.startswith("hint: ") for line in lines) == 1, done.err
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in done.err
+
+
+@pytest.fixture
+def unchanged(database_at_head: Database) -> Iterator[Database]:
+    """A database that the test must leave as it is."""
+    before = database_at_head.value(SCHEMA)
+    yield database_at_head
+    assert database_at_head.value(SCHEMA) == before
+
+
+def without_database(program: str, *arguments: str, **environ: str) -> Finished:
+    nowhere = Database("/nowhere", 5432, "none", "none")
+    done = subprocess.run(
+        [str(BIN / program), *arguments],
+        cwd=ROOT,
+        env={**nowhere.environment(), "DATABASE_URL": "", **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    ("environ", "code", "words"),
+    [
+        ({"DATABASE_URL": "postgresql://u:hu@sh@h/db"}, 2, "DATABASE_URL"),
+        ({"DATABASE_URL": "nonsense"}, 2, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql://u:hush@127.0.0.1/db?colour=red"}, 2, "libpq"),
+        ({"DB_HOST": "127.0.0.1", "DB_PORT": "abc"}, 2, "DB_PORT is 'abc'"),
+        ({"DB_NAME": "chat"}, 2, "DB_HOST"),
+    ],
+)
+def test_settings_that_make_no_sense(program: str, environ: dict[str, str], code: int, words: str) -> None:
+    done = without_database(program, "upgrade", "head", **environ)
+    said(done, code, words)
+    assert "hush" not in done.err
+    assert "sh@h" not in done.err
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_server(program: str, closed_port: int) -> None:
+    done = without_database(program, "upgrade", "head", DB_HOST="127.0.0.1", DB_PORT=str(closed_port))
+    said(done, 6, f"neuraKnot on 127.0.0.1:{closed_port} can't be reached", "Connection refused")
+
+
+def test_database_missing(database: Database) -> None:
+    missing = Database(database.host, database.port, "no_such_database", database.server)
+    for command in (["upgrade", "head"], ["current"]):
+        said(missing.alembic(*command), 6, "no database no_such_database", "neuraknot-db create_db")
+
+
+def test_no_such_role(database: Database) -> None:
+    said(database.as_user("nobody_there").alembic("current"), 6, "no role nobody_there")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("target", ["nowhere", "+9", "-1"])
+def test_unknown_revision(database: Database, program: str, target: str) -> None:
+    before = database.value(SCHEMA)
+    done = database.program(program, "upgrade" if target != "-1" else "downgrade", target)
+    said(done, 2, "alembic history")
+    assert database.value(SCHEMA) == before
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_revision_file_with_a_syntax_error(unchanged: Database, project: Project, program: str) -> None:
+    (project.versions / "005_broken.py").write_text("revision = '005'\ndown_revision = '004'\ndef upgrade(:\n")
+    said(unchanged.program(program, "upgrade", "head", cwd=project.root), 7, "SyntaxError", "005_broken.py, line 3")
+
+
+def test_a_revision_that_is_empty(unchanged: Database, project: Project) -> None:
+    made = unchanged.neuraknot_db("revision", "-m", "add new table", cwd=project.root)
+    assert made.code == 0, made.err
+    assert (project.versions / "005_add_new_table.py").exists()
+    said(unchanged.alembic("upgrade", "head", cwd=project.root), 7, "Revision 005", "empty query")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_two_heads(unchanged: Database, project: Project, program: str) -> None:
+    project.add("005", "SELECT 1", after="004")
+    project.add("006", "SELECT 1", after="004")
+    said(unchanged.program(program, "upgrade", "head", cwd=project.root), 2, "two heads", "down_revision")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_sql_that_fails_in_the_middle(unchanged: Database, project: Project, program: str) -> None:
+    sql = "\nCREATE TABLE public.five (\n    id uuid,\n    kind no_such_type\n);\n"
+    project.add("005", sql, after="004")
+    done = unchanged.program(program, "upgrade", "head", cwd=project.root)
+    said(done, 7, "Revision 005 failed and was rolled back", 'type "no_such_type" does not exist')
+    assert "     4 |     kind no_such_type\n       |          ^\n" in done.err
+
+
+def test_python_that_fails_in_a_revision(unchanged: Database, project: Project) -> None:
+    path = project.add("005", "SELECT 1", after="004")
+    path.write_text(path.read_text().replace("op.execute('SELECT 1')", "op.no_such_thing()"))
+    said(unchanged.alembic("upgrade", "head", cwd=project.root), 7, "Revision 005", "no_such_thing")
+
+
+def test_a_read_only_server(unchanged: Database, project: Project) -> None:
+    project.add("005", "CREATE TABLE public.five ()", after="004")
+    unchanged.run(f'ALTER DATABASE "{unchanged.name}" SET default_transaction_read_only = on')
+    said(unchanged.alembic("upgrade", "head", cwd=project.root), 5, "read-only", "primary")
+    said(unchanged.neuraknot_db("reset", "--confirm", unchanged.name), 5, "read-only")
+
+
+@pytest.fixture
+def role(database: Database) -> Iterator[str]:
+    """A role that may log in, and nothing else."""
+    name = f"plain_{os.getpid()}"
+    database.run(f"CREATE ROLE {name} LOGIN")
+    yield name
+    database.run(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_a_role_without_create(database: Database, role: str) -> None:
+    before = database.value(SCHEMA)
+    said(database.as_user(role).alembic("upgrade", "head"), 5, f"User {role} may not create", "GRANT CREATE ON SCHEMA")
+    new = Database(database.host, database.port, "never_made", database.server, role)
+    said(new.neuraknot_db("create_db"), 5, "may not create a database", "CREATEDB")
+    assert database.value(SCHEMA) == before
+
+
+def test_a_revision_that_is_not_here(unchanged: Database) -> None:
+    unchanged.run("UPDATE public.alembic_version SET version_num = '999'")
+    for command in (["upgrade", "head"], ["current"], ["downgrade", "-1"]):
+        said(unchanged.alembic(*command), 5, "revision 999, which is not in alembic/versions")
+
+
+def test_an_unversioned_database_with_half_of_the_tables(database: Database) -> None:
+    database.run("CREATE TABLE public.users (x int); CREATE TABLE public.messages (x int); CREATE TABLE public.z ()")
+    before = database.value(SCHEMA)
+    said(database.alembic("upgrade", "head"), 5, "messages, users", "neuraknot-db adopt")
+    said(database.neuraknot_db("adopt"), 3, "nearest", "ai_agents: table missing")
+    assert database.value(SCHEMA) == before
+
+
+def test_check_points_to_verify(unchanged: Database) -> None:
+    for program in PROGRAMS:
+        said(unchanged.program(program, "check"), 2, "no models", "neuraknot-db verify")
+
+
+def test_an_option_that_is_no_truth_value(unchanged: Database) -> None:
+    assert unchanged.alembic("-x", "force=perhaps", "upgrade", "head").code == 2
+
+
+def test_outside_of_a_checkout(database: Database, tmp_path: Path) -> None:
+    said(database.neuraknot_db("upgrade", "head", cwd=tmp_path), 2, "no alembic.ini")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_during_a_long_statement(
+    unchanged: Database, project: Project, program: str, number: signal.Signals, code: int
+) -> None:
+    project.add("005", "CREATE TABLE public.five (); SELECT pg_sleep(60)", after="004")
+    running = subprocess.Popen(
+        [str(BIN / program), "upgrade", "head"],
+        cwd=project.root,
+        env=unchanged.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    wait_until(lambda: unchanged.value(sleeping) == 1)
+    started = time.monotonic()
+    running.send_signal(number)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == code, err
+    assert time.monotonic() - started < 5
+    assert "rolled back" in err
+    assert unchanged.value(sleeping) == 0
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+    """Look again and again; a deadline, not a fixed wait."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        pause.wait(0.02)

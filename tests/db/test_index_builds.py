@@ -1,0 +1,110 @@
+"""What a revision outside of a transaction must not do: block, drop somebody's index, or be of one run only."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from tests.db.conftest import Database, Project
+from tests.db.running import held, log_of, running, wait_until
+from tests.db.test_bad_input import SCHEMA, said
+
+ALONE = "transactional = False"
+BUILD = "CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_users_state ON public.users (status)"
+VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('public.idx_users_state')"
+WRITER = "UPDATE public.users SET status = status"
+"""Whoever has written is waited for by CREATE INDEX CONCURRENTLY, when the index is there and not valid yet."""
+
+
+@pytest.fixture
+def building(project: Project) -> Project:
+    project.add("005", BUILD, "DROP INDEX CONCURRENTLY IF EXISTS public.idx_users_state", after="004", extra=ALONE)
+    return project
+
+
+@contextlib.contextmanager
+def somebody_builds(database: Database) -> Iterator[None]:
+    """The same index, built by hand at this moment."""
+
+    def build() -> None:
+        with contextlib.suppress(DBAPIError):
+            database.run(BUILD)
+
+    thread = threading.Thread(target=build)
+    with held(database, WRITER):
+        thread.start()
+        wait_until(lambda: database.run(VALID) == [(False,)])
+        yield
+    thread.join()
+
+
+def test_an_index_that_somebody_else_is_building_is_left_alone(database_at_head: Database, building: Project) -> None:
+    with somebody_builds(database_at_head):
+        done = database_at_head.alembic("upgrade", "head", cwd=building.root)
+        said(done, 4, "public.idx_users_state is being built by another session, pid")
+    assert database_at_head.run(VALID) == [(True,)]
+
+
+def test_a_valid_index_is_not_built_again(database_at_head: Database, building: Project) -> None:
+    """As after a run that was killed between the index and its record."""
+    database_at_head.run(BUILD)
+    before = database_at_head.value("SELECT 'public.idx_users_state'::regclass::oid")
+    assert database_at_head.alembic("upgrade", "head", cwd=building.root).code == 0
+    assert database_at_head.value("SELECT 'public.idx_users_state'::regclass::oid") == before
+
+
+def test_an_invalid_index_of_that_name_on_another_table_is_not_dropped(
+    database_at_head: Database, building: Project
+) -> None:
+    database_at_head.run("CREATE SCHEMA other CREATE TABLE users (status int)")
+    database_at_head.run("INSERT INTO other.users VALUES (1), (1)")
+    with pytest.raises(DBAPIError):
+        database_at_head.run("CREATE UNIQUE INDEX CONCURRENTLY idx_users_state ON other.users (status)")
+    assert database_at_head.alembic("upgrade", "head", cwd=building.root).code == 0
+    assert database_at_head.value("SELECT to_regclass('other.idx_users_state') IS NOT NULL")
+
+
+def test_where_it_would_stand_in_the_way_it_has_timeouts_and_is_tried_again(
+    database_at_head: Database, project: Project, tmp_path: Path
+) -> None:
+    project.add("005", "ALTER TABLE public.users ADD COLUMN IF NOT EXISTS note text", after="004", extra=ALONE)
+    limits = {"NEURAKNOT_LOCK_TIMEOUT": "200ms", "NEURAKNOT_LOCK_PAUSE": "100ms"}
+    with (
+        held(database_at_head, WRITER) as writer,
+        running(database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root, **limits) as migration,
+    ):
+        migration.says("no lock in time, try 2 of 10")
+        writer.rollback()
+        assert migration.ended().code == 0, migration.so_far
+    assert [row[2] for row in log_of(database_at_head) if row[0] == "005"][:2] == ["failed", "failed"]
+    assert log_of(database_at_head)[-1] == ("005", "upgrade", "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "extra", "code", "words"),
+    [
+        ("-- nothing", ALONE, 5, "its upgrade holds 0 statements"),
+        ("CREATE INDEX CONCURRENTLY ON public.users (status)", ALONE, 5, "an index without a name"),
+        (BUILD, "transactional = 'no'", 2, "transactional of revision 006"),
+    ],
+)
+def test_what_can_not_be_run_again_is_refused_before_anything_runs(
+    database_at_head: Database, project: Project, upgrade: str, extra: str, code: int, words: str
+) -> None:
+    project.add("005", "CREATE TABLE public.five (id int)", after="004")
+    project.add("006", upgrade, after="005", extra=extra)
+    before = database_at_head.value(SCHEMA)
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), code, words)
+    assert database_at_head.value(SCHEMA) == before
+
+
+def test_a_reset_that_fails_behind_it_says_where_the_database_is(database_at_head: Database, building: Project) -> None:
+    building.add("006", "SELECT 1/0", after="005")
+    done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=building.root)
+    said(done, 7, "Revision 006", "The database is at 005.")
+    assert database_at_head.value("SELECT version_num FROM alembic_version") == "005"

@@ -1,0 +1,299 @@
+"""The linter: each rule finds what it is for and nothing else, and each exception has its reason."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from neuraknot_db.errors import UsageError
+from neuraknot_db.lint import lint, rendered, select
+from tests.db.conftest import BIN, ROOT
+
+HEADER = '''"""{id}."""
+from alembic import op
+
+revision = "{id}"
+down_revision = {down!r}
+{variables}
+'''
+BASE = """
+def upgrade() -> None:
+    op.execute("CREATE TABLE one (id bigint, a text); CREATE TABLE two (id bigint)")
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE one, two")
+"""
+QUIET = """
+[always]
+require-lock-timeout = "the session has one"
+require-statement-timeout = "the session has one"
+[downgrade]
+ban-drop-table = "it undoes"
+ban-drop-column = "it undoes"
+[revisions.001]
+several-tables = "one statement"
+"""
+
+
+class Project:
+    """A folder of revisions of our own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "alembic" / "versions").mkdir(parents=True)
+        (root / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/alembic\npath_separator = os\n")
+        (root / "alembic" / "env.py").write_text("")
+        self.exceptions(QUIET)
+        self.revision("001", None, BASE, losses={"rows": "SELECT count(*) FROM one, two", "more": "SELECT 1 FROM two"})
+
+    def exceptions(self, text: str) -> None:
+        (self.root / "alembic" / "lint.toml").write_text(text)
+
+    def revision(self, id_: str, down: str | None, body: str, name: str = "", **variables: Any) -> Path:
+        path = self.root / "alembic" / "versions" / (name or f"{id_}_test.py")
+        lines = "\n".join(f"{key} = {value!r}" for key, value in variables.items())
+        path.write_text(HEADER.format(id=id_, down=down, variables=lines) + body)
+        return path
+
+    def script(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(Config(str(self.root / "alembic.ini")))
+
+    def findings(self, revisions: str | None = None) -> list[tuple[str, str]]:
+        """Each finding's code, and the line of the file that it points to."""
+        script = self.script()
+        found = lint(script, select(script, revisions))
+        return [(each.code, each.path.read_text().splitlines()[each.line - 1].strip()) for each in found]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def ways(up: str, down: str) -> str:
+    return f'\ndef upgrade() -> None:\n    op.execute("""\n{up}\n""")\n\n\ndef downgrade() -> None:\n    {down}\n'
+
+
+ADD = "ALTER TABLE one ADD COLUMN b text"
+UNDO = 'op.execute("ALTER TABLE one DROP COLUMN b")'
+CHECK = "ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0)"
+COUNT = {"values of b": "SELECT count(*) FROM one WHERE b IS NOT NULL"}
+
+CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
+    "nothing wrong": (ways(ADD, UNDO), {"losses": COUNT}, []),
+    "downgrade passes": (ways(ADD, "pass"), {}, [("missing-downgrade", "def downgrade() -> None:")]),
+    "downgrade is a comment": (
+        ways(ADD, 'op.execute("-- nothing")'),
+        {},
+        [("missing-downgrade", "def downgrade() -> None:")],
+    ),
+    "no downgrade": ("\ndef upgrade() -> None:\n    pass\n", {}, [("missing-downgrade", '"""002."""')]),
+    "loss without a count": (ways(ADD, UNDO), {}, [("uncounted-loss", UNDO)]),
+    "another table is counted": (
+        ways(ADD, UNDO),
+        {"losses": {"x": "SELECT count(*) FROM two"}},
+        [("uncounted-loss", UNDO)],
+    ),
+    "update in a DO block without a count": (
+        ways(ADD, 'op.execute("""DO $$\nBEGIN\n    UPDATE one SET a = 1;\nEND $$""")'),
+        {},
+        [("uncounted-loss", 'op.execute("""DO $$')],
+    ),
+    "delete without a count": (
+        ways(ADD, 'op.execute("DELETE FROM public.one")'),
+        {},
+        [("uncounted-loss", 'op.execute("DELETE FROM public.one")')],
+    ),
+    "dropping a constraint loses nothing": (
+        ways(
+            "ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0) NOT VALID",
+            'op.execute("ALTER TABLE one DROP CONSTRAINT c")',
+        ),
+        {},
+        [("ban-drop-constraint", 'op.execute("ALTER TABLE one DROP CONSTRAINT c")')],
+    ),
+    "two statements outside of a transaction": (
+        ways(
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON one (a);\n\n"
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS j ON one (id);",
+            'op.execute("DROP INDEX CONCURRENTLY IF EXISTS i")',
+        ),
+        {"transactional": False},
+        [
+            (
+                "several-statements-without-transaction",
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS j ON one (id);",
+            )
+        ],
+    ),
+    "one statement outside of a transaction": (
+        ways(
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON one (a)",
+            'op.execute("DROP INDEX CONCURRENTLY IF EXISTS i")',
+        ),
+        {"transactional": False},
+        [],
+    ),
+    "concurrently in a transaction": (
+        ways("CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON one (a)", 'op.execute("DROP INDEX CONCURRENTLY i")'),
+        {},
+        [
+            ("outside-transaction-only", "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON one (a)"),
+            ("outside-transaction-only", 'op.execute("DROP INDEX CONCURRENTLY i")'),
+        ],
+    ),
+    "two tables": (
+        ways(f"{ADD};\n-- and\nALTER TABLE two ADD COLUMN b text;", UNDO),
+        {"losses": COUNT},
+        [("several-tables", "ALTER TABLE two ADD COLUMN b text;")],
+    ),
+    "a table of its own does not count": (
+        ways(f"CREATE TABLE three (id bigint);\nALTER TABLE three ADD c text;\n{ADD}", UNDO),
+        {"losses": COUNT},
+        [],
+    ),
+    "a comment locks too little to count": (
+        ways(f"{ADD};\nCOMMENT ON TABLE two IS 'x'", UNDO),
+        {"losses": COUNT},
+        [],
+    ),
+    "squawk's own": (
+        ways("ALTER TABLE one\n    ADD COLUMN b text,\n    ADD COLUMN c text NOT NULL", UNDO),
+        {"losses": COUNT},
+        [("adding-required-field", "ADD COLUMN c text NOT NULL")],
+    ),
+    "no SQL": (
+        ways("ALTER TABEL one", UNDO),
+        {"losses": COUNT},
+        [("syntax-error", "ALTER TABEL one")],
+    ),
+    "a connection is needed": (
+        ways(ADD, UNDO).replace("op.execute", "op.get_bind().exec_driver_sql", 1),
+        {"losses": COUNT},
+        [("needs-database", "def upgrade() -> None:")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "variables", "expected"), CASES.values(), ids=CASES.keys())
+def test_each_rule_finds_what_it_is_for_and_nothing_else(
+    project: Project, body: str, variables: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    project.revision("002", "001", body, **variables)
+    assert project.findings("002") == expected
+
+
+@pytest.mark.parametrize(
+    ("id_", "name", "message"),
+    [
+        ("003", "", "Revision 003 follows 001: its id should be 002."),
+        ("2", "", "Revision 2 follows 001: its id should be 002."),
+        ("a1b2", "", "Revision a1b2 follows 001: its id should be 002."),
+        ("002", "add_b.py", "The file of revision 002 is not named 002_...: files would not stand in their order."),
+    ],
+)
+def test_ids_follow_each_other(project: Project, id_: str, name: str, message: str) -> None:
+    project.revision(id_, "001", ways(ADD, UNDO), name=name, losses=COUNT)
+    script = project.script()
+    (finding,) = lint(script, select(script, None))
+    assert (finding.code, finding.message) == ("id-out-of-sequence", message)
+
+
+def test_computed_sql_is_found_at_its_call(project: Project) -> None:
+    call = 'op.execute(f"ALTER TABLE {name} ADD b text")'
+    upgrade = f'\ndef upgrade() -> None:\n    for name in ("one", "two"):\n        {call}\n'
+    project.revision("002", "001", upgrade + f"\ndef downgrade() -> None:\n    {UNDO}\n", losses=COUNT)
+    assert project.findings("002") == [("several-tables", call)]
+
+
+def test_an_exception_holds_for_its_revision_and_an_idle_one_is_a_finding(project: Project) -> None:
+    project.revision("002", "001", ways(ADD, "pass"))
+    project.exceptions(QUIET + '[revisions.002]\nmissing-downgrade = "by design"\nban-drop-table = "no cause"\n')
+    assert project.findings() == [("unused-exception", 'ban-drop-table = "no cause"')]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[always]\nx = ''", "gives no reason for x"),
+        ("[always]\nx = 1", "gives no reason for x"),
+        ("[sometimes]\nx = 'y'", "has a table sometimes"),
+        ("[revisions]\n001 = 'y'", "is no table of rules"),
+        ("[always", "can't be read"),
+    ],
+)
+def test_exceptions_without_a_reason_are_wrong_usage(project: Project, text: str, words: str) -> None:
+    project.exceptions(text)
+    with pytest.raises(UsageError, match=words):
+        project.findings()
+
+
+def test_ranges_are_alembics(project: Project) -> None:
+    for number in range(2, 5):
+        project.revision(f"{number:03d}", f"{number - 1:03d}", ways(ADD, UNDO), losses=COUNT)
+    script = project.script()
+    picked = {
+        text: [each.revision for each in select(script, text)] for text in (None, "002:004", "002:", ":002", "003")
+    }
+    assert picked == {
+        None: ["001", "002", "003", "004"],
+        "002:004": ["003", "004"],
+        "002:": ["003", "004"],
+        ":002": ["001", "002"],
+        "003": ["003"],
+    }
+
+
+def test_a_finding_is_a_place_for_editors_and_its_help_fits_the_width(project: Project) -> None:
+    path = project.revision("002", "001", ways(ADD, UNDO))
+    script = project.script()
+    (finding,) = lint(script, select(script, "002"))
+    first, *below = rendered(finding, 60).splitlines()
+    assert re.match(rf"\S*{path.name}:{finding.line}: uncounted-loss: \w", first)
+    assert all(line.startswith("    ") and len(line) <= 60 for line in below)
+
+
+def test_without_squawk_it_says_what_is_missing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="squawk is not installed"):
+        project.findings()
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        # Without any database in the environment: none is needed.
+        return subprocess.run(
+            [BIN / "neuraknot-db", *arguments], cwd=cwd, env={}, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+def test_the_revisions_of_this_checkout_are_clean(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = command("lint")
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_findings_end_with_exit_code_3_and_an_unknown_revision_with_2(
+    project: Project, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    project.revision("002", "001", ways(ADD, UNDO))
+    done = command("lint", cwd=project.root)
+    assert (done.returncode, done.stderr) == (3, "error: 1 finding in 2 revisions.\n")
+    assert done.stdout.startswith("alembic/versions/002_test.py:")
+    done = command("lint", "009", cwd=project.root)
+    assert done.returncode == 2
+    assert "'009'" in done.stderr

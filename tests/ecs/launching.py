@@ -1,0 +1,120 @@
+"""The launcher's command line, run in this process on the local AWS and the fake clock."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from launcher import cli
+from launcher.aws import Aws
+from launcher.console import Console
+from launcher.image import content_tag
+from launcher.interrupts import Interrupts
+from launcher.local import plays
+from launcher.local.cloud import LocalAws
+from launcher.local.docker import StandInDocker, digest_of
+from launcher.local.program import Script
+from launcher.local.terraform import write_root
+from launcher.process import Runner, run
+from launcher.world import World
+from tests.ecs.conftest import FakeClock
+
+PASSWORD = 'pl4nted: 100% "quoted" ${x} %{y} \'n @/ pässword\\'
+GOOD = Script(lines=(*plays.BEGINNING, (0.5, plays.result(0))), seconds=3.0)
+SHOWN = [text for _, text in plays.BEGINNING]
+
+
+@dataclass
+class Outcome:
+    """What a command ended with, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.out)
+        return value
+
+
+@dataclass
+class Stage:
+    """A local AWS, a Terraform root and a checkout for one launcher."""
+
+    cloud: LocalAws
+    clock: FakeClock
+    terraform: Path
+    root: Path
+    runner: Runner = field(default=run)
+    interrupts: Interrupts = field(default_factory=Interrupts)
+
+    def launch(self, *arguments: str, ask: Callable[[str], str] | None = None, terraform: bool = True) -> Outcome:
+        """Run a command as a person would, but for the program's own name."""
+        out, err = io.StringIO(), io.StringIO()
+        world = World(
+            aws=lambda profile, region: Aws(profile=profile, region=region, attempts=1),
+            run=self.runner,
+            clock=self.clock,
+            environ=os.environ,
+            console=lambda wants_json: Console(json=wants_json, stdout=out, stderr=err, environ=os.environ),
+            ask=ask,
+            interrupts=self.interrupts,
+        )
+        command, *rest = arguments
+        where = ["--root", str(self.root), "--environment", self.cloud.stack.options.environment]
+        where += ["--terraform-dir", str(self.terraform)] if terraform else []
+        try:
+            cli.main([command, *where, *rest], world)
+        except SystemExit as end:
+            return Outcome(end.code if isinstance(end.code, int) else 1, out.getvalue(), err.getvalue())
+        raise AssertionError("the launcher did not end")
+
+    def push(self) -> str:
+        """Have the registry hold the image of this checkout; gives its tag."""
+        tag = content_tag(self.root, "linux/amd64")
+        self.cloud.stack.put_image(tag, digest_of(tag))
+        return tag
+
+    def outputs(self, changes: Mapping[str, Any]) -> None:
+        """Change Terraform's outputs."""
+        write_root(self.terraform, {**self.cloud.stack.outputs, **changes})
+
+    @property
+    def actions(self) -> list[str]:
+        """What was asked of AWS, in order."""
+        return [call.operation for call in self.cloud.server.calls]
+
+    @property
+    def writes(self) -> list[str]:
+        """What of it changes anything."""
+        return [name for name in self.actions if not name.startswith(("Describe", "Get", "List"))]
+
+    def run_task(self) -> Mapping[str, Any]:
+        """The parameters of the one RunTask."""
+        [call] = [call for call in self.cloud.server.calls if call.operation == "RunTask"]
+        return call.parameters
+
+    @property
+    def command(self) -> list[str]:
+        """What the one container ran."""
+        command: list[str] = self.run_task()["overrides"]["containerOverrides"][0]["command"]
+        return command
+
+
+def make_stage(cloud: LocalAws, clock: FakeClock, folder: Path, *, pushed: bool = True) -> Stage:
+    """Set a sound stage below `folder`."""
+    root, terraform = folder / "checkout", folder / "terraform"
+    root.mkdir()
+    (root / "Dockerfile.migrate").write_text("FROM scratch\n")
+    write_root(terraform, cloud.stack.outputs, PASSWORD)
+    cloud.ecs.pace = replace(cloud.ecs.pace, provisioning=1.0, pulling=1.0)  # each second is two calls
+    stage = Stage(cloud, clock, terraform, root, StandInDocker(cloud.stack, run))
+    if pushed:
+        stage.push()
+    return stage

@@ -1,0 +1,205 @@
+"""What a person can get wrong: one sentence, a hint, the right exit code, and nothing started."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import ProgramNotFoundError
+from launcher.local.docker import StandInDocker
+from launcher.process import Completed
+from tests.ecs.conftest import FakeClock, MakeCloud
+from tests.ecs.launching import GOOD, PASSWORD, Stage, make_stage
+
+Break = Callable[[Stage, pytest.MonkeyPatch], None]
+
+
+@pytest.fixture
+def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
+    return make_stage(make_cloud(script=GOOD), clock, tmp_path)
+
+
+def nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    pass
+
+
+def no_credentials(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+
+
+def expired(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.cloud.server.know(stage.cloud.credentials.access_key, expired=True)
+
+
+def unknown_key(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NOSUCHKEYNOSUCHKEY00")
+
+
+def outputs(**changes: object) -> Break:
+    return lambda stage, _: stage.outputs(changes)
+
+
+def missing_output(name: str) -> Break:
+    def change(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        state = stage.terraform / "terraform.tfstate"
+        value = json.loads(state.read_text())
+        del value["outputs"][name]
+        state.write_text(json.dumps(value))
+
+    return change
+
+
+def no_state(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    (stage.terraform / "terraform.tfstate").unlink()
+
+
+def locked(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = {"ID": "b7f3", "Who": "alice@laptop", "Created": "2025-11-02T10:00:00Z"}
+    (stage.terraform / ".terraform.tfstate.lock.info").write_text(json.dumps(info))
+
+
+def without(program: str) -> Break:
+    def change(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = stage.runner
+
+        def run(arguments: list[str], **settings: object) -> Completed:
+            if arguments[0] == program:
+                raise ProgramNotFoundError(program, hint=f"Install {program}.")
+            return real(arguments, **settings)  # type: ignore[arg-type]
+
+        stage.runner = run  # type: ignore[assignment]
+
+    return change
+
+
+def no_terraform_and_no_state(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    without("terraform")(stage, monkeypatch)
+    no_state(stage, monkeypatch)
+
+
+def cluster_status(status: str) -> Break:
+    def change(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        stage.cloud.stack.ecs.clusters[stage.cloud.stack.cluster].status = status
+
+    return change
+
+
+def no_tfvars(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    (stage.terraform / "secrets.tfvars").unlink()
+
+
+def tfvars(text: str) -> Break:
+    def change(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        (stage.terraform / "secrets.tfvars").write_text(text)
+
+    return change
+
+
+def docker(**settings: bool) -> Break:
+    def change(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert isinstance(stage.runner, StandInDocker)
+        for name, value in settings.items():
+            setattr(stage.runner, name, value)
+        (stage.root / "changed").write_text("so that the image must be built")
+
+    return change
+
+
+def no_docker(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    without("docker")(stage, monkeypatch)
+    (stage.root / "changed").write_text("so that the image must be built")
+
+
+def no_dockerfile(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    (stage.root / "Dockerfile.migrate").unlink()
+
+
+DIGEST = "sha256:" + "1" * 64
+BAD: dict[str, tuple[Break, list[str], int, str]] = {
+    "no credentials": (no_credentials, [], 21, "no AWS credentials"),
+    "expired credentials": (expired, [], 21, "expired"),
+    "unknown credentials": (unknown_key, [], 21, "does not accept these credentials"),
+    "no such profile": (nothing, ["--profile", "nobody"], 21, "no AWS profile named nobody"),
+    "another account than given": (nothing, ["--account", "999999999999"], 21, "999999999999 (--account)"),
+    "another account than Terraform's": (
+        outputs(secret_arn="arn:aws:secretsmanager:ap-northeast-1:888888888888:secret:x"), [], 21, "888888888888",
+    ),
+    "another region": (nothing, ["--region", "eu-west-1"], 21, "eu-west-1 (--region)"),
+    "no terraform and no state": (no_terraform_and_no_state, [], 20, "terraform is not installed"),
+    "no state": (no_state, [], 20, "no state"),
+    "locked": (locked, [], 20, "locked by alice@laptop"),
+    "missing output": (missing_output("rds_host"), [], 20, "rds_host is missing"),
+    "empty output": (outputs(rds_host=""), [], 20, "rds_host is empty"),
+    "null output": (outputs(ecs_cluster_name=None), [], 20, "ecs_cluster_name is"),
+    "no port": (outputs(rds_port="postgres"), [], 20, "'postgres' (terraform output rds_port) is no port"),
+    "state of another environment": (outputs(environment="prod"), [], 20, "of the environment prod, not dev"),
+    "no such cluster": (nothing, ["--cluster", "nowhere"], 20, "no ECS cluster nowhere (--cluster)"),
+    "inactive cluster": (cluster_status("INACTIVE"), [], 20, "INACTIVE"),
+    "no such service": (nothing, ["--service", "nothing"], 20, "no service nothing (--service)"),
+    "no secrets.tfvars": (no_tfvars, [], 20, "no password"),
+    "secrets.tfvars without the key": (tfvars('x = "y"\n'), [], 20, "holds no db_password"),
+    "secrets.tfvars that is broken": (tfvars('db_password = "abcdef\n'), [], 20, "not valid Terraform syntax, line 1"),
+    "secrets.tfvars with an expression": (tfvars('db_password = "${var.x}"\n'), [], 20, "not a string"),
+    "Docker not running": (docker(engine=False), [], 22, "Docker is not running"),
+    "no Docker": (no_docker, [], 22, "docker is not installed"),
+    "the push refused": (docker(push_refused=True), [], 22, "refused"),
+    "no Dockerfile": (no_dockerfile, [], 20, "no Dockerfile.migrate"),
+    "no image reference": (nothing, ["--image", "Not An Image"], 2, "no image reference"),
+    "an image without tag": (nothing, ["--image", "example.com/migrate"], 2, "tag or a digest"),
+    "an image elsewhere by tag": (nothing, ["--image", "example.com/migrate:1"], 2, "can't be pinned"),
+    "an image that ECR lacks": (
+        nothing, ["--image", f"123456789012.dkr.ecr.ap-northeast-1.amazonaws.com/neuraknot-dev-migrate@{DIGEST}"], 22,
+        "ECR has no image",
+    ),
+    "no time": (nothing, ["--timeout", "0"], 2, "--timeout '0'"),
+    "no duration": (nothing, ["--timeout", "soon"], 2, "90s, 30m or 2h"),
+    "reset to a revision": (nothing, ["--reset", "--revision", "003"], 2, "exclude each other"),
+    "reset and force": (nothing, ["--reset", "--force"], 2, "exclude each other"),
+    "no environment's name": (nothing, ["--environment", "../prod"], 2, "no environment's name"),
+    "no platform": (nothing, ["--platform", "windows"], 2, "no platform"),
+    "confirmed another environment": (nothing, ["--reset", "--confirm-reset", "prod"], 5, "names 'prod'"),
+    "no such option": (nothing, ["--rest"], 2, "No such option"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "arguments", "code", "words"), BAD.values(), ids=BAD.keys())
+def test_one_sentence_a_hint_a_code_and_nothing_started(
+    change: Break,
+    arguments: list[str],
+    code: int,
+    words: str,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change(stage, monkeypatch)
+    outcome = stage.launch("ecs-migrate", *arguments)
+    said = outcome.err + capsys.readouterr().err
+    assert outcome.code == code, said
+    assert words in said
+    assert "RunTask" not in stage.actions
+    assert "Traceback" not in said
+    assert PASSWORD not in said
+    if code != 2 or "Error:" in outcome.err:
+        assert "Hint: " in outcome.err
+
+
+def test_an_environment_without_a_terraform_root_is_told_which_there_are(stage: Stage) -> None:
+    for name in ("dev", "prod"):
+        (stage.root / "terraform" / "environments" / name).mkdir(parents=True)
+    outcome = stage.launch("ecs-migrate", "--environment", "qa", terraform=False)
+    assert outcome.code == 20
+    assert "There are: dev, prod." in outcome.err
+
+
+def test_without_its_extra_the_launcher_says_what_to_install() -> None:
+    blocked = "import sys; sys.modules['typer'] = None; from launcher.__main__ import main; main()"
+    ended = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
+    assert ended.returncode == 20
+    assert "pip install 'neuraknot-db[launcher]'" in ended.stderr

@@ -1,0 +1,134 @@
+"""The command line as people see it: help, variables, and where a value is said to come from."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.cli import app
+from launcher.errors import UsageError
+from launcher.options import duration
+from tests.ecs.conftest import FakeClock, MakeCloud
+from tests.ecs.launching import GOOD, make_stage
+
+COMMANDS = ["ecs-migrate", "ecs-run", "status", "logs", "stop", "doctor", "iam-policy", "rehearse"]
+
+
+def launcher(*arguments: str, columns: int = 200) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)}
+    command = [sys.executable, "-m", "launcher", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_the_commands_are_those_of_the_design() -> None:
+    assert [command.name for command in app.registered_commands] == COMMANDS
+    told = launcher("--help").stdout
+    assert all(command in told for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_the_variable_of_every_value(command: str) -> None:
+    told = launcher(command, "--help").stdout
+    for option, variable in (
+        ("--environment", "NEURAKNOT_ENV"),
+        ("--profile", "AWS_PROFILE"),
+        ("--region", "AWS_REGION"),
+        ("--cluster", "NEURAKNOT_CLUSTER"),
+        ("--db-password-secret", "NEURAKNOT_DB_PASSWORD_SECRET"),
+    ):
+        assert option in told
+        assert variable in told
+
+
+def test_help_needs_neither_boto3_nor_hcl() -> None:
+    """They take longer to import than all the rest."""
+    code = "import sys; from launcher import cli; print(sorted({'boto3', 'hcl2', 'rich.console'} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5H", 5400), (" 5s ", 5)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration(text, "--timeout") == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "0m", "-5", "", "m", "5d", "5 minutes", "1e9"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError):
+        duration(text, "--timeout")
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "source"),
+    [
+        ({}, ["--cluster", "{cluster}"], "--cluster"),
+        ({"NEURAKNOT_CLUSTER": "{cluster}"}, [], "NEURAKNOT_CLUSTER"),
+        ({"NEURAKNOT_CLUSTER": "other"}, ["--cluster", "{cluster}"], "--cluster"),
+        ({"NEURAKNOT_CLUSTER": ""}, [], "terraform output ecs_cluster_name"),
+    ],
+)
+def test_an_option_comes_before_a_variable_and_both_before_terraform(
+    variables: dict[str, str],
+    arguments: list[str],
+    source: str,
+    make_cloud: MakeCloud,
+    clock: FakeClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
+    cluster = stage.cloud.stack.cluster
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(cluster=cluster))
+    filled = [argument.format(cluster=cluster) for argument in arguments]
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--json", *filled)
+    assert outcome.json["values"]["cluster"] == {"value": cluster, "source": source}
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_on_a_terminal_steps_tick_and_lines_stay_whole(
+    columns: int, make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    """In a terminal of its own, with real time: the task of this script takes no second."""
+    stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
+    stage.outputs({"rds_host": None})
+    command = [sys.executable, "-m", "launcher", "ecs-migrate", "--terraform-dir", str(stage.terraform)]
+    shown = in_terminal([*command, "--root", str(stage.root)], columns)
+    assert "\x1b[31m✗\x1b[0m 2/8" in shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert "✓ 1/8 Terraform" in plain
+    assert "rds_host is" in plain.replace("\r\n", "")
+
+
+def in_terminal(command: list[str], columns: int) -> str:
+    """What a program writes to a terminal of so many columns."""
+    import fcntl
+    import struct
+    import termios
+
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
+    os.close(follower)
+    shown = b""
+    while select.select([leader], [], [], 60)[0]:
+        try:
+            read = os.read(leader, 65536)
+        except OSError:  # the program has closed the terminal
+            break
+        if not read:
+            break
+        shown += read
+    process.wait()
+    os.close(leader)
+    return shown.decode()

@@ -1,0 +1,325 @@
+"""`doctor` finds what is broken before a task is started, names the one thing, and says how to put it right."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.ssm.models import ssm_backends
+
+from launcher import iam_policy
+from launcher.aws import Aws
+from launcher.doctor import Finding, Report, Status, examine, lines
+from launcher.doctor.report import Check, diagnose
+from launcher.local.cloud import LocalAws
+from launcher.local.plays import start_task
+from launcher.local.stack import DATABASE_PASSWORD
+from launcher.local.terraform import write_root
+from launcher.models import Sourced
+from launcher.process import Completed
+from launcher.stack import Options, outputs_for
+from tests.ecs.conftest import MakeCloud
+
+
+def no_terraform(arguments: Any, **_: Any) -> Completed:
+    """A machine where `terraform` is there and knows nothing of the root, so the state file is read."""
+    return Completed(tuple(arguments), 1, "", "Initialization required")
+
+
+def doctor(cloud: LocalAws, folder: Path, **given: Any) -> Report:
+    options = Options(
+        cloud.stack.options.environment,
+        {name: Sourced(value, f"--{name}") for name, value in given.items()},
+        terraform_dir=Sourced(folder / "tf", "--terraform-dir"),
+    )
+
+    def aws(region: str | None = None) -> Aws:
+        return Aws(region=region, attempts=1)
+
+    return examine(options, lambda: outputs_for(options, no_terraform, aws), aws, os.environ, "--environment dev")
+
+
+def write_outputs(cloud: LocalAws, folder: Path, **changes: Any) -> None:
+    write_root(folder / "tf", {**cloud.stack.outputs, **changes}, DATABASE_PASSWORD)
+
+
+def let_the_caller_do_what_the_policy_says(cloud: LocalAws) -> None:
+    stack = cloud.stack
+    scope = iam_policy.Scope.by_name("dev", stack.account, stack.region)
+    stack.allow(stack.ci_role, "launcher", *iam_policy.policy(scope)["Statement"])
+
+
+def named(report: Report, status: Status) -> list[str]:
+    return [finding.name for finding in report.findings if finding.status is status]
+
+
+@pytest.mark.parametrize("way_out", ["nat", "endpoints"])
+@pytest.mark.parametrize("login", ["tfvars", "managed", "output"])
+def test_a_sound_stack_is_found_sound(make_cloud: MakeCloud, tmp_path: Path, way_out: str, login: str) -> None:
+    cloud = make_cloud(way_out=way_out, login=login)
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    report = doctor(cloud, tmp_path)
+    assert named(report, Status.NG) == []
+    assert named(report, Status.SKIP) == (["reads the secret"] if login == "tfvars" else [])
+    assert report.exit_code == 0
+
+
+Break = Callable[[LocalAws, Path], None]
+
+
+def database_door(cloud: LocalAws, _: Path) -> None:
+    cloud.stack.ec2.revoke_security_group_ingress(
+        cloud.stack.database_group, "tcp", "5432", "5432", [], [{"GroupId": cloud.stack.service_group}]
+    )
+
+
+def stopped_database(cloud: LocalAws, _: Path) -> None:
+    cloud.stack.rds.databases[cloud.stack.database_instance].status = "stopped"
+
+
+def other_host(cloud: LocalAws, folder: Path) -> None:
+    write_outputs(cloud, folder, rds_host=cloud.stack.database_host.replace(".aaaa", ".bbbb"))
+
+
+def denied_secret(cloud: LocalAws, _: Path) -> None:
+    cloud.stack.iam.delete_role_policy(cloud.stack.execution_role, "database-secret")
+
+
+def denied_log(cloud: LocalAws, _: Path) -> None:
+    everything_else = {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}
+    cloud.stack.allow(cloud.stack.execution_role, "execution", everything_else)
+
+
+def no_endpoint(cloud: LocalAws, _: Path) -> None:
+    endpoints = cloud.stack.ec2.vpc_end_points
+    cloud.stack.ec2.delete_vpc_endpoints([name for name, each in endpoints.items() if "ecr.dkr" in each.service_name])
+
+
+def closed_endpoints(cloud: LocalAws, _: Path) -> None:
+    ec2 = cloud.stack.ec2
+    group = next(group for group in ec2.groups[cloud.stack.vpc].values() if group.name == "endpoints-sg")
+    ec2.revoke_security_group_ingress(group.id, "tcp", "443", "443", [{"CidrIp": "10.0.0.0/16"}])
+
+
+def endpoint_without_names(cloud: LocalAws, _: Path) -> None:
+    for endpoint in cloud.stack.ec2.vpc_end_points.values():
+        endpoint.private_dns_enabled = endpoint.service_name.endswith("ecr.api") and endpoint.private_dns_enabled
+
+
+def another_task(cloud: LocalAws, _: Path) -> None:
+    start_task(cloud, started_by="somebody else")
+
+
+def no_cluster(cloud: LocalAws, folder: Path) -> None:
+    write_outputs(cloud, folder, ecs_cluster_name="elsewhere")
+
+
+def no_service(cloud: LocalAws, _: Path) -> None:
+    del cloud.stack.ecs.services[f"{cloud.stack.cluster}:{cloud.stack.service}"]
+
+
+def no_role(cloud: LocalAws, _: Path) -> None:
+    cloud.stack.iam.delete_role(cloud.stack.task_role)
+
+
+def no_tfvars(_: LocalAws, folder: Path) -> None:
+    (folder / "tf" / "secrets.tfvars").unlink()
+
+
+def foreign_group(cloud: LocalAws, _: Path) -> None:
+    group = cloud.stack.ec2.create_security_group("other", "of the default VPC")
+    service = cloud.stack.ecs.services[f"{cloud.stack.cluster}:{cloud.stack.service}"]
+    service.network_configuration["awsvpcConfiguration"]["securityGroups"] = [group.id]
+
+
+def state_of_another(cloud: LocalAws, folder: Path) -> None:
+    write_outputs(cloud, folder, environment="staging")
+
+
+def no_state(_: LocalAws, folder: Path) -> None:
+    (folder / "tf" / "terraform.tfstate").unlink()
+
+
+def todays_ci_role(cloud: LocalAws, _: Path) -> None:
+    cloud.stack.iam.delete_role_policy(cloud.stack.ci_role, "launcher")
+
+
+# What is broken, how the stack is built; the checks that are NG, the exit code, and the beginning of the fix.
+BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
+    "database's door": (
+        database_door,
+        {},
+        ["database's door"],
+        6,
+        "aws ec2 authorize-security-group-ingress --region ap-northeast-1 --group-id sg-",
+    ),
+    "stopped database": (stopped_database, {}, ["instance"], 6, "aws rds start-db-instance"),
+    "another host": (other_host, {}, ["instance"], 6, "terraform apply"),
+    "secret": (denied_secret, {"login": "output"}, ["reads the secret"], 23, "aws iam put-role-policy --role-name"),
+    "log": (denied_log, {}, ["writes the log"], 23, "aws iam put-role-policy --role-name"),
+    "endpoint": (
+        no_endpoint,
+        {"way_out": "endpoints"},
+        ["way out to AWS"],
+        23,
+        "aws ec2 create-vpc-endpoint --region ap-northeast-1",
+    ),
+    "endpoint that lets nobody in": (
+        closed_endpoints,
+        {"way_out": "endpoints"},
+        ["way out to AWS"],
+        23,
+        "aws ec2 authorize-security-group-ingress --region ap-northeast-1 --group-id sg-",
+    ),
+    "endpoint without private names": (
+        endpoint_without_names,
+        {"way_out": "endpoints"},
+        ["way out to AWS"],
+        23,
+        "aws ec2 create-vpc-endpoint --region ap-northeast-1",
+    ),
+    "another task": (another_task, {}, ["no other task"], 4, "launcher logs --environment dev --follow"),
+    "cluster": (no_cluster, {}, ["cluster"], 20, "aws ecs list-clusters"),
+    "service": (no_service, {}, ["service"], 20, "aws ecs list-services"),
+    "role": (no_role, {}, ["task role"], 23, "terraform apply"),
+    "password": (no_tfvars, {}, ["password"], 20, "Give a Secrets Manager or SSM ARN with --db-password-secret"),
+    "group of another VPC": (foreign_group, {}, ["one VPC", "database's door"], 23, "launcher doctor --environment"),
+    "state of another environment": (state_of_another, {}, ["Terraform"], 20, "Name the right one"),
+    "no state": (no_state, {}, ["Terraform"], 20, "Apply it first: terraform"),
+    "today's CI role": (todays_ci_role, {}, ["permissions"], 21, "launcher iam-policy --environment dev > policy.json"),
+}
+
+
+@pytest.mark.parametrize(("break_it", "options", "names", "code", "fix"), BROKEN.values(), ids=BROKEN.keys())
+def test_the_one_thing_that_is_wrong_stands_out_with_its_fix(
+    make_cloud: MakeCloud,
+    tmp_path: Path,
+    break_it: Break,
+    options: dict[str, str],
+    names: list[str],
+    code: int,
+    fix: str,
+) -> None:
+    cloud = make_cloud(**options)
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    break_it(cloud, tmp_path)
+    report = doctor(cloud, tmp_path)
+    assert named(report, Status.NG) == names
+    assert report.exit_code == code
+    first = next(finding for finding in report.findings if finding.status is Status.NG)
+    assert (first.fix or "").startswith(fix)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_password_in_ssm_is_looked_for_and_so_is_the_right_to_read_it(
+    cloud: LocalAws, tmp_path: Path, allowed: bool
+) -> None:
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    stack = cloud.stack
+    ssm_backends[stack.account][stack.region].put_parameter(
+        "/neuraknot/dev/db", "", "x", "SecureString", "", "", False, [], "text", None, None
+    )
+    arn = stack.arn("ssm", "parameter/neuraknot/dev/db")
+    if allowed:
+        statement = {"Effect": "Allow", "Action": "ssm:GetParameters", "Resource": arn}
+        stack.allow(stack.execution_role, "parameter", statement)
+    report = doctor(cloud, tmp_path, db_password_secret=arn)
+    assert named(report, Status.NG) == ([] if allowed else ["reads the secret"])
+    assert named(doctor(cloud, tmp_path, db_password_secret=f"{arn}2"), Status.NG)[-1] == "password"
+
+
+@pytest.mark.parametrize(("public", "expected"), [(True, []), (False, ["way out to AWS"])])
+def test_an_internet_gateway_is_a_way_out_for_public_addresses_only(
+    cloud: LocalAws, tmp_path: Path, public: bool, expected: list[str]
+) -> None:
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    ec2, table = cloud.stack.ec2, cloud.stack.route_table
+    ec2.delete_route(table, "0.0.0.0/0")
+    ec2.create_route(table, "0.0.0.0/0", gateway_id=next(iter(ec2.internet_gateways)))
+    assert named(doctor(cloud, tmp_path, assign_public_ip=public), Status.NG) == expected
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["from Terraform", "all given"])
+def test_without_credentials_only_that_is_wrong_and_nothing_else_is_asked(
+    cloud: LocalAws, tmp_path: Path, given: bool
+) -> None:
+    write_outputs(cloud, tmp_path)
+    cloud.server.know(cloud.credentials.access_key, expired=True)
+    stack = cloud.stack
+    values = {
+        "subnets": stack.subnets,
+        "security_groups": (stack.service_group,),
+        "execution_role": stack.execution_role_arn,
+        "task_role": stack.task_role_arn,
+        "db_password_secret": stack.arn("secretsmanager", "secret:db-x"),
+    }
+    report = doctor(cloud, tmp_path, **(values if given else {}))
+    assert named(report, Status.NG) == ["credentials"]
+    assert named(report, Status.OK) == ["Terraform"]
+    assert report.exit_code == 21
+    assert {call.action for call in cloud.server.calls} == {"sts:GetCallerIdentity"}
+
+
+def test_a_caller_who_may_only_migrate_gets_skips_and_no_ng(cloud: LocalAws, tmp_path: Path) -> None:
+    write_outputs(cloud, tmp_path)
+    stack = cloud.stack
+    scope = iam_policy.Scope.by_name("dev", stack.account, stack.region)
+    statements = [entry for entry in iam_policy.policy(scope)["Statement"] if not entry["Sid"].startswith("Doctor")]
+    stack.allow(stack.ci_role, "launcher", *statements)
+    cloud.iam.caller = stack.ci_role
+    report = doctor(cloud, tmp_path)
+    assert named(report, Status.NG) == []
+    assert "one VPC" in named(report, Status.SKIP)
+
+
+def test_with_the_policy_everything_can_be_looked_at(cloud: LocalAws, tmp_path: Path) -> None:
+    write_outputs(cloud, tmp_path)
+    let_the_caller_do_what_the_policy_says(cloud)
+    cloud.stack.iam.delete_role_policy(cloud.stack.ci_role, "deploy")
+    cloud.iam.caller = cloud.stack.ci_role
+    report = doctor(cloud, tmp_path)
+    assert (named(report, Status.NG), named(report, Status.SKIP)) == ([], ["reads the secret"])
+
+
+def test_the_examination_only_reads_and_never_a_secret_s_value(make_cloud: MakeCloud, tmp_path: Path) -> None:
+    cloud = make_cloud(login="output")
+    write_outputs(cloud, tmp_path)
+    report = doctor(cloud, tmp_path)
+    asked = {call.operation for call in cloud.server.calls}
+    assert all(operation.startswith(("Describe", "Get", "List", "Simulate")) for operation in asked)
+    assert "GetSecretValue" not in asked
+    assert DATABASE_PASSWORD not in repr(report)
+
+
+def test_all_checks_are_made_at_once() -> None:
+    together = threading.Barrier(8, timeout=20)
+
+    def look(_: None) -> str:
+        together.wait()
+        return "was not alone"
+
+    report = diagnose([Check("group", str(number), look) for number in range(8)], None)
+    assert [finding.name for finding in report.findings] == [str(number) for number in range(8)]
+    assert report.exit_code == 0
+
+
+def test_the_tree_wraps_sentences_and_never_commands() -> None:
+    command = "aws " + "--option value " * 20
+    findings = (
+        Finding("ECS", "cluster", Status.OK, "there"),
+        Finding("ECS", "service", Status.NG, "word " * 30, command, 20),
+        Finding("Network", "one VPC", Status.SKIP, "not known"),
+    )
+    printed = list(lines(Report(findings), 60))
+    assert [line for style, line in printed if style == "group"] == ["ECS", "Network"]
+    assert all(len(line) <= 60 for style, line in printed if style != "fix")
+    assert ("fix", " " * 8 + command) in printed
+    assert printed[-1] == ("sum", "1 OK, 1 NG, 1 SKIP")

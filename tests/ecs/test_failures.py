@@ -1,0 +1,149 @@
+"""Each way to go wrong, played on the local AWS: the launcher ends with the right code and the right words."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import commands
+from launcher.aws import Aws
+from launcher.console import Console
+from launcher.image import content_tag
+from launcher.local import plays
+from launcher.local.cloud import LocalAws
+from launcher.local.docker import StandInDocker, digest_of
+from launcher.local.failures import FAILURES, Failure
+from launcher.local.plays import Scene
+from launcher.local.program import Script
+from launcher.local.stack import DATABASE_PASSWORD
+from launcher.local.task import Pace
+from launcher.local.terraform import write_root
+from launcher.models import Sourced
+from launcher.options import Common
+from launcher.plan import Migration
+from launcher.process import run
+from launcher.stack import Options
+from launcher.world import World
+from tests.ecs.conftest import FakeClock, MakeCloud
+
+GOOD = Script(lines=(*plays.BEGINNING, (0.5, plays.result(0))), seconds=3.0)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """As little of a checkout as makes an image's tag."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    (root / "Dockerfile.migrate").write_text("FROM scratch\n")
+    return root
+
+
+@dataclass
+class Outcome:
+    code: int
+    said: str
+    printed: str
+
+
+def migrate(clock: FakeClock, scene: Scene, root: Path, timeout: float | None) -> Outcome:
+    """`launcher ecs-migrate`, with the scene's world."""
+    out, err = io.StringIO(), io.StringIO()
+    console = Console(stdout=out, stderr=err)
+    world = World(
+        aws=lambda profile, region: Aws(profile=profile, region=region, attempts=1),
+        run=scene.run,
+        clock=clock,
+        environ=os.environ,
+    )
+    options = Options("dev", root=root, terraform_dir=Sourced(scene.directory, "--terraform-dir"))
+    how = commands.How(timeout or 1800.0, None, dry_run=False, detach=False, attach=False, client_token=None)
+    with world.interrupts.handled():
+        code = commands.launch(
+            Common(options, world, console, None, "--environment dev"), "ecs-migrate", Migration(), how
+        )
+    return Outcome(code, err.getvalue(), out.getvalue())
+
+
+def scene_for(failure: Failure | None, make_cloud: MakeCloud, folder: Path, root: Path) -> Scene:
+    options = failure.stack if failure else None
+    settings = {"way_out": options.way_out, "login": options.login} if options else {}
+    cloud = make_cloud(script=GOOD, **settings)
+    directory = folder / "terraform"
+    write_root(directory, cloud.stack.outputs, DATABASE_PASSWORD)
+    if failure is None or failure.image_known:
+        tag = content_tag(root, "linux/amd64")
+        cloud.stack.put_image(tag, digest_of(tag))
+    docker = StandInDocker(cloud.stack, run)
+    return Scene(cloud, directory, docker, docker)
+
+
+def started(cloud: LocalAws) -> int:
+    """How many tasks this launcher started."""
+    return sum(task.request.get("startedBy") != "somebody else" for task in cloud.ecs.tasks.values())
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+def test_it_ends_with_the_right_code_and_words(
+    failure: Failure, make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, checkout: Path
+) -> None:
+    scene = scene_for(failure, make_cloud, tmp_path, checkout)
+    failure.play(scene)
+    outcome = migrate(clock, scene, checkout, failure.timeout)
+    assert outcome.code == failure.exit_code, outcome.said
+    assert re.search(failure.says, outcome.said), outcome.said
+    assert "Traceback" not in outcome.said
+    assert ("Hint:" in outcome.said) == (failure.exit_code != 0), outcome.said
+    assert started(scene.cloud) == (1 if failure.starts_a_task else 0)
+    if failure.log_is_whole:
+        assert outcome.printed.splitlines() == [text for _, text in plays.BEGINNING]
+    assert DATABASE_PASSWORD not in outcome.said + outcome.printed
+
+
+def test_nothing_goes_wrong_where_nothing_is_broken(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, checkout: Path
+) -> None:
+    scene = scene_for(None, make_cloud, tmp_path, checkout)
+    outcome = migrate(clock, scene, checkout, None)
+    assert outcome.code == 0, outcome.said
+    assert outcome.printed.splitlines() == [text for _, text in plays.BEGINNING]
+
+
+def test_the_twenty_ways_of_the_design_are_all_in_the_table() -> None:
+    numbers = {failure.number for failure in FAILURES.values()}
+    assert numbers == set(range(1, 21)) - {18}, "18, registering the same again, is no failure: see test_run_twice"
+
+
+def test_run_twice_nothing_is_registered_or_pushed_and_little_is_asked(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, checkout: Path
+) -> None:
+    scene = scene_for(None, make_cloud, tmp_path, checkout)
+    scene.cloud.ecs.pace = Pace(provisioning=0.2, pulling=0.3, deprovisioning=0.2)
+    assert migrate(clock, scene, checkout, None).code == 0
+    first = len(scene.cloud.server.calls)
+    assert migrate(clock, scene, checkout, None).code == 0
+    again = scene.cloud.server.calls[first:]
+    writes = [call.operation for call in again if not call.operation.startswith(("Describe", "Get", "List"))]
+    assert writes == ["RunTask"]
+    assert len(again) <= 20, [call.action for call in again]
+    looks = [call.at for call in again if call.operation == "DescribeTasks"]
+    assert all(after - before >= 1.0 for before, after in itertools.pairwise(looks))
+
+
+def test_a_definition_in_another_order_is_the_same(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, checkout: Path
+) -> None:
+    scene = scene_for(None, make_cloud, tmp_path, checkout)
+    stack = scene.cloud.stack
+    assert migrate(clock, scene, checkout, None).code == 0
+    registered: Any = stack.ecs.task_definitions[stack.family][1]
+    for container in registered.container_definitions:
+        container["environment"].reverse()  # AWS keeps no order
+    assert migrate(clock, scene, checkout, None).code == 0
+    assert list(stack.ecs.task_definitions[stack.family]) == [1]

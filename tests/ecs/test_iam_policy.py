@@ -1,0 +1,245 @@
+"""The policy is enough for everything that the launcher does, and holds nothing besides."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+
+import launcher.aws
+from launcher import cli, iam_policy
+from launcher.aws import Aws
+from launcher.console import Console
+from launcher.iam_policy import PERMISSIONS, Scope
+from launcher.image import content_tag
+from launcher.local.cloud import LocalAws
+from launcher.local.docker import StandInDocker
+from launcher.local.policy import allows
+from launcher.local.stack import DATABASE_PASSWORD
+from launcher.local.terraform import write_root
+from launcher.process import run
+from launcher.world import World
+from tests.ecs.conftest import FakeClock, MakeCloud
+
+ACTIONS = {action for permission in PERMISSIONS for action in permission.actions}
+# What docker and not boto3 asks of ECR, and what AWS asks for along with another action.
+BESIDES = {
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:CompleteLayerUpload",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:InitiateLayerUpload",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+    "iam:PassRole",
+    "rds:AddTagsToResource",
+}
+
+
+def calls_of_aws_py() -> set[str]:
+    """Every boto3 call in launcher/aws.py, as IAM names it: `self._ecs.run_task(...)` is ecs:RunTask."""
+    session = botocore.session.Session()
+    calls = set()
+    for node in ast.walk(ast.parse(inspect.getsource(launcher.aws))):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        client = node.func.value
+        if isinstance(client, ast.Attribute) and isinstance(client.value, ast.Name) and client.value.id == "self":
+            service = client.attr.lstrip("_")
+            if service in session.get_available_services():
+                names = session.get_service_model(service).operation_names
+                operation = {xform_name(name): name for name in names}[node.func.attr]
+                calls.add(f"{service}:{operation}")
+    return calls
+
+
+def test_every_call_is_in_the_policy_and_nothing_else_is() -> None:
+    calls = calls_of_aws_py()
+    assert len(calls) > 20, "the calls were not found"
+    assert calls - ACTIONS == iam_policy.NEEDS_NO_PERMISSION
+    assert ACTIONS - calls == BESIDES
+
+
+def test_resources_are_the_stack_s_own_wherever_the_service_knows_any() -> None:
+    policy = iam_policy.policy(Scope.by_name("prod", "123456789012", "ap-northeast-1"))
+    wide = {action for entry in policy["Statement"] if entry["Resource"] == "*" for action in entry["Action"]}
+    assert wide == {
+        "ec2:DescribeRouteTables",
+        "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSubnets",
+        "ec2:DescribeVpcEndpoints",
+        "ecr:GetAuthorizationToken",
+        "ecs:DescribeTaskDefinition",
+        "ecs:ListTasks",  # within the cluster, by its condition
+        "ecs:RegisterTaskDefinition",
+        "ssm:DescribeParameters",
+    }
+    assert "dev" not in json.dumps(policy)
+
+
+SCOPE = Scope.by_name("dev", "123456789012", "ap-northeast-1")
+HERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-dev-cluster")}
+ELSEWHERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-prod-cluster")}
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "context", "allowed"),
+    [
+        ("ecs:RunTask", SCOPE.arn("ecs", "task-definition/neuraKnot-dev-migrate:7"), HERE, True),
+        ("ecs:RunTask", SCOPE.arn("ecs", "task-definition/neuraKnot-dev-migrate:7"), ELSEWHERE, False),
+        ("ecs:RunTask", SCOPE.arn("ecs", "task-definition/neuraKnot-dev-backend-go:7"), HERE, False),
+        ("ecs:ListTasks", "*", HERE, True),
+        ("ecs:ListTasks", "*", ELSEWHERE, False),
+        ("ecs:StopTask", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), HERE, True),
+        ("ecs:StopTask", SCOPE.arn("ecs", "task/neuraKnot-prod-cluster/0"), HERE, False),
+        (
+            "iam:PassRole",
+            "arn:aws:iam::123456789012:role/neuraKnot-dev-ecs-task-role",
+            {"iam:PassedToService": "ecs-tasks.amazonaws.com"},
+            True,
+        ),
+        (
+            "iam:PassRole",
+            "arn:aws:iam::123456789012:role/neuraKnot-dev-ecs-task-role",
+            {"iam:PassedToService": "ec2.amazonaws.com"},
+            False,
+        ),
+        ("ecr:PutImage", SCOPE.arn("ecr", "repository/neuraknot-dev-backend-go"), {}, False),
+        ("logs:GetLogEvents", SCOPE.arn("logs", "log-group:/ecs/neuraKnot-dev-migrate:log-stream:a/b/c"), {}, True),
+        ("logs:GetLogEvents", SCOPE.arn("logs", "log-group:/ecs/neuraKnot-dev-backend-go:log-stream:a"), {}, False),
+        ("rds:CreateDBSnapshot", SCOPE.arn("rds", "db:neuraknot-prod-db"), {}, False),
+        ("rds:DeleteDBInstance", SCOPE.arn("rds", "db:neuraknot-dev-db"), {}, False),
+        ("secretsmanager:GetSecretValue", SCOPE.arn("secretsmanager", "secret:neuraKnot-dev-db"), {}, False),
+    ],
+)
+def test_the_policy_allows_the_launcher_s_work_and_nothing_next_to_it(
+    action: str, resource: str, context: dict[str, str], allowed: bool
+) -> None:
+    assert allows([iam_policy.policy(SCOPE)], action, resource, context) is allowed
+
+
+def launcher_says(arguments: list[str], cloud: LocalAws, clock: FakeClock, folder: Path) -> tuple[int, str, str]:
+    """The launcher's exit code, standard output and standard error."""
+    out, err = StringIO(), StringIO()
+    world = World(
+        aws=lambda profile, region: Aws(profile=profile, region=region, attempts=1),
+        run=StandInDocker(cloud.stack, run),
+        clock=clock,
+        environ=os.environ,
+        console=lambda as_json: Console(json=as_json, stdout=out, stderr=err),
+    )
+    shared = ["--root", str(folder), "--terraform-dir", str(folder / "tf")]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([arguments[0], *shared, *arguments[1:]], world)
+    code = ended.value.code
+    return (code if isinstance(code, int) else 0), out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / "Dockerfile.migrate").write_text("FROM scratch\n")
+    assert content_tag(tmp_path, "linux/amd64")
+    return tmp_path
+
+
+def prepared(make_cloud: MakeCloud, folder: Path, environment: str) -> LocalAws:
+    cloud = make_cloud(environment=environment)
+    write_root(folder / "tf", cloud.stack.outputs, DATABASE_PASSWORD)
+    return cloud
+
+
+def statements_for(cloud: LocalAws, clock: FakeClock, folder: Path) -> list[dict[str, Any]]:
+    """What `launcher iam-policy` prints, asked by somebody who may do everything."""
+    environment = cloud.stack.options.environment
+    code, printed, _ = launcher_says(["iam-policy", "--environment", environment], cloud, clock, folder)
+    assert code == 0
+    statements: list[dict[str, Any]] = json.loads(printed)["Statement"]
+    return statements
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ecs-migrate", "--environment", "dev"],
+        ["ecs-migrate", "--environment", "prod", "--reset", "--confirm-reset", "prod"],
+        ["ecs-run", "--environment", "dev", "--timeout", "1", "--", "plan"],
+        ["status", "--environment", "dev"],
+        ["doctor", "--environment", "dev"],
+        ["iam-policy", "--environment", "prod"],
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_with_the_policy_and_nothing_else_each_command_does_its_work(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path, arguments: list[str]
+) -> None:
+    cloud = prepared(make_cloud, checkout, arguments[2])
+    statements = statements_for(cloud, clock, checkout)
+    role = cloud.stack.ci_role
+    cloud.stack.allow(role, "deploy", *statements)
+    cloud.iam.caller = role
+    code, _, said = launcher_says(arguments, cloud, clock, checkout)
+    assert "may not do" not in said
+    assert code in ((0, 24) if "--timeout" in arguments else (0,)), said
+
+
+@pytest.mark.parametrize(
+    ("sid", "action"),
+    [
+        ("ReadTheService", "ecs:DescribeServices"),
+        ("RegisterTheDefinition", "ecs:DescribeTaskDefinition"),
+        ("RunTheTask", "ecs:RunTask"),
+        ("HandOverTheTasksRoles", "iam:PassRole"),
+        ("PushTheImage", "ecr:"),
+        ("FindTasks", "ecs:ListTasks"),
+    ],
+)
+def test_without_one_statement_the_launcher_says_what_is_lacking_and_starts_nothing(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path, sid: str, action: str
+) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    statements = [entry for entry in statements_for(cloud, clock, checkout) if entry["Sid"] != sid]
+    cloud.stack.allow(cloud.stack.ci_role, "deploy", *statements)
+    cloud.iam.caller = cloud.stack.ci_role
+    code, _, said = launcher_says(["ecs-migrate"], cloud, clock, checkout)
+    assert code == 21
+    assert f"may not do {action}" in said
+    assert "launcher iam-policy" in said
+    assert cloud.ecs.tasks == {}
+
+
+def test_it_tells_what_the_ci_role_lacks_and_nothing_once_it_has_the_policy(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path
+) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    _, printed, said = launcher_says(["iam-policy"], cloud, clock, checkout)
+    lacks = {line.split()[0] for line in said.splitlines() if line.startswith("   ") and ":" in line.split()[0]}
+    assert {"ecs:RunTask", "logs:GetLogEvents"} <= lacks
+    assert not lacks & {"iam:PassRole", "ecs:RegisterTaskDefinition", "ecr:PutImage"}
+    cloud.stack.allow(cloud.stack.ci_role, "neuraknot-launcher", *json.loads(printed)["Statement"])
+    _, _, said = launcher_says(["iam-policy"], cloud, clock, checkout)
+    assert "has everything of it" in said
+
+
+def test_without_a_stack_or_credentials_an_account_is_enough(cloud: LocalAws, clock: FakeClock, tmp_path: Path) -> None:
+    cloud.server.know(cloud.credentials.access_key, expired=True)
+    code, _, said = launcher_says(["iam-policy"], cloud, clock, tmp_path)
+    assert code == 21
+    assert "--account" in said
+    code, printed, _ = launcher_says(["iam-policy", "--account", "123456789012"], cloud, clock, tmp_path)
+    assert code == 0
+    assert "arn:aws:ecs:ap-northeast-1:123456789012:cluster/neuraKnot-dev-cluster" in printed
+
+
+def test_json_goes_to_standard_output_alone(make_cloud: MakeCloud, clock: FakeClock, checkout: Path) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    _, printed, said = launcher_says(["iam-policy", "--json"], cloud, clock, checkout)
+    assert json.loads(printed)["Version"] == "2012-10-17"
+    assert "lacks" in said

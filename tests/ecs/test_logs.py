@@ -1,0 +1,114 @@
+"""The log is followed by its tokens to the last line, whatever CloudWatch does in between."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from launcher.aws import Aws, LogPage
+from launcher.errors import AccessDeniedError, TransientAwsError
+from launcher.local.cloud import LocalAws
+from launcher.logs import QUIET, LogFollower
+from tests.ecs.conftest import FakeClock
+
+RESULT = json.dumps({"neuraknot_result": 1, "before": "001", "after": "004", "ran": ["002"], "exit_code": 0})
+
+
+class Pages:
+    """Answers of GetLogEvents, each for one call; the last one for ever."""
+
+    def __init__(self, *answers: LogPage | Exception | None) -> None:
+        self._answers: Iterator[Any] = iter(answers)
+        self._last: Any = None
+        self.tokens: list[str | None] = []
+
+    def log_events(self, group: str, stream: str, token: str | None = None) -> LogPage | None:
+        self.tokens.append(token)
+        self._last = next(self._answers, self._last)
+        if isinstance(self._last, Exception):
+            raise self._last
+        answer: LogPage | None = self._last
+        return answer
+
+
+def page(token: str, *texts: str, at: int = 1000) -> LogPage:
+    return LogPage(tuple({"timestamp": at, "message": text, "ingestionTime": at} for text in texts), token)
+
+
+def drained(pages: Pages, clock: FakeClock) -> list[str]:
+    return [line.text for line in LogFollower(pages, "group", "stream").drain(clock)]
+
+
+def test_it_reads_until_the_token_repeats_and_all_has_been_quiet(clock: FakeClock) -> None:
+    begun = clock.now()
+    pages = Pages(page("1", "a", "b"), page("1"), page("1"), page("2", "late"), page("2"))
+    assert drained(pages, clock) == ["a", "b", "late"]
+    assert pages.tokens[:4] == [None, "1", "1", "1"]
+    assert clock.now() - begun >= QUIET
+
+
+def test_the_containers_last_line_ends_the_wait(clock: FakeClock) -> None:
+    begun = clock.now()
+    pages = Pages(page("1", "a", RESULT), page("1"))
+    log = LogFollower(pages, "group", "stream")
+    assert [line.text for line in log.drain(clock)] == ["a"]
+    assert clock.now() == begun
+    assert log.report is not None
+    assert (log.report.before, log.report.after, log.report.ran) == ("001", "004", ("002",))
+
+
+def test_a_line_after_the_result_is_not_lost(clock: FakeClock) -> None:
+    pages = Pages(page("1", RESULT), page("2", "from standard error"), page("2"))
+    assert drained(pages, clock) == ["from standard error"]
+
+
+def test_an_empty_page_after_the_result_is_not_the_end_while_its_token_is_new(clock: FakeClock) -> None:
+    assert drained(Pages(page("1", RESULT), page("2"), page("3", "late"), page("3")), clock) == ["late"]
+
+
+def test_events_with_equal_timestamps_are_neither_lost_nor_doubled(clock: FakeClock) -> None:
+    pages = Pages(page("1", "a", "a", at=5), page("2", "a", at=5), page("2"))
+    assert drained(pages, clock) == ["a", "a", "a"]
+
+
+def test_an_empty_page_with_a_new_token_is_not_the_end(clock: FakeClock) -> None:
+    assert drained(Pages(page("1"), page("2"), page("3", "a"), page("3")), clock) == ["a"]
+
+
+def test_no_stream_yet_is_no_failure_and_never_is_told(clock: FakeClock) -> None:
+    assert drained(Pages(None, None, page("1", "a"), page("1")), clock) == ["a"]
+    log = LogFollower(Pages(None), "group", "stream")
+    assert list(log.drain(clock)) == []
+    assert not log.found
+
+
+def test_throttling_is_waited_out(clock: FakeClock) -> None:
+    throttled = TransientAwsError("Rate exceeded")
+    assert drained(Pages(page("1", "a"), throttled, throttled, page("2", "b", RESULT), page("2")), clock) == ["a", "b"]
+
+
+def test_a_log_that_may_not_be_read_is_asked_for_once(clock: FakeClock) -> None:
+    pages = Pages(AccessDeniedError("no"))
+    log = LogFollower(pages, "group", "stream")
+    assert list(log.read()) == list(log.drain(clock)) == []
+    assert log.refused is not None
+    assert len(pages.tokens) == 1
+
+
+@pytest.mark.parametrize("text", ['{"neuraknot_result": 2}', '{"neuraknot_result": 1', "neuraknot_result", '{"a": 1}'])
+def test_only_the_result_is_taken_for_the_result(clock: FakeClock, text: str) -> None:
+    assert drained(Pages(page("1", text), page("1")), clock) == [text]
+
+
+def test_thousands_of_lines_come_in_pages_and_in_order(cloud: LocalAws, aws: Aws, clock: FakeClock) -> None:
+    stack = cloud.stack
+    aws.create_log_group(stack.log_group, days=7)
+    stack.logs.create_log_stream(stack.log_group, "s")
+    texts = [f"line {number}" for number in range(12_345)]
+    events = [{"timestamp": int(clock.now() * 1000), "message": text} for text in texts]
+    stack.logs.put_log_events(stack.log_group, "s", events)
+    log = LogFollower(aws, stack.log_group, "s")
+    assert [line.text for line in log.read()] == texts

@@ -1,0 +1,301 @@
+"""`ecs-migrate` and `ecs-run`, from the command line to the database's side of the contract."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.local.docker import StandInDocker
+from launcher.local.program import Script, scripted
+from tests.ecs.conftest import FakeClock, MakeCloud
+from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
+
+
+@pytest.fixture
+def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
+    return make_stage(make_cloud(script=GOOD), clock, tmp_path)
+
+
+@pytest.fixture
+def production(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
+    return make_stage(make_cloud(script=GOOD, environment="prod"), clock, tmp_path)
+
+
+def test_eight_steps_and_the_containers_lines(stage: Stage) -> None:
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines() == SHOWN
+    assert [line[3:6] for line in outcome.err.splitlines() if line.startswith(" ✓")] == [f"{n}/8" for n in range(1, 9)]
+    assert "Done. dev is at revision 004" in outcome.err
+
+
+def test_the_second_run_builds_pushes_and_registers_nothing(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = make_stage(make_cloud(script=GOOD), clock, tmp_path, pushed=False)
+    assert stage.launch("ecs-migrate").code == 0
+    first = list(stage.writes)
+    assert {"RegisterTaskDefinition", "CreateLogGroup", "RunTask"} <= set(first)
+    assert stage.launch("ecs-migrate").code == 0
+    assert stage.writes[len(first) :] == ["RunTask"]
+
+
+def test_a_changed_checkout_is_built_anew_and_its_digest_pinned(stage: Stage) -> None:
+    assert stage.launch("ecs-migrate").code == 0
+    (stage.root / "new_revision.py").write_text("x = 1\n")
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 0, outcome.err
+    definition = stage.cloud.stack.ecs.task_definitions[stage.cloud.stack.family][2]
+    assert "@sha256:" in str(definition.container_definitions[0]["image"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["ecs-migrate"], "alembic upgrade head"),
+        (["ecs-migrate", "--create-db"], "alembic -x create_db=true upgrade head"),
+        (["ecs-migrate", "--force"], "alembic -x force=true upgrade head"),
+        (["ecs-migrate", "--create-db", "--force"], "alembic -x create_db=true -x force=true upgrade head"),
+        (["ecs-migrate", "--revision", "003"], "alembic upgrade 003"),
+        (["ecs-migrate", "--reset"], "neuraknot-db reset --confirm neuraKnot"),
+        (["ecs-run", "--", "downgrade", "-1"], "neuraknot-db downgrade -1"),
+        (
+            ["ecs-run", "--", "-x", "confirm=neuraKnot", "plan", "--json"],
+            "neuraknot-db -x confirm=neuraKnot plan --json",
+        ),
+        (["ecs-run", "verify"], "neuraknot-db verify"),
+    ],
+)
+def test_options_become_the_containers_command(stage: Stage, arguments: list[str], command: str) -> None:
+    outcome = stage.launch(*arguments)
+    assert outcome.code == 0, outcome.err
+    assert " ".join(stage.command) == command
+
+
+def test_a_reset_of_production_repeats_the_environments_name(production: Stage) -> None:
+    outcome = production.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
+    assert outcome.code == 0, outcome.err
+    assert production.command == ["neuraknot-db", "reset", "--confirm", "neuraKnot", "--environment", "prod"]
+
+
+def test_a_snapshot_comes_before_the_reset_and_its_restoring_is_told(production: Stage) -> None:
+    outcome = production.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
+    assert production.writes.index("CreateDBSnapshot") < production.writes.index("RunTask")
+    [snapshot] = [name for name in production.cloud.stack.rds.database_snapshots if "-before-" in name]
+    assert f"aws rds restore-db-instance-from-db-snapshot --db-instance-identifier {snapshot.split('-before')[0]}" in (
+        outcome.err
+    )
+    assert f"--db-snapshot-identifier {snapshot}" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["--reset", "--confirm-reset", "prod", "--no-snapshot"], False),
+        (["--snapshot"], True),
+        ([], False),
+    ],
+)
+def test_who_asks_for_a_snapshot_gets_one(production: Stage, arguments: list[str], made: bool) -> None:
+    assert production.launch("ecs-migrate", *arguments).code == 0
+    assert ("CreateDBSnapshot" in production.writes) == made
+
+
+def typing(*answers: str) -> Callable[[str], str]:
+    pending: Iterator[str] = iter(answers)
+    return lambda _: next(pending)
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        (("YES", "prod", "DELETE ALL DATA"), 0),
+        (("yes",), 5),
+        (("YES", "production"), 5),
+        (("YES", "prod", "delete all data"), 5),
+        (("",), 5),
+    ],
+)
+def test_production_is_reset_after_three_typed_confirmations_only(
+    production: Stage, answers: tuple[str, ...], code: int
+) -> None:
+    outcome = production.launch("ecs-migrate", "--reset", ask=typing(*answers))
+    assert outcome.code == code, outcome.err
+    assert bool(production.writes) == (code == 0)
+
+
+@pytest.mark.parametrize("given", [None, "dev", "PROD"])
+def test_without_a_terminal_the_environment_must_be_confirmed_outright(production: Stage, given: str | None) -> None:
+    confirmed = ["--confirm-reset", given] if given else []
+    outcome = production.launch("ecs-migrate", "--reset", *confirmed)
+    assert outcome.code == 5
+    assert "--confirm-reset prod" in outcome.err
+    assert not production.writes
+
+
+def test_an_environment_that_nobody_knows_is_production(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = make_stage(make_cloud(script=GOOD, environment="staging"), clock, tmp_path)
+    assert stage.launch("ecs-migrate", "--reset").code == 5
+
+
+def test_ecs_run_is_no_way_around_the_confirmations(production: Stage) -> None:
+    outcome = production.launch("ecs-run", "--", "reset", "--confirm", "neuraKnot")
+    assert outcome.code == 2
+    assert "ecs-migrate --environment prod --reset" in outcome.err
+    assert not production.actions
+
+
+def test_dry_run_changes_nothing_and_fits_a_screen(stage: Stage) -> None:
+    outcome = stage.launch("ecs-migrate", "--dry-run")
+    assert outcome.code == 0
+    assert not stage.writes
+    lines = outcome.out.splitlines()
+    assert len(lines) <= 24
+    for words in (
+        stage.cloud.server.account,
+        stage.cloud.stack.cluster,
+        "[terraform output rds_host]",
+        "alembic upgrade",
+    ):
+        assert words in outcome.out
+
+
+def test_dry_run_tells_what_would_differ_in_the_task_definition(stage: Stage) -> None:
+    assert stage.launch("ecs-migrate").code == 0
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--json", "--db-name", "other")
+    assert outcome.json["task_definition"]["differences"] == [
+        {"path": "container.migrate.environment.DB_NAME", "before": "neuraKnot", "after": "other"}
+    ]
+    assert outcome.json["values"]["database"] == {"value": "other", "source": "--db-name"}
+
+
+def test_json_is_one_object_with_what_the_container_reported(stage: Stage) -> None:
+    outcome = stage.launch("ecs-migrate", "--json")
+    told = outcome.json
+    assert (told["verdict"], told["exit_code"], told["before"], told["after"]) == ("succeeded", 0, None, "004")
+    assert told["image_digest"].startswith("sha256:")
+    assert told["task"]["arn"] in stage.cloud.ecs.tasks
+    assert set(told["seconds"]) == {
+        "terraform", "service", "image", "log_group", "task_definition", "task", "log", "verdict",
+    }  # fmt: skip
+    assert SHOWN[0] in outcome.err
+
+
+def test_json_is_one_object_for_a_failure_before_there_is_a_task(stage: Stage) -> None:
+    stage.outputs({"rds_host": None})
+    outcome = stage.launch("ecs-migrate", "--json")
+    assert outcome.code == outcome.json["exit_code"] == 20
+    assert outcome.json["task"] is None
+
+
+def test_the_containers_exit_code_goes_through(stage: Stage) -> None:
+    for code in (1, 3, 5, 7, 42):
+        stage.cloud.ecs.start = scripted(Script(seconds=1.0, exit_code=code))
+        assert stage.launch("ecs-migrate").code == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ran", "words"),
+    [
+        (["ecs-migrate"], ["003", "004"], "Done. dev is at revision 004; 003, 004 ran."),
+        (["ecs-migrate"], [], "Done. dev is at revision 004; nothing had to be done."),
+        (["ecs-run", "plan"], [], "Done. dev is at revision 004.\n"),
+    ],
+)
+def test_the_last_words_say_what_the_database_is_at_now(
+    stage: Stage, arguments: list[str], ran: list[str], words: str
+) -> None:
+    told = json.dumps({"neuraknot_result": 1, "before": "004", "after": "004", "ran": ran, "exit_code": 0})
+    stage.cloud.ecs.start = scripted(Script(lines=((0.1, told),), seconds=1.0))
+    assert words in stage.launch(*arguments).err
+
+
+def test_detached_it_returns_at_once_and_logs_attaches_again(stage: Stage) -> None:
+    outcome = stage.launch("ecs-migrate", "--detach", "--json")
+    assert (outcome.code, outcome.json["verdict"]) == (0, "detached")
+    task = outcome.json["task"]["arn"].rsplit("/", 1)[-1]
+    assert f"launcher logs --environment dev --follow {task}" in outcome.json["hint"]
+    again = stage.launch("logs", "--follow", task)
+    assert again.code == 0
+    assert again.out.splitlines() == SHOWN
+
+
+def test_attach_follows_the_task_that_is_alive(stage: Stage) -> None:
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    outcome = stage.launch("ecs-migrate", "--attach")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines() == SHOWN
+    assert len(stage.cloud.ecs.tasks) == 1
+
+
+def in_github(monkeypatch: pytest.MonkeyPatch, attempt: str = "1") -> None:
+    values = {"ACTIONS": "true", "ACTOR": "alice", "REPOSITORY": "o/r", "RUN_ID": "7", "RUN_ATTEMPT": attempt}
+    for name, value in {**values, "JOB": "migrate", "ACTION": "__run_2"}.items():
+        monkeypatch.setenv(f"GITHUB_{name}", value)
+
+
+def test_a_second_try_of_the_same_ci_step_follows_the_first_ones_task(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_github(monkeypatch)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    assert stage.launch("ecs-migrate").code == 0  # while the first is alive
+    assert stage.launch("ecs-migrate").code == 0  # and when it is over
+    assert len(stage.cloud.ecs.tasks) == 1
+    in_github(monkeypatch, attempt="2")
+    assert stage.launch("ecs-migrate").code == 0
+    assert len(stage.cloud.ecs.tasks) == 2
+
+
+def test_github_gets_groups_errors_and_a_summary(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    in_github(monkeypatch)
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    evil = Script(lines=((0.1, "::set-env name=PATH::/evil"),), seconds=1.0, exit_code=7)
+    stage.cloud.ecs.start = scripted(evil)
+    outcome = stage.launch("ecs-migrate")
+    lines = outcome.err.splitlines()
+    assert lines.count("::endgroup::") == sum(line.startswith("::group::") for line in lines) == 8
+    assert any(line.startswith("::error title=launcher::The container ended with 7") for line in lines)
+    stop = next(i for i, line in enumerate(lines) if line.startswith("::stop-commands::"))
+    token = lines[stop].removeprefix("::stop-commands::")
+    assert stop < next(i for i, line in enumerate(lines) if "set-env" in line) < lines.index(f"::{token}::")
+    assert "| Log |" in summary.read_text()
+
+
+def test_the_platform_is_the_services(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+    stage = make_stage(make_cloud(script=GOOD, architecture="ARM64"), clock, tmp_path, pushed=False)
+    assert stage.launch("ecs-migrate").code == 0
+    definition = stage.cloud.stack.ecs.task_definitions[stage.cloud.stack.family][1]
+    assert definition.runtime_platform == {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}
+
+
+def test_without_docker_an_image_that_is_there_is_enough(stage: Stage) -> None:
+    assert isinstance(stage.runner, StandInDocker)
+    stage.runner.engine = False
+    assert stage.launch("ecs-migrate").code == 0
+    (stage.root / "new").write_text("")
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 22
+    assert "Docker is not running" in outcome.err
+
+
+def test_a_stack_without_terraform_is_served(stage: Stage) -> None:
+    stack = stage.cloud.stack
+    (stage.terraform / "secrets.tfvars").unlink()
+    outcome = stage.launch(
+        "ecs-migrate",
+        *("--cluster", stack.cluster, "--db-host", "db.example", "--subnets", ",".join(stack.subnets)),
+        *("--security-groups", stack.service_group, "--execution-role", stack.execution_role_arn),
+        *("--db-password-secret", "arn:aws:ssm:ap-northeast-1:123456789012:parameter/db"),
+        *("--dry-run", "--json"),
+        terraform=False,
+    )
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["values"]["cluster"]["source"] == "--cluster"
+    assert "DescribeServices" not in stage.actions

@@ -1,0 +1,157 @@
+"""A rehearsal: the real command line, a local AWS, real processes and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from launcher import cli
+from launcher.console import Console
+from launcher.local.failures import FAILURES
+from launcher.local.stack import DATABASE_PASSWORD
+from launcher.world import World
+
+ROOT = Path(__file__).parents[2]
+TABLES = [
+    "ai_agent_services",
+    "ai_agents",
+    "ai_chat_sessions",
+    "ai_tool_usage",
+    "conversations",
+    "messages",
+    "user_service_configs",
+    "users",
+]
+
+
+def rehearse(*arguments: str, root: Path = ROOT) -> tuple[int, str, str]:
+    """`launcher rehearse`: the exit code, standard output and standard error."""
+    out, err = StringIO(), StringIO()
+    world = World(console=lambda as_json: Console(json=as_json, stdout=out, stderr=err))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["rehearse", "--root", str(root), *arguments], world)
+    code = ended.value.code
+    return (code if isinstance(code, int) else 0), out.getvalue(), err.getvalue()
+
+
+def variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+@pytest.fixture
+def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Scratch folders go where the test can see them."""
+    short = Path(tempfile.mkdtemp(prefix="r"))  # a socket's path has 107 characters
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    before = variables()
+    children = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    assert list(short.iterdir()) == []
+    short.rmdir()
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= children
+    assert variables() == before
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_the_pipeline_ends_with_the_eight_tables_and_leaves_nothing_behind() -> None:
+    code, printed, said = rehearse()
+    assert code == 0, said
+    steps = [line.split()[1] for line in said.splitlines() if line.startswith(" ✓")]
+    assert steps == [f"{number}/8" for number in range(1, 9)]
+    assert [line.split()[0] for line in printed.splitlines()[-8:]] == TABLES
+    assert "none -> 004" in said
+    assert DATABASE_PASSWORD not in printed + said
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_reset_of_production_is_rehearsed_with_its_snapshot() -> None:
+    code, printed, said = rehearse("--environment", "prod", "--reset")
+    assert code == 0, said
+    assert "neuraknot-prod-db" in said, "no snapshot was made"
+    assert said.count("8/8") == 2
+    assert [line.split()[0] for line in printed.splitlines()[-8:]] == TABLES
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_failure_is_told_as_it_would_be_and_shows_no_tables() -> None:
+    code, printed, said = rehearse("--fail", "no-route")
+    assert code == 23
+    assert FAILURES["no-route"].about in said
+    assert "com.amazonaws.ap-northeast-1.ecr.dkr" in said
+    assert printed == ""
+
+
+def test_an_unknown_failure_is_wrong_usage_and_the_nearest_is_named() -> None:
+    code, _, said = rehearse("--fail", "no-rout")
+    assert code == 2
+    assert "--fail no-route?" in said
+
+
+def test_all_failures_can_be_listed() -> None:
+    code, printed, _ = rehearse("--fail", "list")
+    assert code == 0
+    assert [line.split()[0] for line in printed.splitlines()] == list(FAILURES)
+
+
+def test_it_needs_a_checkout(tmp_path: Path) -> None:
+    code, _, said = rehearse(root=tmp_path)
+    assert code == 20
+    assert "Dockerfile.migrate" in said
+
+
+def test_without_its_extra_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.rehearsal.find_spec", lambda name: None if name == "moto" else True)
+    code, _, said = rehearse()
+    assert code == 20
+    assert "neuraknot-db[local]" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_ended_by_a_signal_it_leaves_nothing_behind(number: int) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix="r"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "launcher", "rehearse"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "1/8" in line:
+                break
+        process.send_signal(number)
+        process.stderr.read()
+    left = list(scratch.glob("nk-*"))  # the embedded server's own lock file stays
+    shutil.rmtree(scratch)
+    assert (process.returncode, left) == (128 + number, [])
+    running = [" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])]
+    assert not [command for command in running if str(scratch) in command]
+
+
+def test_as_a_program_it_prints_one_json_object() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "launcher", "rehearse", "--json"],
+        cwd=ROOT,
+        env={**environment, "AWS_ACCESS_KEY_ID": "of another account", "HTTP_PROXY": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    assert (result["verdict"], result["before"], result["after"]) == ("succeeded", None, "004")
+    assert result["ran"] == ["001", "002", "003", "004"]

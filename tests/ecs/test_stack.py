@@ -1,0 +1,103 @@
+"""Where each value of a stack comes from, and which source wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import ConfigurationError
+from launcher.models import Sourced, Stack
+from launcher.stack import NON_PRODUCTION, Options, identify, outputs_for, region_for, resolve
+from launcher.terraform import Outputs
+from neuraknot_db.settings import NON_PRODUCTION as THE_DATABASES
+from tests.ecs.conftest import FakeClock, MakeCloud
+from tests.ecs.launching import PASSWORD, Stage, make_stage
+
+ARN = "arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:mine:password::"
+
+
+def stage_of(make_cloud: MakeCloud, clock: FakeClock, folder: Path, login: str) -> Stage:
+    return make_stage(make_cloud(login=login), clock, folder)
+
+
+def stack_of(stage: Stage, given: dict[str, str] | None = None, environ: dict[str, str] | None = None) -> Stack:
+    from launcher.aws import Aws
+
+    options = Options(
+        "dev",
+        {name: Sourced(value, f"--{name}") for name, value in (given or {}).items()},
+        terraform_dir=Sourced(stage.terraform, "--terraform-dir"),
+    )
+    outputs = outputs_for(options, stage.runner, lambda region: Aws(region=region, attempts=1))
+    aws = Aws(region=region_for(options, outputs).value, attempts=1)
+    return resolve(options, outputs, aws, identify(options, outputs, aws), environ or {})
+
+
+@pytest.mark.parametrize(
+    ("login", "given", "environ", "source"),
+    [
+        ("managed", {"db_password_secret": ARN}, {}, "--db_password_secret"),
+        ("output", {}, {"DB_PASSWORD": "x"}, "terraform output db_password_secret_arn"),
+        ("managed", {}, {"DB_PASSWORD": "x"}, "MasterUserSecret of neuraknot-dev-db"),
+        ("tfvars", {}, {"DB_PASSWORD": "x", "TF_VAR_db_password": "y"}, "DB_PASSWORD"),
+        ("tfvars", {}, {"TF_VAR_db_password": "y"}, "TF_VAR_db_password"),
+        ("tfvars", {}, {}, "db_password in {terraform}/secrets.tfvars"),
+    ],
+)
+def test_the_password_is_a_secret_if_there_is_one(
+    make_cloud: MakeCloud,
+    clock: FakeClock,
+    tmp_path: Path,
+    login: str,
+    given: dict[str, str],
+    environ: dict[str, str],
+    source: str,
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, login)
+    password = stack_of(stage, given, environ).password
+    assert password.source == source.format(terraform=stage.terraform)
+    assert (password.value.reference is None) == (login == "tfvars")
+    assert (password.value.value is None) == (login != "tfvars")
+
+
+def test_network_and_roles_are_the_running_services(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
+    stack, local = stack_of(stage), stage.cloud.stack
+    assert stack.subnets == Sourced(tuple(local.subnets), f"service {local.service}")
+    assert stack.security_groups.value == (local.service_group,)
+    assert stack.assign_public_ip.value is False
+    assert stack.execution_role.value == local.execution_role_arn
+    assert stack.task_role is not None
+    assert stack.task_role.value == local.task_role_arn
+    assert stack.password.value.value is not None
+    assert stack.password.value.value.reveal() == PASSWORD
+    assert PASSWORD not in repr(stack)
+
+
+@pytest.mark.parametrize(
+    ("given", "outputs", "region", "source"),
+    [
+        ({"region": "eu-west-1"}, {"aws_region": "us-east-1"}, "eu-west-1", "--region"),
+        ({}, {"aws_region": "us-east-1"}, "us-east-1", "terraform output aws_region"),
+        ({}, {}, "ap-northeast-1", "default"),
+    ],
+)
+def test_the_caller_names_the_region_before_terraform_does(
+    given: dict[str, str], outputs: dict[str, str], region: str, source: str
+) -> None:
+    options = Options("dev", {name: Sourced(value, f"--{name}") for name, value in given.items()})
+    assert region_for(options, Outputs(outputs, "terraform output")) == Sourced(region, source)
+
+
+def test_both_sides_take_the_same_environments_for_production() -> None:
+    assert NON_PRODUCTION == THE_DATABASES
+    assert Options("prod").production
+    assert Options("staging").production
+    assert not Options("dev").production
+
+
+def test_an_option_is_named_for_each_output_that_is_missing() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Outputs({}, "terraform output", Path("x")).require("rds_host", "--db-host")
+    assert "--db-host" in (caught.value.hint or "")

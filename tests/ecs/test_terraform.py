@@ -1,0 +1,168 @@
+"""Terraform's outputs, from the real program and from state files, whatever stands in the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from launcher.aws import Aws
+from launcher.errors import ConfigurationError, ProgramNotFoundError
+from launcher.local.cloud import LocalAws
+from launcher.local.terraform import write_root
+from launcher.process import Completed, run
+from launcher.terraform import read_outputs, read_password
+
+OUTPUTS = {"rds_host": "db.example", "rds_port": 5432, "private_subnet_ids": ["a", "b"], "nothing": None, "empty": ""}
+needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
+
+
+def not_installed(arguments: Sequence[str], **_: Any) -> Completed:
+    raise ProgramNotFoundError(arguments[0])
+
+
+def printing(stdout: str, stderr: str = "", exit_code: int = 0) -> Any:
+    return lambda arguments, **_: Completed(tuple(arguments), exit_code, stdout, stderr)
+
+
+def no_s3(region: str | None) -> Any:
+    raise AssertionError("S3 is not to be asked")
+
+
+@needs_terraform
+def test_the_real_program_and_its_state_file_agree(tmp_path: Path) -> None:
+    write_root(tmp_path, OUTPUTS)
+    asked = read_outputs(tmp_path, run, no_s3)
+    read = read_outputs(tmp_path, not_installed, no_s3)
+    assert asked.origin == "terraform output"
+    assert read.origin == str(tmp_path / "terraform.tfstate")
+    # The program leaves out what is null.
+    assert {**asked.values, "nothing": None} == read.values == OUTPUTS
+
+
+@needs_terraform
+def test_the_real_program_with_a_state_that_it_itself_wrote(tmp_path: Path) -> None:
+    (tmp_path / "main.tf").write_text('output "greeting" {\n  value = "hello"\n}\n')
+    assert run(["terraform", f"-chdir={tmp_path}", "apply", "-auto-approve"]).exit_code == 0
+    assert read_outputs(tmp_path, run, no_s3).values == {"greeting": "hello"}
+    assert read_outputs(tmp_path, not_installed, no_s3).values == {"greeting": "hello"}
+
+
+@needs_terraform
+def test_a_root_that_was_never_initialised_is_read_from_its_backend(tmp_path: Path, cloud: LocalAws) -> None:
+    write_root(tmp_path, OUTPUTS)
+    state = (tmp_path / "terraform.tfstate").read_bytes()
+    (tmp_path / "terraform.tfstate").unlink()
+    (tmp_path / "backend.tf").write_text(
+        'terraform {\n  backend "s3" {\n    bucket = "states"\n    key = "dev/terraform.tfstate"\n'
+        '    region = "us-east-1"\n  }\n}\n'
+    )
+    s3 = boto3.client("s3", region_name="us-east-1")
+    s3.create_bucket(Bucket="states")
+    s3.put_object(Bucket="states", Key="dev/terraform.tfstate", Body=state)
+    found = read_outputs(tmp_path, run, lambda region: Aws(region=region, attempts=1))
+    assert found.values == OUTPUTS
+    assert found.origin == "s3://states/dev/terraform.tfstate"
+
+
+@pytest.mark.parametrize("workspace", ["default", "blue"])
+def test_a_state_in_s3_without_the_program(tmp_path: Path, cloud: LocalAws, workspace: str) -> None:
+    state = json.dumps({"version": 4, "outputs": {"rds_host": {"value": "db", "type": "string"}}}).encode()
+    noted = tmp_path / ".terraform"
+    noted.mkdir()
+    config = {"bucket": f"states-{workspace}", "key": "k", "region": "us-east-1", "workspace_key_prefix": None}
+    (noted / "terraform.tfstate").write_text(json.dumps({"version": 3, "backend": {"type": "s3", "config": config}}))
+    (noted / "environment").write_text(workspace)
+    s3 = boto3.client("s3", region_name="us-east-1")
+    s3.create_bucket(Bucket=f"states-{workspace}")
+    s3.put_object(Bucket=f"states-{workspace}", Key="k" if workspace == "default" else "env:/blue/k", Body=state)
+    found = read_outputs(tmp_path, not_installed, lambda region: Aws(region=region, attempts=1))
+    assert found.values == {"rds_host": "db"}
+    assert found.state == ("states-" + workspace, "k" if workspace == "default" else "env:/blue/k")
+
+
+@needs_terraform
+def test_a_workspace_named_by_a_variable_is_read_by_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_WORKSPACE", "blue")
+    write_root(tmp_path, {"rds_host": "default's"})
+    write_root(tmp_path / "other", {"rds_host": "blue's"})
+    (tmp_path / "terraform.tfstate.d" / "blue").mkdir(parents=True)
+    state = tmp_path / "terraform.tfstate.d" / "blue" / "terraform.tfstate"
+    (tmp_path / "other" / "terraform.tfstate").rename(state)
+    for runner in (run, not_installed):
+        assert read_outputs(tmp_path, runner, no_s3, workspace="blue").values == {"rds_host": "blue's"}
+
+
+def test_no_state_in_the_bucket(tmp_path: Path, cloud: LocalAws) -> None:
+    (tmp_path / "main.tf").write_text('terraform {\n  backend "s3" {\n    bucket = "none"\n    key = "k"\n  }\n}\n')
+    with pytest.raises(ConfigurationError, match="no Terraform state at s3://none/k"):
+        read_outputs(tmp_path, not_installed, lambda region: Aws(region="us-east-1", attempts=1))
+
+
+GOOD = json.dumps({"rds_host": {"sensitive": False, "type": "string", "value": "db"}}, indent=2)
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        GOOD,
+        f"[command]/usr/local/bin/terraform-bin output -json\n{GOOD}\n\n::debug::Terraform exited with code 0.\n",
+        f"Warning: {{deprecated}}\n{{ not json\n{GOOD}",
+        f'{{"level": "warn"}}\n{GOOD}',
+    ],
+    ids=["clean", "GitHub's wrapper", "warnings with braces", "another object"],
+)
+def test_outputs_are_found_among_what_wrappers_print(tmp_path: Path, printed: str) -> None:
+    assert read_outputs(tmp_path, printing(printed), no_s3).values == {"rds_host": "db"}
+
+
+@pytest.mark.parametrize(
+    ("runner", "words"),
+    [
+        (printing("{}"), "no state, or a state without outputs"),
+        (printing("hello"), "no JSON object"),
+        (printing("", "Error: Error acquiring the state lock\n\nConditionalCheckFailed", 1), "is locked"),
+        (printing("", "Error: Unsupported Terraform Core version", 1), "`terraform output` failed"),
+        (not_installed, "no state file"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, runner: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        read_outputs(tmp_path, runner, no_s3)
+    assert caught.value.hint
+    assert caught.value.exit_code == 20
+
+
+def test_another_backend_needs_the_program(tmp_path: Path) -> None:
+    (tmp_path / "main.tf").write_text('terraform {\n  backend "gcs" {\n    bucket = "b"\n  }\n}\n')
+    with pytest.raises(ConfigurationError, match="'gcs', which only `terraform` itself can read"):
+        read_outputs(tmp_path, not_installed, no_s3)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        *("plain", "100%", "a%b%%c", "$", "${x}", "%{y}", "$${", "%%{", 'quo"ted', "back\\slash", "tab\tnew\nline"),
+        *("日本", "a#b//c/*d*/", "'", " "),
+    ],
+)
+def test_any_password_is_read_from_tfvars(tmp_path: Path, password: str) -> None:
+    write_root(tmp_path, {}, password)
+    with (tmp_path / "secrets.tfvars").open("a", encoding="utf-8") as file:
+        file.write('# a comment\nother = ["x", 5]\n')
+    found = read_password(tmp_path)
+    assert found is not None
+    assert found.value.reveal() == password
+    assert password not in repr(found) or password in "*' "
+
+
+def test_a_file_that_cannot_be_parsed_is_never_quoted(tmp_path: Path) -> None:
+    (tmp_path / "secrets.tfvars").write_text('db_password = "geheimnis\n')
+    with pytest.raises(ConfigurationError) as caught:
+        read_password(tmp_path)
+    assert "geheimnis" not in f"{caught.value} {caught.value.hint} {caught.value.details} {caught.value.__cause__}"
