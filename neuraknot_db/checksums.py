@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterator, Set
+import runpy
+from collections.abc import Callable, Collection, Iterator, Set
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
@@ -13,15 +14,19 @@ from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.history import Entry, History
 
 
-def checksum(revision: Script) -> str:
+def checksum(revision: Script, *, upgrade: Callable[[], None] | None = None) -> str:
     """SHA-256 of the statements that `upgrade` emits, as a sequence of tokens.
 
     Literals, quoted names and dollar-quoted bodies count byte for byte. A revision that needs a live connection is
     hashed by its syntax tree, with `ast:` before it; so is one whose SQL is another each time.
+
+    Args:
+        revision: where it is.
+        upgrade: its `upgrade`, where not the one that Alembic has loaded.
     """
     from neuraknot_db import offline, sqltext
 
-    upgrade = revision.module.upgrade
+    upgrade = upgrade or revision.module.upgrade
     try:
         sql = offline.emitted(upgrade)
         repeatable = sql == offline.emitted(upgrade)
@@ -102,7 +107,7 @@ def demand_unedited(
         found = script.get_revision(revision)
         if known.checksum is None or (source := source_sha256(found)) == known.source_sha256:
             continue
-        now = checksum(found)
+        now = checksum(found, upgrade=runpy.run_path(found.path)["upgrade"])
         if now == known.checksum:
             continue
         if revision not in accepted:

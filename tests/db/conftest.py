@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import cache_from_source
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
@@ -216,6 +217,8 @@ class Project:
     def add(self, revision: str, upgrade: str, downgrade: str = "SELECT 1", *, after: str, extra: str = "") -> Path:
         """Write a revision whose SQL is given."""
         path = self.versions / f"{revision}_added.py"
+        # Python takes its byte code for this file's where size and second are the same.
+        Path(cache_from_source(str(path))).unlink(missing_ok=True)
         path.write_text(
             f'"""Added {revision}."""\n\nfrom alembic import op\n\n'
             f"revision = {revision!r}\ndown_revision = {after!r}\n{extra}\n\n"

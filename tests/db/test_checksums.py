@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.db.conftest import Database, Project
@@ -60,6 +62,16 @@ def test_anything_else_is_refused_by_name(database_at_head: Database, project: P
         said(done, 5, "Revision 005 was edited after it had been applied", "005_added.py", "-x accept_edit=005")
     said(database_at_head.neuraknot_db("downgrade", "-1", cwd=project.root), 5, "Revision 005 was edited")
     assert database_at_head.value(SCHEMA) == before
+
+
+def test_an_edit_is_seen_behind_byte_code_that_looks_current(database_at_head: Database, project: Project) -> None:
+    with_005(database_at_head, project)
+    path = next(project.versions.glob("005_*.py"))
+    before = path.stat()
+    path.write_text(path.read_text().replace("SELECT 1", "SELECT 2"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "Revision 005 was edited")
 
 
 def test_the_edit_is_taken_and_recorded_where_that_is_asked_for(database_at_head: Database, project: Project) -> None:
