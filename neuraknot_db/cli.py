@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import cast
@@ -19,20 +20,25 @@ DESCRIPTION = "Migrates NeuraKnot's PostgreSQL database: every Alembic command, 
 
 EPILOG = """\
 environment variables:
-  DATABASE_URL      postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require; or, one by one:
+  DATABASE_URL
+      postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require
   DB_HOST, DB_PORT (5432), DB_USER (postgres), DB_PASSWORD, DB_NAME (neuraKnot),
-  DB_SSLMODE (disable, allow, prefer, require, verify-ca, verify-full), DB_SSLROOTCERT
-                    With none of them set, an embedded PostgreSQL serves (pip install 'neuraknot-db[dev]').
-  NEURAKNOT_ENV     the environment's name; dev, development, local, test and ci are not production, any other
-                    is. Not set: dev on the embedded PostgreSQL, production elsewhere.
-  NEURAKNOT_RESULT  json: the last line on standard output is a JSON object with the outcome.
-
+  DB_SSLMODE (disable to verify-full), DB_SSLROOTCERT
+      the same one by one; with none of all these set, an embedded PostgreSQL
+      serves (pip install 'neuraknot-db[dev]')
+  NEURAKNOT_ENV
+      the environment's name; dev, development, local, test and ci are not
+      production, any other is; not set: dev on the embedded PostgreSQL,
+      production elsewhere
+  NEURAKNOT_RESULT
+      json: the last line on standard output is a JSON object with the outcome
   NEURAKNOT_LOCK_TIMEOUT (2s), NEURAKNOT_STATEMENT_TIMEOUT (15min)
-                    how long a statement waits for a table's lock, and how long it may take
+      how long a statement waits for a table's lock, and how long it may take
   NEURAKNOT_LOCK_TRIES (10), NEURAKNOT_LOCK_PAUSE (3s)
-                    how often a revision without its lock is tried again, and the first pause, which doubles
+      how often a revision without its lock is tried again, and the first
+      pause, which doubles
   NEURAKNOT_LOCK_WAIT (10min)
-                    how long to wait for another migration to end
+      how long to wait for another migration to end
 
 options of -x, which stands before the command:
   -x create_db=true   create the database first if it is missing
@@ -41,12 +47,23 @@ options of -x, which stands before the command:
   -x accept_edit=REV  take the edit of a revision that was applied before
 
 exit codes:
-  0 done   2 wrong usage   3 the schema differs   4 locked   5 refused, nothing changed
-  6 database not reached   7 a migration failed, rolled back   130, 143 interrupted
+  0 done                     5 refused, nothing changed
+  2 wrong usage              6 database not reached
+  3 the schema differs       7 a migration failed, rolled back
+  4 locked                   130, 143 interrupted
 """
 
 
 _WITHOUT_REVISIONS = (command.init, command.list_templates)
+
+
+class _Paragraphs(argparse.RawDescriptionHelpFormatter):
+    """Fits paragraphs into the terminal, and leaves lines of a layout of their own as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text == EPILOG:
+            return super()._fill_text(text, width, indent)
+        return "\n\n".join(textwrap.fill(paragraph, width) for paragraph in text.split("\n\n"))
 
 
 class NeuraknotCommandLine(CommandLine):
@@ -61,12 +78,13 @@ class NeuraknotCommandLine(CommandLine):
         super().__init__(prog)
         self.parser.description = DESCRIPTION
         self.parser.epilog = EPILOG
-        self.parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.parser.formatter_class = _Paragraphs
+        self.subparsers.metavar = "COMMAND"
         for added in commands.COMMANDS:
             self.register_command(cast(CommandFunction, added.function))
             subparser = self.subparsers.choices[added.function.__name__]
             subparser.description = inspect.getdoc(added.function)
-            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+            subparser.formatter_class = _Paragraphs
             for flags, settings in added.options:
                 subparser.add_argument(*flags, **settings)
 

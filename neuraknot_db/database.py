@@ -1,4 +1,4 @@
-"""Create a database, and reset one."""
+"""Create a database, and scratch ones that go again."""
 
 from __future__ import annotations
 

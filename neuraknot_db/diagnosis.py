@@ -125,7 +125,11 @@ def database_error(error: DBAPIError, *, doing: str = "The command") -> Neurakno
             hint="Connect to the primary, not to a replica (see DB_HOST), or end its read-only mode.",
         )
     if state == _INSUFFICIENT_PRIVILEGE:
-        return RefusedError(f"{doing} lacks a privilege: {primary}.", details=details)
+        return RefusedError(
+            f"{doing} lacks a privilege: {primary}.",
+            hint="Connect as the role that owns what it changes, or have that role grant the privilege.",
+            details=details,
+        )
     if state == _QUERY_CANCELED:
         return MigrationFailedError(f"{doing} was cancelled and rolled back: {primary}.", details=details)
     return MigrationFailedError(f"{doing} failed and was rolled back: {primary}.", details=details)
