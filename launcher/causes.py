@@ -27,6 +27,7 @@ _NO_WAY_OUT = re.compile(
     r"request canceled while waiting for connection|no such host|connection refused",
     re.IGNORECASE,
 )
+_HOST = re.compile(r"[\w.-]+\.amazonaws\.com")
 _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"descriptor matching platform|exec format error|no match for platform", re.IGNORECASE),
@@ -87,12 +88,18 @@ def cause(text: str, place: Place) -> Cause:
         endpoints = ", ".join(
             f"com.amazonaws.{place.region}.{name}" for name in ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
         )
+        host = _HOST.search(text)
         return Cause(
-            "The task's subnets have no way out to AWS.",
+            f"The task's subnets have no way out to {host[0] if host else 'AWS'}.",
             f"Give them a NAT gateway, or the VPC endpoints {endpoints}. Look with: launcher doctor",
         )
     for pattern, message, hint in _CAUSES:
         if pattern.search(text):
             words = vars(place)
             return Cause(message.format(**words), hint.format(**words))
-    return Cause("ECS did not start the container.", "Look with: launcher doctor")
+    if "ResourceInitializationError" in text:
+        return Cause(
+            "What it needs first (the secret, the login to the registry, the log) could not be prepared.",
+            "Often that passes: run the same command again. If not, look with: launcher doctor",
+        )
+    return Cause("ECS gives the reason above.", "Look with: launcher doctor")

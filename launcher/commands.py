@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib
 import socket
@@ -12,14 +13,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from launcher import guards, lint, report
-from launcher.errors import ConfigurationError, LauncherError, ProgramNotFoundError, UsageError
+from launcher.errors import ConfigurationError, LauncherError, ProgramNotFoundError, RefusedError, UsageError
 from launcher.execute import Executor, Launch, Steps
+from launcher.logs import LogFollower, LogLine
 from launcher.models import Place, Request, Stack, Task, TaskResult, TaskRun, Verdict
 from launcher.options import Common
 from launcher.plan import Plan, Work, log_stream, make_plan
 from launcher.stack import identify, outputs_for, place_for, region_for, resolve
 from launcher.survey import survey
 from launcher.tasks import find_tasks, read_task
+from launcher.terraform import read_password
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
@@ -88,8 +91,11 @@ def launch(
                 guards.confirm_reset(plan.stack, confirm_reset, common.world.ask or console.ask())
             result = _executor(common, aws, known).execute(plan)
     except LauncherError as error:
+        for line in report.result_lines(known):
+            console.say(f"   {line}")
         console.failure(error)
-        console.summary(report.summary(known, title, message=error.message, hint=error.hint, good=False))
+        hint = console.with_options(error.hint)
+        console.summary(report.summary(known, title, message=error.message, hint=hint, good=False))
         if console.json:
             console.result(report.result_object(known, command=name, error=error))
         return error.exit_code
@@ -126,8 +132,9 @@ def status(common: Common) -> int:
         tasks = {"alive": [report.task_object(task) for task in alive], "over": [report.task_object(t) for t in over]}
         common.console.result({"environment": place.environment, **tasks})
         return 0
+    width = max((len(_ended(task)) for task in (*alive, *over)), default=0)
     for task in (*alive, *over):
-        common.console.data(_task_line(task))
+        common.console.data(_task_line(task, width))
     if not alive and not over:
         common.console.say(f"No migration task of {place.environment} is alive, and none stopped in the last hour.")
     return 0
@@ -144,11 +151,20 @@ def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
             hint=f"Older logs: aws logs tail {place.log_group} --region {place.region}",
         )
     stream = log_stream(place, task.id if task else str(task_id).rsplit("/", 1)[-1])
+    _hide_password(common)
     if task is None or not follow:
-        found = _print_log(common, aws, place, stream)
-        if not found:
+        lines = _print_log(common, aws, place, stream)
+        if lines is None:
             raise ConfigurationError(
                 f"There is no log stream {stream} in {place.log_group}.", hint="See what there is: launcher status"
+            )
+        if console.json:
+            console.result(
+                {
+                    "log": {"group": place.log_group, "stream": stream},
+                    "task": report.task_object(task) if task else None,
+                    "lines": [{"at": line.at, "text": line.text} for line in lines],
+                }
             )
         return 0
     known = Launch()
@@ -161,12 +177,29 @@ def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
 
 
 def stop(common: Common, task_id: str | None) -> int:
-    """Stop a task, and read its log to the end; 0 once it is over."""
+    """Stop a task, and read its log to the end; 0 once it is over.
+
+    Raises:
+        RefusedError: it is no migration task of this environment.
+        ConfigurationError: ECS does not know it.
+    """
     place, aws = _place(common)
     console = common.console
     task = _find(aws, place, task_id, alive=True)
+    if task is None and task_id:
+        raise ConfigurationError(
+            f"ECS knows no task {task_id} in {place.cluster}: it is another's, or was over an hour ago.",
+            hint="See what there is: launcher status",
+        )
+    if task is not None and task.family not in (None, place.family):
+        raise RefusedError(
+            f"The task {task.id} is no migration of {place.environment}: it is of {task.family}. It goes on.",
+            hint="See what there is: launcher status",
+        )
+    _hide_password(common)
     if task is None or task.container_ended:
-        which = f"The task {task_id} is not alive" if task_id else f"No migration task of {place.environment} is alive"
+        which = f"The task {task.id}" if task else f"No migration task of {place.environment}"
+        which += " is over already" if task else " is alive"
         console.verdict(f"{which}; there is nothing to stop.", None, good=True)
         if console.json:
             console.result({"stopped": False, "task": report.task_object(task) if task else None})
@@ -273,10 +306,11 @@ def _executor(common: Common, aws: Aws, known: Launch) -> Executor:
 
 def _tell(common: Common, known: Launch, result: TaskResult, title: str) -> None:
     console, good = common.console, result.exit_code == 0
-    for line in (*result.details, *report.result_lines(known, result)):
+    for line in (*result.details, *report.result_lines(known)):
         console.say(f"   {line}")
     console.verdict(result.message, result.hint, good=good)
-    console.summary(report.summary(known, title, message=result.message, hint=result.hint, good=good))
+    hint = console.with_options(result.hint)
+    console.summary(report.summary(known, title, message=result.message, hint=hint, good=good))
 
 
 def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -> Task | None:
@@ -291,19 +325,32 @@ def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -
     return over[0] if over else None
 
 
-def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> bool:
-    from launcher.logs import LogFollower
-
+def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogLine] | None:
+    """The lines so far, shown as they come unless they are to be one JSON object; None if there is no such stream."""
     log = LogFollower(aws, place.log_group, stream)
+    lines = []
     for line in log.drain(common.world.clock, quiet=0.0):
-        common.console.log_line(line)
+        lines.append(line)
+        if not common.console.json:
+            common.console.log_line(line)
     if log.refused is not None:
         raise log.refused
-    return log.found
+    return lines if log.found else None
 
 
-def _task_line(task: Task) -> str:
+def _hide_password(common: Common) -> None:
+    """A container may have printed it; here nothing else needs it."""
+    with contextlib.suppress(ConfigurationError):
+        found = read_password(common.options.directory)
+        common.console.redactor.hide(found.value if found else None)
+
+
+def _ended(task: Task) -> str:
+    return f"exit {task.exit_code}" if task.exit_code is not None else task.stop_code or ""
+
+
+def _task_line(task: Task, width: int) -> str:
     when = f"{datetime.fromtimestamp(task.created):%Y-%m-%d %H:%M:%S}" if task.created else "?"
-    code = f"exit {task.exit_code}" if task.exit_code is not None else task.stop_code or ""
-    words = f"{task.id}  {task.status:<14} {code:<8} {when}  {task.started_by or '?'}  {' '.join(task.command)}"
+    ended = f"{_ended(task):<{width}}"
+    words = f"{task.id}  {task.status:<14} {ended}  {when}  {task.started_by or '?'}  {' '.join(task.command)}"
     return words.rstrip()

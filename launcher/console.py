@@ -31,6 +31,7 @@ _WIDTH = 18
 _PROPOSED = re.compile(
     r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
 )
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _STYLES = {"OK": "32", "NG": "31", "SKIP": "33", "group": "1", "fix": "36", "sum": "1"}
 
 
@@ -205,7 +206,9 @@ class Console:
         """The last words."""
         hint = self.with_options(hint)
         if self._github and not good:
-            self._write(f"::error title=launcher::{_command_data(message + (f' {hint}' if hint else ''))}")
+            # Redacted first: escaped, a secret is no longer what the redactor looks for, and GitHub undoes the escape.
+            words = self.redactor.text(f"{message} {hint or ''}".rstrip())
+            self._write(f"::error title=launcher::{_command_data(words)}")
         word, colour = ("Done.", "1;32") if good else ("Error:", "1;31")
         self._write(f"{self._paint(word, colour)} {message}")
         if hint:
@@ -225,7 +228,13 @@ class Console:
         def question(text: str) -> str:
             self._err.write(self.redactor.text(text))
             self._err.flush()
-            return sys.stdin.readline().rstrip("\n")
+            answer = ""
+            try:
+                answer = sys.stdin.readline()
+            finally:
+                if not answer.endswith("\n"):
+                    self._err.write("\n")  # what comes next begins a line of its own
+            return answer.rstrip("\n")
 
         return question
 
@@ -281,8 +290,13 @@ class _Moving:
 
 
 def _printable(text: str) -> str:
-    """Without the control characters with which a line could move the cursor; colours and tabs may stay."""
-    return "".join(c for c in text if c.isprintable() or c in "\t\033")
+    """Without what could move the cursor or clear the screen; colours and tabs may stay."""
+    kept = (part if _COLOUR.fullmatch(part) else _plain(part) for part in _COLOUR.split(text))
+    return "".join(kept)
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text if c.isprintable() or c == "\t")
 
 
 def _command_data(text: str) -> str:

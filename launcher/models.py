@@ -253,6 +253,11 @@ class Task:
         """The last part of the ARN."""
         return self.arn.rsplit("/", 1)[-1]
 
+    @property
+    def family(self) -> str | None:
+        """The task definition's family, where ECS says."""
+        return self.definition.rsplit("/", 1)[-1].partition(":")[0] if self.definition else None
+
 
 class Verdict(StrEnum):
     """How it went, for programs."""

@@ -80,7 +80,8 @@ def rehearse(common: Common, *, fail: str | None, reset: bool, in_docker: bool =
 
     Raises:
         ConfigurationError: the extra is not installed, or this is no checkout, or the database does not start.
-        UsageError: there is no such failure, or it can't be played with a real engine.
+        UsageError: there is no such failure, or it can't be played with a real engine; or one result is asked for of
+            two runs.
     """
     _require_extra()
     if fail == "list":
@@ -89,6 +90,11 @@ def rehearse(common: Common, *, fail: str | None, reset: bool, in_docker: bool =
     failure = _failure(fail)
     if failure is not None and in_docker:
         raise UsageError("--fail and --docker exclude each other.", hint="Failures are played without a real engine.")
+    if reset and console.json:
+        raise UsageError(
+            "--reset and --json exclude each other here: that is two runs, and --json tells of one.",
+            hint="Leave one of them out.",
+        )
     for needed in (DOCKERFILE, "alembic.ini"):
         if not (root / needed).is_file():
             raise ConfigurationError(
@@ -206,9 +212,8 @@ def _failure(name: str | None) -> Failure | None:
 
     found = FAILURES.get(name)
     if found is None:
-        near = difflib.get_close_matches(name, FAILURES, n=1)
+        near = "".join(f"Did you mean --fail {each}? " for each in difflib.get_close_matches(name, FAILURES, n=1))
         raise UsageError(
-            f"There is no failure named {name!r}.",
-            hint=f"Did you mean --fail {near[0]}? " * bool(near) + "All of them: launcher rehearse --fail list",
+            f"There is no failure named {name!r}.", hint=f"{near}All of them: launcher rehearse --fail list"
         )
     return found

@@ -9,41 +9,44 @@ from typing import Any
 
 from launcher.errors import LauncherError
 from launcher.execute import STEPS, Launch
-from launcher.models import Sourced, Stack, Task, TaskResult, Verdict
+from launcher.models import Sourced, Stack, Task, Verdict
 from launcher.plan import Plan
 
+_TITLES = {
+    "region": "region",
+    "cluster": "cluster",
+    "service": "service",
+    "subnets": "subnets",
+    "security_groups": "security groups",
+    "assign_public_ip": "public address",
+    "execution_role": "execution role",
+    "task_role": "task role",
+    "platform": "platform",
+    "db_host": "database host",
+    "db_port": "database port",
+    "db_name": "database",
+    "db_user": "database user",
+    "db_sslmode": "TLS",
+}
+"""What people call the values of a `Stack` that have a source of their own."""
 
-def stack_values(stack: Stack) -> Iterator[tuple[str, str, str]]:
-    """Name, value and origin of everything in a stack, for people."""
 
-    def shown(value: Any) -> str:
-        if isinstance(value, tuple):
-            return ", ".join(value)
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        return str(value)
+def _values(stack: Stack) -> Iterator[tuple[str, Sourced[Any]]]:
+    """The values that have a source of their own, by their names in `Stack`; the password only by reference."""
+    for name in _TITLES:
+        if (sourced := getattr(stack, name)) is not None:
+            yield name, sourced
+    yield "password", Sourced(stack.password.value.reference, stack.password.source)
 
-    rows: tuple[tuple[str, Sourced[Any] | None], ...] = (
-        ("region", stack.region),
-        ("cluster", stack.cluster),
-        ("service", stack.service),
-        ("subnets", stack.subnets),
-        ("security groups", stack.security_groups),
-        ("public address", stack.assign_public_ip),
-        ("execution role", stack.execution_role),
-        ("task role", stack.task_role),
-        ("platform", stack.platform),
-        ("database host", stack.db_host),
-        ("database port", stack.db_port),
-        ("database", stack.db_name),
-        ("database user", stack.db_user),
-        ("TLS", stack.db_sslmode),
-    )
-    for name, sourced in rows:
-        if sourced is not None:
-            yield name, shown(sourced.value), sourced.source
-    password = stack.password
-    yield "password", password.value.reference or "*** (an override of this run)", password.source
+
+def _shown(name: str, value: Any) -> str:
+    if name == "password" and value is None:
+        return "*** (an override of this run)"
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -52,10 +55,12 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     kind = "guarded as production" if stack.production else "not production"
     yield f"environment      {stack.environment} ({kind})"
     yield f"account          {stack.identity.account}, as {stack.identity.role}"
-    for name, value, source in stack_values(stack):
-        yield f"{name:<16} {value}  [{source}]"
+    for name, sourced in _values(stack):
+        yield f"{_TITLES.get(name, name):<16} {_shown(name, sourced.value)}  [{sourced.source}]"
     image = survey.image
     yield f"image            {image.reference}  [{'to be built and pushed' if plan.builds else 'in the registry'}]"
+    if image.tag and image.digest:
+        yield f"image tag        {image.tag}"
     if not survey.repository_exists:
         yield f"repository       {stack.repository}  [to be made]"
     yield f"log group        {stack.log_group}  [{'there' if survey.log_group_exists else 'to be made'}]"
@@ -77,7 +82,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "production": stack.production,
         "account": stack.identity.account,
         "caller": stack.identity.arn,
-        "values": {name: {"value": value, "source": source} for name, value, source in stack_values(stack)},
+        "values": {name: {"value": each.value, "source": each.source} for name, each in _values(stack)},
         "image": {"reference": survey.image.reference, "tag": survey.image.tag, "build": plan.builds},
         "repository": {"name": stack.repository, "create": not survey.repository_exists},
         "log_group": {"name": stack.log_group, "create": not survey.log_group_exists},
@@ -160,15 +165,16 @@ def task_object(task: Task) -> dict[str, Any]:
     }
 
 
-def result_lines(launch: Launch, result: TaskResult) -> Iterator[str]:
-    """What is worth knowing besides the verdict."""
-    report = result.report
+def result_lines(launch: Launch) -> Iterator[str]:
+    """What is worth knowing besides the verdict, or the error that came in its place."""
+    result = launch.result
+    report = result.report if result else None
     if report is not None and (report.before is not None or report.after is not None):
         yield f"Revision  {report.before or 'none'} -> {report.after or 'none'}"
     if launch.snapshot is not None:
         yield f"Snapshot  {launch.snapshot.name}; to restore it:"
         yield f"          {launch.snapshot.restore}"
-    if launch.run is not None:
+    if launch.run is not None and (result is None or result.verdict is not Verdict.NOT_STARTED):
         yield f"Log       {launch.run.log_group}"
         yield f"          {launch.run.log_stream}"
 
@@ -182,8 +188,7 @@ def summary(launch: Launch, title: str, *, message: str, hint: str | None, good:
         lines += ["| step | seconds |", "| --- | ---: |"]
         lines += [f"| {STEPS.get(key, key)} | {seconds:.1f} |" for key, seconds in launch.timings.items()]
         lines.append("")
-    if launch.result is not None:
-        lines += [f"`{line.strip()}`  " for line in result_lines(launch, launch.result)]
+    lines += [f"`{line.strip()}`  " for line in result_lines(launch)]
     return "\n".join(lines) + "\n\n"
 
 

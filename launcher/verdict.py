@@ -20,6 +20,12 @@ _NEXT = {
 }
 
 
+_OUT_OF_MEMORY = (
+    "The container was killed (137): it needed more memory than the task has.",
+    "What was committed stays. A revision that collects rows in Python had better leave them to the server, in SQL.",
+)
+
+
 def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> TaskResult:
     """The verdict; a missing exit code is never success.
 
@@ -57,11 +63,15 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
         )
     if task.exit_code is not None:
         said = f": {report.error}" if report is not None and report.error else "."
+        message = f"The container ended with {task.exit_code}{said}"
+        hint = _architecture(log) or _NEXT.get(task.exit_code, "The log says why.")
+        if "OutOfMemory" in (task.container_reason or ""):
+            message, hint = _OUT_OF_MEMORY
         return TaskResult(
             Verdict.FAILED,
             task.exit_code,
-            f"The container ended with {task.exit_code}{said}",
-            hint=_architecture(log) or _NEXT.get(task.exit_code, "The log says why."),
+            message,
+            hint=hint,
             details=details,
             task=task,
             report=report,
@@ -88,25 +98,21 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
 
 
 def _success(task: Task, report: ContainerReport | None, place: Place) -> str:
-    if report is None or report.after is None:
+    if report is None or (report.after is None and not report.ran):
         return "The container ended with 0."
-    ran = (
-        f"; {', '.join(report.ran)} ran"
-        if report.ran
-        else "; nothing had to be done"
-        if "upgrade" in task.command
-        else ""
-    )
-    return f"{place.environment} is at revision {report.after}{ran}."
+    where = f"{place.environment} is at {f'revision {report.after}' if report.after else 'no revision'}"
+    if report.ran:
+        return f"{where}; {', '.join(report.ran)} {'taken back' if report.command == 'downgrade' else 'ran'}."
+    return f"{where}; nothing had to be done." if "upgrade" in task.command else f"{where}."
 
 
 def _said(task: Task) -> tuple[str, ...]:
     """ECS's own words, the container's last so that they stand out."""
     lines = []
-    if task.stop_code:
-        lines.append(f"stopCode: {task.stop_code}")
-    if task.stopped_reason:
-        lines.append(f"stoppedReason: {task.stopped_reason}")
+    # That a container has ended, and the task with it, is no news beside its exit code.
+    if task.stop_code != "EssentialContainerExited" or task.exit_code is None:
+        lines += [f"stopCode: {task.stop_code}"] if task.stop_code else []
+        lines += [f"stoppedReason: {task.stopped_reason}"] if task.stopped_reason else []
     lines += [f"{name}: {reason}" for name, reason in task.other_reasons.items()]
     if task.container_reason and task.container_reason != task.stopped_reason:
         lines.append(f"reason: {task.container_reason}")

@@ -76,7 +76,7 @@ FAILURES: Mapping[str, Failure] = {
             1,
             "what the container needs can't be prepared",
             23,
-            "ResourceInitializationError",
+            "could not be prepared",
             plays.obstacle(
                 Obstacle("ResourceInitializationError: unable to pull secrets or registry auth: signal: killed")
             ),
@@ -244,7 +244,7 @@ FAILURES: Mapping[str, Failure] = {
             1,
             "the container is killed, since it needs more memory",
             137,
-            "OutOfMemory",
+            "more memory than the task has",
             plays.container(Script(lines=plays.BEGINNING, exit_code=137)),
         ),
     )

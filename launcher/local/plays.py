@@ -180,11 +180,11 @@ def another_launcher(scene: Scene) -> None:
     start_task(scene.cloud, started_by="somebody else")
 
 
-def start_task(cloud: LocalAws, *, started_by: str) -> LocalTask:
-    """Start a task of the migration's family, as another launcher would; it runs until it is stopped."""
+def start_task(cloud: LocalAws, *, started_by: str, family: str | None = None) -> LocalTask:
+    """Start a task of the migration's family or of another, as somebody else would; it runs until it is stopped."""
     stack = cloud.stack
     definition = stack.ecs.register_task_definition(
-        stack.family,
+        family or stack.family,
         [{"name": "migrate", "image": "public.ecr.aws/somebody/else:1", "essential": True}],
         network_mode="awsvpc",
         requires_compatibilities=["FARGATE"],

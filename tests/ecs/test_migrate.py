@@ -171,7 +171,10 @@ def test_dry_run_tells_what_would_differ_in_the_task_definition(stage: Stage) ->
     assert outcome.json["task_definition"]["differences"] == [
         {"path": "container.migrate.environment.DB_NAME", "before": "neuraKnot", "after": "other"}
     ]
-    assert outcome.json["values"]["database"] == {"value": "other", "source": "--db-name"}
+    assert outcome.json["values"]["db_name"] == {"value": "other", "source": "--db-name"}
+    assert outcome.json["values"]["subnets"]["value"] == list(stage.cloud.stack.subnets)
+    assert outcome.json["values"]["db_port"]["value"] == 5432
+    assert "image tag        content-" in stage.launch("ecs-migrate", "--dry-run").out
 
 
 def test_json_is_one_object_with_what_the_container_reported(stage: Stage) -> None:
@@ -266,6 +269,7 @@ def test_github_gets_groups_errors_and_a_summary(stage: Stage, monkeypatch: pyte
     token = lines[stop].removeprefix("::stop-commands::")
     assert stop < next(i for i, line in enumerate(lines) if "set-env" in line) < lines.index(f"::{token}::")
     assert "| Log |" in summary.read_text()
+    assert "launcher ecs-run --environment dev -- log" in summary.read_text()
 
 
 def test_the_platform_is_the_services(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:

@@ -96,6 +96,14 @@ def test_an_unknown_failure_is_wrong_usage_and_the_nearest_is_named() -> None:
     code, _, said = rehearse("--fail", "no-rout")
     assert code == 2
     assert "--fail no-route?" in said
+    assert rehearse("--fail", "xyz")[0] == 2
+
+
+def test_two_runs_are_not_told_as_one_result() -> None:
+    code, printed, said = rehearse("--reset", "--json")
+    assert code == 2
+    assert json.loads(printed)["exit_code"] == 2
+    assert "--reset and --json" in said
 
 
 def test_all_failures_can_be_listed() -> None:

@@ -20,7 +20,13 @@ from launcher.terraform import read_password
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, PASSWORD, Outcome, Stage, make_stage
 
-FORMS = {PASSWORD, json.dumps(PASSWORD)[1:-1], json.dumps(PASSWORD, ensure_ascii=False)[1:-1], repr(PASSWORD)[1:-1]}
+FORMS = {
+    PASSWORD,
+    json.dumps(PASSWORD)[1:-1],
+    json.dumps(PASSWORD, ensure_ascii=False)[1:-1],
+    repr(PASSWORD)[1:-1],
+    PASSWORD.replace("%", "%25"),  # as GitHub's commands write it
+}
 
 
 def holds_it(text: str) -> bool:

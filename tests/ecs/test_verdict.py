@@ -1,0 +1,43 @@
+"""What is said of a task that has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from launcher.logs import LogFollower
+from launcher.models import ContainerReport, Place, Task
+from launcher.tasks import Watched
+from launcher.verdict import judge
+
+PLACE = Place("prod", "ap-northeast-1", "c", "neuraKnot-prod-migrate", "migrate", "r", "/ecs/g")
+
+
+class Nothing:
+    def log_events(self, group: str, stream: str, token: str | None = None) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("command", "after", "ran", "says"),
+    [
+        ("upgrade", "004", ("003", "004"), "prod is at revision 004; 003, 004 ran."),
+        ("upgrade", "004", (), "prod is at revision 004; nothing had to be done."),
+        ("downgrade", "003", ("004",), "prod is at revision 003; 004 taken back."),
+        ("downgrade", None, ("001",), "prod is at no revision; 001 taken back."),
+        ("plan", "003", (), "prod is at revision 003."),
+        ("list_templates", None, (), "The container ended with 0."),
+    ],
+)
+def test_success_in_a_sentence(command: str, after: str | None, ran: tuple[str, ...], says: str) -> None:
+    log = LogFollower(Nothing(), "g", "s")
+    log.report = ContainerReport(command, "002", after, ran, 0)
+    task = Task("arn:task/1", "STOPPED", exit_code=0, command=("alembic", command))
+    assert judge(Watched(task), log, PLACE, 60.0).message == says
+
+
+def test_what_goes_without_saying_is_not_said() -> None:
+    ended = {"stop_code": "EssentialContainerExited", "stopped_reason": "Essential container in task exited"}
+    task = Task("arn:task/1", "STOPPED", exit_code=7, started=1.0, **ended)  # type: ignore[arg-type]
+    assert judge(Watched(task), LogFollower(Nothing(), "g", "s"), PLACE, 60.0).details == ()
