@@ -47,8 +47,11 @@ class Statement:
     tokens: tuple[Token, ...]
 
 
-# Bytes above 127 are letters to the server, whatever the character: a no-break space is one too.
-_LETTER = r"[A-Za-z_\x80-\U0010ffff]"
+# Bytes above 127 are letters to the server, whatever the character: a no-break space is one too. Said by what they
+# are not, since re takes fifty times as long to compile a set that reaches up to U+10FFFF.
+_LETTER = r"[^\x00-@\[-\^`{-\x7f]"  # not A-Z a-z _ and beyond
+_WORD = r"[^\x00-#%-/:-@\[-\^`{-\x7f]"  # a letter, a digit or $
+_TAG = r"[^\x00-/:-@\[-\^`{-\x7f]"  # a letter or a digit
 _SPACE = r"[ \t\n\r\f\v]"
 _COMMENT = r"--[^\n\r]*"
 _PLAIN = r"(?:[^']|'')*+'"
@@ -63,14 +66,14 @@ _TOKEN = re.compile(
                      | [eE]'{_ESCAPED}
                      | [bBxX]'[^']*'
                      | [uU]&'{_PLAIN}
-                     | \$(?P<tag>(?:{_LETTER}(?:{_LETTER}|[0-9])*)?)\$.*?\$(?P=tag)\$ )
+                     | \$(?P<tag>(?:{_LETTER}{_TAG}*)?)\$.*?\$(?P=tag)\$ )
     | (?P<quoted_name> (?:[uU]&)?"(?:[^"]|"")*+" )
-    | (?P<unended>     [nNeEbBxX]?' | [uU]&['"] | " | \$(?:{_LETTER}(?:{_LETTER}|[0-9])*)?\$ )
-    | (?P<name>        {_LETTER}(?:{_LETTER}|[0-9$])* )
-    | (?P<parameter>   \$[0-9]+(?:{_LETTER}(?:{_LETTER}|[0-9$])*)? )
+    | (?P<unended>     [nNeEbBxX]?' | [uU]&['"] | " | \$(?:{_LETTER}{_TAG}*)?\$ )
+    | (?P<name>        {_LETTER}{_WORD}* )
+    | (?P<parameter>   \$[0-9]+(?:{_LETTER}{_WORD}*)? )
     | (?P<number>      (?: 0[xX](?:_?[0-9A-Fa-f])+ | 0[oO](?:_?[0-7])+ | 0[bB](?:_?[01])+
                          | (?: {_DIGITS}(?:\.(?!\.)(?:{_DIGITS})?)? | \.{_DIGITS} ) (?:[eE][+-]?{_DIGITS})? )
-                       (?:{_LETTER}(?:{_LETTER}|[0-9$])*)? )
+                       (?:{_LETTER}{_WORD}*)? )
     | (?P<operator>    [~!@\#^&|`?+\-*/%<>=]+ )
     | (?P<punctuation> :: | := | \.\. | [,()\[\].;:] )
     | (?P<stray>       . )
