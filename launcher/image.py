@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from launcher.context import fingerprint
 from launcher.errors import ConfigurationError, ImageError, ProgramNotFoundError, UsageError
-from launcher.process import Completed, Runner
+from launcher.process import Completed, Runner, uncoloured
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
@@ -27,7 +27,6 @@ _ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amaz
 _PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _PUSHING = re.compile(r"pushing layers|failed to push")
 _DENIED = re.compile(r"denied|unauthorized|no basic auth credentials|authorization token has expired", re.IGNORECASE)
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LEGACY = re.compile(r"legacy builder is deprecated|Install the buildx component|docs\.docker\.com/go/buildx")
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
@@ -277,7 +276,7 @@ class Builder:
         self, what: Literal["build", "push"], reference: str, platform: str, completed: Completed
     ) -> ImageError:
         # The engine's words are on either stream, coloured, with an advertisement among them.
-        output = _COLOUR.sub("", completed.stdout.rstrip() + "\n" + completed.stderr)
+        output = uncoloured(completed.stdout.rstrip() + "\n" + completed.stderr)
         details = tuple(line for line in output.splitlines() if line.strip() and not _LEGACY.search(line))[-10:]
         by_hand = f"Try it by hand: docker build --file {self.root / DOCKERFILE} {self.root}"
         sentence, causes, hint = "The image could not be built", _CAUSES, by_hand
