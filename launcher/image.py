@@ -23,7 +23,6 @@ _REFERENCE = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9._:-]*(?:/[a-z0-9][a-z0-9._-]*)+)"
     r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
-_ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com/(?P<repository>.+)$")
 _PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _PUSHING = re.compile(r"pushing layers|failed to push")
 _DENIED = re.compile(r"denied|unauthorized|no basic auth credentials|authorization token has expired", re.IGNORECASE)
@@ -116,8 +115,13 @@ def content_tag(root: Path, platform: str) -> str:
     return f"content-{fingerprint(root, DOCKERFILE, platform)[:24]}"
 
 
-def given_image(reference: str, aws: Aws) -> Image:
-    """The image that the caller names: by digest, or by a tag that ECR can look up.
+def given_image(reference: str, registry: str, aws: Aws) -> Image:
+    """The image that the caller names: by digest, or by a tag that the stack's own ECR can look up.
+
+    Args:
+        reference: as it was given.
+        registry: the host of the stack's own ECR; what another one has can't be seen from here.
+        aws: for the stack's region.
 
     Raises:
         UsageError: it is no reference, or one that can't be pinned.
@@ -129,19 +133,18 @@ def given_image(reference: str, aws: Aws) -> Image:
             f"{reference!r} is no image reference with a tag or a digest.",
             hint="Write it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:...",
         )
-    ecr = _ECR.match(parts["name"])
+    host, _, repository = parts["name"].partition("/")
     digest: str | None = parts["digest"]
-    if ecr is not None:
-        digest = aws.image_digest(ecr["repository"], tag=parts["tag"], digest=digest)
+    if host == registry:
+        digest = aws.image_digest(repository, tag=parts["tag"], digest=digest)
         if digest is None:
             raise ImageError(
                 f"ECR has no image {reference}.",
-                hint=f"List what it has: aws ecr describe-images --repository-name {ecr['repository']}"
-                f" --region {ecr['region']}",
+                hint=f"List what it has: aws ecr describe-images --repository-name {repository} --region {aws.region}",
             )
     elif digest is None:
         raise UsageError(
-            f"The image {reference} is not in ECR, so its tag can't be pinned.",
+            f"The image {reference} is not in this stack's ECR ({registry}), so its tag can't be pinned.",
             hint="Name it by digest: REGISTRY/NAME@sha256:...",
         )
     return Image(parts["name"], parts["tag"], digest, given=True)
