@@ -14,7 +14,7 @@ from launcher.errors import ProgramNotFoundError
 
 HINTS = {
     "docker": "Install Docker, or name an image that exists with --image.",
-    "terraform": "Install Terraform 1.x, or give the values as options: launcher ecs-migrate --help.",
+    "terraform": "Install Terraform 1.x, or give the values as options: launcher ecs-migrate --help",
     "git": "Install git.",
 }
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
