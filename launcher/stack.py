@@ -139,7 +139,7 @@ def identify(options: Options, outputs: Outputs, aws: Aws) -> Identity:
         raise CredentialsError(
             f"These credentials are of the account {identity.account} (role {identity.role}), but {options.environment}"
             f" lives in the account {expected.value} ({expected.source}).",
-            hint="Name the right profile with --profile, or sign in to the other account.",
+            hint="Sign in to the other account, or name a profile of it with --profile: aws configure list-profiles",
         )
     return identity
 

@@ -229,7 +229,7 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
         {},
         ["credentials"],
         21,
-        "launcher doctor --environment dev   # Name the right profile",
+        "aws configure list-profiles   # Sign in to the other account",
     ),
     "today's CI role": (todays_ci_role, {}, ["permissions"], 21, "launcher iam-policy --environment dev > policy.json"),
 }
