@@ -5,11 +5,32 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from typer._click.exceptions import UsageError as TypersUsageError  # it exports only some of its kinds
+from typer.core import TyperGroup
 
-from launcher.options import Common, duration, with_shared_options
+from launcher.errors import UsageError
+from launcher.options import Common, duration, failed, revision_name, with_shared_options
+
+
+class _Commands(TyperGroup):
+    """Says what is wrong with a command's line as every other error is said, to people and to programs."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the line names."""
+        arguments = list(ctx.args)
+        try:
+            return super().invoke(ctx)
+        except TypersUsageError as error:
+            where = error.ctx or ctx
+            misused = UsageError(
+                error.format_message().rstrip(".") + ".", hint=f"See what there is: {where.command_path} --help"
+            )
+            raise typer.Exit(failed(where, misused, arguments)) from error
+
 
 app = typer.Typer(
     name="launcher",
+    cls=_Commands,
     help="Migrates NeuraKnot's PostgreSQL database by an ECS task, and tells the truth about how it went.",
     no_args_is_help=True,
     add_completion=False,
@@ -83,11 +104,23 @@ def ecs_migrate(
     from launcher import commands
     from launcher.plan import Migration, Preview
 
-    work = Migration(reset, create_db, force, revision)
+    work = Migration(reset, create_db, force, revision_name(revision))
     run = commands.How(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
     if plan:
-        commands.refuse_with_plan(reset=reset, create_db=create_db, force=force, detach=detach)
+        commands.refuse_with_plan(
+            reset=reset,
+            create_db=create_db,
+            force=force,
+            detach=detach,
+            snapshot=bool(snapshot),
+            confirm_reset=confirm_reset is not None,
+        )
         return commands.launch(common, "ecs-migrate", Preview(revision), run, lint_to=revision or "head")
+    if confirm_reset is not None and not reset:
+        raise UsageError(
+            "--confirm-reset confirms nothing without --reset.",
+            hint="Leave it out, or add --reset to delete all data.",
+        )
     return commands.launch(common, "ecs-migrate", work, run, confirm_reset=confirm_reset, snapshot=snapshot)
 
 

@@ -194,7 +194,7 @@ class Console:
 
     def with_options(self, hint: str | None) -> str | None:
         """A hint whose commands are complete, so that they can be pasted."""
-        return None if hint is None else _PROPOSED.sub(rf"\g<0> {self.shown}".rstrip(), hint)
+        return None if hint is None else _PROPOSED.sub(lambda found: f"{found[0]} {self.shown}".rstrip(), hint)
 
     def failure(self, error: LauncherError) -> None:
         """What went wrong, in a sentence; then the details, then what to do."""

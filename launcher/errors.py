@@ -46,14 +46,16 @@ class ConfigurationError(LauncherError):
 
 
 class ProgramNotFoundError(ConfigurationError):
-    """A program is not installed.
+    """A program is not installed, or can't be started.
 
     Attributes:
         program: its name.
     """
 
-    def __init__(self, program: str, *, hint: str | None = None) -> None:
-        super().__init__(f"The program {program} is not installed, or not on the PATH.", hint=hint)
+    def __init__(
+        self, program: str, *, hint: str | None = None, why: str = "is not installed, or not on the PATH"
+    ) -> None:
+        super().__init__(f"The program {program} {why}.", hint=hint)
         self.program = program
 
 

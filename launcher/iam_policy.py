@@ -4,92 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from launcher.models import Identity, Stack
+from launcher.scope import Scope
 
 Policy = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Scope:
-    """The resources that the policy names.
-
-    Attributes:
-        account, region: of the stack.
-        cluster, service, family, repository, log_group: the names of ECS's, ECR's and CloudWatch's resources.
-        roles: ARNs of the roles that the task gets; patterns where they are not known.
-        db_instance: the RDS identifier; None where the database is not on RDS.
-        caller: the ARN of the caller's own role, which `doctor` looks at too; None for a user, or where not known.
-        secret: the ARN of the password's secret in Secrets Manager; None where there is none.
-        state: bucket and key of a Terraform state in S3; None where it is elsewhere.
-    """
-
-    account: str
-    region: str
-    cluster: str
-    service: str
-    family: str
-    repository: str
-    log_group: str
-    roles: tuple[str, ...]
-    db_instance: str | None = None
-    caller: str | None = None
-    secret: str | None = None
-    state: tuple[str, str] | None = None
-
-    @classmethod
-    def of(cls, stack: Stack, state: tuple[str, str] | None = None) -> Scope:
-        """The scope of a stack that could be read."""
-        roles = [stack.execution_role.value, *([stack.task_role.value] if stack.task_role else [])]
-        return cls(
-            account=stack.identity.account,
-            region=stack.region.value,
-            cluster=stack.cluster.value,
-            service=stack.service.value if stack.service else "*",
-            family=stack.family,
-            repository=stack.repository,
-            log_group=stack.log_group,
-            roles=tuple(roles),
-            db_instance=stack.db_instance.value if stack.db_instance else None,
-            caller=role_arn(stack.identity),
-            secret=secret_arn(stack.password.value.reference),
-            state=state,
-        )
-
-    @classmethod
-    def by_name(cls, environment: str, account: str, region: str) -> Scope:
-        """The scope of an environment whose stack can't be read: everything has its usual name."""
-        name = f"neuraKnot-{environment}"
-        return cls(
-            account=account,
-            region=region,
-            cluster=f"{name}-cluster",
-            service=f"{name}-backend-go",
-            family=f"{name}-migrate",
-            repository=f"{name}-migrate".lower(),
-            log_group=f"/ecs/{name}-migrate",
-            roles=(f"arn:aws:iam::{account}:role/{name}-*",),
-            db_instance=f"{name}-db".lower(),
-        )
-
-    def arn(self, service: str, resource: str) -> str:
-        """The ARN of a resource in this account and region."""
-        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
-
-
-def secret_arn(reference: str | None) -> str | None:
-    """The Secrets Manager ARN in a `valueFrom`, which may go on with a JSON key, a stage and a version."""
-    if reference is None or ":secretsmanager:" not in reference:
-        return None
-    return ":".join(reference.split(":")[:7])
-
-
-def role_arn(identity: Identity) -> str | None:
-    """The ARN of the role behind a session; None for a user."""
-    if ":assumed-role/" not in identity.arn:
-        return None
-    return f"arn:aws:iam::{identity.account}:role/{identity.role}"
 
 
 @dataclass(frozen=True)
@@ -101,14 +20,14 @@ class Permission:
         actions: as IAM names them.
         resources: ARNs in a scope; none leaves the statement out.
         condition: IAM's condition block in a scope.
-        doctor_only: whether `ecs-migrate` does without.
+        only_for: the one thing that needs it, if `ecs-migrate` does without as a rule.
     """
 
     sid: str
     actions: tuple[str, ...]
     resources: Callable[[Scope], tuple[str, ...]]
     condition: Callable[[Scope], Mapping[str, Mapping[str, str]]] = lambda _: {}
-    doctor_only: bool = False
+    only_for: Literal["doctor", "snapshot"] | None = None
 
 
 def _everything(_: Scope) -> tuple[str, ...]:
@@ -122,6 +41,10 @@ def _in_cluster(scope: Scope) -> Mapping[str, Mapping[str, str]]:
 
 def _tasks(scope: Scope) -> tuple[str, ...]:
     return (scope.arn("ecs", f"task/{scope.cluster}/*"),)
+
+
+def _definitions(scope: Scope) -> tuple[str, ...]:
+    return (scope.arn("ecs", f"task-definition/{scope.family}:*"),)
 
 
 def _repository(scope: Scope) -> tuple[str, ...]:
@@ -153,13 +76,9 @@ PERMISSIONS: tuple[Permission, ...] = (
         ("ecs:DescribeServices",),
         lambda scope: (scope.arn("ecs", f"service/{scope.cluster}/{scope.service}"),),
     ),
-    Permission("RegisterTheDefinition", ("ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"), _everything),
-    Permission(
-        "RunTheTask",
-        ("ecs:RunTask",),
-        lambda scope: (scope.arn("ecs", f"task-definition/{scope.family}:*"),),
-        _in_cluster,
-    ),
+    Permission("ReadDefinitions", ("ecs:DescribeTaskDefinition",), _everything),
+    Permission("RegisterTheDefinition", ("ecs:RegisterTaskDefinition",), _definitions),
+    Permission("RunTheTask", ("ecs:RunTask",), _definitions, _in_cluster),
     Permission("FindTasks", ("ecs:ListTasks",), _everything, _in_cluster),
     Permission("WatchAndStopTasks", ("ecs:DescribeTasks", "ecs:StopTask"), _tasks, _in_cluster),
     Permission(
@@ -185,7 +104,7 @@ PERMISSIONS: tuple[Permission, ...] = (
         ),
         _repository,
     ),
-    Permission("FindTheLogGroup", ("logs:DescribeLogGroups",), lambda scope: (scope.arn("logs", "log-group:*"),)),
+    Permission("FindTheLogGroup", ("logs:DescribeLogGroups",), _everything),
     Permission(
         "ReadTheLog",
         ("logs:CreateLogGroup", "logs:GetLogEvents", "logs:PutRetentionPolicy"),
@@ -196,22 +115,30 @@ PERMISSIONS: tuple[Permission, ...] = (
         "TakeASnapshot",
         ("rds:CreateDBSnapshot",),
         lambda scope: (*_database(scope), *_snapshots(scope)),
+        only_for="snapshot",
     ),
     Permission(
         "WatchTheSnapshot",
         ("rds:AddTagsToResource", "rds:DescribeDBSnapshots"),
-        lambda scope: (*_database(scope), *_snapshots(scope)),
+        _snapshots,
+        only_for="snapshot",
     ),
     Permission(
         "ReadTheTerraformState",
         ("s3:GetObject",),
         lambda scope: (f"arn:aws:s3:::{scope.state[0]}/{scope.state[1]}",) if scope.state else (),
     ),
+    Permission(  # Terraform looks for workspaces before it reads a state
+        "FindTheTerraformState",
+        ("s3:ListBucket",),
+        lambda scope: (f"arn:aws:s3:::{scope.state[0]}",) if scope.state else (),
+    ),
+    Permission("DoctorReadsTheRoles", ("iam:GetRole",), lambda scope: scope.roles, only_for="doctor"),
     Permission(
-        "DoctorReadsTheRoles",
-        ("iam:GetRole", "iam:SimulatePrincipalPolicy"),
+        "DoctorAsksWhatRolesMay",
+        ("iam:SimulatePrincipalPolicy",),
         lambda scope: (*scope.roles, *([scope.caller] if scope.caller else [])),
-        doctor_only=True,
+        only_for="doctor",
     ),
     Permission(
         "DoctorReadsTheNetwork",
@@ -223,17 +150,18 @@ PERMISSIONS: tuple[Permission, ...] = (
             "ssm:DescribeParameters",
         ),
         _everything,
-        doctor_only=True,
+        only_for="doctor",
     ),
     Permission(
         "DoctorFindsTheSecret",
         ("secretsmanager:DescribeSecret",),
         lambda scope: (scope.secret,) if scope.secret else (),
-        doctor_only=True,
+        only_for="doctor",
     ),
 )
 
-DOCTOR_ONLY = frozenset(action for entry in PERMISSIONS if entry.doctor_only for action in entry.actions)
+DOCTOR_ONLY = frozenset(action for entry in PERMISSIONS if entry.only_for == "doctor" for action in entry.actions)
+SNAPSHOT_ONLY = frozenset(action for entry in PERMISSIONS if entry.only_for == "snapshot" for action in entry.actions)
 
 # AWS lets everybody ask who they are.
 NEEDS_NO_PERMISSION = frozenset({"sts:GetCallerIdentity"})
@@ -284,7 +212,7 @@ def lacking(scope: Scope, role: str, iam: Simulator, *, doctor: bool = True) -> 
     missing: list[tuple[str, str]] = []
     for permission in PERMISSIONS:
         resources = permission.resources(scope)
-        if resources and (doctor or not permission.doctor_only):
+        if resources and (doctor or permission.only_for != "doctor"):
             context = {key: value for keys in permission.condition(scope).values() for key, value in keys.items()}
             results = iam.simulate(role, permission.actions, resources, context)
             missing += [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from launcher.context import fingerprint
 from launcher.errors import ConfigurationError, ImageError, ProgramNotFoundError, UsageError
-from launcher.process import Completed, Runner
+from launcher.process import Completed, Runner, uncoloured
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
@@ -23,11 +23,9 @@ _REFERENCE = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9._:-]*(?:/[a-z0-9][a-z0-9._-]*)+)"
     r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
-_ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com/(?P<repository>.+)$")
 _PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _PUSHING = re.compile(r"pushing layers|failed to push")
 _DENIED = re.compile(r"denied|unauthorized|no basic auth credentials|authorization token has expired", re.IGNORECASE)
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LEGACY = re.compile(r"legacy builder is deprecated|Install the buildx component|docs\.docker\.com/go/buildx")
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
@@ -117,8 +115,13 @@ def content_tag(root: Path, platform: str) -> str:
     return f"content-{fingerprint(root, DOCKERFILE, platform)[:24]}"
 
 
-def given_image(reference: str, aws: Aws) -> Image:
-    """The image that the caller names: by digest, or by a tag that ECR can look up.
+def given_image(reference: str, registry: str, aws: Aws) -> Image:
+    """The image that the caller names: by digest, or by a tag that the stack's own ECR can look up.
+
+    Args:
+        reference: as it was given.
+        registry: the host of the stack's own ECR; what another one has can't be seen from here.
+        aws: for the stack's region.
 
     Raises:
         UsageError: it is no reference, or one that can't be pinned.
@@ -130,19 +133,18 @@ def given_image(reference: str, aws: Aws) -> Image:
             f"{reference!r} is no image reference with a tag or a digest.",
             hint="Write it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:...",
         )
-    ecr = _ECR.match(parts["name"])
+    host, _, repository = parts["name"].partition("/")
     digest: str | None = parts["digest"]
-    if ecr is not None:
-        digest = aws.image_digest(ecr["repository"], tag=parts["tag"], digest=digest)
+    if host == registry:
+        digest = aws.image_digest(repository, tag=parts["tag"], digest=digest)
         if digest is None:
             raise ImageError(
                 f"ECR has no image {reference}.",
-                hint=f"List what it has: aws ecr describe-images --repository-name {ecr['repository']}"
-                f" --region {ecr['region']}",
+                hint=f"List what it has: aws ecr describe-images --repository-name {repository} --region {aws.region}",
             )
     elif digest is None:
         raise UsageError(
-            f"The image {reference} is not in ECR, so its tag can't be pinned.",
+            f"The image {reference} is not in this stack's ECR ({registry}), so its tag can't be pinned.",
             hint="Name it by digest: REGISTRY/NAME@sha256:...",
         )
     return Image(parts["name"], parts["tag"], digest, given=True)
@@ -277,7 +279,7 @@ class Builder:
         self, what: Literal["build", "push"], reference: str, platform: str, completed: Completed
     ) -> ImageError:
         # The engine's words are on either stream, coloured, with an advertisement among them.
-        output = _COLOUR.sub("", completed.stdout.rstrip() + "\n" + completed.stderr)
+        output = uncoloured(completed.stdout.rstrip() + "\n" + completed.stderr)
         details = tuple(line for line in output.splitlines() if line.strip() and not _LEGACY.search(line))[-10:]
         by_hand = f"Try it by hand: docker build --file {self.root / DOCKERFILE} {self.root}"
         sentence, causes, hint = "The image could not be built", _CAUSES, by_hand

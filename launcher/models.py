@@ -128,7 +128,7 @@ class Stack:
         subnets, security_groups, assign_public_ip: the task's network.
         execution_role, task_role: ARNs; the task role may be absent.
         platform: as Docker has it: `linux/amd64`.
-        db_instance: the RDS identifier; None where the database is not on RDS.
+        db_instance: the RDS identifier; None where the host is not RDS's, and nobody names an instance.
         db_host, db_port, db_name, db_user, db_sslmode: the database.
         password: how the container gets the password.
         family: of the task definition.

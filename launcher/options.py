@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,22 @@ if TYPE_CHECKING:
     from launcher.world import World
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
+_BACKWARDS = re.compile(r"-\d+")
+_TRUE = {"1", "true", "t", "yes", "y", "on"}
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _STACK = "Stack: what Terraform and the service give otherwise"
 
 
 def _stack(flag: str, variable: str | list[str], text: str) -> Any:
     return typer.Option(flag, envvar=variable, help=text, rich_help_panel=_STACK, show_default=False)
+
+
+def _flag(name: str, value: Any) -> str:
+    return f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+
+
+def _flags(name: str, kind: type) -> str:
+    return f"{_flag(name, True)}/{_flag(name, False)}" if kind is bool else _flag(name, None)
 
 
 # Name, type and default of each. The type's annotation says how the command line spells it.
@@ -81,7 +92,7 @@ _SHARED: tuple[tuple[str, Any, Any], ...] = (
     ),
 )
 _GIVEN: tuple[tuple[str, Any], ...] = tuple(
-    (name, Annotated[kind | None, _stack(f"--{name.replace('_', '-')}", f"NEURAKNOT_{name.upper()}", text)])
+    (name, Annotated[kind | None, _stack(_flags(name, kind), f"NEURAKNOT_{name.upper()}", text)])
     for name, kind, text in (
         ("account", str, "The AWS account that it must be."),
         ("cluster", str, "The ECS cluster."),
@@ -105,7 +116,7 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
         ("db_instance", str, "The RDS instance, for its secret and snapshots."),
     )
 )
-_LISTS = {"subnets", "security_groups"}
+_LISTS = {"subnets": "subnet", "security_groups": "security group"}
 _PLATFORMS = {"linux/amd64", "linux/arm64"}
 
 
@@ -118,7 +129,7 @@ class Common:
         world: the collaborators.
         console: where everything is said.
         profile: the AWS profile.
-        shown: how this environment was named on the command line, for commands that are proposed.
+        shown: the options of this command line that belong to any command on the same stack, as a shell takes them.
     """
 
     options: Options
@@ -153,7 +164,7 @@ def with_shared_options(command: Callable[..., int]) -> Callable[..., None]:
                 common = _common(context, values, world, console)
                 code = command(common, **{parameter.name: values[parameter.name] for parameter in own})
         except LauncherError as error:
-            code = _failed(context, console, error)
+            code = _said(context, console, error)
         raise typer.Exit(code)
 
     run.__name__ = command.__name__
@@ -176,14 +187,28 @@ def duration(text: str, option: str) -> float:
     return seconds
 
 
+def revision_name(text: str | None) -> str | None:
+    """The revision as it was given.
+
+    Raises:
+        UsageError: it is an option in disguise, and no number of steps either.
+    """
+    if text is not None and text.startswith("-") and not _BACKWARDS.fullmatch(text):
+        raise UsageError(
+            f"--revision {text!r} is no revision.", hint="Name one, as in: launcher ecs-migrate --revision 003"
+        )
+    return text
+
+
 def _common(context: typer.Context, values: dict[str, Any], world: World, console: Console) -> Common:
     from launcher.models import Sourced
     from launcher.stack import Options
 
     def sourced(name: str, value: Any) -> Sourced[Any]:
-        return Sourced(value, _source(context, name, world))
+        source = _source(context, name, value, world)
+        return Sourced(_read(name, value, source), source)
 
-    given = {name: sourced(name, _read(name, values[name])) for name, _ in _GIVEN if values[name] not in (None, "")}
+    given = {name: sourced(name, values[name]) for name, _ in _GIVEN if values[name] not in (None, "")}
     if values["region"]:
         given["region"] = sourced("region", values["region"])
     directory = values["terraform_dir"]
@@ -195,28 +220,67 @@ def _common(context: typer.Context, values: dict[str, Any], world: World, consol
         terraform_dir=sourced("terraform_dir", directory) if directory else None,
         workspace=world.environ.get("TF_WORKSPACE") or None,
     )
-    console.shown = f"--environment {options.environment}"
+    console.shown = _shown(context, values)
     return Common(options, world, console, values["profile"], console.shown)
 
 
-def _source(context: typer.Context, name: str, world: World) -> str:
+def _shown(context: typer.Context, values: dict[str, Any]) -> str:
+    """The environment, and what else of the shared options this command line gives; what variables say persists."""
+    words = ["--environment", values["environment"]]
+    for name in (shared[0] for shared in (*_SHARED, *_GIVEN)):
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE" or name in ("environment", "json"):
+            continue
+        value = values[name]
+        words += [_flag(name, value), *([] if isinstance(value, bool) else [str(value)])]
+    return shlex.join(words)
+
+
+def _source(context: typer.Context, name: str, value: Any, world: World) -> str:
     source = context.get_parameter_source(name)
     if source is not None and source.name == "ENVIRONMENT":
         parameter = next(parameter for parameter in context.command.params if parameter.name == name)
         variables = [parameter.envvar] if isinstance(parameter.envvar, str) else list(parameter.envvar or ())
         return next((variable for variable in variables if world.environ.get(variable)), variables[0])
-    return f"--{name.replace('_', '-')}"
+    return _flag(name, value)
 
 
-def _read(name: str, value: Any) -> Any:
+def _read(name: str, value: Any, source: str) -> Any:
     if name in _LISTS:
-        return tuple(item.strip() for item in value.split(",") if item.strip())
+        items = tuple(item.strip() for item in value.split(",") if item.strip())
+        if not items:
+            raise UsageError(f"{source} {value!r} names no {_LISTS[name]}.", hint=f"Give {_flag(name, value)} ID,ID")
+        return items
+    if name == "db_password_secret":
+        from launcher.password import ARN_HINT, is_secret_arn
+
+        if not is_secret_arn(value):  # it may be the password itself, so it is not repeated
+            raise UsageError(f"{source} is no ARN of a secret or a parameter.", hint=ARN_HINT)
     if name == "platform" and value not in _PLATFORMS:
         raise UsageError(f"{value!r} is no platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64.")
     return value
 
 
-def _failed(context: typer.Context, console: Console, error: LauncherError) -> int:
+def failed(context: Any, error: UsageError, arguments: list[str]) -> int:
+    """Say what is wrong with a command's line, of which no option was understood yet.
+
+    Args:
+        context: typer's, of the command.
+        error: what is wrong.
+        arguments: the line, in which `--json` may be asked for.
+
+    Returns:
+        The exit code.
+    """
+    from launcher.world import World
+
+    world = context.obj if isinstance(context.obj, World) else World()
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    by_variable = world.environ.get("NEURAKNOT_JSON", "").lower() in _TRUE
+    return _said(context, world.make_console("--json" in options or by_variable), error)
+
+
+def _said(context: typer.Context, console: Console, error: LauncherError) -> int:
     console.failure(error)
     if console.json and not console.answered:
         from launcher.execute import Launch

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from launcher import iam_policy
 from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
-from launcher.iam_policy import Scope
 from launcher.options import Common
+from launcher.scope import Scope
 from launcher.stack import identify, outputs_for, region_for, resolve
 from launcher.terraform import Outputs
 
@@ -57,7 +57,7 @@ def _scope(common: Common, outputs: Outputs, aws: Aws, region: str) -> Scope:
             raise
         number = str(account.value) if account is not None else aws.identity().account
         common.console.say(f"The stack can't be read, so its resources go by their usual names. {error.message}")
-        return Scope.by_name(options.environment, number, region)
+        return Scope.by_name(options.environment, number, region, options.project)
     return Scope.of(stack, outputs.state)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,10 @@ from launcher.errors import ProgramNotFoundError
 
 HINTS = {
     "docker": "Install Docker, or name an image that exists with --image.",
-    "terraform": "Install Terraform 1.x, or give the values as options: launcher ecs-migrate --help.",
+    "terraform": "Install Terraform 1.x, or give the values as options: launcher ecs-migrate --help",
     "git": "Install git.",
 }
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL when the launcher itself is ended
 
 
@@ -64,9 +66,14 @@ class Runner(Protocol):
             on_line: called with each line of either stream as it arrives.
 
         Raises:
-            ProgramNotFoundError: the program is not installed.
+            ProgramNotFoundError: the program is not installed, or can't be started.
         """
         ...
+
+
+def uncoloured(text: str) -> str:
+    """What a program printed, without the codes that colour a terminal."""
+    return _COLOUR.sub("", text)
 
 
 def run(
@@ -90,10 +97,8 @@ def run(
             encoding="utf-8",
             errors="replace",
         )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise
-        raise ProgramNotFoundError(arguments[0], hint=HINTS.get(arguments[0])) from error
+    except OSError as error:
+        raise _not_started(arguments[0], cwd, error) from error
     with process:  # closes the pipes, however it ends
         try:
             if on_line is None:
@@ -114,7 +119,7 @@ def start(
     Its two streams are one, as text; a signal to the launcher's terminal does not reach it.
 
     Raises:
-        ProgramNotFoundError: the program is not installed.
+        ProgramNotFoundError: the program is not installed, or can't be started.
     """
     try:
         return subprocess.Popen(  # noqa: S603 - a list, never a shell
@@ -129,10 +134,17 @@ def start(
             encoding="utf-8",
             errors="replace",
         )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise
-        raise ProgramNotFoundError(arguments[0], hint=HINTS.get(arguments[0])) from error
+    except OSError as error:
+        raise _not_started(arguments[0], cwd, error) from error
+
+
+def _not_started(program: str, cwd: Path | None, error: OSError) -> Exception:
+    """What an error of the system's means; a directory that is not there is no fault of the program's."""
+    if cwd is not None and not cwd.is_dir():
+        return error
+    if isinstance(error, FileNotFoundError):
+        return ProgramNotFoundError(program, hint=HINTS.get(program))
+    return ProgramNotFoundError(program, hint=HINTS.get(program), why=f"can't be started: {error.strerror}")
 
 
 def _follow(process: subprocess.Popen[str], stdin: str | None, on_line: Callable[[str], None]) -> tuple[str, str]:

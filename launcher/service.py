@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,7 @@ from launcher.models import Identity, Sourced
 if TYPE_CHECKING:
     from launcher.aws import Aws
 
-FROM_SERVICE = ("subnets", "security_groups", "execution_role")
-"""What no service is needed for if the caller gives all of it."""
+_FROM_SERVICE = ("subnets", "security_groups", "execution_role")
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,15 @@ class Network:
     platform: Sourced[str]
 
 
+def gives_network(given: Mapping[str, Sourced[Any]]) -> bool:
+    """Whether the caller gives what a service is needed for otherwise, and names no service besides."""
+    return all(name in given for name in _FROM_SERVICE) and "service" not in given
+
+
 def network_for(
     given: Mapping[str, Sourced[Any]],
     cluster: Sourced[str],
-    pick: Callable[[str], Sourced[Any]],
+    service: Sourced[str] | None,
     aws: Aws,
     identity: Identity,
     region: Sourced[str],
@@ -42,7 +46,7 @@ def network_for(
     Args:
         given: what the caller gives, by name.
         cluster: where the service is.
-        pick: finds the service's name, by option or Terraform.
+        service: its name; None where the caller gives the network.
         aws: for the stack's region; it is only read from.
         identity: whose account is looked into.
         region: where; a service that is not there may be in another.
@@ -51,7 +55,7 @@ def network_for(
         ConfigurationError: the service is not there, or can't be used.
         CredentialsError: the account or the region is another one.
     """
-    if all(name in given for name in FROM_SERVICE) and "service" not in given:
+    if service is None:
         return Network(
             None,
             given["subnets"],
@@ -61,7 +65,6 @@ def network_for(
             given.get("task_role"),
             given.get("platform") or Sourced("linux/amd64", "default"),
         )
-    service = pick("service")
     described, definition = _running_service(cluster, service, aws, identity, region)
     vpc: Mapping[str, Any] = described.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
     source = f"service {service.value}"

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import (
-    AccessDeniedError,
-    AwsError,
-    ConfigurationError,
-    CredentialsError,
-    UsageError,
-)
-from launcher.models import Identity, Password, Place, Secret, Sourced, Stack
+from launcher.errors import ConfigurationError, CredentialsError, UsageError
+from launcher.models import Identity, Place, Sourced, Stack
+from launcher.password import find_password
 from launcher.process import Runner
-from launcher.service import FROM_SERVICE, network_for
-from launcher.terraform import ObjectReader, Outputs, read_outputs, read_password
+from launcher.service import gives_network, network_for
+from launcher.terraform import ObjectReader, Outputs, read_outputs
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
@@ -29,7 +25,8 @@ DEFAULT_REGION = "ap-northeast-1"
 CONTAINER = "migrate"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
-_RDS_HOST = re.compile(r"^([a-z][a-z0-9-]*)\.[^.]+\.[^.]+\.rds\.amazonaws\.com$")
+# A proxy's and a cluster's host name an instance no more than a host elsewhere does.
+_RDS_HOST = re.compile(r"^([a-z][a-z0-9-]*)\.(?!proxy-|cluster-)[^.]+\.[^.]+\.rds\.amazonaws\.com$")
 _ACCOUNT_IN_ARN = re.compile(r"^arn:aws[\w-]*:[\w-]+:[\w-]*:(\d{12}):")
 # What must come from Terraform where no option gives it.
 _OUTPUTS = {
@@ -103,8 +100,7 @@ def outputs_for(
         ConfigurationError: values are missing, and Terraform has none, or is of another environment.
     """
     if needed is None:
-        network = all(name in options.given for name in FROM_SERVICE)
-        needed = frozenset({"cluster", "db_host"} | (set() if network else {"service"}))
+        needed = frozenset({"cluster", "db_host"} | (set() if gives_network(options.given) else {"service"}))
     missing = sorted(needed - set(options.given))
     if not missing:
         return Outputs()
@@ -120,7 +116,8 @@ def outputs_for(
     if of is not None and of.value != options.environment:
         raise ConfigurationError(
             f"The Terraform state of {directory} is of the environment {of.value}, not {options.environment}.",
-            hint=f"Name the right one: --environment {of.value}, or --terraform-dir, or TF_WORKSPACE.",
+            hint="Name the right root with --terraform-dir or TF_WORKSPACE, or its environment: "
+            f"launcher doctor --environment {shlex.quote(of.value)}",
         )
     return outputs
 
@@ -142,9 +139,49 @@ def identify(options: Options, outputs: Outputs, aws: Aws) -> Identity:
         raise CredentialsError(
             f"These credentials are of the account {identity.account} (role {identity.role}), but {options.environment}"
             f" lives in the account {expected.value} ({expected.source}).",
-            hint="Name the right profile with --profile, or sign in to the other account.",
+            hint="Sign in to the other account, or name a profile of it with --profile: aws configure list-profiles",
         )
     return identity
+
+
+def value_for(options: Options, outputs: Outputs, name: str) -> Sourced[Any]:
+    """A value as the caller gives it, else as Terraform does.
+
+    Args:
+        options: what the caller gives.
+        outputs: what Terraform knows.
+        name: an option's: `cluster`, `db_host`, ...
+
+    Raises:
+        ConfigurationError: nobody gives it, or it can't be right.
+    """
+    if name in options.given:
+        found = options.given[name]
+    elif name in _DEFAULTS and outputs.directory is None:
+        found = Sourced(_DEFAULTS[name], "default")
+    else:
+        found = outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
+    return Sourced(_port(found), found.source) if name == "db_port" else found
+
+
+def values_for(options: Options, outputs: Outputs) -> Mapping[str, Sourced[Any]]:
+    """Everything that a stack needs of the caller and of Terraform, by the options' names.
+
+    Raises:
+        ConfigurationError: nobody gives one of the values, or it can't be right.
+    """
+    names = ["cluster", "db_host", "db_port", "db_name", "db_user"]
+    if outputs.directory is not None:
+        names.append("subnets")  # the service's own are used; a state without them is no sound one
+    if not gives_network(options.given):
+        names.append("service")
+    return {name: value_for(options, outputs, name) for name in names}
+
+
+def instance_for(options: Options, host: str) -> Sourced[str] | None:
+    """The RDS instance: as the caller says, else as its host's name says; None where that is not RDS's."""
+    found = _RDS_HOST.match(host)
+    return options.given.get("db_instance") or (Sourced(found[1], "the database's host name") if found else None)
 
 
 def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, environ: Mapping[str, str]) -> Stack:
@@ -161,27 +198,16 @@ def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, en
         ConfigurationError: a value is missing, or the service can't be used.
         AwsError: AWS refused a call.
     """
-
-    def pick(name: str) -> Sourced[Any]:
-        if name in options.given:
-            return options.given[name]
-        if name in _DEFAULTS and outputs.directory is None:
-            return Sourced(_DEFAULTS[name], "default")
-        return outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
-
     region = region_for(options, outputs)
-    cluster = pick("cluster")
-    db_host, db_port, db_name, db_user = (pick(name) for name in ("db_host", "db_port", "db_name", "db_user"))
-    if outputs.directory is not None:
-        pick("subnets")  # the service's own are used; a state without them is no sound one
-    network = network_for(options.given, cluster, pick, aws, identity, region)
-    instance = options.given.get("db_instance") or _instance(options, db_host.value)
+    values = values_for(options, outputs)
+    network = network_for(options.given, values["cluster"], values.get("service"), aws, identity, region)
+    instance = instance_for(options, values["db_host"].value)
     return Stack(
         environment=options.environment,
         production=options.production,
         identity=identity,
         region=region,
-        cluster=cluster,
+        cluster=values["cluster"],
         service=network.service,
         subnets=network.subnets,
         security_groups=network.security_groups,
@@ -190,10 +216,10 @@ def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, en
         task_role=network.task_role,
         platform=network.platform,
         db_instance=instance,
-        db_host=db_host,
-        db_port=Sourced(_port(db_port), db_port.source),
-        db_name=db_name,
-        db_user=db_user,
+        db_host=values["db_host"],
+        db_port=values["db_port"],
+        db_name=values["db_name"],
+        db_user=values["db_user"],
         db_sslmode=options.given.get("db_sslmode") or Sourced("require", "default"),
         password=find_password(options, outputs, aws, instance, environ),
         family=f"{options.name}-migrate",
@@ -209,60 +235,15 @@ def place_for(options: Options, outputs: Outputs) -> Place:
     Raises:
         ConfigurationError: the cluster is not known.
     """
-    cluster = options.given.get("cluster") or outputs.require(_OUTPUTS["cluster"], "--cluster")
     return Place(
         environment=options.environment,
         region=region_for(options, outputs).value,
-        cluster=cluster.value,
+        cluster=value_for(options, outputs, "cluster").value,
         family=f"{options.name}-migrate",
         container=CONTAINER,
         repository=f"{options.name}-migrate".lower(),
         log_group=f"/ecs/{options.name}-migrate",
     )
-
-
-def find_password(
-    options: Options, outputs: Outputs, aws: Aws, instance: Sourced[str] | None, environ: Mapping[str, str]
-) -> Sourced[Password]:
-    """How the container gets the password: a secret's ARN, else a variable, else `secrets.tfvars`.
-
-    Raises:
-        ConfigurationError: there is no password anywhere.
-    """
-    for found in (options.given.get("db_password_secret"), outputs.get("db_password_secret_arn")):
-        if found is not None:
-            return Sourced(Password(reference=str(found.value)), found.source)
-    managed = outputs.get("rds_master_user_secret_arn")
-    refused: AwsError | None = None
-    if managed is None and instance is not None:
-        try:
-            described = aws.db_instance(instance.value)
-        except AccessDeniedError as error:
-            refused = error
-        else:
-            arn = (described or {}).get("MasterUserSecret", {}).get("SecretArn")
-            managed = Sourced(arn, f"MasterUserSecret of {instance.value}") if arn else None
-    if managed is not None:
-        return Sourced(Password(reference=f"{managed.value}:password::"), managed.source)
-    for variable in ("DB_PASSWORD", "TF_VAR_db_password"):
-        if environ.get(variable):
-            return Sourced(Password(value=Secret(environ[variable])), variable)
-    from_file = read_password(options.directory)
-    if from_file is not None:
-        return Sourced(Password(value=from_file.value), from_file.source)
-    if refused is not None:
-        raise refused
-    raise ConfigurationError(
-        f"There is no password for the database: no secret, no DB_PASSWORD, and no {options.directory}/secrets.tfvars.",
-        hint="Give a Secrets Manager or SSM ARN with --db-password-secret, or set DB_PASSWORD.",
-    )
-
-
-def _instance(options: Options, host: str) -> Sourced[str] | None:
-    found = _RDS_HOST.match(host)
-    if found is not None:
-        return Sourced(found[1], "the database's host name")
-    return Sourced(f"{options.name}-db".lower(), "default")
 
 
 def _port(value: Sourced[Any]) -> int:

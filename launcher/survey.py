@@ -27,21 +27,18 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
     Raises:
         LauncherError: a call was refused, or the image that was named is not there.
     """
+    registry = f"{stack.identity.account}.dkr.ecr.{stack.region.value}.amazonaws.com"
     tag = None if request.image else content_tag(root, stack.platform.value)
     with ThreadPoolExecutor(max_workers=5) as pool:
         digest = pool.submit(aws.image_digest, stack.repository, tag=tag) if tag else None
-        named = pool.submit(given_image, request.image, aws) if request.image else None
+        named = pool.submit(given_image, request.image, registry, aws) if request.image else None
         group = pool.submit(aws.log_group, stack.log_group)
         definition = pool.submit(aws.task_definition, stack.family)
         alive = pool.submit(find_tasks, aws, stack.cluster.value, stack.family, stack.container)
         repository = pool.submit(aws.repository, stack.repository) if tag else None
-    uri = f"{stack.identity.account}.dkr.ecr.{stack.region.value}.amazonaws.com/{stack.repository}"
     found = repository.result() if repository else None
-    image = (
-        named.result()
-        if named
-        else Image(found["repositoryUri"] if found else uri, tag, digest.result() if digest else None)
-    )
+    uri = found["repositoryUri"] if found else f"{registry}/{stack.repository}"
+    image = named.result() if named else Image(uri, tag, digest.result() if digest else None)
     return Survey(
         image=image,
         repository_exists=bool(found) or named is not None,

@@ -10,12 +10,28 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher import hcl
-from launcher.errors import ConfigurationError, ProgramNotFoundError
+from launcher.backend import backend, command, noted_backend, selected_workspace, state_in_s3
+from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsError, ProgramNotFoundError
 from launcher.models import Secret, Sourced
-from launcher.process import Runner
+from launcher.process import Completed, Runner, uncoloured
 
 _NEEDS_INIT = re.compile(r"Backend initialization required|Initialization required|terraform init", re.IGNORECASE)
 _LOCKED = re.compile(r"state lock|state is (already )?locked", re.IGNORECASE)
+_NO_CREDENTIALS = re.compile(
+    r"no valid credential|NoCredentialProviders|failed to (get shared config profile|refresh cached credentials)|"
+    r"ExpiredToken|RequestExpired|InvalidClientTokenId|InvalidAccessKeyId|SignatureDoesNotMatch|"
+    r"(token|credentials|session) .{0,60}(expired|invalid)",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(r"AccessDenied|not authorized to perform|StatusCode: 403", re.IGNORECASE)
+# What an output must be, where that is no string; whoever writes a number in quotes is understood.
+_KINDS: Mapping[str, Any] = {
+    "private_subnet_ids": list,
+    "rds_port": int | str,
+    "aws_account_id": int | str,
+    "account_id": int | str,
+}
+_WORDS = {bool: "a boolean", dict: "an object", float: "a number", int: "a number", list: "a list", str: "a string"}
 
 
 class ObjectReader(Protocol):
@@ -43,20 +59,31 @@ class Outputs:
     state: tuple[str, str] | None = None
 
     def get(self, name: str) -> Sourced[Any] | None:
-        """The output, or None where it is missing, null or empty."""
+        """The output, or None where it is missing, null or empty.
+
+        Raises:
+            ConfigurationError: it is of another type than such an output has.
+        """
         value = self.values.get(name)
-        return None if value in (None, "", [], {}) else Sourced(value, f"{self.origin} {name}")
+        if value in (None, "", [], {}):
+            return None
+        if isinstance(value, bool) or not isinstance(value, _KINDS.get(name, str)):
+            raise ConfigurationError(
+                f"The Terraform output {name} can't be {_WORDS[type(value)]} ({self.directory}).",
+                hint=f"Give the option instead, or put it right and apply: {command(self.directory, 'apply')}",
+            )
+        return Sourced(value, f"{self.origin} {name}")
 
     def require(self, name: str, option: str) -> Sourced[Any]:
         """The output; `option` is what can be given instead of it.
 
         Raises:
-            ConfigurationError: it is missing, null or empty.
+            ConfigurationError: it is missing, null or empty, or of another type than such an output has.
         """
         found = self.get(name)
         if found is not None:
             return found
-        hint = f"Give {option}, or add the output and apply: terraform -chdir={self.directory} apply"
+        hint = f"Give {option}, or add the output and apply: {command(self.directory, 'apply')}"
         if self.directory is None:
             raise ConfigurationError(
                 f"{option} is not given, and there is no Terraform to ask.", hint=f"Give {option}."
@@ -79,7 +106,7 @@ def read_outputs(
 
     Raises:
         ConfigurationError: there is no state, or it is locked, or holds no outputs.
-        AwsError: the state in S3 can't be read.
+        AwsError: the state in S3 can't be read, be it for want of credentials.
     """
     _refuse_locked(directory)
     try:
@@ -89,20 +116,10 @@ def read_outputs(
     if completed.exit_code != 0:
         if _NEEDS_INIT.search(completed.stderr):
             return _from_state(directory, s3, workspace, missing=None)
-        if _LOCKED.search(completed.stderr):
-            raise ConfigurationError(
-                f"The Terraform state of {directory} is locked.",
-                hint="Wait until the other `terraform` has ended, then try again.",
-                details=completed.tail,
-            )
-        raise ConfigurationError(
-            f"`terraform output` failed in {directory}.",
-            hint=f"Try it by hand: terraform -chdir={directory} output",
-            details=completed.tail,
-        )
+        raise _failed(directory, completed)
     values = {name: output.get("value") for name, output in _output_object(completed.stdout, directory).items()}
-    noted = _noted_backend(directory)
-    state = _s3_state(directory, workspace, *noted) if noted else None
+    noted = noted_backend(directory)
+    state = state_in_s3(directory, workspace, *noted) if noted else None
     return _not_empty(Outputs(values, "terraform output", directory, state))
 
 
@@ -130,16 +147,47 @@ def read_password(directory: Path) -> Sourced[Secret] | None:
     return Sourced(Secret(value), f"db_password in {path}")
 
 
+def _failed(directory: Path, completed: Completed) -> Exception:
+    """Why `terraform output` has failed."""
+    said, tail = completed.stderr, completed.tail
+    if _NO_CREDENTIALS.search(said):
+        return CredentialsError(
+            f"Terraform has no AWS credentials that work for the state of {directory}.",
+            hint="Sign in with `aws sso login`, and set AWS_PROFILE, since Terraform does not know --profile.",
+            details=tail,
+        )
+    if _DENIED.search(said):
+        return AccessDeniedError(
+            f"AWS does not let Terraform read the state of {directory}.",
+            hint="`launcher iam-policy` prints the policy that the caller needs.",
+            details=tail,
+        )
+    if _LOCKED.search(said):
+        return ConfigurationError(
+            f"The Terraform state of {directory} is locked.",
+            hint=f"Wait until the other Terraform has ended, then try again: {command(directory, 'output')}",
+            details=tail,
+        )
+    return ConfigurationError(
+        f"`terraform output` failed in {directory}.",
+        hint=f"Try it by hand: {command(directory, 'output')}",
+        details=tail,
+    )
+
+
 def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
     """The JSON object in the program's output, whatever a wrapper or a warning has printed around it."""
-    decoder = json.JSONDecoder()
+    text, decoder, empty = uncoloured(text), json.JSONDecoder(), False
     for found in re.finditer(r"^\s*\{", text, re.MULTILINE):
         try:
             value, _ = decoder.raw_decode(text, found.end() - 1)
         except json.JSONDecodeError:
             continue
-        if isinstance(value, dict) and all(isinstance(item, dict) and "value" in item for item in value.values()):
-            return value
+        if value and all(isinstance(item, dict) and "value" in item for item in value.values()):
+            return dict(value)
+        empty = empty or not value  # a wrapper may print one of its own before the program's
+    if empty:
+        return {}
     raise ConfigurationError(
         f"`terraform output -json` in {directory} printed no JSON object with outputs.",
         hint="Is `terraform` a wrapper that prints something else? In GitHub Actions set terraform_wrapper: false.",
@@ -151,7 +199,7 @@ def _not_empty(outputs: Outputs) -> Outputs:
         return outputs
     raise ConfigurationError(
         f"The Terraform root {outputs.directory} has no state, or a state without outputs.",
-        hint=f"Apply it first: terraform -chdir={outputs.directory} apply. A workspace is chosen by TF_WORKSPACE.",
+        hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {command(outputs.directory, 'apply')}",
     )
 
 
@@ -167,7 +215,7 @@ def _refuse_locked(directory: Path) -> None:
     who, when, lock = info.get("Who", "somebody"), info.get("Created", "some time ago"), info.get("ID", "LOCK_ID")
     raise ConfigurationError(
         f"The Terraform state of {directory} is locked by {who} since {when}.",
-        hint=f"Wait for it to end. If nothing runs any more: terraform -chdir={directory} force-unlock {lock}",
+        hint=f"Wait for it to end. If nothing runs any more: {command(directory, 'force-unlock', str(lock))}",
     )
 
 
@@ -179,8 +227,8 @@ def _from_state(
     missing: ProgramNotFoundError | None,
 ) -> Outputs:
     """Without the program: the state where the backend keeps it."""
-    kind, config = _backend(directory)
-    workspace = workspace or _selected_workspace(directory)
+    kind, config = backend(directory)
+    workspace = workspace or selected_workspace(directory)
     if kind == "local":
         default = directory / config.get("path", "terraform.tfstate")
         path = default if workspace == "default" else directory / "terraform.tfstate.d" / workspace / default.name
@@ -195,67 +243,22 @@ def _from_state(
     if kind != "s3":
         raise ConfigurationError(
             f"The state of {directory} is kept by the backend {kind!r}, which only `terraform` itself can read.",
-            hint=f"Install Terraform 1.x, and run: terraform -chdir={directory} init",
+            hint=f"Install Terraform 1.x, and run: {command(directory, 'init')}",
         )
-    state = _s3_state(directory, workspace, kind, config)
+    state = state_in_s3(directory, workspace, kind, config)
     if state is None:
         raise ConfigurationError(
             f"The S3 backend of {directory} names no bucket or key.",
-            hint=f"Initialise it: terraform -chdir={directory} init -backend-config=...",
+            hint=f"Initialise it: {command(directory, 'init', '-backend-config=...')}",
         )
     origin = f"s3://{'/'.join(state)}"
     body = s3(config.get("region")).read_object(*state)
     if body is None:
         raise ConfigurationError(
             f"There is no Terraform state at {origin}.",
-            hint=f"Apply it first: terraform -chdir={directory} apply. A workspace is chosen by TF_WORKSPACE.",
+            hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {command(directory, 'apply')}",
         )
     return replace(_state_outputs(body, origin, directory), state=state)
-
-
-def _s3_state(directory: Path, workspace: str | None, kind: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Bucket and key of the state, if an S3 backend keeps it."""
-    bucket, key = config.get("bucket"), config.get("key")
-    if kind != "s3" or not bucket or not key:
-        return None
-    workspace = workspace or _selected_workspace(directory)
-    prefix = config.get("workspace_key_prefix", "env:")
-    return bucket, key if workspace == "default" else f"{prefix}/{workspace}/{key}"
-
-
-def _backend(directory: Path) -> tuple[str, Mapping[str, Any]]:
-    """The backend's type and settings: as `terraform init` noted them, else as the *.tf files have them."""
-    noted = _noted_backend(directory)
-    if noted is not None:
-        return noted
-    for path in sorted(directory.glob("*.tf")):
-        if "backend" not in path.read_text(encoding="utf-8", errors="replace"):
-            continue
-        for block in hcl.read(path).get("terraform", []):
-            for entry in block.get("backend", []):
-                for name, config in entry.items():
-                    if isinstance(config, dict):
-                        return name, config
-    return "local", {}
-
-
-def _noted_backend(directory: Path) -> tuple[str, Mapping[str, Any]] | None:
-    """What `terraform init` noted; None where it was never run, or nothing but the local backend was asked for."""
-    noted = directory / ".terraform" / "terraform.tfstate"
-    if not noted.is_file():
-        return None
-    try:
-        backend = json.loads(noted.read_text(encoding="utf-8")).get("backend") or {}
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{noted} can't be read: {error}", hint="Run terraform init again.") from error
-    if not backend.get("type"):
-        return None
-    return backend["type"], {key: value for key, value in (backend.get("config") or {}).items() if value is not None}
-
-
-def _selected_workspace(directory: Path) -> str:
-    path = directory / ".terraform" / "environment"
-    return path.read_text(encoding="utf-8").strip() or "default" if path.is_file() else "default"
 
 
 def _state_outputs(body: bytes, origin: str, directory: Path) -> Outputs:

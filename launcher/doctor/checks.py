@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from launcher import iam_policy
 from launcher.doctor.facts import Facts
-from launcher.doctor.report import Check, SkippedError, WrongError
-from launcher.errors import AccessDeniedError, AlreadyRunningError
+from launcher.doctor.report import Check, Fact, SkippedError, WrongError
+from launcher.errors import AccessDeniedError, LauncherError, NotFoundError
 from launcher.models import Identity
+from launcher.scope import Scope, role_arn, secret_arn
 
 
 def _credentials(facts: Facts) -> str:
@@ -26,26 +28,44 @@ def _terraform(facts: Facts) -> str:
 def _permissions(facts: Facts) -> str:
     facts.signed_in()
     identity = facts.identity.get()
-    role = iam_policy.role_arn(identity)
+    role = role_arn(identity)
     if role is None:
         raise SkippedError(f"{identity.role} is no role, and only a role's permissions can be simulated")
     scope = _scope(facts, identity)
     try:
-        missing = iam_policy.lacking(scope, role, facts.aws, doctor=False)
+        missing = {action for action, _ in iam_policy.lacking(scope, role, facts.aws, doctor=False)}
     except AccessDeniedError as error:
         raise SkippedError(f"{identity.role} may not ask IAM (iam:SimulatePrincipalPolicy)") from error
-    if missing:
-        actions = sorted({action for action, _ in missing})
+    except NotFoundError as error:
+        raise SkippedError(f"IAM does not know {role}") from error
+    if wanting := missing - _spared(facts):
         raise WrongError(
-            f"{identity.role} may not do {', '.join(actions)}.",
+            f"{identity.role} may not do {', '.join(sorted(wanting))}.",
             fix=f"launcher iam-policy{facts.subject.options} > policy.json && aws iam put-role-policy --role-name "
             f"{identity.role} --policy-name neuraknot-launcher --policy-document file://policy.json",
             exit_code=21,
         )
+    if missing:
+        return f"{identity.role} may migrate; not, which a migration can do without: {', '.join(sorted(missing))}"
     return f"{identity.role} may do everything that the launcher needs"
 
 
-def _scope(facts: Facts, identity: Identity) -> iam_policy.Scope:
+def _spared(facts: Facts) -> frozenset[str]:
+    """What a migration of this stack gets by without: only some are preceded by a snapshot, and what is there stays."""
+    spared = set(iam_policy.SNAPSHOT_ONLY)
+    made: tuple[tuple[Fact[Any], tuple[str, ...]], ...] = (
+        (facts.repository, ("ecr:CreateRepository",)),
+        (facts.log_group, ("logs:CreateLogGroup", "logs:PutRetentionPolicy")),
+    )
+    for fact, actions in made:
+        try:
+            spared.update(actions if fact.get() is not None else ())
+        except LauncherError:  # its own check tells; it may not be there
+            continue
+    return frozenset(spared)
+
+
+def _scope(facts: Facts, identity: Identity) -> Scope:
     subject = facts.subject
     roles = []
     for which in ("execution", "task"):
@@ -55,7 +75,7 @@ def _scope(facts: Facts, identity: Identity) -> iam_policy.Scope:
             continue
     if not roles:
         raise SkippedError("not known, without the task's roles")
-    return iam_policy.Scope(
+    return Scope(
         account=identity.account,
         region=subject.region,
         cluster=subject.cluster,
@@ -65,7 +85,7 @@ def _scope(facts: Facts, identity: Identity) -> iam_policy.Scope:
         log_group=subject.log_group,
         roles=tuple(roles),
         db_instance=subject.db_instance,
-        secret=iam_policy.secret_arn(facts.secret),
+        secret=secret_arn(facts.secret),
     )
 
 
@@ -89,9 +109,10 @@ def _no_task(facts: Facts) -> str:
     facts.cluster.need("not asked, without the cluster")
     arns = facts.aws.task_arns(facts.subject.cluster, facts.subject.family)
     if arns:
-        raise AlreadyRunningError(
+        raise WrongError(
             f"{len(arns)} of {facts.subject.family} runs: {arns[0].rsplit('/', 1)[-1]}.",
-            hint=f"launcher logs{facts.subject.options} --follow   # or launcher stop{facts.subject.options}",
+            fix=f"launcher logs{facts.subject.options} --follow   # or launcher stop{facts.subject.options}",
+            exit_code=4,
         )
     return f"no task of {facts.subject.family} is alive"
 
@@ -99,9 +120,15 @@ def _no_task(facts: Facts) -> str:
 def _role(which: str) -> Callable[[Facts], str]:
     def look(facts: Facts) -> str:
         facts.signed_in()
-        name = facts.role(which).rsplit("/", 1)[-1]
+        name, subject = facts.role(which).rsplit("/", 1)[-1], facts.subject
         if not facts.aws.role_exists(name):
-            raise WrongError(f"The {which} role {name} does not exist.", fix="terraform apply", exit_code=23)
+            given = subject.execution_role if which == "execution" else subject.task_role
+            listing = f"aws iam list-roles --query 'Roles[].Arn'   # then --{which}-role ARN"
+            raise WrongError(
+                f"The {which} role {name} does not exist.",
+                fix=listing if given or subject.apply is None else subject.apply,
+                exit_code=23,
+            )
         return name
 
     return look
@@ -122,6 +149,8 @@ def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts],
             results = facts.aws.simulate(role, actions, [target])
         except AccessDeniedError as error:
             raise SkippedError("IAM does not tell this caller (iam:SimulatePrincipalPolicy)") from error
+        except NotFoundError as error:
+            raise SkippedError("not asked, without the execution role") from error
         denied = [result["EvalActionName"] for result in results if result["EvalDecision"] != "allowed"]
         if denied:
             name = role.rsplit("/", 1)[-1]
@@ -152,12 +181,10 @@ def _secret(facts: Facts) -> Asked:
     reference = facts.secret
     if reference is None:
         raise SkippedError("the password is in no secret")
-    arn = iam_policy.secret_arn(reference)
+    arn = secret_arn(reference)
     if arn is not None:
         return ("secretsmanager:GetSecretValue",), arn
-    if reference.startswith("arn:"):
-        return ("ssm:GetParameters",), reference
-    return ("ssm:GetParameters",), facts.arn("ssm", f"parameter/{reference.lstrip('/')}")
+    return ("ssm:GetParameters",), reference
 
 
 def _password(facts: Facts) -> str:
@@ -165,7 +192,7 @@ def _password(facts: Facts) -> str:
     reference, region = found.value.reference, facts.subject.region
     if reference is None:
         return f"from {found.source}, as an override of the one run"
-    arn = iam_policy.secret_arn(reference)
+    arn = secret_arn(reference)
     if arn is not None:
         known = facts.aws.secret_exists(arn)
         fix = f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
@@ -189,7 +216,9 @@ def _database(facts: Facts) -> str:
     if subject.db_host is not None and host != subject.db_host:
         raise WrongError(
             f"{name} answers at {host}, and the task would connect to {subject.db_host}.",
-            fix="terraform apply   # rds_host is not this instance's address",
+            fix=f"{subject.apply}   # or --db-host {host}"
+            if subject.apply
+            else f"launcher doctor{subject.options} --db-host {host}",
             exit_code=6,
         )
     return f"{name}, PostgreSQL {instance['EngineVersion']}, available"
@@ -197,7 +226,7 @@ def _database(facts: Facts) -> str:
 
 def _image_repository(facts: Facts) -> str:
     facts.signed_in()
-    repository = facts.aws.repository(facts.subject.repository)
+    repository = facts.repository.get()
     if repository is None:
         return f"{facts.subject.repository} is not there yet; the first run makes it"
     return str(repository["repositoryUri"])
@@ -205,7 +234,7 @@ def _image_repository(facts: Facts) -> str:
 
 def _log_group(facts: Facts) -> str:
     facts.signed_in()
-    group = facts.aws.log_group(facts.subject.log_group)
+    group = facts.log_group.get()
     if group is None:
         return f"{facts.subject.log_group} is not there yet; the first run makes it"
     days = group.get("retentionInDays")

@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from launcher.aws import Aws
+from launcher.backend import command
 from launcher.doctor.checks import CHECKS
 from launcher.doctor.facts import Facts, Subject
 from launcher.doctor.network import NETWORK_CHECKS
 from launcher.doctor.report import Check, Report, SkippedError, diagnose
-from launcher.errors import LauncherError
+from launcher.errors import ConfigurationError, LauncherError
 from launcher.models import Sourced
-from launcher.stack import Options, find_password, region_for
+from launcher.password import find_password
+from launcher.service import gives_network
+from launcher.stack import Options, identify, instance_for, region_for, value_for, values_for
 from launcher.terraform import Outputs
 
 _GROUPS = ("Caller", "ECS", "Roles", "Network", "Database", "Image and log")
@@ -41,47 +44,62 @@ def examine(
     problem: LauncherError | None = None
     try:
         found = outputs()
+        region = region_for(options, found).value
     except LauncherError as error:
         found, problem = Outputs(), error
+        region = region_for(options, found).value
 
     def terraform() -> str:
         if problem is not None:
             raise problem
+        values_for(options, found)
         if found.directory is None:
             raise SkippedError("not asked; the options give everything")
         return f"{len(found.values)} outputs in {found.directory}, by {found.origin}"
 
-    subject = _subject(options, found, environ, terraform, shown_options)
-    return diagnose(ALL_CHECKS, Facts(subject, aws_for(subject.region)))
+    subject = _subject(options, found, region, environ, terraform, shown_options)
+    return diagnose(ALL_CHECKS, Facts(subject, aws_for(region)), shown_options)
 
 
 def _subject(
-    options: Options, outputs: Outputs, environ: Mapping[str, str], terraform: Callable[[], str], shown_options: str
+    options: Options,
+    outputs: Outputs,
+    region: str,
+    environ: Mapping[str, str],
+    terraform: Callable[[], str],
+    shown_options: str,
 ) -> Subject:
-    def pick(name: str, output: str | None = None) -> Any:
-        found = options.given.get(name) or (outputs.get(output) if output else None)
-        return found.value if found is not None else None
+    def given(name: str) -> Any:
+        return options.given[name].value if name in options.given else None
 
-    host = pick("db_host", "rds_host")
-    from_host = host.split(".")[0] if host is not None and host.endswith(".rds.amazonaws.com") else None
-    instance = pick("db_instance") or from_host or f"{options.name}-db".lower()
+    def known(name: str) -> Any:
+        try:
+            return value_for(options, outputs, name).value
+        except ConfigurationError:  # the check of Terraform tells
+            return None
+
+    host = known("db_host")
+    usual = Sourced(f"{options.name}-db".lower(), "its usual name") if host is None else None
+    instance = instance_for(options, host or "") or usual
     return Subject(
         environment=options.environment,
-        region=region_for(options, outputs).value,
-        cluster=pick("cluster", "ecs_cluster_name") or f"{options.name}-cluster",
-        service=pick("service", "backend_go_service_name") or f"{options.name}-backend-go",
+        region=region,
+        cluster=known("cluster") or f"{options.name}-cluster",
+        service=None if gives_network(options.given) else known("service") or f"{options.name}-backend-go",
         family=f"{options.name}-migrate",
         repository=f"{options.name}-migrate".lower(),
         log_group=f"/ecs/{options.name}-migrate",
-        subnets=pick("subnets"),
-        security_groups=pick("security_groups"),
-        assign_public_ip=pick("assign_public_ip"),
-        execution_role=pick("execution_role"),
-        task_role=pick("task_role"),
-        db_instance=instance,
+        subnets=given("subnets"),
+        security_groups=given("security_groups"),
+        assign_public_ip=given("assign_public_ip"),
+        execution_role=given("execution_role"),
+        task_role=given("task_role"),
+        db_instance=instance.value if instance else None,
         db_host=host,
-        db_port=int(pick("db_port", "rds_port") or 5432),
-        password=lambda aws: find_password(options, outputs, aws, Sourced(instance, "its name"), environ),
+        db_port=known("db_port") or 5432,
+        identify=lambda aws: identify(options, outputs, aws),
+        password=lambda aws: find_password(options, outputs, aws, instance, environ),
         terraform=terraform,
+        apply=command(outputs.directory, "apply") if outputs.directory else None,
         options=f" {shown_options}" if shown_options else "",
     )

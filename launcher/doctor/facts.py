@@ -12,7 +12,9 @@ from launcher.errors import LauncherError
 from launcher.models import Identity, Password, Sourced
 
 if TYPE_CHECKING:
+    from mypy_boto3_ecr.type_defs import RepositoryTypeDef
     from mypy_boto3_ecs.type_defs import ClusterTypeDef, ServiceTypeDef, TaskDefinitionTypeDef
+    from mypy_boto3_logs.type_defs import LogGroupTypeDef
     from mypy_boto3_rds.type_defs import DBInstanceTypeDef
 
 
@@ -28,8 +30,10 @@ class Subject:
         execution_role, task_role: ARNs.
         db_instance: the RDS identifier.
         db_host, db_port: what the task will connect to.
+        identify: who the caller is, or why these are the wrong credentials.
         password: how the container gets the password, or why it gets none.
         terraform: what says which values Terraform gave, or raises what is wrong with them; None without Terraform.
+        apply: the command that applies Terraform; None where it is not used.
         options: the options with which the launcher was called, for commands that are proposed.
     """
 
@@ -48,8 +52,10 @@ class Subject:
     db_instance: str | None = None
     db_host: str | None = None
     db_port: int = 5432
+    identify: Callable[[Aws], Identity] = lambda aws: aws.identity()
     password: Callable[[Aws], Sourced[Password]] | None = None
     terraform: Callable[[], str] | None = None
+    apply: str | None = None
     options: str = ""
 
 
@@ -80,16 +86,20 @@ class Facts:
     network: Fact[Network] = field(init=False)
     database: Fact[DBInstanceTypeDef] = field(init=False)
     password: Fact[Sourced[Password]] = field(init=False)
+    repository: Fact[RepositoryTypeDef | None] = field(init=False)
+    log_group: Fact[LogGroupTypeDef | None] = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing is asked of AWS yet."""
-        self.identity = Fact(self.aws.identity)
+        self.identity = Fact(lambda: self.subject.identify(self.aws))
         self.cluster = Fact(self._cluster)
         self.service = Fact(self._service)
         self.definition = Fact(self._definition)
         self.network = Fact(self._network)
         self.database = Fact(self._database)
         self.password = Fact(self._password)
+        self.repository = Fact(lambda: self.aws.repository(self.subject.repository))
+        self.log_group = Fact(lambda: self.aws.log_group(self.subject.log_group))
 
     def signed_in(self) -> None:
         """Raises SkippedError without credentials that work."""
@@ -193,7 +203,7 @@ class Facts:
         self.signed_in()
         name, region = self.subject.db_instance, self.subject.region
         if name is None:
-            raise SkippedError("no RDS instance is known")
+            raise SkippedError("the host is not RDS's, and no instance is named (--db-instance)")
         instance = self.aws.db_instance(name)
         if instance is None:
             raise WrongError(

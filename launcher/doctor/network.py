@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher.doctor.facts import Facts, Network
 from launcher.doctor.report import Check, SkippedError, WrongError
-from launcher.iam_policy import secret_arn
+from launcher.scope import secret_arn
 
 # What a Fargate task needs of AWS before its first line; S3 holds the image's layers.
 _SERVICES = ("ecr.api", "ecr.dkr", "s3", "logs")
@@ -71,11 +71,12 @@ def _task_door(facts: Facts) -> str:
         if not any(_covers(rule, number) for group in groups for rule in group.get("IpPermissionsEgress", []))
     ]
     if closed:
-        name, number = groups[0]["GroupId"], closed[0]
+        name = groups[0]["GroupId"]
+        rules = [f"IpProtocol=tcp,FromPort={n},ToPort={n},IpRanges='[{{CidrIp=0.0.0.0/0}}]'" for n in closed]
         raise WrongError(
             f"The task's security group {name} lets nothing out on port {' and '.join(map(str, closed))}.",
             fix=f"aws ec2 authorize-security-group-egress --region {facts.subject.region} --group-id {name} "
-            f"--ip-permissions IpProtocol=tcp,FromPort={number},ToPort={number},IpRanges='[{{CidrIp=0.0.0.0/0}}]'",
+            f"--ip-permissions {' '.join(rules)}",
             exit_code=23,
         )
     return f"{', '.join(group['GroupId'] for group in groups)} lets out ports {port} and 443"
@@ -115,7 +116,7 @@ def _way_out(facts: Facts) -> str:
         if missing:
             raise WrongError(
                 f"{subnet} has no way out: no NAT gateway, and no VPC endpoint for {', '.join(missing)}.",
-                fix=_endpoint_command(subject.region, vpc, missing[0], network, table),
+                fix=" && ".join(_endpoint_command(subject.region, vpc, name, network, table) for name in missing),
                 exit_code=23,
             )
         ways.add("VPC endpoints")
@@ -199,10 +200,10 @@ def _endpoint_command(region: str, vpc: str, service: str, network: Network, tab
     )
     if service == "s3":
         return f"{command} --vpc-endpoint-type Gateway --route-table-ids {table.get('RouteTableId', 'rtb-...')}"
-    groups = " ".join(network.security_groups)
+    groups = f" --security-group-ids {' '.join(network.security_groups)}" if network.security_groups else ""
     return (
-        f"{command} --vpc-endpoint-type Interface --private-dns-enabled --subnet-ids {' '.join(network.subnets)} "
-        f"--security-group-ids {groups}"
+        f"{command} --vpc-endpoint-type Interface --private-dns-enabled --subnet-ids {' '.join(network.subnets)}"
+        f"{groups}"
     )
 
 

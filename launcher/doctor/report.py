@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from launcher.iam_policy import DOCTOR_ONLY
 T = TypeVar("T")
 F = TypeVar("F")
 
+_COMMAND = re.compile(r"`(?P<within>(?:aws|launcher|terraform) [^`]+)`|: (?P<last>(?:aws|launcher|terraform) [^`]+)$")
 _WORKERS = 12  # each waits for AWS most of the time
 
 
@@ -35,7 +37,7 @@ class Finding:
         group, name: its place in the tree.
         status: OK; NG, which a task would fail of; SKIP, which could not be known or does not apply.
         text: what was seen, in a sentence.
-        fix: the command that puts it right, or what to do; None unless the status is NG.
+        fix: the command that puts it right, perhaps with a comment; None unless the status is NG.
         exit_code: what `ecs-migrate` would end with for this reason; 0 unless the status is NG.
     """
 
@@ -146,18 +148,19 @@ class Fact(Generic[T]):
             raise SkippedError(reason) from error
 
 
-def diagnose(checks: Sequence[Check[F]], facts: F) -> Report:
+def diagnose(checks: Sequence[Check[F]], facts: F, options: str = "") -> Report:
     """Make all checks at once.
 
     Args:
         checks: in the order of the tree.
         facts: what they look at.
+        options: what belongs to each of the launcher's own commands that are proposed.
     """
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="doctor") as pool:
-        return Report(tuple(pool.map(lambda check: _made(check, facts), checks)))
+        return Report(tuple(pool.map(lambda check: _made(check, facts, options), checks)))
 
 
-def _made(check: Check[F], facts: F) -> Finding:
+def _made(check: Check[F], facts: F, options: str) -> Finding:
     try:
         return Finding(check.group, check.name, Status.OK, check.look(facts))
     except SkippedError as error:
@@ -166,13 +169,26 @@ def _made(check: Check[F], facts: F) -> Finding:
         if error.action in DOCTOR_ONLY:  # no task fails of what only this command asks
             text = f"the caller may not look ({error.action})"
             return Finding(check.group, check.name, Status.SKIP, text)
-        return _wrong(check, error)
+        return _wrong(check, error, options)
     except LauncherError as error:
-        return _wrong(check, error)
+        return _wrong(check, error, options)
 
 
-def _wrong(check: Check[F], error: LauncherError) -> Finding:
-    return Finding(check.group, check.name, Status.NG, error.message, error.hint, error.exit_code)
+def _wrong(check: Check[F], error: LauncherError, options: str) -> Finding:
+    fix = error.hint if isinstance(error, WrongError) else _command(error.hint or "", options)
+    return Finding(check.group, check.name, Status.NG, error.message, fix, error.exit_code)
+
+
+def _command(hint: str, options: str) -> str:
+    """The command that a hint names, with its other words as a comment; where it names none, to look once more."""
+    found = _COMMAND.search(hint)
+    command, words = "launcher doctor", hint
+    if found is not None:
+        command, words = found["within"] or found["last"], hint if found["within"] else hint[: found.start()]
+    if command.startswith("launcher ") and options and "--environment" not in command:
+        program, name, *rest = command.split(" ", 2)
+        command = " ".join((program, name, options, *rest))
+    return f"{command}   # {words}" if words else command
 
 
 def lines(report: Report, columns: int) -> Iterator[tuple[str, str]]:

@@ -34,8 +34,10 @@ def needed(stack: LocalStack, call: Call) -> Iterator[Need]:
                 yield "iam:PassRole", str(getattr(definition, role)), _PASSED
     if call.action == "ecr:CreateRepository" and call.parameters.get("tags"):
         yield "ecr:TagResource", _repository(stack, call), {}
-    if call.action == "rds:CreateDBSnapshot" and "Tags.Tag.1.Key" in call.parameters:
-        yield "rds:AddTagsToResource", _snapshot(stack, call), {}
+    if call.action == "rds:CreateDBSnapshot":
+        yield call.action, _snapshot(stack, call), {}
+        if "Tags.Tag.1.Key" in call.parameters:
+            yield "rds:AddTagsToResource", _snapshot(stack, call), {}
 
 
 def _tagging(stack: LocalStack, call: Call) -> Iterator[Need]:
@@ -100,7 +102,6 @@ _RESOURCES: Mapping[str, Callable[[LocalStack, Call], str]] = {
     "iam:GetRole": lambda stack, call: stack.arn("iam", f"role/{call.parameters['RoleName']}"),
     "iam:SimulatePrincipalPolicy": lambda _, call: str(call.parameters["PolicySourceArn"]),
     "logs:CreateLogGroup": _log_group,
-    "logs:DescribeLogGroups": lambda stack, _: stack.arn("logs", "log-group:*"),
     "logs:GetLogEvents": _log_group,
     "logs:PutRetentionPolicy": _log_group,
     "rds:CreateDBSnapshot": _database,

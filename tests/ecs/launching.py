@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from launcher import cli
 from launcher.aws import Aws
@@ -67,10 +68,12 @@ class Stage:
             interrupts=self.interrupts,
         )
         command, *rest = arguments
-        where = ["--root", str(self.root), "--environment", self.cloud.stack.options.environment]
-        where += ["--terraform-dir", str(self.terraform)] if terraform else []
+        # By variables, so that commands that are proposed are as short as a person's.
+        where = {"NEURAKNOT_ROOT": str(self.root)}
+        where |= {"NEURAKNOT_TERRAFORM_DIR": str(self.terraform)} if terraform else {}
         try:
-            cli.main([command, *where, *rest], world)
+            with patch.dict(os.environ, where):
+                cli.main([command, "--environment", self.cloud.stack.options.environment, *rest], world)
         except SystemExit as end:
             return Outcome(end.code if isinstance(end.code, int) else 1, out.getvalue(), err.getvalue())
         raise AssertionError("the launcher did not end")

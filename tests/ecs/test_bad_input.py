@@ -154,9 +154,27 @@ BAD: dict[str, tuple[Break, list[str], int, str]] = {
     "an image without tag": (nothing, ["--image", "example.com/migrate"], 2, "tag or a digest"),
     "an image elsewhere by tag": (nothing, ["--image", "example.com/migrate:1"], 2, "can't be pinned"),
     "an image that ECR lacks": (
-        nothing, ["--image", f"123456789012.dkr.ecr.ap-northeast-1.amazonaws.com/neuraknot-dev-migrate@{DIGEST}"], 22,
+        nothing, ["--image", f"ACCOUNT.dkr.ecr.ap-northeast-1.amazonaws.com/neuraknot-dev-migrate@{DIGEST}"], 22,
         "ECR has no image",
     ),
+    "another account's image by tag": (
+        nothing, ["--image", "999999999999.dkr.ecr.us-east-1.amazonaws.com/neuraknot-dev-migrate:content-1"], 2,
+        "not in this stack's ECR (ACCOUNT.dkr.ecr.ap-northeast-1.amazonaws.com), so its tag can't be pinned",
+    ),
+    "another region's image by tag": (
+        nothing, ["--image", "ACCOUNT.dkr.ecr.us-east-1.amazonaws.com/neuraknot-dev-migrate:content-1"], 2,
+        "can't be pinned",
+    ),
+    "a host that is a number": (outputs(rds_host=5), [], 20, "output rds_host can't be a number"),
+    "clusters": (outputs(ecs_cluster_name=["x"]), [], 20, "output ecs_cluster_name can't be a list"),
+    "no subnets": (outputs(private_subnet_ids=[]), [], 20, "private_subnet_ids is empty"),
+    "Terraform's password for the ARN of a secret": (
+        outputs(db_password_secret_arn="plain"), [], 20, "db_password_secret_arn is no ARN",
+    ),
+    "no subnet's name": (nothing, ["--subnets", ", ,"], 2, "--subnets ', ,' names no subnet."),
+    "no security group's name": (nothing, ["--security-groups", ","], 2, "names no security group."),
+    "an option for a revision": (nothing, ["--revision=--help"], 2, "--revision '--help' is no revision"),
+    "a confirmation of nothing": (nothing, ["--confirm-reset", "dev"], 2, "confirms nothing without --reset"),
     "no time": (nothing, ["--timeout", "0"], 2, "--timeout '0'"),
     "no duration": (nothing, ["--timeout", "soon"], 2, "90s, 30m or 2h"),
     "reset to a revision": (nothing, ["--reset", "--revision", "003"], 2, "exclude each other"),
@@ -179,15 +197,31 @@ def test_one_sentence_a_hint_a_code_and_nothing_started(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     change(stage, monkeypatch)
-    outcome = stage.launch("ecs-migrate", *arguments)
+    account = stage.cloud.stack.account
+    outcome = stage.launch("ecs-migrate", *(argument.replace("ACCOUNT", account) for argument in arguments))
     said = outcome.err + capsys.readouterr().err
     assert outcome.code == code, said
-    assert words in said
+    assert words.replace("ACCOUNT", account) in said
     assert "RunTask" not in stage.actions
     assert "Traceback" not in said
     assert PASSWORD not in said
     if code != 2 or "Error:" in outcome.err:
         assert "Hint: " in outcome.err
+
+
+def test_another_account_s_image_is_taken_by_its_digest_as_it_is(stage: Stage) -> None:
+    reference = f"999999999999.dkr.ecr.us-east-1.amazonaws.com/migrate@{DIGEST}"
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--json", "--image", reference)
+    assert outcome.json["image"] == {"reference": reference, "tag": None, "build": False}
+
+
+@pytest.mark.parametrize("given", ["hunter2-plain!", "arn:aws:iam::123456789012:role/hunter2", "/hunter2/parameter"])
+def test_a_password_in_place_of_its_secret_s_arn_is_not_repeated(stage: Stage, given: str) -> None:
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--json", "--db-password-secret", given)
+    assert outcome.code == outcome.json["exit_code"] == 2
+    assert "--db-password-secret is no ARN" in outcome.err
+    assert "hunter2" not in outcome.err + outcome.out
+    assert stage.actions == []
 
 
 def test_an_environment_without_a_terraform_root_is_told_which_there_are(stage: Stage) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
 import select
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +94,48 @@ def test_an_option_comes_before_a_variable_and_both_before_terraform(
     filled = [argument.format(cluster=cluster) for argument in arguments]
     outcome = stage.launch("ecs-migrate", "--dry-run", "--json", *filled)
     assert outcome.json["values"]["cluster"] == {"value": cluster, "source": source}
+
+
+@pytest.mark.parametrize("option", ["--assign-public-ip", "--no-assign-public-ip"])
+def test_a_public_address_can_be_had_and_refused(
+    option: str, make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
+    shown = stage.launch("ecs-migrate", "--dry-run", "--json", option).json["values"]["public address"]
+    assert shown == {"value": "no" if option.startswith("--no") else "yes", "source": option}
+
+
+def test_a_command_that_is_proposed_has_what_was_given_and_can_be_pasted(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
+    monkeypatch.setenv("NEURAKNOT_PROJECT", "neuraKnot")
+    given = ["--region", "ap-northeast-1", "--cluster", stage.cloud.stack.cluster, "--db-name", "a \\1 b's"]
+    hint = stage.launch("ecs-migrate", "--detach", "--json", *given, "--no-assign-public-ip").json["hint"]
+    proposed = shlex.split(hint.partition(": launcher ")[2])
+    task = proposed[-1]
+    environment = ["--environment", stage.cloud.stack.options.environment]
+    assert proposed == ["logs", *environment, *given[:4], "--no-assign-public-ip", *given[4:], "--follow", task]
+    again = stage.launch(*proposed)
+    assert again.code == 0, again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "words"),
+    [
+        (["ecs-migrate", "--json", "--bogus"], "ecs-migrate", "No such option: --bogus"),
+        (["ecs-migrate", "--json", "--db-port", "many"], "ecs-migrate", "--db-port"),
+        (["ecs-run", "--json"], "ecs-run", "Missing argument"),
+        (["nothing", "--json"], "launcher", "No such command"),
+    ],
+)
+def test_programs_are_told_of_a_line_that_is_not_understood(arguments: list[str], command: str, words: str) -> None:
+    told = json.loads(launcher(*arguments).stdout)
+    assert (told["exit_code"], told["command"]) == (2, command)
+    assert words in told["message"]
+    people = launcher(*(argument for argument in arguments if argument != "--json"))
+    assert (people.returncode, people.stdout) == (2, "")
+    assert f"Error: {told['message']}\nHint: " in people.stderr
 
 
 @pytest.mark.parametrize("columns", [80, 200])

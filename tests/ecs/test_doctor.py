@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from launcher.local.stack import DATABASE_PASSWORD
 from launcher.local.terraform import write_root
 from launcher.models import Sourced
 from launcher.process import Completed
+from launcher.scope import Scope
 from launcher.stack import Options, outputs_for
 from tests.ecs.conftest import MakeCloud
 
@@ -49,7 +51,7 @@ def write_outputs(cloud: LocalAws, folder: Path, **changes: Any) -> None:
 
 def let_the_caller_do_what_the_policy_says(cloud: LocalAws) -> None:
     stack = cloud.stack
-    scope = iam_policy.Scope.by_name("dev", stack.account, stack.region)
+    scope = Scope.by_name("dev", stack.account, stack.region)
     stack.allow(stack.ci_role, "launcher", *iam_policy.policy(scope)["Statement"])
 
 
@@ -127,6 +129,29 @@ def no_role(cloud: LocalAws, _: Path) -> None:
     cloud.stack.iam.delete_role(cloud.stack.task_role)
 
 
+def no_execution_role(cloud: LocalAws, _: Path) -> None:
+    for policy in cloud.stack.iam.list_role_policies(cloud.stack.execution_role):
+        cloud.stack.iam.delete_role_policy(cloud.stack.execution_role, policy)
+    cloud.stack.iam.delete_role(cloud.stack.execution_role)
+
+
+def outputs(**changes: object) -> Break:
+    return lambda cloud, folder: write_outputs(cloud, folder, **changes)
+
+
+def locked(_: LocalAws, folder: Path) -> None:
+    info = {"ID": "b7f3", "Who": "alice@laptop", "Created": "2025-11-02T10:00:00Z"}
+    (folder / "tf" / ".terraform.tfstate.lock.info").write_text(json.dumps(info))
+
+
+def no_credentials(cloud: LocalAws, _: Path) -> None:
+    cloud.server.know(cloud.credentials.access_key, expired=True)
+
+
+def no_endpoints(cloud: LocalAws, _: Path) -> None:
+    cloud.stack.ec2.delete_vpc_endpoints(list(cloud.stack.ec2.vpc_end_points))
+
+
 def no_tfvars(_: LocalAws, folder: Path) -> None:
     (folder / "tf" / "secrets.tfvars").unlink()
 
@@ -159,7 +184,7 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
         "aws ec2 authorize-security-group-ingress --region ap-northeast-1 --group-id sg-",
     ),
     "stopped database": (stopped_database, {}, ["instance"], 6, "aws rds start-db-instance"),
-    "another host": (other_host, {}, ["instance"], 6, "terraform apply"),
+    "another host": (other_host, {}, ["instance"], 6, "terraform -chdir={tf} apply   # or --db-host neuraknot-dev-db"),
     "secret": (denied_secret, {"login": "output"}, ["reads the secret"], 23, "aws iam put-role-policy --role-name"),
     "log": (denied_log, {}, ["writes the log"], 23, "aws iam put-role-policy --role-name"),
     "endpoint": (
@@ -186,11 +211,26 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
     "another task": (another_task, {}, ["no other task"], 4, "launcher logs --environment dev --follow"),
     "cluster": (no_cluster, {}, ["cluster"], 20, "aws ecs list-clusters"),
     "service": (no_service, {}, ["service"], 20, "aws ecs list-services"),
-    "role": (no_role, {}, ["task role"], 23, "terraform apply"),
-    "password": (no_tfvars, {}, ["password"], 20, "Give a Secrets Manager or SSM ARN with --db-password-secret"),
+    "role": (no_role, {}, ["task role"], 23, "terraform -chdir={tf} apply"),
+    "execution role": (no_execution_role, {}, ["execution role"], 23, "terraform -chdir={tf} apply"),
+    "password": (no_tfvars, {}, ["password"], 20, "aws secretsmanager list-secrets --region ap-northeast-1   # Set DB"),
     "group of another VPC": (foreign_group, {}, ["one VPC", "database's door"], 23, "launcher doctor --environment"),
-    "state of another environment": (state_of_another, {}, ["Terraform"], 20, "Name the right one"),
-    "no state": (no_state, {}, ["Terraform"], 20, "Apply it first: terraform"),
+    "state of another environment": (state_of_another, {}, ["Terraform"], 20, "launcher doctor --environment staging"),
+    "no state": (no_state, {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # A workspace"),
+    "locked state": (locked, {}, ["Terraform"], 20, "terraform -chdir={tf} force-unlock b7f3   # Wait"),
+    "credentials": (no_credentials, {}, ["credentials"], 21, "aws sso login   # "),
+    "no host": (outputs(rds_host=None), {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # Give --db-host"),
+    "no subnets": (outputs(private_subnet_ids=[]), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
+    "a number for a host": (outputs(rds_host=5), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
+    "no port": (outputs(rds_port="abc"), {}, ["Terraform"], 20, "launcher doctor --environment dev   # Give --db-port"),
+    "regions": (outputs(aws_region=["x"]), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
+    "another account": (
+        outputs(aws_account_id="999999999999"),
+        {},
+        ["credentials"],
+        21,
+        "aws configure list-profiles   # Sign in to the other account",
+    ),
     "today's CI role": (todays_ci_role, {}, ["permissions"], 21, "launcher iam-policy --environment dev > policy.json"),
 }
 
@@ -213,7 +253,7 @@ def test_the_one_thing_that_is_wrong_stands_out_with_its_fix(
     assert named(report, Status.NG) == names
     assert report.exit_code == code
     first = next(finding for finding in report.findings if finding.status is Status.NG)
-    assert (first.fix or "").startswith(fix)
+    assert (first.fix or "").startswith(fix.format(tf=tmp_path / "tf"))
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -271,7 +311,7 @@ def test_without_credentials_only_that_is_wrong_and_nothing_else_is_asked(
 def test_a_caller_who_may_only_migrate_gets_skips_and_no_ng(cloud: LocalAws, tmp_path: Path) -> None:
     write_outputs(cloud, tmp_path)
     stack = cloud.stack
-    scope = iam_policy.Scope.by_name("dev", stack.account, stack.region)
+    scope = Scope.by_name("dev", stack.account, stack.region)
     statements = [entry for entry in iam_policy.policy(scope)["Statement"] if not entry["Sid"].startswith("Doctor")]
     stack.allow(stack.ci_role, "launcher", *statements)
     cloud.iam.caller = stack.ci_role
@@ -297,6 +337,58 @@ def test_the_examination_only_reads_and_never_a_secret_s_value(make_cloud: MakeC
     assert all(operation.startswith(("Describe", "Get", "List", "Simulate")) for operation in asked)
     assert "GetSecretValue" not in asked
     assert DATABASE_PASSWORD not in repr(report)
+
+
+def test_without_the_execution_role_nobody_asks_what_it_may(cloud: LocalAws, tmp_path: Path) -> None:
+    write_outputs(cloud, tmp_path)
+    no_execution_role(cloud, tmp_path)
+    skipped = [finding for finding in doctor(cloud, tmp_path).findings if finding.status is Status.SKIP]
+    assert {"pulls the image", "writes the log"} <= {finding.name for finding in skipped}
+
+
+def test_each_endpoint_that_is_missing_is_made_by_the_fix(make_cloud: MakeCloud, tmp_path: Path) -> None:
+    cloud = make_cloud(way_out="endpoints")
+    write_outputs(cloud, tmp_path)
+    no_endpoints(cloud, tmp_path)
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "way out to AWS"]
+    for command, service in zip((finding.fix or "").split(" && "), ("ecr.api", "ecr.dkr", "s3", "logs"), strict=True):
+        assert command.startswith("aws ec2 create-vpc-endpoint --region ap-northeast-1")
+        assert f"com.amazonaws.ap-northeast-1.{service} " in command
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_migration_can_do_without_need_not_be_allowed(cloud: LocalAws, tmp_path: Path, there: bool) -> None:
+    write_outputs(cloud, tmp_path)
+    stack = cloud.stack
+    some = {"rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:DescribeDBSnapshots"}
+    unless_there = {"ecr:CreateRepository", "logs:CreateLogGroup", "logs:PutRetentionPolicy"}
+    statements = iam_policy.policy(Scope.by_name("dev", stack.account, stack.region))["Statement"]
+    for statement in statements:
+        statement["Action"] = [action for action in statement["Action"] if action not in some | unless_there]
+    stack.allow(stack.ci_role, "launcher", *(statement for statement in statements if statement["Action"]))
+    if there:
+        stack.put_image("x", "sha256:" + "1" * 64)
+        stack.logs.create_log_group(stack.log_group, {})
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "permissions"]
+    assert finding.status is (Status.OK if there else Status.NG)
+    assert ("rds:CreateDBSnapshot" in finding.text) == there
+    assert "logs:CreateLogGroup" in finding.text
+
+
+def test_a_stack_that_is_given_by_options_needs_no_service(cloud: LocalAws, tmp_path: Path) -> None:
+    stack = cloud.stack
+    let_the_caller_do_what_the_policy_says(cloud)
+    no_service(cloud, tmp_path)
+    given = {
+        "cluster": stack.cluster,
+        "db_host": stack.database_host,
+        "subnets": stack.subnets,
+        "security_groups": (stack.service_group,),
+        "execution_role": stack.execution_role_arn,
+    }
+    report = doctor(cloud, tmp_path, **given, db_password_secret=stack.arn("secretsmanager", "secret:db-x"))
+    assert named(report, Status.NG) == ["reads the secret", "password"]  # there is no such secret
+    assert "service" in named(report, Status.SKIP)
 
 
 def test_all_checks_are_made_at_once() -> None:

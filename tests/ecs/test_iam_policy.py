@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import os
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import launcher.aws
 from launcher import cli, iam_policy
 from launcher.aws import Aws
 from launcher.console import Console
-from launcher.iam_policy import PERMISSIONS, Scope
+from launcher.iam_policy import PERMISSIONS
 from launcher.image import content_tag
 from launcher.local.cloud import LocalAws
 from launcher.local.docker import StandInDocker
@@ -26,6 +27,7 @@ from launcher.local.policy import allows
 from launcher.local.stack import DATABASE_PASSWORD
 from launcher.local.terraform import write_root
 from launcher.process import run
+from launcher.scope import Scope
 from launcher.world import World
 from tests.ecs.conftest import FakeClock, MakeCloud
 
@@ -41,6 +43,7 @@ BESIDES = {
     "ecr:UploadLayerPart",
     "iam:PassRole",
     "rds:AddTagsToResource",
+    "s3:ListBucket",
 }
 
 
@@ -79,13 +82,17 @@ def test_resources_are_the_stack_s_own_wherever_the_service_knows_any() -> None:
         "ecr:GetAuthorizationToken",
         "ecs:DescribeTaskDefinition",
         "ecs:ListTasks",  # within the cluster, by its condition
-        "ecs:RegisterTaskDefinition",
+        "logs:DescribeLogGroups",
         "ssm:DescribeParameters",
     }
     assert "dev" not in json.dumps(policy)
 
 
-SCOPE = Scope.by_name("dev", "123456789012", "ap-northeast-1")
+SCOPE = replace(
+    Scope.by_name("dev", "123456789012", "ap-northeast-1"),
+    caller="arn:aws:iam::123456789012:role/caller",
+    state=("states", "dev/terraform.tfstate"),
+)
 HERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-dev-cluster")}
 ELSEWHERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-prod-cluster")}
 
@@ -116,6 +123,19 @@ ELSEWHERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-prod-cluster")}
         ("logs:GetLogEvents", SCOPE.arn("logs", "log-group:/ecs/neuraKnot-dev-migrate:log-stream:a/b/c"), {}, True),
         ("logs:GetLogEvents", SCOPE.arn("logs", "log-group:/ecs/neuraKnot-dev-backend-go:log-stream:a"), {}, False),
         ("rds:CreateDBSnapshot", SCOPE.arn("rds", "db:neuraknot-prod-db"), {}, False),
+        ("rds:CreateDBSnapshot", SCOPE.arn("rds", "db:neuraknot-dev-db"), {}, True),
+        ("rds:CreateDBSnapshot", SCOPE.arn("rds", "snapshot:neuraknot-dev-db-before-1"), {}, True),
+        ("rds:AddTagsToResource", SCOPE.arn("rds", "snapshot:neuraknot-dev-db-before-1"), {}, True),
+        ("rds:AddTagsToResource", SCOPE.arn("rds", "db:neuraknot-dev-db"), {}, False),
+        ("rds:DescribeDBSnapshots", SCOPE.arn("rds", "db:neuraknot-dev-db"), {}, False),
+        ("ecs:RegisterTaskDefinition", SCOPE.arn("ecs", "task-definition/neuraKnot-dev-migrate:*"), {}, True),
+        ("ecs:RegisterTaskDefinition", SCOPE.arn("ecs", "task-definition/neuraKnot-dev-backend-go:*"), {}, False),
+        ("iam:GetRole", "arn:aws:iam::123456789012:role/neuraKnot-dev-ecs-task-role", {}, True),
+        ("iam:GetRole", "arn:aws:iam::123456789012:role/caller", {}, False),
+        ("iam:SimulatePrincipalPolicy", "arn:aws:iam::123456789012:role/caller", {}, True),
+        ("s3:GetObject", "arn:aws:s3:::states/dev/terraform.tfstate", {}, True),
+        ("s3:GetObject", "arn:aws:s3:::states/prod/terraform.tfstate", {}, False),
+        ("s3:ListBucket", "arn:aws:s3:::states", {}, True),
         ("rds:DeleteDBInstance", SCOPE.arn("rds", "db:neuraknot-dev-db"), {}, False),
         ("secretsmanager:GetSecretValue", SCOPE.arn("secretsmanager", "secret:neuraKnot-dev-db"), {}, False),
     ],
@@ -194,7 +214,8 @@ def test_with_the_policy_and_nothing_else_each_command_does_its_work(
     ("sid", "action"),
     [
         ("ReadTheService", "ecs:DescribeServices"),
-        ("RegisterTheDefinition", "ecs:DescribeTaskDefinition"),
+        ("ReadDefinitions", "ecs:DescribeTaskDefinition"),
+        ("RegisterTheDefinition", "ecs:RegisterTaskDefinition"),
         ("RunTheTask", "ecs:RunTask"),
         ("HandOverTheTasksRoles", "iam:PassRole"),
         ("PushTheImage", "ecr:"),
@@ -223,6 +244,8 @@ def test_it_tells_what_the_ci_role_lacks_and_nothing_once_it_has_the_policy(
     lacks = {line.split()[0] for line in said.splitlines() if line.startswith("   ") and ":" in line.split()[0]}
     assert {"ecs:RunTask", "logs:GetLogEvents"} <= lacks
     assert not lacks & {"iam:PassRole", "ecs:RegisterTaskDefinition", "ecr:PutImage"}
+    where = f"--root {checkout} --terraform-dir {checkout / 'tf'}"
+    assert f'"$(launcher iam-policy --environment dev {where} 2>/dev/null)"' in said
     cloud.stack.allow(cloud.stack.ci_role, "neuraknot-launcher", *json.loads(printed)["Statement"])
     _, _, said = launcher_says(["iam-policy"], cloud, clock, checkout)
     assert "has everything of it" in said
@@ -236,6 +259,8 @@ def test_without_a_stack_or_credentials_an_account_is_enough(cloud: LocalAws, cl
     code, printed, _ = launcher_says(["iam-policy", "--account", "123456789012"], cloud, clock, tmp_path)
     assert code == 0
     assert "arn:aws:ecs:ap-northeast-1:123456789012:cluster/neuraKnot-dev-cluster" in printed
+    options = ["--account", "123456789012", "--project", "other"]
+    assert "cluster/other-dev-cluster" in launcher_says(["iam-policy", *options], cloud, clock, tmp_path)[1]
 
 
 def test_json_goes_to_standard_output_alone(make_cloud: MakeCloud, clock: FakeClock, checkout: Path) -> None:

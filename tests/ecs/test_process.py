@@ -12,7 +12,7 @@ import pytest
 
 from launcher.errors import InterruptedLaunchError, ProgramNotFoundError
 from launcher.interrupts import Interrupts
-from launcher.process import run
+from launcher.process import run, start
 
 
 def python(code: str) -> list[str]:
@@ -44,6 +44,15 @@ def test_the_environment_is_what_was_given() -> None:
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ProgramNotFoundError, match="no-such-program is not installed"):
         run(["no-such-program"])
+
+
+def test_a_program_that_may_not_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "terraform").write_text("#!/bin/sh\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for begin in (run, start):
+        with pytest.raises(ProgramNotFoundError, match="terraform can't be started: Permission denied") as caught:
+            begin(["terraform", "output"])
+        assert caught.value.hint
 
 
 def test_what_it_printed_last_is_its_tail() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import ConfigurationError
+from launcher.iam_policy import policy
 from launcher.models import Sourced, Stack
-from launcher.stack import NON_PRODUCTION, Options, identify, outputs_for, region_for, resolve
+from launcher.scope import Scope
+from launcher.stack import NON_PRODUCTION, Options, identify, instance_for, outputs_for, region_for, resolve
 from launcher.terraform import Outputs
 from neuraknot_db.settings import NON_PRODUCTION as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -95,6 +97,34 @@ def test_both_sides_take_the_same_environments_for_production() -> None:
     assert Options("prod").production
     assert Options("staging").production
     assert not Options("dev").production
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "instance"),
+    [
+        ("neuraknot-dev-db.aaaa.ap-northeast-1.rds.amazonaws.com", {}, "neuraknot-dev-db"),
+        ("neuraknot-dev-db.aaaa.ap-northeast-1.rds.amazonaws.com", {"db_instance": "mine"}, "mine"),
+        ("neuraknot-dev-db.proxy-aaaa.ap-northeast-1.rds.amazonaws.com", {}, None),
+        ("neuraknot-dev-db.cluster-aaaa.ap-northeast-1.rds.amazonaws.com", {}, None),
+        ("db.internal", {}, None),
+        ("db.internal", {"db_instance": "mine"}, "mine"),
+    ],
+)
+def test_a_host_that_is_not_an_instance_s_has_none_unless_it_is_named(
+    host: str, given: dict[str, str], instance: str | None
+) -> None:
+    found = instance_for(Options("dev", {name: Sourced(value, f"--{name}") for name, value in given.items()}), host)
+    assert (found.value if found else None) == instance
+
+
+def test_a_database_elsewhere_is_no_instance_of_this_account(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "managed")
+    stack = stack_of(stage, {"db_host": "db.internal"})
+    assert stack.db_instance is None
+    assert stack.password.value.reference is None  # the secret of an instance that nobody named is another database's
+    assert not [entry for entry in policy(Scope.of(stack))["Statement"] if "rds" in str(entry)]
 
 
 def test_an_option_is_named_for_each_output_that_is_missing() -> None:

@@ -12,11 +12,11 @@ import boto3
 import pytest
 
 from launcher.aws import Aws
-from launcher.errors import ConfigurationError, ProgramNotFoundError
+from launcher.errors import AwsError, ConfigurationError, ProgramNotFoundError
 from launcher.local.cloud import LocalAws
 from launcher.local.terraform import write_root
 from launcher.process import Completed, run
-from launcher.terraform import read_outputs, read_password
+from launcher.terraform import Outputs, read_outputs, read_password
 
 OUTPUTS = {"rds_host": "db.example", "rds_port": 5432, "private_subnet_ids": ["a", "b"], "nothing": None, "empty": ""}
 needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
@@ -114,8 +114,10 @@ GOOD = json.dumps({"rds_host": {"sensitive": False, "type": "string", "value": "
         f"[command]/usr/local/bin/terraform-bin output -json\n{GOOD}\n\n::debug::Terraform exited with code 0.\n",
         f"Warning: {{deprecated}}\n{{ not json\n{GOOD}",
         f'{{"level": "warn"}}\n{GOOD}',
+        f"{{}}\n{GOOD}",
+        f"\x1b[0m\x1b[1m{GOOD}\x1b[0m",
     ],
-    ids=["clean", "GitHub's wrapper", "warnings with braces", "another object"],
+    ids=["clean", "GitHub's wrapper", "warnings with braces", "another object", "an empty object", "colours"],
 )
 def test_outputs_are_found_among_what_wrappers_print(tmp_path: Path, printed: str) -> None:
     assert read_outputs(tmp_path, printing(printed), no_s3).values == {"rds_host": "db"}
@@ -136,6 +138,41 @@ def test_what_is_wrong_is_said(tmp_path: Path, runner: Any, words: str) -> None:
         read_outputs(tmp_path, runner, no_s3)
     assert caught.value.hint
     assert caught.value.exit_code == 20
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "Error: No valid credential sources found\n\nPlease see https://www.terraform.io/docs/backends/types/s3.html",
+        "Error: error configuring S3 Backend: no valid credential sources for S3 Backend found.",
+        "Error: Failed to load state: ExpiredToken: The provided token has expired.\n\tstatus code: 400",
+        "Error: operation error STS: GetCallerIdentity, api error InvalidClientTokenId: The security token is invalid",
+        "Error: failed to get shared config profile, nobody",
+        "Error: the SSO session has expired or is invalid",
+        "Error: Failed to load state: operation error S3: GetObject, StatusCode: 403, api error AccessDenied",
+    ],
+)
+def test_what_aws_does_not_let_terraform_do_is_no_fault_of_the_configuration(tmp_path: Path, stderr: str) -> None:
+    with pytest.raises(AwsError, match="Terraform") as caught:
+        read_outputs(tmp_path, printing("", stderr, 1), no_s3)
+    assert caught.value.exit_code == 21
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("rds_host", 5, "a number"),
+        ("rds_host", True, "a boolean"),
+        ("ecs_cluster_name", ["x"], "a list"),
+        ("private_subnet_ids", "subnet-1", "a string"),
+        ("rds_port", [5432], "a list"),
+        ("aws_region", {"name": "x"}, "an object"),
+    ],
+)
+def test_an_output_of_another_type_is_named(name: str, value: Any, kind: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"output {name} can't be {kind}"):
+        Outputs({name: value}, "terraform output", Path("x")).get(name)
 
 
 def test_another_backend_needs_the_program(tmp_path: Path) -> None:
