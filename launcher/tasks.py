@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import (
-    AccessDeniedError,
     AwsError,
-    CredentialsError,
-    NotFoundError,
     OutcomeUnknownError,
     RefusedError,
     TaskNotStartedError,
@@ -215,7 +212,7 @@ class Watcher:
         except TransientAwsError:
             self._unreachable = True
             return None
-        except (CredentialsError, AccessDeniedError, NotFoundError) as error:
+        except AwsError as error:  # whatever it is, it says nothing about how the task ends
             raise OutcomeUnknownError(
                 f"The task {task.id} runs, but can't be watched any more. {error.message}",
                 hint=f"Once that is put right: launcher logs --follow {task.id}",
