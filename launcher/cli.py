@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Annotated, Any
 
 import typer
 
+from launcher.interrupts import Signalled
 from launcher.options import Common, duration, with_shared_options
 
 app = typer.Typer(
@@ -183,4 +186,8 @@ def rehearse(
 
 def main(arguments: list[str] | None = None, world: Any = None) -> None:
     """Run the launcher; ends the process with the exit code."""
-    typer.main.get_command(app).main(args=arguments, prog_name="launcher", obj=world)
+    try:
+        typer.main.get_command(app).main(args=arguments, prog_name="launcher", obj=world)
+    except Signalled as signalled:  # between two who handle signals
+        typer.echo(f"Error: Interrupted by {signal.Signals(signalled.number).name}.", err=True)
+        sys.exit(128 + signalled.number)

@@ -19,7 +19,7 @@ from launcher.options import Common
 from launcher.plan import Plan, Work, log_stream, make_plan
 from launcher.stack import identify, outputs_for, place_for, region_for, resolve
 from launcher.survey import survey
-from launcher.tasks import find_tasks, read_task
+from launcher.tasks import find_tasks, read_task, stop_task
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
@@ -171,7 +171,7 @@ def stop(common: Common, task_id: str | None) -> int:
         if console.json:
             console.result({"stopped": False, "task": report.task_object(task) if task else None})
         return 0
-    aws.stop_task(place.cluster, task.arn, "launcher stop")
+    stop_task(aws, place.cluster, task, "launcher stop", common.world.interrupts)
     known = Launch()
     run = TaskRun(task, task.definition, None, place.log_group, log_stream(place, task.id), attached=True)
     result = _executor(common, aws, known).follow(place, run)

@@ -13,12 +13,12 @@ from launcher.guards import is_own
 from launcher.image import Builder, Image
 from launcher.interrupts import Interrupts
 from launcher.lint import Lint
-from launcher.logs import LogFollower, LogLine
+from launcher.logs import Interruptible, LogFollower, LogLine
 from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
 from launcher.plan import LOG_DAYS, Plan, log_stream, run_request, with_image
 from launcher.process import Runner
 from launcher.snapshot import take_snapshot
-from launcher.tasks import Watcher, start_task
+from launcher.tasks import Watcher, attach_hint, start_task
 from launcher.verdict import judge
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Executor:
 
     def _start(self, plan: Plan, definition: str) -> TaskRun:
         request = run_request(plan, definition)
-        task = start_task(self.aws, request, plan.stack.container, self.clock, self.progress.notice)
+        task = start_task(self.aws, request, plan.stack.container, self.clock, self.interrupts, self.progress.notice)
         run = TaskRun(
             task,
             definition,
@@ -224,7 +224,6 @@ class Executor:
             log_stream(plan.stack.place, task.id),
         )
         self.launch.run = run
-        self.interrupts.hint = _attach_hint(task)
         return run
 
     def _attached(self, plan: Plan, task: Task) -> TaskRun:
@@ -233,8 +232,8 @@ class Executor:
         return TaskRun(task, task.definition, None, plan.stack.log_group, stream, attached=True)
 
     def _follow(self, place: Place, run: TaskRun, timeout: float) -> TaskResult:
-        self.interrupts.hint = _attach_hint(run.task)
-        log = LogFollower(self.aws, run.log_group, run.log_stream)
+        self.interrupts.hint = attach_hint(run.task)
+        log = LogFollower(Interruptible(self.aws, self.interrupts), run.log_group, run.log_stream)
         lines = 0
 
         def on_line(line: LogLine) -> None:
@@ -261,6 +260,7 @@ class Executor:
         with self.step("verdict") as done:
             result = judge(watched, log, place, timeout)
             self.launch.result = result
+            self.interrupts.hint, self.interrupts.fate = None, "the task is over"
             done(result.verdict.replace("_", " "), good=result.exit_code == 0)
         return result
 
@@ -274,10 +274,6 @@ class Executor:
         )
         self.launch.result = result
         return result
-
-
-def _attach_hint(task: Task) -> str:
-    return f"Attach again: launcher logs --follow {task.id}"
 
 
 def _no_log(log: LogFollower) -> str:
