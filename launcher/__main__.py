@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 
 _EXTRA = {"typer", "rich", "boto3", "botocore", "hcl2", "lark"}
 
 
 def main() -> None:
     """Run the command line, or say what is missing for it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     try:
         from launcher import cli
 
@@ -21,6 +26,12 @@ def main() -> None:
             )
             sys.exit(20)
         raise
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """A signal before or after there is anything to be cleared up; among imports an exception may be lost."""
+    os.write(2, f"Error: Interrupted by {signal.Signals(number).name}.\n".encode())
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

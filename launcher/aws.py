@@ -409,14 +409,20 @@ class Aws:
             raise CredentialsError(
                 "The AWS sign-in has expired.", hint=self._login, action=action, code="ExpiredToken"
             ) from error
-        except botocore_errors.HTTPClientError as error:
+        # botocore has two families for a lost network: a connection that was never made is not in HTTPClientError's.
+        except (botocore_errors.HTTPClientError, botocore_errors.ConnectionError) as error:
             raise TransientAwsError(
-                f"AWS does not answer {action}: {error}",
-                hint="Check the network, the proxy, and that the region is right.",
+                f"AWS does not answer {action}: {str(error).rstrip('.')}.",
+                hint="Check the network, the proxy (HTTPS_PROXY) and the region (--region); then run the same command"
+                " again.",
                 action=action,
             ) from error
         except botocore_errors.BotoCoreError as error:
-            raise AwsError(f"The call {action} can't be made: {error}", action=action) from error
+            raise AwsError(
+                f"The call {action} can't be made: {str(error).rstrip('.')}.",
+                hint="Check the profile and the region (--profile, --region), and what AWS_* variables are set.",
+                action=action,
+            ) from error
 
     @property
     def _login(self) -> str:

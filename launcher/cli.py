@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +11,7 @@ from typer._click.exceptions import UsageError as TypersUsageError  # it exports
 from typer.core import TyperGroup
 
 from launcher.errors import UsageError
+from launcher.interrupts import Signalled
 from launcher.options import Common, duration, failed, revision_name, with_shared_options
 
 
@@ -216,4 +219,8 @@ def rehearse(
 
 def main(arguments: list[str] | None = None, world: Any = None) -> None:
     """Run the launcher; ends the process with the exit code."""
-    typer.main.get_command(app).main(args=arguments, prog_name="launcher", obj=world)
+    try:
+        typer.main.get_command(app).main(args=arguments, prog_name="launcher", obj=world)
+    except Signalled as signalled:  # between two who handle signals
+        typer.echo(f"Error: Interrupted by {signal.Signals(signalled.number).name}.", err=True)
+        sys.exit(128 + signalled.number)

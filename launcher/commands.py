@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 from launcher import guards, lint, report
 from launcher.errors import ConfigurationError, LauncherError, ProgramNotFoundError, RefusedError, UsageError
 from launcher.execute import Executor, Launch, Steps
+from launcher.image import require_engine
 from launcher.logs import LogFollower, LogLine
 from launcher.models import Place, Request, Stack, Task, TaskResult, TaskRun, Verdict
 from launcher.options import Common
 from launcher.plan import Plan, Work, log_stream, make_plan
+from launcher.snapshot import require_instance
 from launcher.stack import identify, outputs_for, place_for, region_for, resolve
 from launcher.survey import survey
-from launcher.tasks import find_tasks, read_task
+from launcher.tasks import find_tasks, read_task, stop_task
 from launcher.terraform import read_password
 
 if TYPE_CHECKING:
@@ -86,7 +88,8 @@ def launch(
                     for line in report.plan_lines(plan):
                         console.data(line)
                 return 0
-            guards.refuse_second(plan)
+            if guards.refuse_second(plan) is None and plan.builds:
+                require_engine(common.world.run)  # before anybody is asked, or anything made
             if work.resets:
                 guards.confirm_reset(plan.stack, confirm_reset, common.world.ask or console.ask())
             result = _executor(common, aws, known).execute(plan)
@@ -204,7 +207,7 @@ def stop(common: Common, task_id: str | None) -> int:
         if console.json:
             console.result({"stopped": False, "task": report.task_object(task) if task else None})
         return 0
-    aws.stop_task(place.cluster, task.arn, "launcher stop")
+    stop_task(aws, place.cluster, task, "launcher stop", common.world.interrupts)
     known = Launch()
     run = TaskRun(task, task.definition, None, place.log_group, log_stream(place, task.id), attached=True)
     result = _executor(common, aws, known).follow(place, run)
@@ -253,6 +256,8 @@ def _planned(common: Common, work: Work, how: How, snapshot: bool | None, known:
         console.redactor.hide(stack.password.value.value)
         request = _request(common, stack, work, how, snapshot)
         plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
+        if request.snapshot:
+            require_instance(stack, aws)
         done(f"{stack.service.value if stack.service else 'as given'} in {identity.account}")
     known.plan = plan
     return plan, aws

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from launcher.guards import is_own
+from launcher.guards import refuse_second
 from launcher.image import Builder, Image
 from launcher.interrupts import Interrupts
 from launcher.lint import Lint
-from launcher.logs import LogFollower, LogLine
+from launcher.logs import Interruptible, LogFollower, LogLine
 from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
 from launcher.plan import LOG_DAYS, Plan, log_stream, run_request, with_image
 from launcher.process import Runner
 from launcher.snapshot import take_snapshot
-from launcher.tasks import Watcher, start_task
+from launcher.tasks import Watcher, attach_hint, find_tasks, start_task
 from launcher.verdict import judge
 
 if TYPE_CHECKING:
@@ -146,23 +146,31 @@ class Executor:
         """Do what the plan says, or follow the task that is alive if the plan is to attach to it.
 
         Raises:
+            AlreadyRunningError: another launcher's task is alive, or was started meanwhile.
             LauncherError: something failed before there was a task, or nothing can be learned about it any more.
         """
         self.launch.plan = plan
-        others = [task for task in plan.survey.alive if not is_own(plan.request, task.started_by)]
-        if plan.request.attach and others:
-            return self.follow(plan.stack.place, self._attached(plan, others[0]))
+        other = refuse_second(plan)
+        if other is not None:
+            return self.follow(plan.stack.place, self._attached(plan, other))
         if plan.request.snapshot:
             with self.step("snapshot", "Snapshot") as done:
                 taken = take_snapshot(plan.stack, self.aws, self.clock, self.progress.status)
                 self.launch.snapshot = taken
                 done(f"{taken.name} is available")
+            # Now, since whatever goes wrong from here on is told without it.
+            self.progress.notice(f"To restore {taken.name}: {taken.restore}")
+        waited = plan.request.reset or plan.request.snapshot or plan.builds
         with self.step("image") as done:
             plan = self._with_image(plan, done)
         with self.step("log_group") as done:
             self._log_group(plan, done)
         with self.step("task_definition") as done:
             definition = self._definition(plan, done)
+        if waited:  # for somebody's answers, RDS or Docker: others may have started a task meanwhile
+            other = refuse_second(self._looked_again(plan))
+            if other is not None:
+                return self.follow(plan.stack.place, self._attached(plan, other))
         # From here on a signal must not come between the task's start and its ARN.
         with self.interrupts.held():
             with self.step("task") as done:
@@ -181,6 +189,11 @@ class Executor:
         """
         self.launch.run = run
         return self._follow(place, run, math.inf)
+
+    def _looked_again(self, plan: Plan) -> Plan:
+        stack = plan.stack
+        alive = find_tasks(self.aws, stack.cluster.value, stack.family, stack.container)
+        return replace(plan, survey=replace(plan.survey, alive=alive))
 
     def _with_image(self, plan: Plan, done: Done) -> Plan:
         image = plan.survey.image
@@ -215,7 +228,7 @@ class Executor:
 
     def _start(self, plan: Plan, definition: str) -> TaskRun:
         request = run_request(plan, definition)
-        task = start_task(self.aws, request, plan.stack.container, self.clock, self.progress.notice)
+        task = start_task(self.aws, request, plan.stack.container, self.clock, self.interrupts, self.progress.notice)
         run = TaskRun(
             task,
             definition,
@@ -224,7 +237,6 @@ class Executor:
             log_stream(plan.stack.place, task.id),
         )
         self.launch.run = run
-        self.interrupts.hint = _attach_hint(task)
         return run
 
     def _attached(self, plan: Plan, task: Task) -> TaskRun:
@@ -233,8 +245,8 @@ class Executor:
         return TaskRun(task, task.definition, None, plan.stack.log_group, stream, attached=True)
 
     def _follow(self, place: Place, run: TaskRun, timeout: float) -> TaskResult:
-        self.interrupts.hint = _attach_hint(run.task)
-        log = LogFollower(self.aws, run.log_group, run.log_stream)
+        self.interrupts.hint = attach_hint(run.task)
+        log = LogFollower(Interruptible(self.aws, self.interrupts), run.log_group, run.log_stream)
         lines = 0
 
         def on_line(line: LogLine) -> None:
@@ -261,6 +273,7 @@ class Executor:
         with self.step("verdict") as done:
             result = judge(watched, log, place, timeout)
             self.launch.result = result
+            self.interrupts.hint, self.interrupts.fate = None, "the task is over"
             done(result.verdict.replace("_", " "), good=result.exit_code == 0)
         return result
 
@@ -274,10 +287,6 @@ class Executor:
         )
         self.launch.result = result
         return result
-
-
-def _attach_hint(task: Task) -> str:
-    return f"Attach again: launcher logs --follow {task.id}"
 
 
 def _no_log(log: LogFollower) -> str:

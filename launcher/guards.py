@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launcher.errors import AlreadyRunningError, RefusedError
-from launcher.models import Request, Stack
+from launcher.models import Request, Stack, Task
 from launcher.plan import Plan
 
 DELETE = "DELETE ALL DATA"
@@ -50,19 +50,24 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
             )
 
 
-def refuse_second(plan: Plan) -> None:
+def refuse_second(plan: Plan) -> Task | None:
     """Refuse to start a task beside one that is alive, unless it is this very run's, or to be attached to.
+
+    Returns:
+        The task to attach to; None where one is to be started.
 
     Raises:
         AlreadyRunningError: another launcher's task is alive.
     """
     others = [task for task in plan.survey.alive if not is_own(plan.request, task.started_by)]
-    if not others or plan.request.attach:
-        return
+    if not others:
+        return None
     task = others[0]
+    if plan.request.attach:
+        return task
     raise AlreadyRunningError(
         f"A migration task of {plan.stack.environment} is alive: {task.id} ({task.status}), started by"
-        f" {task.started_by or 'somebody'}. Nothing was changed.",
+        f" {task.started_by or 'somebody'}. No other was started.",
         hint=f"Follow it: launcher logs --follow {task.id}, or --attach. End it: launcher stop {task.id}",
     )
 

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn, TypeVar
 
 from launcher.errors import InterruptedLaunchError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+T = TypeVar("T")
 
-class _Signal(KeyboardInterrupt):
-    """On its way from the handler to whoever handles signals; libraries that catch every `Exception` let it through."""
+
+class Signalled(BaseException):
+    """On its way from the handler to whoever handles signals.
+
+    No library that catches every `Exception` stops it, nor typer, which ends without a word at a `KeyboardInterrupt`.
+
+    Attributes:
+        number: the signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+class _CutShort(BaseException):
+    """Takes the first signal that was held out of whatever waits; it gets no further than `cut_short`."""
 
 
 class Interrupts:
@@ -25,25 +38,33 @@ class Interrupts:
 
     Attributes:
         signal_number: the first signal that came while they were held; None if none did.
+        heeded: whether somebody acts on that one, so that nothing is cut short any more.
         hint: what to tell whoever interrupts a second time.
+        fate: what is then known of the task, as the end of a sentence; None for the usual.
     """
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self.signal_number: int | None = None
+        self.heeded = False
         self.hint: str | None = None
-        self._held = False
+        self.fate: str | None = None
+        self._held = self._waiting = False
 
     @contextmanager
     def handled(self) -> Iterator[None]:
         """Turn both signals into `InterruptedLaunchError`s; in the main thread, and as deep as one likes."""
+        self._forget()
         before = [signal.signal(number, self._handle) for number in SIGNALS]
         try:
             yield
-        except _Signal as interrupt:
+        except Signalled as interrupt:
             name = signal.Signals(interrupt.number).name
-            message = f"Let go by {name}; the task goes on by itself."
+            fate = self.fate or ("the task goes on by itself" if self.hint else "no task was started")
             raise InterruptedLaunchError(
-                message if self.hint else f"Interrupted by {name}; no task was started.",
+                f"{'Let go' if self.hint else 'Interrupted'} by {name}; {fate}.",
                 signal_number=interrupt.number,
                 hint=self.hint,
             ) from None
@@ -60,8 +81,36 @@ class Interrupts:
         finally:
             self._held = False
 
+    def cut_short(self, call: Callable[[], T]) -> T | None:
+        """What `call` gives; None if the first signal that is held comes meanwhile, or came and is not heeded yet.
+
+        Args:
+            call: something that waits or reads, and does no harm when it is left half-way.
+        """
+        try:
+            self._waiting = True
+            try:
+                return None if self.pending else call()
+            finally:
+                self._waiting = False
+        except _CutShort:
+            return None
+
+    @property
+    def pending(self) -> bool:
+        """Whether a signal was noted that nobody acts on yet."""
+        return self.signal_number is not None and not self.heeded
+
+    def end(self) -> NoReturn:
+        """End the launcher for the signal that was noted, since there is no task to stop."""
+        assert self.signal_number is not None
+        self.hint = self.fate = None
+        raise Signalled(self.signal_number)
+
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self._held and self.signal_number is None:
-            self.signal_number = number
-            return
-        raise _Signal(number)
+        waiting, self._waiting = self._waiting, False
+        if not self._held or self.signal_number is not None:
+            raise Signalled(number)
+        self.signal_number = number
+        if waiting and not self.heeded:
+            raise _CutShort

@@ -12,6 +12,7 @@ from launcher.models import Clock, ContainerReport
 
 if TYPE_CHECKING:
     from launcher.aws import LogPage
+    from launcher.interrupts import Interrupts
 
 RESULT_KEY = "neuraknot_result"
 QUIET = 3.0
@@ -26,6 +27,23 @@ class LogReader(Protocol):
     def log_events(self, group: str, stream: str, token: str | None = None) -> LogPage | None:
         """The page at `token`; None while there is no such stream."""
         ...
+
+
+@dataclass(frozen=True)
+class Interruptible:
+    """A reader whose answer is not waited for once a signal wants the task to be stopped.
+
+    Attributes:
+        reader: reads the pages.
+        interrupts: what signals say.
+    """
+
+    reader: LogReader
+    interrupts: Interrupts
+
+    def log_events(self, group: str, stream: str, token: str | None = None) -> LogPage | None:
+        """The page at `token`; None while there is no such stream, or if a signal came first."""
+        return self.interrupts.cut_short(lambda: self.reader.log_events(group, stream, token))
 
 
 @dataclass(frozen=True)

@@ -70,16 +70,20 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
             code=code,
         )
     kind = NotFoundError if _NOT_FOUND.search(code) else AwsError
-    return kind(f"AWS refused {action}: {message}", action=action, code=code)
+    return kind(
+        f"AWS refused {action}: {message}", hint="Look for the cause with: launcher doctor", action=action, code=code
+    )
 
 
 def _denied(action: str, code: str, message: str) -> AccessDeniedError:
     principal, denied, resource = denial(message) or ("", action, "")
     on = f" on {resource}" if resource else ""
+    found = _DENIAL.search(message)
+    why = message[found.end() :].strip(" .").removeprefix("because ") if found else message
     refused = AccessDeniedError(
         f"{principal or 'The caller'} may not do {denied}{on}.",
         hint="`launcher iam-policy` prints the policy that the caller needs.",
-        details=(message,),
+        details=(f"AWS says: {why}",) if why else (),
         action=denied,
         code=code,
     )

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from launcher import commands
 from launcher.console import Console
-from launcher.errors import ConfigurationError, InterruptedLaunchError, UsageError
+from launcher.errors import ConfigurationError, UsageError
 from launcher.execute import Done
 from launcher.image import DOCKERFILE
+from launcher.interrupts import Signalled
 from launcher.local.database import EmbeddedDatabase
 from launcher.logs import LogLine
 from launcher.models import Sourced
@@ -124,7 +125,7 @@ def _heeding_hangup() -> Iterator[None]:
     """End in good order when the terminal is closed, so that no database is left running."""
 
     def end(number: int, _: FrameType | None) -> None:
-        raise InterruptedLaunchError("The terminal was closed.", signal_number=number)
+        raise Signalled(number)
 
     before = signal.signal(signal.SIGHUP, end)
     try:

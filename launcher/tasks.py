@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import (
-    AccessDeniedError,
     AwsError,
-    CredentialsError,
-    NotFoundError,
     OutcomeUnknownError,
     RefusedError,
     TaskNotStartedError,
@@ -83,12 +80,23 @@ def find_tasks(aws: Aws, cluster: str, family: str, container: str, *, stopped: 
     return tuple(sorted(found, key=lambda task: task.created or 0.0, reverse=True))
 
 
+def attach_hint(task: Task) -> str:
+    """How to follow a task that the launcher lets go."""
+    return f"Attach again: launcher logs --follow {task.id}"
+
+
 def start_task(
-    aws: Aws, request: Mapping[str, Any], container: str, clock: Clock, notice: Callable[[str], None]
+    aws: Aws,
+    request: Mapping[str, Any],
+    container: str,
+    clock: Clock,
+    interrupts: Interrupts,
+    notice: Callable[[str], None],
 ) -> Task:
     """Start the task; a lack of capacity, or of an answer, is tried again for a minute.
 
-    The request's clientToken sees to it that no try starts a second task.
+    The request's clientToken sees to it that no try starts a second task. A signal ends the pauses; where no task
+    can have been started, it ends the launcher as well.
 
     Raises:
         TaskNotStartedError: ECS did not start it, and says why.
@@ -96,6 +104,7 @@ def start_task(
         RefusedError: the clientToken was used for another request.
     """
     pauses = iter(_START_PAUSES)
+    interrupts.hint, interrupts.fate = "See whether there is one: launcher status", "a task may have been started"
     while True:
         try:
             started, failures = aws.run_task(request)
@@ -103,7 +112,7 @@ def start_task(
             pause = next(pauses, None)
             if pause is not None:
                 notice(f"{error.message} Trying again in {pause:.0f} s.")
-                clock.sleep(pause)
+                _pause(pause, clock, interrupts)
                 continue
             raise OutcomeUnknownError(
                 f"AWS did not answer, so the task may have been started or not. {error.message}",
@@ -117,7 +126,9 @@ def start_task(
                 hint="Give every run a name of its own: --client-token",
             ) from error
         if started:
-            return read_task(started[0], container)
+            task = read_task(started[0], container)
+            interrupts.hint, interrupts.fate = attach_hint(task), None
+            return task
         reason = "; ".join(
             " ".join(filter(None, (failure.get("reason"), failure.get("detail")))) for failure in failures
         )
@@ -130,7 +141,20 @@ def start_task(
                 else "Is Fargate among the cluster's capacity providers? Look with: launcher doctor",
             )
         notice(f"Fargate has no capacity now; trying again in {pause:.0f} s.")
-        clock.sleep(pause)
+        _pause(pause, clock, interrupts)
+        if interrupts.pending:
+            interrupts.end()
+
+
+def stop_task(aws: Aws, cluster: str, task: Task, reason: str, interrupts: Interrupts) -> None:
+    """Tell a task to stop; whoever interrupts the launcher from now on is told that it was.
+
+    Raises:
+        AwsError: AWS refused, or did not answer.
+    """
+    interrupts.hint, interrupts.fate = f"Make sure: launcher stop {task.id}", "the task may have been told to stop"
+    aws.stop_task(cluster, task.arn, reason)
+    interrupts.hint, interrupts.fate = attach_hint(task), "the task was told to stop, and has not ended yet"
 
 
 @dataclass
@@ -142,7 +166,7 @@ class Watcher:
         cluster: where the task is.
         container: whose verdict counts.
         clock: the time.
-        interrupts: a signal stops the task.
+        interrupts: a signal stops the task, at once.
         on_line: called with each line of the log.
         on_task: called with the task each time that it was seen alive.
         notice: called with a sentence for the reader.
@@ -175,22 +199,7 @@ class Watcher:
         stopped_at: float | None = None
         timed_out = False
         while not task.container_ended:
-            self.clock.sleep(POLL)
             now = self.clock.now()
-            found = self._look(task)
-            if found is not None:
-                task, seen = found, now
-                if not task.container_ended:
-                    self.on_task(task)
-            elif now - seen > _MISSING_GRACE and not self._unreachable:
-                raise OutcomeUnknownError(
-                    f"ECS does not know the task {task.id}.",
-                    hint="Look with `launcher status`; the database's own record: launcher ecs-run -- log",
-                )
-            if task.status not in _BEFORE_LOGS:
-                self._show(log)
-            if task.container_ended:
-                break
             if stopped_at is None:
                 timed_out = now - begun >= timeout
                 if timed_out or self.interrupts.signal_number is not None:
@@ -201,6 +210,21 @@ class Watcher:
                     f"The task {task.id} was told to stop {STOP_GRACE:.0f} s ago, and is still {task.status}.",
                     hint=f"Look with `launcher status`, follow it with: launcher logs --follow {task.id}",
                 )
+            _pause(POLL, self.clock, self.interrupts)
+            now = self.clock.now()
+            found = self._look(task)
+            if found is not None:
+                task, seen = found, now
+                if not task.container_ended:
+                    self.on_task(task)
+            elif now - seen > _MISSING_GRACE and not self._unreachable and not self.interrupts.pending:
+                raise OutcomeUnknownError(
+                    f"ECS does not know the task {task.id}.",
+                    hint="Look with `launcher status`; the database's own record: launcher ecs-run -- log",
+                )
+            if task.status not in _BEFORE_LOGS:
+                self._show(log)
+        self.interrupts.heeded = True  # there is nothing left to stop, and the log is read to its end
         if task.started is not None or task.exit_code is not None or log.found:
             for line in log.drain(self.clock):
                 self.on_line(line)
@@ -209,18 +233,21 @@ class Watcher:
     _unreachable = False
 
     def _look(self, task: Task) -> Task | None:
-        """The task as it is now; None while AWS does not know it or does not answer."""
+        """The task as it is now; None while AWS does not know it or does not answer, or if a signal came first."""
         try:
-            described, _ = self.aws.tasks(self.cluster, [task.arn])
+            answer = self.interrupts.cut_short(lambda: self.aws.tasks(self.cluster, [task.arn]))
         except TransientAwsError:
             self._unreachable = True
             return None
-        except (CredentialsError, AccessDeniedError, NotFoundError) as error:
+        except AwsError as error:  # whatever it is, it says nothing about how the task ends
             raise OutcomeUnknownError(
                 f"The task {task.id} runs, but can't be watched any more. {error.message}",
                 hint=f"Once that is put right: launcher logs --follow {task.id}",
             ) from error
+        if answer is None:
+            return None
         self._unreachable = False
+        described, _ = answer
         return read_task(described[0], self.container) if described else None
 
     def _show(self, log: LogFollower) -> None:
@@ -232,14 +259,19 @@ class Watcher:
 
     def _stop(self, task: Task, *, timed_out: bool, timeout: float) -> None:
         reason = f"out of time after {timeout:.0f} s" if timed_out else "interrupted"
+        self.interrupts.heeded = True
         self.notice(f"Stopping the task: {reason}.")
         try:
-            self.aws.stop_task(self.cluster, task.arn, f"launcher: {reason}")
+            stop_task(self.aws, self.cluster, task, f"launcher: {reason}", self.interrupts)
         except AwsError as error:
             raise OutcomeUnknownError(
                 f"The task {task.id} is to be stopped ({reason}), but AWS refused that. {error.message}",
                 hint=f"It may still run. Stop it with: launcher stop {task.id}",
             ) from error
+
+
+def _pause(seconds: float, clock: Clock, interrupts: Interrupts) -> None:
+    interrupts.cut_short(lambda: clock.sleep(seconds))
 
 
 def _seconds(value: Any) -> float | None:

@@ -1,0 +1,176 @@
+"""Ctrl-C at any moment: it is heeded at once, and what is said of the task then is true."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from launcher.aws import LogPage
+from launcher.interrupts import Interrupts, Signalled
+from launcher.local.program import Script, scripted
+from launcher.logs import Interruptible
+from tests.ecs.conftest import FakeClock, MakeCloud
+from tests.ecs.launching import GOOD, Stage, make_stage
+from tests.ecs.test_watching import at, send
+
+STUBBORN = Script(lines=((0.1, "begun"),), seconds=600.0, heeds_sigterm=False)
+
+
+@pytest.fixture
+def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
+    return make_stage(make_cloud(script=GOOD), clock, tmp_path)
+
+
+def while_asleep(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[], None], *, times: int = 1
+) -> list[int]:
+    """Do something in the nth wait, before its time is over; gives how many calls AWS had had by then."""
+    real, count, seen = stage.clock.sleep, itertools.count(1), list[int]()
+
+    def sleep(seconds: float) -> None:
+        if number <= next(count) < number + times:
+            seen.append(len(stage.actions))
+            do()
+        real(seconds)
+
+    monkeypatch.setattr(stage.clock, "sleep", sleep)
+    return seen
+
+
+def test_the_first_signal_ends_the_wait_and_the_next_call_stops_the_task(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.cloud.ecs.start = scripted(Script(seconds=600.0))
+    seen = while_asleep(stage, monkeypatch, 5, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 130, outcome.err
+    assert stage.actions[seen[0]] == "StopTask"
+    assert "Stopping the task: interrupted." in outcome.err
+
+
+def test_the_first_signal_waits_for_no_answer(stage: Stage) -> None:
+    stage.cloud.ecs.start = scripted(Script(seconds=600.0))
+    seen: list[int] = []
+
+    def interrupt() -> None:
+        seen.append(len(stage.actions))
+        send(signal.SIGINT)()
+
+    at(stage, "ecs:DescribeTasks", 3, interrupt)
+    assert stage.launch("ecs-migrate").code == 130
+    assert stage.actions[seen[0]] == "StopTask"
+
+
+def test_nor_for_the_log() -> None:
+    class Hanging:
+        def log_events(self, group: str, stream: str, token: str | None = None) -> LogPage | None:
+            send(signal.SIGINT)()
+            raise AssertionError("it was waited for")
+
+    interrupts = Interrupts()
+    with interrupts.handled(), interrupts.held():
+        assert Interruptible(Hanging(), interrupts).log_events("group", "stream") is None
+    assert interrupts.signal_number == signal.SIGINT
+
+
+def test_two_signals_in_one_second_have_stopped_the_task(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.cloud.ecs.start = scripted(STUBBORN)
+    while_asleep(stage, monkeypatch, 5, send(signal.SIGINT), times=2)
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 130
+    [task] = stage.cloud.ecs.tasks.values()
+    assert task.stop_code == "UserInitiated"
+    assert "the task was told to stop, and has not ended yet" in outcome.err
+    assert "goes on by itself" not in outcome.err
+    assert f"launcher logs --environment dev --follow {task.id}" in outcome.err
+
+
+def test_a_second_signal_before_it_is_known_whether_the_task_was_told_to_stop(stage: Stage) -> None:
+    stage.cloud.ecs.start = scripted(STUBBORN)
+    at(stage, "logs:GetLogEvents", 1, send(signal.SIGINT))
+    at(stage, "ecs:StopTask", 1, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 130
+    [task] = stage.cloud.ecs.tasks.values()
+    assert "the task may have been told to stop" in outcome.err
+    assert f"launcher stop --environment dev {task.id}" in outcome.err
+
+
+def test_two_signals_before_it_is_known_whether_a_task_was_started(stage: Stage) -> None:
+    def twice() -> None:
+        send(signal.SIGINT)()
+        send(signal.SIGTERM)()
+
+    at(stage, "ecs:RunTask", 1, twice)
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 143
+    assert "a task may have been started" in outcome.err
+    assert "launcher status --environment dev" in outcome.err
+
+
+def test_who_interrupts_stop_is_told_that_the_task_was_told_to(stage: Stage) -> None:
+    stage.cloud.ecs.start = scripted(STUBBORN)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    stage.clock.sleep(60)
+    at(stage, "logs:GetLogEvents", 1, send(signal.SIGINT))
+    outcome = stage.launch("stop")
+    assert outcome.code == 130
+    [task] = stage.cloud.ecs.tasks.values()
+    assert task.stop_code == "UserInitiated"
+    assert "the task was told to stop, and has not ended yet" in outcome.err
+
+
+def test_nobody_waits_for_capacity_after_a_signal(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.cloud.ecs.failures = itertools.repeat("Capacity is unavailable at this time.")
+    while_asleep(stage, monkeypatch, 2, send(signal.SIGTERM))
+    begun = stage.clock.now()
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 143
+    assert "no task was started" in outcome.err
+    assert stage.actions.count("RunTask") == 2
+    assert stage.clock.now() - begun < 4, "the second pause was sat out"
+
+
+_AMONG_IMPORTS = """
+import os, sys
+from launcher.__main__ import main
+
+target = sys.argv[-2:]
+sys.argv[1:] = ["status"]
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == target[1]:
+            os.kill(os.getpid(), int(target[0]))
+
+sys.meta_path.insert(0, Finder())
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["launcher.cli", "typer", "launcher.world"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_among_the_imports_ends_with_one_line(number: signal.Signals, code: int, module: str) -> None:
+    command = [sys.executable, "-c", _AMONG_IMPORTS, str(int(number)), module]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (code, f"Error: Interrupted by {number.name}.\n")
+
+
+def test_a_signal_between_two_who_handle_it_ends_with_one_line(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def too_early(_: Interrupts) -> Iterator[None]:
+        raise Signalled(signal.SIGTERM)
+        yield
+
+    monkeypatch.setattr(Interrupts, "handled", too_early)
+    assert stage.launch("status").code == 143
+    assert capsys.readouterr().err == "Error: Interrupted by SIGTERM.\n"
