@@ -151,9 +151,9 @@ def ecs_run(
 @with_shared_options
 def status(common: Common) -> int:
     """The migration task that runs now, and the last ones."""
-    from launcher import commands
+    from launcher import followup
 
-    return commands.status(common)
+    return followup.status(common)
 
 
 @app.command("logs")
@@ -166,18 +166,18 @@ def logs(
     ] = False,
 ) -> int:
     """A migration task's log."""
-    from launcher import commands
+    from launcher import followup
 
-    return commands.logs(common, task, follow=follow)
+    return followup.logs(common, task, follow=follow)
 
 
 @app.command("stop")
 @with_shared_options
 def stop(common: Common, task: TaskId = None) -> int:
     """Stop a migration task, and read its log to the end."""
-    from launcher import commands
+    from launcher import followup
 
-    return commands.stop(common, task)
+    return followup.stop(common, task)
 
 
 @app.command("doctor")

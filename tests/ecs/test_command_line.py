@@ -101,8 +101,8 @@ def test_a_public_address_can_be_had_and_refused(
     option: str, make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
 ) -> None:
     stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
-    shown = stage.launch("ecs-migrate", "--dry-run", "--json", option).json["values"]["public address"]
-    assert shown == {"value": "no" if option.startswith("--no") else "yes", "source": option}
+    shown = stage.launch("ecs-migrate", "--dry-run", "--json", option).json["values"]["assign_public_ip"]
+    assert shown == {"value": not option.startswith("--no"), "source": option}
 
 
 def test_a_command_that_is_proposed_has_what_was_given_and_can_be_pasted(
