@@ -51,7 +51,7 @@ def reset(config: Config, confirm: str | None = None, environment: str | None = 
 def verify(config: Config, as_json: bool = False) -> None:
     """Compare the live schema with what its revision should hold.
 
-    Exit code 0, or 3 with a line for each difference.
+    Exit code 0, or 3 with a line for each difference on standard output.
     """
     from neuraknot_db.verify import verify
 
@@ -236,7 +236,7 @@ show_log.__name__ = "log"  # the command's name, which `log` the logger has in t
 def serve(_config: Config, data: str | None = None) -> None:
     """Run the embedded PostgreSQL in the foreground; its URL is the first line on standard output.
 
-    Ctrl-C or SIGTERM ends it. The data stays in .postgres of the checkout.
+    Ctrl-C or SIGTERM ends it, with exit code 0. The data stays in .postgres of the checkout.
     """
     try:
         from neuraknot_db import devserver
