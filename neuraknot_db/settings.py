@@ -110,6 +110,9 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings | None:
     Raises:
         UsageError: a variable can't be understood.
     """
+    if environ.get("PGHOSTADDR"):
+        # libpq would go there, whatever host is named.
+        raise UsageError("PGHOSTADDR is set, and leads to another server than messages name.", hint="unset PGHOSTADDR")
     # A secret's value often ends with a new line, which would belong to a name; a password may hold any character.
     given = {name: environ.get(name, "") for name in ("DATABASE_URL", *_VARIABLES)}
     given = {name: value if name == "DB_PASSWORD" else value.strip() for name, value in given.items()}

@@ -131,6 +131,7 @@ def test_where_only_the_scheme_is_wrong_the_hint_is_about_that() -> None:
         {"DB_HOST": "h", "DB_PASSWORD": "hush", "DB_PORT": "0"},
         {"DB_HOST": "h", "DB_PASSWORD": "hush", "DB_SSLMODE": "on"},
         {"DB_PASSWORD": "hush"},
+        {"DATABASE_URL": "postgresql://u:hush@h/db", "PGHOSTADDR": "10.0.0.1"},
     ],
 )
 def test_a_mistake_is_a_usage_error_that_shows_no_password(environ: dict[str, str]) -> None:
