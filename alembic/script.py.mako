@@ -1,4 +1,4 @@
-"""${message}.
+"""${message.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')}.
 
 Say here why the schema changes, and what the application must do before or after it.
 
@@ -7,12 +7,25 @@ Revises: ${down_revision | comma,n}
 Create Date: ${create_date}
 """
 
+% if not isinstance(down_revision, tuple):
 from alembic import op
 ${imports if imports else ""}
+% endif
 revision = "${up_revision}"
 down_revision = ${repr(down_revision).replace("'", '"')}
 branch_labels = ${repr(branch_labels).replace("'", '"')}
 depends_on = ${repr(depends_on).replace("'", '"')}
+% if isinstance(down_revision, tuple):
+
+
+def upgrade() -> None:
+    # Joins lines of revisions: there is nothing to do.
+    pass
+
+
+def downgrade() -> None:
+    pass
+% else:
 
 # What downgrade() loses, each with the query that counts it; it is counted and told before anything is dropped:
 # losses = {"values of users.nickname": "SELECT count(*) FROM public.users WHERE nickname IS NOT NULL"}
@@ -35,3 +48,4 @@ def downgrade() -> None:
     op.execute("""
 ${downgrades if downgrades else "-- Write the SQL here: left like this, the revision fails."}
 """)
+% endif

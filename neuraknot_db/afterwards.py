@@ -26,7 +26,7 @@ def check(engine: Engine, script: ScriptDirectory, walk: Walk, *, production: bo
                 f" at {', '.join(sorted(walk.heads)) or 'no revision'}: something rolled it back.",
                 hint="See neuraknot-db log and the server's own log, then run the command again.",
             )
-        if not (walk.heads and walk.steps[-1].is_upgrade):
+        if not (len(walk.heads) == 1 and walk.steps[-1].is_upgrade):
             return
         from neuraknot_db import snapshots
         from neuraknot_db.verify import verify

@@ -95,7 +95,8 @@ class Table:
     """A table: its parts by name. Two tables are equal whatever the order of their parts.
 
     Attributes:
-        traits: what an ordinary table is not: `unlogged`, `partitioned`, `row level security`.
+        traits: what an ordinary table is not or does not have: `unlogged`, `partitioned`, row level security and its
+            policies, another replica identity, rules.
         commented: whether it carries a comment.
     """
 
@@ -214,13 +215,28 @@ WITH ours AS (
 )
 """
 
-_RELATIONS = """
+_RELATIONS = r"""
 SELECT relname AS name,
        CASE relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view'
                     WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'sequence' END AS kind,
        array_remove(ARRAY[CASE WHEN relpersistence = 'u' THEN 'unlogged' END,
                           CASE WHEN relkind = 'p' THEN 'partitioned' END,
-                          CASE WHEN relrowsecurity THEN 'row level security' END], NULL) AS traits,
+                          CASE WHEN relrowsecurity THEN 'row level security' END,
+                          CASE WHEN relforcerowsecurity THEN 'forced row level security' END,
+                          CASE relreplident WHEN 'f' THEN 'replica identity full'
+                                            WHEN 'n' THEN 'replica identity nothing'
+                                            WHEN 'i' THEN 'replica identity by an index' END], NULL)
+           || ARRAY(SELECT concat('policy ', quote_ident(polname), CASE WHEN NOT polpermissive THEN ' restrictive' END,
+                                  ' for ', polcmd,
+                                  ' to ', ARRAY(SELECT CASE role WHEN 0 THEN 'public' ELSE pg_get_userbyid(role) END
+                                                  FROM unnest(polroles) role ORDER BY 1),
+                                  ' using ' || pg_get_expr(polqual, polrelid),
+                                  ' with check ' || pg_get_expr(polwithcheck, polrelid))
+                      FROM pg_policy WHERE polrelid = ours.oid ORDER BY polname)
+           || ARRAY(SELECT regexp_replace(rtrim(pg_get_ruledef(oid), ';'), '\s+', ' ', 'g')
+                           || CASE ev_enabled WHEN 'O' THEN '' WHEN 'D' THEN ' (disabled)'
+                                              WHEN 'R' THEN ' (replica)' ELSE ' (always)' END
+                      FROM pg_rewrite WHERE ev_class = ours.oid AND rulename <> '_RETURN' ORDER BY rulename) AS traits,
        obj_description(oid, 'pg_class') IS NOT NULL AS commented
   FROM ours
  WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')

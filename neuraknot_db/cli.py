@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import inspect
+import re
 import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from alembic.script import ScriptDirectory
 
 from neuraknot_db import commands, runner
 from neuraknot_db.console import Outcome, reporting
+from neuraknot_db.errors import UsageError
 
 DESCRIPTION = "Migrates NeuraKnot's PostgreSQL database: every Alembic command, and a few more."
 
@@ -24,7 +27,8 @@ environment variables:
       postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require
   DB_HOST, DB_PORT (5432), DB_USER (postgres), DB_PASSWORD, DB_NAME (neuraKnot),
   DB_SSLMODE (disable to verify-full), DB_SSLROOTCERT
-      the same one by one; with none of all these set, an embedded PostgreSQL
+      the same one by one (the last two also for a DATABASE_URL that says
+      nothing of TLS); with none of all these set, an embedded PostgreSQL
       serves (pip install 'neuraknot-db[dev]')
   NEURAKNOT_ENV
       the environment's name; dev, development, local, test and ci are not
@@ -55,6 +59,11 @@ exit codes:
 
 
 _WITHOUT_REVISIONS = (command.init, command.list_templates)
+_MAKING_REVISIONS = {
+    command.revision: 'neuraknot-db revision -m "add new table"',
+    command.merge: 'neuraknot-db merge heads -m "join both lines"',
+}
+_SEE = "Environment variables, -x and exit codes: neuraknot-db --help"
 
 
 class _Paragraphs(argparse.RawDescriptionHelpFormatter):
@@ -87,6 +96,8 @@ class NeuraknotCommandLine(CommandLine):
             subparser.formatter_class = _Paragraphs
             for flags, settings in added.options:
                 subparser.add_argument(*flags, **settings)
+        for subparser in self.subparsers.choices.values():
+            subparser.epilog = _SEE
 
     def run_cmd(self, config: Config, options: Namespace) -> None:
         """Run a command, and end the process with this project's code if it fails."""
@@ -94,11 +105,12 @@ class NeuraknotCommandLine(CommandLine):
         outcome = Outcome(function.__name__)
         config.attributes[runner.OUTCOME] = outcome
         with reporting(outcome, quiet=options.quiet, raise_errors=options.raiseerr):
+            _allow_percent(config)
             if function.__module__ == command.__name__ and function not in _WITHOUT_REVISIONS:
                 script = ScriptDirectory.from_config(config)
                 runner.load(script)
-                if function is command.revision and options.rev_id is None:
-                    options.rev_id = next_revision_id(script)
+                if function in _MAKING_REVISIONS:
+                    options.rev_id = _new_revision_id(script, options, example=_MAKING_REVISIONS[function])
             function(
                 config,
                 *(getattr(options, name, None) for name in positional),
@@ -106,10 +118,29 @@ class NeuraknotCommandLine(CommandLine):
             )
 
 
-def next_revision_id(script: ScriptDirectory) -> str:
-    """The number after the highest that a revision has: `005` after `004`."""
-    numbers = [int(revision.revision) for revision in script.walk_revisions() if revision.revision.isdigit()]
-    return f"{max(numbers, default=0) + 1:03d}"
+def _allow_percent(config: Config) -> None:
+    """Let the checkout's path hold a %, which the parser of alembic.ini takes for one of its own signs."""
+    try:
+        parser = config.file_config
+    except configparser.Error as error:
+        words = " ".join(str(error).split())
+        raise UsageError(f"alembic.ini can't be read: {words}.", hint="git checkout alembic.ini") from error
+    parser.set("DEFAULT", "here", parser.defaults()["here"].replace("%", "%%"))
+
+
+def _new_revision_id(script: ScriptDirectory, options: Namespace, *, example: str) -> str:
+    """The id that was asked for, or the number after the highest that a revision has: `005` after `004`."""
+    if not re.search(r"\w", options.message or ""):
+        raise UsageError("A revision needs a message, which also names its file.", hint=example)
+    known = {revision.revision for revision in script.walk_revisions()}
+    wanted: str | None = options.rev_id
+    if wanted is None:
+        return f"{max(map(int, filter(str.isdecimal, known)), default=0) + 1:03d}"
+    if not re.fullmatch(r"\w+", wanted):
+        raise UsageError(f"{wanted!r} is no revision id.", hint="Use letters, digits and underscores.")
+    if wanted in known:
+        raise UsageError(f"There is a revision {wanted} already.", hint="Leave --rev-id out: revisions are numbered.")
+    return wanted
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from neuraknot_db import database, engine, guards, runner, session, settings, snapshots
-from neuraknot_db.console import Outcome, log, write
+from neuraknot_db.console import Outcome, log, write, write_exactly, write_json
 from neuraknot_db.errors import UsageError
 from neuraknot_db.history import Entry, History
 
@@ -52,23 +51,27 @@ def reset(config: Config, confirm: str | None = None, environment: str | None = 
 def verify(config: Config, as_json: bool = False) -> None:
     """Compare the live schema with what its revision should hold.
 
-    Exit code 0, or 3 with a line for each difference.
+    Exit code 0, or 3 with a line for each difference on standard output.
     """
     from neuraknot_db.verify import verify
 
     script = ScriptDirectory.from_config(config)
+    runner.load(script)
     with session.open_session(session.target(), exclusive=False) as connection:
+        runner.demand_known(script, guards.inspect(connection))
         report = verify(connection, script)
         connection.rollback()
     if as_json:
-        write(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
+        write_json(report.to_json())
     elif report.matches:
         write(f"revision {report.revision}: the schema is what it should be")
         for line in snapshots.summary(snapshots.load(script, str(report.revision))):
             write(f"  {line}")
+    for difference in () if as_json else report.differences:
+        write(str(difference))
     for note in report.notes:
         log.info("note: %s", note)
-    report.demand()
+    report.demand(listed=True)
 
 
 def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False, as_json: bool = False) -> None:
@@ -81,11 +84,14 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
 
     script = ScriptDirectory.from_config(config)
     where = session.target()
-    with session.open_session(where, exclusive=True) as connection:
-        guards.refuse_read_only(guards.inspect(connection))
+    runner.load(script)
+    with session.open_session(where, exclusive=not dry_run) as connection:
+        state = guards.inspect(connection)
+        runner.demand_known(script, state)
         history = History(connection)
         name = guards.environment(where, history.environment)
         if not dry_run:
+            guards.refuse_read_only(state)
             history.demand_allowed()
         connection.rollback()
         adoption = adopt(connection, script, replace_functions=replace_functions, dry_run=dry_run)
@@ -98,7 +104,7 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
     for note in adoption.notes:
         log.info("note: %s", note)
     if as_json:
-        write(json.dumps(adoption.to_json(), ensure_ascii=False, indent=2))
+        write_json(adoption.to_json())
         return
     for name in adoption.replaced_functions:
         write(f"{'would replace' if dry_run else 'replaced'} {name}")
@@ -113,6 +119,8 @@ def snapshot(config: Config) -> None:
     The scratch database is made on the server that the settings name, and dropped in the end.
     """
     script = ScriptDirectory.from_config(config)
+    runner.load(script)
+    script.get_current_head()  # of two heads neither has a schema that a database will hold
     with database.scratch(session.target()) as where, engine.connect(where) as connection:
         config.attributes[runner.HELD] = runner.Held(where, connection)
 
@@ -135,12 +143,13 @@ def diagram(config: Config, output: str | None = None) -> None:
     from neuraknot_db import diagram
 
     script = ScriptDirectory.from_config(config)
+    runner.load(script)
     head = script.get_current_head()
     if head is None:
         raise UsageError("There is no revision yet, and so no schema to draw.")
     schema, title = snapshots.load(script, head), f"NeuraKnot, revision {head}"
     if output is None:
-        write(diagram.draw(schema, title).removesuffix("\n"))
+        write_exactly(diagram.draw(schema, title).removesuffix("\n"))
     else:
         diagram.write(schema, title, Path(output))
         log.info("wrote %s", output)
@@ -163,7 +172,7 @@ def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
     outcome: Outcome = config.attributes[runner.OUTCOME]
     outcome.before = outcome.after = made.current
     if as_json:
-        write(json.dumps(made.to_json(), ensure_ascii=False, indent=2))
+        write_json(made.to_json())
     else:
         write(render(made, shutil.get_terminal_size().columns))
 
@@ -215,7 +224,7 @@ def show_log(_config: Config, as_json: bool = False) -> None:
         records = list(History(connection).records())
         connection.rollback()
     if as_json:
-        write(logbook.as_json(records))
+        write_json(logbook.as_json(records))
         return
     for line in logbook.as_text(records):
         write(line)
@@ -227,7 +236,7 @@ show_log.__name__ = "log"  # the command's name, which `log` the logger has in t
 def serve(_config: Config, data: str | None = None) -> None:
     """Run the embedded PostgreSQL in the foreground; its URL is the first line on standard output.
 
-    Ctrl-C or SIGTERM ends it. The data stays in .postgres of the checkout.
+    Ctrl-C or SIGTERM ends it, with exit code 0. The data stays in .postgres of the checkout.
     """
     try:
         from neuraknot_db import devserver
@@ -235,7 +244,7 @@ def serve(_config: Config, data: str | None = None) -> None:
         raise UsageError(
             "There is no embedded PostgreSQL here.", hint="It is for development: run this in a checkout."
         ) from None
-    devserver.serve(Path(data).absolute() if data else None, announce=write)
+    devserver.serve(Path(data).absolute() if data else None, announce=write_exactly)
 
 
 _JSON = (("--json",), {"action": "store_true", "dest": "as_json", "help": "print a JSON object"})

@@ -6,19 +6,24 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from neuraknot_db import diagnosis, settings
-from neuraknot_db.errors import NeuraknotError
+from neuraknot_db.errors import NeuraknotError, UsageError
 
 log = logging.getLogger("neuraknot_db")
 """The narration; `-q` leaves warnings and errors only."""
 
 RESULT_FORMAT = 1
+
+_SHORT = 4
+_NAMES = "neuraknot-db neuraKnot alembic postgresql"
 
 
 class _StandardError(logging.Handler):
@@ -54,7 +59,17 @@ def fitted(line: str) -> str:
 
 
 def write(text: str) -> None:
-    """Data for standard output, a line or more."""
+    """Lines for a person on standard output, without the database's password."""
+    write_exactly(redacted(text))
+
+
+def write_json(value: Any) -> None:
+    """A value as JSON on standard output, its texts without the database's password."""
+    write_exactly(json.dumps(_redacted_within(value), ensure_ascii=False, indent=2))
+
+
+def write_exactly(text: str) -> None:
+    """Data on standard output, as it stands."""
     sys.stdout.write(text + "\n")
     # Whoever reads a pipe waits for this line, such as the URL that `serve` prints.
     sys.stdout.flush()
@@ -110,14 +125,34 @@ def reporting(outcome: Outcome, *, quiet: bool = False, raise_errors: bool = Fal
         sys.stderr.flush()
         with contextlib.suppress(BrokenPipeError):
             if settings.origin().result_as_json:
-                write(_result(outcome, code, failure))
+                write_exactly(_result(outcome, code, failure))
             sys.stdout.flush()
 
 
 def redacted(text: str) -> str:
-    """The text without the database's password, which a revision's own words may hold."""
-    password = settings.password()
-    return text.replace(password, "***") if password else text
+    """The text without the database's password, which a revision's own words may hold.
+
+    One that is short, or part of a name that messages show anyway, is hidden only where it stands as a password:
+    elsewhere its stars would spoil the message, and tell what they hide.
+    """
+    try:
+        where = settings.read()
+    except UsageError:
+        return text
+    if where is None or not where.password:
+        return text
+    password, names = where.password, f"{where.user} {where.host} {where.database} {_NAMES}"
+    if len(password) >= _SHORT and password not in names:
+        return text.replace(password, "***")
+    return re.sub(rf"((?i:password)\W{{1,4}}|://[^\s/@:]*:){re.escape(password)}(?!\w)", r"\1***", text)
+
+
+def _redacted_within(value: Any) -> Any:
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, dict):
+        return {key: _redacted_within(item) for key, item in value.items()}
+    return [_redacted_within(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def rendered(error: NeuraknotError) -> str:

@@ -12,10 +12,11 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import engine, rawsql
 from neuraknot_db.console import log
-from neuraknot_db.errors import RefusedError
+from neuraknot_db.errors import RefusedError, UnreachableError
 from neuraknot_db.settings import Settings
 
-_MAINTENANCE = "postgres"
+_MAINTENANCE = ("postgres", "template1")
+"""Databases that nearly every server has, to create another one from."""
 _ALREADY_THERE = {"42P04", "23505"}
 """SQLSTATEs that both mean: somebody else has just created it."""
 _NOT_ALLOWED = "42501"
@@ -31,22 +32,7 @@ def create(where: Settings, *, quiet: bool = False) -> bool:
         RefusedError: the role may not create databases.
         UnreachableError: there is no server, or no login.
     """
-    exists = "SELECT 1 FROM pg_database WHERE datname = %(name)s"
-    created = False
-    with _maintenance(where) as connection:
-        if connection.exec_driver_sql(exists, {"name": where.database}).scalar() is None:
-            try:
-                rawsql.execute(connection, f"CREATE DATABASE {rawsql.quoted(where.database)}")
-                created = True
-            except DBAPIError as error:
-                state = getattr(error.orig, "pgcode", None)
-                if state == _NOT_ALLOWED:
-                    raise RefusedError(
-                        f"User {where.user} may not create a database.",
-                        hint=f'As an administrator: ALTER ROLE "{where.user}" CREATEDB',
-                    ) from error
-                if state not in _ALREADY_THERE:
-                    raise
+    created = not _exists(where) and _create(where)
     if not quiet:
         log.info("created the database %s" if created else "the database %s exists", where.database)
     return created
@@ -69,8 +55,52 @@ def scratch(where: Settings) -> Iterator[Settings]:
             rawsql.execute(connection, f"DROP DATABASE {rawsql.quoted(temporary.database)} WITH (FORCE)")
 
 
+def _exists(where: Settings) -> bool:
+    """Whether the database takes a login: a role that owns it may perhaps connect to no other."""
+    try:
+        engine.connect(where).close()
+    except UnreachableError as error:
+        if not _says(error, f'database "{where.database}" does not exist'):
+            raise
+        return False
+    return True
+
+
+def _create(where: Settings) -> bool:
+    """Create the database; False if somebody else was faster."""
+    with _maintenance(where) as connection:
+        try:
+            rawsql.execute(connection, f"CREATE DATABASE {rawsql.quoted(where.database)}")
+        except DBAPIError as error:
+            state = getattr(error.orig, "pgcode", None)
+            if state == _NOT_ALLOWED:
+                raise RefusedError(
+                    f"User {where.user} may not create a database.",
+                    hint=f'As an administrator: ALTER ROLE "{where.user}" CREATEDB',
+                ) from error
+            if state not in _ALREADY_THERE:
+                raise
+            return False
+    return True
+
+
 @contextlib.contextmanager
 def _maintenance(where: Settings) -> Iterator[Connection]:
     """A connection to another database of the server, outside of transactions."""
-    with engine.connect(where, database=_MAINTENANCE) as connection:
+    with _connect_elsewhere(where) as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _connect_elsewhere(where: Settings) -> Connection:
+    first, second = _MAINTENANCE
+    try:
+        return engine.connect(where, database=first)
+    except UnreachableError as error:
+        if not _says(error, f'database "{first}" does not exist', f'permission denied for database "{first}"'):
+            raise
+    return engine.connect(where, database=second)
+
+
+def _says(error: UnreachableError, *words: str) -> bool:
+    """Whether the server's answer to a login holds any of these words: it gives no code."""
+    return any(each in line for each in words for line in error.details)

@@ -47,6 +47,11 @@ _LOGIN_REASONS = (
         "Many servers demand TLS: set DB_SSLMODE=require. Otherwise ask for an entry in pg_hba.conf.",
     ),
     (
+        ("permission denied for database",),
+        "User {user} may not connect to the database {database}.",
+        'As its owner: GRANT CONNECT ON DATABASE "{database}" TO "{user}"',
+    ),
+    (
         ('role "',),
         "{place} has no role {user}.",
         "Correct DB_USER, or DATABASE_URL.",
@@ -83,7 +88,7 @@ def explain(error: BaseException) -> NeuraknotError | None:
 def command_error(error: CommandError) -> NeuraknotError:
     """Alembic's own complaint about how it was called."""
     words = str(error).strip().rstrip(".")
-    if "Multiple head" in words:
+    if "multiple head" in words.lower():
         return UsageError(
             "There are two heads or more, and the command needs one.",
             hint="alembic heads shows them: set the newer one's down_revision to the other, or name a revision.",
@@ -141,11 +146,11 @@ def login_error(words: str, settings: Settings, *, database: str | None = None) 
     details = tuple(line.strip() for line in words.strip().splitlines() if line.strip())
     for needles, message, hint in _LOGIN_REASONS:
         if any(needle in words for needle in needles):
-            return UnreachableError(message.format(**names), hint=hint, details=details)
-    if "invalid connection option" in words or "invalid dsn" in words:
+            return UnreachableError(message.format(**names), hint=hint.format(**names), details=details)
+    if any(needle in words for needle in ("invalid connection option", "for connection option", ' value: "')):
         return UsageError(
-            "DATABASE_URL holds a parameter that libpq does not know.",
-            hint="The usual ones: sslmode, sslrootcert, connect_timeout, application_name.",
+            "DATABASE_URL holds a parameter, or a value of one, that libpq does not know.",
+            hint="The usual ones: sslmode, sslrootcert, connect_timeout (in seconds), application_name.",
             details=details,
         )
     return UnreachableError(

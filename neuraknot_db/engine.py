@@ -37,10 +37,11 @@ def create(settings: Settings, *, database: str | None = None) -> Engine:
         "postgresql+psycopg2",
         username=settings.user,
         password=settings.password,
+        host=settings.host,
+        port=settings.port,
         database=database or settings.database,
     )
-    where = {"host": settings.host, "port": settings.port}
-    arguments = {**_KEEPALIVES, "application_name": "neuraknot-db", **where, **settings.options}
+    arguments = {**_KEEPALIVES, "application_name": "neuraknot-db", **settings.options}
     # Looking for hstore would cost a query a connection.
     return create_engine(url, poolclass=NullPool, connect_args=arguments, use_native_hstore=False)
 

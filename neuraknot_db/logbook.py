@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from neuraknot_db.history import Record
 
 
-def as_json(records: Sequence[Record]) -> str:
-    """A JSON array, the oldest entry first; times in ISO 8601."""
-    entries = [{**asdict(record), "started_at": record.started_at.isoformat()} for record in records]
-    return json.dumps(entries, ensure_ascii=False, indent=2)
+def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What `--json` prints, the oldest entry first; times in ISO 8601."""
+    return [{**asdict(record), "started_at": record.started_at.isoformat()} for record in records]
 
 
 def as_text(records: Sequence[Record]) -> Iterator[str]:

@@ -118,6 +118,7 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
             hint="neuraknot-db verify compares the database with what its revision should hold.",
         )
     load(environment.script)
+    _asked(environment)  # refuses what no command knows
     held: Held | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
         _print_sql(environment)
@@ -145,7 +146,7 @@ def _print_sql(environment: EnvironmentContext) -> None:
 def _read(environment: EnvironmentContext) -> None:
     """A command that only looks, such as `current`: no lock, and no version table made in passing."""
     with session.open_session(session.target(), exclusive=False) as connection:
-        _demand_known(environment.script, guards.inspect(connection))
+        demand_known(environment.script, guards.inspect(connection))
         environment.configure(connection=connection, dont_mutate=True)
         environment.run_migrations()
 
@@ -221,7 +222,7 @@ def _plan(
     purge = options.get("purge", False)
     outcome.before = outcome.after = state.revision
     if not purge:
-        _demand_known(environment.script, state)
+        demand_known(environment.script, state)
     heads = () if purge else state.versions
     steps = list(options["fn"](heads, None)) if "destination_rev" in options else []
     if not state.versions and any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps):
@@ -290,8 +291,12 @@ def _admit_upgrade(script: ScriptDirectory, state: DatabaseState, *, force: bool
         log.info("other tables stand here, and stay as they are: %s", ", ".join(others))
 
 
-def _demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
-    """Refuse a database whose recorded revision no file here has."""
+def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
+    """Go on only if each revision that the database records has a file here.
+
+    Raises:
+        RefusedError: one has none.
+    """
     for version in state.versions:
         try:
             script.get_revision(version)

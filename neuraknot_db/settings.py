@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -24,6 +24,8 @@ _SCHEMES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
 _UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000}
 _LONGEST = 2**31 - 1
 _VARIABLES = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME", "DB_SSLMODE", "DB_SSLROOTCERT")
+# The first ones lead to another server than every message names, the others are psycopg2's own and no libpq's.
+_REFUSED = ("hostaddr", "service", "servicefile", "dsn", "database", "async", "connection_factory", "cursor_factory")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ class Settings:
         """The database in words, without its password."""
         if self.embedded:
             return f"{self.database} on the embedded PostgreSQL"
-        where = self.host if self.host.startswith("/") else f"{self.host}:{self.port}"
-        return f"{self.database} on {where}"
+        if self.host.startswith("/"):
+            return f"{self.database} on {self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.database} on {host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -106,20 +110,20 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings | None:
     Raises:
         UsageError: a variable can't be understood.
     """
-    if url := environ.get("DATABASE_URL"):
-        return _from_url(url, environ)
-    if any(environ.get(name) for name in _VARIABLES):
-        return _from_variables(environ)
-    return None
-
-
-def password(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The password that the environment holds, where it can be understood."""
-    try:
-        found = read(environ)
-    except UsageError:
+    if environ.get("PGHOSTADDR"):
+        # libpq would go there, whatever host is named.
+        raise UsageError("PGHOSTADDR is set, and leads to another server than messages name.", hint="unset PGHOSTADDR")
+    # A secret's value often ends with a new line, which would belong to a name; a password may hold any character.
+    given = {name: environ.get(name, "") for name in ("DATABASE_URL", *_VARIABLES)}
+    given = {name: value if name == "DB_PASSWORD" else value.strip() for name, value in given.items()}
+    if given["DATABASE_URL"]:
+        found = _from_url(given)
+    elif any(given.values()):
+        found = _from_variables(given)
+    else:
         return None
-    return found.password if found else None
+    named = environment_name(environ, default="")
+    return replace(found, environment=named or found.environment, environment_named=bool(named))
 
 
 def is_production(environment: str) -> bool:
@@ -188,55 +192,65 @@ def origin(environ: Mapping[str, str] = os.environ) -> Origin:
     )
 
 
-def _from_url(text: str, environ: Mapping[str, str]) -> Settings:
+def _from_url(given: Mapping[str, str]) -> Settings:
     form = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
     encode = f"Write it as {form}, with the special characters of the password percent-encoded (@ is %40)."
     try:
-        url = make_url(text)
+        url = make_url(given["DATABASE_URL"])
         port = url.port
     except (ArgumentError, ValueError):
         # Neither SQLAlchemy's words nor the text may show: either can hold the password.
         raise UsageError("DATABASE_URL can't be read as a URL.", hint=encode) from None
     if url.drivername not in _SCHEMES:
-        raise UsageError(f"DATABASE_URL starts with {url.drivername}://, not with postgresql://.", hint=encode)
+        raise UsageError(
+            f"DATABASE_URL starts with {url.drivername}://, not with postgresql://.",
+            hint=f"The database must be a PostgreSQL: {form}.",
+        )
     options = {name: value for name, value in url.query.items() if isinstance(value, str)}
     if len(options) < len(url.query):
         raise UsageError("DATABASE_URL names a parameter twice.", hint=encode)
-    host = url.host or options.pop("host", "")
+    if refused := next((name for name in _REFUSED if name in options), None):
+        raise UsageError(
+            f"DATABASE_URL holds the parameter {refused}, which is not taken here.",
+            hint=f"Name server and database in the URL itself: {form}.",
+        )
+    # A parameter wins over the URL's own part, as in libpq, and must be the one that messages show.
+    host = options.pop("host", "") or url.host or ""
+    database = options.pop("dbname", "") or url.database
     if not host:
         raise UsageError("DATABASE_URL names no host.", hint=encode)
     if re.search(r"[@:]", host) and not re.fullmatch(r"[0-9a-fA-F:.]+", host):
         raise UsageError("DATABASE_URL can't be read as a URL: its host holds an @ or a colon.", hint=encode)
-    if not url.database and not options.get("dbname"):
+    if not database:
         raise UsageError("DATABASE_URL names no database.", hint=encode)
     return Settings(
         host=host,
-        port=_port(str(port or options.pop("port", "")), "The port in DATABASE_URL"),
-        user=url.username or options.pop("user", DEFAULT_USER),
-        password=url.password or options.pop("password", None),
-        database=url.database or options.pop("dbname"),
-        options=_checked(options, "DATABASE_URL"),
-        environment=environment_name(environ),
-        environment_named=bool(environment_name(environ, default="")),
+        port=_port(options.pop("port", "") or ("" if port is None else str(port)), "The port in DATABASE_URL"),
+        user=options.pop("user", "") or url.username or DEFAULT_USER,
+        password=options.pop("password", "") or url.password or None,
+        database=database,
+        options=_tls(given) | _checked(options, "DATABASE_URL"),
     )
 
 
-def _from_variables(environ: Mapping[str, str]) -> Settings:
-    host = environ.get("DB_HOST")
-    if not host:
-        given = next(name for name in _VARIABLES if environ.get(name))
-        raise UsageError(f"{given} is set, but DB_HOST is not.", hint="Set DB_HOST, or DATABASE_URL instead.")
-    options = {"sslmode": environ.get("DB_SSLMODE", ""), "sslrootcert": environ.get("DB_SSLROOTCERT", "")}
+def _from_variables(given: Mapping[str, str]) -> Settings:
+    if not given["DB_HOST"]:
+        name = next(name for name in _VARIABLES if given[name])
+        raise UsageError(f"{name} is set, but DB_HOST is not.", hint="Set DB_HOST, or DATABASE_URL instead.")
     return Settings(
-        host=host,
-        port=_port(environ.get("DB_PORT", ""), "DB_PORT"),
-        user=environ.get("DB_USER") or DEFAULT_USER,
-        password=environ.get("DB_PASSWORD") or None,
-        database=environ.get("DB_NAME") or DEFAULT_DATABASE,
-        options=_checked({name: value for name, value in options.items() if value}, "DB_SSLMODE"),
-        environment=environment_name(environ),
-        environment_named=bool(environment_name(environ, default="")),
+        host=given["DB_HOST"],
+        port=_port(given["DB_PORT"], "DB_PORT"),
+        user=given["DB_USER"] or DEFAULT_USER,
+        password=given["DB_PASSWORD"] or None,
+        database=given["DB_NAME"] or DEFAULT_DATABASE,
+        options=_tls(given),
     )
+
+
+def _tls(given: Mapping[str, str]) -> dict[str, str]:
+    """What DB_SSLMODE and DB_SSLROOTCERT say; a DATABASE_URL that says otherwise wins."""
+    options = {"sslmode": given["DB_SSLMODE"], "sslrootcert": given["DB_SSLROOTCERT"]}
+    return _checked({name: value for name, value in options.items() if value}, "DB_SSLMODE")
 
 
 def _port(text: str, name: str) -> int:

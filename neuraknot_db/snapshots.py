@@ -58,9 +58,14 @@ def summary(schema: Schema) -> Sequence[str]:
     """A line for each table: its name, and how many parts of each kind it has."""
     width = max(map(len, schema.tables), default=0)
     return [
-        f"{name:<{width}}" + "".join(f"  {len(getattr(table, part)):>3} {part}" for part in _PARTS)
+        f"{name:<{width}}" + "".join(_counted(len(getattr(table, part)), part) for part in _PARTS).rstrip()
         for name, table in sorted(schema.tables.items())
     ]
+
+
+def _counted(count: int, parts: str) -> str:
+    noun = parts if count != 1 else {"indexes": "index"}.get(parts, parts.removesuffix("s"))
+    return f"  {count:>3} {noun:<{len(parts)}}"
 
 
 def revisions(script: ScriptDirectory) -> Sequence[str]:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from neuraknot_db import compare, guards, snapshots, spelling
 from neuraknot_db.catalog import Schema, read_schema
 from neuraknot_db.compare import Difference, plural
-from neuraknot_db.errors import SchemaDiffersError
+from neuraknot_db.errors import SchemaDiffersError, UsageError
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,11 @@ class Report:
             "notes": list(self.notes),
         }
 
-    def demand(self) -> None:
+    def demand(self, *, listed: bool = False) -> None:
         """Go on only if the database is as it should be.
+
+        Args:
+            listed: whether the reader has the differences already, so that the error need not hold them.
 
         Raises:
             SchemaDiffersError: it is not.
@@ -64,7 +67,8 @@ class Report:
             hint = "Let the schema be recognised: neuraknot-db adopt"
         else:
             message, hint = "The database holds none of our tables.", "Create them: alembic upgrade head"
-        raise SchemaDiffersError(message, hint=hint, details=tuple(str(found) for found in self.differences))
+        details = () if listed else tuple(str(found) for found in self.differences)
+        raise SchemaDiffersError(message, hint=hint, details=details)
 
 
 def verify(connection: Connection, script: ScriptDirectory) -> Report:
@@ -75,16 +79,23 @@ def verify(connection: Connection, script: ScriptDirectory) -> Report:
         script: where the revisions and snapshots are.
 
     Raises:
+        UsageError: the database is at several revisions at once.
         RefusedError: there is no snapshot of the revision.
     """
     versions = guards.inspect(connection).versions
+    if len(versions) > 1:
+        raise UsageError(
+            f"The database is at {len(versions)} revisions at once: {', '.join(versions)}.",
+            hint="Join them and upgrade: neuraknot-db merge heads -m MESSAGE && alembic upgrade head",
+        )
     live = read_schema(connection)
     if not versions:
         return _unversioned(live, script)
-    expected = snapshots.load(script, ", ".join(versions))
+    (revision,) = versions
+    expected = snapshots.load(script, revision)
     settled = spelling.settle(connection, live, [expected])
     return Report(
-        ", ".join(versions),
+        revision,
         compare.compare(live, expected, settled),
         compare.notes(live, expected),
         compare.missing_tables(live, expected),

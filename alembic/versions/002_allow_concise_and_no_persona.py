@@ -41,7 +41,7 @@ COMMENT ON COLUMN public.ai_agents.persona_type IS
 def downgrade() -> None:
     # The table is locked first: nobody adds a row of the new kinds between the UPDATE and the check. After 004's
     # downgrade chk_model is NOT VALID; rows that it does not list may stand there, but not be updated, unless it
-    # steps aside.
+    # steps aside. The trigger steps aside too: it would overwrite when each agent's owner changed it last.
     op.execute("""
 ALTER TABLE public.ai_agents DROP CONSTRAINT chk_persona_type;
 
@@ -56,9 +56,11 @@ BEGIN
         ALTER TABLE public.ai_agents DROP CONSTRAINT chk_model;
     END IF;
 
+    ALTER TABLE public.ai_agents DISABLE TRIGGER update_ai_agents_updated_at;
     UPDATE public.ai_agents
     SET persona_type = 'assistant'
     WHERE persona_type IN ('', 'concise');
+    ALTER TABLE public.ai_agents ENABLE TRIGGER update_ai_agents_updated_at;
 
     IF not_valid THEN
         ALTER TABLE public.ai_agents

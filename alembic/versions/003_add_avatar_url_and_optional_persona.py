@@ -47,6 +47,7 @@ COMMENT ON COLUMN public.users.avatar_url IS
 def downgrade() -> None:
     # The first statement takes the lock that the last one needs: no NULL comes in between. After 004's downgrade
     # chk_model is NOT VALID; rows that it does not list may stand there, but not be updated, unless it steps aside.
+    # The trigger steps aside too: it would overwrite when each agent's owner changed it last.
     op.execute("""
 ALTER TABLE public.ai_agents ALTER COLUMN persona_type SET DEFAULT 'assistant';
 
@@ -61,9 +62,11 @@ BEGIN
         ALTER TABLE public.ai_agents DROP CONSTRAINT chk_model;
     END IF;
 
+    ALTER TABLE public.ai_agents DISABLE TRIGGER update_ai_agents_updated_at;
     UPDATE public.ai_agents
     SET persona_type = ''
     WHERE persona_type IS NULL;
+    ALTER TABLE public.ai_agents ENABLE TRIGGER update_ai_agents_updated_at;
 
     IF not_valid THEN
         ALTER TABLE public.ai_agents

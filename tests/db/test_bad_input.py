@@ -70,6 +70,8 @@ def closed_port() -> int:
         ({"DATABASE_URL": "postgresql://u:hu@sh@h/db"}, 2, "DATABASE_URL"),
         ({"DATABASE_URL": "nonsense"}, 2, "DATABASE_URL"),
         ({"DATABASE_URL": "postgresql://u:hush@127.0.0.1/db?colour=red"}, 2, "libpq"),
+        ({"DATABASE_URL": "postgresql://u:hush@127.0.0.1/db?connect_timeout=abc"}, 2, "connect_timeout"),
+        ({"DATABASE_URL": "postgresql://u:hush@127.0.0.1/db?channel_binding=abc"}, 2, "channel_binding"),
         ({"DB_HOST": "127.0.0.1", "DB_PORT": "abc"}, 2, "DB_PORT is 'abc'"),
         ({"DB_NAME": "chat"}, 2, "DB_HOST"),
     ],
@@ -91,6 +93,34 @@ def test_database_missing(database: Database) -> None:
     missing = Database(database.host, database.port, "no_such_database", database.server)
     for command in (["upgrade", "head"], ["current"]):
         said(missing.alembic(*command), 6, "no database no_such_database", "neuraknot-db create_db")
+
+
+def test_a_reset_meets_the_database_that_it_names(unchanged: Database) -> None:
+    # libpq lets the parameter win: the confirmation must repeat that name, not the path's.
+    url = f"postgresql://postgres@/another?host={unchanged.host}&port={unchanged.port}&dbname={unchanged.name}"
+    done = unchanged.neuraknot_db("reset", "--confirm", "another", DATABASE_URL=url)
+    said(done, 5, f"the database is '{unchanged.name}'")
+
+
+def test_create_db_where_the_role_may_connect_to_no_other_database(
+    database: Database, role: str, new_database: Callable[..., Database]
+) -> None:
+    maintenance = Database(database.host, database.port, "postgres", database.server)
+    maintenance.run("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+    try:
+        assert database.as_user(role).neuraknot_db("create_db").err == f"the database {database.name} exists\n"
+        database.run(f"ALTER ROLE {role} CREATEDB")
+        new = Database(database.host, database.port, f"made_by_{role}", database.server, role)
+        try:
+            assert new.neuraknot_db("create_db").err == f"created the database {new.name}\n"
+        finally:
+            maintenance.run(f"DROP DATABASE IF EXISTS {new.name}")
+        closed = new_database()
+        closed.run(f'REVOKE CONNECT ON DATABASE "{closed.name}" FROM PUBLIC')
+        done = closed.as_user(role).neuraknot_db("create_db")
+        said(done, 6, f"User {role} may not connect to the database {closed.name}", "GRANT CONNECT ON DATABASE")
+    finally:
+        maintenance.run("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
 
 
 def test_no_such_role(database: Database) -> None:
@@ -145,6 +175,7 @@ def test_a_read_only_server(unchanged: Database, project: Project) -> None:
     project.add("005", "CREATE TABLE public.five ()", after="004")
     unchanged.run(f'ALTER DATABASE "{unchanged.name}" SET default_transaction_read_only = on')
     said(unchanged.alembic("upgrade", "head", cwd=project.root), 5, "read-only", "primary")
+    said(unchanged.neuraknot_db("adopt"), 5, "read-only")
     said(unchanged.neuraknot_db("reset", "--confirm", unchanged.name), 5, "read-only")
 
 
@@ -171,6 +202,26 @@ def test_a_revision_that_is_not_here(unchanged: Database) -> None:
         said(unchanged.alembic(*command), 5, "revision 999, which is not in alembic/versions")
 
 
+def test_no_command_gives_advice_on_a_revision_that_is_not_here(unchanged: Database) -> None:
+    unchanged.run("UPDATE public.alembic_version SET version_num = '999'")
+    for command in (["verify"], ["verify", "--json"], ["adopt"], ["adopt", "--dry-run"]):
+        said(unchanged.neuraknot_db(*command), 5, "revision 999, which is not in alembic/versions", "Use the checkout")
+
+
+def test_a_database_at_two_revisions_at_once(unchanged: Database, project: Project) -> None:
+    project.add("005", "SELECT 1", after="004")
+    project.add("006", "SELECT 1", after="004")
+    unchanged.run(
+        "INSERT INTO public.alembic_version VALUES ('005'); DELETE FROM public.alembic_version"
+        " WHERE version_num = '004'; INSERT INTO public.alembic_version VALUES ('006')"
+    )
+    said(unchanged.neuraknot_db("verify", cwd=project.root), 2, "2 revisions at once: 005, 006", "neuraknot-db merge")
+    before = sorted((project.root / "alembic/snapshots").iterdir())
+    said(unchanged.neuraknot_db("snapshot", cwd=project.root), 2, "two heads")
+    said(unchanged.neuraknot_db("diagram", cwd=project.root), 2, "two heads")
+    assert sorted((project.root / "alembic/snapshots").iterdir()) == before
+
+
 def test_an_unversioned_database_with_half_of_the_tables(database: Database) -> None:
     database.run("CREATE TABLE public.users (x int); CREATE TABLE public.messages (x int); CREATE TABLE public.z ()")
     before = database.value(SCHEMA)
@@ -186,6 +237,12 @@ def test_check_points_to_verify(unchanged: Database) -> None:
 
 def test_an_option_that_is_no_truth_value(unchanged: Database) -> None:
     assert unchanged.alembic("-x", "force=perhaps", "upgrade", "head").code == 2
+
+
+@pytest.mark.parametrize("command", ["current", "stamp", "downgrade"])
+def test_an_option_that_is_not_known(unchanged: Database, command: str) -> None:
+    target = [] if command == "current" else ["004"]
+    said(unchanged.alembic("-x", "froce=true", command, *target), 2, "-x froce is not known")
 
 
 def test_outside_of_a_checkout(database: Database, tmp_path: Path) -> None:

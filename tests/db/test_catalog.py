@@ -125,6 +125,14 @@ DRIFT = {
     "ALTER TABLE users DISABLE TRIGGER update_users_updated_at": ["users.update_users_updated_at: trigger CREATE"],
     "ALTER TABLE ai_tool_usage SET UNLOGGED": ["ai_tool_usage: table unlogged, expected ordinary"],
     "ALTER TABLE users ENABLE ROW LEVEL SECURITY": ["users: table row level security, expected ordinary"],
+    "CREATE RULE lost AS ON INSERT TO users DO INSTEAD NOTHING": [
+        "users: table CREATE RULE lost AS ON INSERT TO public.users DO INSTEAD NOTHING, expected ordinary"
+    ],
+    "CREATE POLICY own ON users FOR SELECT USING (status <> 'gone')": [
+        "users: table policy own for r to {public} using ((status)::text <> 'gone'::text), expected ordinary"
+    ],
+    "ALTER TABLE users FORCE ROW LEVEL SECURITY": ["users: table forced row level security, expected ordinary"],
+    "ALTER TABLE users REPLICA IDENTITY FULL": ["users: table replica identity full, expected ordinary"],
     "DROP TABLE ai_tool_usage; CREATE VIEW ai_tool_usage AS SELECT 1 AS id": [
         "ai_tool_usage: table missing (a view has its name)"
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,69 @@ def test_new_revisions_are_numbered(project: Project) -> None:
     assert run("heads", cwd=project.root).stdout == "006 (head)\n"
     assert run("revision", "-m", "own", "--rev-id", "abc", cwd=project.root).returncode == 0
     assert (project.versions / "abc_own.py").exists()
+
+
+@pytest.mark.parametrize(
+    "message", ['quote """ and \\u00 back \\N', '"""; 1 / 0', "line one\nline two", "${1 / 0} 100%"]
+)
+def test_a_message_may_hold_anything(project: Project, message: str) -> None:
+    done = run("revision", "-m", message, cwd=project.root)
+    assert done.returncode == 0, done.stderr
+    (path,) = project.versions.glob("005_*.py")
+    assert ast.get_docstring(ast.parse(path.read_text())).startswith(f"{message}.\n")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("command", [["revision"], ["revision", "-m", '"'], ["merge", "heads"]])
+def test_a_revision_needs_a_message(project: Project, command: list[str]) -> None:
+    before = sorted(project.versions.iterdir())
+    done = run(*command, cwd=project.root)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: A revision needs a message")
+    assert f"hint: neuraknot-db {command[0]}" in done.stderr
+    assert sorted(project.versions.glob("*.py")) == [path for path in before if path.suffix == ".py"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"), [("004", "There is a revision 004 already."), ('a"b', "is no revision id")]
+)
+def test_an_id_that_can_not_be_taken(project: Project, wanted: str, words: str) -> None:
+    done = run("revision", "-m", "again", "--rev-id", wanted, cwd=project.root)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert not list(project.versions.glob("*again*"))
+
+
+def test_a_merge_is_numbered_and_does_nothing(project: Project) -> None:
+    for message, after in (("one", "004"), ("other", "004"), ("join", None)):
+        arguments = ["revision", "--head", after, "--splice"] if after else ["merge", "heads"]
+        assert run(*arguments, "-m", message, cwd=project.root).returncode == 0
+    path = project.versions / "007_join.py"
+    text = path.read_text()
+    assert 'down_revision = ("005", "006")' in text
+    config = ["--config", str(ROOT / "pyproject.toml")]
+    done = subprocess.run([str(BIN / "ruff"), "format", "--check", *config, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_checkout_may_have_a_percent_sign_in_its_path(project: Project) -> None:
+    folder = project.root / "100%20s"
+    folder.mkdir()
+    for name in ("alembic", "alembic.ini"):
+        (project.root / name).rename(folder / name)
+    done = run("heads", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, "004 (head)\n"), done.stderr
+
+
+def test_an_alembic_ini_that_can_not_be_read(project: Project) -> None:
+    (project.root / "alembic.ini").write_text("nonsense\n")
+    done = run("heads", cwd=project.root)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: alembic.ini can't be read: ")
+
+
+def test_the_help_of_each_command_says_where_the_variables_are_explained() -> None:
+    for name, parser in NeuraknotCommandLine().subparsers.choices.items():
+        assert "Environment variables" in parser.format_help(), name
 
 
 def test_a_new_revision_is_as_the_formatter_would_have_it(project: Project) -> None:

@@ -54,6 +54,42 @@ def test_the_data_survives_and_the_server_does_not(checkout: Path) -> None:
     assert run(checkout, "reset", "--confirm", "neuraKnot").returncode == 0
 
 
+def test_a_checkout_with_a_blank_in_its_path_keeps_its_data_elsewhere(checkout: Path, tmp_path: Path) -> None:
+    blank = checkout / "my checkout; (2)"
+    blank.mkdir()
+    for name in ("alembic.ini", "alembic", "neuraknot_db"):
+        shutil.move(checkout / name, blank / name)
+    done = run(blank, "upgrade", "head", HOME=str(tmp_path))
+    home = Path(done.stderr.partition("embedded PostgreSQL in ")[2].partition("/data serves")[0])
+    try:
+        assert done.returncode == 0, done.stderr
+        assert home.parent == (Path("/var/lib") if os.geteuid() == 0 else tmp_path / ".local/state") / "neuraknot-db"
+        assert "at 004: nothing to do" in run(blank, "upgrade", "head", HOME=str(tmp_path)).stderr
+    finally:
+        if home.parent.name == "neuraknot-db":
+            shutil.rmtree(home)
+
+
+def test_a_folder_that_the_server_can_not_use_is_refused(checkout: Path, tmp_path: Path) -> None:
+    done = run(checkout, "serve", "--data", str(tmp_path / "a b"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "holds a blank or a special sign" in done.stderr
+    assert "hint: " in done.stderr
+    assert not (tmp_path / "a b").exists()
+
+
+def test_a_server_that_does_not_start_is_one_error_that_names_its_log(checkout: Path) -> None:
+    assert run(checkout, "current").returncode == 0
+    data = checkout / ".postgres" / "data"
+    (data / "postgresql.conf").write_text("nonsense = 1\n")
+    done = run(checkout, "current")
+    assert done.returncode == 6
+    assert done.stderr.startswith("error: The embedded PostgreSQL does not start.\n")
+    assert 'unrecognized configuration parameter "nonsense"' in done.stderr
+    assert f"hint: See the server's log: {data}/log" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_serve_prints_its_url_shares_the_server_and_stops_it_last(checkout: Path) -> None:
     command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", "serve"]
     # Without PYTHONUNBUFFERED, which would hide that the URL stays in a buffer.

@@ -196,3 +196,8 @@ def test_a_thousand_revisions(database: Database, project: Project) -> None:
     back = database.alembic("downgrade", "004", cwd=project.root)
     assert back.code == 0, back.err
     assert database.value("SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+$'") == 0
+
+
+def test_current_names_the_server_when_asked_for_more(database_at_head: Database) -> None:
+    done = database_at_head.alembic("current", "-v")
+    assert f"{database_at_head.host}:{database_at_head.port}/{database_at_head.name}" in done.out

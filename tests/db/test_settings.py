@@ -69,6 +69,46 @@ def test_a_url_may_name_a_socket() -> None:
     assert (found.host, found.port, dict(found.options)) == ("/run/pg", 6000, {})
 
 
+def test_a_parameter_wins_over_the_urls_own_part_as_in_libpq() -> None:
+    url = "postgresql://u:secret@h:1/db?host=other&port=2&user=v&password=hush&dbname=chat"
+    found = settings.read({"DATABASE_URL": url})
+    assert found == settings.Settings(host="other", port=2, user="v", password="hush", database="chat")
+    assert found.place == "chat on other:2"
+
+
+def test_blanks_around_a_value_are_no_part_of_it_but_of_a_password() -> None:
+    found = settings.read({"DATABASE_URL": " postgresql://h/chat\n"})
+    assert (found.host, found.database) == ("h", "chat") if found else None
+    given = {"DB_HOST": " h\n", "DB_PORT": "6543\n", "DB_USER": "app ", "DB_NAME": "chat\n", "DB_SSLMODE": "require\n"}
+    assert settings.read({**given, "DB_PASSWORD": " hush\n"}) == settings.Settings(
+        host="h", port=6543, user="app", password=" hush\n", database="chat", options={"sslmode": "require"}
+    )
+
+
+def test_the_variables_for_tls_hold_where_the_url_says_nothing_of_it() -> None:
+    tls = {"DB_SSLMODE": "verify-full", "DB_SSLROOTCERT": "/ca.pem"}
+    silent = settings.read({"DATABASE_URL": "postgresql://h/chat", **tls})
+    explicit = settings.read({"DATABASE_URL": "postgresql://h/chat?sslmode=disable&sslrootcert=/b.pem", **tls})
+    assert silent is not None
+    assert explicit is not None
+    assert silent.options == {"sslmode": "verify-full", "sslrootcert": "/ca.pem"}
+    assert explicit.options == {"sslmode": "disable", "sslrootcert": "/b.pem"}
+
+
+def test_an_ipv6_address_is_shown_in_brackets() -> None:
+    for environ in ({"DATABASE_URL": "postgresql://[::1]:6543/chat"}, {"DB_HOST": "::1", "DB_PORT": "6543"}):
+        found = settings.read({"DB_NAME": "chat", **environ})
+        assert found is not None
+        assert (found.host, found.place) == ("::1", "chat on [::1]:6543")
+
+
+def test_where_only_the_scheme_is_wrong_the_hint_is_about_that() -> None:
+    with pytest.raises(UsageError, match="starts with mysql://") as caught:
+        settings.read({"DATABASE_URL": "mysql://u:hush@h/db"})
+    assert "PostgreSQL" in str(caught.value.hint)
+    assert "percent" not in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     "environ",
     [
@@ -81,10 +121,17 @@ def test_a_url_may_name_a_socket() -> None:
         {"DATABASE_URL": "postgresql://u:hush@h"},
         {"DATABASE_URL": "postgresql://u:hush@h/db?sslmode=maybe"},
         {"DATABASE_URL": "postgresql://u:hush@h/db?sslmode=a&sslmode=b"},
+        {"DATABASE_URL": "postgresql://u:hush@h/db?hostaddr=10.0.0.1"},
+        {"DATABASE_URL": "postgresql://u:hush@h/db?service=other"},
+        {"DATABASE_URL": "postgresql://u:hush@h/db?database=other"},
+        {"DATABASE_URL": "postgresql://u:hush@h/db?async=1"},
+        {"DATABASE_URL": "postgresql://u@h/db?password=hush&port=x"},
+        {"DATABASE_URL": "postgresql://u:hush@h/db", "DB_SSLMODE": "on"},
         {"DB_HOST": "h", "DB_PASSWORD": "hush", "DB_PORT": "abc"},
         {"DB_HOST": "h", "DB_PASSWORD": "hush", "DB_PORT": "0"},
         {"DB_HOST": "h", "DB_PASSWORD": "hush", "DB_SSLMODE": "on"},
         {"DB_PASSWORD": "hush"},
+        {"DATABASE_URL": "postgresql://u:hush@h/db", "PGHOSTADDR": "10.0.0.1"},
     ],
 )
 def test_a_mistake_is_a_usage_error_that_shows_no_password(environ: dict[str, str]) -> None:

@@ -94,3 +94,9 @@ def test_a_snapshot_that_is_not_there_or_broken_is_named(
     with pytest.raises(RefusedError, match=words) as refused:
         snapshots.load(copied, "003")
     assert "neuraknot-db snapshot" in str(refused.value.hint)
+
+
+def test_the_summary_counts_one_in_the_singular() -> None:
+    lines = snapshots.summary(snapshots.load(SCRIPT, "004"))
+    assert lines[-1] == "users                   8 columns    4 constraints    4 indexes    1 trigger"
+    assert lines[0].endswith("0 triggers")

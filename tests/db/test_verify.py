@@ -63,6 +63,18 @@ def test_missing_tables_and_changed_functions_are_told(database_at_head: Databas
     assert written == {"revision": "004", "matches": False, "missing_tables": ["ai_tool_usage"], "notes": []}
 
 
+def test_the_differences_are_data_and_the_verdict_is_narration(database_at_head: Database) -> None:
+    database_at_head.run("ALTER TABLE users ALTER email TYPE text; DROP TABLE ai_tool_usage")
+    line = "users.email: type text, expected character varying(255)"
+    done = database_at_head.neuraknot_db("verify")
+    assert (done.code, done.out.splitlines()) == (3, ["ai_tool_usage: table missing", line])
+    assert "error: The schema is not what revision 004 should hold: 2 differences." in done.err
+    assert "hint: " in done.err
+    assert line not in done.err
+    done = database_at_head.neuraknot_db("verify", "--json")
+    assert (done.code, json.loads(done.out)["differences"][1]["line"]) == (3, line)
+
+
 def test_an_unversioned_database_is_told_from_an_empty_one(database: Database) -> None:
     empty = report(database)
     assert empty.revision is None
