@@ -80,7 +80,9 @@ def of(step: Step) -> Declared:
             f"transactional of revision {step.revision.revision} is {transactional!r}.", hint="Write True or False."
         )
     alone = None if transactional else _only_statement(step)
-    if transactional and (any(word in text for word in _ENDING) or _END_AND_BEGIN.search(text)):
+    # An autocommit_block ends it in Alembic's own way.
+    text_ends = any(word in text for word in _ENDING) or _END_AND_BEGIN.search(text)
+    if transactional and text_ends and "autocommit_block" not in text:
         _refuse_ending(step)
     return Declared(
         lock_timeout=timeout("lock_timeout", least=0 if alone is not None and _waits_for_others(alone) else 1),
