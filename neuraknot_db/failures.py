@@ -107,7 +107,8 @@ def unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedErro
     if isinstance(error, CommandError):
         if "Could not determine revision id" not in str(error):
             return None
-        words, place = "it holds no `revision = ...`", str(error).partition("filename ")[2].partition(". Be sure")[0]
+        name = str(error).partition("filename ")[2].partition(". Be sure")[0]
+        words, place = "it holds no `revision = ...`", str(_here(f"{script.versions}/{name}"))
     elif isinstance(error, SyntaxError):
         place = f"{_here(error.filename or script.versions)}, line {error.lineno}"
     elif isinstance(error, KeyError) and (naming := _naming(script, error.args[0])):
@@ -136,7 +137,7 @@ def refuse_twice(script: ScriptDirectory) -> None:
 
 
 def _naming(script: ScriptDirectory, unknown: object) -> str | None:
-    found = [each for each in script._load_revisions() if unknown in each._all_down_revisions]
+    found = [each for each in script._load_revisions() if unknown in each._versioned_down_revisions]
     return str(_here(found[0].path)) if found else None
 
 
