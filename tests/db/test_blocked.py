@@ -204,6 +204,14 @@ def test_a_revision_may_have_timeouts_of_its_own(database_at_head: Database, pro
     assert "NOTICE:  2s 20min\n" in done.err
 
 
+def test_the_sessions_parameters(database_at_head: Database, project: Project) -> None:
+    names = ("idle_in_transaction_session_timeout", "client_connection_check_interval", "quote_all_identifiers")
+    shown = " || ' ' || ".join(f"current_setting('{name}')" for name in names)
+    project.add("005", f"DO $$ BEGIN RAISE NOTICE '%', {shown}; END $$", after="004")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert "NOTICE:  5min 1s off\n" in done.err
+
+
 def test_a_statement_that_takes_too_long_is_ended(database_at_head: Database, project: Project) -> None:
     project.add(
         "005", "CREATE TABLE public.five (); SELECT pg_sleep(60)", after="004", extra="statement_timeout = '300ms'"
