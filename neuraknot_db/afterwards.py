@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import diagnosis, guards, interrupt, session
+from neuraknot_db import diagnosis, guards, interrupt
 from neuraknot_db.console import log
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, SchemaDiffersError
-from neuraknot_db.settings import Settings
 from neuraknot_db.steps import Walk
 
 
-def check(where: Settings, script: ScriptDirectory, walk: Walk, *, production: bool) -> None:
+def check(beside: AbstractContextManager[Connection], script: ScriptDirectory, walk: Walk, *, production: bool) -> None:
     """Look at the database on a new connection, as its next user will.
+
+    Args:
+        beside: opens that connection.
+        script: where the revisions and snapshots are.
+        walk: the run.
+        production: whether a difference is an error.
 
     Raises:
         MigrationFailedError: the version is not what the run took itself to have committed.
@@ -22,7 +30,7 @@ def check(where: Settings, script: ScriptDirectory, walk: Walk, *, production: b
         InterruptedRunError: SIGINT or SIGTERM came, when everything was committed.
     """
     try:
-        _compare(where, script, walk, production=production)
+        _compare(beside, script, walk, production=production)
     except (DBAPIError, InterruptedRunError) as error:
         if not isinstance(error, DBAPIError) or interrupt.interruption(error):
             raise walk.explain(error) or error from error
@@ -32,8 +40,10 @@ def check(where: Settings, script: ScriptDirectory, walk: Walk, *, production: b
         log.warning("%s", failure.message)
 
 
-def _compare(where: Settings, script: ScriptDirectory, walk: Walk, *, production: bool) -> None:
-    with session.another(where) as connection:
+def _compare(
+    beside: AbstractContextManager[Connection], script: ScriptDirectory, walk: Walk, *, production: bool
+) -> None:
+    with beside as connection:
         found = guards.inspect(connection).versions
         if frozenset(found) != walk.heads:
             raise MigrationFailedError(

@@ -212,7 +212,8 @@ def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
             raise
         walk.conclude()
         if walk.done:
-            afterwards.check(where, environment.script, walk, production=settings.is_production(name))
+            beside = session.another(where, connection.engine)
+            afterwards.check(beside, environment.script, walk, production=settings.is_production(name))
 
 
 def _confirm(
@@ -265,7 +266,14 @@ def _plan(
     steps = list(options["fn"](heads, None)) if "destination_rev" in options else []
     if not state.versions and any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps):
         _admit_upgrade(environment.script, state, force=force)
-    return Walk(steps, heads, outcome, history, settings.limits(), reconnect=lambda: session.another(held.where))
+    return Walk(
+        steps,
+        heads,
+        outcome,
+        history,
+        settings.limits(),
+        reconnect=lambda: session.another(held.where, held.connection.engine),
+    )
 
 
 def _execute(

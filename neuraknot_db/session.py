@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from neuraknot_db import engine, interrupt, lock, settings
 from neuraknot_db.console import log
@@ -79,14 +79,18 @@ def open_session(where: Settings, *, exclusive: bool) -> Iterator[Connection]:
 
 
 @contextlib.contextmanager
-def another(where: Settings) -> Iterator[Connection]:
+def another(where: Settings, known: Engine | None = None) -> Iterator[Connection]:
     """A connection beside the session, with the same timeouts and under the same signals.
+
+    Args:
+        where: the database.
+        known: the session's engine, which need not ask the server again what it is.
 
     Raises:
         UsageError, UnreachableError, RefusedError, InterruptedRunError: as `open_session` does.
     """
     limits = settings.limits()
-    with engine.connect(where) as connection:
+    with engine.connect(where, known=known) as connection:
         driver_connection = driver(connection)
         driver_connection.notices = _Notices()
         with interrupt.cancelling(driver_connection):
