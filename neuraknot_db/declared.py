@@ -73,7 +73,7 @@ def of(step: Step) -> Declared:
             return None
         return milliseconds(value, f"{name} of revision {step.revision.revision}", least=least)
 
-    text = Path(step.revision.path).read_text(encoding="utf-8").lower()
+    text = Path(step.revision.path).read_text(encoding="utf-8", errors="replace").lower()
     transactional = getattr(module, "transactional", True)
     if not isinstance(transactional, bool):
         raise UsageError(
