@@ -8,9 +8,11 @@ transactional = False        it is one statement that can't be in a transaction
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import RevisionStep, StampStep
 
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 Step = RevisionStep | StampStep
 
+# What to look for before a revision is looked at closely, which takes longer. An END alone is found when it has run.
+_SETTING = ("set", "discard")
+_ENDING = ("commit", "rollback", "abort", "prepare")
+_END_AND_BEGIN = re.compile(r"end\s*;\s*begin")
+
 
 @dataclass(frozen=True)
 class Declared:
@@ -32,12 +39,14 @@ class Declared:
         statement_timeout: likewise.
         alone: the one statement of a revision that can't be in a transaction; None for any other.
         losses: what a downgrade loses: a noun phrase for each query that counts it; nothing for an upgrade.
+        sets: whether it may change a parameter of the session, going by its text.
     """
 
     lock_timeout: int | None = None
     statement_timeout: int | None = None
     alone: Statement | None = None
     losses: Mapping[str, str] | None = None
+    sets: bool = False
 
 
 def revision_of(step: Step) -> str:
@@ -51,8 +60,8 @@ def of(step: Step) -> Declared:
     """What the step's revision declares.
 
     Raises:
-        UsageError: a timeout is no duration.
-        RefusedError: it is to run outside of a transaction, and holds more than one statement.
+        UsageError: a timeout is no duration, or another variable is not what it should be.
+        RefusedError: it is to run outside of a transaction, and holds more than one statement; or it ends its own.
     """
     if not isinstance(step, RevisionStep):
         return Declared()
@@ -64,17 +73,59 @@ def of(step: Step) -> Declared:
             return None
         return milliseconds(value, f"{name} of revision {step.revision.revision}", least=least)
 
+    text = Path(step.revision.path).read_text(encoding="utf-8", errors="replace").lower()
     transactional = getattr(module, "transactional", True)
     if not isinstance(transactional, bool):
         raise UsageError(
             f"transactional of revision {step.revision.revision} is {transactional!r}.", hint="Write True or False."
         )
+    alone = None if transactional else _only_statement(step)
+    # An autocommit_block ends it in Alembic's own way.
+    text_ends = any(word in text for word in _ENDING) or _END_AND_BEGIN.search(text)
+    if transactional and text_ends and "autocommit_block" not in text:
+        _refuse_ending(step)
     return Declared(
-        lock_timeout=timeout("lock_timeout", least=1 if transactional else 0),
+        lock_timeout=timeout("lock_timeout", least=0 if alone is not None and _waits_for_others(alone) else 1),
         statement_timeout=timeout("statement_timeout"),
-        alone=None if transactional else _only_statement(step),
-        losses=getattr(module, "losses", {}) if step.is_downgrade else {},
+        alone=alone,
+        losses=_losses(step) if step.is_downgrade else {},
+        sets=any(word in text for word in _SETTING),
     )
+
+
+def _losses(step: RevisionStep) -> Mapping[str, str]:
+    losses: Any = getattr(step.revision.module, "losses", {})
+    if not isinstance(losses, Mapping) or not all(isinstance(text, str) for pair in losses.items() for text in pair):
+        raise UsageError(
+            f"losses of revision {step.revision.revision} is {losses!r}.",
+            hint='Write what is lost and the query that counts it: {"rows of a": "SELECT count(*) FROM public.a"}',
+        )
+    return losses
+
+
+def _waits_for_others(statement: Statement) -> bool:
+    from neuraknot_db import outside
+
+    return outside.waits_for_others(statement)
+
+
+def _refuse_ending(step: RevisionStep) -> None:
+    """Refuse a revision that ends its own transaction, as far as that can be read without a database."""
+    from neuraknot_db import offline, sqltext
+
+    try:
+        found = sqltext.statements(offline.emitted(step.migration_fn))
+    except Exception:  # noqa: BLE001 - whatever a revision does with a connection that is not there
+        return
+    for statement in found:
+        words = [token.text.lower() for token in statement.tokens]
+        ends = words[0] in {"commit", "rollback", "abort", "end"} or words[:2] == ["prepare", "transaction"]
+        if ends and not (words[0] == "rollback" and "to" in words[1:3]):
+            raise RefusedError(
+                f"Revision {step.revision.revision} ends its own transaction ({statement.text}): what comes before it"
+                " would stay, or be lost, whatever comes after.",
+                hint="Take it out: each revision is one transaction, committed when it has been recorded.",
+            )
 
 
 def _only_statement(step: RevisionStep) -> Statement:

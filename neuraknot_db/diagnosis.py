@@ -103,12 +103,15 @@ def command_error(error: CommandError) -> NeuraknotError:
     return UsageError(f"{words}.", hint="neuraknot-db --help lists the commands and their options.")
 
 
-def database_error(error: DBAPIError, *, doing: str = "The command") -> NeuraknotError:
+def database_error(
+    error: DBAPIError, *, doing: str = "The command", undone: str = " and was rolled back"
+) -> NeuraknotError:
     """What the server's answer means.
 
     Args:
         error: as SQLAlchemy wraps psycopg2's.
         doing: what failed, the sentence's subject.
+        undone: what became of what it had done.
     """
     state = getattr(error.orig, "pgcode", None)
     primary, details = _words(error)
@@ -120,7 +123,7 @@ def database_error(error: DBAPIError, *, doing: str = "The command") -> Neurakno
         )
     if state in {LOCK_NOT_AVAILABLE, DEADLOCK}:
         return LockUnavailableError(
-            f"{doing} could not have a lock in time and was rolled back: {primary}.",
+            f"{doing} could not have a lock in time{undone}: {primary}.",
             hint="Try again later, or end the session that holds it.",
             details=details,
         )
@@ -136,8 +139,8 @@ def database_error(error: DBAPIError, *, doing: str = "The command") -> Neurakno
             details=details,
         )
     if state == _QUERY_CANCELED:
-        return MigrationFailedError(f"{doing} was cancelled and rolled back: {primary}.", details=details)
-    return MigrationFailedError(f"{doing} failed and was rolled back: {primary}.", details=details)
+        return MigrationFailedError(f"{doing} was cancelled{undone.replace(' was', '')}: {primary}.", details=details)
+    return MigrationFailedError(f"{doing} failed{undone}: {primary}.", details=details)
 
 
 def login_error(words: str, settings: Settings, *, database: str | None = None) -> NeuraknotError:

@@ -50,16 +50,24 @@ def connect(
     settings: Settings,
     *,
     database: str | None = None,
+    known: Engine | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Connection:
     """An open connection; a server that is starting or recovering is waited for, STARTING_TIMEOUT seconds at most.
 
+    Args:
+        settings: where to.
+        database: another one than theirs.
+        known: an engine of these settings that has asked the server what it asks with its first connection.
+        clock: seconds that never go back.
+        sleep: waits for seconds.
+
     Raises:
         UnreachableError: there is no server, no such database, no TLS where it is demanded, or no login.
         UsageError: libpq knows no such parameter.
     """
-    engine = create(settings, database=database)
+    engine = known or create(settings, database=database)
     deadline = clock() + STARTING_TIMEOUT
     while True:
         try:

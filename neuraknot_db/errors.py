@@ -57,6 +57,10 @@ class MigrationFailedError(NeuraknotError):
     exit_code = 7
 
 
+class TransactionEndedError(MigrationFailedError):
+    """A revision ended its own transaction: what it had done was not rolled back, or not by us."""
+
+
 class InterruptedRunError(NeuraknotError):
     """SIGINT or SIGTERM ended the run; what was in progress was rolled back.
 

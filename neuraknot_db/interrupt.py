@@ -28,6 +28,25 @@ class Cancellable(Protocol):
         """Ask the server to cancel what runs now; harmless when nothing does."""
 
 
+class _Signals:
+    """What a signal is to end, and whether one has come.
+
+    Attributes:
+        connections: those whose statements it cancels, the newest last.
+        received: the signal's number, None before it.
+        sent: set once the cancel requests are.
+    """
+
+    def __init__(self, connection: Cancellable) -> None:
+        self.connections = [connection]
+        self.received: int | None = None
+        self.sent = threading.Event()
+
+
+_signals: _Signals | None = None
+"""While a session is open; a process has one set of handlers."""
+
+
 @contextlib.contextmanager
 def cancelling(connection: Cancellable) -> Iterator[None]:
     """While this is open, SIGINT and SIGTERM cancel the connection's statement and raise InterruptedRunError.
@@ -35,27 +54,64 @@ def cancelling(connection: Cancellable) -> Iterator[None]:
     psycopg2 waits inside libpq, where Python runs no signal handler until the statement ends. A thread that the
     signal wakes through a socket sends the cancel request; libpq then returns, and the handler raises. The second
     signal finds the default action again. Outside of the main thread, which alone may handle signals, this does
-    nothing.
+    nothing; within another `cancelling`, the signals end this connection's statement as well.
     """
+    global _signals
+    if _signals is not None:
+        yield from _also(_signals, connection)
+        return
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _signals = signals = _Signals(connection)
     woken, waker = socket.socketpair()
     waker.setblocking(False)
-    sent = threading.Event()
-    previous = {number: signal.signal(number, _raising(sent)) for number in SIGNALS}
+    previous = {number: signal.signal(number, _raising(signals)) for number in SIGNALS}
     previous_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    canceller = threading.Thread(target=_cancel_when_woken, args=(woken, connection, sent), daemon=True)
+    canceller = threading.Thread(target=_cancel_when_woken, args=(woken, signals), daemon=True)
     canceller.start()
     try:
         yield
+    except Exception as error:
+        told = interruption(error)
+        if told is None or told is error:
+            raise
+        raise told from error
     finally:
+        _signals = None
         signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():
             signal.signal(number, handler)
         waker.close()
         canceller.join(CANCEL_TIMEOUT)
         woken.close()
+
+
+def _also(signals: _Signals, connection: Cancellable) -> Iterator[None]:
+    signals.connections.append(connection)
+    try:
+        yield
+    finally:
+        signals.connections.remove(connection)
+
+
+def interruption(error: BaseException | None = None) -> InterruptedRunError | None:
+    """What an error really is that came after a signal: the server's word of the cancelled statement, say."""
+    if isinstance(error, InterruptedRunError):
+        return error
+    if _signals is None or _signals.received is None:
+        return None
+    return _interrupted(_signals.received)
+
+
+def check() -> None:
+    """Go on only if no signal came: psycopg2 swallows what is raised while it works.
+
+    Raises:
+        InterruptedRunError: one came.
+    """
+    if _signals is not None and _signals.received is not None:
+        raise _interrupted(_signals.received)
 
 
 def waiting_for(call: Callable[[], T]) -> T:
@@ -74,22 +130,30 @@ def waiting_for(call: Callable[[], T]) -> T:
     return result.result()
 
 
-def _raising(sent: threading.Event) -> Callable[[int, FrameType | None], None]:
-    def handle(number: int, _frame: FrameType | None) -> None:
+def _interrupted(number: int) -> InterruptedRunError:
+    name = "Interrupted" if number == signal.SIGINT else "Terminated"
+    return InterruptedRunError(f"{name}; what was in progress is rolled back.", signal_number=number)
+
+
+def _raising(signals: _Signals) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
+        signals.received = number
         # A cancel request that is still on its way would hit whatever cleans up after this.
-        sent.wait(CANCEL_TIMEOUT)
-        name = "Interrupted" if number == signal.SIGINT else "Terminated"
-        raise InterruptedRunError(f"{name}; what was in progress is rolled back.", signal_number=number)
+        signals.sent.wait(CANCEL_TIMEOUT)
+        # psycopg2 decodes the server's error, and would print what is raised there and go on: its own error comes next.
+        if frame is None or not frame.f_globals.get("__name__", "").startswith("encodings."):
+            raise _interrupted(number)
 
     return handle
 
 
-def _cancel_when_woken(woken: socket.socket, connection: Cancellable, sent: threading.Event) -> None:
+def _cancel_when_woken(woken: socket.socket, signals: _Signals) -> None:
     while numbers := woken.recv(16):
         if any(number in numbers for number in SIGNALS):
-            # A connection that is closed already has nothing to cancel.
-            with contextlib.suppress(Exception):
-                connection.cancel()
-            sent.set()
+            for connection in tuple(signals.connections):
+                # A connection that is closed already has nothing to cancel.
+                with contextlib.suppress(Exception):
+                    connection.cancel()
+            signals.sent.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from itertools import chain, repeat
 from typing import Any
 
@@ -40,7 +41,20 @@ SELECT phase, blocks_done, blocks_total, tuples_done, tuples_total, lockers_tota
  WHERE pid = %(pid)s
 """
 
-Watch = Callable[[], Connection]
+_LEFTOVERS = """
+SELECT format('%%I.%%I', n.nspname, i.relname), p.pid
+  FROM pg_index x
+  JOIN pg_class i ON i.oid = x.indexrelid
+  JOIN pg_namespace n ON n.oid = i.relnamespace
+  JOIN pg_class t ON t.oid = to_regclass(%(name)s)
+  LEFT JOIN pg_index old ON old.indexrelid = t.oid
+  LEFT JOIN pg_stat_progress_create_index p ON p.relid = x.indrelid
+ WHERE NOT x.indisvalid AND x.indrelid = coalesce(old.indrelid, t.oid) AND i.relname ~ '_cc(new|old)[0-9]*$'
+   AND (old.indexrelid IS NULL OR starts_with(t.relname, regexp_replace(i.relname, '_cc(new|old)[0-9]*$', '')))
+"""
+"""What REINDEX CONCURRENTLY leaves behind when it is ended; the name may be a table's or an index's."""
+
+Watch = Callable[[], AbstractContextManager[Connection]]
 
 
 def of_transaction(
@@ -75,7 +89,8 @@ def of_transaction(
 def waits_for_others(statement: Statement) -> bool:
     """Whether it only waits for older transactions, in nobody's way, and ended half-way leaves something invalid."""
     words = _folded(statement)
-    return "concurrently" in words or words[0] == "vacuum"
+    # VACUUM FULL keeps everybody out, as ALTER TABLE does.
+    return "concurrently" in words or (words[0] == "vacuum" and "full" not in words)
 
 
 def is_nameless_index(statement: Statement) -> bool:
@@ -110,12 +125,14 @@ def _timeouts(connection: Connection, limits: Limits) -> Iterator[None]:
 
 
 def _repair(connection: Connection, statement: Statement) -> None:
-    """Drop what an earlier CREATE INDEX CONCURRENTLY left behind: IF NOT EXISTS would take it for the index."""
-    found = _index(statement)
-    if found is None:
+    """Drop what an earlier run left behind: IF NOT EXISTS would take an invalid index for the one to build."""
+    if found := _index(statement):
+        query, names = _INVALID, {"name": found[0], "table": found[1]}
+    elif reindexed := _reindexed(statement):
+        query, names = _LEFTOVERS, {"name": reindexed}
+    else:
         return
-    name, table = found
-    for index, builder in connection.exec_driver_sql(_INVALID, {"name": name, "table": table}).all():
+    for index, builder in connection.exec_driver_sql(query, names).all():
         if builder is not None:
             raise LockUnavailableError(
                 f"The index {index} is being built by another session, pid {builder}.",
@@ -142,6 +159,22 @@ def _index(statement: Statement) -> tuple[str, str] | None:
     end = table + (3 if words[table + 1] == "." else 1)
     name = name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
     return name, "".join(words[table:end])
+
+
+def _reindexed(statement: Statement) -> str | None:
+    """The index or table that REINDEX [(...)] INDEX | TABLE CONCURRENTLY names, as written; else None."""
+    folded = _folded(statement)
+    if folded[0] != "reindex" or "concurrently" not in folded:
+        return None
+    return "".join(token.text for token in statement.tokens[folded.index("concurrently") + 1 :])
+
+
+def may_leave(statement: Statement) -> str | None:
+    """What it may leave invalid when it is ended half-way, and the next run repairs; None for nothing."""
+    if found := _index(statement):
+        return f"The index {found[0]}"
+    reindexed = _reindexed(statement)
+    return f"An index of {reindexed} whose name ends in _ccnew" if reindexed else None
 
 
 def _folded(statement: Statement) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from alembic.ddl.postgresql import PostgresqlImpl
@@ -32,14 +33,12 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
     comes out as four spaces. Alembic finds the newest class of a dialect: importing this module is enough.
 
     Attributes:
-        after_statement: told how many seconds each statement of a revision took.
-        statement_began: when the last one began, by the monotonic clock.
+        around_statement: entered around each statement that is executed.
     """
 
     __dialect__ = "postgresql"
 
-    after_statement: Callable[[float], None] | None = None
-    statement_began: float = 0.0
+    around_statement: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     def _exec(
         self,
@@ -48,16 +47,15 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
         multiparams: Sequence[Mapping[str, Any]] | None = None,
         params: Mapping[str, Any] = immutabledict(),
     ) -> CursorResult[Any] | None:
-        if not isinstance(construct, str):
-            return super()._exec(construct, execution_options, multiparams, params)
         if self.as_sql:
+            if not isinstance(construct, str):
+                return super()._exec(construct, execution_options, multiparams, params)
             # On a line of its own: a comment at the end of the statement would swallow the semicolon.
             self.static_output(construct + "\n" + self.command_terminator)
             return None
-        assert self.connection is not None
-        connection = self.connection.execution_options(**execution_options) if execution_options else self.connection
-        self.statement_began = time.monotonic()
-        result = execute(connection, construct)
-        if self.after_statement is not None:
-            self.after_statement(time.monotonic() - self.statement_began)
-        return result
+        with self.around_statement():
+            if not isinstance(construct, str):
+                return super()._exec(construct, execution_options, multiparams, params)
+            assert self.connection is not None
+            options = execution_options or {}
+            return execute(self.connection.execution_options(**options) if options else self.connection, construct)

@@ -27,7 +27,7 @@ from neuraknot_db import (
     snapshots,
 )
 from neuraknot_db.console import Outcome, log
-from neuraknot_db.errors import InterruptedRunError, NeuraknotError, RefusedError
+from neuraknot_db.errors import InterruptedRunError, NeuraknotError, RefusedError, TransactionEndedError
 from neuraknot_db.history import Entry, History
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Settings
@@ -131,7 +131,7 @@ def _explained(error: Exception) -> Exception:
         explained: Exception = diagnosis.database_error(error, doing="The reset")
     else:
         explained = diagnosis.explain(error) or error
-    if isinstance(explained, NeuraknotError) and not isinstance(explained, RefusedError):
+    if isinstance(explained, NeuraknotError) and not isinstance(explained, RefusedError | TransactionEndedError):
         explained.hint = "The reset was rolled back: the old schema and every row are still there."
     return explained
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 
 from alembic import context
@@ -16,7 +17,8 @@ from neuraknot_db import (
     afterwards,
     checksums,
     database,
-    engine,
+    declared,
+    failures,
     guards,
     lock,
     rawsql,  # noqa: F401 - importing it is what makes Alembic use it
@@ -25,11 +27,12 @@ from neuraknot_db import (
     settings,
 )
 from neuraknot_db.console import Outcome, log, reporting
+from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.guards import DatabaseState
 from neuraknot_db.history import History
 from neuraknot_db.settings import Settings
-from neuraknot_db.steps import Steps, Walk, announcing
+from neuraknot_db.steps import Steps, Walk
 
 OUTCOME, HELD = "neuraknot_db.outcome", "neuraknot_db.held"
 """Keys of `Config.attributes`: what the caller wants filled in, and the session that the caller holds."""
@@ -91,18 +94,17 @@ def load(script: ScriptDirectory) -> None:
     """Read every revision file now, so that a broken one is found before anything is run.
 
     Raises:
-        MigrationFailedError: a file can't be imported.
+        UsageError: two files hold the same revision.
+        MigrationFailedError: a file can't be read, or names a revision that no file has.
     """
-    try:
-        script.get_heads()
-    except CommandError:
-        raise
-    except Exception as error:
-        place = f"{error.filename}, line {error.lineno}" if isinstance(error, SyntaxError) else script.versions
-        raise MigrationFailedError(
-            f"A revision file can't be read: {type(error).__name__}: {error}.",
-            hint=f"Correct it and run the command again: {place}",
-        ) from error
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            script.get_heads()
+        except Exception as error:
+            raise failures.unreadable(script, error) or error from error
+    if told:
+        failures.refuse_twice(script)
 
 
 def greet(where: Settings, state: DatabaseState, environment: str) -> None:
@@ -132,13 +134,23 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
 
 def _print_sql(environment: EnvironmentContext) -> None:
     """`--sql`: the same statements, on standard output, for psql."""
-    steps: Steps = environment.context_opts["fn"]
+    from neuraknot_db import offline
+
+    options = environment.context_opts
+    steps: Steps = options["fn"]
+    ready: list[tuple[Step, Declared]] = []
     environment.configure(
         dialect_name="postgresql",
         literal_binds=True,
         transaction_per_migration=True,
-        fn=lambda heads, migration: announcing(steps(heads, migration), migration),
+        fn=(lambda _heads, migration: offline.script(ready, migration)) if "destination_rev" in options else steps,
     )
+    migration = environment.get_context()
+    if "destination_rev" in options:
+        # Before it runs: what a revision emits can't be looked at from within another one.
+        ready += [(step, declared.of(step)) for step in steps(migration.get_current_heads(), migration)]
+    # A role's own would put the tables elsewhere.
+    migration.impl.static_output("SET search_path = public;")
     with environment.begin_transaction():
         environment.run_migrations()
 
@@ -159,6 +171,9 @@ def _migrate_held(environment: EnvironmentContext, held: Held, outcome: Outcome)
     if not in_one:
         # Alembic would take the transaction of a mere look for the caller's own, and commit nothing.
         held.connection.rollback()
+        # What the revisions of the first part may have set.
+        session.restore(held.connection, settings.limits())
+        held.connection.commit()
     walk = _plan(environment, held, outcome, state, history)
     _execute(environment, held.connection, walk, history, held.where.environment, in_one=in_one)
     walk.conclude()
@@ -171,11 +186,16 @@ def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
     if asked.create_db:
         database.create(where)
     with session.open_session(where, exclusive=False) as connection:
-        state = _locked(connection, relative=bool(_RELATIVE.fullmatch(_target(environment))))
+        going_back = environment.context_opts["fn"].__name__ in {"downgrade", "do_stamp"}
+        relative = bool(_RELATIVE.fullmatch(_target(environment)))
+        before = guards.inspect(connection) if going_back or relative else None
+        asked_first = before is not None and going_back and _confirm(environment, where, connection, before, asked)
+        state = _locked(connection, before, relative=relative)
         history = History(connection)
         connection.rollback()
         name = guards.environment(where, history.environment)
-        greet(where, state, name)
+        if not asked_first:
+            greet(where, state, name)
         guards.admit_changes(state, role=where.user)
         walk = _plan(environment, Held(where, connection), outcome, state, history, force=asked.force)
         if environment.context_opts["fn"].__name__ != "do_stamp":
@@ -185,24 +205,44 @@ def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
                 log.warning("the edit of revision %s is taken as it is", edit.revision)
                 history.record(edit)
             connection.commit()
-        if settings.is_production(name) and any(not step.is_upgrade for step in walk.steps):
-            guards.confirm_downgrade(connection, where, walk.losses(), confirm=asked.confirm)
-        _execute(environment, connection, walk, history, name, in_one=False)
+        try:
+            _execute(environment, connection, walk, history, name, in_one=False)
+        except MigrationFailedError as error:
+            if asked.force and state.tables and not state.versions:
+                error.hint = "Where these tables are ours already, let them be recognised: neuraknot-db adopt"
+            raise
         walk.conclude()
         if walk.done:
-            afterwards.check(connection.engine, environment.script, walk, production=settings.is_production(name))
+            beside = session.another(where, connection.engine)
+            afterwards.check(beside, environment.script, walk, production=settings.is_production(name))
 
 
-def _locked(connection: Connection, *, relative: bool) -> DatabaseState:
-    """The state of the database once the lock is held."""
-    before = guards.inspect(connection) if relative else None
+def _confirm(
+    environment: EnvironmentContext, where: Settings, connection: Connection, state: DatabaseState, asked: Asked
+) -> bool:
+    """Ask before a downgrade in production, without the lock, which nobody may hold while a person thinks."""
+    history = History(connection)
+    connection.rollback()
+    name = guards.environment(where, history.environment)
+    if not settings.is_production(name):
+        return False
+    greet(where, state, name)
+    guards.admit_changes(state, role=where.user)
+    walk = _plan(environment, Held(where, connection), Outcome("downgrade"), state, history)
+    if any(not step.is_upgrade for step in walk.steps):
+        guards.confirm_downgrade(connection, where, walk.losses(), confirm=asked.confirm)
+    return True
+
+
+def _locked(connection: Connection, before: DatabaseState | None, *, relative: bool) -> DatabaseState:
+    """The state of the database once the lock is held: what it was before, where that matters."""
     connection.rollback()
     lock.acquire(connection, patience=settings.limits().patience)
     state = guards.inspect(connection)
     if before is not None and before.versions != state.versions:
         raise LockUnavailableError(
             f"Another migration moved the database from {before.revision or 'no revision'} to"
-            f" {state.revision or 'no revision'} while this one waited: its target was relative.",
+            f" {state.revision or 'no revision'} while this one waited{': its target was relative' * relative}.",
             hint="Name the revision that you want.",
         )
     return state
@@ -227,7 +267,14 @@ def _plan(
     steps = list(options["fn"](heads, None)) if "destination_rev" in options else []
     if not state.versions and any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps):
         _admit_upgrade(environment.script, state, force=force)
-    return Walk(steps, heads, outcome, history, settings.limits(), reconnect=lambda: engine.connect(held.where))
+    return Walk(
+        steps,
+        heads,
+        outcome,
+        history,
+        settings.limits(),
+        reconnect=lambda: session.another(held.where, held.connection.engine),
+    )
 
 
 def _execute(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from neuraknot_db import engine, interrupt, lock, settings
 from neuraknot_db.console import log
@@ -23,7 +24,13 @@ _PARAMETERS = {
     "client_min_messages": "notice",
     # The backend of a killed client ends its statement within a second.
     "client_connection_check_interval": "1s",
+    # One whose machine has vanished loses its session, and with it the lock, after a minute.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
     "DateStyle": "ISO",
+    # With it, definitions are spelled otherwise than in the snapshots.
+    "quote_all_identifiers": "off",
 }
 _SINCE_17 = {"transaction_timeout": "0"}
 
@@ -65,15 +72,42 @@ def open_session(where: Settings, *, exclusive: bool) -> Iterator[Connection]:
         InterruptedRunError: SIGINT or SIGTERM came.
     """
     limits = settings.limits()
-    with engine.connect(where) as connection:
-        driver_connection = connection.connection.driver_connection
-        assert driver_connection is not None
+    with another(where) as connection:
+        if exclusive:
+            lock.acquire(connection, patience=limits.patience)
+        yield connection
+
+
+@contextlib.contextmanager
+def another(where: Settings, known: Engine | None = None) -> Iterator[Connection]:
+    """A connection beside the session, with the same timeouts and under the same signals.
+
+    Args:
+        where: the database.
+        known: the session's engine, which need not ask the server again what it is.
+
+    Raises:
+        UsageError, UnreachableError, RefusedError, InterruptedRunError: as `open_session` does.
+    """
+    limits = settings.limits()
+    with engine.connect(where, known=known) as connection:
+        driver_connection = driver(connection)
         driver_connection.notices = _Notices()
         with interrupt.cancelling(driver_connection):
             _prepare(connection, limits)
-            if exclusive:
-                lock.acquire(connection, patience=limits.patience)
             yield connection
+
+
+def driver(connection: Connection) -> Any:
+    """psycopg2's own connection."""
+    return connection.connection.driver_connection
+
+
+def restore(connection: Connection, limits: Limits) -> None:
+    """Set everything anew that a revision may have set, in its transaction."""
+    # Who one is is not among ALL.
+    reset = "RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
+    connection.exec_driver_sql(f"{reset}; {_parameters(connection)}; {_timeouts(limits)}")
 
 
 def set_timeouts(connection: Connection, limits: Limits, *, local: bool) -> None:
@@ -92,16 +126,21 @@ class _Notices(list[str]):
         log.info("  %s", notice.strip().split("\n", 1)[0])
 
 
+def _parameters(connection: Connection) -> str:
+    parameters = {**_PARAMETERS, **(_SINCE_17 if driver(connection).server_version >= 17_00_00 else {})}
+    return "; ".join(f"SET {name} = '{value}'" for name, value in parameters.items())
+
+
 def _prepare(connection: Connection, limits: Limits) -> None:
-    driver_connection = connection.connection.driver_connection
-    assert driver_connection is not None
-    parameters = {**_PARAMETERS, **(_SINCE_17 if driver_connection.server_version >= 17_00_00 else {})}
-    commands = "; ".join(f"SET {name} = '{value}'" for name, value in parameters.items())
-    process = connection.exec_driver_sql(f"{commands}; {_timeouts(limits)}; SELECT pg_backend_pid()").scalar_one()
-    connection.commit()
-    # A pooler hands out a process number of its own when one logs in.
-    if process != driver_connection.info.backend_pid:
+    driver_connection = driver(connection)
+    # Neither BEGIN nor COMMIT to wait for.
+    driver_connection.autocommit = True
+    # A pooler hands out a process number of its own when one logs in. What is set there the application would get.
+    if connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != driver_connection.info.backend_pid:
         raise RefusedError(
             "The address leads to a pooler (PgBouncer, RDS Proxy), where the migration's lock would belong to no one.",
             hint="Let DATABASE_URL or DB_HOST name PostgreSQL itself, on RDS the instance's endpoint.",
         )
+    connection.exec_driver_sql(f"{_parameters(connection)}; {_timeouts(limits)}")
+    connection.rollback()
+    driver_connection.autocommit = False

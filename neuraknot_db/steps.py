@@ -5,26 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
-from alembic.util import CommandError
+from psycopg2.extensions import STATUS_BEGIN, TRANSACTION_STATUS_IDLE
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import checksums, declared, diagnosis, guards, session
+from neuraknot_db import checksums, declared, diagnosis, failures, guards, interrupt, retry, session
 from neuraknot_db.console import Outcome, fitted, log
 from neuraknot_db.declared import Declared, Step, revision_of
-from neuraknot_db.errors import (
-    InterruptedRunError,
-    LockUnavailableError,
-    MigrationFailedError,
-    NeuraknotError,
-    RefusedError,
-    UnreachableError,
-)
+from neuraknot_db.errors import InterruptedRunError, NeuraknotError, RefusedError, UnreachableError
 from neuraknot_db.history import Entry, History
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Limits
@@ -64,7 +57,7 @@ class Walk:
         history: History,
         limits: Limits,
         *,
-        reconnect: Callable[[], Connection],
+        reconnect: Callable[[], AbstractContextManager[Connection]],
     ) -> None:
         """Read what the revisions declare, and prepare their checksums.
 
@@ -87,7 +80,8 @@ class Walk:
         self._history = history
         self._limits = limits
         self._reconnect = reconnect
-        self._impl: Any = None
+        self._driver: Any = None
+        self._statement_began = 0.0
         self._lock_budget = 0.0
         self._timeouts_set = False
         self._declared = [declared.of(step) for step in steps]
@@ -100,14 +94,18 @@ class Walk:
     def __call__(self, heads: Any, migration: MigrationContext) -> Iterator[Step]:
         """The steps that are not committed yet."""
         if frozenset(heads) != self.heads:
-            raise _moved(f"to {', '.join(heads) or 'no revision'}")
+            raise failures.moved(f"to {', '.join(heads) or 'no revision'}")
         connection = migration.connection
         assert connection is not None
-        self._impl = migration.impl
-        self._impl.after_statement = lambda seconds: self._took(seconds, connection)
+        self._driver = session.driver(connection)
+        # `rawsql` is what makes Alembic use an implementation that has it.
+        migration.impl.around_statement = lambda: self._statement(connection)  # type: ignore[attr-defined]
         for index in range(self.done, len(self.steps)):
+            interrupt.check()
             step, declaration = self.steps[index], self._declared[index]
             self._started, self._next_heads = time.monotonic(), self.heads
+            if index and self._declared[index - 1].sets:
+                session.restore(connection, self._limits)
             # On the migration's connection, so in the transaction that the step then runs in.
             _tell_losses(connection, step, declaration.losses or {})
             self._set_timeouts(connection, declaration)
@@ -126,6 +124,7 @@ class Walk:
 
     def retry(self, failure: Failure, connection: Connection) -> None:
         """Record a try that found no lock; the next one goes on with the same step."""
+        interrupt.check()
         explained = diagnosis.database_error(failure.error, doing=self.doing)
         # The last statement had done nothing but wait.
         waiting = self._waiting()
@@ -134,34 +133,16 @@ class Walk:
 
     def fail(self, error: Exception, connection: Connection) -> NeuraknotError | None:
         """Record what ended the run, as far as the connection lets one; returns the error that explains it."""
-        explained = self.explain(error)
+        explained, done = self.explain(error), self.done
         if self.current is not None:
             outcome = "interrupted" if isinstance(explained, InterruptedRunError) else "failed"
             self._record_failure(connection, outcome, explained.message if explained else str(error))
-        return explained
+        # The server may have committed the step all the same.
+        return explained if self.done == done else self.explain(error)
 
     def explain(self, error: Exception) -> NeuraknotError | None:
         """The error that names the failed revision, its statement, and where the database is now."""
-        step = self.current
-        if isinstance(error, NeuraknotError) or step is None:
-            return diagnosis.explain(error)
-        explained: NeuraknotError
-        if isinstance(error, DBAPIError):
-            explained = diagnosis.database_error(error, doing=self.doing)
-        elif isinstance(error, CommandError) and "expected to match" in str(error):
-            # Alembic's own update of alembic_version found another revision there.
-            explained = _moved("on")
-        else:
-            words = f"{type(error).__name__}: {error}"
-            explained = MigrationFailedError(f"{self.doing} failed and was rolled back: {words}.")
-        if isinstance(explained, MigrationFailedError):
-            explained.hint = f"The database is at {self._outcome.after or 'no revision'}."
-            if isinstance(step, RevisionStep):
-                path = Path(step.revision.path)
-                explained.hint += f" Correct {path.parent.name}/{path.name} and run the command again."
-            if self._declared[self.done].alone is not None:
-                explained.hint += " It runs outside of a transaction: what it left behind is dealt with then."
-        return explained
+        return failures.explained(error, self._place)
 
     def losses(self) -> list[tuple[str, str, str]]:
         """What going back will lose: the revision, the noun phrase, and the query that counts."""
@@ -192,6 +173,12 @@ class Walk:
         direction = "" if step.is_upgrade else "Going back from "
         return f"{direction}Revision {revision_of(step)}".replace("from R", "from r")
 
+    @property
+    def _place(self) -> failures.Place:
+        step = self.current
+        alone = self._declared[self.done].alone if step is not None else None
+        return failures.Place(step, self.doing, alone, self._outcome.after)
+
     def _committed(self, step: Step) -> None:
         self.done += 1
         self.heads = self._next_heads
@@ -209,13 +196,33 @@ class Walk:
             session.set_timeouts(connection, limits, local=True)
         self._timeouts_set = limits != self._limits
 
+    @contextlib.contextmanager
+    def _statement(self, connection: Connection) -> Iterator[None]:
+        """Around each statement of a step, and around Alembic's own that moves the version."""
+        interrupt.check()
+        self._demand_transaction(None)
+        self._statement_began = time.monotonic()
+        try:
+            yield
+        except DBAPIError as error:
+            self._demand_transaction(error)
+            raise
+        self._demand_transaction(None)
+        self._took(time.monotonic() - self._statement_began, connection)
+
+    def _demand_transaction(self, error: DBAPIError | None) -> None:
+        """psycopg2 takes itself to be in a transaction: is the server of the same opinion?"""
+        driver = self._driver
+        if driver.status == STATUS_BEGIN and driver.info.transaction_status == TRANSACTION_STATUS_IDLE:
+            raise failures.ended_itself(self._place, error) from error
+
     def _took(self, seconds: float, connection: Connection) -> None:
         """Take off what a statement may have waited for its locks: `lock_timeout` counts for each lock anew.
 
         The application waits behind the locks that the revision holds already, for as long as it waits for the next.
         """
         step, declaration = self.current, self._declared[self.done]
-        if seconds < _WORTH_COUNTING or not isinstance(step, RevisionStep) or declaration.alone is not None:
+        if seconds < _WORTH_COUNTING or not isinstance(step, RevisionStep) or self._driver.status != STATUS_BEGIN:
             return
         least = _limits(declaration, self._limits).lock_timeout * _LEAST_SHARE
         self._lock_budget = max(self._lock_budget - 1000 * seconds, least, 1)
@@ -224,8 +231,7 @@ class Walk:
 
     def _waiting(self) -> float:
         """Seconds since the last statement began."""
-        began: float = self._impl.statement_began
-        return time.monotonic() - max(began, self._started)
+        return time.monotonic() - max(self._statement_began, self._started)
 
     def _outside_of_transaction(
         self, step: RevisionStep, declaration: Declared, statement: Statement, migration: MigrationContext
@@ -258,16 +264,23 @@ class Walk:
         try:
             connection.rollback()
             self._write_failure(connection, self._history, entry)
-        except DBAPIError:
-            self._record_anew(entry)
+        except DBAPIError as failure:
+            # The next try needs a connection without a transaction.
+            with contextlib.suppress(DBAPIError):
+                connection.rollback()
+            self._record_anew(entry, () if retry.is_lock_timeout(failure) else _RECONNECTING)
 
-    def _record_anew(self, entry: Entry) -> None:
-        for pause in _RECONNECTING:
+    def _record_anew(self, entry: Entry, pauses: tuple[float, ...]) -> None:
+        for pause in pauses:
             time.sleep(pause)
-            # A server that goes down still lets some in, and ends them a moment later.
-            with contextlib.suppress(DBAPIError, RefusedError, UnreachableError), self._reconnect() as connection:
-                self._write_failure(connection, History(connection), entry)
-                return
+            try:
+                # A server that goes down still lets some in, and ends them a moment later.
+                with contextlib.suppress(RefusedError, UnreachableError), self._reconnect() as connection:
+                    self._write_failure(connection, History(connection), entry)
+                    return
+            except DBAPIError as failure:
+                if retry.is_lock_timeout(failure):
+                    break
         log.warning("the failure could not be recorded in the log")
 
     def _write_failure(self, connection: Connection, history: History, entry: Entry) -> None:
@@ -283,14 +296,6 @@ class Walk:
         connection.commit()
 
 
-def announcing(steps: Iterable[Step], migration: MigrationContext) -> Iterator[Step]:
-    """The steps of a `--sql` script, with a comment on what each would lose."""
-    for step in steps:
-        for what, query in (declared.of(step).losses or {}).items():
-            migration.impl.static_output(f"-- Loses {what}: {' '.join(query.split())}")
-        yield step
-
-
 def _tell_losses(connection: Connection, step: Step, losses: Mapping[str, str]) -> None:
     for what, query in losses.items():
         count = connection.exec_driver_sql(query, execution_options={"no_parameters": True}).scalar_one()
@@ -304,13 +309,6 @@ def _limits(declaration: Declared, otherwise: Limits) -> Limits:
         otherwise,
         lock_timeout=otherwise.lock_timeout if lock_timeout is None else lock_timeout,
         statement_timeout=otherwise.statement_timeout if statement_timeout is None else statement_timeout,
-    )
-
-
-def _moved(where: str) -> LockUnavailableError:
-    return LockUnavailableError(
-        f"The database was moved {where} while this run was at work.",
-        hint="Somebody migrates without the lock. See neuraknot-db log, then run the command again.",
     )
 
 

@@ -142,6 +142,32 @@ def test_a_revision_file_with_a_syntax_error(unchanged: Database, project: Proje
     said(unchanged.program(program, "upgrade", "head", cwd=project.root), 7, "SyntaxError", "005_broken.py, line 3")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "code", "words"),
+    [
+        ("revision = '005'\n", "", 7, "it holds no `revision = ...`"),
+        ("down_revision = '004'", "down_revision = '077'", 7, "it names 077, which no file has"),
+        ("from alembic import op\n", "from alembic import op\nimport nosuch\n", 7, "No module named 'nosuch'"),
+        ("revision = '005'\n", "revision = '004'\n", 2, "Revision 004 is in two files"),
+    ],
+)
+def test_a_revision_file_that_makes_no_sense_is_named(
+    unchanged: Database, project: Project, old: str, new: str, code: int, words: str
+) -> None:
+    path = project.add("005", "SELECT 1", after="003" if code == 2 else "004")
+    path.write_text(path.read_text().replace(old, new, 1))
+    done = unchanged.alembic("upgrade", "head", cwd=project.root)
+    said(done, code, words, "alembic/versions/005_added.py")
+    assert code == 7 or "alembic/versions/004_" in done.err
+
+
+@pytest.mark.parametrize("losses", ["5", "{'rows of users': 5}", "['rows']"])
+def test_losses_that_are_none(unchanged: Database, project: Project, losses: str) -> None:
+    path = next(project.versions.glob("004_*.py"))
+    path.write_text(path.read_text() + f"\nlosses = {losses}\n")
+    said(unchanged.alembic("downgrade", "-1", cwd=project.root), 2, "losses of revision 004 is")
+
+
 def test_a_revision_that_is_empty(unchanged: Database, project: Project) -> None:
     made = unchanged.neuraknot_db("revision", "-m", "add new table", cwd=project.root)
     assert made.code == 0, made.err

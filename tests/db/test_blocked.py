@@ -79,6 +79,28 @@ def test_an_application_waits_no_longer_than_lock_timeout_and_the_revision_goes_
     assert rows[2] == ("005", "succeeded", 3, True, None)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_reader_of_a_minute_under_the_defaults(database_at_head: Database, project: Project, tmp_path: Path) -> None:
+    if database_at_head.server != "15":
+        pytest.skip("a minute on one server is enough")
+    project.add("005", "ALTER TABLE public.users ADD COLUMN note text", after="004")
+    with (
+        held(database_at_head, READER) as reader,
+        Application(database_at_head, "users") as application,
+        running(database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root) as migration,
+    ):
+        migration.says("no lock in time, try 1 of 10")
+        time.sleep(60)
+        assert migration.process.poll() is None, migration.so_far
+        reader.rollback()
+        done = migration.ended(seconds=90)
+    assert done.code == 0, done.err
+    assert not application.errors
+    assert 1.5 < application.longest <= 2.5
+    assert database_at_head.value("SELECT version_num FROM alembic_version") == "005"
+
+
 def test_three_tables_make_the_application_wait_no_longer_than_the_sum(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:
@@ -114,14 +136,19 @@ def released_in_turn(*readers: Connection, pause: float) -> Iterator[None]:
     thread.join()
 
 
+@pytest.mark.parametrize(
+    "form", ["op.execute('LOCK TABLE public.{}')", "op.add_column('{}', sa.Column('note', sa.Text()))"]
+)
 def test_what_was_waited_for_one_table_is_taken_off_for_the_next(
-    database_at_head: Database, project: Project, tmp_path: Path
+    database_at_head: Database, project: Project, tmp_path: Path, form: str
 ) -> None:
     """`lock_timeout` counts for each lock, and those who wait for the first one wait for all."""
     tables = ("users", "conversations", "messages")
     path = project.add("005", "SELECT 1", after="004")
-    statements = "".join(f"    op.execute('LOCK TABLE public.{table}')\n" for table in tables)
-    path.write_text(path.read_text().replace("    op.execute('SELECT 1')\n", statements, 1))
+    statements = "".join(f"    {form.format(table)}\n" for table in tables)
+    path.write_text(
+        "import sqlalchemy as sa\n" + path.read_text().replace("    op.execute('SELECT 1')\n", statements, 1)
+    )
     with (
         held(database_at_head, "SELECT count(*) FROM public.users") as first,
         held(database_at_head, "SELECT count(*) FROM public.conversations") as second,
@@ -175,6 +202,14 @@ def test_a_revision_may_have_timeouts_of_its_own(database_at_head: Database, pro
     assert done.code == 0, done.err
     assert "NOTICE:  700ms 1h\n" in done.err
     assert "NOTICE:  2s 20min\n" in done.err
+
+
+def test_the_sessions_parameters(database_at_head: Database, project: Project) -> None:
+    names = ("idle_in_transaction_session_timeout", "client_connection_check_interval", "quote_all_identifiers")
+    shown = " || ' ' || ".join(f"current_setting('{name}')" for name in names)
+    project.add("005", f"DO $$ BEGIN RAISE NOTICE '%', {shown}; END $$", after="004")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert "NOTICE:  5min 1s off\n" in done.err
 
 
 def test_a_statement_that_takes_too_long_is_ended(database_at_head: Database, project: Project) -> None:

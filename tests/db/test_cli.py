@@ -139,7 +139,7 @@ def test_a_new_revision_is_as_the_formatter_would_have_it(project: Project) -> N
 def test_a_closed_pipe_is_no_traceback() -> None:
     command = f"{BIN}/neuraknot-db upgrade head --sql | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("BEGIN;\n", "")
+    assert (done.stdout, done.stderr) == ("SET search_path = public;\n", "")
 
 
 def test_the_common_path_imports_nothing_of_development() -> None:

@@ -82,8 +82,8 @@ def test_going_back_elsewhere_says_what_it_loses_and_goes_on(database_at_head: D
     assert (done.code, "003 loses 1 values of users.avatar_url" in done.err) == (0, True), done.err
 
 
-@pytest.mark.parametrize(("typed", "code"), [("right", 0), ("wrong", 5)])
-def test_on_a_terminal_it_asks(database_at_head: Database, typed: str, code: int) -> None:
+@pytest.mark.parametrize(("typed", "code"), [("right", 0), ("wrong", 5), ("too late", 4)])
+def test_on_a_terminal_it_asks_and_holds_no_lock_meanwhile(database_at_head: Database, typed: str, code: int) -> None:
     with production(database_at_head) as database:
         ours, theirs = pty.openpty()
         running = subprocess.Popen(
@@ -98,13 +98,20 @@ def test_on_a_terminal_it_asks(database_at_head: Database, typed: str, code: int
         shown = b""
         while b"to go back: " not in shown:
             shown += os.read(ours, 4096)
-        os.write(ours, f"{database.name if typed == 'right' else 'no'}\n".encode())
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT pid = pg_backend_pid()"
+        assert (
+            database.value(f"{locks} AND database = (SELECT oid FROM pg_database WHERE datname = '{database.name}')")
+            == 0
+        )
+        if typed == "too late":
+            database.run("UPDATE public.alembic_version SET version_num = '003'")
+        os.write(ours, f"{'no' if typed == 'wrong' else database.name}\n".encode())
         while b"revisions in" not in shown and b"hint:" not in shown:
             shown += os.read(ours, 4096)
         assert running.wait(60) == code
         os.close(ours)
         assert b"This is production." in shown
-        assert database.value(VERSION) == ("002" if code == 0 else "004")
+        assert database.value(VERSION) == {0: "002", 4: "003", 5: "004"}[code]
 
 
 def test_a_version_that_did_not_stay_is_found_out(database_at_head: Database, project: Project) -> None:

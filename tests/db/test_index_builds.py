@@ -91,6 +91,8 @@ def test_where_it_would_stand_in_the_way_it_has_timeouts_and_is_tried_again(
         ("-- nothing", ALONE, 5, "its upgrade holds 0 statements"),
         ("CREATE INDEX CONCURRENTLY ON public.users (status)", ALONE, 5, "an index without a name"),
         (BUILD, "transactional = 'no'", 2, "transactional of revision 006"),
+        ("ALTER TABLE public.users ADD x int", f"{ALONE}\nlock_timeout = '0'", 2, "lock_timeout of revision 006"),
+        ("VACUUM (FULL) public.users", f"{ALONE}\nlock_timeout = 0", 2, "no limit would stop"),
     ],
 )
 def test_what_can_not_be_run_again_is_refused_before_anything_runs(
@@ -108,3 +110,53 @@ def test_a_reset_that_fails_behind_it_says_where_the_database_is(database_at_hea
     done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=building.root)
     said(done, 7, "Revision 006", "The database is at 005.")
     assert database_at_head.value("SELECT version_num FROM alembic_version") == "005"
+
+
+def test_vacuum_full_stands_in_the_way_no_longer_than_lock_timeout(
+    database_at_head: Database, project: Project
+) -> None:
+    project.add("005", "VACUUM FULL public.users", after="004", extra=ALONE)
+    limits = {"NEURAKNOT_LOCK_TIMEOUT": "200ms", "NEURAKNOT_LOCK_TRIES": "1"}
+    with held(database_at_head, WRITER):
+        done = database_at_head.alembic("upgrade", "head", cwd=project.root, **limits)
+    said(done, 4, "Revision 005 could not have a lock in time outside of a transaction")
+    assert "rolled back" not in done.err
+
+
+def test_a_unique_index_over_duplicates_is_not_said_to_be_rolled_back(
+    database_at_head: Database, project: Project
+) -> None:
+    build = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS idx_users_state ON public.users (status)"
+    project.add("005", build, after="004", extra=ALONE)
+    database_at_head.run(
+        "INSERT INTO public.users (cognito_user_id, email, display_name) VALUES ('a', 'a', 'a'), ('b', 'b', 'b')"
+    )
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "Revision 005 failed outside of a transaction: could not create unique index")
+    assert "The index idx_users_state may have stayed invalid: the next run drops it and builds it anew." in done.err
+    assert "rolled back" not in done.err
+    assert database_at_head.run(VALID) == [(False,)]
+    assert log_of(database_at_head, "error !~ 'rolled back'")[-1] == (True,)
+    database_at_head.run("DELETE FROM public.users WHERE email = 'b'")
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    assert database_at_head.run(VALID) == [(True,)]
+
+
+@pytest.mark.parametrize("what", ["INDEX CONCURRENTLY public.users_pkey", "TABLE CONCURRENTLY public.users"])
+def test_what_an_interrupted_reindex_left_goes_with_the_next_run(
+    database_at_head: Database, project: Project, tmp_path: Path, what: str
+) -> None:
+    project.add("005", f"REINDEX {what}", after="004", extra=ALONE)
+    invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid AND indrelid = 'public.users'::regclass"
+    with (
+        held(database_at_head, WRITER),
+        running(database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root) as migration,
+    ):
+        wait_until(lambda: database_at_head.value(invalid) != 0)
+        migration.process.terminate()
+        done = migration.ended()
+    said(done, 143, "Terminated: revision 005 was ended, outside of a transaction.", "name ends in _ccnew")
+    assert database_at_head.value(invalid) != 0
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert database_at_head.value(invalid) == 0

@@ -109,6 +109,29 @@ def test_while_it_connects(silent: tuple[socket.socket, int], number: signal.Sig
     assert "Traceback" not in err
 
 
+SLOW_COMMIT = """
+CREATE TABLE public.five (id int);
+CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON public.five DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION public.slow();
+INSERT INTO public.five VALUES (1)"""
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_during_the_commit(
+    database_at_head: Database, project: Project, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """There psycopg2 swallows what a signal's handler raises."""
+    project.add("005", SLOW_COMMIT, after="004")
+    with running(database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root) as migration:
+        wait_until(lambda: database_at_head.value(f"{SESSIONS} AND wait_event = 'PgSleep'") == 1)
+        interrupted(migration, number, code)
+    assert ": revision 005 was rolled back." in migration.so_far
+    assert "hint: The database is at 004. Run the command again" in migration.so_far
+    assert database_at_head.value("SELECT to_regclass('public.five')") is None
+    assert log_of(database_at_head)[-1] == ("005", "upgrade", "interrupted")
+
+
 def test_a_statement_of_a_reset(database_at_head: Database, project: Project, tmp_path: Path) -> None:
     database_at_head.run("INSERT INTO public.users (cognito_user_id, email, display_name) VALUES ('a', 'b', 'c')")
     project.add("005", "SELECT pg_sleep(60)", after="004")

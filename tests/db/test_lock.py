@@ -14,8 +14,8 @@ from tests.db.running import MIGRATOR, log_of, running, wait_until
 from tests.db.test_bad_input import said
 
 AT_ONCE = 10
-ROUNDS = {"15": 20, "18": 5}
-"""Rounds for each server: the second one shows that it behaves as the first."""
+ROUNDS = 20
+"""For each server, since one of the two may not be there."""
 
 EACH_ONCE = [(revision, "upgrade", "succeeded", 1) for revision in ("001", "002", "003", "004")]
 
@@ -24,7 +24,7 @@ EACH_ONCE = [(revision, "upgrade", "succeeded", 1) for revision in ("001", "002"
 @pytest.mark.timeout(900)
 def test_ten_at_once_all_succeed_and_each_revision_runs_once(new_database: Callable[..., Database]) -> None:
     database = new_database()
-    for _ in range(ROUNDS[database.server]):
+    for _ in range(ROUNDS):
         started = [
             subprocess.Popen(
                 [str(BIN / program), "upgrade", "head"],

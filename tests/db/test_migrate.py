@@ -128,6 +128,23 @@ def test_raw_sql_reaches_the_server_and_the_script_as_written(database: Database
     assert TRAPS + "\n;" in database.alembic("upgrade", "004:005", "--sql", cwd=project.root).out
 
 
+def test_a_script_leaves_out_of_the_transaction_what_can_not_be_in_one_and_psql_runs_it(
+    database_at_head: Database, project: Project
+) -> None:
+    index = "CREATE INDEX CONCURRENTLY IF NOT EXISTS users_by_name ON public.users (display_name)"
+    project.add("005", index, after="004", extra="transactional = False")
+    project.add("006", "CREATE TABLE six ()", after="005")
+    done = database_at_head.alembic("upgrade", "004:006", "--sql", cwd=project.root)
+    assert done.code == 0, done.err
+    # With a search path of its own, a role would make and look for everything elsewhere.
+    database_at_head.run(f'ALTER DATABASE "{database_at_head.name}" SET search_path = pg_catalog, public')
+    command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", database_at_head.url]
+    subprocess.run(command, input=done.out, text=True, check=True, capture_output=True)
+    assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "006"
+    assert database_at_head.value("SELECT to_regclass('public.six') IS NOT NULL")
+    assert database_at_head.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'public.users_by_name'::regclass")
+
+
 def test_only_pending_revisions_run(database: Database, project: Project) -> None:
     project.add("005", "CREATE TABLE public.five ()", "DROP TABLE public.five", after="004")
     assert database.alembic("upgrade", "head").code == 0
@@ -140,7 +157,7 @@ def test_the_revisions_before_a_failed_one_stay(database: Database, project: Pro
     done = database.alembic("upgrade", "head", cwd=project.root)
     assert done.code == 7
     assert "hint: The database is at 004." in done.err
-    assert "versions/005_added.py" in done.err
+    assert "Correct alembic/versions/005_added.py and run" in done.err
     assert database.value("SELECT version_num FROM alembic_version") == "004"
     assert database.value("SELECT to_regclass('public.five')") is None
 
@@ -159,6 +176,7 @@ def test_force_goes_on_over_unversioned_tables_as_far_as_they_let_it(database: D
     done = database.alembic("-x", "force=true", "upgrade", "head")
     assert done.code == 7
     assert 'relation "users" already exists' in done.err
+    assert "neuraknot-db adopt" in done.err.splitlines()[-1]
 
 
 def test_create_db_first(database: Database) -> None:

@@ -59,4 +59,7 @@ def test_a_pooler_is_refused_and_nothing_is_changed(database: Database, pooled: 
     for program in ("alembic", "neuraknot-db"):
         said(pooled.program(program, "upgrade", "head"), 5, "pooler", "DATABASE_URL or DB_HOST name PostgreSQL itself")
     assert database.value(SCHEMA) == before
+    # The application gets the same session of the server's.
+    names = ("lock_timeout", "statement_timeout", "search_path", "client_connection_check_interval")
+    assert [pooled.value(f"SHOW {name}") for name in names] == [database.value(f"SHOW {name}") for name in names]
     assert database.alembic("upgrade", "head").code == 0

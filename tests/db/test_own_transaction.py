@@ -1,0 +1,107 @@
+"""A revision that ends its own transaction: refused where it can be read, and told truly where it can't."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.db.conftest import Database, Project
+from tests.db.running import log_of
+from tests.db.test_bad_input import SCHEMA, said
+
+TABLE = "CREATE TABLE public.five (id bigint)"
+MADE = "SELECT to_regclass('public.five') IS NOT NULL"
+
+
+def hidden(project: Project, body: str) -> None:
+    """A revision whose SQL can't be told from its text."""
+    path = project.add("005", "SELECT 1", after="004")
+    path.write_text(path.read_text().replace("    op.execute('SELECT 1')\n", body, 1))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"{TABLE}; ROLLBACK",
+        f"{TABLE}; /* then */ commit work; SELECT 1/0",
+        f"{TABLE}; ABORT; BEGIN",
+        f"{TABLE}; END; BEGIN",
+        f"{TABLE}; PREPARE TRANSACTION 'five'",
+        f"{TABLE}; ROLLBACK AND CHAIN",
+    ],
+)
+def test_what_can_be_read_is_refused_before_anything_runs(
+    database_at_head: Database, project: Project, sql: str
+) -> None:
+    project.add("005", sql, after="004")
+    before = database_at_head.value(SCHEMA)
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "005 ends its own transaction")
+    assert database_at_head.value(SCHEMA) == before
+
+
+def test_savepoints_and_bodies_are_no_end(database_at_head: Database, project: Project) -> None:
+    body = "DO $$ BEGIN NULL; END; $$; CREATE TEMP TABLE t () ON COMMIT DROP"
+    project.add("005", f"SAVEPOINT a; {TABLE}; ROLLBACK TO a; ROLLBACK WORK TO SAVEPOINT a; {body}", after="004")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert database_at_head.value(MADE) is False
+
+
+@pytest.mark.parametrize(
+    ("body", "stays"),
+    [
+        (f"    op.execute('{TABLE}; ROLL' + 'BACK')\n", False),
+        (f"    op.execute('{TABLE}')\n    op.get_bind().exec_driver_sql('ROLL' + 'BACK')\n", False),
+        (f"    op.execute('{TABLE}; COM' + 'MIT; SELECT 1/0')\n", True),
+        (f"    op.execute('{TABLE}; COM' + 'MIT; LOCK TABLE public.no_such_table')\n", True),
+        (f"    op.execute('{TABLE}; END')\n", True),
+    ],
+)
+def test_what_can_not_be_read_is_found_when_it_has_run(
+    database_at_head: Database, project: Project, body: str, stays: bool
+) -> None:
+    hidden(project, body)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "Revision 005 ended its own transaction", "The database is at 004.")
+    assert "rolled back" not in done.err
+    assert database_at_head.value(MADE) is stays
+    assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "004"
+    assert log_of(database_at_head)[-1] == ("005", "upgrade", "failed")
+
+
+def test_a_reset_does_not_say_that_everything_is_still_there(database_at_head: Database, project: Project) -> None:
+    hidden(project, f"    op.execute('{TABLE}; COM' + 'MIT')\n")
+    done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
+    said(done, 7, "Revision 005 ended its own transaction")
+    assert "still there" not in done.err
+
+
+def test_an_autocommit_block_is_no_end_and_a_reset_says_what_forbids_it(
+    database_at_head: Database, project: Project
+) -> None:
+    hidden(project, f"    with op.get_context().autocommit_block():\n        op.execute('{TABLE}')\n")
+    done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
+    said(done, 7, "Revision 005 leaves its transaction (autocommit_block)")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+
+
+def test_what_a_revision_sets_ends_with_it(database_at_head: Database, project: Project) -> None:
+    shown = "current_setting('lock_timeout'), current_setting('statement_timeout'), user"
+    tell = f"DO $$ BEGIN RAISE NOTICE '% % %', {shown}; END $$"
+    role = f"other_{database_at_head.name}"
+    database_at_head.run(f"CREATE ROLE {role}")
+    try:
+        changes = f"SET lock_timeout = 0; SET statement_timeout = 0; SET ROLE {role}"
+        project.add("005", changes, after="004")
+        project.add("006", tell, after="005")
+        project.add("007", "RESET ALL", after="006")
+        project.add("008", tell, after="007")
+        database_at_head.run(
+            f"GRANT ALL ON SCHEMA public, neuraknot_db TO {role};"
+            f" GRANT ALL ON ALL TABLES IN SCHEMA public, neuraknot_db TO {role}"
+        )
+        done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+        assert done.code == 0, done.err
+        assert done.err.count("NOTICE:  2s 15min postgres\n") == 2, done.err
+    finally:
+        database_at_head.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
