@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import checksums, declared, diagnosis, guards, session
+from neuraknot_db import checksums, declared, diagnosis, guards, retry, session
 from neuraknot_db.console import Outcome, fitted, log
 from neuraknot_db.declared import Declared, Step, revision_of
 from neuraknot_db.errors import (
@@ -258,14 +258,20 @@ class Walk:
         try:
             connection.rollback()
             self._write_failure(connection, self._history, entry)
-        except DBAPIError:
-            self._record_anew(entry)
+        except DBAPIError as error:
+            if retry.is_lock_timeout(error):
+                # Somebody holds the log itself: another connection would wait for it as well.
+                connection.rollback()
+                log.warning("the failure could not be recorded in the log")
+            else:
+                self._record_anew(entry)
 
     def _record_anew(self, entry: Entry) -> None:
         for pause in _RECONNECTING:
             time.sleep(pause)
             # A server that goes down still lets some in, and ends them a moment later.
             with contextlib.suppress(DBAPIError, RefusedError, UnreachableError), self._reconnect() as connection:
+                session.set_timeouts(connection, self._limits, local=False)
                 self._write_failure(connection, History(connection), entry)
                 return
         log.warning("the failure could not be recorded in the log")
