@@ -236,7 +236,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
         ),
         (
             "CREATE TABLE w AS TABLE users; INSERT INTO w TABLE users; CREATE UNIQUE INDEX ON w (lower(email))",
-            "(lower(email))",
+            "(lower(email::text))",
         ),
         ("ALTER TABLE users ADD CHECK (email = '')", None),
         ("UPDATE users SET display_name = NULL", None),

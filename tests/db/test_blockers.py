@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import blockers, lock, retry
 from neuraknot_db.settings import Limits
-from tests.db.conftest import Database, Finished, Project
-from tests.db.running import held, wait_until
+from tests.db.conftest import ROOT, Database, Finished, Project
+from tests.db.running import MIGRATOR, held, log_of, running, wait_until
 from tests.db.test_bad_input import said
+from tests.db.test_blocked import Application
 
 BRISK = {"NEURAKNOT_LOCK_TIMEOUT": "500ms", "NEURAKNOT_LOCK_PAUSE": "100ms", "NEURAKNOT_LOCK_TRIES": "2"}
 
@@ -154,3 +158,72 @@ def test_who_looks_does_not_outlive_the_run(database: Database, lost: bool) -> N
         seen = retry.on_lock_timeout(attempt, connection, what=lambda: "it", limits=Limits(lock_timeout=100))
     assert seen == 1
     wait_until(lambda: database.value(f"SELECT count(*) {watching}") == 0)
+
+
+def test_the_log_tells_how_often_a_reset_was_tried_and_how_long_it_waited(
+    database_at_head: Database, tmp_path: Path
+) -> None:
+    arguments = ("reset", "--confirm", database_at_head.name)
+    patient = {**BRISK, "NEURAKNOT_LOCK_TRIES": "9"}
+    with (
+        held(database_at_head, "SELECT FROM public.users") as reader,
+        running(
+            database_at_head, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=ROOT, **patient
+        ) as migration,
+    ):
+        migration.says("The reset: no lock in time, try 2 of 9")
+        reader.rollback()
+        assert migration.ended().code == 0
+    columns = (
+        "direction, outcome, attempt, duration_ms >= 490, lock_wait_ms >= 490 * (attempt - 1) AND lock_wait_ms > 0"
+    )
+    rows = [row[1:] for row in log_of(database_at_head, columns) if row[0] == "reset"]
+    assert rows[:2] == [("failed", 1, True, False), ("failed", 2, True, True)]
+    assert (rows[-1][:2], rows[-1][3]) == (("succeeded", len(rows)), True)
+
+
+def test_a_reset_waits_no_longer_for_all_tables_than_for_one(database_at_head: Database, tmp_path: Path) -> None:
+    arguments = ("reset", "--confirm", database_at_head.name)
+    tables = ("ai_agents", "messages", "users")
+    once = {"NEURAKNOT_LOCK_TIMEOUT": "2s", "NEURAKNOT_LOCK_TRIES": "1"}
+    with (
+        contextlib.ExitStack() as stack,
+        Application(database_at_head, *tables) as application,
+    ):
+        readers = [stack.enter_context(held(database_at_head, f"SELECT FROM public.{table}")) for table in tables]
+        migration = stack.enter_context(
+            running(database_at_head, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=ROOT, **once)
+        )
+        waiting = f"SELECT pid FROM pg_stat_activity WHERE {MIGRATOR} AND wait_event_type = 'Lock'"
+        wait_until(lambda: database_at_head.run(waiting))
+        released: list[Connection] = []
+        while migration.process.poll() is None and len(released) < 2:
+            time.sleep(1.3)
+            # Whichever of them is waited for.
+            blocking = database_at_head.run(f"SELECT unnest(pg_blocking_pids(pid)) FROM ({waiting}) w")
+            for reader in readers:
+                driver_connection = reader.connection.driver_connection
+                assert driver_connection is not None
+                if (driver_connection.info.backend_pid,) in blocking:
+                    reader.rollback()
+                    released.append(reader)
+        done = migration.ended()
+    said(done, 4)
+    assert 1.2 < application.longest < 2.8
+
+
+def test_the_pauses_are_not_the_same_for_two_that_block_each_other(database: Database) -> None:
+    pauses: list[float] = []
+
+    def attempt() -> None:
+        with database.engine().connect() as other:
+            other.exec_driver_sql("DO $$ BEGIN RAISE 'busy' USING ERRCODE = '55P03'; END $$")
+
+    with database.engine().connect() as connection:
+        for _ in range(3):
+            with pytest.raises(DBAPIError):
+                retry.on_lock_timeout(
+                    attempt, connection, what=lambda: "it", limits=Limits(tries=2, pause=4), sleep=pauses.append
+                )
+    assert len(set(pauses)) == 3
+    assert all(3 <= pause <= 5 for pause in pauses)
