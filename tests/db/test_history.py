@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -266,6 +267,13 @@ def test_a_schema_made_beforehand_is_used(database: Database, role: str) -> None
     database.run(grant)
     done = database.as_user(role).alembic("upgrade", "head")
     assert done.code == 0, done.err
+
+
+def test_six_first_upgrades_at_once_make_one_log(database: Database) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: database.alembic("upgrade", "head"), range(6)))
+    assert [each.code for each in done] == [0] * 6, [each.err for each in done]
+    assert last(database, 9) == [(revision, "upgrade", "succeeded", 1) for revision in ("001", "002", "003", "004")]
 
 
 def test_two_databases_have_a_log_each(new_database: Callable[..., Database]) -> None:
