@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import runpy
 from collections.abc import Callable, Collection, Iterator, Set
 from pathlib import Path
@@ -11,14 +12,26 @@ from pathlib import Path
 from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.history import Entry, History
+from neuraknot_db.history import Applied, Entry, History
+
+# The signs of a revision that takes its SQL from elsewhere: the same file then says nothing of the same SQL.
+_READS_MORE = re.compile(
+    rb"\b(?:open|read_text|read_bytes|Path|environ|getenv|importlib|__import__)\b"
+    rb"|^\s*import\s+(?!(?:alembic|sqlalchemy|textwrap)\b[^,;\n]*$)"
+    rb"|^\s*from\s+(?!(?:alembic|sqlalchemy|textwrap|typing|collections|__future__)\b)\S+\s+import\b",
+    re.MULTILINE,
+)
+
+_NO_SQL = frozenset({"downgrade", "losses", "lock_timeout", "statement_timeout"})
+"""What a revision may define besides what its upgrade sends."""
 
 
 def checksum(revision: Script, *, upgrade: Callable[[], None] | None = None) -> str:
     """SHA-256 of the statements that `upgrade` emits, as a sequence of tokens.
 
     Literals, quoted names and dollar-quoted bodies count byte for byte. A revision that needs a live connection is
-    hashed by its syntax tree, with `ast:` before it; so is one whose SQL is another each time.
+    hashed by its syntax tree, without docstrings and downgrade, with `ast:` before it; so is one whose SQL is another
+    each time.
 
     Args:
         revision: where it is.
@@ -33,7 +46,7 @@ def checksum(revision: Script, *, upgrade: Callable[[], None] | None = None) -> 
     except Exception:  # noqa: BLE001 - a revision may raise anything at all without its connection
         repeatable = False
     if not repeatable:
-        tree = "".join(_dumped(ast.parse(Path(revision.path).read_bytes())))
+        tree = "".join(_dumped(_upgrading(ast.parse(Path(revision.path).read_bytes()))))
         return "ast:" + hashlib.sha256(tree.encode()).hexdigest()
     digest = hashlib.sha256()
     for token in sqltext.tokens(sql):
@@ -44,14 +57,33 @@ def checksum(revision: Script, *, upgrade: Callable[[], None] | None = None) -> 
 
 
 def source_sha256(revision: Script) -> str:
-    """SHA-256 of the revision's file: the same file needs no second look."""
+    """SHA-256 of the revision's file."""
     return hashlib.sha256(Path(revision.path).read_bytes()).hexdigest()
+
+
+def _same(revision: Script, known: Applied) -> bool:
+    """Whether the file alone tells that nothing was edited."""
+    source = Path(revision.path).read_bytes()
+    return hashlib.sha256(source).hexdigest() == known.source_sha256 and not _READS_MORE.search(source)
+
+
+def _upgrading(module: ast.Module) -> list[ast.stmt]:
+    """What of a revision may change what its upgrade does."""
+    return [statement for statement in module.body if not _NO_SQL.intersection(_defined(statement))]
+
+
+def _defined(statement: ast.stmt) -> set[str]:
+    if isinstance(statement, ast.FunctionDef):
+        return {statement.name}
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _dumped(node: object) -> Iterator[str]:
     """A syntax tree as text, the same for each version of Python: `ast.dump` is not."""
     if isinstance(node, list):
-        for item in node:
+        # A statement that is a mere text is a docstring, or as good as one.
+        for item in (item for item in node if not _is_text(item)):
             yield from _dumped(item)
     elif isinstance(node, ast.AST):
         yield f"{type(node).__name__}("
@@ -62,6 +94,10 @@ def _dumped(node: object) -> Iterator[str]:
         yield ")"
     else:
         yield f"{node!r},"
+
+
+def _is_text(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:
@@ -105,7 +141,7 @@ def demand_unedited(
     entries = []
     for revision, known in applied.items():
         found = script.get_revision(revision)
-        if known.checksum is None or (source := source_sha256(found)) == known.source_sha256:
+        if known.checksum is None or _same(found, known):
             continue
         now = checksum(found, upgrade=runpy.run_path(found.path)["upgrade"])
         if now == known.checksum:
@@ -116,5 +152,5 @@ def demand_unedited(
                 hint=f"Restore {Path(found.path).name} and write the change as a new revision,"
                 f" or take the edit: alembic -x accept_edit={revision} upgrade head",
             )
-        entries.append(Entry(revision, "accept", checksum=now, source_sha256=source))
+        entries.append(Entry(revision, "accept", checksum=now, source_sha256=source_sha256(found)))
     return entries

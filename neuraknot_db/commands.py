@@ -221,8 +221,11 @@ def show_log(_config: Config, as_json: bool = False) -> None:
     from neuraknot_db import logbook
 
     with session.open_session(session.target(), exclusive=False) as connection:
-        records = list(History(connection).records())
+        history = History(connection)
+        records = list(history.records())
         connection.rollback()
+    if not history.exists:
+        log.info("nothing was run here by this tool")
     if as_json:
         write_json(logbook.as_json(records))
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
@@ -19,6 +21,8 @@ LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 _QUERY_CANCELED = "57014"
 _READ_ONLY = "25006"
 _INSUFFICIENT_PRIVILEGE = "42501"
+_REFUSED_ROWS = ("23", "44")
+"""Classes of SQLSTATE whose details quote rows."""
 
 _SHOWN_AROUND = 6
 """Lines of a long statement that are shown before and after the one at fault."""
@@ -168,8 +172,7 @@ def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
     diag = getattr(error.orig, "diag", None)
     primary = getattr(diag, "message_primary", None) or str(error.orig).strip().split("\n", 1)[0]
     details: list[str] = []
-    # A failing row's contents are the users' data, and no business of a log.
-    if (detail := getattr(diag, "message_detail", None)) and not detail.startswith("Failing row"):
+    if detail := _without_data(getattr(diag, "message_detail", None) or "", getattr(error.orig, "pgcode", None) or ""):
         details.append(detail)
     if server_hint := getattr(diag, "message_hint", None):
         details.append(server_hint)
@@ -178,6 +181,17 @@ def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
     if error.statement:
         details += _statement(error.statement, getattr(diag, "statement_position", None))
     return primary.rstrip("."), tuple(details)
+
+
+def _without_data(detail: str, state: str) -> str:
+    """A detail without the values of a row that a constraint or a view refuses: they are no business of a log.
+
+    The server may say it in any language: only the columns' names are taken from it.
+    """
+    if not state.startswith(_REFUSED_ROWS):
+        return detail
+    columns = re.match(r"[^(]*\((.*?)\)=\(", detail, re.DOTALL)
+    return f"Key ({columns[1]}); its values are not shown." if columns else ""
 
 
 def _statement(statement: str, position: str | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -85,7 +86,7 @@ def admit_changes(state: DatabaseState, *, role: str) -> None:
     if not state.may_create:
         raise RefusedError(
             f"User {role} may not create anything in the schema public.",
-            hint=f'As the owner of the database: GRANT CREATE ON SCHEMA public TO "{role}"',
+            hint=f"As the owner of the database: GRANT CREATE ON SCHEMA public TO {rawsql.quoted(role)}",
         )
 
 
@@ -117,15 +118,15 @@ def environment(where: Settings, marker: str | None) -> str:
     Raises:
         RefusedError: the two contradict each other, and one of them is production.
     """
-    if marker is None or marker == where.environment:
+    if marker is None:
         return where.environment
-    if not where.environment_named:
+    if not where.environment_named or marker.casefold() == where.environment.casefold():
         return marker
     if settings.is_production(marker) or settings.is_production(where.environment):
         raise RefusedError(
             f"The database is marked as {marker}, and NEURAKNOT_ENV says {where.environment}.",
-            hint=f"Is it the right database? Then NEURAKNOT_ENV={marker}, or change the marker:"
-            f" neuraknot-db mark {where.environment}",
+            hint=f"Is it the right database? Then NEURAKNOT_ENV={shlex.quote(marker)}, or change the marker:"
+            f" neuraknot-db mark {shlex.quote(where.environment)}",
         )
     return where.environment
 
@@ -159,5 +160,5 @@ def confirm_downgrade(
         given = "was not given" if confirm is None else f"is {confirm!r}, and the database is {where.database!r}"
         raise RefusedError(
             f"The confirmation of the downgrade {given}: nothing was changed.",
-            hint=f"alembic -x confirm={where.database} downgrade ...",
+            hint=f"alembic -x {shlex.quote(f'confirm={where.database}')} downgrade ...",
         )

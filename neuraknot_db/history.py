@@ -10,66 +10,12 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import __version__, settings
+from neuraknot_db import __version__, logtables, rawsql, settings
 from neuraknot_db.errors import RefusedError
+from neuraknot_db.logtables import SCHEMA, TABLE
 from neuraknot_db.settings import Origin
 
-SCHEMA, TABLE = "neuraknot_db", "neuraknot_db.migration_log"
-FORMAT = "1"
-"""The format of both tables; a newer one is left alone."""
-
 _METADATA_TIMEOUT = 1.0
-
-_CREATE = f"""
-CREATE SCHEMA IF NOT EXISTS neuraknot_db;
-CREATE TABLE IF NOT EXISTS neuraknot_db.settings (
-    name  text PRIMARY KEY,
-    value text NOT NULL
-);
-CREATE TABLE IF NOT EXISTS neuraknot_db.migration_log (
-    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    revision      text,
-    direction     text NOT NULL,
-    outcome       text NOT NULL,
-    started_at    timestamptz NOT NULL,
-    duration_ms   bigint NOT NULL,
-    attempt       integer NOT NULL,
-    lock_wait_ms  bigint NOT NULL,
-    error         text,
-    checksum      text,
-    source_sha256 text,
-    database_user text NOT NULL DEFAULT session_user,
-    client_host   text,
-    tool_version  text NOT NULL,
-    image         text,
-    git_commit    text,
-    task_arn      text,
-    started_by    text
-);
-INSERT INTO neuraknot_db.settings VALUES ('format', '{FORMAT}') ON CONFLICT DO NOTHING;
-"""
-
-_LOOK = """
-SELECT to_regnamespace('neuraknot_db') IS NOT NULL,
-       CASE WHEN to_regnamespace('neuraknot_db') IS NULL THEN false
-            WHEN NOT has_schema_privilege(to_regnamespace('neuraknot_db')::oid, 'USAGE') THEN false
-            ELSE to_regclass('neuraknot_db.migration_log') IS NOT NULL END,
-       CASE WHEN to_regnamespace('neuraknot_db') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
-            WHEN NOT has_schema_privilege(to_regnamespace('neuraknot_db')::oid, 'USAGE') THEN false
-            WHEN to_regclass('neuraknot_db.migration_log') IS NULL
-            THEN has_schema_privilege(to_regnamespace('neuraknot_db')::oid, 'CREATE')
-            ELSE has_table_privilege(to_regclass('neuraknot_db.migration_log')::oid, 'SELECT')
-             AND has_table_privilege(to_regclass('neuraknot_db.migration_log')::oid, 'INSERT') END,
-       current_user, current_database()
-"""
-
-_PRESENT = """
-SELECT to_regclass('neuraknot_db.settings') IS NOT NULL,
-       has_table_privilege('neuraknot_db.migration_log', 'SELECT')
-       AND coalesce(has_table_privilege(to_regclass('neuraknot_db.settings')::oid, 'SELECT'), true),
-       ARRAY(SELECT attname::text FROM pg_attribute
-              WHERE attrelid = 'neuraknot_db.migration_log'::regclass AND attnum > 0 AND NOT attisdropped)
-"""
 
 _COLUMNS = (
     "id, revision, direction, outcome, started_at, duration_ms, attempt, lock_wait_ms, error, checksum, source_sha256, "
@@ -88,7 +34,8 @@ _APPLIED = f"""
 SELECT revision, checksum, source_sha256
   FROM (SELECT DISTINCT ON (revision) revision, direction, checksum, source_sha256
           FROM {TABLE}
-         WHERE outcome = 'succeeded' AND revision IS NOT NULL
+         -- A stamp says where the database is, and neither runs anything nor takes it back.
+         WHERE outcome = 'succeeded' AND revision IS NOT NULL AND direction <> 'stamp'
            AND id > (SELECT coalesce(max(id), 0) FROM {TABLE} WHERE direction = 'reset' AND outcome = 'succeeded')
          ORDER BY revision, id DESC) last
  WHERE direction IN ('upgrade', 'accept')
@@ -170,23 +117,29 @@ class History:
             RefusedError: the tables are of a newer version of this tool, were tampered with, or may not be read.
         """
         self._connection = connection
-        has_schema, self.exists, self._allowed, user, database = connection.exec_driver_sql(_LOOK).one()
-        grant = f"USAGE, CREATE ON SCHEMA {SCHEMA}" if has_schema else f'CREATE ON DATABASE "{database}"'
+        self._has_schema, self.exists, may_read, self._allowed, user, database = connection.exec_driver_sql(
+            logtables.LOOK
+        ).one()
+        self._user, role = user, rawsql.quoted(user)
+        tables = f"ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
         if self.exists:
-            grant = f"SELECT, INSERT ON ALL TABLES IN SCHEMA {SCHEMA}"
-        self._refusal = RefusedError(
-            f"User {user} may not keep the log of migrations in the schema {SCHEMA}.",
-            hint=f'As an administrator: GRANT {grant} TO "{user}"',
-        )
+            self._grant = f"GRANT SELECT, INSERT {tables}; GRANT UPDATE ON {SCHEMA}.settings TO {role}"
+        elif self._has_schema:
+            self._grant = f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}"
+        else:
+            self._grant = f"GRANT CREATE ON DATABASE {rawsql.quoted(database)} TO {role}"
         stored: dict[str, str] = {}
         if self.exists:
-            has_settings, may_read, columns = connection.exec_driver_sql(_PRESENT).one()
             if not may_read:
-                raise self._refusal
-            if has_settings:
-                rows = connection.exec_driver_sql(f"SELECT name, value FROM {SCHEMA}.settings")
-                stored = {row.name: row.value for row in rows}
-            _demand_format(stored.get("format"), columns)
+                raise RefusedError(
+                    f"User {user} may not read the log of migrations in the schema {SCHEMA}.",
+                    hint=f"As an administrator: GRANT USAGE ON SCHEMA {SCHEMA} TO {role}; GRANT SELECT {tables}",
+                )
+            shape = set(connection.exec_driver_sql(logtables.SHAPE).scalars())
+            logtables.demand_settings(shape)
+            rows = connection.exec_driver_sql(f"SELECT name, value FROM {SCHEMA}.settings")
+            stored = {row.name: row.value for row in rows}
+            logtables.demand_log(stored.get("format"), shape)
         self.environment = stored.get("environment")
         self._origin: dict[str, str | None] | None = None
 
@@ -197,7 +150,10 @@ class History:
             RefusedError: it may not make the tables, or not write to them.
         """
         if not self._allowed:
-            raise self._refusal
+            raise RefusedError(
+                f"User {self._user} may not keep the log of migrations in the schema {SCHEMA}.",
+                hint=f"As an administrator: {self._grant}",
+            )
 
     def create(self) -> None:
         """Make the tables, in the connection's transaction, if they are missing.
@@ -207,7 +163,9 @@ class History:
         """
         self.demand_allowed()
         if not self.exists:
-            self._connection.exec_driver_sql(_CREATE)
+            # IF NOT EXISTS would take the right to create schemas even where there is nothing to create.
+            schema = "" if self._has_schema else f"CREATE SCHEMA {SCHEMA};"
+            self._connection.exec_driver_sql(f"{schema} {logtables.CREATE}")
             self.exists = True
 
     def mark(self, environment: str) -> None:
@@ -242,21 +200,6 @@ class History:
         if self.exists:
             for row in self._connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM {TABLE} ORDER BY id"):
                 yield Record(*row)
-
-
-def _demand_format(found: str | None, columns: list[str]) -> None:
-    if found is not None and found.isdigit() and int(found) > int(FORMAT):
-        raise RefusedError(
-            f"The log of migrations has format {found}, written by a newer version of this tool; this one knows"
-            f" {FORMAT}.",
-            hint="Use the newer version: the checkout or the image that migrated this database last.",
-        )
-    if found != FORMAT or set(columns) != {field.name for field in fields(Record)}:
-        raise RefusedError(
-            f"The log of migrations ({TABLE}) was tampered with: its format is {found}, its columns are"
-            f" {', '.join(columns)}.",
-            hint=f"Restore it from a backup, or set it aside: ALTER SCHEMA {SCHEMA} RENAME TO neuraknot_db_old",
-        )
 
 
 def _described(origin: Origin) -> dict[str, str | None]:

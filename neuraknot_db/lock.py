@@ -8,19 +8,17 @@ from collections.abc import Callable
 
 from sqlalchemy.engine import Connection
 
+from neuraknot_db import rawsql
 from neuraknot_db.console import log
 from neuraknot_db.errors import LockUnavailableError
 
 KEY = int.from_bytes(hashlib.sha256(b"neuraknot_db").digest()[:8], signed=True)
 """The advisory lock's key. Advisory locks belong to one database, so the key need not name it."""
 
-PATIENCE = 600.0
-"""Seconds to wait for another migration to end."""
-
 _SHORTEST, _LONGEST = 0.025, 2.0
 
 _HOLDER = """
-SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unknown'), a.backend_start::timestamp(0)
+SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unknown'), a.backend_start::timestamp(0), current_user
   FROM pg_locks l JOIN pg_stat_activity a USING (pid)
  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -31,10 +29,10 @@ SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unknown'), a.backend_sta
 def acquire(
     connection: Connection,
     *,
-    patience: float = PATIENCE,
+    patience: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> float:
+) -> None:
     """Take the lock on this session, and hold it until the session ends.
 
     It is polled, each time in a transaction of its own: a blocking wait would hold a snapshot that CREATE INDEX
@@ -45,9 +43,6 @@ def acquire(
         patience: seconds to wait.
         clock: seconds that never go back.
         sleep: waits for seconds.
-
-    Returns:
-        The seconds waited.
 
     Raises:
         LockUnavailableError: another session still holds it when patience ends.
@@ -61,7 +56,7 @@ def acquire(
         connection.commit()
         waited = clock() - started
         if taken:
-            return waited
+            return
         if waited >= patience:
             raise LockUnavailableError(
                 f"Another migration still runs after {waited:.0f} s: {holder}.",
@@ -76,4 +71,10 @@ def acquire(
 
 def _holder(connection: Connection) -> str:
     row = connection.exec_driver_sql(_HOLDER, {"key": KEY}).first()
-    return f"pid {row[0]}, {row[1]}, connected since {row[2]}" if row else "one that has just ended"
+    if row is None:
+        return "one that has just ended"
+    pid, application, since, reader = row
+    if since is None:
+        hidden = f"since when is not shown to this role (GRANT pg_read_all_stats TO {rawsql.quoted(reader)})"
+        return f"pid {pid}, {application}, {hidden}"
+    return f"pid {pid}, {application}, connected since {since}"

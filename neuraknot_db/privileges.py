@@ -11,7 +11,9 @@ from neuraknot_db import rawsql
 from neuraknot_db.errors import RefusedError
 
 _SCHEMA = """
-SELECT pg_get_userbyid(n.nspowner), n.nspacl IS NOT NULL, obj_description(n.oid, 'pg_namespace'), current_user,
+SELECT pg_get_userbyid(n.nspowner),
+       (SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()), current_database(),
+       n.nspacl IS NOT NULL, obj_description(n.oid, 'pg_namespace'), current_user,
        pg_has_role(n.nspowner, 'USAGE'), has_database_privilege(current_database(), 'CREATE'),
        -- From 16 on, to create for another role takes the right to SET ROLE to it.
        CASE WHEN current_setting('server_version_num')::int >= 160000
@@ -36,14 +38,38 @@ SELECT pg_get_userbyid(d.defaclrole), pg_has_role(d.defaclrole, 'USAGE'), d.defa
  ORDER BY 1, 3, 4, 5
 """
 
-_GRANTED_TABLES = """
-SELECT DISTINCT c.relname::text
-  FROM pg_class c CROSS JOIN aclexplode(c.relacl) x
- WHERE c.relnamespace = 'public'::regnamespace AND x.grantee <> c.relowner
-   -- What the default privileges give is given again.
-   AND NOT EXISTS (SELECT FROM pg_default_acl d CROSS JOIN aclexplode(d.defaclacl) y
-                    WHERE d.defaclnamespace = c.relnamespace AND d.defaclrole = c.relowner
-                      AND (y.grantee, y.privilege_type) = (x.grantee, x.privilege_type))
+# What the default privileges give is given again, and so is what everybody may do with a new function.
+_GRANTED_OBJECTS = """
+WITH granted(name, kind, owner, acl) AS (
+    SELECT c.relname::text, CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END, c.relowner, c.relacl
+      FROM pg_class c
+     WHERE c.relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT c.relname || '.' || a.attname, 'column', c.relowner, a.attacl
+      FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+     WHERE c.relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT format('%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), 'f', p.proowner, p.proacl
+      FROM pg_proc p
+     WHERE p.pronamespace = 'public'::regnamespace
+), given(kind, owner, grantee, privilege) AS (
+    SELECT d.defaclobjtype::text, d.defaclrole, x.grantee, x.privilege_type
+      FROM pg_default_acl d CROSS JOIN aclexplode(d.defaclacl) x
+     WHERE d.defaclnamespace IN (0, 'public'::regnamespace)
+)
+SELECT DISTINCT g.name
+  FROM granted g CROSS JOIN aclexplode(g.acl) x
+ WHERE x.grantee <> g.owner AND NOT (g.kind = 'f' AND x.grantee = 0)
+   AND NOT EXISTS (SELECT FROM given d
+                    WHERE (d.kind, d.owner, d.grantee, d.privilege) = (g.kind, g.owner, x.grantee, x.privilege_type))
+UNION
+-- Taken from everybody, and given again by the server.
+SELECT g.name
+  FROM granted g
+ WHERE g.kind = 'f' AND g.acl IS NOT NULL
+   AND NOT EXISTS (SELECT FROM aclexplode(g.acl) x WHERE x.grantee = 0)
+   AND NOT EXISTS (SELECT FROM pg_default_acl d
+                    WHERE d.defaclnamespace = 0 AND d.defaclobjtype = 'f' AND d.defaclrole = g.owner)
  ORDER BY 1
 """
 
@@ -74,14 +100,14 @@ class SchemaProperties:
 
     Attributes:
         grants: None if nobody ever changed the privileges.
-        granted_tables: tables with privileges of their own, which a reset does not restore.
+        granted_objects: tables, columns and functions with privileges of their own, which a reset does not restore.
     """
 
     owner: str
     grants: tuple[Grant, ...] | None
     defaults: tuple[DefaultGrant, ...]
     comment: str | None
-    granted_tables: tuple[str, ...]
+    granted_objects: tuple[str, ...]
 
 
 def read(connection: Connection) -> SchemaProperties | None:
@@ -93,30 +119,33 @@ def read(connection: Connection) -> SchemaProperties | None:
     row = connection.exec_driver_sql(_SCHEMA).first()
     if row is None:
         return None
-    owner, changed, comment, user, may_drop, may_create, may_give = row
+    owner, database_owner, database, changed, comment, user, may_drop, may_create, may_give = row
+    # Nobody logs in as pg_database_owner, or is made a member of it.
+    login = database_owner if owner == "pg_database_owner" else owner
     if not may_drop:
         raise RefusedError(
             f"User {user} may not drop the schema public: it belongs to {owner}.",
-            hint=f"Connect as {owner}, or as the owner of the database.",
+            hint=f"Connect as {login}{', the owner of the database' * (login != owner)}.",
         )
     if not (may_create and may_give):
+        grant = f"CREATE ON DATABASE {rawsql.quoted(database)}" if may_give else rawsql.quoted(login)
         raise RefusedError(
             f"User {user} could not create the schema public again for its owner {owner}.",
-            hint=f'As an administrator: GRANT "{owner}" TO "{user}", and GRANT CREATE ON DATABASE.',
+            hint=f"As an administrator: GRANT {grant} TO {rawsql.quoted(user)}",
         )
     defaults = connection.exec_driver_sql(_DEFAULTS).all()
     foreign = sorted({role for role, mine, *_ in defaults if not mine})
     if foreign:
         raise RefusedError(
             f"User {user} could not restore the default privileges of {', '.join(foreign)} in the schema public.",
-            hint=f'As an administrator: GRANT "{foreign[0]}" TO "{user}"',
+            hint=f"As an administrator: GRANT {rawsql.quoted(foreign[0])} TO {rawsql.quoted(user)}",
         )
     return SchemaProperties(
         owner=owner,
         grants=tuple(Grant(*grant) for grant in connection.exec_driver_sql(_GRANTS)) if changed else None,
         defaults=tuple(DefaultGrant(role, kind, Grant(*grant)) for role, _, kind, *grant in defaults),
         comment=comment,
-        granted_tables=tuple(connection.exec_driver_sql(_GRANTED_TABLES).scalars()),
+        granted_objects=tuple(rawsql.execute(connection, _GRANTED_OBJECTS).scalars()),
     )
 
 

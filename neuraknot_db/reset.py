@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from dataclasses import replace
 
@@ -34,6 +35,15 @@ from neuraknot_db.settings import Settings
 
 COUNTING_TIMEOUT = "10s"
 """How long the rows of one table are counted before PostgreSQL's own estimate serves."""
+
+# Who owns the schema may drop a table in it that is another's, but not lock it.
+_LOCKABLE = """
+SELECT oid::regclass::text
+  FROM pg_class
+ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+   AND has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE')
+ ORDER BY oid
+"""
 
 
 def reset(config: Config, *, confirm: str | None, environment: str | None, upgrade: bool) -> None:
@@ -69,15 +79,15 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         lock.acquire(connection, patience=settings.limits().patience)
         config.attributes[runner.HELD] = runner.Held(replace(where, environment=name), connection)
         started = time.monotonic()
-        failures: list[Failure] = []
+        tries = _Tries()
 
         def failed(failure: Failure) -> None:
-            _record(connection, _explained(failure.error), attempt=failure.number)
-            failures.append(failure)
+            tries.record(connection, "failed", str(_explained(failure.error)))
+            tries.next(failure)
 
         try:
             retry.on_lock_timeout(
-                lambda: _replace(config, connection, script, target=together),
+                lambda: _replace(config, connection, script, tries, target=together),
                 connection,
                 what=lambda: "The reset",
                 failed=failed,
@@ -86,7 +96,8 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         except Exception as error:
             outcome.after, outcome.ran = state.revision, []
             explained = _explained(error)
-            _record(connection, explained, attempt=len(failures) + 1)
+            interrupted = isinstance(explained, InterruptedRunError)
+            tries.record(connection, "interrupted" if interrupted else "failed", str(explained))
             raise explained from error
         if upgrade and together != script.get_current_head():
             command.upgrade(config, "head")
@@ -94,21 +105,74 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
     log.info("the schema public was reset in %.1f s", time.monotonic() - started)
 
 
-def _replace(config: Config, connection: Connection, script: ScriptDirectory, *, target: str | None) -> None:
-    started = time.monotonic()
+class _Tries:
+    """What the log is to say of the try that runs now."""
+
+    def __init__(self) -> None:
+        self._attempt, self._waited = 1, 0.0
+        self.began = time.monotonic()
+
+    def next(self, failure: Failure) -> None:
+        """Count a try that found no lock: it had done nothing but wait, and the next one follows a pause."""
+        self._attempt += 1
+        self._waited += time.monotonic() - self.began + failure.pause
+
+    def entry(self, outcome: str = "succeeded", error: str | None = None) -> Entry:
+        duration, waited = (round(1000 * seconds) for seconds in (time.monotonic() - self.began, self._waited))
+        return Entry(None, "reset", outcome, duration, self._attempt, waited, error)
+
+    def record(self, connection: Connection, outcome: str, error: str) -> None:
+        """Record a reset that failed, as far as the connection lets one."""
+        entry = self.entry(outcome, error)
+        with contextlib.suppress(DBAPIError, RefusedError):
+            connection.rollback()
+            history = History(connection)
+            history.create()
+            history.record(entry)
+            connection.commit()
+
+
+def _replace(
+    config: Config, connection: Connection, script: ScriptDirectory, tries: _Tries, *, target: str | None
+) -> None:
+    tries.began = time.monotonic()
+    limits = settings.limits()
     with connection.begin():
         # Once more, now that nobody else migrates: what was told is what goes.
         properties = _survey(connection, script, quiet=True)
         if properties is not None:
+            left = _lock_tables(connection, limits.lock_timeout)
             # What goes was listed already; the server's own list ends after a hundred.
-            connection.exec_driver_sql("SET LOCAL client_min_messages = warning; DROP SCHEMA public CASCADE")
+            drop = "SET LOCAL client_min_messages = warning; DROP SCHEMA public CASCADE"
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {left}; {drop}")
             connection.exec_driver_sql("SET LOCAL client_min_messages = notice")
+            session.set_timeouts(connection, limits, local=True)
         privileges.create_schema(connection, properties)
         history = History(connection)
         history.create()
-        history.record(Entry(None, "reset", duration_ms=round((time.monotonic() - started) * 1000)))
+        history.record(tries.entry())
         if target is not None:
             command.upgrade(config, target)
+
+
+def _lock_tables(connection: Connection, budget: int) -> int:
+    """Lock every table that this role may lock, within one `lock_timeout` altogether; DROP has as much for each.
+
+    Args:
+        connection: in the reset's transaction.
+        budget: milliseconds.
+
+    Returns:
+        The milliseconds that are left, 1 at least.
+    """
+    deadline = time.monotonic() + budget / 1000
+    for table in connection.exec_driver_sql(_LOCKABLE).scalars().all():
+        rawsql.execute(connection, f"SET LOCAL lock_timeout = {_left(deadline)}; LOCK TABLE ONLY {table}")
+    return _left(deadline)
+
+
+def _left(deadline: float) -> int:
+    return max(round(1000 * (deadline - time.monotonic())), 1)
 
 
 def _together(script: ScriptDirectory) -> str | None:
@@ -136,17 +200,6 @@ def _explained(error: Exception) -> Exception:
     return explained
 
 
-def _record(connection: Connection, error: Exception, *, attempt: int) -> None:
-    """Record a reset that failed, as far as the connection lets one."""
-    outcome = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
-    with contextlib.suppress(DBAPIError, RefusedError):
-        connection.rollback()
-        history = History(connection)
-        history.create()
-        history.record(Entry(None, "reset", outcome, attempt=attempt, error=str(error)))
-        connection.commit()
-
-
 def _survey(
     connection: Connection, script: ScriptDirectory, *, quiet: bool = False
 ) -> privileges.SchemaProperties | None:
@@ -162,34 +215,35 @@ def _survey(
             hint="Move or drop them first; what depends on an extension needs it in another schema.",
             details=tuple(map(str, lost)),
         )
-    if properties.granted_tables and not quiet:
-        log.warning("privileges on single tables are not restored: %s", ", ".join(properties.granted_tables))
+    if properties.granted_objects and not quiet:
+        log.warning("privileges on single objects are not restored: %s", ", ".join(properties.granted_objects))
     return properties
 
 
 def _tell_rows(connection: Connection, tables: tuple[str, ...]) -> None:
-    counted = [(table, *_count(connection, table)) for table in tables]
-    full = [(table, rows, exact) for table, rows, exact in counted if rows]
+    full = {table: rows for table in tables if (rows := _count(connection, table)) != "0"}
     if not full:
         log.info("no rows would go: %d tables, all empty", len(tables))
         return
     log.info("these rows would go:")
-    width = max(len(table) for table, *_ in full)
-    for table, rows, exact in full:
-        log.info("  %-*s  %s%s", width, table, "" if exact else "about ", f"{rows:,}")
+    width = max(map(len, full))
+    for table, rows in full.items():
+        log.info("  %-*s  %s", width, table, rows)
 
 
-def _count(connection: Connection, table: str) -> tuple[int, bool]:
-    """The rows of a table, and whether they were counted rather than estimated."""
+def _count(connection: Connection, table: str) -> str:
+    """The rows of a table, or as much as is known of them."""
     name = f"public.{rawsql.quoted(table)}"
     connection.rollback()
     try:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{COUNTING_TIMEOUT}'")
-        return rawsql.execute(connection, f"SELECT count(*) FROM {name}").scalar_one(), True
+        return f"{rawsql.execute(connection, f'SELECT count(*) FROM {name}').scalar_one():,}"
     except DBAPIError:
         connection.rollback()
-        estimate = "SELECT greatest(reltuples, 1)::bigint FROM pg_class WHERE oid = to_regclass(%(name)s)"
-        return connection.exec_driver_sql(estimate, {"name": name}).scalar_one(), False
+        estimate = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%(name)s)"
+        rows = connection.exec_driver_sql(estimate, {"name": name}).scalar() or 0
+        # -1 where it was never looked at, and 0 may be long ago.
+        return f"about {rows:,}" if rows > 0 else "an unknown number of rows"
     finally:
         connection.rollback()
 
@@ -201,16 +255,16 @@ def _confirm(where: Settings, name: str, confirm: str | None, environment: str |
         given = "was not given" if confirm is None else f"is {confirm!r}, and the database is {where.database!r}"
         raise RefusedError(
             f"The confirmation {given}: nothing was dropped.",
-            hint=f"neuraknot-db reset --confirm {where.database}",
+            hint=f"neuraknot-db reset --confirm {shlex.quote(where.database)}",
         )
     if not settings.is_production(name):
         return
     if environment is None:
         environment = console.ask(f"This is production. Type the name of the environment ({name}): ")
-    if environment != name:
+    if environment is None or environment.casefold() != name.casefold():
         given = "not named" if environment is None else f"{name!r}, not {environment!r}"
         raise RefusedError(
             f"This counts as production, and the environment is {given}: nothing was dropped.",
-            hint=f"neuraknot-db reset --confirm {where.database} --environment {name}"
+            hint=f"neuraknot-db reset --confirm {shlex.quote(where.database)} --environment {shlex.quote(name)}"
             " (NEURAKNOT_ENV=dev where it is no production)",
         )

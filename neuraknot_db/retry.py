@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from neuraknot_db import blockers
 from neuraknot_db.console import log
 from neuraknot_db.diagnosis import DEADLOCK, LOCK_NOT_AVAILABLE
 from neuraknot_db.settings import Limits
@@ -19,23 +20,6 @@ LONGEST_PAUSE = 30.0
 """Seconds between two tries at the most."""
 
 T = TypeVar("T")
-
-# Whoever has held a lock on one of the statement's tables for longer than it was waited for.
-_BLOCKERS = """
-SELECT DISTINCT a.pid, coalesce(nullif(a.application_name, ''), 'unknown') AS application, a.usename,
-       extract(epoch FROM now() - a.xact_start)::int AS age, a.state, left(a.query, 200) AS query
-  FROM pg_locks l
-  JOIN pg_stat_activity a USING (pid)
-  JOIN pg_class c ON c.oid = l.relation
- WHERE l.granted AND l.locktype = 'relation' AND a.pid <> pg_backend_pid()
-   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND c.relnamespace = 'public'::regnamespace
-   AND (%(statement)s !~ ('\\m(' || (SELECT string_agg(relname, '|') FROM pg_class
-                                     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')) || ')\\M')
-        OR %(statement)s ~ ('\\m' || c.relname || '\\M'))
- ORDER BY age DESC NULLS LAST
- LIMIT 5
-"""
 
 
 @dataclass(frozen=True)
@@ -79,8 +63,10 @@ def on_lock_timeout(
     """
     number, tried = 0, ""
     while True:
+        watch = blockers.Watch(connection, limits.lock_timeout)
         try:
-            return attempt()
+            with watch:
+                return attempt()
         except DBAPIError as error:
             number, tried = (number + 1 if what() == tried else 1), what()
             if not is_lock_timeout(error):
@@ -90,8 +76,8 @@ def on_lock_timeout(
             pause = min(limits.pause * 2 ** (number - 1), LONGEST_PAUSE) * (0.75 + jitter() / 2)
             then = f"again in {pause:.1f} s" if number < tries else "given up"
             log.warning("%s: no lock in time, try %d of %d; %s", tried, number, tries, then)
-            for line in blockers(connection, error.statement or ""):
-                log.warning("  held by %s", line)
+            for line in watch.seen or blockers.guessed(connection, error.statement or ""):
+                log.warning("  %s", line)
             if number >= tries:
                 raise
             failed(Failure(error, number, pause))
@@ -101,14 +87,3 @@ def on_lock_timeout(
 def is_lock_timeout(error: BaseException) -> bool:
     """Whether this is a lock that could not be had in time, or a deadlock."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in {LOCK_NOT_AVAILABLE, DEADLOCK}
-
-
-def blockers(connection: Connection, statement: str) -> tuple[str, ...]:
-    """The sessions that hold locks on the tables that a statement names, a line each, the oldest first."""
-    rows = connection.exec_driver_sql(_BLOCKERS, {"statement": statement}).all()
-    connection.rollback()
-    return tuple(
-        f"pid {row.pid}, {row.application} ({row.usename}), in a transaction for {row.age} s, {row.state}: "
-        f"{' '.join((row.query or '').split())}"
-        for row in rows
-    )

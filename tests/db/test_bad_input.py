@@ -306,3 +306,41 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         pause.wait(0.02)
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns"),
+    [
+        ("INSERT INTO users (cognito_user_id, email, display_name) SELECT 'x', email, 'x' FROM users", "(email)"),
+        (
+            "ALTER TABLE users ADD COLUMN w text; UPDATE users SET w = email; ALTER TABLE users ADD FOREIGN KEY (w)"
+            " REFERENCES users (email) DEFERRABLE; UPDATE users SET w = 'hanako@example.jp (home)'",
+            "(w)",
+        ),
+        (
+            "CREATE TABLE w AS TABLE users; INSERT INTO w TABLE users; CREATE UNIQUE INDEX ON w (lower(email))",
+            "(lower(email::text))",
+        ),
+        ("ALTER TABLE users ADD CHECK (email = '')", None),
+        ("UPDATE users SET display_name = NULL", None),
+        ("CREATE TABLE w (t text) PARTITION BY LIST (t); INSERT INTO w SELECT email FROM users", None),
+        (
+            "CREATE VIEW w AS SELECT * FROM users WHERE email = '' WITH CHECK OPTION;"
+            " INSERT INTO w (cognito_user_id, email, display_name) SELECT 'x', email || 'x', 'x' FROM users",
+            None,
+        ),
+    ],
+)
+def test_the_users_own_data_is_neither_printed_nor_logged(
+    database_at_head: Database, project: Project, sql: str, columns: str | None
+) -> None:
+    database_at_head.run(
+        "INSERT INTO public.users (cognito_user_id, email, display_name) VALUES ('h', 'hanako@example' || '.jp', 'H')"
+    )
+    project.add("005", sql, after="004")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, *([f"Key {columns}; its values are not shown."] if columns else []))
+    assert "hanako@example.jp" not in done.err.replace(sql, "").replace("'hanako@example.jp (home)'", "")
+    assert "hanako" not in str(
+        database_at_head.value("SELECT string_agg(l::text, '') FROM neuraknot_db.migration_log l")
+    )

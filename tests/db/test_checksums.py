@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from neuraknot_db import checksums
 from tests.db.conftest import Database, Project
 from tests.db.running import log_of
 from tests.db.schemas import old_schema
@@ -143,6 +144,70 @@ def test_a_revision_that_needs_a_connection_is_known_by_its_syntax_tree(
     assert edit[0] in path.read_text()
     path.write_text(path.read_text().replace(edit[0], edit[1], 1))
     assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == code
+
+
+LIVE = "op.get_bind().exec_driver_sql('SELECT count(*) FROM public.users').scalar_one()"
+
+
+@pytest.mark.parametrize(
+    ("edit", "code"),
+    [
+        (('"""Added 005."""', '"""Other words."""'), 0),
+        (("'DROP 5'", "'DROP 6'"), 0),
+        (("'500ms'", "'3s'"), 0),
+        (("'its words'", "'other words'"), 0),
+        (("TABLE = 'users'", "TABLE = 'messages'"), 5),
+        (("    op.execute('SELECT 1')\n", ""), 5),
+    ],
+)
+def test_of_a_revision_that_needs_a_connection_only_what_upgrades_counts(
+    database_at_head: Database, project: Project, edit: tuple[str, str], code: int
+) -> None:
+    path = project.add(
+        "005", "SELECT 1", "DROP 5", after="004", extra="TABLE = 'users'\nlock_timeout = '500ms'\nlosses = {'a': 'b'}"
+    )
+    with_words = f"def upgrade() -> None:\n    'its words'\n    {LIVE}\n"
+    path.write_text(path.read_text().replace("def upgrade() -> None:\n", with_words))
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    assert str(log_of(database_at_head, "checksum")[-1][0]).startswith("ast:")
+    assert edit[0] in path.read_text()
+    path.write_text(path.read_text().replace(edit[0], edit[1]))
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == code
+
+
+@pytest.mark.parametrize(
+    ("imports", "reads"),
+    [
+        ("from pathlib import Path", "Path(__file__).with_name('five.sql').read_text()"),
+        ("", "open(__file__.replace('005_added.py', 'five.sql')).read()"),
+        ("import alembic, linecache", "linecache.getline(__file__.replace('005_added.py', 'five.sql'), 1)"),
+    ],
+)
+def test_an_edit_of_a_file_that_a_revision_reads_is_seen(
+    database_at_head: Database, project: Project, imports: str, reads: str
+) -> None:
+    path = project.add("005", "READ", after="004")
+    path.write_text(path.read_text().replace("'READ'", reads).replace("from alembic", f"{imports}\nfrom alembic"))
+    sql = project.versions / "five.sql"
+    sql.write_text("SELECT 1\n")
+    for code in (0, 0):
+        assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == code
+    sql.write_text("SELECT 2\n")
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "Revision 005 was edited")
+
+
+def test_none_of_our_own_revisions_reads_more(project: Project) -> None:
+    """Or each run would have to emit its SQL."""
+    assert not [path.name for path in project.versions.glob("*.py") if checksums._READS_MORE.search(path.read_bytes())]
+
+
+def test_a_stamp_does_not_make_the_log_forget_what_was_run(database_at_head: Database, project: Project) -> None:
+    with_005(database_at_head, project)
+    for revision in ("004", "005"):
+        assert database_at_head.alembic("stamp", revision, cwd=project.root).code == 0
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    edited(project, EDITED["a statement"])
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "Revision 005 was edited")
 
 
 def test_an_adopted_database_has_nothing_to_compare_with(database: Database, project: Project) -> None:

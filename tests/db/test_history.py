@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -144,7 +145,8 @@ def test_no_answer_from_ecs_is_no_reason_to_fail(database: Database, uri: str) -
 
 def test_there_is_no_log_yet(database: Database) -> None:
     assert database.neuraknot_db("log", "--json").out == "[]\n"
-    assert database.neuraknot_db("log").code == 0
+    done = database.neuraknot_db("log")
+    assert (done.code, done.out, done.err) == (0, "", "nothing was run here by this tool\n")
     assert database.value("SELECT to_regnamespace('neuraknot_db')") is None
 
 
@@ -171,13 +173,28 @@ def test_a_password_is_nowhere(database: Database, project: Project) -> None:
     assert "planted" not in str(database.value(everything))
 
 
+LOG, SETTINGS = "neuraknot_db.migration_log", "neuraknot_db.settings"
+NEWER, BROKEN = "newer version of this tool", "was tampered with"
 TAMPERED = {
-    "ALTER TABLE neuraknot_db.migration_log DROP COLUMN checksum": "was tampered with",
-    "ALTER TABLE neuraknot_db.migration_log ADD COLUMN note text": "was tampered with",
-    "DROP TABLE neuraknot_db.settings": "was tampered with",
-    "DELETE FROM neuraknot_db.settings WHERE name = 'format'": "was tampered with",
-    "UPDATE neuraknot_db.settings SET value = 'x' WHERE name = 'format'": "was tampered with",
-    "UPDATE neuraknot_db.settings SET value = '2' WHERE name = 'format'": "newer version of this tool",
+    f"ALTER TABLE {LOG} DROP COLUMN checksum": BROKEN,
+    f"ALTER TABLE {LOG} ADD COLUMN note text": BROKEN,
+    f"ALTER TABLE {LOG} ALTER attempt TYPE date USING now()": BROKEN,
+    f"ALTER TABLE {LOG} ALTER id DROP IDENTITY": BROKEN,
+    f"ALTER TABLE {LOG} ADD CHECK (false) NOT VALID": BROKEN,
+    f"ALTER TABLE {LOG} ALTER outcome TYPE varchar(9)": BROKEN,
+    f"UPDATE {LOG} SET error = ''; ALTER TABLE {LOG} ALTER error SET NOT NULL": BROKEN,
+    f"ALTER TABLE {LOG} ALTER database_user DROP DEFAULT": BROKEN,
+    f"ALTER TABLE {LOG} RENAME TO m; CREATE VIEW {LOG} AS TABLE neuraknot_db.m": BROKEN,
+    f"DROP TABLE {LOG}": BROKEN,
+    f"DROP TABLE {SETTINGS}": BROKEN,
+    f"ALTER TABLE {SETTINGS} RENAME value TO val": BROKEN,
+    f"ALTER TABLE {SETTINGS} DROP CONSTRAINT settings_pkey": BROKEN,
+    f"DELETE FROM {SETTINGS} WHERE name = 'format'": BROKEN,
+    f"UPDATE {SETTINGS} SET value = 'x' WHERE name = 'format'": BROKEN,
+    f"UPDATE {SETTINGS} SET value = '²' WHERE name = 'format'": BROKEN,
+    f"UPDATE {SETTINGS} SET value = repeat('9', 5000) WHERE name = 'format'": BROKEN,
+    f"UPDATE {SETTINGS} SET value = '2' WHERE name = 'format'": NEWER,
+    f"ALTER TABLE {LOG} ADD COLUMN n text; UPDATE {SETTINGS} SET value = '12' WHERE name = 'format'": NEWER,
 }
 
 
@@ -186,9 +203,15 @@ def test_a_log_that_is_not_ours_any_more_is_left_alone(database_at_head: Databas
     project.add("005", "CREATE TABLE public.five ()", after="004")
     database_at_head.run(sql)
     before = database_at_head.value(SCHEMA)
-    commands = (["upgrade", "head"], ["downgrade", "-1"], ["log"], ["mark", "dev"])
-    for command in (*commands, ["reset", "--confirm", database_at_head.name]):
-        said(database_at_head.neuraknot_db(*command, cwd=project.root), 5, TAMPERED[sql])
+    said(database_at_head.neuraknot_db("upgrade", "head", cwd=project.root), 5, TAMPERED[sql])
+    assert database_at_head.value(SCHEMA) == before
+
+
+def test_no_command_writes_to_a_log_that_is_not_ours_any_more(database_at_head: Database) -> None:
+    database_at_head.run(f"ALTER TABLE {LOG} DROP COLUMN checksum")
+    before = database_at_head.value(SCHEMA)
+    for command in (["downgrade", "-1"], ["log"], ["mark", "dev"], ["reset", "--confirm", database_at_head.name]):
+        said(database_at_head.neuraknot_db(*command), 5, "lacks migration_log.checksum text", "neuraknot_db_old")
     assert database_at_head.value(SCHEMA) == before
 
 
@@ -216,16 +239,41 @@ def test_a_role_that_may_not_write_to_the_log_of_another(database: Database, rol
     assert database.alembic("upgrade", "head").code == 0
     database.run(f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"')
     other = database.as_user(role)
+    read = (
+        f'GRANT USAGE ON SCHEMA neuraknot_db TO "{role}"; GRANT SELECT ON ALL TABLES IN SCHEMA neuraknot_db TO "{role}"'
+    )
+    for command in (("log",), ("downgrade", "-1")):
+        said(other.neuraknot_db(*command), 5, "may not read the log", read)
+    assert other.neuraknot_db("log").out == ""
+    database.run(read)
+    assert "upgrade 001" in other.neuraknot_db("log").out
+    keep = (
+        f'GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA neuraknot_db TO "{role}";'
+        f' GRANT UPDATE ON neuraknot_db.settings TO "{role}"'
+    )
     before = database.value(SCHEMA)
-    for grant in (
-        f'GRANT USAGE, CREATE ON SCHEMA neuraknot_db TO "{role}"',
-        f'GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA neuraknot_db TO "{role}"',
-    ):
-        said(other.alembic("downgrade", "-1"), 5, "may not keep the log", grant)
-        assert database.value(SCHEMA) == before
-        database.run(grant)
+    for command in (("mark", "dev"), ("downgrade", "-1")):
+        said(other.neuraknot_db(*command), 5, "may not keep the log", keep)
+    assert database.value(SCHEMA) == before
+    database.run(keep)
     assert "may not keep the log" not in other.alembic("downgrade", "-1").err
-    assert other.neuraknot_db("log").code == 0
+    assert other.neuraknot_db("mark", "dev").code == 0
+
+
+def test_a_schema_made_beforehand_is_used(database: Database, role: str) -> None:
+    database.run('CREATE SCHEMA neuraknot_db; CREATE EXTENSION "uuid-ossp" SCHEMA public')
+    grant = f'GRANT USAGE, CREATE ON SCHEMA neuraknot_db TO "{role}"'
+    said(database.as_user(role).alembic("upgrade", "head"), 5, "may not keep the log", grant)
+    database.run(grant)
+    done = database.as_user(role).alembic("upgrade", "head")
+    assert done.code == 0, done.err
+
+
+def test_six_first_upgrades_at_once_make_one_log(database: Database) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: database.alembic("upgrade", "head"), range(6)))
+    assert [each.code for each in done] == [0] * 6, [each.err for each in done]
+    assert last(database, 9) == [(revision, "upgrade", "succeeded", 1) for revision in ("001", "002", "003", "004")]
 
 
 def test_two_databases_have_a_log_each(new_database: Callable[..., Database]) -> None:

@@ -97,6 +97,16 @@ def test_a_contradiction_is_refused(
     assert database_at_head.value(VERSION) == "004"
 
 
+def test_capitals_make_no_other_environment(production: Database) -> None:
+    done = production.alembic("upgrade", "head", NEURAKNOT_ENV="PROD")
+    assert done.code == 0, done.err
+    confirmed = ("reset", "--confirm", production.name)
+    said(production.neuraknot_db(*confirmed, NEURAKNOT_ENV="Prod"), 5, "counts as production")
+    done = production.neuraknot_db(*confirmed, "--environment", "PROD", NEURAKNOT_ENV="Prod")
+    assert done.code == 0, done.err
+    assert production.value(MARKER) == "prod"
+
+
 def test_two_names_for_what_is_no_production_do_not_contradict(database_at_head: Database) -> None:
     assert database_at_head.alembic("upgrade", "head", NEURAKNOT_ENV="dev").code == 0
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from neuraknot_db import privileges
+from neuraknot_db.errors import RefusedError
 from tests.db.conftest import BIN, ROOT, Database, Finished, Project
+from tests.db.test_bad_input import said
 
 PROPERTIES = """
 SELECT pg_get_userbyid(nspowner), obj_description(n.oid, 'pg_namespace'),
@@ -94,11 +98,15 @@ def test_owner_privileges_defaults_and_comment_stay(owner: Database) -> None:
     owner.run(f'ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO "{other}"')
     owner.run("COMMENT ON SCHEMA public IS $$it's %s and 100% :ours$$")
     owner.run(f'GRANT DELETE ON public.users TO "{other}"')
+    owner.run(f'GRANT SELECT (email) ON public.users TO "{other}"')
+    owner.run("CREATE FUNCTION public.ours(int) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    owner.run("CREATE FUNCTION public.all_s() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    owner.run("REVOKE EXECUTE ON FUNCTION public.ours(int) FROM PUBLIC")
     before = owner.run(PROPERTIES)
     done = reset(owner)
     assert done.code == 0, done.err
     assert owner.run(PROPERTIES) == before
-    assert "privileges on single tables are not restored: users\n" in done.err
+    assert "privileges on single objects are not restored: ours(integer), users, users.email\n" in done.err
     granted = f"SELECT p, has_table_privilege('{other}', 'public.users', p) FROM unnest('{{INSERT,DELETE}}'::text[]) p"
     assert owner.run(granted) == [("INSERT", True), ("DELETE", False)]
 
@@ -114,6 +122,43 @@ def test_privileges_that_this_role_can_not_restore_make_it_refuse(owner: Databas
     done = reset(owner)
     assert done.code == 5
     assert f"may not drop the schema public: it belongs to {other}" in done.err
+
+
+def test_privileges_that_come_out_otherwise_undo_it(database_at_head: Database) -> None:
+    add_users(database_at_head, 3)
+    database_at_head.run(
+        "CREATE SCHEMA elsewhere; CREATE FUNCTION elsewhere.more() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " 'BEGIN GRANT CREATE ON SCHEMA public TO pg_monitor; END';"
+        "CREATE EVENT TRIGGER more ON ddl_command_end WHEN TAG IN ('CREATE SCHEMA')"
+        " EXECUTE FUNCTION elsewhere.more()"
+    )
+    done = reset(database_at_head)
+    said(done, 5, "would not have come out as they were")
+    assert users(database_at_head) == 3
+
+
+def test_who_may_not_drop_it_is_told_a_role_that_one_can_log_in_as(owner: Database) -> None:
+    other = f"other%s_{os.getpid()}"
+    superuser = owner.as_user("postgres")
+    with superuser.connect() as connection:
+        connection.exec_driver_sql(f'SET ROLE "{other}"', execution_options={"no_parameters": True})
+        with pytest.raises(RefusedError) as refused:
+            privileges.read(connection)
+    assert refused.value.hint == f"Connect as {owner.user}, the owner of the database."
+
+
+def test_rows_that_can_not_be_counted_are_said_to_be_so(owner: Database) -> None:
+    other = f"other%s_{os.getpid()}"
+    owner.as_user("postgres").run(f'CREATE TABLE public.theirs (x int); ALTER TABLE public.theirs OWNER TO "{other}"')
+    done = reset(owner, "--no-upgrade")
+    assert done.code == 0, done.err
+    assert "  theirs  an unknown number of rows\n" in done.err
+
+
+def test_a_hint_can_be_pasted_into_a_shell(new_database: Callable[..., Database]) -> None:
+    database = new_database(name=f"we ird's {os.getpid()}")
+    done = database.neuraknot_db("reset")
+    said(done, 5, f"hint: neuraknot-db reset --confirm {shlex.quote(database.name)}\n")
 
 
 OUTSIDE = {
@@ -208,6 +253,30 @@ def test_on_a_terminal_it_asks(database_at_head: Database, typed: str, code: int
     assert running.wait(60) == code
     os.close(ours)
     assert f"Type the name of the database ({database_at_head.name})".encode() in shown
+
+
+def test_what_came_to_lie_outside_while_it_asked_is_not_taken(database_at_head: Database) -> None:
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [str(BIN / "neuraknot-db"), "reset"],
+        env=database_at_head.environment(TERM="dumb"),
+        cwd=ROOT,
+        stdin=theirs,
+        stderr=theirs,
+        stdout=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"Type the name" not in shown:
+        shown += os.read(ours, 4096)
+    database_at_head.run("CREATE SCHEMA elsewhere; CREATE VIEW elsewhere.v AS SELECT * FROM public.users")
+    os.write(ours, f"{database_at_head.name}\n".encode())
+    while b"hint:" not in shown and b"reset in" not in shown:
+        shown += os.read(ours, 4096)
+    assert running.wait(60) == 5
+    os.close(ours)
+    assert b"view elsewhere.v" in shown
+    assert users(database_at_head) == 0
 
 
 def test_other_sessions_may_be_connected(database_at_head: Database) -> None:

@@ -1,0 +1,135 @@
+"""The tables of the log, `neuraknot_db.migration_log` and `settings`: made, and known again as they were made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from neuraknot_db.errors import RefusedError
+
+SCHEMA, TABLE = "neuraknot_db", "neuraknot_db.migration_log"
+FORMAT = "1"
+"""The format of both tables; a newer one is left alone."""
+
+CREATE = f"""
+CREATE TABLE neuraknot_db.settings (
+    name  text PRIMARY KEY,
+    value text NOT NULL
+);
+CREATE TABLE neuraknot_db.migration_log (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    revision      text,
+    direction     text NOT NULL,
+    outcome       text NOT NULL,
+    started_at    timestamptz NOT NULL,
+    duration_ms   bigint NOT NULL,
+    attempt       integer NOT NULL,
+    lock_wait_ms  bigint NOT NULL,
+    error         text,
+    checksum      text,
+    source_sha256 text,
+    database_user text NOT NULL DEFAULT session_user,
+    client_host   text,
+    tool_version  text NOT NULL,
+    image         text,
+    git_commit    text,
+    task_arn      text,
+    started_by    text
+);
+INSERT INTO neuraknot_db.settings VALUES ('format', '{FORMAT}');
+"""
+
+_SETTINGS = frozenset({"settings r", "settings.name text !", "settings.value text !", "settings PRIMARY KEY (name)"})
+_LOG = frozenset(
+    {
+        "migration_log r",
+        "migration_log PRIMARY KEY (id)",
+        "migration_log.id bigint ! identity a",
+        "migration_log.database_user text ! default",
+        "migration_log.started_at timestamp with time zone !",
+        "migration_log.attempt integer !",
+        *(f"migration_log.{name} bigint !" for name in ("duration_ms", "lock_wait_ms")),
+        *(f"migration_log.{name} text !" for name in ("direction", "outcome", "tool_version")),
+        *(f"migration_log.{name} text" for name in ("revision", "error", "checksum", "source_sha256", "client_host")),
+        *(f"migration_log.{name} text" for name in ("image", "git_commit", "task_arn", "started_by")),
+    }
+)
+
+# Whether the schema and the tables are there, and may be read and written; the catalogs show it to everybody.
+LOOK = """
+SELECT n.oid IS NOT NULL,
+       t.oids IS NOT NULL,
+       has_schema_privilege(n.oid, 'USAGE')
+       AND (SELECT bool_and(has_table_privilege(o, 'SELECT')) FROM unnest(t.oids) o),
+       CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+            WHEN t.oids IS NULL THEN has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')
+            ELSE (SELECT bool_and(has_table_privilege(o, 'INSERT')
+                                  AND (o <> settings OR has_table_privilege(o, 'UPDATE'))) FROM unnest(t.oids) o) END,
+       current_user, current_database()
+  FROM (SELECT to_regnamespace('neuraknot_db')::oid AS oid) n
+ CROSS JOIN LATERAL (SELECT array_agg(c.oid) AS oids, min(c.oid) FILTER (WHERE c.relname = 'settings') AS settings
+                       FROM pg_class c
+                      WHERE c.relnamespace = n.oid AND c.relname IN ('migration_log', 'settings')) t
+"""
+
+# A line for each table, column and constraint. PostgreSQL 18 counts NOT NULL among the constraints, 15 does not.
+SHAPE = """
+WITH ours AS (
+    SELECT oid, relname, relkind FROM pg_class
+     WHERE relnamespace = 'neuraknot_db'::regnamespace AND relname IN ('migration_log', 'settings')
+)
+SELECT concat_ws(' ', relname, relkind) FROM ours
+UNION ALL
+SELECT concat_ws(' ', relname || '.' || attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN '!' END,
+                 'identity ' || nullif(attidentity::text, ''), CASE WHEN atthasdef THEN 'default' END)
+  FROM ours JOIN pg_attribute ON attrelid = oid
+ WHERE attnum > 0 AND NOT attisdropped
+UNION ALL
+SELECT concat_ws(' ', relname, pg_get_constraintdef(k.oid))
+  FROM ours JOIN pg_constraint k ON k.conrelid = ours.oid
+ WHERE k.contype <> 'n'
+"""
+
+
+def demand_settings(shape: Collection[str]) -> None:
+    """Go on only if the settings can be read as ours.
+
+    Args:
+        shape: what SHAPE found.
+
+    Raises:
+        RefusedError: they were tampered with.
+    """
+    _demand(_SETTINGS, {line for line in shape if re.match(r"settings\b", line)})
+
+
+def demand_log(format_found: str | None, shape: Collection[str]) -> None:
+    """Go on only if the log is ours, and of this version.
+
+    Args:
+        format_found: as the settings have it.
+        shape: what SHAPE found.
+
+    Raises:
+        RefusedError: it is of a newer version of this tool, or was tampered with.
+    """
+    if re.fullmatch(r"[0-9]{1,9}", format_found or "") and int(str(format_found)) > int(FORMAT):
+        raise RefusedError(
+            f"The log of migrations has format {format_found}, written by a newer version of this tool; this one knows"
+            f" {FORMAT}.",
+            hint="Use the newer version: the checkout or the image that migrated this database last.",
+        )
+    _demand({f"format {FORMAT}"}, {f"format {format_found}"})
+    _demand(_LOG, {line for line in shape if re.match(r"migration_log\b", line)})
+
+
+def _demand(wanted: Collection[str], found: Collection[str]) -> None:
+    if set(wanted) == set(found):
+        return
+    missing, extra = (
+        ", ".join(sorted(lines)) or "nothing" for lines in (set(wanted) - set(found), set(found) - set(wanted))
+    )
+    raise RefusedError(
+        f"The log of migrations ({TABLE}) was tampered with: it lacks {missing}, and has {extra} instead.",
+        hint=f"Restore it from a backup, or set it aside: ALTER SCHEMA {SCHEMA} RENAME TO neuraknot_db_old",
+    )
