@@ -110,6 +110,22 @@ def greet(where: Settings, state: DatabaseState, environment: str) -> None:
     log.info("%s as %s, PostgreSQL %s (%s)", where.place, where.user, state.server_version, environment)
 
 
+def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
+    """Refuse a database whose recorded revision no file here has.
+
+    Raises:
+        RefusedError: it is at such a revision.
+    """
+    for version in state.versions:
+        try:
+            script.get_revision(version)
+        except CommandError:
+            raise RefusedError(
+                f"The database is at revision {version}, which is not in alembic/versions.",
+                hint="Use the checkout or the image that has it: the database is ahead of this one.",
+            ) from None
+
+
 def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
     options = environment.context_opts
     if "revision_context" in options:
@@ -145,7 +161,7 @@ def _print_sql(environment: EnvironmentContext) -> None:
 def _read(environment: EnvironmentContext) -> None:
     """A command that only looks, such as `current`: no lock, and no version table made in passing."""
     with session.open_session(session.target(), exclusive=False) as connection:
-        _demand_known(environment.script, guards.inspect(connection))
+        demand_known(environment.script, guards.inspect(connection))
         environment.configure(connection=connection, dont_mutate=True)
         environment.run_migrations()
 
@@ -221,7 +237,7 @@ def _plan(
     purge = options.get("purge", False)
     outcome.before = outcome.after = state.revision
     if not purge:
-        _demand_known(environment.script, state)
+        demand_known(environment.script, state)
     heads = () if purge else state.versions
     steps = list(options["fn"](heads, None)) if "destination_rev" in options else []
     if not state.versions and any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps):
@@ -288,18 +304,6 @@ def _admit_upgrade(script: ScriptDirectory, state: DatabaseState, *, force: bool
     others = guards.admit_upgrade(state, own_tables=snapshots.table_names(script))
     if others:
         log.info("other tables stand here, and stay as they are: %s", ", ".join(others))
-
-
-def _demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
-    """Refuse a database whose recorded revision no file here has."""
-    for version in state.versions:
-        try:
-            script.get_revision(version)
-        except CommandError:
-            raise RefusedError(
-                f"The database is at revision {version}, which is not in alembic/versions.",
-                hint="Use the checkout or the image that has it: the database is ahead of this one.",
-            ) from None
 
 
 def _target(environment: EnvironmentContext) -> str:

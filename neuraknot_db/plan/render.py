@@ -32,6 +32,8 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
     yield from _wrapped(f"{plan.place}: {count} from {at} {direction} {plan.target or 'no revision'}", width, "")
     if plan.refusal:
         yield from _wrapped(f"! It would be refused: {plan.refusal}", width, "")
+    if plan.unread:
+        yield from _wrapped(f"! {plan.unread}", width, "")
     for revision in plan.revisions:
         yield ""
         yield from _revision(plan, revision, width)
@@ -79,17 +81,20 @@ def _told(effect: Effect, table: TableNow | None, held: LockMode | None) -> str:
 
 
 def _waiting(planned: PlannedRevision) -> str:
-    if not planned.waits or not planned.transactional:
-        return "Keeps no query of the application waiting."
     longest = planned.longest_wait
-    if longest is None:
-        return "Without a lock_timeout, the application waits for as long as another session holds a lock."
-    if planned.waits == 1:
-        return f"The application may wait up to {duration(longest)} for the lock, and then for the work."
-    return (
-        f"The application may wait up to {duration(longest)} for {planned.waits} locks"
-        f" ({duration(planned.lock_timeout)} each, the first held meanwhile), and then for the work."
-    )
+    if not planned.waits:
+        told = "" if planned.unknown else "Keeps no query of the application waiting."
+    elif longest is None:
+        told = "Without a lock_timeout, the application waits for as long as another session holds a lock."
+    elif planned.waits == 1:
+        told = f"The application may wait up to {duration(longest)} for the lock, and then for the work."
+    else:
+        told = (
+            f"The application may wait up to {duration(longest)} for {planned.waits} locks"
+            f" ({duration(planned.lock_timeout)} each, the first held meanwhile), and then for the work."
+        )
+    more = "What else is locked, and keeps the application waiting, shows only when it runs."
+    return f"{told} {more}".strip() if planned.unknown else told
 
 
 def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
@@ -111,7 +116,7 @@ def _held(holder: Holder) -> str:
 
 def _size(table: TableNow) -> str:
     rows = "rows not counted yet" if table.rows is None else f"about {table.rows:,} rows"
-    return f"{rows}, {size(table.bytes)}"
+    return f"{rows}, {'size not known' if table.bytes is None else size(table.bytes)}"
 
 
 def size(count: int) -> str:
