@@ -16,10 +16,10 @@ from neuraknot_db.catalog import Schema, read_schema
 from neuraknot_db.declared import Declared
 from neuraknot_db.emission import Emission, emission
 from neuraknot_db.errors import UsageError
-from neuraknot_db.impact import LockMode, Name, impact
+from neuraknot_db.impact import Families, LockMode, Name, impact
 from neuraknot_db.plan.refusals import declarations, refusal
 from neuraknot_db.plan.render import render
-from neuraknot_db.plan.survey import locked, survey
+from neuraknot_db.plan.survey import families, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
 from neuraknot_db.settings import Limits, Settings
 from neuraknot_db.sqltext import statements
@@ -33,12 +33,14 @@ class _Found:
 
     Attributes:
         schema: its tables.
+        families: its partitions and heirs.
         unread: why that is not what its catalogs say; empty where it is.
         locked: the tables whose locks were in the way.
     """
 
     state: guards.DatabaseState
     schema: Schema
+    families: Families
     unread: str = ""
     locked: tuple[Name, ...] = ()
 
@@ -65,7 +67,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         made_by: dict[Name, str] = {}
         for revision in pending:
             schema = _schema_before(script, revision, downgrade, found.schema, first=not planned)
-            each = _plan_revision(script, revision, downgrade, limits, schema, made_by)
+            each = _plan_revision(script, revision, downgrade, limits, schema, found.families, made_by)
             planned.append(each)
             made_by.update({name: each.revision for one in each.statements for name in one.impact.creates})
         wanted = dict.fromkeys(found.locked, LockMode.ACCESS_SHARE) | _strongest(planned)
@@ -91,7 +93,7 @@ def _look(connection: Connection, script: ScriptDirectory) -> _Found:
     state = _begin(connection)
     runner.demand_known(script, state)
     try:
-        return _Found(state, read_schema(connection))
+        return _Found(state, read_schema(connection), families(connection))
     except DBAPIError as error:
         if not retry.is_lock_timeout(error):
             raise
@@ -103,6 +105,7 @@ def _look(connection: Connection, script: ScriptDirectory) -> _Found:
     return _Found(
         state,
         snapshots.load(script, str(state.revision)) if known else Schema(),
+        families(connection),
         "Another session locks a table against being read: this goes by "
         + (f"the snapshot of revision {state.revision}." if known else "the statements alone."),
         locked(connection),
@@ -156,12 +159,13 @@ def _plan_revision(
     downgrade: bool,
     limits: Limits,
     schema: Schema,
+    families: Families,
     made: Collection[Name],
 ) -> PlannedRevision:
     sent = emission(revision, downgrade=downgrade)
     declared = declarations(script, revision, downgrade=downgrade)
     transactional = getattr(revision.module, "transactional", True) is not False
-    found = tuple(_statements(sent, schema, transactional))
+    found = tuple(_statements(sent, schema, families, transactional))
     lock_timeout, statement_timeout = _timeouts(declared, limits)
     return PlannedRevision(
         revision.revision,
@@ -177,11 +181,11 @@ def _plan_revision(
     )
 
 
-def _statements(sent: Emission, schema: Schema, transactional: bool) -> Iterator[PlannedStatement]:
+def _statements(sent: Emission, schema: Schema, families: Families, transactional: bool) -> Iterator[PlannedStatement]:
     held: dict[Name, LockMode] = {}
     for text in sent.texts:
         for statement in statements(text.sql):
-            found = impact(statement, schema)
+            found = impact(statement, schema, families)
             tables = {effect.table: held[effect.table] for effect in found.effects if effect.table in held}
             yield PlannedStatement(statement.text, text.line_at(statement.start), found, tables)
             for effect in found.effects if transactional else ():

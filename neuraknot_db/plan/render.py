@@ -74,7 +74,7 @@ def _told(effect: Effect, table: TableNow | None, held: LockMode | None) -> str:
     mode = max(effect.mode, held or effect.mode)
     lock = f"{mode} as before" if mode == held else f"{mode}, blocks {mode.blocks}" if mode.blocks else str(mode)
     in_use = table is not None and table.exists
-    size = f" ({_size(table)})" if table is not None and in_use and effect.work >= Work.SCAN else ""
+    size = f" ({_size(table, brief=True)})" if table is not None and in_use and effect.work >= Work.SCAN else ""
     why = f": {effect.why}" if effect.why else ""
     missing = "" if in_use else "; there is no such table now"
     return f"{effect.table}: {lock}; {effect.work}{size}{why}{missing}"
@@ -93,8 +93,11 @@ def _waiting(planned: PlannedRevision) -> str:
             f"The application may wait up to {duration(longest)} for {planned.waits} locks"
             f" ({duration(planned.lock_timeout)} each, the first held meanwhile), and then for the work."
         )
-    more = "What else is locked, and keeps the application waiting, shows only when it runs."
-    return f"{told} {more}".strip() if planned.unknown else told
+    if not planned.unknown:
+        return told
+    return (
+        f"{told} What is marked with ! may add to that." if told else "Whom it keeps waiting shows only when it runs."
+    )
 
 
 def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
@@ -114,9 +117,9 @@ def _held(holder: Holder) -> str:
     return f"in the way: {who}{age}{state}, holds {holder.mode}"
 
 
-def _size(table: TableNow) -> str:
-    rows = "rows not counted yet" if table.rows is None else f"about {table.rows:,} rows"
-    return f"{rows}, {'size not known' if table.bytes is None else size(table.bytes)}"
+def _size(table: TableNow, *, brief: bool = False) -> str:
+    rows = ("" if brief else "rows not counted yet, ") if table.rows is None else f"about {table.rows:,} rows, "
+    return f"{rows}{'size not known' if table.bytes is None else size(table.bytes)}"
 
 
 def size(count: int) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import retry
-from neuraknot_db.impact import LockMode, Name
+from neuraknot_db.impact import Families, LockMode, Name
 from neuraknot_db.plan.values import Holder, TableNow
 
 QUERY_LENGTH = 500
@@ -67,6 +67,18 @@ SELECT l.relation, l.mode, a.pid, coalesce(nullif(a.application_name, ''), a.bac
 """
 
 
+_FAMILIES = """
+SELECT pn.nspname, p.relname, cn.nspname, c.relname, p.relkind = 'p'
+  FROM pg_inherits i
+  JOIN pg_class p ON p.oid = i.inhparent
+  JOIN pg_namespace pn ON pn.oid = p.relnamespace
+  JOIN pg_class c ON c.oid = i.inhrelid
+  JOIN pg_namespace cn ON cn.oid = c.relnamespace
+ WHERE p.relkind IN ('r', 'p', 'f')
+ ORDER BY 1, 2, 3, 4
+"""
+
+
 def conflicts(wanted: LockMode, held: LockMode) -> bool:
     """Whether a lock must wait for one that another session holds on the same table."""
     if LockMode.ACCESS_EXCLUSIVE in (wanted, held):
@@ -108,6 +120,23 @@ def survey(
             )
         )
     return found
+
+
+def families(connection: Connection) -> Families:
+    """Which tables are partitions or heirs of which."""
+    children: dict[Name, list[Name]] = {}
+    partition_of = {}
+    for schema, parent, child_schema, child, is_partition in connection.exec_driver_sql(_FAMILIES):
+        children.setdefault(Name(schema, parent), []).append(Name(child_schema, child))
+        if is_partition:
+            partition_of[Name(child_schema, child)] = Name(schema, parent)
+
+    def below(name: Name) -> Iterator[Name]:
+        for child in children.get(name, ()):
+            yield child
+            yield from below(child)
+
+    return Families({name: tuple(dict.fromkeys(below(name))) for name in children}, partition_of)
 
 
 def locked(connection: Connection) -> tuple[Name, ...]:

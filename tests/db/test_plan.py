@@ -371,6 +371,58 @@ def test_who_keeps_the_tables_from_being_read_is_told(database_at_head: Database
     assert plan["revisions"][0]["statements"][0]["locks"][0]["work"] == "scan"
 
 
+def test_without_a_snapshot_it_goes_by_the_statements(database: Database) -> None:
+    database.run("CREATE TABLE theirs (id int PRIMARY KEY)")
+    with database.engine().connect() as other:
+        other.exec_driver_sql("LOCK TABLE public.theirs")
+        plan = planned(database)
+    assert plan["unread"].endswith("this goes by the statements alone.")
+    assert len(plan["revisions"]) == 4
+    assert [table["name"] for table in plan["tables"] if table["holders"]] == ["theirs"]
+
+
+def test_what_goes_by_cascade_is_locked_too(database_at_head: Database, project: Path) -> None:
+    add_revision(project, "TRUNCATE ai_agents CASCADE")
+    (revision,) = planned(database_at_head, cwd=project)["revisions"]
+    assert revision["lock_waits"] == 6
+    add_revision(project, "DROP FUNCTION update_updated_at_column() CASCADE")
+    plan = planned(database_at_head, cwd=project)
+    assert {table["name"] for table in plan["tables"]} == {
+        "users", "user_service_configs", "ai_agents", "conversations",
+    }  # fmt: skip
+    assert plan["revisions"][0]["longest_wait_ms"] == 8000
+
+
+@pytest.mark.parametrize("what", ["SCHEMA nowhere", 'EXTENSION "uuid-ossp"', "SEQUENCE s", "TYPE t"])
+def test_nobody_is_promised_that_cascade_keeps_no_query_waiting(
+    database_at_head: Database, project: Path, what: str
+) -> None:
+    add_revision(project, f"DROP {what} CASCADE")
+    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project).out.split())
+    assert "! what else goes by CASCADE is locked too" in text
+    assert text.endswith("Whom it keeps waiting shows only when it runs.")
+
+
+def test_partitions_and_heirs_are_locked_with_their_parents(database_at_head: Database, project: Path) -> None:
+    database_at_head.run(
+        "CREATE TABLE parts (id int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parts FOR VALUES IN (1);"
+        "CREATE TABLE base (id int); CREATE TABLE heir () INHERITS (base); INSERT INTO part VALUES (1); ANALYZE part"
+    )
+    add_revision(project, "CREATE INDEX ON parts (id); ALTER TABLE base ADD b int; DROP TABLE part")
+    plan = planned(database_at_head, cwd=project)
+    assert [
+        (lock["table"], lock["mode"]) for statement in plan["revisions"][0]["statements"] for lock in statement["locks"]
+    ] == [
+        ("parts", "SHARE"),
+        ("part", "SHARE"),
+        ("base", "ACCESS EXCLUSIVE"),
+        ("heir", "ACCESS EXCLUSIVE"),
+        ("part", "ACCESS EXCLUSIVE"),
+        ("parts", "ACCESS EXCLUSIVE"),
+    ]
+    assert {table["name"]: table["rows"] for table in plan["tables"]}["part"] == 1
+
+
 def test_an_index_that_is_locked_is_no_obstacle(database_at_head: Database, project: Path) -> None:
     add_revision(project, "ALTER TABLE users ADD b int")
     with database_at_head.engine().connect() as other:
