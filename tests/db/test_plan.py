@@ -372,7 +372,7 @@ def test_who_keeps_the_tables_from_being_read_is_told(database_at_head: Database
 
 
 def test_without_a_snapshot_it_goes_by_the_statements(database: Database) -> None:
-    database.run("CREATE TABLE theirs (id int PRIMARY KEY)")
+    database.run("CREATE TABLE theirs (id int CHECK (id > 0))")
     with database.engine().connect() as other:
         other.exec_driver_sql("LOCK TABLE public.theirs")
         plan = planned(database)
@@ -384,7 +384,9 @@ def test_without_a_snapshot_it_goes_by_the_statements(database: Database) -> Non
 def test_what_goes_by_cascade_is_locked_too(database_at_head: Database, project: Path) -> None:
     add_revision(project, "TRUNCATE ai_agents CASCADE")
     (revision,) = planned(database_at_head, cwd=project)["revisions"]
-    assert revision["lock_waits"] == 6
+    assert (revision["lock_waits"], revision["may_lock_more"]) == (6, True)
+    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project).out.split())
+    assert "and then for the work. What is marked with ! may add to that." in text
     add_revision(project, "DROP FUNCTION update_updated_at_column() CASCADE")
     plan = planned(database_at_head, cwd=project)
     assert {table["name"] for table in plan["tables"]} == {
@@ -461,7 +463,7 @@ def test_what_can_only_be_seen_when_it_runs_is_said(database_at_head: Database, 
     assert revision["may_lock_more"]
     text = database_at_head.neuraknot_db("plan", cwd=project).out
     assert "Keeps no query" not in text
-    assert "shows only when it runs" in text
+    assert "Whom it keeps waiting shows only when it runs." in text
 
 
 @pytest.mark.parametrize("width", [80, 200])
