@@ -112,6 +112,22 @@ def greet(where: Settings, state: DatabaseState, environment: str) -> None:
     log.info("%s as %s, PostgreSQL %s (%s)", where.place, where.user, state.server_version, environment)
 
 
+def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
+    """Refuse a database whose recorded revision no file here has.
+
+    Raises:
+        RefusedError: it is at such a revision.
+    """
+    for version in state.versions:
+        try:
+            script.get_revision(version)
+        except CommandError:
+            raise RefusedError(
+                f"The database is at revision {version}, which is not in alembic/versions.",
+                hint="Use the checkout or the image that has it: the database is ahead of this one.",
+            ) from None
+
+
 def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
     options = environment.context_opts
     if "revision_context" in options:
@@ -336,22 +352,6 @@ def _admit_upgrade(script: ScriptDirectory, state: DatabaseState, *, force: bool
     others = guards.admit_upgrade(state, own_tables=snapshots.table_names(script))
     if others:
         log.info("other tables stand here, and stay as they are: %s", ", ".join(others))
-
-
-def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
-    """Go on only if each revision that the database records has a file here.
-
-    Raises:
-        RefusedError: one has none.
-    """
-    for version in state.versions:
-        try:
-            script.get_revision(version)
-        except CommandError:
-            raise RefusedError(
-                f"The database is at revision {version}, which is not in alembic/versions.",
-                hint="Use the checkout or the image that has it: the database is ahead of this one.",
-            ) from None
 
 
 def _target(environment: EnvironmentContext) -> str:

@@ -9,28 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from neuraknot_db.catalog import Schema
-from neuraknot_db.impact.alter_table import alter_table, references, referred_to, table_of
+from neuraknot_db.impact.alter_table import alter_table
+from neuraknot_db.impact.blocks import in_block
+from neuraknot_db.impact.cascades import drop_function, drop_schema, drop_table, drop_type, truncate
+from neuraknot_db.impact.families import Families, spread
+from neuraknot_db.impact.foreign_keys import references
 from neuraknot_db.impact.indexes import alter_index, create_index, drop_index, reindex
-from neuraknot_db.impact.queries import changes, reads, select, with_query
+from neuraknot_db.impact.queries import changes, copy, reads, select, with_query
 from neuraknot_db.impact.reader import Reader
+from neuraknot_db.impact.upkeep import refresh, vacuum
 from neuraknot_db.impact.values import Effect, Impact, LockMode, Name, Work, merged
-from neuraknot_db.sqltext import Statement, statements
+from neuraknot_db.sqltext import Statement
 
-__all__ = ["Effect", "Impact", "LockMode", "Name", "Work", "impact"]
+__all__ = ["Effect", "Families", "Impact", "LockMode", "Name", "Work", "impact", "parts"]
 
 NOTHING = Schema()
 """Nothing is known of the tables: what depends on them is told as the worse of the two."""
+
+NO_FAMILIES = Families()
 
 _Effects = Iterator[Effect]
 _Form = Callable[[Reader, Schema], _Effects]
 
 
-def impact(statement: Statement, schema: Schema = NOTHING) -> Impact:
+def impact(statement: Statement, schema: Schema = NOTHING, families: Families = NO_FAMILIES) -> Impact:
     """What a statement locks and does.
 
     Args:
         statement: one that `sqltext.statements` has found.
         schema: the tables as they are before it.
+        families: the partitions and heirs that there are.
     """
     reader = Reader(statement.tokens)
     for words, form in _FORMS:
@@ -38,10 +46,40 @@ def impact(statement: Statement, schema: Schema = NOTHING) -> Impact:
             body = Reader(reader.rest)
             body.accept(words)
             shown = words.removesuffix(" on").removesuffix(" into").removesuffix(" from").upper()
-            effects = merged(form(body, schema))
-            return Impact(shown, effects, tuple(_created(reader)), _OPAQUE.get(words, ""))
+            shown = "TRUNCATE" if words == "truncate table" else shown
+            effects = merged(spread(shown, statement, form(body, schema), families))
+            return Impact(shown, effects, tuple(_created(reader)), _OPAQUE.get(words) or _reach(statement, effects))
     word = statement.tokens[0].text.upper()
-    return Impact(word, opaque="" if word in _HARMLESS else "this form of statement is not known here")
+    unknown = "" if word in _HARMLESS else "this form of statement is not known here"
+    return Impact(word, opaque=unknown or _reach(statement))
+
+
+def parts(statement: Statement) -> Iterator[Reader]:
+    """The statement, or of a DO block the statements within that change something, each from its first word on."""
+    reader = Reader(statement.tokens)
+    if reader.accept("do"):
+        yield from _within(reader)
+    else:
+        yield reader
+
+
+def _within(block: Reader) -> Iterator[Reader]:
+    for inner in in_block(block.rest):
+        body = Reader(inner.tokens)
+        while body.rest and not any(body.at(words) for words, _ in _IN_A_BLOCK):
+            body.rest = body.rest[1:]
+        if body.rest:
+            yield body
+
+
+def _reach(statement: Statement, effects: Sequence[Effect] = ()) -> str:
+    """Why it may lock what nothing here knows of: CASCADE, but not that of ON DELETE CASCADE."""
+    words = [token.text.lower() for token in statement.tokens if token.kind != "string"]
+    cascades = any(word == "cascade" and words[at - 1] not in ("delete", "update") for at, word in enumerate(words))
+    if cascades and words[0] in ("alter", "drop", "truncate"):
+        return "what else goes by CASCADE is locked too, and shows only when it runs"
+    of_all = words[0] in ("cluster", "reindex") or (words[0] == "vacuum" and "full" in words)
+    return "it goes from table to table, and locks each" if of_all and not effects else ""
 
 
 # ------------------------------------------------------------------------------------------------ building blocks
@@ -109,18 +147,6 @@ def _create_table(reader: Reader, _schema: Schema) -> _Effects:
             yield Effect(parent, _SUE)
 
 
-def _drop_table(reader: Reader, schema: Schema) -> _Effects:
-    reader.accept("if exists")
-    tables = reader.names()
-    why = "CASCADE: what depends on it is locked and goes too" if reader.at("cascade") else ""
-    for table in tables:
-        yield Effect(table, _AE, Work.CATALOG, why)
-    for table in tables:
-        for other in referred_to(table_of(schema, table)):
-            if other not in tables:
-                yield Effect(other, _AE, Work.CATALOG, "the foreign key's triggers go here too")
-
-
 def _lock(reader: Reader, _schema: Schema) -> _Effects:
     reader.accept("table")
     tables = reader.names()
@@ -170,40 +196,13 @@ def _create_trigger(reader: Reader, schema: Schema) -> _Effects:
         yield Effect(other, _SRE)
 
 
-def _refresh(reader: Reader, _schema: Schema) -> _Effects:
-    concurrently = reader.accept("concurrently")
-    if name := reader.name():
-        mode, work = (LockMode.EXCLUSIVE, Work.ROWS) if concurrently else (_AE, Work.REWRITE)
-        yield Effect(name, mode, work)
-
-
-def _vacuum(reader: Reader, _schema: Schema) -> _Effects:
-    options = {token.text.lower() for token in reader.parenthesized()}
-    while word := reader.accept("full", "freeze", "verbose", "analyze"):
-        options.add(word)
-    full = "full" in options
-    for name in reader.names():
-        yield Effect(name, _AE if full else _SUE, Work.REWRITE if full else Work.SCAN)
-
-
-def _copy(reader: Reader, _schema: Schema) -> _Effects:
-    if name := reader.name():
-        reader.parenthesized()
-        yield Effect(name, LockMode.ROW_EXCLUSIVE if reader.at("from") else LockMode.ACCESS_SHARE, Work.ROWS)
-
-
 def _do(reader: Reader, schema: Schema) -> _Effects:
-    """The statements that stand in the body of a DO block as they are, not those that it puts together."""
-    for token in reader.rest:
-        if token.kind == "string" and token.text.startswith("$"):
-            for inner in statements(token.text[token.text.index("$", 1) + 1 : token.text.rindex("$", 0, -1)]):
-                body = Reader(inner.tokens)
-                while body.rest and not any(body.at(words) for words, _ in _IN_A_BLOCK):
-                    body.rest = body.rest[1:]
-                for words, form in _IN_A_BLOCK:
-                    if body.accept(words):
-                        yield from form(body, schema)
-                        break
+    """What can be read in the body of a DO block, not what it puts together."""
+    for part in _within(reader):
+        for words, form in _IN_A_BLOCK:
+            if part.accept(words):
+                yield from form(part, schema)
+                break
 
 
 _FORMS: Sequence[tuple[str, _Form]] = (
@@ -230,15 +229,22 @@ _FORMS: Sequence[tuple[str, _Form]] = (
     ("create materialized view", lambda reader, _schema: reads(reader)),
     ("create view", lambda reader, _schema: reads(reader)),
     ("create or replace view", lambda reader, _schema: reads(reader)),
-    ("drop table", _drop_table),
+    ("drop table", drop_table),
     ("drop index", drop_index),
     ("drop trigger", _behind("on", _AE)),
     ("drop policy", _behind("on", _AE)),
     ("drop rule", _behind("on", _AE)),
     ("drop view", _each(_AE)),
     ("drop materialized view", _each(_AE)),
-    ("truncate table", _each(_AE)),
-    ("truncate", _each(_AE)),
+    ("drop function", drop_function),
+    ("drop procedure", drop_function),
+    ("drop routine", drop_function),
+    ("drop type", drop_type),
+    ("drop domain", drop_type),
+    ("drop schema", drop_schema),
+    ("drop owned", _nothing),
+    ("truncate table", truncate),
+    ("truncate", truncate),
     ("comment on", _comment),
     ("insert into", changes),
     ("update", changes),
@@ -247,12 +253,12 @@ _FORMS: Sequence[tuple[str, _Form]] = (
     ("with", with_query),
     ("select", select),
     ("table", _on(LockMode.ACCESS_SHARE, Work.ROWS)),
-    ("copy", _copy),
+    ("copy", copy),
     ("lock", _lock),
     ("reindex", reindex),
     ("cluster", _on(_AE, Work.REWRITE)),
-    ("refresh materialized view", _refresh),
-    ("vacuum", _vacuum),
+    ("refresh materialized view", refresh),
+    ("vacuum", vacuum),
     ("analyze", _each(_SUE, Work.SCAN)),
     ("do", _do),
     ("call", _nothing),
@@ -272,6 +278,7 @@ _OPAQUE: Mapping[str, str] = {
     "do": "what else a DO block locks shows only when it runs",
     "call": "what a procedure locks shows only when it runs",
     "execute": "a prepared statement is not read here",
+    "drop owned": "whatever belongs to the role goes, and shows only when it runs",
     "alter domain": "each table with a column of the domain is read, under SHARE",
 }
 

@@ -7,16 +7,19 @@ and changes the catalogs only.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from neuraknot_db.catalog import Column, Schema, Table
 from neuraknot_db.impact.columns import is_checked, proves_not_null, same_bytes, spelled, volatility
+from neuraknot_db.impact.foreign_keys import key_columns, references, referred_to, referring, table_of
 from neuraknot_db.impact.reader import Reader
 from neuraknot_db.impact.values import Effect, LockMode, Name, Work
-from neuraknot_db.sqltext import tokens
 
 _AE, _SRE, _SUE = LockMode.ACCESS_EXCLUSIVE, LockMode.SHARE_ROW_EXCLUSIVE, LockMode.SHARE_UPDATE_EXCLUSIVE
+
+
+_KEYS = ("primary key", "unique", "exclusion")
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,6 @@ class _Action:
     @property
     def column(self) -> Column | None:
         return self.known.columns.get(self.name) if self.known else None
-
-
-def table_of(schema: Schema, name: Name) -> Table | None:
-    """What is known of a table, None for nothing."""
-    return schema.tables.get(name.name) if name.schema == "public" else None
 
 
 _Form = Callable[[_Action], Iterator[Effect]]
@@ -116,6 +114,8 @@ def _alter_type(action: _Action) -> Iterator[Effect]:
         yield Effect(action.table, _AE, Work.CATALOG, f"{column.type} becomes {new}: the values stay as they are")
     for target in referred_to(action.known, column=action.name):
         yield Effect(target, _AE, Work.CATALOG, "the foreign key's triggers are made anew here too")
+    for other in referring(action.schema, action.table, {action.name}):
+        yield Effect(other, _AE, Work.SCAN, "its foreign key is made anew, and tested")
 
 
 def _drop_column(action: _Action) -> Iterator[Effect]:
@@ -124,6 +124,8 @@ def _drop_column(action: _Action) -> Iterator[Effect]:
     yield Effect(action.table, _AE)
     for target in referred_to(action.known, column=name):
         yield Effect(target, _AE, Work.CATALOG, "the foreign key's triggers go here too")
+    if action.reader.at("cascade"):
+        yield from _cascaded(action, {name or ""})
 
 
 def _set_not_null(action: _Action) -> Iterator[Effect]:
@@ -183,12 +185,6 @@ def constraint_effects(table: Name, reader: Reader, known: Table | None) -> Iter
         yield Effect(table, _AE, Work.INDEX)
 
 
-def references(table: Name, reader: Reader, *, new_table: bool) -> Iterator[Effect]:
-    """The lock that a foreign key takes on the table that it refers to."""
-    if reader.seek("references") and (target := reader.name()) and target != table:
-        yield Effect(target, _SRE, Work.CATALOG, "" if new_table else "the foreign key's triggers are made here too")
-
-
 def _validate(action: _Action) -> Iterator[Effect]:
     name = action.reader.identifier()
     yield Effect(action.table, _SUE, Work.SCAN)
@@ -202,20 +198,15 @@ def _drop_constraint(action: _Action) -> Iterator[Effect]:
     yield Effect(action.table, _AE)
     for target in referred_to(action.known, constraint=name):
         yield Effect(target, _AE, Work.CATALOG, "the foreign key's triggers go here too")
+    key = action.known.constraints.get(name or "") if action.known else None
+    if action.reader.at("cascade") and key is not None:
+        yield from _cascaded(action, key_columns(key.definition))
 
 
-def referred_to(table: Table | None, *, constraint: str | None = None, column: str | None = None) -> Iterator[Name]:
-    """The other tables that a table's foreign keys refer to; only those of one constraint, or of one column."""
-    for each in table.constraints.values() if table else ():
-        if each.kind != "foreign key" or constraint not in (None, each.name):
-            continue
-        reader = Reader(tuple(tokens(each.definition)))
-        reader.accept("foreign key")
-        columns = {name.name for name in Reader(reader.parenthesized()).names()}
-        reader.accept("references")
-        target = reader.name()
-        if target and table and target != Name("public", table.name) and (column is None or column in columns):
-            yield target
+def _cascaded(action: _Action, columns: Set[str]) -> Iterator[Effect]:
+    """The tables whose foreign keys go with the columns, or the key, that they refer to."""
+    for other in referring(action.schema, action.table, columns):
+        yield Effect(other, _AE, Work.CATALOG, "its foreign key goes too, by CASCADE")
 
 
 # ------------------------------------------------------------------------------------------------ the table
@@ -225,6 +216,10 @@ def _attach(action: _Action) -> Iterator[Effect]:
     yield Effect(action.table, _SUE)
     if partition := action.reader.name():
         yield Effect(partition, _AE, Work.SCAN, "unless a valid CHECK proves that its rows belong there")
+        if action.known and (
+            action.known.indexes or any(each.kind in _KEYS for each in action.known.constraints.values())
+        ):
+            yield Effect(partition, _AE, Work.INDEX, "unless it has the same indexes")
 
 
 def _detach(action: _Action) -> Iterator[Effect]:
@@ -235,10 +230,15 @@ def _detach(action: _Action) -> Iterator[Effect]:
         yield Effect(partition, _AE)
 
 
-def _inherit(action: _Action) -> Iterator[Effect]:
-    yield Effect(action.table, _AE)
-    if parent := action.reader.name():
-        yield Effect(parent, _SUE)
+def _inherit(mode: LockMode) -> _Form:
+    """To become an heir, or none any more, with this lock on the parent."""
+
+    def effects(action: _Action) -> Iterator[Effect]:
+        yield Effect(action.table, _AE)
+        if parent := action.reader.name():
+            yield Effect(parent, mode)
+
+    return effects
 
 
 def _set_parameters(action: _Action) -> Iterator[Effect]:
@@ -290,8 +290,8 @@ _FORMS: Sequence[tuple[str, _Form]] = (
     ("reset | (", _set_parameters),
     ("attach partition", _attach),
     ("detach partition", _detach),
-    ("inherit", _inherit),
-    ("no inherit", _inherit),
+    ("inherit", _inherit(_SUE)),
+    ("no inherit", _inherit(LockMode.ACCESS_SHARE)),
 )
 
 

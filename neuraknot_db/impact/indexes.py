@@ -29,9 +29,10 @@ def drop_index(reader: Reader, schema: Schema) -> Iterator[Effect]:
 
 def reindex(reader: Reader, schema: Schema) -> Iterator[Effect]:
     """REINDEX of an index or a table."""
-    reader.parenthesized()
+    options = {token.text.lower() for token in reader.parenthesized()}
     what = reader.accept("index", "table")
-    mode = LockMode.SHARE_UPDATE_EXCLUSIVE if reader.accept("concurrently") else LockMode.SHARE
+    concurrently = reader.accept("concurrently") or "concurrently" in options
+    mode = LockMode.SHARE_UPDATE_EXCLUSIVE if concurrently else LockMode.SHARE
     if what and (name := reader.name()):
         table = _table_of_index(name, schema) if what == "index" else name
         yield Effect(

@@ -74,3 +74,10 @@ def with_query(reader: Reader, schema: Schema) -> Iterator[Effect]:
             if token.kind == "name" and behind.accept(words):
                 yield from (each for each in changes(behind, schema) if each.mode == LockMode.ROW_EXCLUSIVE)
     yield from reads(reader)
+
+
+def copy(reader: Reader, _schema: Schema) -> Iterator[Effect]:
+    """COPY, in either direction."""
+    if name := reader.name():
+        reader.parenthesized()
+        yield Effect(name, LockMode.ROW_EXCLUSIVE if reader.at("from") else LockMode.ACCESS_SHARE, Work.ROWS)

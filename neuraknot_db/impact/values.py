@@ -39,6 +39,7 @@ class Work(IntEnum):
     SCAN = 2
     INDEX = 3
     REWRITE = 4
+    LOSS = 5
 
     def __str__(self) -> str:
         return _WORK[self]
@@ -50,6 +51,7 @@ _WORK = {
     Work.SCAN: "reads every row",
     Work.INDEX: "reads every row to build an index",
     Work.REWRITE: "writes the whole table and its indexes anew",
+    Work.LOSS: "every row goes",
 }
 
 

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
-from alembic.util import CommandError
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import checksums, guards, snapshots
+from neuraknot_db import guards, outside, retry, runner, snapshots
 from neuraknot_db.catalog import Schema, read_schema
+from neuraknot_db.declared import Declared
 from neuraknot_db.emission import Emission, emission
-from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.history import History
-from neuraknot_db.impact import LockMode, Name, impact
+from neuraknot_db.errors import UsageError
+from neuraknot_db.impact import Families, LockMode, Name, impact
+from neuraknot_db.plan.refusals import declarations, refusal
 from neuraknot_db.plan.render import render
-from neuraknot_db.plan.survey import survey
+from neuraknot_db.plan.survey import families, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
-from neuraknot_db.settings import Limits, Settings, milliseconds
+from neuraknot_db.settings import Limits, Settings
 from neuraknot_db.sqltext import statements
 
 __all__ = ["Plan", "make", "render"]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The database as it was found.
+
+    Attributes:
+        schema: its tables.
+        families: its partitions and heirs.
+        unread: why that is not what its catalogs say; empty where it is.
+        locked: the tables whose locks were in the way.
+    """
+
+    state: guards.DatabaseState
+    schema: Schema
+    families: Families
+    unread: str = ""
+    locked: tuple[Name, ...] = ()
 
 
 def make(connection: Connection, script: ScriptDirectory, where: Settings, limits: Limits, target: str) -> Plan:
@@ -36,24 +56,23 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         target: as `upgrade` and `downgrade` take it; an older revision, `base` or `-1` is a way back.
 
     Raises:
-        UsageError: there is no such target from here, or a timeout is no duration.
+        UsageError: there is no such target from here.
         RefusedError: the database is at a revision that is not here.
     """
-    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     try:
-        state = guards.inspect(connection)
-        current = _known(script, state.versions)
-        downgrade, pending = _pending(script, current, target)
-        live = read_schema(connection)
+        found = _look(connection, script)
+        state = found.state
+        downgrade, pending = _pending(script, state.versions, target)
         planned: list[PlannedRevision] = []
         made_by: dict[Name, str] = {}
         for revision in pending:
-            schema = _schema_before(script, revision, downgrade, live, first=not planned)
-            each = _plan_revision(revision, downgrade, limits, schema, made_by)
+            schema = _schema_before(script, revision, downgrade, found.schema, first=not planned)
+            each = _plan_revision(script, revision, downgrade, limits, schema, found.families, made_by)
             planned.append(each)
             made_by.update({name: each.revision for one in each.statements for name in one.impact.creates})
-        tables = survey(connection, _strongest(planned), made_by)
-        refusal = _refusal(connection, script, state, downgrade=downgrade) if pending else ""
+        wanted = dict.fromkeys(found.locked, LockMode.ACCESS_SHARE) | _strongest(planned)
+        tables = survey(connection, wanted, made_by)
+        why = refusal(connection, script, where, state, pending, downgrade=downgrade) if pending else ""
     finally:
         connection.rollback()
     return Plan(
@@ -64,20 +83,41 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         downgrade,
         tuple(planned),
         tables,
-        refusal,
+        why,
+        found.unread,
     )
 
 
-def _known(script: ScriptDirectory, versions: Sequence[str]) -> tuple[str, ...]:
-    for version in versions:
-        try:
-            script.get_revision(version)
-        except CommandError:
-            raise RefusedError(
-                f"The database is at revision {version}, which is not in alembic/versions.",
-                hint="Use the checkout or the image that has it: the database is ahead of this one.",
-            ) from None
-    return tuple(versions)
+def _look(connection: Connection, script: ScriptDirectory) -> _Found:
+    """What stands in the database, in a read-only transaction that stays open."""
+    state = _begin(connection)
+    runner.demand_known(script, state)
+    try:
+        return _Found(state, read_schema(connection), families(connection))
+    except DBAPIError as error:
+        if not retry.is_lock_timeout(error):
+            raise
+    connection.rollback()
+    # Who holds the tables is what a plan is there to tell: it goes on with what the revision should hold.
+    state = _begin(connection)
+    runner.demand_known(script, state)
+    known = state.revision is not None and snapshots.path_of(script, state.revision).exists()
+    return _Found(
+        state,
+        snapshots.load(script, str(state.revision)) if known else Schema(),
+        families(connection),
+        "Another session locks a table against being read: this goes by "
+        + (f"the snapshot of revision {state.revision}." if known else "the statements alone."),
+        locked(connection),
+    )
+
+
+def _begin(connection: Connection) -> guards.DatabaseState:
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    # Before READ ONLY: whether a run could write is to be seen.
+    state = guards.inspect(connection)
+    connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+    return state
 
 
 def _pending(script: ScriptDirectory, current: Sequence[str], target: str) -> tuple[bool, list[Script]]:
@@ -105,17 +145,6 @@ def _way(script: ScriptDirectory, current: Sequence[str], target: str) -> tuple[
     return True, list(script.iterate_revisions(tuple(current), target, select_for_downgrade=True))
 
 
-def _refusal(connection: Connection, script: ScriptDirectory, state: guards.DatabaseState, *, downgrade: bool) -> str:
-    """What a guard would say before anything is run; empty if none would."""
-    try:
-        if not downgrade and not state.versions and state.tables:
-            guards.admit_upgrade(state, own_tables=snapshots.table_names(script))
-        checksums.demand_unedited(script, History(connection), state.versions, accepted=())
-    except RefusedError as refused:
-        return f"{refused.message} {refused.hint or ''}".strip()
-    return ""
-
-
 def _schema_before(script: ScriptDirectory, revision: Script, downgrade: bool, live: Schema, *, first: bool) -> Schema:
     """The tables before a revision: the live ones before the first, then as the revisions before it leave them."""
     before = revision.revision if downgrade else revision.down_revision
@@ -125,42 +154,52 @@ def _schema_before(script: ScriptDirectory, revision: Script, downgrade: bool, l
 
 
 def _plan_revision(
-    revision: Script, downgrade: bool, limits: Limits, schema: Schema, made: Collection[Name]
+    script: ScriptDirectory,
+    revision: Script,
+    downgrade: bool,
+    limits: Limits,
+    schema: Schema,
+    families: Families,
+    made: Collection[Name],
 ) -> PlannedRevision:
-    module = revision.module
     sent = emission(revision, downgrade=downgrade)
-    transactional = bool(getattr(module, "transactional", True))
-    found = tuple(_statements(sent, schema, transactional))
-    lock_timeout = _timeout(revision, "lock_timeout", limits.lock_timeout)
+    declared = declarations(script, revision, downgrade=downgrade)
+    transactional = getattr(revision.module, "transactional", True) is not False
+    found = tuple(_statements(sent, schema, families, transactional))
+    lock_timeout, statement_timeout = _timeouts(declared, limits)
     return PlannedRevision(
         revision.revision,
         revision.doc or "",
         f"versions/{Path(revision.path).name}",
         found,
         transactional=transactional,
-        # CREATE INDEX CONCURRENTLY waits for the application's transactions, and keeps nobody out meanwhile.
-        lock_timeout=lock_timeout if transactional else 0,
-        statement_timeout=_timeout(revision, "statement_timeout", limits.statement_timeout if transactional else 0),
+        lock_timeout=lock_timeout,
+        statement_timeout=statement_timeout,
         waits=_waits(found, made),
-        losses=tuple(getattr(module, "losses", {})) if downgrade else (),
+        losses=tuple(declared.losses or ()),
         failure=sent.failure,
     )
 
 
-def _statements(sent: Emission, schema: Schema, transactional: bool) -> Iterator[PlannedStatement]:
+def _statements(sent: Emission, schema: Schema, families: Families, transactional: bool) -> Iterator[PlannedStatement]:
     held: dict[Name, LockMode] = {}
     for text in sent.texts:
         for statement in statements(text.sql):
-            found = impact(statement, schema)
+            found = impact(statement, schema, families)
             tables = {effect.table: held[effect.table] for effect in found.effects if effect.table in held}
             yield PlannedStatement(statement.text, text.line_at(statement.start), found, tables)
             for effect in found.effects if transactional else ():
                 held[effect.table] = max(effect.mode, held.get(effect.table, effect.mode))
 
 
-def _timeout(revision: Script, name: str, default: int) -> int:
-    value = getattr(revision.module, name, None)
-    return default if value is None else milliseconds(value, f"{name} of revision {revision.revision}")
+def _timeouts(declared: Declared, limits: Limits) -> tuple[int, int]:
+    """How long a revision's statements wait for a lock, and run, as `steps` has it."""
+    free = declared.alone is not None and outside.waits_for_others(declared.alone)
+    lock_timeout, statement_timeout = (0, 0) if free else (limits.lock_timeout, limits.statement_timeout)
+    return (
+        lock_timeout if declared.lock_timeout is None else declared.lock_timeout,
+        statement_timeout if declared.statement_timeout is None else declared.statement_timeout,
+    )
 
 
 def _waits(found: Iterable[PlannedStatement], made_before: Collection[Name]) -> int:

@@ -32,6 +32,8 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
     yield from _wrapped(f"{plan.place}: {count} from {at} {direction} {plan.target or 'no revision'}", width, "")
     if plan.refusal:
         yield from _wrapped(f"! It would be refused: {plan.refusal}", width, "")
+    if plan.unread:
+        yield from _wrapped(f"! {plan.unread}", width, "")
     for revision in plan.revisions:
         yield ""
         yield from _revision(plan, revision, width)
@@ -72,23 +74,29 @@ def _told(effect: Effect, table: TableNow | None, held: LockMode | None) -> str:
     mode = max(effect.mode, held or effect.mode)
     lock = f"{mode} as before" if mode == held else f"{mode}, blocks {mode.blocks}" if mode.blocks else str(mode)
     in_use = table is not None and table.exists
-    size = f" ({_size(table)})" if table is not None and in_use and effect.work >= Work.SCAN else ""
+    size = f" ({_size(table, brief=True)})" if table is not None and in_use and effect.work >= Work.SCAN else ""
     why = f": {effect.why}" if effect.why else ""
     missing = "" if in_use else "; there is no such table now"
     return f"{effect.table}: {lock}; {effect.work}{size}{why}{missing}"
 
 
 def _waiting(planned: PlannedRevision) -> str:
-    if not planned.waits or not planned.transactional:
-        return "Keeps no query of the application waiting."
     longest = planned.longest_wait
-    if longest is None:
-        return "Without a lock_timeout, the application waits for as long as another session holds a lock."
-    if planned.waits == 1:
-        return f"The application may wait up to {duration(longest)} for the lock, and then for the work."
+    if not planned.waits:
+        told = "" if planned.unknown else "Keeps no query of the application waiting."
+    elif longest is None:
+        told = "Without a lock_timeout, the application waits for as long as another session holds a lock."
+    elif planned.waits == 1:
+        told = f"The application may wait up to {duration(longest)} for the lock, and then for the work."
+    else:
+        told = (
+            f"The application may wait up to {duration(longest)} for {planned.waits} locks"
+            f" ({duration(planned.lock_timeout)} each, the first held meanwhile), and then for the work."
+        )
+    if not planned.unknown:
+        return told
     return (
-        f"The application may wait up to {duration(longest)} for {planned.waits} locks"
-        f" ({duration(planned.lock_timeout)} each, the first held meanwhile), and then for the work."
+        f"{told} What is marked with ! may add to that." if told else "Whom it keeps waiting shows only when it runs."
     )
 
 
@@ -109,9 +117,9 @@ def _held(holder: Holder) -> str:
     return f"in the way: {who}{age}{state}, holds {holder.mode}"
 
 
-def _size(table: TableNow) -> str:
-    rows = "rows not counted yet" if table.rows is None else f"about {table.rows:,} rows"
-    return f"{rows}, {size(table.bytes)}"
+def _size(table: TableNow, *, brief: bool = False) -> str:
+    rows = ("" if brief else "rows not counted yet, ") if table.rows is None else f"about {table.rows:,} rows, "
+    return f"{rows}{'size not known' if table.bytes is None else size(table.bytes)}"
 
 
 def size(count: int) -> str:

@@ -41,14 +41,14 @@ class TableNow:
         exists: False for one that the plan itself makes, or that is missing.
         made_by: the pending revision that makes it.
         rows: as the server estimates them; None if the table was never analysed.
-        bytes: with its indexes and its TOAST table.
+        bytes: with its indexes and its TOAST table; None if a session locks it against being looked at.
     """
 
     name: Name
     exists: bool
     made_by: str | None = None
     rows: int | None = None
-    bytes: int = 0
+    bytes: int | None = 0
     holders: tuple[Holder, ...] = ()
 
 
@@ -96,8 +96,13 @@ class PlannedRevision:
     failure: str = ""
 
     @property
+    def unknown(self) -> bool:
+        """Whether it may lock more than is said."""
+        return bool(self.failure) or any(each.impact.opaque for each in self.statements)
+
+    @property
     def longest_wait(self) -> int | None:
-        """Milliseconds that a query of the application may wait for all the locks together; None for no limit."""
+        """Milliseconds that a query of the application may wait for all the known locks together; None for no limit."""
         return self.waits * self.lock_timeout if self.lock_timeout or not self.waits else None
 
 
@@ -112,6 +117,7 @@ class Plan:
         downgrade: whether it is a way back.
         tables: those that the revisions touch, by name.
         refusal: why the database would not be migrated as it is now; empty if it would.
+        unread: why the plan goes by something else than the tables as they are; empty where it does not.
     """
 
     place: str
@@ -122,6 +128,7 @@ class Plan:
     revisions: tuple[PlannedRevision, ...]
     tables: Mapping[Name, TableNow] = field(default_factory=dict)
     refusal: str = ""
+    unread: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for programs."""
@@ -133,6 +140,7 @@ class Plan:
             "target": self.target,
             "direction": "downgrade" if self.downgrade else "upgrade",
             "refusal": self.refusal or None,
+            "unread": self.unread or None,
             "revisions": [_revision(each) for each in self.revisions],
             "tables": [_table(each) for _, each in sorted(self.tables.items())],
         }
@@ -148,6 +156,7 @@ def _revision(planned: PlannedRevision) -> dict[str, Any]:
         "statement_timeout_ms": planned.statement_timeout,
         "lock_waits": planned.waits,
         "longest_wait_ms": planned.longest_wait,
+        "may_lock_more": planned.unknown,
         "losses": list(planned.losses),
         "failure": planned.failure or None,
         "statements": [

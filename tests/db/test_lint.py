@@ -96,7 +96,11 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         {},
         [("missing-downgrade", "def downgrade() -> None:")],
     ),
-    "no downgrade": ("\ndef upgrade() -> None:\n    pass\n", {}, [("missing-downgrade", '"""002."""')]),
+    "no downgrade": (
+        f'\ndef upgrade() -> None:\n    op.execute("{ADD}")\n',
+        {},
+        [("missing-downgrade", '"""002."""')],
+    ),
     "loss without a count": (ways(ADD, UNDO), {}, [("uncounted-loss", UNDO)]),
     "another table is counted": (
         ways(ADD, UNDO),
@@ -170,6 +174,183 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         ways("ALTER TABLE one\n    ADD COLUMN b text,\n    ADD COLUMN c text NOT NULL", UNDO),
         {"losses": COUNT},
         [("adding-required-field", "ADD COLUMN c text NOT NULL")],
+    ),
+    "rows are deleted": (
+        ways(f"{ADD};\nDELETE FROM one WHERE id < 9;\nDELETE FROM ONLY public.two", UNDO),
+        {"losses": COUNT},
+        [
+            ("whole-table-change", "DELETE FROM one WHERE id < 9;"),
+            ("whole-table-change", "DELETE FROM ONLY public.two"),
+        ],
+    ),
+    "every row is changed": (
+        ways(f"{ADD};\nUPDATE one SET b = 'x'", UNDO),
+        {"losses": COUNT},
+        [("whole-table-change", "UPDATE one SET b = 'x'")],
+    ),
+    "a table is emptied in a DO block": (
+        ways(f"{ADD};\nDO $$BEGIN TRUNCATE one; END$$", UNDO),
+        {"losses": COUNT},
+        [("whole-table-change", "DO $$BEGIN TRUNCATE one; END$$")],
+    ),
+    "rows are moved": (
+        ways(f"{ADD};\nWITH gone AS (DELETE FROM two RETURNING id) INSERT INTO one (id) SELECT id FROM gone", UNDO),
+        {"losses": COUNT},
+        [
+            (
+                "whole-table-change",
+                "WITH gone AS (DELETE FROM two RETURNING id) INSERT INTO one (id) SELECT id FROM gone",
+            )
+        ],
+    ),
+    "some rows are changed, others locked, and its own table emptied": (
+        ways(
+            f"{ADD};\nUPDATE one SET b = 'x' WHERE id = 1;\nSELECT id FROM two FOR UPDATE;\n"
+            "CREATE TABLE three (id bigint); DELETE FROM three; TRUNCATE three;"
+            "\nINSERT INTO one (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 'y'",
+            UNDO,
+        ),
+        {"losses": COUNT},
+        [],
+    ),
+    "a table is dropped by EXECUTE": (
+        ways(ADD, "op.execute(\"DO $$BEGIN IF true THEN EXECUTE 'DROP TABLE one'; END IF; END$$\")"),
+        {},
+        [
+            (
+                "uncounted-loss",
+                "op.execute(\"DO $$BEGIN IF true THEN EXECUTE 'DROP TABLE one'; END IF; END$$\")",
+            )
+        ],
+    ),
+    "a column is dropped in a DO block": (
+        ways(ADD, 'op.execute("DO $$BEGIN ALTER TABLE one DROP COLUMN b; END$$")'),
+        {},
+        [("uncounted-loss", 'op.execute("DO $$BEGIN ALTER TABLE one DROP COLUMN b; END$$")')],
+    ),
+    "a type takes columns along": (
+        ways("CREATE TYPE mood AS ENUM ('a')", 'op.execute("DROP TYPE mood CASCADE")'),
+        {},
+        [
+            ("ban-drop-type", 'op.execute("DROP TYPE mood CASCADE")'),
+            ("uncounted-loss", 'op.execute("DROP TYPE mood CASCADE")'),
+        ],
+    ),
+    "a schema takes tables along": (
+        ways("CREATE SCHEMA other", 'op.execute("DROP SCHEMA other CASCADE")'),
+        {},
+        [
+            ("ban-drop-schema", 'op.execute("DROP SCHEMA other CASCADE")'),
+            ("uncounted-loss", 'op.execute("DROP SCHEMA other CASCADE")'),
+        ],
+    ),
+    "an extension takes columns along": (
+        ways("CREATE EXTENSION citext", 'op.execute("DROP EXTENSION citext CASCADE")'),
+        {},
+        [
+            ("ban-drop-extension", 'op.execute("DROP EXTENSION citext CASCADE")'),
+            ("uncounted-loss", 'op.execute("DROP EXTENSION citext CASCADE")'),
+        ],
+    ),
+    "a type goes alone": (
+        ways("CREATE TYPE mood AS ENUM ('a')", 'op.execute("DROP TYPE mood")'),
+        {},
+        [("ban-drop-type", 'op.execute("DROP TYPE mood")')],
+    ),
+    "what CASCADE takes is counted": (
+        ways("CREATE EXTENSION citext", 'op.execute("DROP EXTENSION citext CASCADE")'),
+        {"losses": COUNT},
+        [("ban-drop-extension", 'op.execute("DROP EXTENSION citext CASCADE")')],
+    ),
+    "vacuum full": (
+        ways("VACUUM (FULL, ANALYZE) one", 'op.execute("VACUUM one")'),
+        {"transactional": False},
+        [("table-rewrite", "VACUUM (FULL, ANALYZE) one")],
+    ),
+    "vacuum full of all": (
+        ways("VACUUM FULL", 'op.execute("VACUUM")'),
+        {"transactional": False},
+        [("table-rewrite", "VACUUM FULL")],
+    ),
+    "cluster": (
+        ways(f"{ADD};\nCLUSTER one USING i;\nCREATE TABLE three (id bigint); CLUSTER three USING j", UNDO),
+        {"losses": COUNT},
+        [("table-rewrite", "CLUSTER one USING i;")],
+    ),
+    "a view's rows are made anew": (
+        ways("REFRESH MATERIALIZED VIEW CONCURRENTLY v;\nREFRESH MATERIALIZED VIEW v", 'op.execute("SELECT 1")'),
+        {},
+        [("table-rewrite", "REFRESH MATERIALIZED VIEW v")],
+    ),
+    "a setting for later revisions": (
+        ways(f"SET search_path = x;\n{ADD};\nRESET search_path", UNDO),
+        {"losses": COUNT},
+        [("session-setting", "SET search_path = x;"), ("session-setting", "RESET search_path")],
+    ),
+    "a setting by a function": (
+        ways(f"{ADD};\nSELECT pg_catalog.set_config('search_path', 'x', false)", UNDO),
+        {"losses": COUNT},
+        [("session-setting", "SELECT pg_catalog.set_config('search_path', 'x', false)")],
+    ),
+    "settings of the transaction": (
+        ways(
+            f"SET LOCAL work_mem = '1GB';\nSET CONSTRAINTS ALL DEFERRED;\n{ADD};\n"
+            "SELECT set_config('search_path', 'x', true);\n"
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET search_path = x AS 'SELECT 1'",
+            UNDO,
+        ),
+        {"losses": COUNT},
+        [],
+    ),
+    "it ends its transaction": (
+        ways(f"{ADD};\nCOMMIT;\nBEGIN", UNDO),
+        {"losses": COUNT},
+        [
+            ("transaction-nesting", "COMMIT;"),
+            ("ban-uncommitted-transaction", "BEGIN"),
+            ("transaction-nesting", "BEGIN"),
+        ],
+    ),
+    "it takes itself back": (
+        ways(f"{ADD};\nROLLBACK", UNDO),
+        {"losses": COUNT},
+        [("transaction-nesting", "ROLLBACK")],
+    ),
+    "outside of a transaction for nothing": (
+        ways(
+            "ALTER TABLE one ADD COLUMN IF NOT EXISTS b text",
+            'op.execute("ALTER TABLE one DROP COLUMN IF EXISTS b")',
+        ),
+        {"losses": COUNT, "transactional": False},
+        [("needless-autocommit", "transactional = False")],
+    ),
+    "outside of a transaction for one way": (
+        ways("CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON one (a)", 'op.execute("DROP INDEX IF EXISTS i")'),
+        {"transactional": False},
+        [("require-concurrent-index-deletion", 'op.execute("DROP INDEX IF EXISTS i")')],
+    ),
+    "a procedure may end transactions": (
+        ways("CALL fill_b()", 'op.execute("CALL empty_b()")'),
+        {"transactional": False},
+        [],
+    ),
+    "reindex concurrently in a transaction": (
+        ways(f"{ADD};\nREINDEX TABLE CONCURRENTLY one;\nREINDEX (CONCURRENTLY, VERBOSE) TABLE one", UNDO),
+        {"losses": COUNT},
+        [
+            ("outside-transaction-only", "REINDEX TABLE CONCURRENTLY one;"),
+            ("outside-transaction-only", "REINDEX (CONCURRENTLY, VERBOSE) TABLE one"),
+        ],
+    ),
+    "reindex": (
+        ways("REINDEX TABLE one", 'op.execute("SELECT 1")'),
+        {},
+        [("require-concurrent-reindex", "REINDEX TABLE one")],
+    ),
+    "not written yet": (
+        ways("-- Write the SQL here: left like this, the revision fails.", UNDO),
+        {"losses": COUNT},
+        [("missing-upgrade", "def upgrade() -> None:")],
     ),
     "no SQL": (
         ways("ALTER TABEL one", UNDO),

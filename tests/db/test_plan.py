@@ -11,12 +11,15 @@ from typing import Any
 from unicodedata import east_asian_width
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.impact import LockMode
+from neuraknot_db.plan import make
 from neuraknot_db.plan.render import duration, size
 from neuraknot_db.plan.survey import conflicts
+from neuraknot_db.settings import Limits, Settings
 from neuraknot_db.sqltext import statements
 from tests.db.conftest import ROOT, Database, Server
 
@@ -230,6 +233,64 @@ def test_an_applied_revision_that_was_edited_would_be_refused(at: Callable[[str]
     assert "Revision 002 was edited" in planned(at("003"), cwd=project)["refusal"]
 
 
+ONE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON users (status)"
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "settings", "code", "words"),
+    [
+        (f"{ONE}; ANALYZE users", "transactional = False", 5, "its upgrade holds 2 statements"),
+        ("ALTER TABLE users ADD b int", 'lock_timeout = "0"', 2, "no limit would stop the whole application"),
+        ("ALTER TABLE users ADD b int", 'lock_timeout = "soon"', 2, "which is no duration"),
+        ("ALTER TABLE users ADD b int", "transactional = 0", 2, "transactional of revision 005 is 0."),
+        ("CREATE INDEX CONCURRENTLY ON users (status)", "transactional = False", 5, "an index without a name"),
+    ],
+)
+def test_what_a_revision_is_refused_for_is_said(
+    database_at_head: Database, project: Path, upgrade: str, settings: str, code: int, words: str
+) -> None:
+    add_revision(project, upgrade, settings=settings)
+    refusal = planned(database_at_head, cwd=project)["refusal"]
+    assert words in refusal
+    done = database_at_head.neuraknot_db("upgrade", "head", cwd=project)
+    assert done.code == code
+    assert words in done.err
+    assert f"! It would be refused: {refusal}" in " ".join(
+        database_at_head.neuraknot_db("plan", cwd=project).out.split()
+    )
+
+
+def test_what_a_database_is_refused_for_is_said(at: Callable[[str], Database]) -> None:
+    database = at("003")
+    database.run("CREATE SCHEMA IF NOT EXISTS neuraknot_db")
+    role = f"planner_{database.name}"
+    database.run(f"CREATE ROLE {role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public, neuraknot_db TO {role}")
+    database.run(f"GRANT USAGE ON SCHEMA public, neuraknot_db TO {role}")
+    try:
+        refused(database.as_user(role), "upgrade", "head", words="may not create anything in the schema public")
+        database.run(f"GRANT CREATE ON SCHEMA public TO {role}")
+        refused(database.as_user(role), "upgrade", "head", words="may not keep the log of migrations")
+    finally:
+        database.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    database.run(f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = on')
+    refused(database, "upgrade", "head", words="The server is read-only")
+    with database.connect() as connection:
+        connection.exec_driver_sql("SET default_transaction_read_only = off")
+        connection.exec_driver_sql(f'ALTER DATABASE "{database.name}" RESET ALL')
+    database.run("UPDATE neuraknot_db.settings SET value = 'prod' WHERE name = 'environment'")
+    refused(database, "upgrade", "head", words="is marked as prod, and NEURAKNOT_ENV says test")
+    refused(database, "downgrade", "002", words=f"-x confirm={database.name}", env="prod")
+
+
+def refused(database: Database, *command: str, words: str, env: str = "test") -> None:
+    """A command is refused, and the plan of it had said so."""
+    done = database.neuraknot_db("plan", "--json", command[1], NEURAKNOT_ENV=env)
+    assert done.code == 0, done.err
+    assert words in json.loads(done.out)["refusal"]
+    done = database.neuraknot_db(*command, NEURAKNOT_ENV=env)
+    assert (done.code, words in done.err) == (5, True), done.err
+
+
 def test_what_the_tables_are_decides(database_at_head: Database, project: Path) -> None:
     add_revision(
         project,
@@ -260,15 +321,133 @@ def test_timeouts_are_the_revisions_own(database_at_head: Database, project: Pat
     assert revision["longest_wait_ms"] == 2000
 
 
-def test_a_revision_outside_of_a_transaction_keeps_nobody_waiting(database_at_head: Database, project: Path) -> None:
-    add_revision(
-        project,
-        "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON messages (content)",
-        settings="transactional = False",
+@pytest.mark.parametrize(
+    ("sql", "limits", "waits", "longest"),
+    [
+        ("ALTER TABLE users ADD COLUMN IF NOT EXISTS b int", (2_000, 900_000), 1, 2_000),
+        ("CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON messages (content)", (0, 0), 0, 0),
+    ],
+)
+def test_limits_outside_of_a_transaction_are_those_that_the_run_sets(
+    database_at_head: Database, project: Path, sql: str, limits: tuple[int, int], waits: int, longest: int
+) -> None:
+    add_revision(project, sql, settings="transactional = False")
+    plan = planned(database_at_head, cwd=project)
+    (revision,) = plan["revisions"]
+    assert (revision["lock_timeout_ms"], revision["statement_timeout_ms"]) == limits
+    assert (revision["lock_waits"], revision["longest_wait_ms"]) == (waits, longest)
+    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project).out.split())
+    assert ("Keeps no query of the application waiting." in text) is (waits == 0)
+
+    # The run itself says what it sets: a trigger on DDL is told of it.
+    database_at_head.run(
+        "CREATE FUNCTION tell() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE NOTICE 'limits % %',"
+        " current_setting('lock_timeout'), current_setting('statement_timeout'); END$$;"
+        "CREATE EVENT TRIGGER tell ON ddl_command_start WHEN TAG IN ('ALTER TABLE', 'CREATE INDEX')"
+        " EXECUTE FUNCTION tell()"
     )
+    done = database_at_head.neuraknot_db("upgrade", "head", cwd=project)
+    assert ("limits 0 0" if limits == (0, 0) else "limits 2s 15min") in done.err
+
+
+def test_who_keeps_the_tables_from_being_read_is_told(database_at_head: Database, project: Path) -> None:
+    add_revision(project, "ALTER TABLE messages ALTER COLUMN sender_type TYPE text")
+    with database_at_head.engine().connect() as other:
+        other.exec_driver_sql("SET application_name = 'import'")
+        pid = other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        other.exec_driver_sql("LOCK TABLE public.users")
+        plan = planned(database_at_head, cwd=project)
+        text = database_at_head.neuraknot_db("plan", cwd=project).out
+    assert plan["unread"].endswith("this goes by the snapshot of revision 004.")
+    assert f"! {plan['unread']}" in " ".join(text.split())
+    tables = {table["name"]: table for table in plan["tables"]}
+    (holder,) = tables["users"]["holders"]
+    assert (holder["pid"], holder["application"], holder["in_the_way"]) == (pid, "import", True)
+    assert tables["users"]["bytes"] is None
+    assert "users" in text
+    assert f"in the way: pid {pid}, import" in text
+    # By the snapshot: the type's values stay as they are.
+    assert tables["messages"]["bytes"] > 0
+    assert plan["revisions"][0]["statements"][0]["locks"][0]["work"] == "scan"
+
+
+def test_without_a_snapshot_it_goes_by_the_statements(database: Database) -> None:
+    database.run("CREATE TABLE theirs (id int CHECK (id > 0))")
+    with database.engine().connect() as other:
+        other.exec_driver_sql("LOCK TABLE public.theirs")
+        plan = planned(database)
+    assert plan["unread"].endswith("this goes by the statements alone.")
+    assert len(plan["revisions"]) == 4
+    assert [table["name"] for table in plan["tables"] if table["holders"]] == ["theirs"]
+
+
+def test_what_goes_by_cascade_is_locked_too(database_at_head: Database, project: Path) -> None:
+    add_revision(project, "TRUNCATE ai_agents CASCADE")
     (revision,) = planned(database_at_head, cwd=project)["revisions"]
-    assert (revision["transactional"], revision["lock_waits"]) == (False, 0)
-    assert "Keeps no query of the application waiting." in database_at_head.neuraknot_db("plan", cwd=project).out
+    assert (revision["lock_waits"], revision["may_lock_more"]) == (6, True)
+    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project).out.split())
+    assert "and then for the work. What is marked with ! may add to that." in text
+    add_revision(project, "DROP FUNCTION update_updated_at_column() CASCADE")
+    plan = planned(database_at_head, cwd=project)
+    assert {table["name"] for table in plan["tables"]} == {
+        "users", "user_service_configs", "ai_agents", "conversations",
+    }  # fmt: skip
+    assert plan["revisions"][0]["longest_wait_ms"] == 8000
+
+
+@pytest.mark.parametrize("what", ["SCHEMA nowhere", 'EXTENSION "uuid-ossp"', "SEQUENCE s", "TYPE t"])
+def test_nobody_is_promised_that_cascade_keeps_no_query_waiting(
+    database_at_head: Database, project: Path, what: str
+) -> None:
+    add_revision(project, f"DROP {what} CASCADE")
+    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project).out.split())
+    assert "! what else goes by CASCADE is locked too" in text
+    assert text.endswith("Whom it keeps waiting shows only when it runs.")
+
+
+def test_partitions_and_heirs_are_locked_with_their_parents(database_at_head: Database, project: Path) -> None:
+    database_at_head.run(
+        "CREATE TABLE parts (id int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parts FOR VALUES IN (1);"
+        "CREATE TABLE base (id int); CREATE TABLE heir () INHERITS (base); INSERT INTO part VALUES (1); ANALYZE part"
+    )
+    add_revision(project, "CREATE INDEX ON parts (id); ALTER TABLE base ADD b int; DROP TABLE part")
+    plan = planned(database_at_head, cwd=project)
+    assert [
+        (lock["table"], lock["mode"]) for statement in plan["revisions"][0]["statements"] for lock in statement["locks"]
+    ] == [
+        ("parts", "SHARE"),
+        ("part", "SHARE"),
+        ("base", "ACCESS EXCLUSIVE"),
+        ("heir", "ACCESS EXCLUSIVE"),
+        ("part", "ACCESS EXCLUSIVE"),
+        ("parts", "ACCESS EXCLUSIVE"),
+    ]
+    assert {table["name"]: table["rows"] for table in plan["tables"]}["part"] == 1
+
+
+def test_an_index_that_is_locked_is_no_obstacle(database_at_head: Database, project: Path) -> None:
+    add_revision(project, "ALTER TABLE users ADD b int")
+    with database_at_head.engine().connect() as other:
+        other.exec_driver_sql("REINDEX INDEX public.idx_users_email")
+        plan = planned(database_at_head, cwd=project)
+    assert [table["name"] for table in plan["tables"]] == ["users"]
+    assert plan["tables"][0]["holders"][0]["in_the_way"]
+
+
+def test_it_may_not_write(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = Settings(database.host, database.port, database.user, None, database.name)
+    written: list[str] = []
+
+    def write(connection: Connection, *_: object, **__: object) -> str:
+        with pytest.raises(DBAPIError, match="read-only transaction"), connection.begin_nested():
+            connection.exec_driver_sql("CREATE TABLE trace ()")
+        written.append(connection.exec_driver_sql("SHOW transaction_isolation").scalar_one())
+        return ""
+
+    monkeypatch.setattr("neuraknot_db.plan.refusal", write)
+    with database.engine().connect() as connection:
+        make(connection, ScriptDirectory(str(ROOT / "alembic")), where, Limits(), "head")
+    assert written == ["repeatable read"]
 
 
 def test_what_can_only_be_seen_when_it_runs_is_said(database_at_head: Database, project: Path) -> None:
@@ -281,6 +460,10 @@ def test_what_can_only_be_seen_when_it_runs_is_said(database_at_head: Database, 
     assert statement["unknown"] == "what else a DO block locks shows only when it runs"
     assert [(lock["table"], lock["mode"]) for lock in statement["locks"]] == [("users", "ROW EXCLUSIVE")]
     assert revision["failure"].startswith("upgrade() needs a database: AttributeError")
+    assert revision["may_lock_more"]
+    text = database_at_head.neuraknot_db("plan", cwd=project).out
+    assert "Keeps no query" not in text
+    assert "Whom it keeps waiting shows only when it runs." in text
 
 
 @pytest.mark.parametrize("width", [80, 200])

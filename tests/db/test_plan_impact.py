@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from neuraknot_db.catalog import Column, Index, Schema, Table, read_schema
 from neuraknot_db.impact import Impact, LockMode, Work, impact
 from neuraknot_db.impact.columns import proves_not_null
+from neuraknot_db.plan.survey import families
 from neuraknot_db.sqltext import statements
 from tests.db.conftest import Database
 
@@ -30,7 +31,7 @@ CREATE INDEX t_a ON t (a);
 CREATE UNIQUE INDEX t_b ON t (b);
 CREATE TABLE parts (id int) PARTITION BY LIST (id);
 CREATE TABLE part_1 PARTITION OF parts FOR VALUES IN (1);
-CREATE TABLE lone (id int);
+CREATE TABLE lone (id int CONSTRAINT parts_check CHECK (id < 99));
 CREATE FUNCTION noop() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER t_trigger AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION noop();
 CREATE TABLE seen (id int);
@@ -38,6 +39,35 @@ CREATE MATERIALIZED VIEW m AS SELECT id FROM seen;
 CREATE UNIQUE INDEX m_id ON m (id);
 CREATE VIEW v AS SELECT id FROM seen;
 CREATE SEQUENCE s;
+CREATE TABLE part_2 PARTITION OF parts FOR VALUES IN (4, 5) PARTITION BY LIST (id);
+CREATE TABLE part_2a PARTITION OF part_2 FOR VALUES IN (5);
+CREATE INDEX parts_id ON parts (id);
+ALTER TABLE parts ADD CONSTRAINT parts_check CHECK (id < 99) NOT VALID;
+CREATE TRIGGER parts_trigger AFTER INSERT ON parts FOR EACH ROW EXECUTE FUNCTION noop();
+CREATE TABLE base (id int NOT NULL, w varchar(5));
+CREATE TABLE heir () INHERITS (base);
+CREATE INDEX base_id ON base (id);
+ALTER TABLE base ADD CONSTRAINT base_check CHECK (id < 99) NOT VALID;
+INSERT INTO base VALUES (1, 'x');
+INSERT INTO heir VALUES (2, 'x');
+CREATE TABLE grand (id int PRIMARY KEY, code varchar(5) UNIQUE);
+CREATE TABLE child (id int PRIMARY KEY, grand_id int REFERENCES grand, code varchar(5) REFERENCES grand (code));
+CREATE TABLE grandchild (id int PRIMARY KEY, child_id int REFERENCES child, own_id int REFERENCES grandchild);
+CREATE TABLE stranger (code varchar(5) REFERENCES grand (code));
+INSERT INTO grand VALUES (1, 'x');
+INSERT INTO child VALUES (1, 1, 'x');
+CREATE TYPE mood AS ENUM ('a');
+CREATE DOMAIN amount AS int;
+CREATE TABLE moody (mood mood, mood_name text, moods mood[]);
+CREATE TABLE sums (amount_paid amount);
+CREATE FUNCTION one() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TABLE calls_in_default (id int DEFAULT public.one());
+CREATE TABLE calls_in_check (one int CHECK (one > one()));
+CREATE TABLE calls_in_index (one int);
+CREATE INDEX ON calls_in_index ((one + one()));
+CREATE TABLE tells (id int);
+CREATE TRIGGER tells_trigger AFTER INSERT ON tells FOR EACH ROW EXECUTE FUNCTION tell();
 """
 
 FORMS = """
@@ -153,6 +183,88 @@ ANALYZE t
 CREATE FUNCTION x() RETURNS int LANGUAGE sql AS 'SELECT 1'
 CREATE TYPE x AS ENUM ('a')
 GRANT SELECT ON t TO CURRENT_USER
+TRUNCATE grand CASCADE
+TRUNCATE TABLE grand, child, grandchild, stranger
+TRUNCATE parts
+TRUNCATE base
+TRUNCATE ONLY base
+TRUNCATE ONLY base, parts
+TRUNCATE grandchild CASCADE
+DROP TABLE grand CASCADE
+DROP TABLE child CASCADE
+DROP TABLE grand, child, grandchild, stranger
+DROP TABLE parts
+DROP TABLE part_1
+DROP TABLE part_2a
+DROP TABLE base CASCADE
+DROP TABLE heir
+ALTER TABLE grand DROP CONSTRAINT grand_pkey CASCADE
+ALTER TABLE grand DROP CONSTRAINT grand_code_key CASCADE
+ALTER TABLE grand DROP COLUMN code CASCADE
+ALTER TABLE grand ADD x int, DROP id CASCADE
+ALTER TABLE grand ALTER COLUMN id TYPE bigint
+ALTER TABLE grand ALTER COLUMN code TYPE varchar(9)
+ALTER TABLE grand RENAME COLUMN id TO x
+DROP FUNCTION noop CASCADE
+DROP FUNCTION IF EXISTS public.one() CASCADE
+DROP FUNCTION one(), tell() CASCADE
+DROP TYPE mood CASCADE
+DROP DOMAIN amount CASCADE
+ALTER TABLE parts ADD COLUMN x int
+ALTER TABLE base ADD COLUMN x int
+ALTER TABLE base ADD COLUMN x bigserial
+ALTER TABLE base DROP COLUMN w
+ALTER TABLE ONLY base DROP COLUMN w
+ALTER TABLE ONLY base DROP CONSTRAINT base_check
+ALTER TABLE ONLY base ALTER COLUMN w SET DEFAULT 'a'
+ALTER TABLE base ALTER COLUMN w SET DEFAULT 'a'
+ALTER TABLE base ALTER COLUMN w SET NOT NULL
+ALTER TABLE base ALTER COLUMN w SET STATISTICS 5
+ALTER TABLE base ALTER COLUMN w TYPE varchar(3)
+ALTER TABLE base ALTER COLUMN w TYPE text
+ALTER TABLE base ADD CONSTRAINT x CHECK (id > 0)
+ALTER TABLE base VALIDATE CONSTRAINT base_check
+ALTER TABLE base DROP CONSTRAINT base_check
+ALTER TABLE base RENAME COLUMN w TO y
+ALTER TABLE base RENAME CONSTRAINT base_check TO y
+ALTER TABLE base RENAME TO y
+ALTER TABLE base OWNER TO CURRENT_USER
+ALTER TABLE base SET (fillfactor = 90)
+ALTER TABLE base SET (fillfactor = 90), ADD COLUMN x int
+ALTER TABLE base SET UNLOGGED
+ALTER TABLE base REPLICA IDENTITY FULL
+ALTER TABLE base ENABLE ROW LEVEL SECURITY
+ALTER TABLE base CLUSTER ON base_id
+ALTER TABLE heir NO INHERIT base
+ALTER TABLE parts DISABLE TRIGGER parts_trigger
+ALTER TABLE parts DROP CONSTRAINT parts_check
+ALTER TABLE parts ADD PRIMARY KEY (id)
+ALTER TABLE parts ADD FOREIGN KEY (id) REFERENCES grand
+ALTER TABLE parts RENAME COLUMN id TO y
+ALTER TABLE parts OWNER TO CURRENT_USER
+ALTER TABLE parts DETACH PARTITION part_2
+ALTER TABLE part_1 ADD CHECK (id < 44)
+CREATE INDEX x ON parts (id)
+CREATE INDEX x ON ONLY parts (id)
+CREATE INDEX x ON base (id)
+DROP INDEX parts_id
+CREATE TRIGGER x AFTER INSERT ON parts FOR EACH ROW EXECUTE FUNCTION noop()
+CREATE TRIGGER x AFTER INSERT ON base FOR EACH ROW EXECUTE FUNCTION noop()
+DROP TRIGGER parts_trigger ON parts
+ALTER TRIGGER parts_trigger ON parts RENAME TO y
+LOCK TABLE parts IN SHARE MODE
+LOCK TABLE base
+LOCK TABLE ONLY base
+COMMENT ON TABLE parts IS 'x'
+CREATE RULE x AS ON DELETE TO base DO INSTEAD NOTHING
+CLUSTER base USING base_id
+DELETE FROM base
+UPDATE parts SET id = 1
+UPDATE ONLY base SET id = 1
+SELECT id FROM base FOR UPDATE
+CREATE TABLE x () INHERITS (base)
+DO $$BEGIN IF true THEN EXECUTE 'DROP TABLE lone'; END IF; EXECUTE format('ALTER TABLE t ADD x int'); END$$
+DO 'BEGIN PERFORM 1; EXECUTE ''DROP TABLE lone''; END'
 SET LOCAL lock_timeout = 0
 ALTER SEQUENCE s INCREMENT 2
 """.strip().splitlines()
@@ -185,7 +297,7 @@ def sample(database: Database) -> Database:
 
 def said(connection: Connection, sql: str) -> Impact:
     (statement,) = statements(sql)
-    return impact(statement, read_schema(connection))
+    return impact(statement, read_schema(connection), families(connection))
 
 
 def test_each_form_takes_the_locks_and_does_the_work_that_is_said(sample: Database) -> None:
@@ -224,7 +336,7 @@ def differences(connection: Connection, sql: str, told: Impact) -> list[str]:
     if not sql.startswith(("TRUNCATE", "DROP")) and rewritten != said_rewritten:
         found.append(f"{sql}: rewrites {sorted(rewritten)}, said {sorted(said_rewritten)}")
     said_scanned = {effect.table.name for effect in told.effects if effect.work >= Work.SCAN}
-    if sql.startswith("ALTER TABLE") and not (scanned - {"parent"}) <= said_scanned:
+    if sql.startswith("ALTER TABLE") and not (scanned - {"parent", "grand"}) <= said_scanned:
         found.append(f"{sql}: reads {sorted(scanned)}, said {sorted(said_scanned)}")
     if more_indexes and not any(effect.work >= Work.INDEX for effect in told.effects):
         found.append(f"{sql}: builds an index, which is not said")
@@ -259,7 +371,9 @@ ALONE = [
     ("vacuum full \"T\"", "T ACCESS EXCLUSIVE rewrite"),
     ("COPY t (a) FROM STDIN", "t ROW EXCLUSIVE rows"),
     ("MERGE INTO t USING parent ON true WHEN MATCHED THEN DELETE", "t ROW EXCLUSIVE rows, parent ACCESS SHARE rows"),
-    ("DROP TABLE IF EXISTS nowhere", "nowhere ACCESS EXCLUSIVE catalog"),
+    ("REINDEX (CONCURRENTLY) TABLE t", "t SHARE UPDATE EXCLUSIVE index"),
+    ("DROP TABLE IF EXISTS nowhere", "nowhere ACCESS EXCLUSIVE loss"),
+    ("TRUNCATE t", "t ACCESS EXCLUSIVE loss"),
     ("CREATE SCHEMA x", ""),
 ]  # fmt: skip
 
@@ -273,13 +387,37 @@ def test_forms_that_no_transaction_takes(sql: str, expected: str) -> None:
     assert not found.opaque
 
 
+BEYOND = "what else goes by CASCADE is locked too, and shows only when it runs"
+
+
+def test_a_schema_goes_with_all_its_tables(sample: Database) -> None:
+    with sample.engine().connect() as connection:
+        told = said(connection, "DROP SCHEMA public CASCADE")
+        tables = connection.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").scalars()
+        assert {each.table.name for each in told.effects} == set(tables)
+    assert {(each.mode, each.work) for each in told.effects} == {(LockMode.ACCESS_EXCLUSIVE, Work.LOSS)}
+
+
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
         ("FROBNICATE TABLE t", "this form of statement is not known here"),
         ("CALL p()", "what a procedure locks shows only when it runs"),
         ("DO $$BEGIN END$$", "what else a DO block locks shows only when it runs"),
-        ("CREATE EXTENSION x", ""),
+        ("CREATE EXTENSION x CASCADE", ""),
+        ("ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES p ON DELETE CASCADE", ""),
+        ("ALTER TABLE t ADD a int REFERENCES p ON DELETE CASCADE, DROP b CASCADE", BEYOND),
+        ("DROP EXTENSION x CASCADE", BEYOND),
+        ("DROP SCHEMA x CASCADE", BEYOND),
+        ("DROP SEQUENCE s CASCADE", BEYOND),
+        ("DROP VIEW v CASCADE", BEYOND),
+        ("TRUNCATE t CASCADE", BEYOND),
+        ("DROP FUNCTION f() CASCADE", BEYOND),
+        ("DROP FUNCTION f()", ""),
+        ("DROP OWNED BY x", "whatever belongs to the role goes, and shows only when it runs"),
+        ("VACUUM", ""),
+        ("VACUUM FULL", "it goes from table to table, and locks each"),
+        ("REINDEX DATABASE CONCURRENTLY x", "it goes from table to table, and locks each"),
         ("GRANT SELECT ON t TO x", ""),
     ],
 )
