@@ -98,17 +98,19 @@ class Steps:
         clock: the time.
         progress: told of each step.
         timings: filled with seconds by step.
+        numbered: whether these are the eight of a whole run.
     """
 
     clock: Clock
     progress: Progress
     timings: dict[str, float]
+    numbered: bool = True
 
     @contextmanager
     def step(self, key: str, title: str | None = None) -> Iterator[Done]:
         """One step; what it gives is told the outcome in a few words."""
         begun = self.clock.now()
-        number = list(STEPS).index(key) + 1 if key in STEPS else None
+        number = list(STEPS).index(key) + 1 if self.numbered and key in STEPS else None
         with self.progress.step(key, title or STEPS[key], number) as done:
             try:
                 yield done
@@ -139,8 +141,9 @@ class Executor:
     root: Path
 
     def step(self, key: str, title: str | None = None) -> AbstractContextManager[Done]:
-        """A step, timed and shown."""
-        return Steps(self.clock, self.progress, self.launch.timings).step(key, title)
+        """A step, timed and shown; with its number among the eight, if there are eight."""
+        whole_run = self.launch.plan is not None
+        return Steps(self.clock, self.progress, self.launch.timings, numbered=whole_run).step(key, title)
 
     def execute(self, plan: Plan) -> TaskResult:
         """Do what the plan says, or follow the task that is alive if the plan is to attach to it.
@@ -270,11 +273,12 @@ class Executor:
         with self.step("log") as done:
             watched = watcher.watch(run.task, log, timeout=timeout)
             done(f"{lines} line{'' if lines == 1 else 's'}" if log.found else _no_log(log))
-        with self.step("verdict") as done:
-            result = judge(watched, log, place, timeout)
-            self.launch.result = result
-            self.interrupts.hint, self.interrupts.fate = None, "the task is over"
-            done(result.verdict.replace("_", " "), good=result.exit_code == 0)
+        result = judge(watched, log, place, timeout)
+        self.launch.result = result
+        self.interrupts.hint, self.interrupts.fate = None, "the task is over"
+        if self.launch.plan is not None:  # else the last words tell, and whoever stops a task wants it to fail
+            with self.step("verdict") as done:
+                done(result.verdict.replace("_", " "), good=result.exit_code == 0)
         return result
 
     def _detached(self, run: TaskRun) -> TaskResult:

@@ -107,7 +107,8 @@ def stop(common: Common, task_id: str | None) -> int:
     run = TaskRun(task, task.definition, None, place.log_group, log_stream(place, task.id), attached=True)
     result = commands.executor(common, aws, known).follow(place, run)
     over = result.task or task
-    console.verdict(f"The task {task.id} is over; its container ended with {over.exit_code}.", None, good=True)
+    ended = "never ran" if over.exit_code is None else f"ended with {over.exit_code}"
+    console.verdict(f"The task {task.id} is over; its container {ended}.", None, good=True)
     if console.json:
         console.result({"stopped": True, "task": report.task_object(over)})
     return 0

@@ -11,10 +11,11 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import database, engine, guards, runner, session, settings, snapshots
+from neuraknot_db import blockers, database, engine, guards, rawsql, retry, runner, session, settings, snapshots
 from neuraknot_db.console import Outcome, log, write, write_exactly, write_json
-from neuraknot_db.errors import UsageError
+from neuraknot_db.errors import LockUnavailableError, UsageError
 from neuraknot_db.history import Entry, History
 
 
@@ -59,7 +60,18 @@ def verify(config: Config, as_json: bool = False) -> None:
     runner.load(script)
     with session.open_session(session.target(), exclusive=False) as connection:
         runner.demand_known(script, guards.inspect(connection))
-        report = verify(connection, script)
+        try:
+            report = verify(connection, script)
+        except DBAPIError as error:
+            if not retry.is_lock_timeout(error):
+                raise
+            connection.rollback()
+            ours = " ".join(map(rawsql.quoted, snapshots.table_names(script)))
+            raise LockUnavailableError(
+                "The schema can't be read now: another session locks a table.",
+                hint="Run the command again when that has ended.",
+                details=blockers.guessed(connection, ours),
+            ) from error
         connection.rollback()
     if as_json:
         write_json(report.to_json())

@@ -108,3 +108,13 @@ def test_verifying_leaves_the_database_as_it_was(database_at_head: Database) -> 
     with database_at_head.engine().begin() as connection:
         assert not verify(connection, SCRIPT).matches
     assert database_at_head.run(everything) == before
+
+
+def test_who_keeps_the_schema_from_being_read_is_named(database_at_head: Database) -> None:
+    with database_at_head.engine().connect() as other:
+        other.exec_driver_sql("SET application_name = 'report'; LOCK TABLE public.users")
+        done = database_at_head.neuraknot_db("verify", NEURAKNOT_LOCK_TIMEOUT="300ms")
+    assert done.code == 4
+    assert "another session locks a table" in done.err
+    assert ", report (postgres), in a transaction for " in done.err
+    assert "pg_catalog" not in done.err

@@ -195,6 +195,8 @@ def test_status_logs_and_stop(stage: Stage) -> None:
     assert stage.launch("logs").out.splitlines() == ["begun"]
     assert stage.launch("logs", first.id).out.splitlines() == SHOWN
     stopped = stage.launch("stop", "--json")
+    assert "/8" not in stopped.err
+    assert "Verdict" not in stopped.err
     assert stopped.json["task"]["exit_code"] == 143
     assert stopped.code == 0
     assert stage.launch("stop").code == 0
