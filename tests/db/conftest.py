@@ -126,6 +126,7 @@ def server_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         initdb = [str(POSTGRES_15 / "initdb"), "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "-N"]
         subprocess.run([*_as_postgres(), *initdb], check=True, capture_output=True, cwd="/")
         options = f"-k {folder} -p 5432 -c listen_addresses= -c fsync=off -c max_connections=200"
+        options += " -c max_prepared_transactions=2"
         control = [*_as_postgres(), str(POSTGRES_15 / "pg_ctl"), "-D", data, "-w"]
         start = [*control, "-o", options, "-l", f"{folder}/log", "start"]
         subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd="/")
@@ -168,7 +169,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 @pytest.fixture(scope="session")
 def migrated(server: Server) -> str:
     """The name of a template database at head."""
-    template = server.database("migrated_template")
+    template = server.database(f"migrated_template_{next(_numbers)}")
     server.database("postgres").run(f'CREATE DATABASE "{template.name}"')
     done = template.alembic("upgrade", "head")
     assert done.code == 0, done.err

@@ -89,9 +89,8 @@ def test_whoever_only_stands_by_is_not_named(database_at_head: Database, project
     assert "bystander" not in done.err
 
 
+@pytest.mark.parametrize("server", ["15"], indirect=True)  # the embedded one takes no prepared transactions
 def test_a_prepared_transaction_can_be_in_the_way_too(database_at_head: Database, project: Project) -> None:
-    if database_at_head.value("SHOW max_prepared_transactions") == "0":
-        pytest.skip("this server takes no prepared transactions")
     project.add("005", "LOCK TABLE public.users", after="004")
     with held(database_at_head, "SELECT FROM public.users; PREPARE TRANSACTION 'left'"):
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **BRISK)
