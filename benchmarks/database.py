@@ -22,7 +22,7 @@ def run() -> Iterator[str]:
         yield from _pair("nothing to do", running, ours, plain, empty=False)
         ours = our_project(folder / "ours-many", generated=MANY)
         plain = plain_project(folder / "plain-many", generated=MANY, transaction_per_migration=True)
-        yield from _pair("1,000 revisions, a transaction each", running, ours, plain, empty=True, rounds=5)
+        yield from _pair("1,000 revisions, a transaction each", running, ours, plain, empty=True, rounds=9)
         yield from _pair("1,000 revisions, nothing to do", running, ours, plain, empty=False, rounds=ROUNDS)
 
 

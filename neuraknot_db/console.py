@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuraknot_db import diagnosis, settings
 from neuraknot_db.errors import NeuraknotError, UsageError
@@ -117,7 +118,7 @@ def reporting(outcome: Outcome, *, quiet: bool = False, raise_errors: bool = Fal
         if raise_errors:
             raise
         if failure is None:
-            traceback.print_exc()
+            sys.stderr.write(redacted(traceback.format_exc()))
         else:
             sys.stderr.write(redacted(rendered(failure)) + "\n")
         raise SystemExit(code) from None
@@ -135,16 +136,30 @@ def redacted(text: str) -> str:
     One that is short, or part of a name that messages show anyway, is hidden only where it stands as a password:
     elsewhere its stars would spoil the message, and tell what they hide.
     """
+    secret = _secret()
+    if secret is None:
+        return text
+    if secret.everywhere:
+        return text.replace(secret.text, "***")
+    return re.sub(rf"((?i:password)\W{{1,4}}|://[^\s/@:]*:){re.escape(secret.text)}(?!\w)", r"\1***", text)
+
+
+class _Secret(NamedTuple):
+    text: str
+    everywhere: bool
+
+
+@functools.cache
+def _secret() -> _Secret | None:
+    """The password of this process's environment, read once: a thousand lines may be told."""
     try:
         where = settings.read()
     except UsageError:
-        return text
+        return None
     if where is None or not where.password:
-        return text
-    password, names = where.password, f"{where.user} {where.host} {where.database} {_NAMES}"
-    if len(password) >= _SHORT and password not in names:
-        return text.replace(password, "***")
-    return re.sub(rf"((?i:password)\W{{1,4}}|://[^\s/@:]*:){re.escape(password)}(?!\w)", r"\1***", text)
+        return None
+    names = f"{where.user} {where.host} {where.database} {_NAMES}"
+    return _Secret(where.password, everywhere=len(where.password) >= _SHORT and where.password not in names)
 
 
 def _redacted_within(value: Any) -> Any:
