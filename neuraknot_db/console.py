@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
+import gc
 import json
 import logging
 import os
@@ -98,6 +100,7 @@ def reporting(outcome: Outcome, *, quiet: bool = False, raise_errors: bool = Fal
         SystemExit: with the exit code of the error that came.
     """
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+    _collect_less()
     failure: NeuraknotError | None = None
     code = 0
     try:
@@ -128,6 +131,12 @@ def reporting(outcome: Outcome, *, quiet: bool = False, raise_errors: bool = Fal
             if settings.origin().result_as_json:
                 write_exactly(_result(outcome, code, failure))
             sys.stdout.flush()
+
+
+def _collect_less() -> None:
+    """Spare a process that lives for a second the search for garbage among what its imports have made."""
+    gc.set_threshold(200_000)
+    atexit.register(gc.freeze)
 
 
 def redacted(text: str) -> str:
