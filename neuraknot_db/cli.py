@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import CommandFunction, CommandLine, Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db import commands, runner
+from neuraknot_db import commands, revisions, runner
 from neuraknot_db.console import Outcome, reporting
 from neuraknot_db.errors import UsageError
 
@@ -108,7 +108,7 @@ class NeuraknotCommandLine(CommandLine):
             _allow_percent(config)
             if function.__module__ == command.__name__ and function not in _WITHOUT_REVISIONS:
                 script = ScriptDirectory.from_config(config)
-                runner.load(script)
+                revisions.load(script)
                 if function in _MAKING_REVISIONS:
                     options.rev_id = _new_revision_id(script, options, example=_MAKING_REVISIONS[function])
             function(

@@ -13,7 +13,19 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import blockers, database, engine, guards, rawsql, retry, runner, session, settings, snapshots
+from neuraknot_db import (
+    blockers,
+    database,
+    engine,
+    guards,
+    rawsql,
+    retry,
+    revisions,
+    runner,
+    session,
+    settings,
+    snapshots,
+)
 from neuraknot_db.console import Outcome, log, write, write_exactly, write_json
 from neuraknot_db.errors import LockUnavailableError, UsageError
 from neuraknot_db.history import Entry, History
@@ -57,9 +69,9 @@ def verify(config: Config, as_json: bool = False) -> None:
     from neuraknot_db.verify import verify
 
     script = ScriptDirectory.from_config(config)
-    runner.load(script)
+    revisions.load(script)
     with session.open_session(session.target(), exclusive=False) as connection:
-        runner.demand_known(script, guards.inspect(connection))
+        revisions.demand_known(script, guards.inspect(connection))
         try:
             report = verify(connection, script)
         except DBAPIError as error:
@@ -96,10 +108,10 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
 
     script = ScriptDirectory.from_config(config)
     where = session.target()
-    runner.load(script)
+    revisions.load(script)
     with session.open_session(where, exclusive=not dry_run) as connection:
         state = guards.inspect(connection)
-        runner.demand_known(script, state)
+        revisions.demand_known(script, state)
         history = History(connection)
         name = guards.environment(where, history.environment)
         if not dry_run:
@@ -131,7 +143,7 @@ def snapshot(config: Config) -> None:
     The scratch database is made on the server that the settings name, and dropped in the end.
     """
     script = ScriptDirectory.from_config(config)
-    runner.load(script)
+    revisions.load(script)
     script.get_current_head()  # of two heads neither has a schema that a database will hold
     with database.scratch(session.target()) as where, engine.connect(where) as connection:
         config.attributes[runner.HELD] = runner.Held(where, connection)
@@ -155,7 +167,7 @@ def diagram(config: Config, output: str | None = None) -> None:
     from neuraknot_db import diagram
 
     script = ScriptDirectory.from_config(config)
-    runner.load(script)
+    revisions.load(script)
     head = script.get_current_head()
     if head is None:
         raise UsageError("There is no revision yet, and so no schema to draw.")
@@ -177,7 +189,7 @@ def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
     from neuraknot_db.plan import make, render
 
     script = ScriptDirectory.from_config(config)
-    runner.load(script)
+    revisions.load(script)
     where = session.target()
     with session.open_session(where, exclusive=False) as connection:
         made = make(connection, script, where, settings.limits(), target)
@@ -198,12 +210,12 @@ def lint(config: Config, revision_range: str | None = None) -> None:
     from neuraknot_db import lint
 
     script = ScriptDirectory.from_config(config)
-    runner.load(script)
-    revisions = lint.select(script, revision_range)
-    found = lint.lint(script, revisions)
+    revisions.load(script)
+    selected = lint.select(script, revision_range)
+    found = lint.lint(script, selected)
     for finding in found:
         write(lint.rendered(finding))
-    count = f"{len(revisions)} revision{'' if len(revisions) == 1 else 's'}"
+    count = f"{len(selected)} revision{'' if len(selected) == 1 else 's'}"
     if found:
         raise lint.FindingsError(f"{len(found)} finding{'' if len(found) == 1 else 's'} in {count}.")
     log.info("%s: nothing found", count)

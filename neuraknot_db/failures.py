@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic.runtime.migration import RevisionStep
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import diagnosis, interrupt
+from neuraknot_db import diagnosis, interrupt, revisions
 from neuraknot_db.declared import Step
 from neuraknot_db.errors import (
     InterruptedRunError,
@@ -20,7 +18,6 @@ from neuraknot_db.errors import (
     MigrationFailedError,
     NeuraknotError,
     TransactionEndedError,
-    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -98,56 +95,7 @@ def moved(where: str) -> LockUnavailableError:
 
 def path_of(step: RevisionStep) -> Path:
     """The revision's file, as a person would type it here."""
-    return _here(step.revision.path)
-
-
-def unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedError | None:
-    """Why the revisions' files can't be read; None where it is for Alembic to say."""
-    words, hint = f"{type(error).__name__}: {error}", "Correct it and run the command again"
-    if isinstance(error, CommandError):
-        if "Could not determine revision id" not in str(error):
-            return None
-        name = str(error).partition("filename ")[2].partition(". Be sure")[0]
-        words, place = "it holds no `revision = ...`", str(_here(f"{script.versions}/{name}"))
-    elif isinstance(error, SyntaxError):
-        place = f"{_here(error.filename or script.versions)}, line {error.lineno}"
-    elif isinstance(error, KeyError) and (naming := _naming(script, error.args[0])):
-        words, place = f"it names {error.args[0]}, which no file has", naming
-    else:
-        ours = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_within(frame.filename, script)]
-        place = f"{_here(ours[-1].filename)}, line {ours[-1].lineno}" if ours else str(_here(script.versions))
-    return MigrationFailedError(f"A revision file can't be read: {words}.", hint=f"{hint}: {place}")
-
-
-def refuse_twice(script: ScriptDirectory) -> None:
-    """Refuse two files of one revision, of which Alembic would run the one that it read last.
-
-    Raises:
-        UsageError: there are some.
-    """
-    files: dict[str, list[str]] = {}
-    for each in script._load_revisions():
-        files.setdefault(each.revision, []).append(str(_here(each.path)))
-    for revision, paths in files.items():
-        if len(paths) > 1:
-            raise UsageError(
-                f"Revision {revision} is in two files: {' and '.join(sorted(paths))}.",
-                hint="Give one of them the next number, in its name too, and the other as its down_revision.",
-            )
-
-
-def _naming(script: ScriptDirectory, unknown: object) -> str | None:
-    found = [each for each in script._load_revisions() if unknown in each._versioned_down_revisions]
-    return str(_here(found[0].path)) if found else None
-
-
-def _is_within(path: str, script: ScriptDirectory) -> bool:
-    return Path(path).is_relative_to(script.versions)
-
-
-def _here(path: str) -> Path:
-    found = Path(path)
-    return found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found
+    return revisions.here(step.revision.path)
 
 
 def _interrupted(error: InterruptedRunError, place: Place) -> InterruptedRunError:

@@ -22,6 +22,7 @@ from neuraknot_db import (
     privileges,
     rawsql,
     retry,
+    revisions,
     runner,
     session,
     settings,
@@ -61,7 +62,7 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         MigrationFailedError: a revision failed; the old schema and every row are still there.
     """
     script = ScriptDirectory.from_config(config)
-    runner.load(script)
+    revisions.load(script)
     outcome: Outcome = config.attributes[runner.OUTCOME]
     where = session.target()
     with session.open_session(where, exclusive=False) as connection:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 
 from alembic import context
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import RevisionStep
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
 from neuraknot_db import (
@@ -18,21 +16,23 @@ from neuraknot_db import (
     checksums,
     database,
     declared,
-    failures,
     guards,
     lock,
     rawsql,  # noqa: F401 - importing it is what makes Alembic use it
     retry,
+    revisions,
     session,
     settings,
+    xoptions,
 )
 from neuraknot_db.console import Outcome, log, reporting
 from neuraknot_db.declared import Declared, Step
-from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, RefusedError, UsageError
+from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, UsageError
 from neuraknot_db.guards import DatabaseState
 from neuraknot_db.history import History
 from neuraknot_db.settings import Settings
 from neuraknot_db.steps import Steps, Walk
+from neuraknot_db.xoptions import XOptions
 
 OUTCOME, HELD = "neuraknot_db.outcome", "neuraknot_db.held"
 """Keys of `Config.attributes`: what the caller wants filled in, and the session that the caller holds."""
@@ -51,23 +51,6 @@ class Held:
 
     where: Settings
     connection: Connection
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What `-x` asks for.
-
-    Attributes:
-        create_db: create a missing database first.
-        force: go on although unversioned tables stand in the way.
-        confirm: the database's name, for a downgrade in production.
-        accept_edit: revisions whose edit after the fact is taken.
-    """
-
-    create_db: bool = False
-    force: bool = False
-    confirm: str | None = None
-    accept_edit: tuple[str, ...] = ()
 
 
 def run() -> None:
@@ -90,42 +73,9 @@ def run() -> None:
         _dispatch(environment, outcome)
 
 
-def load(script: ScriptDirectory) -> None:
-    """Read every revision file now, so that a broken one is found before anything is run.
-
-    Raises:
-        UsageError: two files hold the same revision.
-        MigrationFailedError: a file can't be read, or names a revision that no file has.
-    """
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        try:
-            script.get_heads()
-        except Exception as error:
-            raise failures.unreadable(script, error) or error from error
-    if told:
-        failures.refuse_twice(script)
-
-
 def greet(where: Settings, state: DatabaseState, environment: str) -> None:
     """Say which database this is."""
     log.info("%s as %s, PostgreSQL %s (%s)", where.place, where.user, state.server_version, environment)
-
-
-def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
-    """Refuse a database whose recorded revision no file here has.
-
-    Raises:
-        RefusedError: it is at such a revision.
-    """
-    for version in state.versions:
-        try:
-            script.get_revision(version)
-        except CommandError:
-            raise RefusedError(
-                f"The database is at revision {version}, which is not in alembic/versions.",
-                hint="Use the checkout or the image that has it: the database is ahead of this one.",
-            ) from None
 
 
 def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
@@ -135,8 +85,8 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
             "There are no models to compare the database with: the revisions are the schema's source.",
             hint="neuraknot-db verify compares the database with what its revision should hold.",
         )
-    load(environment.script)
-    _asked(environment)  # refuses what no command knows
+    revisions.load(environment.script)
+    xoptions.read(environment)  # refuses what no command knows
     held: Held | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
         _print_sql(environment)
@@ -174,7 +124,7 @@ def _print_sql(environment: EnvironmentContext) -> None:
 def _read(environment: EnvironmentContext) -> None:
     """A command that only looks, such as `current`: no lock, and no version table made in passing."""
     with session.open_session(session.target(), exclusive=False) as connection:
-        demand_known(environment.script, guards.inspect(connection))
+        revisions.demand_known(environment.script, guards.inspect(connection))
         environment.configure(connection=connection, dont_mutate=True)
         environment.run_migrations()
 
@@ -197,7 +147,7 @@ def _migrate_held(environment: EnvironmentContext, held: Held, outcome: Outcome)
 
 def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
     """A command that changes the database, with the lock and the guards around it."""
-    asked = _asked(environment)
+    asked = xoptions.read(environment)
     where = session.target()
     if asked.create_db:
         database.create(where)
@@ -234,7 +184,7 @@ def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
 
 
 def _confirm(
-    environment: EnvironmentContext, where: Settings, connection: Connection, state: DatabaseState, asked: Asked
+    environment: EnvironmentContext, where: Settings, connection: Connection, state: DatabaseState, asked: XOptions
 ) -> bool:
     """Ask before a downgrade in production, without the lock, which nobody may hold while a person thinks."""
     history = History(connection)
@@ -278,7 +228,7 @@ def _plan(
     purge = options.get("purge", False)
     outcome.before = outcome.after = state.revision
     if not purge:
-        demand_known(environment.script, state)
+        revisions.demand_known(environment.script, state)
     heads = () if purge else state.versions
     steps = list(options["fn"](heads, None)) if "destination_rev" in options else []
     if not state.versions and any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps):
@@ -357,23 +307,3 @@ def _admit_upgrade(script: ScriptDirectory, state: DatabaseState, *, force: bool
 def _target(environment: EnvironmentContext) -> str:
     target = environment.context_opts.get("destination_rev", "")
     return target if isinstance(target, str) else ""
-
-
-def _asked(environment: EnvironmentContext) -> Asked:
-    wanted = environment.get_x_argument(as_dictionary=True)
-    known = {"create_db", "force", "confirm", "accept_edit"}
-    if unknown := sorted(set(wanted) - known):
-        raise UsageError(f"-x {unknown[0]} is not known.", hint=f"These are: {', '.join(sorted(known))}.")
-    return Asked(
-        _flag(wanted, "create_db"),
-        _flag(wanted, "force"),
-        wanted.get("confirm"),
-        tuple(filter(None, wanted.get("accept_edit", "").split(","))),
-    )
-
-
-def _flag(wanted: dict[str, str], name: str) -> bool:
-    value = wanted.get(name, "false").lower()
-    if value not in {"true", "false"}:
-        raise UsageError(f"-x {name}={value} is neither true nor false.", hint=f"Write -x {name}=true.")
-    return value == "true"

@@ -11,7 +11,7 @@ from alembic.script.revision import RevisionError
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import guards, outside, retry, runner, snapshots
+from neuraknot_db import guards, outside, retry, revisions, snapshots
 from neuraknot_db.catalog import Schema, read_schema
 from neuraknot_db.declared import Declared
 from neuraknot_db.emission import Emission, emission
@@ -91,7 +91,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
 def _look(connection: Connection, script: ScriptDirectory) -> _Found:
     """What stands in the database, in a read-only transaction that stays open."""
     state = _begin(connection)
-    runner.demand_known(script, state)
+    revisions.demand_known(script, state)
     try:
         return _Found(state, read_schema(connection), families(connection))
     except DBAPIError as error:
@@ -100,7 +100,7 @@ def _look(connection: Connection, script: ScriptDirectory) -> _Found:
     connection.rollback()
     # Who holds the tables is what a plan is there to tell: it goes on with what the revision should hold.
     state = _begin(connection)
-    runner.demand_known(script, state)
+    revisions.demand_known(script, state)
     known = state.revision is not None and snapshots.path_of(script, state.revision).exists()
     return _Found(
         state,

@@ -1,0 +1,96 @@
+"""The revision files: read before anything runs, and refused where they make no sense."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
+from neuraknot_db.guards import DatabaseState
+
+
+def load(script: ScriptDirectory) -> None:
+    """Read every revision file now, so that a broken one is found before anything is run.
+
+    Raises:
+        UsageError: two files hold the same revision.
+        MigrationFailedError: a file can't be read, or names a revision that no file has.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            script.get_heads()
+        except Exception as error:
+            raise _unreadable(script, error) or error from error
+    if told:
+        _refuse_twice(script)
+
+
+def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
+    """Refuse a database whose recorded revision no file here has.
+
+    Raises:
+        RefusedError: it is at such a revision.
+    """
+    for version in state.versions:
+        try:
+            script.get_revision(version)
+        except CommandError:
+            raise RefusedError(
+                f"The database is at revision {version}, which is not in alembic/versions.",
+                hint="Use the checkout or the image that has it: the database is ahead of this one.",
+            ) from None
+
+
+def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedError | None:
+    """Why the revisions' files can't be read; None where it is for Alembic to say."""
+    words, hint = f"{type(error).__name__}: {error}", "Correct it and run the command again"
+    if isinstance(error, CommandError):
+        if "Could not determine revision id" not in str(error):
+            return None
+        name = str(error).partition("filename ")[2].partition(". Be sure")[0]
+        words, place = "it holds no `revision = ...`", str(here(f"{script.versions}/{name}"))
+    elif isinstance(error, SyntaxError):
+        place = f"{here(error.filename or script.versions)}, line {error.lineno}"
+    elif isinstance(error, KeyError) and (naming := _naming(script, error.args[0])):
+        words, place = f"it names {error.args[0]}, which no file has", naming
+    else:
+        ours = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_within(frame.filename, script)]
+        place = f"{here(ours[-1].filename)}, line {ours[-1].lineno}" if ours else str(here(script.versions))
+    return MigrationFailedError(f"A revision file can't be read: {words}.", hint=f"{hint}: {place}")
+
+
+def _refuse_twice(script: ScriptDirectory) -> None:
+    """Refuse two files of one revision, of which Alembic would run the one that it read last.
+
+    Raises:
+        UsageError: there are some.
+    """
+    files: dict[str, list[str]] = {}
+    for each in script._load_revisions():
+        files.setdefault(each.revision, []).append(str(here(each.path)))
+    for revision, paths in files.items():
+        if len(paths) > 1:
+            raise UsageError(
+                f"Revision {revision} is in two files: {' and '.join(sorted(paths))}.",
+                hint="Give one of them the next number, in its name too, and the other as its down_revision.",
+            )
+
+
+def _naming(script: ScriptDirectory, unknown: object) -> str | None:
+    found = [each for each in script._load_revisions() if unknown in each._versioned_down_revisions]
+    return str(here(found[0].path)) if found else None
+
+
+def _is_within(path: str, script: ScriptDirectory) -> bool:
+    return Path(path).is_relative_to(script.versions)
+
+
+def here(path: str) -> Path:
+    """A file's path as a person would type it here."""
+    found = Path(path)
+    return found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found
