@@ -8,6 +8,7 @@ import socket
 import threading
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from launcher import guards, lint, report
@@ -198,8 +199,11 @@ def _git_commit(common: Common) -> str | None:
 
 def read_terraform(common: Common, needed: frozenset[str] | None = None) -> Outputs:
     """The outputs of the command's environment; `needed` as `stack.outputs_for` takes it."""
-    world = common.world
-    return outputs_for(common.options, world.run, lambda region: world.aws(common.profile, region), needed=needed)
+    world, run = common.world, common.world.run
+    if common.profile:
+        # Its own way to be told of --profile.
+        run = partial(run, environment={**world.environ, "AWS_PROFILE": common.profile})
+    return outputs_for(common.options, run, lambda region: world.aws(common.profile, region), needed=needed)
 
 
 def executor(common: Common, aws: Aws, known: Launch) -> Executor:

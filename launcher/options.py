@@ -25,11 +25,13 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
 _BACKWARDS = re.compile(r"-\d+")
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_STACK = "Stack: what Terraform and the service give otherwise"
+_STACK = "Stack: what Terraform gives otherwise"
+_NETWORK = "Network and roles: what the running service gives otherwise"
+_DATABASE = "Database: what Terraform gives otherwise"
 
 
-def _stack(flag: str, variable: str | list[str], text: str) -> Any:
-    return typer.Option(flag, envvar=variable, help=text, rich_help_panel=_STACK, show_default=False)
+def _given(flag: str, variable: str, text: str, panel: str) -> Any:
+    return typer.Option(flag, envvar=variable, help=text, rich_help_panel=panel, show_default=False)
 
 
 def _flag(name: str, value: Any) -> str:
@@ -81,39 +83,40 @@ _SHARED: tuple[tuple[str, Any, Any], ...] = (
         "terraform_dir",
         Annotated[
             Path | None,
-            _stack("--terraform-dir", "NEURAKNOT_TERRAFORM_DIR", "The Terraform root, if it is elsewhere."),
+            _given("--terraform-dir", "NEURAKNOT_TERRAFORM_DIR", "The Terraform root, if it is elsewhere.", _STACK),
         ],
         None,
     ),
     (
         "project",
-        Annotated[str, _stack("--project", "NEURAKNOT_PROJECT", "What every name begins with (neuraKnot).")],
+        Annotated[str, _given("--project", "NEURAKNOT_PROJECT", "What every name begins with (neuraKnot).", _STACK)],
         "neuraKnot",
     ),
 )
 _GIVEN: tuple[tuple[str, Any], ...] = tuple(
-    (name, Annotated[kind | None, _stack(_flags(name, kind), f"NEURAKNOT_{name.upper()}", text)])
-    for name, kind, text in (
-        ("account", str, "The AWS account that it must be."),
-        ("cluster", str, "The ECS cluster."),
-        ("service", str, "The service whose network and roles are used."),
-        ("subnets", str, "The task's subnets, with commas."),
-        ("security_groups", str, "The task's security groups, with commas."),
-        ("assign_public_ip", bool, "Whether the task gets a public address."),
-        ("execution_role", str, "ARN of the role that pulls the image and reads the secret."),
-        ("task_role", str, "ARN of the role of the program itself."),
-        ("platform", str, "linux/amd64 or linux/arm64."),
-        ("db_host", str, "The database's host."),
-        ("db_port", int, "Its port."),
-        ("db_name", str, "The database's name."),
-        ("db_user", str, "The database's user."),
-        ("db_sslmode", str, "libpq's sslmode (require)."),
+    (name, Annotated[kind | None, _given(_flags(name, kind), f"NEURAKNOT_{name.upper()}", text, panel)])
+    for name, kind, panel, text in (
+        ("account", str, _STACK, "The AWS account that it must be."),
+        ("cluster", str, _STACK, "The ECS cluster."),
+        ("service", str, _NETWORK, "The service whose network and roles are used."),
+        ("subnets", str, _NETWORK, "The task's subnets, with commas."),
+        ("security_groups", str, _NETWORK, "The task's security groups, with commas."),
+        ("public_ip", bool, _NETWORK, "Whether the task gets a public address."),
+        ("execution_role", str, _NETWORK, "ARN of the role that pulls the image and reads the secret."),
+        ("task_role", str, _NETWORK, "ARN of the role of the program itself."),
+        ("platform", str, _NETWORK, "linux/amd64 or linux/arm64."),
+        ("db_host", str, _DATABASE, "The database's host."),
+        ("db_port", int, _DATABASE, "Its port."),
+        ("db_name", str, _DATABASE, "The database's name."),
+        ("db_user", str, _DATABASE, "The database's user."),
+        ("db_sslmode", str, _DATABASE, "libpq's sslmode (require)."),
         (
             "db_password_secret",
             str,
+            _DATABASE,
             "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else secrets.tfvars.",
         ),
-        ("db_instance", str, "The RDS instance, for its secret and snapshots."),
+        ("db_instance", str, _DATABASE, "The RDS instance, for its secret and snapshots."),
     )
 )
 _LISTS = {"subnets": "subnet", "security_groups": "security group"}

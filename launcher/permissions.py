@@ -6,10 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from launcher import iam_policy
+from launcher.commands import read_terraform
 from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
 from launcher.options import Common
 from launcher.scope import Scope
-from launcher.stack import identify, outputs_for, region_for, resolve
+from launcher.stack import identify, region_for, resolve
 from launcher.terraform import Outputs
 
 if TYPE_CHECKING:
@@ -36,9 +37,8 @@ def show(common: Common) -> int:
 
 
 def _outputs(common: Common) -> Outputs:
-    world = common.world
     try:
-        return outputs_for(common.options, world.run, lambda region: world.aws(common.profile, region))
+        return read_terraform(common)
     except (ConfigurationError, AwsError) as error:
         common.console.say(f"Terraform's outputs can't be read. {error.message}")
         return Outputs()

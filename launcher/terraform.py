@@ -153,7 +153,7 @@ def _failed(directory: Path, completed: Completed) -> Exception:
     if _NO_CREDENTIALS.search(said):
         return CredentialsError(
             f"Terraform has no AWS credentials that work for the state of {directory}.",
-            hint="Sign in with `aws sso login`, and set AWS_PROFILE, since Terraform does not know --profile.",
+            hint="Sign in with `aws sso login`, and name the profile with --profile or AWS_PROFILE.",
             details=tail,
         )
     if _DENIED.search(said):

@@ -27,6 +27,7 @@ Step = RevisionStep | StampStep
 # What to look for before a revision is looked at closely, which takes longer. An END alone is found when it has run.
 _SETTING = ("set", "discard")
 _ENDING = ("commit", "rollback", "abort", "prepare")
+_UNLOCKING = ("discard", "unlock_all")
 _END_AND_BEGIN = re.compile(r"end\s*;\s*begin")
 
 
@@ -61,7 +62,8 @@ def of(step: Step) -> Declared:
 
     Raises:
         UsageError: a timeout is no duration, or another variable is not what it should be.
-        RefusedError: it is to run outside of a transaction, and holds more than one statement; or it ends its own.
+        RefusedError: it is to run outside of a transaction, and holds more than one statement; or it ends its own; or
+            it gives up the lock that keeps other migrations out.
     """
     if not isinstance(step, RevisionStep):
         return Declared()
@@ -81,9 +83,10 @@ def of(step: Step) -> Declared:
         )
     alone = None if transactional else _only_statement(step)
     # An autocommit_block ends it in Alembic's own way.
-    text_ends = any(word in text for word in _ENDING) or _END_AND_BEGIN.search(text)
-    if transactional and text_ends and "autocommit_block" not in text:
-        _refuse_ending(step)
+    may_end = transactional and "autocommit_block" not in text
+    text_ends = may_end and (any(word in text for word in _ENDING) or _END_AND_BEGIN.search(text))
+    if text_ends or any(word in text for word in _UNLOCKING):
+        _refuse_ending(step, may_end=may_end)
     return Declared(
         lock_timeout=timeout("lock_timeout", least=0 if alone is not None and _waits_for_others(alone) else 1),
         statement_timeout=timeout("statement_timeout"),
@@ -109,8 +112,13 @@ def _waits_for_others(statement: Statement) -> bool:
     return outside.waits_for_others(statement)
 
 
-def _refuse_ending(step: RevisionStep) -> None:
-    """Refuse a revision that ends its own transaction, as far as that can be read without a database."""
+def _refuse_ending(step: RevisionStep, *, may_end: bool) -> None:
+    """Refuse what ends the revision's own transaction, or the run's lock, as far as it can be read without a database.
+
+    Args:
+        step: whose statements are looked at.
+        may_end: whether one that ends a transaction would end the revision's.
+    """
     from neuraknot_db import offline, sqltext
 
     try:
@@ -119,8 +127,16 @@ def _refuse_ending(step: RevisionStep) -> None:
         return
     for statement in found:
         words = [token.text.lower() for token in statement.tokens]
+        # In what a CREATE FUNCTION defines it is not run.
+        unlocks = words[0] != "create" and any("pg_advisory_unlock_all" in word for word in words)
+        if unlocks or words[:2] == ["discard", "all"]:
+            raise RefusedError(
+                f"Revision {step.revision.revision} gives up the lock that keeps other migrations out"
+                f" ({statement.text}).",
+                hint="Take it out: whatever a revision sets is set back after it in any case.",
+            )
         ends = words[0] in {"commit", "rollback", "abort", "end"} or words[:2] == ["prepare", "transaction"]
-        if ends and not (words[0] == "rollback" and "to" in words[1:3]):
+        if may_end and ends and not (words[0] == "rollback" and "to" in words[1:3]):
             raise RefusedError(
                 f"Revision {step.revision.revision} ends its own transaction ({statement.text}): what comes before it"
                 " would stay, or be lost, whatever comes after.",

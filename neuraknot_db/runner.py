@@ -37,6 +37,9 @@ from neuraknot_db.xoptions import XOptions
 OUTCOME, HELD = "neuraknot_db.outcome", "neuraknot_db.held"
 """Keys of `Config.attributes`: what the caller wants filled in, and the session that the caller holds."""
 
+_VERSION_SCHEMA = "public"
+"""Named, so that a revision that sets its search_path does not hide `alembic_version` from Alembic."""
+
 _RELATIVE = re.compile(r"[+-]\d+")
 
 
@@ -109,6 +112,7 @@ def _print_sql(environment: EnvironmentContext) -> None:
         dialect_name="postgresql",
         literal_binds=True,
         transaction_per_migration=True,
+        version_table_schema=_VERSION_SCHEMA,
         fn=(lambda _heads, migration: offline.script(ready, migration)) if "destination_rev" in options else steps,
     )
     migration = environment.get_context()
@@ -125,7 +129,7 @@ def _read(environment: EnvironmentContext) -> None:
     """A command that only looks, such as `current`: no lock, and no version table made in passing."""
     with session.open_session(session.target(), exclusive=False) as connection:
         revisions.demand_known(environment.script, guards.inspect(connection))
-        environment.configure(connection=connection, dont_mutate=True)
+        environment.configure(connection=connection, dont_mutate=True, version_table_schema=_VERSION_SCHEMA)
         environment.run_migrations()
 
 
@@ -267,6 +271,7 @@ def _execute(
             connection=connection,
             transaction_per_migration=True,
             on_version_apply=walk.applied,
+            version_table_schema=_VERSION_SCHEMA,
             fn=walk if "destination_rev" in options else options["fn"],
         )
         with environment.begin_transaction():

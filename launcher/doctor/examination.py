@@ -91,7 +91,7 @@ def _subject(
         log_group=f"/ecs/{options.name}-migrate",
         subnets=given("subnets"),
         security_groups=given("security_groups"),
-        assign_public_ip=given("assign_public_ip"),
+        assign_public_ip=given("public_ip"),
         execution_role=given("execution_role"),
         task_role=given("task_role"),
         db_instance=instance.value if instance else None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
@@ -170,7 +169,7 @@ def _plan_revision(
     return PlannedRevision(
         revision.revision,
         revision.doc or "",
-        f"versions/{Path(revision.path).name}",
+        str(revisions.here(revision.path)),
         found,
         transactional=transactional,
         lock_timeout=lock_timeout,

@@ -74,7 +74,7 @@ class PlannedRevision:
     """A pending revision.
 
     Attributes:
-        path: its file, `versions/NAME.py`.
+        path: its file, as a person would type it there.
         transactional: whether its statements run in one transaction.
         lock_timeout: milliseconds, 0 for no limit.
         statement_timeout: likewise.

@@ -145,6 +145,16 @@ def test_a_script_leaves_out_of_the_transaction_what_can_not_be_in_one_and_psql_
     assert database_at_head.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'public.users_by_name'::regclass")
 
 
+def test_a_revision_that_sets_its_search_path_hides_nothing(database_at_head: Database, project: Project) -> None:
+    project.add("005", "CREATE SCHEMA elsewhere; SET search_path = elsewhere; CREATE TABLE five ()", after="004")
+    project.add("006", "CREATE TABLE six ()", after="005")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert database_at_head.value("SELECT to_regclass('elsewhere.five') IS NOT NULL AND to_regclass('public.six') > 0")
+    assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "006"
+    assert database_at_head.alembic("downgrade", "004", cwd=project.root).code == 0
+
+
 def test_only_pending_revisions_run(database: Database, project: Project) -> None:
     project.add("005", "CREATE TABLE public.five ()", "DROP TABLE public.five", after="004")
     assert database.alembic("upgrade", "head").code == 0

@@ -1,4 +1,4 @@
-"""A revision that ends its own transaction: refused where it can be read, and told truly where it can't."""
+"""A revision that ends its own transaction, or the lock: refused where it can be read, told truly where it can't."""
 
 from __future__ import annotations
 
@@ -36,6 +36,29 @@ def test_what_can_be_read_is_refused_before_anything_runs(
     before = database_at_head.value(SCHEMA)
     said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "005 ends its own transaction")
     assert database_at_head.value(SCHEMA) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "extra"),
+    [
+        ("DISCARD ALL", "transactional = False"),
+        ("SELECT pg_catalog.pg_advisory_unlock_all()", "transactional = False"),
+        (f"{TABLE}; SELECT PG_ADVISORY_UNLOCK_ALL()", ""),
+        ("DO $$ BEGIN PERFORM pg_advisory_unlock_all(); END $$", ""),
+    ],
+)
+def test_the_lock_is_not_given_up(database_at_head: Database, project: Project, sql: str, extra: str) -> None:
+    project.add("005", sql, after="004", extra=extra)
+    before = database_at_head.value(SCHEMA)
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "005 gives up the lock")
+    assert database_at_head.value(SCHEMA) == before
+
+
+def test_the_applications_own_functions_may_unlock_what_they_like(database_at_head: Database, project: Project) -> None:
+    body = "CREATE FUNCTION public.f() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_unlock_all()'"
+    project.add("005", f"/* no DISCARD ALL */ {body}; SELECT pg_advisory_unlock_shared(5)", after="004")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
 
 
 def test_savepoints_and_bodies_are_no_end(database_at_head: Database, project: Project) -> None:

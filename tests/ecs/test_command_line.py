@@ -10,13 +10,16 @@ import select
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launcher.cli import app
 from launcher.errors import UsageError
 from launcher.options import duration
+from launcher.process import Completed, run
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, make_stage
 
@@ -35,9 +38,11 @@ def test_the_commands_are_those_of_the_design() -> None:
     assert all(command in told for command in COMMANDS)
 
 
+@pytest.mark.parametrize("columns", [80, 200])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_names_the_variable_of_every_value(command: str) -> None:
-    told = launcher(command, "--help").stdout
+def test_help_names_the_variable_of_every_value(command: str, columns: int) -> None:
+    told = launcher(command, "--help", columns=columns).stdout
+    assert "…" not in told
     for option, variable in (
         ("--environment", "NEURAKNOT_ENV"),
         ("--profile", "AWS_PROFILE"),
@@ -96,7 +101,23 @@ def test_an_option_comes_before_a_variable_and_both_before_terraform(
     assert outcome.json["values"]["cluster"] == {"value": cluster, "source": source}
 
 
-@pytest.mark.parametrize("option", ["--assign-public-ip", "--no-assign-public-ip"])
+def test_terraform_is_told_of_the_profile(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+    stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
+    told: list[str | None] = []
+
+    def noting(arguments: Sequence[str], **how: Any) -> Completed:
+        if arguments[0] == "terraform":
+            told.append((how.get("environment") or {}).get("AWS_PROFILE"))
+        return run(arguments, **how)
+
+    stage.runner = noting
+    for command in ("ecs-migrate", "status", "doctor", "iam-policy"):
+        stage.launch(command, "--profile", "nobody")
+    stage.launch("status")
+    assert told == ["nobody"] * 4 + [None]
+
+
+@pytest.mark.parametrize("option", ["--public-ip", "--no-public-ip"])
 def test_a_public_address_can_be_had_and_refused(
     option: str, make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
 ) -> None:
@@ -111,11 +132,11 @@ def test_a_command_that_is_proposed_has_what_was_given_and_can_be_pasted(
     stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
     monkeypatch.setenv("NEURAKNOT_PROJECT", "neuraKnot")
     given = ["--region", "ap-northeast-1", "--cluster", stage.cloud.stack.cluster, "--db-name", "a \\1 b's"]
-    hint = stage.launch("ecs-migrate", "--detach", "--json", *given, "--no-assign-public-ip").json["hint"]
+    hint = stage.launch("ecs-migrate", "--detach", "--json", *given, "--no-public-ip").json["hint"]
     proposed = shlex.split(hint.partition(": launcher ")[2])
     task = proposed[-1]
     environment = ["--environment", stage.cloud.stack.options.environment]
-    assert proposed == ["logs", *environment, *given[:4], "--no-assign-public-ip", *given[4:], "--follow", task]
+    assert proposed == ["logs", *environment, *given[:4], "--no-public-ip", *given[4:], "--follow", task]
     again = stage.launch(*proposed)
     assert again.code == 0, again.err
 
