@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import UsageError as TypersUsageError  # it exports only some of its kinds
+from typer._click.exceptions import NoArgsIsHelpError  # typer exports only some of its kinds
+from typer._click.exceptions import UsageError as TypersUsageError
 from typer.core import TyperGroup
 
 from launcher.errors import UsageError
@@ -16,19 +19,32 @@ from launcher.options import Common, duration, failed, revision_name, with_share
 
 
 class _Commands(TyperGroup):
-    """Says what is wrong with a command's line as every other error is said, to people and to programs."""
+    """Says what is wrong with a line as every other error is said, to people and to programs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read what comes before the command's name."""
+        with _misuse_said(ctx, args):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the line names."""
-        arguments = list(ctx.args)
-        try:
+        with _misuse_said(ctx, ctx.args):
             return super().invoke(ctx)
-        except TypersUsageError as error:
-            where = error.ctx or ctx
-            misused = UsageError(
-                error.format_message().rstrip(".") + ".", hint=f"See what there is: {where.command_path} --help"
-            )
-            raise typer.Exit(failed(where, misused, arguments)) from error
+
+
+@contextlib.contextmanager
+def _misuse_said(context: Any, arguments: list[str]) -> Iterator[None]:
+    arguments = list(arguments)
+    try:
+        yield
+    except NoArgsIsHelpError:
+        raise
+    except TypersUsageError as error:
+        where = error.ctx or context
+        words = error.format_message()
+        words += "" if words.endswith((".", "?")) else "."
+        misused = UsageError(words, hint=f"See what there is: {where.command_path} --help")
+        raise typer.Exit(failed(where, misused, arguments)) from error
 
 
 app = typer.Typer(

@@ -21,8 +21,10 @@ STARTING_TIMEOUT = 60.0
 
 _COMING_BACK = ("is starting up", "is in recovery mode", "is shutting down", "not yet accepting connections")
 
-_KEEPALIVES = {
+_PARAMETERS = {
     "connect_timeout": CONNECT_TIMEOUT,
+    # Given, though as nothing: a PGSERVICE can't lead to another server then than every message names.
+    "hostaddr": "",
     # A peer that vanished is noticed after a minute, not after the kernel's two hours.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -41,7 +43,7 @@ def create(settings: Settings, *, database: str | None = None) -> Engine:
         port=settings.port,
         database=database or settings.database,
     )
-    arguments = {**_KEEPALIVES, "application_name": "neuraknot-db", **settings.options}
+    arguments = {**_PARAMETERS, "application_name": "neuraknot-db", **settings.options}
     # Looking for hstore would cost a query a connection.
     return create_engine(url, poolclass=NullPool, connect_args=arguments, use_native_hstore=False)
 

@@ -52,7 +52,10 @@ SELECT format('%%I.%%I', n.nspname, i.relname), p.pid
  WHERE NOT x.indisvalid AND x.indrelid = coalesce(old.indrelid, t.oid) AND i.relname ~ '_cc(new|old)[0-9]*$'
    AND (old.indexrelid IS NULL OR starts_with(t.relname, regexp_replace(i.relname, '_cc(new|old)[0-9]*$', '')))
 """
-"""What REINDEX CONCURRENTLY leaves behind when it is ended; the name may be a table's or an index's."""
+"""What REINDEX CONCURRENTLY leaves behind when it is ended; the name may be a table's or an index's.
+
+Any build on the table counts as one of it: to drop an index beside it would end in a deadlock of the two.
+"""
 
 Watch = Callable[[], AbstractContextManager[Connection]]
 
@@ -135,7 +138,7 @@ def _repair(connection: Connection, statement: Statement) -> None:
     for index, builder in connection.exec_driver_sql(query, names).all():
         if builder is not None:
             raise LockUnavailableError(
-                f"The index {index} is being built by another session, pid {builder}.",
+                f"The index {index} is invalid, and pid {builder}, another session, builds an index of that table.",
                 hint="Wait for it to end, then run the command again.",
             )
         log.info("  the index %s was left invalid by a run that failed: it is built anew", index)

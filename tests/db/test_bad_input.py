@@ -55,6 +55,12 @@ def without_database(program: str, *arguments: str, **environ: str) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
+def test_a_service_of_libpqs_leads_to_no_other_server(database_at_head: Database, tmp_path: Path) -> None:
+    (tmp_path / "services").write_text("[other]\nhostaddr=192.0.2.1\nport=1\ndbname=other\nuser=other\n")
+    done = database_at_head.alembic("current", PGSERVICE="other", PGSERVICEFILE=str(tmp_path / "services"))
+    assert (done.code, done.out) == (0, "004 (head)\n"), done.err
+
+
 @pytest.fixture
 def closed_port() -> int:
     with socket.socket() as probe:

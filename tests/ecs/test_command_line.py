@@ -148,6 +148,7 @@ def test_a_command_that_is_proposed_has_what_was_given_and_can_be_pasted(
         (["ecs-migrate", "--json", "--db-port", "many"], "ecs-migrate", "--db-port"),
         (["ecs-run", "--json"], "ecs-run", "Missing argument"),
         (["nothing", "--json"], "launcher", "No such command"),
+        (["--bogus", "status", "--json"], "launcher", "No such option: --bogus"),
     ],
 )
 def test_programs_are_told_of_a_line_that_is_not_understood(arguments: list[str], command: str, words: str) -> None:
