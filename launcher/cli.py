@@ -71,13 +71,16 @@ Detach = Annotated[
     bool, typer.Option("--detach", envvar="NEURAKNOT_DETACH", help="Return as soon as the task is started.")
 ]
 Attach = Annotated[
-    bool, typer.Option("--attach", envvar="NEURAKNOT_ATTACH", help="If a migration task is alive, follow that one.")
+    bool,
+    typer.Option(
+        "--attach", envvar="NEURAKNOT_ATTACH", help="If a task with the same command is alive, follow that one."
+    ),
 ]
 ClientToken = Annotated[
     str | None,
     typer.Option(
         envvar="NEURAKNOT_CLIENT_TOKEN",
-        help="Names this run: a second try with the same name starts no second task. In GitHub Actions by itself.",
+        help="Names this run: a second try with the same name takes the first one's task. In GitHub Actions by itself.",
     ),
 ]
 TaskId = Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task's id or ARN; else the newest.")]

@@ -84,7 +84,7 @@ def launch(
                     for line in report.plan_lines(plan):
                         console.data(line)
                 return 0
-            if guards.refuse_second(plan) is None and plan.builds:
+            if guards.task_instead(plan) is None and plan.builds:
                 require_engine(common.world.run)  # before anybody is asked, or anything made
             if work.resets:
                 guards.confirm_reset(plan.stack, confirm_reset, common.world.ask or console.ask())

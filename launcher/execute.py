@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from launcher.guards import refuse_second
+from launcher.guards import task_instead
 from launcher.image import Builder, Image
 from launcher.interrupts import Interrupts
 from launcher.lint import Lint
 from launcher.logs import Interruptible, LogFollower, LogLine
 from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
-from launcher.plan import LOG_DAYS, Plan, log_stream, run_request, with_image
+from launcher.plan import LOG_DAYS, Plan, is_own, log_stream, run_request, with_image
 from launcher.process import Runner
 from launcher.snapshot import take_snapshot
 from launcher.tasks import Watcher, attach_hint, find_tasks, start_task
@@ -146,16 +146,16 @@ class Executor:
         return Steps(self.clock, self.progress, self.launch.timings, numbered=whole_run).step(key, title)
 
     def execute(self, plan: Plan) -> TaskResult:
-        """Do what the plan says, or follow the task that is alive if the plan is to attach to it.
+        """Do what the plan says, or follow the task that does it already.
 
         Raises:
             AlreadyRunningError: another launcher's task is alive, or was started meanwhile.
             LauncherError: something failed before there was a task, or nothing can be learned about it any more.
         """
         self.launch.plan = plan
-        other = refuse_second(plan)
+        other = task_instead(plan)
         if other is not None:
-            return self.follow(plan.stack.place, self._attached(plan, other))
+            return self._instead(plan, other)
         if plan.request.snapshot:
             with self.step("snapshot", "Snapshot") as done:
                 taken = take_snapshot(plan.stack, self.aws, self.clock, self.progress.status)
@@ -171,17 +171,15 @@ class Executor:
         with self.step("task_definition") as done:
             definition = self._definition(plan, done)
         if waited:  # for somebody's answers, RDS or Docker: others may have started a task meanwhile
-            other = refuse_second(self._looked_again(plan))
+            other = task_instead(self._looked_again(plan))
             if other is not None:
-                return self.follow(plan.stack.place, self._attached(plan, other))
+                return self._instead(plan, other)
         # From here on a signal must not come between the task's start and its ARN.
         with self.interrupts.held():
             with self.step("task") as done:
                 run = self._start(plan, definition)
                 done(f"{run.task.id} started")
-            if plan.request.detach:
-                return self._detached(run)
-            return self._follow(plan.stack.place, run, plan.request.timeout)
+            return self._own(plan, run)
 
     def follow(self, place: Place, run: TaskRun) -> TaskResult:
         """Follow a task that somebody started to its verdict, however long it takes; a signal lets it go on.
@@ -242,10 +240,24 @@ class Executor:
         self.launch.run = run
         return run
 
-    def _attached(self, plan: Plan, task: Task) -> TaskRun:
+    def _instead(self, plan: Plan, task: Task) -> TaskResult:
+        """Follow a task that was there before: this run's own as such, another's without ever stopping it."""
+        own = is_own(plan.request, task)
         stream = log_stream(plan.stack.place, task.id)
-        self.progress.notice(f"Attached to {task.id}, started by {task.started_by or 'somebody'}.")
-        return TaskRun(task, task.definition, None, plan.stack.log_group, stream, attached=True)
+        run = TaskRun(task, task.definition, None, plan.stack.log_group, stream, attached=not own)
+        if not own:
+            self.progress.notice(f"Attached to {task.id}, started by {task.started_by or 'somebody'}.")
+            return self.follow(plan.stack.place, run)
+        is_over = "went well, and was the last one" if task.container_ended else f"is {task.status}"
+        self.progress.notice(f"An earlier try of this run has started {task.id}, which {is_over}: no other is started.")
+        with self.interrupts.held():
+            self.launch.run, self.interrupts.hint = run, attach_hint(task)
+            return self._own(plan, run)
+
+    def _own(self, plan: Plan, run: TaskRun) -> TaskResult:
+        if plan.request.detach and not run.task.container_ended:
+            return self._detached(run)
+        return self._follow(plan.stack.place, run, plan.request.timeout)
 
     def _follow(self, place: Place, run: TaskRun, timeout: float) -> TaskResult:
         self.interrupts.hint = attach_hint(run.task)

@@ -1,12 +1,13 @@
-"""What stands between a caller and a reset of production."""
+"""What stands between a caller and a reset of production, or a second task."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 from launcher.errors import AlreadyRunningError, RefusedError
-from launcher.models import Request, Stack, Task
-from launcher.plan import Plan
+from launcher.models import Stack, Task
+from launcher.plan import Plan, is_own
 
 DELETE = "DELETE ALL DATA"
 
@@ -50,28 +51,27 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
             )
 
 
-def refuse_second(plan: Plan) -> Task | None:
-    """Refuse to start a task beside one that is alive, unless it is this very run's, or to be attached to.
+def task_instead(plan: Plan) -> Task | None:
+    """The task to follow instead of starting one; no other is started beside one that is alive.
 
     Returns:
-        The task to attach to; None where one is to be started.
+        This very run's task, if an earlier try has started it and it is alive, or was the last one and went well; one
+        that does the same, if the request is to attach; None where a task is to be started.
 
     Raises:
-        AlreadyRunningError: another launcher's task is alive.
+        AlreadyRunningError: another task is alive.
     """
-    others = [task for task in plan.survey.alive if not is_own(plan.request, task.started_by)]
-    if not others:
-        return None
-    task = others[0]
-    if plan.request.attach:
-        return task
-    raise AlreadyRunningError(
-        f"A migration task of {plan.stack.environment} is alive: {task.id} ({task.status}), started by"
-        f" {task.started_by or 'somebody'}. No other was started.",
-        hint=f"Follow it: launcher logs --follow {task.id}, or --attach. End it: launcher stop {task.id}",
-    )
-
-
-def is_own(request: Request, started_by: str | None) -> bool:
-    """Whether a task was started by an earlier try of this very run, which CI has started again."""
-    return request.repeatable and started_by == request.started_by_tag
+    request, survey = plan.request, plan.survey
+    if survey.alive:
+        task = survey.alive[0]
+        if is_own(request, task) or (request.attach and task.command == request.command):
+            return task
+        attach = "" if request.attach or task.command != request.command else ", or --attach"
+        raise AlreadyRunningError(
+            f"A migration task of {plan.stack.environment} is alive: {task.id} ({task.status}), started by"
+            f" {task.started_by or 'somebody'}, with `{shlex.join(task.command)}`. No other was started.",
+            hint=f"Follow it: launcher logs --follow {task.id}{attach}. End it: launcher stop {task.id}",
+        )
+    last = survey.over[0] if survey.over else None
+    # One that failed is worth another try, and one that others came after says nothing about the database now.
+    return last if last and last.exit_code == 0 and is_own(request, last) else None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
+
+_STARTED_BY = 128
+"""Characters that ECS takes at most."""
 
 
 class Clock(Protocol):
@@ -191,7 +195,7 @@ class Request:
         detach: return once the task was started.
         attach: follow a task that is already alive instead of refusing.
         client_token: names this run, so that a second try of it starts no second task.
-        repeatable: whether a second try would have the same token, as in CI.
+        repeatable: whether a second try would have the same name, as in CI.
         git_commit, started_by: for the database's own log.
     """
 
@@ -209,9 +213,11 @@ class Request:
 
     @property
     def started_by_tag(self) -> str:
-        """`started_by` in the characters that ECS allows."""
+        """`started_by` in the characters that ECS allows, with a mark of run and command where it is repeatable."""
+        words = "\0".join((self.client_token, *self.command))
+        mark = f"/{hashlib.sha256(words.encode()).hexdigest()[:16]}" if self.repeatable else ""
         allowed = (c if c.isascii() and (c.isalnum() or c in "-_/") else "-" for c in self.started_by)
-        return "".join(allowed)[:128]
+        return "".join(allowed)[: _STARTED_BY - len(mark)] + mark
 
 
 @dataclass(frozen=True)

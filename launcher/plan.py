@@ -38,6 +38,7 @@ class Survey:
         log_group_exists: whether CloudWatch has the log group.
         definition: the family's latest active task definition; None if there is none.
         alive: tasks of the family that are not over.
+        over: those that stopped in the last hour, the newest first; only looked for where the run is repeatable.
     """
 
     image: Image
@@ -45,6 +46,7 @@ class Survey:
     log_group_exists: bool
     definition: Mapping[str, Any] | None
     alive: tuple[Task, ...]
+    over: tuple[Task, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -277,9 +279,16 @@ def run_request(plan: Plan, definition_arn: str) -> dict[str, Any]:
 
 
 def client_token(plan: Plan) -> str:
-    """RunTask's idempotency token: the same for the same request of the same caller's run."""
-    parts = (plan.request.client_token, plan.stack.cluster.value, plan.stack.family, *plan.request.command)
+    """RunTask's idempotency token: the same for the same request of the same run, until its task is over."""
+    request, stack = plan.request, plan.stack
+    over = next((task.arn for task in plan.survey.over if is_own(request, task)), "")
+    parts = (request.client_token, stack.cluster.value, stack.family, *request.command, over)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def is_own(request: Request, task: Task) -> bool:
+    """Whether an earlier try of this very run, such as CI's, has started the task for the same command."""
+    return request.repeatable and task.started_by == request.started_by_tag
 
 
 def log_stream(place: Place, task_id: str) -> str:

@@ -29,12 +29,14 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
     """
     registry = f"{stack.identity.account}.dkr.ecr.{stack.region.value}.amazonaws.com"
     tag = None if request.image else content_tag(root, stack.platform.value)
-    with ThreadPoolExecutor(max_workers=5) as pool:
+    with ThreadPoolExecutor(max_workers=6) as pool:
         digest = pool.submit(aws.image_digest, stack.repository, tag=tag) if tag else None
         named = pool.submit(given_image, request.image, registry, aws) if request.image else None
         group = pool.submit(aws.log_group, stack.log_group)
         definition = pool.submit(aws.task_definition, stack.family)
-        alive = pool.submit(find_tasks, aws, stack.cluster.value, stack.family, stack.container)
+        where = (stack.cluster.value, stack.family, stack.container)
+        alive = pool.submit(find_tasks, aws, *where)
+        over = pool.submit(find_tasks, aws, *where, stopped=True) if request.repeatable else None
         repository = pool.submit(aws.repository, stack.repository) if tag else None
     found = repository.result() if repository else None
     uri = found["repositoryUri"] if found else f"{registry}/{stack.repository}"
@@ -45,4 +47,5 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
         log_group_exists=group.result() is not None,
         definition=definition.result(),
         alive=alive.result(),
+        over=over.result() if over else (),
     )

@@ -236,6 +236,15 @@ def test_attach_follows_the_task_that_is_alive(stage: Stage) -> None:
     assert len(stage.cloud.ecs.tasks) == 1
 
 
+@pytest.mark.parametrize("arguments", [("ecs-migrate", "--attach"), ("ecs-migrate", "--attach", "--reset")])
+def test_attach_takes_nothing_else_for_what_was_asked(stage: Stage, arguments: tuple[str, ...]) -> None:
+    assert stage.launch("ecs-run", "--detach", "--", "plan").code == 0
+    outcome = stage.launch(*arguments)
+    assert outcome.code == 4
+    assert "with `neuraknot-db plan`" in outcome.err
+    assert "--attach" not in outcome.err
+
+
 def in_github(monkeypatch: pytest.MonkeyPatch, attempt: str = "1") -> None:
     values = {"ACTIONS": "true", "ACTOR": "alice", "REPOSITORY": "o/r", "RUN_ID": "7", "RUN_ATTEMPT": attempt}
     for name, value in {**values, "JOB": "migrate", "ACTION": "__run_2"}.items():
@@ -248,11 +257,37 @@ def test_a_second_try_of_the_same_ci_step_follows_the_first_ones_task(
     in_github(monkeypatch)
     assert stage.launch("ecs-migrate", "--detach").code == 0
     assert stage.launch("ecs-migrate").code == 0  # while the first is alive
-    assert stage.launch("ecs-migrate").code == 0  # and when it is over
+    again = stage.launch("ecs-migrate", "--detach")  # and when it is over
+    assert again.code == 0
+    assert "which went well, and was the last one: no other is started" in again.err
     assert len(stage.cloud.ecs.tasks) == 1
     in_github(monkeypatch, attempt="2")
     assert stage.launch("ecs-migrate").code == 0
     assert len(stage.cloud.ecs.tasks) == 2
+
+
+def test_a_second_try_is_another_run_once_the_first_failed_or_others_came_after(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_github(monkeypatch)
+    stage.cloud.ecs.start = scripted(Script(seconds=1.0, exit_code=4))
+    assert [stage.launch("ecs-migrate").code for _ in range(2)] == [4, 4]
+    assert len(stage.cloud.ecs.tasks) == 2
+    stage.cloud.ecs.start = scripted(GOOD)
+    for command in ("ecs-migrate", "ecs-run -- downgrade -1", "ecs-migrate"):
+        assert stage.launch(*command.split()).code == 0
+    assert len(stage.cloud.ecs.tasks) == 5
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", None), (None, "b")])
+def test_a_task_of_another_name_or_for_another_command_is_not_ones_own(
+    stage: Stage, names: tuple[str | None, str | None]
+) -> None:
+    first, second = (["--client-token", name] if name else [] for name in names)
+    assert stage.launch("ecs-migrate", "--detach", *first).code == 0
+    assert stage.launch("ecs-migrate", *second).code == 4
+    assert stage.launch("ecs-run", *first, "--", "verify").code == 4
+    assert len(stage.cloud.ecs.tasks) == 1
 
 
 def test_github_gets_groups_errors_and_a_summary(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
