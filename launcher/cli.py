@@ -80,7 +80,7 @@ ClientToken = Annotated[
     str | None,
     typer.Option(
         envvar="NEURAKNOT_CLIENT_TOKEN",
-        help="Names this run: a second try with the same name takes the first one's task. In GitHub Actions by itself.",
+        help="Names this run, whose second try takes the first one's task. GitHub Actions sets one by itself.",
     ),
 ]
 TaskId = Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task's id or ARN; else the newest.")]
@@ -150,7 +150,9 @@ def ecs_migrate(
 @with_shared_options
 def ecs_run(
     common: Common,
-    arguments: Annotated[list[str], typer.Argument(metavar="-- ARGS", help="What neuraknot-db is to do: plan.")],
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="-- ARGS", help="The neuraknot-db command and its arguments, such as: plan")
+    ],
     image: Image = None,
     timeout: Timeout = "30m",
     dry_run: DryRun = False,

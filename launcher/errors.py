@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class LauncherError(Exception):
-    """The root of this package's errors; `cli` turns each into lines on standard error and an exit code.
+    """The root of this package's errors; `options.with_shared_options` turns each into lines and an exit code.
 
     Attributes:
         message: what went wrong, in one sentence. Never holds a secret.
@@ -117,12 +117,6 @@ class TaskNotStartedError(LauncherError):
     """ECS did not start the container."""
 
     exit_code = 23
-
-
-class TimedOutError(LauncherError):
-    """The time that was allowed is over; the task was stopped."""
-
-    exit_code = 24
 
 
 class OutcomeUnknownError(LauncherError):

@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import compare, guards, snapshots, spelling
+from neuraknot_db import compare, guards, rawsql, snapshots, spelling
 from neuraknot_db.catalog import read_schema, search_path_public
 from neuraknot_db.compare import Difference, plural
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
@@ -123,13 +123,13 @@ def adopt(
         if not dry_run:
             for function in recognition.functions:
                 assert function.expected is not None
-                connection.exec_driver_sql(function.expected, execution_options={"no_parameters": True})
-            stamp(connection, script, recognition.revision)
+                rawsql.execute(connection, function.expected)
+            _stamp(connection, script, recognition.revision)
     replaced = tuple(function.object for function in recognition.functions)
     return Adoption(recognition.revision, replaced, recognition.notes, dry_run)
 
 
-def stamp(connection: Connection, script: ScriptDirectory, revision: str) -> None:
+def _stamp(connection: Connection, script: ScriptDirectory, revision: str) -> None:
     """Record the revision in `alembic_version` as Alembic does, within the connection's transaction."""
     with search_path_public(connection):
         MigrationContext.configure(connection).stamp(script, revision)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
+from neuraknot_db import rawsql
+
 # From the schema along pg_depend, as PostgreSQL's own findDependentObjects() goes: to everything that depends on
 # what is reached, and from a part (a view's rule, an extension's function) to the whole that it can't leave.
 _REACHED = """
@@ -86,6 +88,6 @@ def casualties(connection: Connection, *, brought_back: frozenset[str]) -> tuple
         connection: any session; one query.
         brought_back: extensions that the revisions create again.
     """
-    rows = connection.exec_driver_sql(_REACHED, execution_options={"no_parameters": True})
+    rows = rawsql.execute(connection, _REACHED)
     names = {name for extension in brought_back for name in (extension, f'"{extension}"')}
     return tuple(Casualty(kind, name) for kind, name in rows if not (kind == "extension" and name in names))

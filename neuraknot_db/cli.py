@@ -11,11 +11,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import cast
 
+import alembic
 from alembic import command
 from alembic.config import CommandFunction, CommandLine, Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db import commands, revisions, runner
+from neuraknot_db import __version__, commands, revisions, runner
 from neuraknot_db.console import Outcome, reporting
 from neuraknot_db.errors import UsageError
 
@@ -36,6 +37,7 @@ environment variables:
       production elsewhere
   NEURAKNOT_RESULT
       json: the last line on standard output is a JSON object with the outcome
+      (of a command line that can be read)
   NEURAKNOT_LOCK_TIMEOUT (2s), NEURAKNOT_STATEMENT_TIMEOUT (15min)
       how long a statement waits for a table's lock, and how long it may take
   NEURAKNOT_LOCK_TRIES (10), NEURAKNOT_LOCK_PAUSE (3s)
@@ -52,9 +54,10 @@ options of -x, which stands before the command:
 
 exit codes:
   0 done                     5 refused, nothing changed
-  2 wrong usage              6 database not reached
-  3 the schema differs       7 a migration failed, rolled back
-  4 locked                   130, 143 interrupted
+  1 a defect of ours         6 database not reached
+  2 wrong usage              7 a migration failed, rolled back
+  3 the schema differs       130, 143 interrupted
+  4 locked
 """
 
 
@@ -85,6 +88,9 @@ class NeuraknotCommandLine(CommandLine):
 
     def __init__(self, prog: str | None = None) -> None:
         super().__init__(prog)
+        for action in self.parser._actions:
+            if isinstance(action, argparse._VersionAction):
+                action.version = f"%(prog)s {__version__}, with Alembic {alembic.__version__}"
         self.parser.description = DESCRIPTION
         self.parser.epilog = EPILOG
         self.parser.formatter_class = _Paragraphs

@@ -23,7 +23,7 @@ _COMING_BACK = ("is starting up", "is in recovery mode", "is shutting down", "no
 
 _PARAMETERS = {
     "connect_timeout": CONNECT_TIMEOUT,
-    # Given, though as nothing: a PGSERVICE can't lead to another server then than every message names.
+    # Given, though empty: otherwise a PGSERVICE's leads to a server that no message names.
     "hostaddr": "",
     # A peer that vanished is noticed after a minute, not after the kernel's two hours.
     "keepalives_idle": 30,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class NeuraknotError(Exception):
-    """The root of this package's errors; `cli` turns each into lines on standard error and an exit code.
+    """The root of this package's errors; `console.reporting` turns each into lines on standard error and an exit code.
 
     Attributes:
         message: what went wrong, in one sentence. Never holds a secret.
@@ -28,7 +28,7 @@ class UsageError(NeuraknotError):
 
 
 class SchemaDiffersError(NeuraknotError):
-    """The schema is not what its revision should hold, or revisions are pending where none may be."""
+    """The schema is not what its revision should hold, or could not be compared with that."""
 
     exit_code = 3
 

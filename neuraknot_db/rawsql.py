@@ -16,7 +16,7 @@ from sqlalchemy.util import immutabledict
 _AS_WRITTEN = {"no_parameters": True}
 
 
-def execute(connection: Connection, sql: str) -> CursorResult[Any]:
+def execute(connection: Connection, sql: str) -> CursorResult[*tuple[Any, ...]]:
     """Execute SQL exactly as it stands; it takes no parameters."""
     return connection.exec_driver_sql(sql, execution_options=_AS_WRITTEN)
 
@@ -46,7 +46,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
         execution_options: Mapping[str, Any] | None = None,
         multiparams: Sequence[Mapping[str, Any]] | None = None,
         params: Mapping[str, Any] = immutabledict(),
-    ) -> CursorResult[Any] | None:
+    ) -> CursorResult[*tuple[Any, ...]] | None:
         if self.as_sql:
             if not isinstance(construct, str):
                 return super()._exec(construct, execution_options, multiparams, params)

@@ -14,7 +14,7 @@ from psycopg2.extensions import STATUS_BEGIN, TRANSACTION_STATUS_IDLE
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import checksums, declared, diagnosis, failures, guards, interrupt, retry, session
+from neuraknot_db import checksums, declared, diagnosis, failures, guards, interrupt, rawsql, retry, session
 from neuraknot_db.console import Outcome, fitted, log
 from neuraknot_db.declared import Declared, Step, revision_of
 from neuraknot_db.errors import InterruptedRunError, NeuraknotError, RefusedError, UnreachableError
@@ -298,7 +298,7 @@ class Walk:
 
 def _tell_losses(connection: Connection, step: Step, losses: Mapping[str, str]) -> None:
     for what, query in losses.items():
-        count = connection.exec_driver_sql(query, execution_options={"no_parameters": True}).scalar_one()
+        count = rawsql.execute(connection, query).scalar_one()
         if count:
             log.info("  %s loses %s %s", revision_of(step), f"{count:,}", what)
 

@@ -167,6 +167,7 @@ def _at(server: Any, *, database: str) -> Settings:
         password=None,
         database=database,
         environment=settings.environment_name(default="dev"),
+        environment_named=bool(settings.environment_name(default="")),
         embedded=True,
     )
 

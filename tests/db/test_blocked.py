@@ -228,6 +228,7 @@ ROLES_OWN = {
     "transaction_timeout": "200ms",
     "search_path": "elsewhere",
     "default_transaction_isolation": "serializable",
+    "standard_conforming_strings": "off",
 }
 
 

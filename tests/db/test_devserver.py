@@ -51,6 +51,9 @@ def test_the_data_survives_and_the_server_does_not(checkout: Path) -> None:
     second = run(checkout, "upgrade", "head")
     assert "at 004: nothing to do" in second.stderr
     assert run(checkout, "verify").stdout.splitlines()[0] == "revision 004: the schema is what it should be"
+    as_production = run(checkout, "reset", "--confirm", "neuraKnot", NEURAKNOT_ENV="prod")
+    assert as_production.returncode == 5
+    assert "is marked as dev, and NEURAKNOT_ENV says prod" in as_production.stderr
     assert run(checkout, "reset", "--confirm", "neuraKnot").returncode == 0
 
 

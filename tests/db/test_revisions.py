@@ -49,7 +49,7 @@ def test_a_downgrade_changes_only_what_the_older_schema_does_not_allow(database:
     agents = {agent["id"]: agent for agent in expected["ai_agents"]}
 
     # All that were added without naming a model.
-    assert "loses 4 changeable row(s) of ai_agents: the model is none that chk_model lists" in go(
+    assert "loses 4 row(s) of ai_agents that can still be updated: their model is not in chk_model" in go(
         database, "downgrade", "003"
     )
     assert rows(database) == expected

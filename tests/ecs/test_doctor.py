@@ -284,7 +284,7 @@ def test_an_internet_gateway_is_a_way_out_for_public_addresses_only(
     ec2, table = cloud.stack.ec2, cloud.stack.route_table
     ec2.delete_route(table, "0.0.0.0/0")
     ec2.create_route(table, "0.0.0.0/0", gateway_id=next(iter(ec2.internet_gateways)))
-    assert named(doctor(cloud, tmp_path, assign_public_ip=public), Status.NG) == expected
+    assert named(doctor(cloud, tmp_path, public_ip=public), Status.NG) == expected
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["from Terraform", "all given"])
