@@ -171,6 +171,14 @@ def test_what_was_waited_for_one_table_is_taken_off_for_the_next(
     assert 1.2 < application.longest < 3.0
 
 
+def test_after_a_long_statement_a_quarter_is_left_to_the_next(database_at_head: Database, project: Project) -> None:
+    path = project.add("005", "SELECT pg_sleep(1)", after="004")
+    shown = "DO $$ BEGIN ASSERT current_setting('lock_timeout') = '200ms', current_setting('lock_timeout'); END $$"
+    path.write_text(path.read_text().replace("pg_sleep(1)')\n", f'pg_sleep(1)\')\n    op.execute("""{shown}""")\n', 1))
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root, NEURAKNOT_LOCK_TIMEOUT="800ms")
+    assert done.code == 0, done.err
+
+
 def test_the_last_try_fails_too_and_nothing_is_changed(database_at_head: Database, project: Project) -> None:
     project.add("005", "ALTER TABLE public.users ADD COLUMN note text", after="004")
     with held(database_at_head, READER):

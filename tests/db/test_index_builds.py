@@ -160,3 +160,17 @@ def test_what_an_interrupted_reindex_left_goes_with_the_next_run(
     done = database_at_head.alembic("upgrade", "head", cwd=project.root)
     assert done.code == 0, done.err
     assert database_at_head.value(invalid) == 0
+
+
+def test_a_reindex_leaves_alone_what_others_left(database_at_head: Database, project: Project) -> None:
+    database_at_head.run(
+        "INSERT INTO users (cognito_user_id, email, display_name) VALUES ('a', 'a', 'a'), ('b', 'b', 'b')"
+    )
+    project.add(
+        "005", "CREATE UNIQUE INDEX CONCURRENTLY other_ccnew ON public.users (status)", after="004", extra=ALONE
+    )
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 7
+    project.add("005", "REINDEX INDEX CONCURRENTLY public.users_pkey", after="004", extra=ALONE)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert database_at_head.value("SELECT to_regclass('public.other_ccnew') IS NOT NULL")
