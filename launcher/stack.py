@@ -27,6 +27,7 @@ CONTAINER = "migrate"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
 # A proxy's and a cluster's host name an instance no more than a host elsewhere does.
 _RDS_HOST = re.compile(r"^([a-z][a-z0-9-]*)\.(?!proxy-|cluster-)[^.]+\.[^.]+\.rds\.amazonaws\.com$")
+_ENDPOINT = re.compile(r"([^:]+):(\d+)")
 _ACCOUNT_IN_ARN = re.compile(r"^arn:aws[\w-]*:[\w-]+:[\w-]*:(\d{12}):")
 # What must come from Terraform where no option gives it.
 _OUTPUTS = {
@@ -155,13 +156,18 @@ def value_for(options: Options, outputs: Outputs, name: str) -> Sourced[Any]:
     Raises:
         ConfigurationError: nobody gives it, or it can't be right.
     """
+    if name == "db_port":
+        return _port_for(options, outputs)
     if name in options.given:
         found = options.given[name]
     elif name in _DEFAULTS and outputs.directory is None:
         found = Sourced(_DEFAULTS[name], "default")
     else:
         found = outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
-    return Sourced(_port(found), found.source) if name == "db_port" else found
+    if name == "db_host":
+        return _address(found)[0]
+    # ECS takes an ARN for a name, and IAM's ARNs are made of names.
+    return Sourced(found.value.rsplit("/", 1)[-1], found.source) if name in ("cluster", "service") else found
 
 
 def values_for(options: Options, outputs: Outputs) -> Mapping[str, Sourced[Any]]:
@@ -244,6 +250,28 @@ def place_for(options: Options, outputs: Outputs) -> Place:
         repository=f"{options.name}-migrate".lower(),
         log_group=f"/ecs/{options.name}-migrate",
     )
+
+
+def _address(host: Sourced[str]) -> tuple[Sourced[str], Sourced[int] | None]:
+    """A host, and the port after it, which RDS's endpoint has in Terraform."""
+    found = _ENDPOINT.fullmatch(host.value)
+    return (Sourced(found[1], host.source), Sourced(int(found[2]), host.source)) if found else (host, None)
+
+
+def _port_for(options: Options, outputs: Outputs) -> Sourced[int]:
+    host = options.given.get("db_host") or outputs.get("rds_host")
+    beside = _address(host)[1] if host else None
+    found = options.given.get("db_port") or outputs.get("rds_port") or beside
+    if found is None:
+        no_terraform = outputs.directory is None
+        found = Sourced(_DEFAULTS["db_port"], "default") if no_terraform else outputs.require("rds_port", "--db-port")
+    port = Sourced(_port(found), found.source)
+    if host is not None and beside is not None and beside.value != port.value:
+        raise ConfigurationError(
+            f"The database's port is {port.value} ({port.source}), but {host.value} ({host.source}) has another.",
+            hint=f"Give both: --db-host {_address(host)[0].value} --db-port {port.value}",
+        )
+    return port
 
 
 def _port(value: Sourced[Any]) -> int:
