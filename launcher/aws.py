@@ -322,11 +322,11 @@ class Aws:
             return False
         return True
 
-    def parameter_exists(self, name: str) -> bool:
-        """Whether SSM has this parameter; its value is never decrypted."""
+    def parameter_exists(self, *names: str) -> bool:
+        """Whether SSM has a parameter of one of these names; its value is never decrypted."""
         with self._translated("ssm:DescribeParameters"):
             found = self._ssm.describe_parameters(
-                ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": [name]}]
+                ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": sorted(set(names))}]
             )["Parameters"]
         return bool(found)
 

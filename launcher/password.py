@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from launcher.stack import Options
 
 _SECRET = re.compile(
-    r"arn:aws[\w-]*:(?:secretsmanager:[\w-]+:\d{12}:secret:[^\s:]+(?::[^\s:]*){0,3}|ssm:[\w-]+:\d{12}:parameter/\S+)"
+    r"arn:aws[\w-]*:(?:secretsmanager:[\w-]+:\d{12}:secret:[^\s:]+(?:(?::[^\s:]*){3})?|ssm:[\w-]+:\d{12}:parameter/\S+)"
 )
 ARN_HINT = (
-    "Write it as arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, with :KEY:: after it for a key of a JSON secret,"
-    " or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME. A password itself belongs in DB_PASSWORD."
+    "Write it as arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, with :KEY:: after it (three colons) for a key of"
+    " a JSON secret, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME. A password itself belongs in DB_PASSWORD."
 )
 
 

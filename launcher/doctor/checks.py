@@ -197,8 +197,10 @@ def _password(facts: Facts) -> str:
         known = facts.aws.secret_exists(arn)
         fix = f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
     else:
-        name = reference.split(":parameter", 1)[-1]
-        known = facts.aws.parameter_exists(name)
+        path = reference.split(":parameter", 1)[-1]
+        # A name begins with a slash if there is another one in it; otherwise the ARN does not tell.
+        name = path if "/" in path[1:] else path[1:]
+        known = facts.aws.parameter_exists(name, path)
         fix = f"aws ssm put-parameter --region {region} --type SecureString --name {name} --value ..."
     if not known:
         raise WrongError(f"The secret {reference} ({found.source}) does not exist.", fix=fix, exit_code=23)

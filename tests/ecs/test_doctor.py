@@ -275,6 +275,35 @@ def test_a_password_in_ssm_is_looked_for_and_so_is_the_right_to_read_it(
     assert named(doctor(cloud, tmp_path, db_password_secret=f"{arn}2"), Status.NG)[-1] == "password"
 
 
+@pytest.mark.parametrize(
+    ("name", "resource"),
+    [("db_password", "db_password"), ("/db_password", "db_password"), ("/neuraknot/db", "neuraknot/db")],
+)
+def test_a_parameter_is_found_whether_its_name_begins_with_a_slash_or_not(
+    cloud: LocalAws, tmp_path: Path, name: str, resource: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    stack = cloud.stack
+    arn = stack.arn("ssm", f"parameter/{resource}")
+    [missing] = [each for each in doctor(cloud, tmp_path, db_password_secret=arn).findings if each.name == "password"]
+    assert f"--name {name.removeprefix('/') if name.count('/') == 1 else name} " in (missing.fix or "")
+    ssm_backends[stack.account][stack.region].put_parameter(
+        name, "", "x", "SecureString", "", "", False, [], "text", None, None
+    )
+    [found] = [each for each in doctor(cloud, tmp_path, db_password_secret=arn).findings if each.name == "password"]
+    assert found.status is Status.OK
+
+
+def test_a_parameter_needs_an_endpoint_of_its_own(make_cloud: MakeCloud, tmp_path: Path) -> None:
+    cloud = make_cloud(way_out="endpoints")
+    write_outputs(cloud, tmp_path)
+    arn = cloud.stack.arn("ssm", "parameter/db")
+    report = doctor(cloud, tmp_path, db_password_secret=arn)
+    [finding] = [finding for finding in report.findings if finding.name == "way out to AWS"]
+    assert finding.text.endswith("no VPC endpoint for ssm.")
+    assert "com.amazonaws.ap-northeast-1.ssm " in (finding.fix or "")
+
+
 @pytest.mark.parametrize(("public", "expected"), [(True, []), (False, ["way out to AWS"])])
 def test_an_internet_gateway_is_a_way_out_for_public_addresses_only(
     cloud: LocalAws, tmp_path: Path, public: bool, expected: list[str]
