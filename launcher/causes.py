@@ -96,7 +96,7 @@ def cause(text: str, place: Place) -> Cause:
         host = _HOST.search(text)
         return Cause(
             f"The task's subnets have no way out to {host[0] if host else 'AWS'}.",
-            f"Give them a NAT gateway, or the VPC endpoints {endpoints} (ssm where an SSM parameter holds the password)."
+            f"Give them a NAT gateway, or the VPC endpoints {endpoints} (ssm where a parameter holds the password)."
             " Look with: launcher doctor",
         )
     for pattern, message, hint in _CAUSES:

@@ -117,8 +117,7 @@ def test_the_certificate_reaches_the_container(
     }
     assert stage.launch("ecs-migrate", "--db-sslmode", "verify-full").code == 0
     [definition] = stage.cloud.stack.ecs.task_definitions[stage.cloud.stack.family].values()
-    [container] = definition.container_definitions
-    assert {"name": "DB_SSLROOTCERT", "value": "/app/certificates/rds.pem"} in container["environment"]
+    assert '"DB_SSLROOTCERT", "value": "/app/certificates/rds.pem"' in json.dumps(definition.container_definitions)
 
 
 def test_terraform_is_told_of_the_profile(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from launcher.models import Sourced
 from launcher.process import Completed
 from launcher.scope import Scope
 from launcher.stack import Options, outputs_for
+from launcher.terraform import Outputs
 from tests.ecs.conftest import MakeCloud
 
 
@@ -49,9 +51,13 @@ def write_outputs(cloud: LocalAws, folder: Path, **changes: Any) -> None:
     write_root(folder / "tf", {**cloud.stack.outputs, **changes}, DATABASE_PASSWORD)
 
 
+def by_name(cloud: LocalAws) -> Scope:
+    return Scope.by_name(Options("dev"), Outputs(), cloud.stack.account, cloud.stack.region)
+
+
 def let_the_caller_do_what_the_policy_says(cloud: LocalAws) -> None:
     stack = cloud.stack
-    scope = Scope.by_name("dev", stack.account, stack.region)
+    scope = replace(by_name(cloud), caller=stack.ci_role_arn)
     stack.allow(stack.ci_role, "launcher", *iam_policy.policy(scope)["Statement"])
 
 
@@ -313,7 +319,7 @@ def test_an_internet_gateway_is_a_way_out_for_public_addresses_only(
     ec2, table = cloud.stack.ec2, cloud.stack.route_table
     ec2.delete_route(table, "0.0.0.0/0")
     ec2.create_route(table, "0.0.0.0/0", gateway_id=next(iter(ec2.internet_gateways)))
-    assert named(doctor(cloud, tmp_path, assign_public_ip=public), Status.NG) == expected
+    assert named(doctor(cloud, tmp_path, public_ip=public), Status.NG) == expected
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["from Terraform", "all given"])
@@ -340,13 +346,43 @@ def test_without_credentials_only_that_is_wrong_and_nothing_else_is_asked(
 def test_a_caller_who_may_only_migrate_gets_skips_and_no_ng(cloud: LocalAws, tmp_path: Path) -> None:
     write_outputs(cloud, tmp_path)
     stack = cloud.stack
-    scope = Scope.by_name("dev", stack.account, stack.region)
-    statements = [entry for entry in iam_policy.policy(scope)["Statement"] if not entry["Sid"].startswith("Doctor")]
+    statements = [
+        entry for entry in iam_policy.policy(by_name(cloud))["Statement"] if not entry["Sid"].startswith("Doctor")
+    ]
     stack.allow(stack.ci_role, "launcher", *statements)
     cloud.iam.caller = stack.ci_role
     report = doctor(cloud, tmp_path)
     assert named(report, Status.NG) == []
     assert "one VPC" in named(report, Status.SKIP)
+
+
+@pytest.mark.parametrize("may_ask", [True, False])
+def test_a_role_of_sso_is_looked_at_by_its_real_arn(
+    cloud: LocalAws, tmp_path: Path, may_ask: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session's ARN leaves the role's path out, and IAM knows no role without it."""
+    write_outputs(cloud, tmp_path)
+    stack, name = cloud.stack, "AWSReservedSSO_Admin_0a1b"
+    path = "/aws-reserved/sso.amazonaws.com/ap-northeast-1/"
+    role = stack.iam.create_role(name, "{}", path, None, "", [], "3600")
+    stack.allow(name, "admin", {"Effect": "Allow", "Action": "*" if may_ask else "ecs:*", "Resource": "*"})
+    cloud.iam.caller = name
+    session = stack.sign_in(role.arn)
+    cloud.server.know(session.access_key)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", session.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", session.secret_key)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", session.session_token)
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "permissions"]
+    if may_ask:
+        assert finding.text == f"{name} may do everything that the launcher needs"
+        asked = [call.parameters["PolicySourceArn"] for call in cloud.server.calls if "Simulate" in call.operation]
+        assert role.arn in asked
+    else:
+        assert finding.status is Status.SKIP
+    stack.allow(name, "admin", {"Effect": "Allow", "Action": ["ecs:*", "iam:*"], "Resource": "*"})
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "permissions"]
+    assert finding.status is Status.NG
+    assert "permission set" in (finding.fix or "")
 
 
 def test_with_the_policy_everything_can_be_looked_at(cloud: LocalAws, tmp_path: Path) -> None:
@@ -391,7 +427,7 @@ def test_what_a_migration_can_do_without_need_not_be_allowed(cloud: LocalAws, tm
     stack = cloud.stack
     some = {"rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:DescribeDBSnapshots"}
     unless_there = {"ecr:CreateRepository", "logs:CreateLogGroup", "logs:PutRetentionPolicy"}
-    statements = iam_policy.policy(Scope.by_name("dev", stack.account, stack.region))["Statement"]
+    statements = iam_policy.policy(by_name(cloud))["Statement"]
     for statement in statements:
         statement["Action"] = [action for action in statement["Action"] if action not in some | unless_there]
     stack.allow(stack.ci_role, "launcher", *(statement for statement in statements if statement["Action"]))
