@@ -263,8 +263,8 @@ def _address(host: Sourced[str]) -> tuple[Sourced[str], Sourced[int] | None]:
 
 def _elsewhere(host: Sourced[str], outputs: Outputs) -> bool:
     """Whether the caller names another host than the environment's own: nobody knows whose database that is."""
-    own = outputs.get("rds_host")
-    return own is not None and _address(own)[0].value.lower() != host.value.lower()
+    own = outputs.values.get("rds_host")  # whatever it is: an option stands in for an output that is wrong
+    return isinstance(own, str) and own != "" and _address(Sourced(own, ""))[0].value.lower() != host.value.lower()
 
 
 def _port_for(options: Options, outputs: Outputs) -> Sourced[int]:

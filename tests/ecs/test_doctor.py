@@ -298,6 +298,8 @@ def test_a_parameter_is_found_whether_its_name_begins_with_a_slash_or_not(
     )
     [found] = [each for each in doctor(cloud, tmp_path, db_password_secret=arn).findings if each.name == "password"]
     assert found.status is Status.OK
+    asked = next(call for call in reversed(cloud.server.calls) if call.operation == "DescribeParameters")
+    assert name in asked.parameters["ParameterFilters"][0]["Values"]  # moto itself takes either spelling
 
 
 def test_a_parameter_needs_an_endpoint_of_its_own(make_cloud: MakeCloud, tmp_path: Path) -> None:

@@ -136,6 +136,23 @@ def test_a_database_elsewhere_is_no_instance_of_this_account(
     assert not [entry for entry in policy(Scope.of(stack))["Statement"] if "rds" in str(entry)]
 
 
+@pytest.mark.parametrize(
+    ("own", "host", "guarded"),
+    [
+        ("db.internal", "other.internal", True),
+        ("db.internal:5432", "DB.internal", False),
+        (5, "db.internal", False),
+        ("", "db.internal", False),
+    ],
+)
+def test_a_host_that_is_not_terraform_s_is_guarded(
+    own: object, host: str, guarded: bool, make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
+    stage.outputs({"rds_host": own})
+    assert stack_of(stage, {"db_host": host}).production is guarded
+
+
 def test_an_option_is_named_for_each_output_that_is_missing() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Outputs({}, "terraform output", Path("x")).require("rds_host", "--db-host")
