@@ -284,14 +284,13 @@ class Aws:
                 PolicySourceArn=role, ActionNames=list(actions), ResourceArns=list(resources), ContextEntries=entries
             )["EvaluationResults"]
 
-    def role_exists(self, name: str) -> bool:
-        """Whether IAM has a role of this name."""
+    def role_arn(self, name: str) -> str | None:
+        """The ARN of the role with this name, its path included; None if there is none."""
         try:
             with self._translated("iam:GetRole"):
-                self._iam.get_role(RoleName=name)
+                return self._iam.get_role(RoleName=name)["Role"]["Arn"]
         except NotFoundError:
-            return False
-        return True
+            return None
 
     def subnets(self, ids: Sequence[str]) -> list[SubnetTypeDef]:
         """The subnets with these ids."""
@@ -322,11 +321,11 @@ class Aws:
             return False
         return True
 
-    def parameter_exists(self, name: str) -> bool:
-        """Whether SSM has this parameter; its value is never decrypted."""
+    def parameter_exists(self, *names: str) -> bool:
+        """Whether SSM has a parameter of one of these names; its value is never decrypted."""
         with self._translated("ssm:DescribeParameters"):
             found = self._ssm.describe_parameters(
-                ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": [name]}]
+                ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": sorted(set(names))}]
             )["Parameters"]
         return bool(found)
 

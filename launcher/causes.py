@@ -56,6 +56,11 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "Name the right one with --db-password-secret (ARN:password:: for a key of a JSON secret).",
     ),
     (
+        re.compile(r"unexpected ARN format", re.IGNORECASE),
+        "ECS does not understand the ARN of the database's password.",
+        "Give the secret's own ARN with --db-password-secret, or ARN:KEY:: (three colons) for a key of a JSON secret.",
+    ),
+    (
         re.compile(r"unable to assume the role|could not assume", re.IGNORECASE),
         "ECS may not assume the task's roles.",
         "Let ecs-tasks.amazonaws.com assume the execution and the task role in their trust policies.",
@@ -91,7 +96,8 @@ def cause(text: str, place: Place) -> Cause:
         host = _HOST.search(text)
         return Cause(
             f"The task's subnets have no way out to {host[0] if host else 'AWS'}.",
-            f"Give them a NAT gateway, or the VPC endpoints {endpoints}. Look with: launcher doctor",
+            f"Give them a NAT gateway, or the VPC endpoints {endpoints} (ssm where a parameter holds the password)."
+            " Look with: launcher doctor",
         )
     for pattern, message, hint in _CAUSES:
         if pattern.search(text):

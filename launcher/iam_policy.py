@@ -133,10 +133,9 @@ PERMISSIONS: tuple[Permission, ...] = (
         ("s3:ListBucket",),
         lambda scope: (f"arn:aws:s3:::{scope.state[0]}",) if scope.state else (),
     ),
-    Permission("DoctorReadsTheRoles", ("iam:GetRole",), lambda scope: scope.roles, only_for="doctor"),
     Permission(
-        "DoctorAsksWhatRolesMay",
-        ("iam:SimulatePrincipalPolicy",),
+        "DoctorLooksAtRoles",
+        ("iam:GetRole", "iam:SimulatePrincipalPolicy"),
         lambda scope: (*scope.roles, *([scope.caller] if scope.caller else [])),
         only_for="doctor",
     ),

@@ -124,7 +124,7 @@ class Stack:
 
     Attributes:
         environment: `dev`, `prod`, or any other name.
-        production: whether this environment is guarded as production.
+        production: whether production's guards apply, be it since nobody knows whose database it is.
         identity: the account and role that everything is done with.
         region: such as `ap-northeast-1`.
         cluster: the ECS cluster's name.
@@ -134,6 +134,7 @@ class Stack:
         platform: as Docker has it: `linux/amd64`.
         db_instance: the RDS identifier; None where the host is not RDS's, and nobody names an instance.
         db_host, db_port, db_name, db_user, db_sslmode: the database.
+        db_sslrootcert: the certificates that its own is held against: a path in the image; None where it is not.
         password: how the container gets the password.
         family: of the task definition.
         container: the container's name in it.
@@ -160,6 +161,7 @@ class Stack:
     db_name: Sourced[str]
     db_user: Sourced[str]
     db_sslmode: Sourced[str]
+    db_sslrootcert: Sourced[str] | None
     password: Sourced[Password]
     family: str
     container: str

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launcher import tls
 from launcher.errors import LauncherError, UsageError
 
 # Whoever asks for help need not wait for what only a run needs: it is imported where it is used.
@@ -110,6 +111,7 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
         ("db_name", str, _DATABASE, "The database's name."),
         ("db_user", str, _DATABASE, "The database's user."),
         ("db_sslmode", str, _DATABASE, "libpq's sslmode (require)."),
+        ("db_sslrootcert", str, _DATABASE, "The authority's certificate in the image, for verify-full."),
         (
             "db_password_secret",
             str,
@@ -212,6 +214,7 @@ def _common(context: typer.Context, values: dict[str, Any], world: World, consol
         return Sourced(_read(name, value, source), source)
 
     given = {name: sourced(name, values[name]) for name, _ in _GIVEN if values[name] not in (None, "")}
+    tls.check(given)
     if values["region"]:
         given["region"] = sourced("region", values["region"])
     directory = values["terraform_dir"]

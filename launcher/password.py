@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from launcher.stack import Options
 
 _SECRET = re.compile(
-    r"arn:aws[\w-]*:(?:secretsmanager:[\w-]+:\d{12}:secret:[^\s:]+(?::[^\s:]*){0,3}|ssm:[\w-]+:\d{12}:parameter/\S+)"
+    r"arn:aws[\w-]*:(?:secretsmanager:[\w-]+:\d{12}:secret:[^\s:]+(?:(?::[^\s:]*){3})?|ssm:[\w-]+:\d{12}:parameter/\S+)"
 )
 ARN_HINT = (
-    "Write it as arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, with :KEY:: after it for a key of a JSON secret,"
-    " or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME. A password itself belongs in DB_PASSWORD."
+    "Write it as arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, with :KEY:: after it (three colons) for a key of"
+    " a JSON secret, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME. A password itself belongs in DB_PASSWORD."
 )
 
 
@@ -44,21 +44,19 @@ def find_password(
         ConfigurationError: there is no password anywhere, or Terraform gives one where the ARN of a secret belongs.
         AwsError: AWS refused a call.
     """
-    given = options.given.get("db_password_secret") or _arn(outputs, "db_password_secret_arn")
-    if given is not None:
-        return Sourced(Password(reference=given.value), given.source)
-    managed = _arn(outputs, "rds_master_user_secret_arn")
+    named = named_secret(options, outputs)
+    if named is not None:
+        return Sourced(Password(reference=named.value), named.source)
     refused: AwsError | None = None
-    if managed is None and instance is not None:
+    if instance is not None:
         try:
             described = aws.db_instance(instance.value)
         except AccessDeniedError as error:
             refused = error
         else:
             arn = (described or {}).get("MasterUserSecret", {}).get("SecretArn")
-            managed = Sourced(arn, f"MasterUserSecret of {instance.value}") if arn else None
-    if managed is not None:
-        return Sourced(Password(reference=f"{managed.value}:password::"), managed.source)
+            if arn:
+                return Sourced(Password(reference=_managed(arn)), f"MasterUserSecret of {instance.value}")
     for variable in ("DB_PASSWORD", "TF_VAR_db_password"):
         if environ.get(variable):
             return Sourced(Password(value=Secret(environ[variable])), variable)
@@ -72,6 +70,24 @@ def find_password(
         hint=f"Set DB_PASSWORD,{'' if instance else ' or name the RDS instance with --db-instance,'} or give a secret's"
         f" ARN with --db-password-secret: aws secretsmanager list-secrets --region {aws.region}",
     )
+
+
+def named_secret(options: Options, outputs: Outputs) -> Sourced[str] | None:
+    """The password's reference as the caller or Terraform gives it, without a look at the RDS instance.
+
+    Raises:
+        ConfigurationError: Terraform gives something else where the ARN of a secret belongs.
+    """
+    given = options.given.get("db_password_secret") or _arn(outputs, "db_password_secret_arn")
+    if given is not None:
+        return given
+    managed = _arn(outputs, "rds_master_user_secret_arn")
+    return Sourced(_managed(managed.value), managed.source) if managed else None
+
+
+def _managed(arn: str) -> str:
+    """The reference to the password in a secret that RDS manages."""
+    return f"{arn}:password::"
 
 
 def _arn(outputs: Outputs, name: str) -> Sourced[str] | None:

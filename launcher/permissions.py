@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from launcher import iam_policy
+from launcher.backend import backend, state_in_s3
 from launcher.commands import read_terraform
 from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
 from launcher.options import Common
 from launcher.scope import Scope
-from launcher.stack import identify, region_for, resolve
+from launcher.stack import Options, identify, region_for, resolve
 from launcher.terraform import Outputs
 
 if TYPE_CHECKING:
@@ -31,8 +33,10 @@ def show(common: Common) -> int:
     region = region_for(common.options, outputs).value
     aws = common.world.aws(common.profile, region)
     scope = _scope(common, outputs, aws, region)
+    role = _ci_role(common, scope, aws)
+    scope = replace(scope, caller=role)
     console.data(json.dumps(iam_policy.policy(scope), indent=2))
-    _tell_lacking(common, scope, aws)
+    _tell_lacking(common, scope, role, aws)
     return 0
 
 
@@ -41,7 +45,15 @@ def _outputs(common: Common) -> Outputs:
         return read_terraform(common)
     except (ConfigurationError, AwsError) as error:
         common.console.say(f"Terraform's outputs can't be read. {error.message}")
-        return Outputs()
+        return Outputs(state=_state(common.options))
+
+
+def _state(options: Options) -> tuple[str, str] | None:
+    """Where the state is in S3, which whoever may not read it needs to be allowed first."""
+    try:
+        return state_in_s3(options.directory, options.workspace, *backend(options.directory))
+    except (ConfigurationError, OSError):
+        return None
 
 
 def _scope(common: Common, outputs: Outputs, aws: Aws, region: str) -> Scope:
@@ -56,15 +68,26 @@ def _scope(common: Common, outputs: Outputs, aws: Aws, region: str) -> Scope:
             error.hint = f"{error.hint} Or name the account: launcher iam-policy {common.shown} --account 123456789012"
             raise
         number = str(account.value) if account is not None else aws.identity().account
-        common.console.say(f"The stack can't be read, so its resources go by their usual names. {error.message}")
-        return Scope.by_name(options.environment, number, region, options.project)
+        common.console.say(
+            "The stack can't be read, so what neither options nor Terraform's outputs name goes by its usual name."
+            f" {error.message}"
+        )
+        return Scope.by_name(options, outputs, number, region)
     return Scope.of(stack, outputs.state)
 
 
-def _tell_lacking(common: Common, scope: Scope, aws: Aws) -> None:
-    console = common.console
+def _ci_role(common: Common, scope: Scope, aws: Aws) -> str:
+    """The ARN of the role that is to get the policy, whoever asks for it; with its path, where IAM tells."""
     name = f"{common.options.name}-github-actions-role"
-    role = f"arn:aws:iam::{scope.account}:role/{name}"
+    try:
+        found = aws.role_arn(name)
+    except AwsError:  # the next question to IAM tells why
+        found = None
+    return found or f"arn:aws:iam::{scope.account}:role/{name}"
+
+
+def _tell_lacking(common: Common, scope: Scope, role: str, aws: Aws) -> None:
+    console, name = common.console, role.rsplit("/", 1)[-1]
     try:
         missing = iam_policy.lacking(scope, role, aws)
     except AwsError as error:

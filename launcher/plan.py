@@ -201,6 +201,8 @@ def task_definition(stack: Stack, image: Image) -> dict[str, Any]:
         "NEURAKNOT_IMAGE": image.reference,
         "NEURAKNOT_RESULT": "json",
     }
+    if stack.db_sslrootcert is not None:
+        environment["DB_SSLROOTCERT"] = stack.db_sslrootcert.value
     container: dict[str, Any] = {
         "name": stack.container,
         "image": image.reference,

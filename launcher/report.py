@@ -27,6 +27,7 @@ _TITLES = {
     "db_name": "database",
     "db_user": "database user",
     "db_sslmode": "TLS",
+    "db_sslrootcert": "TLS certificates",
 }
 """What people call the values of a `Stack` that have a source of their own."""
 

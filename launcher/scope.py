@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
+from launcher.errors import ConfigurationError
 from launcher.models import Identity, Stack
+from launcher.password import named_secret
+from launcher.service import gives_network
+from launcher.stack import Options, instance_for, value_for
+from launcher.terraform import Outputs
 
 
 @dataclass(frozen=True)
@@ -16,7 +23,7 @@ class Scope:
         cluster, service, family, repository, log_group: the names of ECS's, ECR's and CloudWatch's resources.
         roles: ARNs of the roles that the task gets; patterns where they are not known.
         db_instance: the RDS identifier; None where none is known.
-        caller: the ARN of the caller's own role, which `doctor` looks at too; None for a user, or where not known.
+        caller: the ARN of the role that is to get the policy, which `doctor` looks at too; None where there is none.
         secret: the ARN of the password's secret in Secrets Manager; None where there is none.
         state: bucket and key of a Terraform state in S3; None where it is elsewhere.
     """
@@ -48,30 +55,45 @@ class Scope:
             log_group=stack.log_group,
             roles=tuple(roles),
             db_instance=stack.db_instance.value if stack.db_instance else None,
-            caller=role_arn(stack.identity),
             secret=secret_arn(stack.password.value.reference),
             state=state,
         )
 
     @classmethod
-    def by_name(cls, environment: str, account: str, region: str, project: str = "neuraKnot") -> Scope:
-        """The scope of an environment whose stack can't be read: everything has its usual name."""
-        name = f"{project}-{environment}"
+    def by_name(cls, options: Options, outputs: Outputs, account: str, region: str) -> Scope:
+        """The scope of a stack that can't be read: as options and Terraform name it; the rest has its usual name."""
+        name, given = options.name, options.given
+        host, secret = _known(options, outputs, "db_host"), None
+        instance = instance_for(options, host or "")
+        with suppress(ConfigurationError):
+            secret = named_secret(options, outputs)
+        # A service that can't be read has roles that nobody named; without one, there is no task role but a given one.
+        named = [given[role].value for role in ("execution_role", "task_role") if role in given]
+        complete = len(named) == 2 or gives_network(given)
         return cls(
             account=account,
             region=region,
-            cluster=f"{name}-cluster",
-            service=f"{name}-backend-go",
+            cluster=_known(options, outputs, "cluster") or f"{name}-cluster",
+            service="*" if gives_network(given) else _known(options, outputs, "service") or f"{name}-backend-go",
             family=f"{name}-migrate",
             repository=f"{name}-migrate".lower(),
             log_group=f"/ecs/{name}-migrate",
-            roles=(f"arn:aws:iam::{account}:role/{name}-*",),
-            db_instance=f"{name}-db".lower(),
+            roles=(*named, *([] if complete else [f"arn:aws:iam::{account}:role/{name}-*"])),
+            db_instance=instance.value if instance else None if host else f"{name}-db".lower(),
+            secret=secret_arn(secret.value if secret else None),
+            state=outputs.state,
         )
 
     def arn(self, service: str, resource: str) -> str:
         """The ARN of a resource in this account and region."""
         return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+
+
+def _known(options: Options, outputs: Outputs, name: str) -> Any:
+    try:
+        return value_for(options, outputs, name).value
+    except ConfigurationError:  # it has been told
+        return None
 
 
 def secret_arn(reference: str | None) -> str | None:
@@ -82,7 +104,7 @@ def secret_arn(reference: str | None) -> str | None:
 
 
 def role_arn(identity: Identity) -> str | None:
-    """The ARN of the role behind a session; None for a user."""
+    """The ARN of the role behind a session, which does not tell the role's path; None for a user."""
     if ":assumed-role/" not in identity.arn:
         return None
     return f"arn:aws:iam::{identity.account}:role/{identity.role}"

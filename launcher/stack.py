@@ -27,7 +27,9 @@ CONTAINER = "migrate"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
 # A proxy's and a cluster's host name an instance no more than a host elsewhere does.
 _RDS_HOST = re.compile(r"^([a-z][a-z0-9-]*)\.(?!proxy-|cluster-)[^.]+\.[^.]+\.rds\.amazonaws\.com$")
-_ACCOUNT_IN_ARN = re.compile(r"^arn:aws[\w-]*:[\w-]+:[\w-]*:(\d{12}):")
+_ENDPOINT = re.compile(r"([^:]+):(\d+)")
+# Of what the tasks run in or connect to; a key, a secret or an image may be another account's, lent to this one.
+_STACK_ARN = re.compile(r"^arn:aws[\w-]*:(?:ecs|rds):[\w-]*:(\d{12}):(?:cluster|service|db)[:/]")
 # What must come from Terraform where no option gives it.
 _OUTPUTS = {
     "cluster": "ecs_cluster_name",
@@ -117,7 +119,7 @@ def outputs_for(
         raise ConfigurationError(
             f"The Terraform state of {directory} is of the environment {of.value}, not {options.environment}.",
             hint="Name the right root with --terraform-dir or TF_WORKSPACE, or its environment: "
-            f"launcher doctor --environment {shlex.quote(of.value)}",
+            f"launcher doctor --environment {shlex.quote(of.value)} --terraform-dir {shlex.quote(str(directory))}",
         )
     return outputs
 
@@ -139,7 +141,8 @@ def identify(options: Options, outputs: Outputs, aws: Aws) -> Identity:
         raise CredentialsError(
             f"These credentials are of the account {identity.account} (role {identity.role}), but {options.environment}"
             f" lives in the account {expected.value} ({expected.source}).",
-            hint="Sign in to the other account, or name a profile of it with --profile: aws configure list-profiles",
+            hint=f"Sign in to the other account (if it is this one, give --account {identity.account}), or name a"
+            " profile of it with --profile: aws configure list-profiles",
         )
     return identity
 
@@ -155,13 +158,18 @@ def value_for(options: Options, outputs: Outputs, name: str) -> Sourced[Any]:
     Raises:
         ConfigurationError: nobody gives it, or it can't be right.
     """
+    if name == "db_port":
+        return _port_for(options, outputs)
     if name in options.given:
         found = options.given[name]
     elif name in _DEFAULTS and outputs.directory is None:
         found = Sourced(_DEFAULTS[name], "default")
     else:
         found = outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
-    return Sourced(_port(found), found.source) if name == "db_port" else found
+    if name == "db_host":
+        return _address(found)[0]
+    # ECS takes an ARN for a name, and IAM's ARNs are made of names.
+    return Sourced(found.value.rsplit("/", 1)[-1], found.source) if name in ("cluster", "service") else found
 
 
 def values_for(options: Options, outputs: Outputs) -> Mapping[str, Sourced[Any]]:
@@ -204,7 +212,7 @@ def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, en
     instance = instance_for(options, values["db_host"].value)
     return Stack(
         environment=options.environment,
-        production=options.production,
+        production=options.production or _elsewhere(values["db_host"], outputs),
         identity=identity,
         region=region,
         cluster=values["cluster"],
@@ -221,6 +229,7 @@ def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, en
         db_name=values["db_name"],
         db_user=values["db_user"],
         db_sslmode=options.given.get("db_sslmode") or Sourced("require", "default"),
+        db_sslrootcert=options.given.get("db_sslrootcert"),
         password=find_password(options, outputs, aws, instance, environ),
         family=f"{options.name}-migrate",
         container=CONTAINER,
@@ -246,6 +255,34 @@ def place_for(options: Options, outputs: Outputs) -> Place:
     )
 
 
+def _address(host: Sourced[str]) -> tuple[Sourced[str], Sourced[int] | None]:
+    """A host, and the port after it, which RDS's endpoint has in Terraform."""
+    found = _ENDPOINT.fullmatch(host.value)
+    return (Sourced(found[1], host.source), Sourced(int(found[2]), host.source)) if found else (host, None)
+
+
+def _elsewhere(host: Sourced[str], outputs: Outputs) -> bool:
+    """Whether the caller names another host than the environment's own: nobody knows whose database that is."""
+    own = outputs.values.get("rds_host")  # whatever it is: an option stands in for an output that is wrong
+    return isinstance(own, str) and own != "" and _address(Sourced(own, ""))[0].value.lower() != host.value.lower()
+
+
+def _port_for(options: Options, outputs: Outputs) -> Sourced[int]:
+    host = options.given.get("db_host") or outputs.get("rds_host")
+    beside = _address(host)[1] if host else None
+    found = options.given.get("db_port") or outputs.get("rds_port") or beside
+    if found is None:
+        no_terraform = outputs.directory is None
+        found = Sourced(_DEFAULTS["db_port"], "default") if no_terraform else outputs.require("rds_port", "--db-port")
+    port = Sourced(_port(found), found.source)
+    if host is not None and beside is not None and beside.value != port.value:
+        raise ConfigurationError(
+            f"The database's port is {port.value} ({port.source}), but {host.value} ({host.source}) has another.",
+            hint=f"Give both: --db-host {_address(host)[0].value} --db-port {port.value}",
+        )
+    return port
+
+
 def _port(value: Sourced[Any]) -> int:
     try:
         port = int(value.value)
@@ -262,7 +299,7 @@ def _expected_account(options: Options, outputs: Outputs) -> Sourced[str] | None
     if told is not None:
         return Sourced(str(told.value), told.source)
     for name, value in outputs.values.items():
-        found = _ACCOUNT_IN_ARN.match(value) if isinstance(value, str) else None
+        found = _STACK_ARN.match(value) if isinstance(value, str) else None
         if found is not None:
             return Sourced(found[1], f"{outputs.origin} {name}")
     return None

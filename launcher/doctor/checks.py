@@ -28,9 +28,7 @@ def _terraform(facts: Facts) -> str:
 def _permissions(facts: Facts) -> str:
     facts.signed_in()
     identity = facts.identity.get()
-    role = role_arn(identity)
-    if role is None:
-        raise SkippedError(f"{identity.role} is no role, and only a role's permissions can be simulated")
+    role = _own_role(facts, identity)
     scope = _scope(facts, identity)
     try:
         missing = {action for action, _ in iam_policy.lacking(scope, role, facts.aws, doctor=False)}
@@ -39,15 +37,31 @@ def _permissions(facts: Facts) -> str:
     except NotFoundError as error:
         raise SkippedError(f"IAM does not know {role}") from error
     if wanting := missing - _spared(facts):
+        give = (
+            "   # as the inline policy of its permission set, which alone can change this role"
+            if "/aws-reserved/sso.amazonaws.com/" in role
+            else f" && aws iam put-role-policy --role-name {identity.role} --policy-name neuraknot-launcher"
+            " --policy-document file://policy.json"
+        )
         raise WrongError(
             f"{identity.role} may not do {', '.join(sorted(wanting))}.",
-            fix=f"launcher iam-policy{facts.subject.options} > policy.json && aws iam put-role-policy --role-name "
-            f"{identity.role} --policy-name neuraknot-launcher --policy-document file://policy.json",
+            fix=f"launcher iam-policy{facts.subject.options} > policy.json{give}",
             exit_code=21,
         )
     if missing:
         return f"{identity.role} may migrate; not, which a migration can do without: {', '.join(sorted(missing))}"
     return f"{identity.role} may do everything that the launcher needs"
+
+
+def _own_role(facts: Facts, identity: Identity) -> str:
+    """The ARN of the caller's role. Its path, which every role of SSO has, is IAM's to tell; a session has none."""
+    pathless = role_arn(identity)
+    if pathless is None:
+        raise SkippedError(f"{identity.role} is no role, and only a role's permissions can be simulated")
+    try:
+        return facts.aws.role_arn(identity.role) or pathless
+    except AccessDeniedError:
+        return pathless
 
 
 def _spared(facts: Facts) -> frozenset[str]:
@@ -121,7 +135,7 @@ def _role(which: str) -> Callable[[Facts], str]:
     def look(facts: Facts) -> str:
         facts.signed_in()
         name, subject = facts.role(which).rsplit("/", 1)[-1], facts.subject
-        if not facts.aws.role_exists(name):
+        if facts.aws.role_arn(name) is None:
             given = subject.execution_role if which == "execution" else subject.task_role
             listing = f"aws iam list-roles --query 'Roles[].Arn'   # then --{which}-role ARN"
             raise WrongError(
@@ -197,8 +211,10 @@ def _password(facts: Facts) -> str:
         known = facts.aws.secret_exists(arn)
         fix = f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
     else:
-        name = reference.split(":parameter", 1)[-1]
-        known = facts.aws.parameter_exists(name)
+        path = reference.split(":parameter", 1)[-1]
+        # A name begins with a slash if there is another one in it; otherwise the ARN does not tell.
+        name = path if "/" in path[1:] else path[1:]
+        known = facts.aws.parameter_exists(name, path)
         fix = f"aws ssm put-parameter --region {region} --type SecureString --name {name} --value ..."
     if not known:
         raise WrongError(f"The secret {reference} ({found.source}) does not exist.", fix=fix, exit_code=23)

@@ -102,7 +102,8 @@ def _way_out(facts: Facts) -> str:
     network, subject = _network(facts), facts.subject
     vpc = _vpc(facts)
     tables, endpoints = facts.aws.route_tables(vpc), facts.aws.vpc_endpoints(vpc)
-    needed = [*_SERVICES, *(["secretsmanager"] if secret_arn(facts.secret) else [])]
+    secret = facts.secret
+    needed = [*_SERVICES, *(["secretsmanager"] if secret_arn(secret) else ["ssm"] if secret else [])]
     ways: set[str] = set()
     used: list[Mapping[str, Any]] = []
     for subnet in network.subnets:

@@ -79,6 +79,13 @@ def _log_group(stack: LocalStack, call: Call) -> str:
     return stack.arn("logs", f"log-group:{name}:log-stream:{stream}" if stream else f"log-group:{name}:*")
 
 
+def _role(stack: LocalStack, call: Call) -> str:
+    """With its path, which the call does not tell."""
+    name = call.parameters["RoleName"]
+    known = (str(role.arn) for role in stack.iam.roles.values() if role.name == name)
+    return next(known, stack.arn("iam", f"role/{name}"))
+
+
 def _database(stack: LocalStack, call: Call) -> str:
     return stack.arn("rds", f"db:{call.parameters.get('DBInstanceIdentifier', '*')}")
 
@@ -99,7 +106,7 @@ _RESOURCES: Mapping[str, Callable[[LocalStack, Call], str]] = {
     "ecr:CreateRepository": _repository,
     "ecr:DescribeImages": _repository,
     "ecr:DescribeRepositories": _repository,
-    "iam:GetRole": lambda stack, call: stack.arn("iam", f"role/{call.parameters['RoleName']}"),
+    "iam:GetRole": _role,
     "iam:SimulatePrincipalPolicy": lambda _, call: str(call.parameters["PolicySourceArn"]),
     "logs:CreateLogGroup": _log_group,
     "logs:GetLogEvents": _log_group,

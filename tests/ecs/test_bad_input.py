@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,7 +129,8 @@ BAD: dict[str, tuple[Break, list[str], int, str]] = {
     "no such profile": (nothing, ["--profile", "nobody"], 21, "no AWS profile named nobody"),
     "another account than given": (nothing, ["--account", "999999999999"], 21, "999999999999 (--account)"),
     "another account than Terraform's": (
-        outputs(secret_arn="arn:aws:secretsmanager:ap-northeast-1:888888888888:secret:x"), [], 21, "888888888888",
+        outputs(db="arn:aws:rds:ap-northeast-1:888888888888:db:x"), [], 21,
+        "give --account ACCOUNT)",
     ),
     "another region": (nothing, ["--region", "eu-west-1"], 21, "eu-west-1 (--region)"),
     "no terraform and no state": (no_terraform_and_no_state, [], 20, "terraform is not installed"),
@@ -180,6 +182,12 @@ BAD: dict[str, tuple[Break, list[str], int, str]] = {
     "reset to a revision": (nothing, ["--reset", "--revision", "003"], 2, "exclude each other"),
     "reset and force": (nothing, ["--reset", "--force"], 2, "exclude each other"),
     "no environment's name": (nothing, ["--environment", "../prod"], 2, "no environment's name"),
+    "no sslmode": (nothing, ["--db-sslmode", "verify"], 2, "--db-sslmode 'verify' is no sslmode"),
+    "verify-full against nothing": (nothing, ["--db-sslmode", "verify-full"], 2, "verify-full needs --db-sslrootcert"),
+    "verify-ca against nothing": (nothing, ["--db-sslmode", "verify-ca"], 2, "verify-ca needs --db-sslrootcert"),
+    "a certificate on this machine": (
+        nothing, ["--db-sslrootcert", "docker/certificates/rds.pem"], 2, "is no path in the image",
+    ),
     "no platform": (nothing, ["--platform", "windows"], 2, "no platform"),
     "confirmed another environment": (nothing, ["--reset", "--confirm-reset", "prod"], 5, "names 'prod'"),
     "no such option": (nothing, ["--rest"], 2, "No such option"),
@@ -215,6 +223,17 @@ def test_another_account_s_image_is_taken_by_its_digest_as_it_is(stage: Stage) -
     assert outcome.json["image"] == {"reference": reference, "tag": None, "build": False}
 
 
+SECRET = "arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:db-x"
+
+
+@pytest.mark.parametrize("suffix", ["", ":password::", ":password:AWSCURRENT:", ":::", ":password", ":password:", "::"])
+def test_a_secret_has_three_colons_after_its_name_or_none(suffix: str, stage: Stage) -> None:
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--db-password-secret", SECRET + suffix)
+    assert outcome.code == (0 if suffix.count(":") in (0, 3) else 2), outcome.err
+    if outcome.code:
+        assert ":KEY:: after it (three colons)" in outcome.err
+
+
 @pytest.mark.parametrize("given", ["hunter2-plain!", "arn:aws:iam::123456789012:role/hunter2", "/hunter2/parameter"])
 def test_a_password_in_place_of_its_secret_s_arn_is_not_repeated(stage: Stage, given: str) -> None:
     outcome = stage.launch("ecs-migrate", "--dry-run", "--json", "--db-password-secret", given)
@@ -237,3 +256,26 @@ def test_without_its_extra_the_launcher_says_what_to_install() -> None:
     ended = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
     assert ended.returncode == 20
     assert "pip install 'neuraknot-db[launcher]'" in ended.stderr
+
+
+def test_a_state_of_another_environment_is_examined_by_the_command_that_is_proposed(stage: Stage) -> None:
+    stage.outputs({"environment": "production"})
+    outcome = stage.launch("ecs-migrate", "--dry-run")
+    proposed = shlex.split(outcome.err.partition("launcher doctor ")[2])
+    assert proposed == ["--environment", "production", "--terraform-dir", str(stage.terraform)]
+    again = stage.launch("ecs-migrate", "--dry-run", *proposed, terraform=False)
+    assert "There is no Terraform root" not in again.err
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "arn:aws:kms:ap-northeast-1:888888888888:key/artifacts",
+        "arn:aws:secretsmanager:ap-northeast-1:888888888888:secret:x",
+        "arn:aws:ecr:ap-northeast-1:888888888888:repository/base",
+    ],
+)
+def test_what_another_account_lends_does_not_make_it_the_stack_s(arn: str, stage: Stage) -> None:
+    stage.outputs({"artifacts_kms_key_arn": arn})
+    outcome = stage.launch("ecs-migrate", "--dry-run")
+    assert outcome.code == 0, outcome.err

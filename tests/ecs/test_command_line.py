@@ -20,6 +20,8 @@ from launcher.cli import app
 from launcher.errors import UsageError
 from launcher.options import duration
 from launcher.process import Completed, run
+from launcher.tls import SSLMODES
+from neuraknot_db.settings import SSLMODES as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, make_stage
 
@@ -49,6 +51,7 @@ def test_help_names_the_variable_of_every_value(command: str, columns: int) -> N
         ("--region", "AWS_REGION"),
         ("--cluster", "NEURAKNOT_CLUSTER"),
         ("--db-password-secret", "NEURAKNOT_DB_PASSWORD_SECRET"),
+        ("--db-sslrootcert", "NEURAKNOT_DB_SSLROOTCERT"),
     ):
         assert option in told
         assert variable in told
@@ -99,6 +102,22 @@ def test_an_option_comes_before_a_variable_and_both_before_terraform(
     filled = [argument.format(cluster=cluster) for argument in arguments]
     outcome = stage.launch("ecs-migrate", "--dry-run", "--json", *filled)
     assert outcome.json["values"]["cluster"] == {"value": cluster, "source": source}
+
+
+def test_the_certificate_reaches_the_container(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert SSLMODES == THE_DATABASES
+    stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
+    monkeypatch.setenv("NEURAKNOT_DB_SSLROOTCERT", "/app/certificates/rds.pem")
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--json", "--db-sslmode", "verify-full")
+    assert outcome.json["values"]["db_sslrootcert"] == {
+        "value": "/app/certificates/rds.pem",
+        "source": "NEURAKNOT_DB_SSLROOTCERT",
+    }
+    assert stage.launch("ecs-migrate", "--db-sslmode", "verify-full").code == 0
+    [definition] = stage.cloud.stack.ecs.task_definitions[stage.cloud.stack.family].values()
+    assert '"DB_SSLROOTCERT", "value": "/app/certificates/rds.pem"' in json.dumps(definition.container_definitions)
 
 
 def test_terraform_is_told_of_the_profile(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from launcher.models import Sourced
 from launcher.process import Completed
 from launcher.scope import Scope
 from launcher.stack import Options, outputs_for
+from launcher.terraform import Outputs
 from tests.ecs.conftest import MakeCloud
 
 
@@ -49,9 +51,13 @@ def write_outputs(cloud: LocalAws, folder: Path, **changes: Any) -> None:
     write_root(folder / "tf", {**cloud.stack.outputs, **changes}, DATABASE_PASSWORD)
 
 
+def by_name(cloud: LocalAws) -> Scope:
+    return Scope.by_name(Options("dev"), Outputs(), cloud.stack.account, cloud.stack.region)
+
+
 def let_the_caller_do_what_the_policy_says(cloud: LocalAws) -> None:
     stack = cloud.stack
-    scope = Scope.by_name("dev", stack.account, stack.region)
+    scope = replace(by_name(cloud), caller=stack.ci_role_arn)
     stack.allow(stack.ci_role, "launcher", *iam_policy.policy(scope)["Statement"])
 
 
@@ -275,6 +281,37 @@ def test_a_password_in_ssm_is_looked_for_and_so_is_the_right_to_read_it(
     assert named(doctor(cloud, tmp_path, db_password_secret=f"{arn}2"), Status.NG)[-1] == "password"
 
 
+@pytest.mark.parametrize(
+    ("name", "resource"),
+    [("db_password", "db_password"), ("/db_password", "db_password"), ("/neuraknot/db", "neuraknot/db")],
+)
+def test_a_parameter_is_found_whether_its_name_begins_with_a_slash_or_not(
+    cloud: LocalAws, tmp_path: Path, name: str, resource: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    stack = cloud.stack
+    arn = stack.arn("ssm", f"parameter/{resource}")
+    [missing] = [each for each in doctor(cloud, tmp_path, db_password_secret=arn).findings if each.name == "password"]
+    assert f"--name {name.removeprefix('/') if name.count('/') == 1 else name} " in (missing.fix or "")
+    ssm_backends[stack.account][stack.region].put_parameter(
+        name, "", "x", "SecureString", "", "", False, [], "text", None, None
+    )
+    [found] = [each for each in doctor(cloud, tmp_path, db_password_secret=arn).findings if each.name == "password"]
+    assert found.status is Status.OK
+    asked = next(call for call in reversed(cloud.server.calls) if call.operation == "DescribeParameters")
+    assert name in asked.parameters["ParameterFilters"][0]["Values"]  # moto itself takes either spelling
+
+
+def test_a_parameter_needs_an_endpoint_of_its_own(make_cloud: MakeCloud, tmp_path: Path) -> None:
+    cloud = make_cloud(way_out="endpoints")
+    write_outputs(cloud, tmp_path)
+    arn = cloud.stack.arn("ssm", "parameter/db")
+    report = doctor(cloud, tmp_path, db_password_secret=arn)
+    [finding] = [finding for finding in report.findings if finding.name == "way out to AWS"]
+    assert finding.text.endswith("no VPC endpoint for ssm.")
+    assert "com.amazonaws.ap-northeast-1.ssm " in (finding.fix or "")
+
+
 @pytest.mark.parametrize(("public", "expected"), [(True, []), (False, ["way out to AWS"])])
 def test_an_internet_gateway_is_a_way_out_for_public_addresses_only(
     cloud: LocalAws, tmp_path: Path, public: bool, expected: list[str]
@@ -311,13 +348,43 @@ def test_without_credentials_only_that_is_wrong_and_nothing_else_is_asked(
 def test_a_caller_who_may_only_migrate_gets_skips_and_no_ng(cloud: LocalAws, tmp_path: Path) -> None:
     write_outputs(cloud, tmp_path)
     stack = cloud.stack
-    scope = Scope.by_name("dev", stack.account, stack.region)
-    statements = [entry for entry in iam_policy.policy(scope)["Statement"] if not entry["Sid"].startswith("Doctor")]
+    statements = [
+        entry for entry in iam_policy.policy(by_name(cloud))["Statement"] if not entry["Sid"].startswith("Doctor")
+    ]
     stack.allow(stack.ci_role, "launcher", *statements)
     cloud.iam.caller = stack.ci_role
     report = doctor(cloud, tmp_path)
     assert named(report, Status.NG) == []
     assert "one VPC" in named(report, Status.SKIP)
+
+
+@pytest.mark.parametrize("may_ask", [True, False])
+def test_a_role_of_sso_is_looked_at_by_its_real_arn(
+    cloud: LocalAws, tmp_path: Path, may_ask: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session's ARN leaves the role's path out, and IAM knows no role without it."""
+    write_outputs(cloud, tmp_path)
+    stack, name = cloud.stack, "AWSReservedSSO_Admin_0a1b"
+    path = "/aws-reserved/sso.amazonaws.com/ap-northeast-1/"
+    role = stack.iam.create_role(name, "{}", path, None, "", [], "3600")
+    stack.allow(name, "admin", {"Effect": "Allow", "Action": "*" if may_ask else "ecs:*", "Resource": "*"})
+    cloud.iam.caller = name
+    session = stack.sign_in(role.arn)
+    cloud.server.know(session.access_key)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", session.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", session.secret_key)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", session.session_token)
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "permissions"]
+    if may_ask:
+        assert finding.text == f"{name} may do everything that the launcher needs"
+        asked = [call.parameters["PolicySourceArn"] for call in cloud.server.calls if "Simulate" in call.operation]
+        assert role.arn in asked
+    else:
+        assert finding.status is Status.SKIP
+    stack.allow(name, "admin", {"Effect": "Allow", "Action": ["ecs:*", "iam:*"], "Resource": "*"})
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "permissions"]
+    assert finding.status is Status.NG
+    assert "permission set" in (finding.fix or "")
 
 
 def test_with_the_policy_everything_can_be_looked_at(cloud: LocalAws, tmp_path: Path) -> None:
@@ -362,7 +429,7 @@ def test_what_a_migration_can_do_without_need_not_be_allowed(cloud: LocalAws, tm
     stack = cloud.stack
     some = {"rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:DescribeDBSnapshots"}
     unless_there = {"ecr:CreateRepository", "logs:CreateLogGroup", "logs:PutRetentionPolicy"}
-    statements = iam_policy.policy(Scope.by_name("dev", stack.account, stack.region))["Statement"]
+    statements = iam_policy.policy(by_name(cloud))["Statement"]
     for statement in statements:
         statement["Action"] = [action for action in statement["Action"] if action not in some | unless_there]
     stack.allow(stack.ci_role, "launcher", *(statement for statement in statements if statement["Action"]))

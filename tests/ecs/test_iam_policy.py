@@ -28,6 +28,8 @@ from launcher.local.stack import DATABASE_PASSWORD
 from launcher.local.terraform import write_root
 from launcher.process import run
 from launcher.scope import Scope
+from launcher.stack import Options
+from launcher.terraform import Outputs
 from launcher.world import World
 from tests.ecs.conftest import FakeClock, MakeCloud
 
@@ -72,7 +74,7 @@ def test_every_call_is_in_the_policy_and_nothing_else_is() -> None:
 
 
 def test_resources_are_the_stack_s_own_wherever_the_service_knows_any() -> None:
-    policy = iam_policy.policy(Scope.by_name("prod", "123456789012", "ap-northeast-1"))
+    policy = iam_policy.policy(Scope.by_name(Options("prod"), Outputs(), "123456789012", "ap-northeast-1"))
     wide = {action for entry in policy["Statement"] if entry["Resource"] == "*" for action in entry["Action"]}
     assert wide == {
         "ec2:DescribeRouteTables",
@@ -89,7 +91,7 @@ def test_resources_are_the_stack_s_own_wherever_the_service_knows_any() -> None:
 
 
 SCOPE = replace(
-    Scope.by_name("dev", "123456789012", "ap-northeast-1"),
+    Scope.by_name(Options("dev"), Outputs(), "123456789012", "ap-northeast-1"),
     caller="arn:aws:iam::123456789012:role/caller",
     state=("states", "dev/terraform.tfstate"),
 )
@@ -131,7 +133,8 @@ ELSEWHERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-prod-cluster")}
         ("ecs:RegisterTaskDefinition", SCOPE.arn("ecs", "task-definition/neuraKnot-dev-migrate:*"), {}, True),
         ("ecs:RegisterTaskDefinition", SCOPE.arn("ecs", "task-definition/neuraKnot-dev-backend-go:*"), {}, False),
         ("iam:GetRole", "arn:aws:iam::123456789012:role/neuraKnot-dev-ecs-task-role", {}, True),
-        ("iam:GetRole", "arn:aws:iam::123456789012:role/caller", {}, False),
+        ("iam:GetRole", "arn:aws:iam::123456789012:role/caller", {}, True),
+        ("iam:GetRole", "arn:aws:iam::123456789012:role/another", {}, False),
         ("iam:SimulatePrincipalPolicy", "arn:aws:iam::123456789012:role/caller", {}, True),
         ("s3:GetObject", "arn:aws:s3:::states/dev/terraform.tfstate", {}, True),
         ("s3:GetObject", "arn:aws:s3:::states/prod/terraform.tfstate", {}, False),
@@ -261,6 +264,82 @@ def test_without_a_stack_or_credentials_an_account_is_enough(cloud: LocalAws, cl
     assert "arn:aws:ecs:ap-northeast-1:123456789012:cluster/neuraKnot-dev-cluster" in printed
     options = ["--account", "123456789012", "--project", "other"]
     assert "cluster/other-dev-cluster" in launcher_says(["iam-policy", *options], cloud, clock, tmp_path)[1]
+
+
+def resources(printed: str) -> str:
+    return json.dumps([entry["Resource"] for entry in json.loads(printed)["Statement"]])
+
+
+def test_what_the_caller_names_is_in_the_policy_of_a_stack_that_can_t_be_read(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path
+) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    role = cloud.stack.arn("iam", "role/mine")
+    secret = cloud.stack.arn("secretsmanager", "secret:mine-x")
+    given = ["--cluster", "nope", "--service", "web", "--execution-role", role, "--db-instance", "mine"]
+    given += ["--db-password-secret", f"{secret}:password::"]
+    code, printed, said = launcher_says(["iam-policy", *given], cloud, clock, checkout)
+    assert code == 0
+    assert "no ECS cluster nope" in said
+    named = resources(printed)
+    for part in ("cluster/nope", "service/nope/web", "task/nope/*", role, "db:mine", secret):
+        assert f'{part}"' in named
+    assert "neuraKnot-dev-cluster" not in named
+    assert "role/neuraKnot-dev-*" in named  # the task role is the service's, which nobody could read
+
+
+def test_what_terraform_names_is_in_the_policy_though_ecs_may_not_be_asked(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path
+) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    host = "other-db.aaaa.ap-northeast-1.rds.amazonaws.com"
+    secret = cloud.stack.arn("secretsmanager", "secret:theirs-x")
+    changed = {"ecs_cluster_name": "theirs", "rds_host": host, "rds_master_user_secret_arn": secret}
+    write_root(checkout / "tf", {**cloud.stack.outputs, **changed}, DATABASE_PASSWORD)
+    for policy in cloud.stack.iam.list_role_policies(cloud.stack.ci_role):
+        cloud.stack.iam.delete_role_policy(cloud.stack.ci_role, policy)
+    cloud.iam.caller = cloud.stack.ci_role
+    code, printed, said = launcher_says(["iam-policy"], cloud, clock, checkout)
+    assert (code, "may not do ecs:DescribeServices" in said) == (0, True)
+    named = resources(printed)
+    assert all(f'{part}"' in named for part in ("cluster/theirs", "db:other-db", secret))
+
+
+def test_whoever_may_not_read_the_state_yet_is_given_it(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path
+) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    backend = 'terraform {\n  backend "s3" {\n    bucket = "states"\n    key = "dev.tfstate"\n  }\n}\n'
+    (checkout / "tf" / "main.tf").write_text(backend)
+    (checkout / "tf" / "terraform.tfstate").unlink()
+    _, printed, said = launcher_says(["iam-policy"], cloud, clock, checkout)
+    assert "outputs can't be read" in said
+    assert '"arn:aws:s3:::states/dev.tfstate"' in resources(printed)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_the_policy_is_the_ci_role_s_whoever_asks(
+    readable: bool, make_cloud: MakeCloud, clock: FakeClock, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    stack = cloud.stack
+    for policy in stack.iam.list_role_policies(stack.ci_role):
+        stack.iam.delete_role_policy(stack.ci_role, policy)
+    stack.iam.delete_role(stack.ci_role)
+    ci = stack.iam.create_role(stack.ci_role, "{}", "/ci/", None, "", [], "3600")
+    stack.iam.create_role("admin", "{}", "/", None, "", [], "3600")
+    session = stack.sign_in(stack.arn("iam", "role/admin"))
+    cloud.server.know(session.access_key)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", session.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", session.secret_key)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", session.session_token)
+    given = [] if readable else ["--cluster", "nope"]
+    _, printed, said = launcher_says(["iam-policy", *given], cloud, clock, checkout)
+    [roles] = [entry for entry in json.loads(printed)["Statement"] if "iam:SimulatePrincipalPolicy" in entry["Action"]]
+    assert ci.arn in roles["Resource"]
+    assert "iam:GetRole" in roles["Action"]
+    assert "admin" not in printed
+    assert f"{stack.ci_role} lacks:" in said  # so that IAM knew the role by its real ARN
 
 
 def test_json_goes_to_standard_output_alone(make_cloud: MakeCloud, clock: FakeClock, checkout: Path) -> None:

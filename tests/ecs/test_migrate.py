@@ -143,6 +143,21 @@ def test_an_environment_that_nobody_knows_is_production(
     assert stage.launch("ecs-migrate", "--reset").code == 5
 
 
+def test_a_database_that_is_not_the_environment_s_own_is_reset_like_production_s(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
+    instance = stage.cloud.stack.database_instance
+    elsewhere = ["--db-host", "neuraknot-prod-db.aaaa.ap-northeast-1.rds.amazonaws.com", "--db-instance", instance]
+    refused = stage.launch("ecs-migrate", "--reset", *elsewhere)
+    assert refused.code == 5
+    assert "has to be confirmed" in refused.err
+    assert not stage.writes
+    assert stage.launch("ecs-migrate", "--reset", "--confirm-reset", "dev", "--no-snapshot", *elsewhere).code == 0
+    own = ["--db-host", stage.cloud.stack.database_host.upper()]
+    assert not stage.launch("ecs-migrate", "--reset", "--dry-run", "--json", *own).json["production"]
+
+
 def test_ecs_run_is_no_way_around_the_confirmations(production: Stage) -> None:
     outcome = production.launch("ecs-run", "--", "reset", "--confirm", "neuraKnot")
     assert outcome.code == 2

@@ -42,6 +42,7 @@ STACK = Stack(
     db_name=said("neuraKnot"),
     db_user=said("postgres"),
     db_sslmode=said("require"),
+    db_sslrootcert=None,
     password=said(Password(value=Secret(SECRET))),
     family="neuraKnot-dev-migrate",
     container="migrate",
@@ -141,6 +142,12 @@ def test_the_contract_with_the_container() -> None:
         "NEURAKNOT_RESULT": "json",
     }
     assert container["logConfiguration"]["options"]["mode"] == "blocking"
+
+
+def test_the_container_is_told_of_the_authority_that_its_server_is_held_against() -> None:
+    stack = replace(STACK, db_sslmode=said("verify-full"), db_sslrootcert=said("/app/certificates/rds.pem"))
+    [container] = task_definition(stack, IMAGE)["containerDefinitions"]
+    assert {"name": "DB_SSLROOTCERT", "value": "/app/certificates/rds.pem"} in container["environment"]
 
 
 def test_the_client_token_is_the_runs_and_fits() -> None:

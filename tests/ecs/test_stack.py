@@ -10,7 +10,16 @@ from launcher.errors import ConfigurationError
 from launcher.iam_policy import policy
 from launcher.models import Sourced, Stack
 from launcher.scope import Scope
-from launcher.stack import NON_PRODUCTION, Options, identify, instance_for, outputs_for, region_for, resolve
+from launcher.stack import (
+    NON_PRODUCTION,
+    Options,
+    identify,
+    instance_for,
+    outputs_for,
+    region_for,
+    resolve,
+    value_for,
+)
 from launcher.terraform import Outputs
 from neuraknot_db.settings import NON_PRODUCTION as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -127,7 +136,88 @@ def test_a_database_elsewhere_is_no_instance_of_this_account(
     assert not [entry for entry in policy(Scope.of(stack))["Statement"] if "rds" in str(entry)]
 
 
+@pytest.mark.parametrize(
+    ("own", "host", "guarded"),
+    [
+        ("db.internal", "other.internal", True),
+        ("db.internal:5432", "DB.internal", False),
+        (5, "db.internal", False),
+        ("", "db.internal", False),
+    ],
+)
+def test_a_host_that_is_not_terraform_s_is_guarded(
+    own: object, host: str, guarded: bool, make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
+    stage.outputs({"rds_host": own})
+    assert stack_of(stage, {"db_host": host}).production is guarded
+
+
 def test_an_option_is_named_for_each_output_that_is_missing() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Outputs({}, "terraform output", Path("x")).require("rds_host", "--db-host")
     assert "--db-host" in (caught.value.hint or "")
+
+
+def given(**values: object) -> Options:
+    return Options("dev", {name: Sourced(value, f"--{name}") for name, value in values.items()})
+
+
+ECS_ARN = "arn:aws:ecs:ap-northeast-1:123456789012"
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+@pytest.mark.parametrize(
+    ("option", "output", "arn", "name"),
+    [
+        ("cluster", "ecs_cluster_name", f"{ECS_ARN}:cluster/mine", "mine"),
+        ("service", "backend_go_service_name", f"{ECS_ARN}:service/mine/backend", "backend"),
+    ],
+)
+def test_an_arn_is_taken_for_the_name_in_it(by_option: bool, option: str, output: str, arn: str, name: str) -> None:
+    options, outputs = (given(**{option: arn}), {}) if by_option else (given(), {output: arn})
+    found = value_for(options, Outputs(outputs, "terraform output", Path("x")), option)
+    assert found == Sourced(name, f"--{option}" if by_option else f"terraform output {output}")
+
+
+def test_the_policy_of_a_cluster_given_by_its_arn_names_that_cluster(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
+    local = stage.cloud.stack
+    by_arn = stack_of(stage, {"cluster": local.arn("ecs", f"cluster/{local.cluster}")})
+    assert policy(Scope.of(by_arn)) == policy(Scope.of(stack_of(stage)))
+
+
+@pytest.mark.parametrize(
+    ("options", "outputs", "host", "port"),
+    [
+        ({}, {"rds_host": "db.internal:6543"}, "db.internal", Sourced(6543, "terraform output rds_host")),
+        ({}, {"rds_host": "db:5432", "rds_port": 5432}, "db", Sourced(5432, "terraform output rds_port")),
+        ({}, {"rds_host": "db:5432", "rds_port": "5432"}, "db", Sourced(5432, "terraform output rds_port")),
+        ({"db_port": 5432}, {"rds_host": "db:5432"}, "db", Sourced(5432, "--db_port")),
+        ({"db_host": "db:6543"}, {}, "db", Sourced(6543, "--db_host")),
+        ({"db_host": "db"}, {"rds_host": "x:5432", "rds_port": 6543}, "db", Sourced(6543, "terraform output rds_port")),
+        ({}, {"rds_host": "fd00::5", "rds_port": 5432}, "fd00::5", Sourced(5432, "terraform output rds_port")),
+    ],
+)
+def test_an_endpoint_is_a_host_and_a_port(
+    options: dict[str, object], outputs: dict[str, object], host: str, port: Sourced[int]
+) -> None:
+    read = Outputs(outputs, "terraform output", Path("x"))
+    assert value_for(given(**options), read, "db_host").value == host
+    assert value_for(given(**options), read, "db_port") == port
+
+
+@pytest.mark.parametrize(
+    ("options", "outputs"),
+    [
+        ({}, {"rds_host": "db:5432", "rds_port": 6543}),
+        ({"db_port": 6543}, {"rds_host": "db:5432"}),
+        ({"db_host": "db:5432"}, {"rds_host": "db", "rds_port": 6543}),
+    ],
+)
+def test_two_ports_are_refused(options: dict[str, object], outputs: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match="port is 6543") as caught:
+        value_for(given(**options), Outputs(outputs, "terraform output", Path("x")), "db_port")
+    assert caught.value.hint == "Give both: --db-host db --db-port 6543"

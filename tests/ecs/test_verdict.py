@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from launcher.causes import cause
 from launcher.logs import LogFollower
 from launcher.models import ContainerReport, Place, Task
 from launcher.tasks import Watched
@@ -35,6 +36,30 @@ def test_success_in_a_sentence(command: str, after: str | None, ran: tuple[str, 
     log.report = ContainerReport(command, "002", after, ran, 0)
     task = Task("arn:task/1", "STOPPED", exit_code=0, command=("alembic", command))
     assert judge(Watched(task), log, PLACE, 60.0).message == says
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "hint"),
+    [
+        (
+            "from asm: service call has been retried 1 time(s): unexpected ARN format with parameters when trying to "
+            "retrieve ASM secret",
+            "does not understand the ARN",
+            "ARN:KEY::",
+        ),
+        (
+            "from ssm: service call has been retried 5 time(s): RequestError: send request failed caused by: Post "
+            '"https://ssm.ap-northeast-1.amazonaws.com/": dial tcp 10.0.0.9:443: i/o timeout',
+            "no way out to ssm.ap-northeast-1.amazonaws.com",
+            "(ssm where a parameter holds the password)",
+        ),
+    ],
+)
+def test_why_the_password_can_t_be_had(reason: str, message: str, hint: str) -> None:
+    found = cause(f"ResourceInitializationError: unable to pull secrets: unable to retrieve secret {reason}", PLACE)
+    assert message in found.message
+    assert hint in found.hint
+    assert "run the same command again" not in found.hint
 
 
 def test_what_goes_without_saying_is_not_said() -> None:
