@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -220,7 +221,7 @@ def iam_policy(common: Common) -> int:
 
 
 @app.command("rehearse")
-@with_shared_options
+@partial(with_shared_options, with_stack=False)
 def rehearse(
     common: Common,
     fail: Annotated[

@@ -121,6 +121,7 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
         ("db_instance", str, _DATABASE, "The RDS instance, for its secret and snapshots."),
     )
 )
+_WITHOUT_STACK = {"environment", "json", "root"}
 _LISTS = {"subnets": "subnet", "security_groups": "security group"}
 _PLATFORMS = {"linux/amd64", "linux/arm64"}
 
@@ -144,16 +145,25 @@ class Common:
     shown: str
 
 
-def with_shared_options(command: Callable[..., int]) -> Callable[..., None]:
+def with_shared_options(command: Callable[..., int], *, with_stack: bool = True) -> Callable[..., None]:
     """A typer command from a function that takes a `Common` first and returns an exit code.
 
     It gets the shared options besides its own, and its errors are said on the console and become exit codes.
+
+    Args:
+        command: the function.
+        with_stack: whether it has a stack of AWS's to find, and so the options that say which.
     """
     signature = inspect.signature(command, eval_str=True)
     own = list(signature.parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
-    shared = [inspect.Parameter(name, keyword, annotation=kind, default=value) for name, kind, value in _SHARED]
-    shared += [inspect.Parameter(name, keyword, annotation=kind, default=None) for name, kind in _GIVEN]
+    options = (*_SHARED, *((name, kind, None) for name, kind in _GIVEN))
+    shared = [
+        inspect.Parameter(name, keyword, annotation=kind, default=value)
+        for name, kind, value in options
+        if with_stack or name in _WITHOUT_STACK
+    ]
+    absent = {} if with_stack else {name: value for name, _, value in options if name not in _WITHOUT_STACK}
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *(parameter.replace(kind=keyword) for parameter in own), *shared]
 
@@ -166,7 +176,7 @@ def with_shared_options(command: Callable[..., int]) -> Callable[..., None]:
             console.redactor.hide(world.environ.get(variable))
         try:
             with world.interrupts.handled():
-                common = _common(context, values, world, console)
+                common = _common(context, {**absent, **values}, world, console)
                 code = command(common, **{parameter.name: values[parameter.name] for parameter in own})
         except LauncherError as error:
             code = _said(context, console, error)

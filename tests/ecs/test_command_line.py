@@ -45,16 +45,17 @@ def test_the_commands_are_those_of_the_design() -> None:
 def test_help_names_the_variable_of_every_value(command: str, columns: int) -> None:
     told = launcher(command, "--help", columns=columns).stdout
     assert "…" not in told
-    for option, variable in (
-        ("--environment", "NEURAKNOT_ENV"),
+    of_a_stack = (
         ("--profile", "AWS_PROFILE"),
         ("--region", "AWS_REGION"),
         ("--cluster", "NEURAKNOT_CLUSTER"),
         ("--db-password-secret", "NEURAKNOT_DB_PASSWORD_SECRET"),
         ("--db-sslrootcert", "NEURAKNOT_DB_SSLROOTCERT"),
-    ):
-        assert option in told
-        assert variable in told
+    )
+    for option, variable in (("--environment", "NEURAKNOT_ENV"), ("--root", "NEURAKNOT_ROOT"), *of_a_stack):
+        # A rehearsal has no stack but its own.
+        shown = command != "rehearse" or (option, variable) not in of_a_stack
+        assert (option in told) == (variable in told) == shown
 
 
 def test_help_needs_neither_boto3_nor_hcl() -> None:
