@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 from urllib.parse import quote
 
 from launcher.errors import LauncherError
 from launcher.logs import LogLine
 from launcher.models import Secret
+from launcher.streams import Outlet
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -83,8 +84,8 @@ class Console:
         self,
         *,
         json: bool = False,
-        stdout: TextIO | None = None,
-        stderr: TextIO | None = None,
+        stdout: TextIO | Outlet | None = None,
+        stderr: TextIO | Outlet | None = None,
         environ: Mapping[str, str] | None = None,
         shown: str = "",
     ) -> None:
@@ -93,8 +94,8 @@ class Console:
         self.shown = shown
         self.answered = False
         self.redactor = Redactor()
-        self._out = stdout or sys.stdout
-        self._err = stderr or sys.stderr
+        self._out = stdout if isinstance(stdout, Outlet) else Outlet(stdout or sys.stdout)
+        self._err = stderr if isinstance(stderr, Outlet) else Outlet(stderr or sys.stderr)
         self._terminal = self._err.isatty() and environ.get("TERM") != "dumb"
         self._colours = self._terminal and not environ.get("NO_COLOR")
         self._github = environ.get("GITHUB_ACTIONS") == "true"
@@ -177,8 +178,12 @@ class Console:
 
     def data(self, text: str) -> None:
         """A line on standard output."""
+        before = self._out.lost
         with self._lock:
             print(self.redactor.text(text), file=self._out, flush=True)
+        lost = self._out.lost
+        if lost is not before and not isinstance(lost, BrokenPipeError):  # a reader that has enough is no news
+            self.notice(f"Standard output can't be written any more: {lost}.")
 
     def styled(self, style: str, text: str) -> None:
         """A line on standard output, in the colour of its style where that is a terminal."""
@@ -190,7 +195,9 @@ class Console:
         self.answered = True
         if isinstance(value.get("hint"), str):
             value = {**value, "hint": self.with_options(value["hint"])}
-        self.data(json.dumps(self.redactor.value(value), ensure_ascii=False, indent=2))
+        # Where a character has to be escaped, it must be in JSON's own way.
+        escaped = not self._out.encoding.lower().startswith("utf")
+        self.data(json.dumps(self.redactor.value(value), ensure_ascii=escaped, indent=2))
 
     def with_options(self, hint: str | None) -> str | None:
         """A hint whose commands are complete, so that they can be pasted."""
@@ -257,7 +264,7 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.status import Status
 
-        console = RichConsole(file=self._err, stderr=True)
+        console = RichConsole(file=cast(IO[str], self._err), stderr=True)
         self._live = Status(self._moving(), console=console, spinner="dots")
         self._live.start()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from launcher.errors import InterruptedLaunchError
+from launcher.errors import InterruptedLaunchError, LauncherError, OutcomeUnknownError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -39,7 +40,7 @@ class Interrupts:
     Attributes:
         signal_number: the first signal that came while they were held; None if none did.
         heeded: whether somebody acts on that one, so that nothing is cut short any more.
-        hint: what to tell whoever interrupts a second time.
+        hint: what to do about the task if it is let go now; None before there is one, and once it is over.
         fate: what is then known of the task, as the end of a sentence; None for the usual.
     """
 
@@ -55,19 +56,33 @@ class Interrupts:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Turn both signals into `InterruptedLaunchError`s; in the main thread, and as deep as one likes."""
+        """Turn signals into errors that say what is known of the task; in the main thread, and as deep as one likes.
+
+        Raises:
+            InterruptedLaunchError: a signal came.
+            OutcomeUnknownError: a defect of ours came up while there may be a task; its traceback is in the details.
+        """
         self._forget()
         before = [signal.signal(number, self._handle) for number in SIGNALS]
         try:
             yield
         except Signalled as interrupt:
             name = signal.Signals(interrupt.number).name
-            fate = self.fate or ("the task goes on by itself" if self.hint else "no task was started")
             raise InterruptedLaunchError(
-                f"{'Let go' if self.hint else 'Interrupted'} by {name}; {fate}.",
+                f"{'Let go' if self.hint else 'Interrupted'} by {name}; {self._known_fate()}.",
                 signal_number=interrupt.number,
                 hint=self.hint,
             ) from None
+        except LauncherError:
+            raise
+        except Exception as defect:
+            if self.hint is None:  # there is no task, or it is over
+                raise
+            raise OutcomeUnknownError(
+                f"The launcher broke off by a defect of its own, {type(defect).__name__}; {self._known_fate()}.",
+                hint=self.hint,
+                details=tuple(traceback.format_exc().splitlines()),
+            ) from defect
         finally:
             for number, handler in zip(SIGNALS, before, strict=True):
                 signal.signal(number, handler)
@@ -106,6 +121,9 @@ class Interrupts:
         assert self.signal_number is not None
         self.hint = self.fate = None
         raise Signalled(self.signal_number)
+
+    def _known_fate(self) -> str:
+        return self.fate or ("the task goes on by itself" if self.hint else "no task was started")
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         waiting, self._waiting = self._waiting, False

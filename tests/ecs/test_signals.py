@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import itertools
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from launcher.aws import LogPage
+from launcher.console import Console
 from launcher.interrupts import Interrupts, Signalled
 from launcher.local.program import Script, scripted
 from launcher.logs import Interruptible
@@ -136,6 +139,56 @@ def test_nobody_waits_for_capacity_after_a_signal(stage: Stage, monkeypatch: pyt
     assert "no task was started" in outcome.err
     assert stage.actions.count("RunTask") == 2
     assert stage.clock.now() - begun < 4, "the second pause was sat out"
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader ends with the first line that names the task."""
+
+    def write(self, text: str) -> int:
+        if "5/8" in self.getvalue():
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("interrupt", [True, False], ids=["by a signal", "out of time"])
+def test_a_task_is_stopped_though_nobody_reads_any_more(stage: Stage, interrupt: bool) -> None:
+    stage.cloud.ecs.start = scripted(Script(lines=((0.1, "begun"),), seconds=600.0))
+    stage.stream = Gone
+    if interrupt:
+        at(stage, "logs:GetLogEvents", 3, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate", "--timeout", "60s")
+    assert outcome.code == (130 if interrupt else 24)
+    assert "6/8" not in outcome.err
+    [task] = stage.cloud.ecs.tasks.values()
+    assert (task.stop_code, task.exit_code) == ("UserInitiated", 143)
+
+
+def test_a_defect_of_ours_neither_keeps_a_task_from_its_stop_nor_hides_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Console, text: str) -> None:
+        raise ZeroDivisionError(text)
+
+    monkeypatch.setattr(Console, "notice", broken)
+    stage.cloud.ecs.start = scripted(STUBBORN)
+    at(stage, "logs:GetLogEvents", 1, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate", "--json")
+    [task] = stage.cloud.ecs.tasks.values()
+    assert task.stop_code == "UserInitiated"
+    assert outcome.code == outcome.json["exit_code"] == 25
+    assert outcome.json["task"]["arn"] == task.arn
+    assert "ZeroDivisionError; the task was told to stop, and has not ended yet" in outcome.json["message"]
+    assert f"launcher logs --environment dev --follow {task.id}" in outcome.json["hint"]
+    assert "   Traceback (most recent call last):" in outcome.err.splitlines()
+
+
+def test_a_defect_before_there_is_a_task_stays_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("launcher.commands.make_plan", broken)
+    with pytest.raises(ZeroDivisionError):
+        stage.launch("ecs-migrate")
 
 
 _AMONG_IMPORTS = """
