@@ -35,6 +35,26 @@ def test_a_line_may_be_coloured_and_nothing_more(text: str, shown: str) -> None:
     assert out.getvalue() == f"{shown}\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::error::no", ": :error::no"),
+        ("  ::add-mask::a", "  : :add-mask::a"),
+        (":\x00:group::a", ": :group::a"),
+        ("a ##[add-mask]b", "a ## [add-mask]b"),
+        ("a::b, c::d", "a::b, c::d"),
+        ("::jsonb", "::jsonb"),
+        ("## [a] ##[", "## [a] ##["),
+    ],
+)
+def test_in_github_a_line_is_no_command_and_otherwise_as_it_is(text: str, shown: str) -> None:
+    for github in (True, False):
+        out = io.StringIO()
+        console = Console(stdout=out, stderr=io.StringIO(), environ={"GITHUB_ACTIONS": "true"} if github else {})
+        console.log_line(LogLine(0.0, text))
+        assert out.getvalue() == f"{shown if github else text}\n".replace("\x00", "")
+
+
 _TO_NOBODY = """
 from launcher.console import Console
 
