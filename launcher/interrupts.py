@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: before a task there is they end the launcher; after that the first one ends the task."""
+"""Ctrl-C, SIGTERM and SIGHUP: before a task there is they end the launcher; after that the first one ends the task."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import NoReturn, TypeVar
 from launcher.errors import InterruptedLaunchError, LauncherError, OutcomeUnknownError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Besides SIGHUP, unless that is ignored, as `nohup` has it."""
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class Interrupts:
         self.heeded = False
         self.hint: str | None = None
         self.fate: str | None = None
-        self._held = self._waiting = False
+        self._held = self._waiting = self._hung_up = False
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -63,7 +64,9 @@ class Interrupts:
             OutcomeUnknownError: a defect of ours came up while there may be a task; its traceback is in the details.
         """
         self._forget()
-        before = [signal.signal(number, self._handle) for number in SIGNALS]
+        nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        numbers = SIGNALS if nohup else (*SIGNALS, signal.SIGHUP)
+        before = [signal.signal(number, self._handle) for number in numbers]
         try:
             yield
         except Signalled as interrupt:
@@ -84,7 +87,7 @@ class Interrupts:
                 details=tuple(traceback.format_exc().splitlines()),
             ) from defect
         finally:
-            for number, handler in zip(SIGNALS, before, strict=True):
+            for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
 
     @contextmanager
@@ -126,6 +129,10 @@ class Interrupts:
         return self.fate or ("the task goes on by itself" if self.hint else "no task was started")
 
     def _handle(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:  # a terminal that closes says so up to three times; nobody is impatient there
+            if self._hung_up:
+                return
+            self._hung_up = True
         waiting, self._waiting = self._waiting, False
         if not self._held or self.signal_number is not None:
             raise Signalled(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -191,6 +192,25 @@ def test_a_defect_before_there_is_a_task_stays_one(stage: Stage, monkeypatch: py
         stage.launch("ecs-migrate")
 
 
+def test_a_terminal_that_closes_says_so_more_than_once_and_the_task_is_stopped_all_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.cloud.ecs.start = scripted(Script(lines=((0.1, "begun"),), seconds=600.0))
+    while_asleep(stage, monkeypatch, 5, send(signal.SIGHUP), times=3)
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 129
+    assert "Error: Interrupted by SIGHUP: the container ended with 143." in outcome.err
+
+
+def test_under_nohup_a_closed_terminal_is_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        while_asleep(stage, monkeypatch, 5, send(signal.SIGHUP))
+        assert stage.launch("ecs-migrate").code == 0
+    finally:
+        assert signal.signal(signal.SIGHUP, before) is signal.SIG_IGN
+
+
 _AMONG_IMPORTS = """
 import os, sys
 from launcher.__main__ import main
@@ -214,6 +234,15 @@ def test_a_signal_among_the_imports_ends_with_one_line(number: signal.Signals, c
     command = [sys.executable, "-c", _AMONG_IMPORTS, str(int(number)), module]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (code, f"Error: Interrupted by {number.name}.\n")
+
+
+def test_a_signal_among_the_imports_needs_no_reader() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", _AMONG_IMPORTS, str(int(signal.SIGINT)), "typer"]
+    ended = subprocess.run(command, stderr=write)
+    os.close(write)
+    assert ended.returncode == 130
 
 
 def test_a_signal_between_two_who_handle_it_ends_with_one_line(
