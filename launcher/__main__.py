@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -30,7 +31,8 @@ def main() -> None:
 
 def _end(number: int, _: FrameType | None) -> None:
     """A signal before or after there is anything to be cleared up; among imports an exception may be lost."""
-    os.write(2, f"Error: Interrupted by {signal.Signals(number).name}.\n".encode())
+    with contextlib.suppress(OSError):  # nobody may read it any more
+        os.write(2, f"Error: Interrupted by {signal.Signals(number).name}.\n".encode())
     os._exit(128 + number)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import importlib
+import os
 import socket
 import threading
 import uuid
@@ -73,7 +74,6 @@ def launch(
         The exit code.
     """
     console, known = common.console, Launch()
-    title = f"{name} {common.options.environment}"
     try:
         with common.world.interrupts.handled():
             plan, aws = _planned(common, work, how, snapshot, known)
@@ -93,18 +93,15 @@ def launch(
         for line in report.result_lines(known):
             console.say(f"   {line}")
         console.failure(error)
-        hint = console.with_options(error.hint)
-        console.summary(report.summary(known, title, message=error.message, hint=hint, good=False))
         if console.json:
             console.result(report.result_object(known, command=name, error=error))
+        _summarize(common, known, name, error.message, error.hint, good=False)
         return error.exit_code
     if lint_to is not None and result.exit_code == 0:
         known.lint = lint.pending(common.world.run, common.options.root, result, lint_to)
         for line in known.lint.lines:
             console.say(f"   {line}")
-    tell(common, known, result, title)
-    if console.json:
-        console.result(report.result_object(known, command=name))
+    tell(common, known, result, name)
     return result.exit_code
 
 
@@ -173,7 +170,7 @@ def _request(common: Common, stack: Stack, work: Work, how: How, snapshot: bool 
         environ.get(f"GITHUB_{part}", "") for part in ("REPOSITORY", "RUN_ID", "RUN_ATTEMPT", "JOB", "ACTION")
     )
     in_ci = bool(environ.get("GITHUB_RUN_ID"))
-    who = f"{environ.get('GITHUB_ACTOR', 'nobody')} {run}" if in_ci else f"{getpass.getuser()}@{socket.gethostname()}"
+    who = f"{environ.get('GITHUB_ACTOR', 'nobody')} {run}" if in_ci else f"{_user()}@{socket.gethostname()}"
     return Request(
         command=work.command(stack),
         reset=work.resets,
@@ -187,6 +184,13 @@ def _request(common: Common, stack: Stack, work: Work, how: How, snapshot: bool 
         git_commit=environ.get("GITHUB_SHA") or _git_commit(common),
         started_by=who,
     )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container that was given a number, no name stands for it
+        return f"uid-{os.getuid()}"
 
 
 def _git_commit(common: Common) -> str | None:
@@ -212,11 +216,18 @@ def executor(common: Common, aws: Aws, known: Launch) -> Executor:
     return Executor(aws, world.run, world.clock, world.interrupts, common.console, known, common.options.root)
 
 
-def tell(common: Common, known: Launch, result: TaskResult, title: str) -> None:
-    """Say how a run went, to people and on GitHub's page."""
+def tell(common: Common, known: Launch, result: TaskResult, name: str) -> None:
+    """Say how the run of the command `name` went, to people, to programs and on GitHub's page."""
     console, good = common.console, result.exit_code == 0
     for line in (*result.details, *report.result_lines(known)):
         console.say(f"   {line}")
     console.verdict(result.message, result.hint, good=good)
-    hint = console.with_options(result.hint)
-    console.summary(report.summary(known, title, message=result.message, hint=hint, good=good))
+    if console.json:
+        console.result(report.result_object(known, command=name))
+    _summarize(common, known, name, result.message, result.hint, good=good)
+
+
+def _summarize(common: Common, known: Launch, name: str, message: str, hint: str | None, *, good: bool) -> None:
+    hint = common.console.with_options(hint)
+    title = f"{name} {common.options.environment}"
+    common.console.summary(report.summary(known, title, message=message, hint=hint, good=good))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import sys
 import threading
 import time
@@ -12,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 from urllib.parse import quote
 
 from launcher.errors import LauncherError
 from launcher.logs import LogLine
 from launcher.models import Secret
+from launcher.streams import Outlet
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -32,6 +32,8 @@ _PROPOSED = re.compile(
     r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
 )
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
+_COMMAND = re.compile(r"^(?:\s|\x1b\[[0-9;]*m)*:(?=:.*::)|##(?=\[.*\])", re.MULTILINE)
+"""What a line that GitHub Actions would obey has where a blank makes it harmless: `::name::value`, `##[name]value`."""
 _STYLES = {"OK": "32", "NG": "31", "SKIP": "33", "group": "1", "fix": "36", "sum": "1"}
 
 
@@ -70,7 +72,8 @@ class Console:
     """Narration on standard error, data on standard output.
 
     The container's lines are data, unless standard output is to hold one JSON object only. On a terminal a line that
-    moves shows what is going on; in a pipe and in a CI log there are only lines that stay.
+    moves shows what is going on; in a pipe and in a CI log there are only lines that stay. Whatever becomes of either
+    stream, nothing here fails.
 
     Attributes:
         json: whether standard output holds one JSON object.
@@ -83,8 +86,8 @@ class Console:
         self,
         *,
         json: bool = False,
-        stdout: TextIO | None = None,
-        stderr: TextIO | None = None,
+        stdout: TextIO | Outlet | None = None,
+        stderr: TextIO | Outlet | None = None,
         environ: Mapping[str, str] | None = None,
         shown: str = "",
     ) -> None:
@@ -93,15 +96,14 @@ class Console:
         self.shown = shown
         self.answered = False
         self.redactor = Redactor()
-        self._out = stdout or sys.stdout
-        self._err = stderr or sys.stderr
+        self._out = stdout if isinstance(stdout, Outlet) else Outlet(stdout or sys.stdout)
+        self._err = stderr if isinstance(stderr, Outlet) else Outlet(stderr or sys.stderr)
         self._terminal = self._err.isatty() and environ.get("TERM") != "dumb"
         self._colours = self._terminal and not environ.get("NO_COLOR")
         self._github = environ.get("GITHUB_ACTIONS") == "true"
         self._summary = environ.get("GITHUB_STEP_SUMMARY")
         self._live: Status | None = None
         self._lock = threading.Lock()
-        self._stopped = ""  # the token that lets GitHub's workflow commands through again
         self._status = ""
         self._title = ""
         self._begun = 0.0
@@ -120,7 +122,7 @@ class Console:
         begun = time.monotonic()
         self._title, self._status, self._begun = f"{label} {title}", "", begun
         if self._github:
-            self._write(f"::group::{label} {title}")
+            self._write(f"::group::{label} {title}", command=True)
         self._start_live()
         try:
             yield done
@@ -129,13 +131,12 @@ class Console:
             raise
         finally:
             self._stop_live()
-            self._resume_commands()
             words, good = outcome[-1] if outcome else ("", True)
             mark, colour = ("✓", "32") if good else ("✗", "31")
             took = self._paint(f"{time.monotonic() - begun:6.1f} s", "2")
             self._write(f" {self._paint(mark, colour)} {label} {title:<{_WIDTH}} {took}  {words}".rstrip())
             if self._github:
-                self._write("::endgroup::")
+                self._write("::endgroup::", command=True)
 
     def status(self, text: str) -> None:
         """What the present step is at: on the moving line, or a line of its own where that has changed."""
@@ -159,12 +160,8 @@ class Console:
 
     def log_line(self, line: LogLine) -> None:
         """A line of the container's, as it is."""
-        if self._github and not self._stopped:
-            # The container's words are no commands to GitHub.
-            self._stopped = secrets.token_hex(16)
-            self._write(f"::stop-commands::{self._stopped}")
         text = _printable(line.text)
-        if self.json or self._github or (self._terminal and self._out.isatty()):
+        if self.json or (self._terminal and self._out.isatty()):
             self._write(f"   {self._paint('│', '2')} {text}")
         else:
             self.data(text)
@@ -177,8 +174,13 @@ class Console:
 
     def data(self, text: str) -> None:
         """A line on standard output."""
+        before = self._out.lost
+        text = self._harmless(self.redactor.text(text))
         with self._lock:
-            print(self.redactor.text(text), file=self._out, flush=True)
+            print(text, file=self._out, flush=True)
+        lost = self._out.lost
+        if lost is not before and not isinstance(lost, BrokenPipeError):  # a reader that has enough is no news
+            self.notice(f"Standard output can't be written any more: {lost}.")
 
     def styled(self, style: str, text: str) -> None:
         """A line on standard output, in the colour of its style where that is a terminal."""
@@ -190,7 +192,10 @@ class Console:
         self.answered = True
         if isinstance(value.get("hint"), str):
             value = {**value, "hint": self.with_options(value["hint"])}
-        self.data(json.dumps(self.redactor.value(value), ensure_ascii=False, indent=2))
+        # Where a character has to be escaped, it must be in JSON's own way.
+        escaped = not self._out.encoding.lower().startswith("utf")
+        text = json.dumps(self.redactor.value(value), ensure_ascii=escaped, indent=2)
+        self.data(text.replace("##[", r"##\u005b"))  # the same to JSON, and no command to GitHub
 
     def with_options(self, hint: str | None) -> str | None:
         """A hint whose commands are complete, so that they can be pasted."""
@@ -208,7 +213,7 @@ class Console:
         if self._github and not good:
             # Redacted first: escaped, a secret is no longer what the redactor looks for, and GitHub undoes the escape.
             words = self.redactor.text(f"{message} {hint or ''}".rstrip())
-            self._write(f"::error title=launcher::{_command_data(words)}")
+            self._write(f"::error title=launcher::{_command_data(words)}", command=True)
         word, colour = ("Done.", "1;32") if good else ("Error:", "1;31")
         self._write(f"{self._paint(word, colour)} {message}")
         if hint:
@@ -216,9 +221,13 @@ class Console:
 
     def summary(self, markdown: str) -> None:
         """A summary on the page of the GitHub Actions job; nothing elsewhere."""
-        if self._github and self._summary:
-            with Path(self._summary).open("a", encoding="utf-8") as file:
+        if not (self._github and self._summary):
+            return
+        try:
+            with Path(self._summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(self.redactor.text(markdown))
+        except OSError as error:
+            self.notice(f"The summary of this job can't be written: {error}.")
 
     def ask(self) -> Callable[[str], str] | None:
         """How to ask a question; None where nobody can answer."""
@@ -240,13 +249,19 @@ class Console:
 
     # Ways out
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str, *, command: bool = False) -> None:
         text = self.redactor.text(text)
+        if not command:
+            text = self._harmless(text)
         with self._lock:
             if self._live is not None:
                 self._live.console.out(text, highlight=False)
             else:
                 print(text, file=self._err, flush=True)
+
+    def _harmless(self, text: str) -> str:
+        """No command to GitHub Actions, to whose log both streams may lead, or either: that can't be told from here."""
+        return _COMMAND.sub(r"\g<0> ", text) if self._github else text
 
     def _paint(self, text: str, code: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self._colours and text else text
@@ -257,7 +272,7 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.status import Status
 
-        console = RichConsole(file=self._err, stderr=True)
+        console = RichConsole(file=cast(IO[str], self._err), stderr=True)
         self._live = Status(self._moving(), console=console, spinner="dots")
         self._live.start()
 
@@ -269,11 +284,6 @@ class Console:
     def _moving(self) -> _Moving:
         words = self.redactor.text(f"{self._title}  {self._status}".rstrip())
         return _Moving(words, self._begun)
-
-    def _resume_commands(self) -> None:
-        if self._stopped:
-            self._write(f"::{self._stopped}::")
-            self._stopped = ""
 
 
 @dataclass(frozen=True)

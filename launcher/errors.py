@@ -126,7 +126,7 @@ class OutcomeUnknownError(LauncherError):
 
 
 class InterruptedLaunchError(LauncherError):
-    """SIGINT or SIGTERM ended the launcher.
+    """SIGINT, SIGTERM or SIGHUP ended the launcher.
 
     Attributes:
         exit_code: 128 plus the signal's number, as shells have it.

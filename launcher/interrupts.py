@@ -1,16 +1,18 @@
-"""Ctrl-C and SIGTERM: before a task there is they end the launcher; after that the first one ends the task."""
+"""Ctrl-C, SIGTERM and SIGHUP: before a task there is they end the launcher; after that the first one ends the task."""
 
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from launcher.errors import InterruptedLaunchError
+from launcher.errors import InterruptedLaunchError, LauncherError, OutcomeUnknownError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Besides SIGHUP, unless that is ignored, as `nohup` has it."""
 
 T = TypeVar("T")
 
@@ -39,7 +41,7 @@ class Interrupts:
     Attributes:
         signal_number: the first signal that came while they were held; None if none did.
         heeded: whether somebody acts on that one, so that nothing is cut short any more.
-        hint: what to tell whoever interrupts a second time.
+        hint: what to do about the task if it is let go now; None before there is one, and once it is over.
         fate: what is then known of the task, as the end of a sentence; None for the usual.
     """
 
@@ -51,25 +53,41 @@ class Interrupts:
         self.heeded = False
         self.hint: str | None = None
         self.fate: str | None = None
-        self._held = self._waiting = False
+        self._held = self._waiting = self._hung_up = False
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Turn both signals into `InterruptedLaunchError`s; in the main thread, and as deep as one likes."""
+        """Turn signals into errors that say what is known of the task; in the main thread, and as deep as one likes.
+
+        Raises:
+            InterruptedLaunchError: a signal came.
+            OutcomeUnknownError: a defect of ours came up while there may be a task; its traceback is in the details.
+        """
         self._forget()
-        before = [signal.signal(number, self._handle) for number in SIGNALS]
+        nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        numbers = SIGNALS if nohup else (*SIGNALS, signal.SIGHUP)
+        before = [signal.signal(number, self._handle) for number in numbers]
         try:
             yield
         except Signalled as interrupt:
             name = signal.Signals(interrupt.number).name
-            fate = self.fate or ("the task goes on by itself" if self.hint else "no task was started")
             raise InterruptedLaunchError(
-                f"{'Let go' if self.hint else 'Interrupted'} by {name}; {fate}.",
+                f"{'Let go' if self.hint else 'Interrupted'} by {name}; {self._known_fate()}.",
                 signal_number=interrupt.number,
                 hint=self.hint,
             ) from None
+        except LauncherError:
+            raise
+        except Exception as defect:
+            if self.hint is None:  # there is no task, or it is over
+                raise
+            raise OutcomeUnknownError(
+                f"The launcher broke off by a defect of its own, {type(defect).__name__}; {self._known_fate()}.",
+                hint=self.hint,
+                details=tuple(traceback.format_exc().splitlines()),
+            ) from defect
         finally:
-            for number, handler in zip(SIGNALS, before, strict=True):
+            for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
 
     @contextmanager
@@ -107,7 +125,14 @@ class Interrupts:
         self.hint = self.fate = None
         raise Signalled(self.signal_number)
 
+    def _known_fate(self) -> str:
+        return self.fate or ("the task goes on by itself" if self.hint else "no task was started")
+
     def _handle(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:  # a terminal that closes says so up to three times; nobody is impatient there
+            if self._hung_up:
+                return
+            self._hung_up = True
         waiting, self._waiting = self._waiting, False
         if not self._held or self.signal_number is not None:
             raise Signalled(number)

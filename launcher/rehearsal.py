@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from launcher import commands
@@ -19,7 +17,6 @@ from launcher.console import Console
 from launcher.errors import ConfigurationError, UsageError
 from launcher.execute import Done
 from launcher.image import DOCKERFILE
-from launcher.interrupts import Signalled
 from launcher.local.database import EmbeddedDatabase
 from launcher.logs import LogLine
 from launcher.models import Sourced
@@ -104,7 +101,6 @@ def rehearse(common: Common, *, fail: str | None, reset: bool, in_docker: bool =
             )
     console.say(f"A rehearsal of: launcher ecs-migrate --environment {environment}")
     with ExitStack() as stack:
-        stack.enter_context(_heeding_hangup())
         # A short name: a socket's path has 107 characters, and the container prints it on a line of 80.
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nk-")))
         # The database takes its seconds to start while moto, which takes as many, is imported.
@@ -118,20 +114,6 @@ def rehearse(common: Common, *, fail: str | None, reset: bool, in_docker: bool =
             else "a process of this checkout, run as ECS would run the container"
         )
         return _play(common, stage, task, failure, reset)
-
-
-@contextmanager
-def _heeding_hangup() -> Iterator[None]:
-    """End in good order when the terminal is closed, so that no database is left running."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise Signalled(number)
-
-    before = signal.signal(signal.SIGHUP, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def _require_extra() -> None:

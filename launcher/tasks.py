@@ -260,7 +260,6 @@ class Watcher:
     def _stop(self, task: Task, *, timed_out: bool, timeout: float) -> None:
         reason = f"out of time after {timeout:.0f} s" if timed_out else "interrupted"
         self.interrupts.heeded = True
-        self.notice(f"Stopping the task: {reason}.")
         try:
             stop_task(self.aws, self.cluster, task, f"launcher: {reason}", self.interrupts)
         except AwsError as error:
@@ -268,6 +267,7 @@ class Watcher:
                 f"The task {task.id} is to be stopped ({reason}), but AWS refused that. {error.message}",
                 hint=f"It may still run. Stop it with: launcher stop {task.id}",
             ) from error
+        self.notice(f"Stopping the task: {reason}.")  # only now: nothing may come between a signal and the stop
 
 
 def _pause(seconds: float, clock: Clock, interrupts: Interrupts) -> None:

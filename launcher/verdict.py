@@ -37,6 +37,11 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
     """
     task, report = watched.task, log.report
     details = _said(task)
+    if task.exit_code == 0:
+        message = _success(task, report, place)
+        if watched.timed_out or watched.interrupted_by is not None:
+            message += " It had finished before it could be stopped."
+        return TaskResult(Verdict.SUCCEEDED, 0, message, task=task, report=report)
     if watched.interrupted_by is not None:
         name = signal.Signals(watched.interrupted_by).name
         ended = f"ended with {task.exit_code}" if task.exit_code is not None else "was stopped"
@@ -49,8 +54,6 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
             task=task,
             report=report,
         )
-    if task.exit_code == 0:
-        return TaskResult(Verdict.SUCCEEDED, 0, _success(task, report, place), task=task, report=report)
     if watched.timed_out:
         return TaskResult(
             Verdict.TIMED_OUT,

@@ -46,7 +46,10 @@ class Outcome:
 
 @dataclass
 class Stage:
-    """A local AWS, a Terraform root and a checkout for one launcher."""
+    """A local AWS, a Terraform root and a checkout for one launcher.
+
+    `stream` makes its standard output, then its standard error.
+    """
 
     cloud: LocalAws
     clock: FakeClock
@@ -54,10 +57,11 @@ class Stage:
     root: Path
     runner: Runner = field(default=run)
     interrupts: Interrupts = field(default_factory=Interrupts)
+    stream: Callable[[], io.StringIO] = io.StringIO
 
     def launch(self, *arguments: str, ask: Callable[[str], str] | None = None, terraform: bool = True) -> Outcome:
         """Run a command as a person would, but for the program's own name."""
-        out, err = io.StringIO(), io.StringIO()
+        out, err = self.stream(), self.stream()
         world = World(
             aws=lambda profile, region: Aws(profile=profile, region=region, attempts=1),
             run=self.runner,

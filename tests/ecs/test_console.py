@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +33,74 @@ def test_a_line_may_be_coloured_and_nothing_more(text: str, shown: str) -> None:
     out = io.StringIO()
     Console(stdout=out, stderr=io.StringIO()).log_line(LogLine(0.0, text))
     assert out.getvalue() == f"{shown}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::error::no", ": :error::no"),
+        ("  ::add-mask::a", "  : :add-mask::a"),
+        (":\x00:group::a", ": :group::a"),
+        ("a ##[add-mask]b", "a ## [add-mask]b"),
+        ("a::b, c::d", "a::b, c::d"),
+        ("::jsonb", "::jsonb"),
+        ("## [a] ##[", "## [a] ##["),
+    ],
+)
+def test_in_github_a_line_is_no_command_and_otherwise_as_it_is(text: str, shown: str) -> None:
+    for github in (True, False):
+        out = io.StringIO()
+        console = Console(stdout=out, stderr=io.StringIO(), environ={"GITHUB_ACTIONS": "true"} if github else {})
+        console.log_line(LogLine(0.0, text))
+        assert out.getvalue() == f"{shown if github else text}\n".replace("\x00", "")
+
+
+_TO_NOBODY = """
+from launcher.console import Console
+
+console = Console()
+for number in range(3):
+    console.say(f"narration {number}")
+    console.data(f"data {number}")
+"""
+
+
+@pytest.mark.parametrize("gone", ["stdout", "stderr", "both"])
+def test_a_reader_that_goes_away_is_no_news(gone: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    streams = {name: write if gone in (name, "both") else subprocess.PIPE for name in ("stdout", "stderr")}
+    ended = subprocess.run([sys.executable, "-c", _TO_NOBODY], text=True, check=False, **streams)  # type: ignore[call-overload]
+    os.close(write)
+    assert ended.returncode == 0  # 120 if Python could not write what was left at its end
+    assert ended.stdout == (None if gone != "stderr" else "data 0\ndata 1\ndata 2\n")
+    assert ended.stderr == (None if gone != "stdout" else "narration 0\nnarration 1\nnarration 2\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_told_once() -> None:
+    with Path("/dev/full").open("w") as full:
+        err = io.StringIO()
+        console = Console(stdout=full, stderr=err)
+        for _ in range(3):
+            console.data("data")
+    assert err.getvalue() == "   Standard output can't be written any more: [Errno 28] No space left on device.\n"
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("ascii", r"\u65e5\xe9"), ("utf-8", "日é"), ("latin-1", r"\u65e5é")])
+def test_a_character_that_a_stream_lacks_is_escaped(encoding: str, written: str) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(stdout=out, stderr=io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    console.data("日é")
+    console.say("✓")
+    assert out.buffer.getvalue().decode(encoding) == f"{written}\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
+def test_json_is_json_in_any_encoding(encoding: str) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    Console(stdout=out, stderr=io.StringIO(), json=True).result({"message": "日é✓😀"})
+    assert json.loads(out.buffer.getvalue().decode(encoding)) == {"message": "日é✓😀"}
 
 
 @pytest.mark.parametrize(("typed", "answer", "left"), [("YES\n", "YES", ""), ("", "", "\n")])

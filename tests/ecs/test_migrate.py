@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.local import plays
 from launcher.local.docker import StandInDocker
 from launcher.local.program import Script, scripted
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -309,17 +310,62 @@ def test_github_gets_groups_errors_and_a_summary(stage: Stage, monkeypatch: pyte
     in_github(monkeypatch)
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    evil = Script(lines=((0.1, "::set-env name=PATH::/evil"),), seconds=1.0, exit_code=7)
-    stage.cloud.ecs.start = scripted(evil)
+    stage.cloud.ecs.start = scripted(Script(lines=((0.1, "begun"),), seconds=1.0, exit_code=7))
     outcome = stage.launch("ecs-migrate")
     lines = outcome.err.splitlines()
     assert lines.count("::endgroup::") == sum(line.startswith("::group::") for line in lines) == 8
     assert any(line.startswith("::error title=launcher::The container ended with 7") for line in lines)
-    stop = next(i for i, line in enumerate(lines) if line.startswith("::stop-commands::"))
-    token = lines[stop].removeprefix("::stop-commands::")
-    assert stop < next(i for i, line in enumerate(lines) if "set-env" in line) < lines.index(f"::{token}::")
     assert "| Log |" in summary.read_text()
     assert "launcher ecs-run --environment dev -- log" in summary.read_text()
+
+
+def test_the_containers_lines_are_data_in_github_too_and_no_commands(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_github(monkeypatch)
+    evil = "\t\x1b[31m::set-env name=PATH::/evil"
+    stage.cloud.ecs.start = scripted(Script(lines=((0.1, "004 (head)"), (0.2, evil)), seconds=1.0))
+    shown = ["004 (head)", "\t\x1b[31m: :set-env name=PATH::/evil"]
+    assert stage.launch("ecs-run", "--", "current").out.splitlines() == shown
+    logs = stage.launch("logs")
+    assert (logs.out.splitlines(), logs.err) == (shown, "")
+    assert stage.launch("logs", "--follow").out.splitlines() == shown
+    told = stage.launch("ecs-run", "--json", "--", "current")
+    assert told.json["exit_code"] == 0
+    assert [line.removeprefix("   │ ") for line in told.err.splitlines() if "│" in line] == ["004 (head)", evil]
+
+
+def test_nor_does_what_a_container_says_of_itself(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_github(monkeypatch)
+    said = plays.result(7, "\n::add-mask::a ##[add-mask]b")
+    stage.cloud.ecs.start = scripted(Script(lines=((0.1, said),), seconds=1.0, exit_code=7))
+    outcome = stage.launch("ecs-migrate", "--json")
+    assert outcome.json["message"].endswith("\n::add-mask::a ##[add-mask]b")
+    assert "##[" not in outcome.out
+    lines = [line for line in outcome.err.splitlines() if not line.startswith("::error title=launcher::")]
+    assert not [line for line in lines if line.startswith("::add-mask") or "##[" in line]
+    assert ": :add-mask::a ## [add-mask]b" in lines
+
+
+def test_a_summary_that_cannot_be_written_spoils_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_github(monkeypatch)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "none" / "summary.md"))
+    outcome = stage.launch("ecs-migrate", "--json")
+    assert outcome.code == outcome.json["exit_code"] == 0
+    assert "The summary of this job can't be written: [Errno 2] No such file" in outcome.err
+    refused = stage.launch("ecs-migrate", "--json", "--cluster", "none")
+    assert refused.code == refused.json["exit_code"] == 20
+
+
+def test_a_user_without_a_name_is_told_by_number(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert stage.launch("ecs-migrate").code == 0
+    assert stage.run_task()["startedBy"].startswith("uid-12345")
 
 
 def test_the_platform_is_the_services(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:

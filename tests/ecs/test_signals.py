@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from launcher.aws import LogPage
+from launcher.console import Console
 from launcher.interrupts import Interrupts, Signalled
 from launcher.local.program import Script, scripted
 from launcher.logs import Interruptible
@@ -138,6 +142,75 @@ def test_nobody_waits_for_capacity_after_a_signal(stage: Stage, monkeypatch: pyt
     assert stage.clock.now() - begun < 4, "the second pause was sat out"
 
 
+class Gone(io.StringIO):
+    """A pipe whose reader ends with the first line that names the task."""
+
+    def write(self, text: str) -> int:
+        if "5/8" in self.getvalue():
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("interrupt", [True, False], ids=["by a signal", "out of time"])
+def test_a_task_is_stopped_though_nobody_reads_any_more(stage: Stage, interrupt: bool) -> None:
+    stage.cloud.ecs.start = scripted(Script(lines=((0.1, "begun"),), seconds=600.0))
+    stage.stream = Gone
+    if interrupt:
+        at(stage, "logs:GetLogEvents", 3, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate", "--timeout", "60s")
+    assert outcome.code == (130 if interrupt else 24)
+    assert "6/8" not in outcome.err
+    [task] = stage.cloud.ecs.tasks.values()
+    assert (task.stop_code, task.exit_code) == ("UserInitiated", 143)
+
+
+def test_a_defect_of_ours_neither_keeps_a_task_from_its_stop_nor_hides_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Console, text: str) -> None:
+        raise ZeroDivisionError(text)
+
+    monkeypatch.setattr(Console, "notice", broken)
+    stage.cloud.ecs.start = scripted(STUBBORN)
+    at(stage, "logs:GetLogEvents", 1, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate", "--json")
+    [task] = stage.cloud.ecs.tasks.values()
+    assert task.stop_code == "UserInitiated"
+    assert outcome.code == outcome.json["exit_code"] == 25
+    assert outcome.json["task"]["arn"] == task.arn
+    assert "ZeroDivisionError; the task was told to stop, and has not ended yet" in outcome.json["message"]
+    assert f"launcher logs --environment dev --follow {task.id}" in outcome.json["hint"]
+    assert "   Traceback (most recent call last):" in outcome.err.splitlines()
+
+
+def test_a_defect_before_there_is_a_task_stays_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("launcher.commands.make_plan", broken)
+    with pytest.raises(ZeroDivisionError):
+        stage.launch("ecs-migrate")
+
+
+def test_a_terminal_that_closes_says_so_more_than_once_and_the_task_is_stopped_all_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.cloud.ecs.start = scripted(Script(lines=((0.1, "begun"),), seconds=600.0))
+    while_asleep(stage, monkeypatch, 5, send(signal.SIGHUP), times=3)
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 129
+    assert "Error: Interrupted by SIGHUP: the container ended with 143." in outcome.err
+
+
+def test_under_nohup_a_closed_terminal_is_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        while_asleep(stage, monkeypatch, 5, send(signal.SIGHUP))
+        assert stage.launch("ecs-migrate").code == 0
+    finally:
+        assert signal.signal(signal.SIGHUP, before) is signal.SIG_IGN
+
+
 _AMONG_IMPORTS = """
 import os, sys
 from launcher.__main__ import main
@@ -161,6 +234,15 @@ def test_a_signal_among_the_imports_ends_with_one_line(number: signal.Signals, c
     command = [sys.executable, "-c", _AMONG_IMPORTS, str(int(number)), module]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (code, f"Error: Interrupted by {number.name}.\n")
+
+
+def test_a_signal_among_the_imports_needs_no_reader() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", _AMONG_IMPORTS, str(int(signal.SIGINT)), "typer"]
+    ended = subprocess.run(command, stderr=write)
+    os.close(write)
+    assert ended.returncode == 130
 
 
 def test_a_signal_between_two_who_handle_it_ends_with_one_line(

@@ -53,7 +53,7 @@ def send(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_first_signal_stops_the_task_and_reads_its_log(stage: Stage, number: signal.Signals, code: int) -> None:
     stage.cloud.ecs.start = scripted(LONG)
     at(stage, "logs:GetLogEvents", 3, send(number))
@@ -117,10 +117,16 @@ def test_a_task_that_does_not_end_after_it_was_stopped_has_an_unknown_outcome(st
     assert stage.actions.count("StopTask") == 1
 
 
-def test_a_migration_that_ends_well_at_the_last_moment_went_well(stage: Stage) -> None:
+@pytest.mark.parametrize("interrupt", [True, False], ids=["by a signal", "out of time"])
+def test_a_migration_that_ends_well_at_the_last_moment_went_well(stage: Stage, interrupt: bool) -> None:
     """The task was told to stop, but its container was done already."""
-    seconds = stage.cloud.ecs.pace.provisioning + stage.cloud.ecs.pace.pulling + GOOD.seconds
-    assert stage.launch("ecs-migrate", "--timeout", f"{seconds - 0.5}s").code == 0
+    stage.cloud.ecs.start = scripted(replace(GOOD, heeds_sigterm=False))
+    if interrupt:
+        at(stage, "logs:GetLogEvents", 1, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate", *([] if interrupt else ["--timeout", "3s"]))
+    [task] = stage.cloud.ecs.tasks.values()
+    assert (task.stop_code, outcome.code) == ("UserInitiated", 0), outcome.err
+    assert "Done. dev is at revision 004; 001, 002 ran. It had finished before it could be stopped." in outcome.err
 
 
 def test_credentials_that_expire_meanwhile_leave_the_outcome_unknown(stage: Stage) -> None:
