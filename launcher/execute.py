@@ -157,12 +157,7 @@ class Executor:
         if other is not None:
             return self.follow(plan.stack.place, self._attached(plan, other))
         if plan.request.snapshot:
-            with self.step("snapshot", "Snapshot") as done:
-                taken = take_snapshot(plan.stack, self.aws, self.clock, self.progress.status)
-                self.launch.snapshot = taken
-                done(f"{taken.name} is available")
-            # Now, since whatever goes wrong from here on is told without it.
-            self.progress.notice(f"To restore {taken.name}: {taken.restore}")
+            self._snapshot(plan)
         waited = plan.request.reset or plan.request.snapshot or plan.builds
         with self.step("image") as done:
             plan = self._with_image(plan, done)
@@ -197,6 +192,19 @@ class Executor:
         stack = plan.stack
         alive = find_tasks(self.aws, stack.cluster.value, stack.family, stack.container)
         return replace(plan, survey=replace(plan.survey, alive=alive))
+
+    def _snapshot(self, plan: Plan) -> None:
+        def seen(snapshot: Snapshot) -> None:
+            if self.launch.snapshot is None:
+                self.progress.notice(f"RDS makes {snapshot.name}, whatever happens here.")
+            self.launch.snapshot = snapshot
+
+        with self.step("snapshot", "Snapshot") as done:
+            taken = take_snapshot(plan.stack, self.aws, self.clock, self.interrupts, seen, self.progress.status)
+            done(f"{taken.name} is available")
+        # Now, since whoever kills the launcher later on sees nothing else of it.
+        self.progress.notice(f"To restore {taken.name}:")
+        self.progress.notice(taken.restore)
 
     def _with_image(self, plan: Plan, done: Done) -> Plan:
         image = plan.survey.image

@@ -64,7 +64,7 @@ class Interrupts:
             name = signal.Signals(interrupt.number).name
             fate = self.fate or ("the task goes on by itself" if self.hint else "no task was started")
             raise InterruptedLaunchError(
-                f"{'Let go' if self.hint else 'Interrupted'} by {name}; {fate}.",
+                f"{'Let go' if self.hint and not self.fate else 'Interrupted'} by {name}; {fate}.",
                 signal_number=interrupt.number,
                 hint=self.hint,
             ) from None
