@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from launcher.builder import Builder
 from launcher.guards import refuse_second
-from launcher.image import Builder, Image
+from launcher.image import Image
 from launcher.interrupts import Interrupts
 from launcher.lint import Lint
 from launcher.logs import Interruptible, LogFollower, LogLine

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.image import content_tag, require_engine
+from launcher.builder import require_engine
+from launcher.image import content_tag
 from launcher.local.cloud import LocalAws
 from launcher.local.containers import REGISTRY, Registry, in_containers
 from launcher.local.database import EmbeddedDatabase
