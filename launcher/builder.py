@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -61,8 +63,13 @@ _CAUSES = (
         "docker tag COPY NAME",
     ),
 )
-_CAUSES_OF_PUSH = (
+_CAUSES_OF_THE_REGISTRY = (
     _Cause(_DENIED, "the registry refused it", "`launcher iam-policy` prints the policy that the caller needs."),
+    _Cause(
+        re.compile(r"no such host|dial tcp|no route to host|TLS handshake timeout|Client\.Timeout|deadline exceeded"),
+        "the registry can't be reached",
+        "Check the network, the engine's proxy and the region (--region); then run the same command again.",
+    ),
     _Cause(
         re.compile(
             "EOF|connection|broken pipe|timeout|retrying|received unexpected HTTP status|server error", re.IGNORECASE
@@ -125,9 +132,8 @@ class Builder:
         return self._without_buildx(reference, platform)
 
     def _with_buildx(self, reference: str, platform: str) -> str:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, self._logged_in(reference):
             metadata = Path(folder) / "metadata.json"
-            self._log_in(reference)
             completed = self._docker(
                 "buildx",
                 "build",
@@ -143,7 +149,7 @@ class Builder:
             )
             if completed.exit_code != 0:
                 what: Literal["build", "push"] = "push" if _PUSHING.search(completed.stderr) else "build"
-                raise self._failed(what, reference, platform, completed)
+                raise self._failed(what, reference, completed, platform)
             digest = json.loads(metadata.read_text(encoding="utf-8")).get("containerimage.digest")
         if not isinstance(digest, str):
             raise ImageError(f"buildx does not say which digest {reference} has.", hint="Update Docker's buildx.")
@@ -160,33 +166,36 @@ class Builder:
             str(self.root),
         )
         if built.exit_code != 0:
-            raise self._failed("build", reference, platform, built)
-        self._log_in(reference)  # only now, since a build may outlast the token
-        pushed = self._docker("push", reference)
+            raise self._failed("build", reference, built, platform)
+        with self._logged_in(reference):  # only now, since a build may outlast the token
+            pushed = self._docker("push", reference)
         if pushed.exit_code != 0:
-            raise self._failed("push", reference, platform, pushed)
+            raise self._failed("push", reference, pushed)
         found = _PUSHED.search(pushed.stdout)
         if found is None:
             raise ImageError(
                 f"`docker push` does not say which digest {reference} has.",
-                hint=f"Push it by hand, then name its digest with --image: docker push {reference}",
+                hint=f"Push it by hand, then name its digest with --image: {self._push_by_hand(reference)}",
                 details=pushed.tail,
             )
         return found[1]
 
-    def _log_in(self, reference: str) -> None:
-        login = self.aws.registry_login()
-        registry = reference.split("/", 1)[0]
-        completed = self.run(
-            ["docker", "login", "--username", login.username, "--password-stdin", registry],
-            stdin=login.password.reveal(),
-        )
-        if completed.exit_code != 0:
-            raise ImageError(
-                f"The registry {registry} does not let us in.",
-                hint="`launcher iam-policy` prints the policy that the caller needs.",
-                details=completed.tail,
+    @contextmanager
+    def _logged_in(self, reference: str) -> Iterator[None]:
+        """Let Docker into the registry; the token stays nowhere unless the user was logged in there before."""
+        registry, login = _registry(reference), self.aws.registry_login()
+        known = _knows(registry)
+        try:
+            completed = self.run(
+                ["docker", "login", "--username", login.username, "--password-stdin", registry],
+                stdin=login.password.reveal(),
             )
+            if completed.exit_code != 0:
+                raise self._failed("login", reference, completed)
+            yield
+        finally:
+            if not known:
+                self.run(["docker", "logout", registry])
 
     def _docker(self, *arguments: str) -> Completed:
         return self.run(["docker", *arguments], on_line=self.on_line)
@@ -199,18 +208,44 @@ class Builder:
         return tuple(f"--build-arg={name}={value}" for name, value in known.items() if value)
 
     def _failed(
-        self, what: Literal["build", "push"], reference: str, platform: str, completed: Completed
+        self, what: Literal["build", "login", "push"], reference: str, completed: Completed, platform: str = ""
     ) -> ImageError:
         # The engine's words are on either stream, coloured, with an advertisement among them.
         output = uncoloured(completed.stdout.rstrip() + "\n" + completed.stderr)
         details = tuple(line for line in output.splitlines() if line.strip() and not _LEGACY.search(line))[-10:]
-        by_hand = f"Try it by hand: docker build --file {self.root / DOCKERFILE} {self.root}"
-        sentence, causes, hint = "The image could not be built", _CAUSES, by_hand
-        if what == "push":
-            sentence = f"The image {reference} was built, but not pushed"
-            causes, hint = (*_CAUSES_OF_PUSH, _CAUSES[0]), f"Try it by hand: docker push {reference}"
+        sentence, by_hand = {
+            "build": ("The image could not be built", f"docker build --file {self.root / DOCKERFILE} {self.root}"),
+            "login": (f"Docker could not log in to {_registry(reference)}", self._login_by_hand(reference)),
+            "push": (f"The image {reference} was built, but not pushed", self._push_by_hand(reference)),
+        }[what]
+        causes = _CAUSES if what == "build" else (*_CAUSES_OF_THE_REGISTRY, _CAUSES[0])
         for cause in causes:
             if cause.words.search(output):
                 means = cause.means.format(platform=platform)
                 return ImageError(f"{sentence}: {means}.", hint=cause.hint, details=details)
-        return ImageError(f"{sentence}.", hint=hint, details=details)
+        return ImageError(f"{sentence}.", hint=f"Try it by hand: {by_hand}", details=details)
+
+    def _login_by_hand(self, reference: str) -> str:
+        password = f"aws ecr get-login-password --region {self.aws.region}"
+        return f"{password} | docker login --username AWS --password-stdin {_registry(reference)}"
+
+    def _push_by_hand(self, reference: str) -> str:
+        return f"{self._login_by_hand(reference)} && docker push {reference}"
+
+
+def _registry(reference: str) -> str:
+    return reference.split("/", 1)[0]
+
+
+def _knows(registry: str) -> bool:
+    """Whether the user's Docker has a login of its own there; also when that can't be told, so that none is lost."""
+    folder = os.environ.get("DOCKER_CONFIG")
+    file = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+    try:
+        # Of what a credential helper keeps there is an empty entry.
+        logins = json.loads(file.read_text(encoding="utf-8")).get("auths", {})
+        return registry in {login.split("://")[-1].split("/")[0] for login in logins}
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError, TypeError):
+        return True

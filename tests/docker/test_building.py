@@ -124,6 +124,21 @@ def test_no_secret_reaches_a_layer(checkout: Path, builder: MakeBuilder) -> None
     assert SECRET.encode() not in saved
 
 
+def test_the_registrys_token_stays_nowhere(checkout: Path, builder: MakeBuilder) -> None:
+    builder(checkout).build_and_push(REPOSITORY, content_tag(checkout, PLATFORM), PLATFORM)
+    kept = json.loads((Path(os.environ["DOCKER_CONFIG"]) / "config.json").read_text())
+    assert kept.get("auths", {}) == {}
+
+
+def test_a_registry_that_is_not_there_can_not_be_reached(checkout: Path, builder: MakeBuilder) -> None:
+    with pytest.raises(
+        ImageError, match=r"could not log in to 127\.0\.0\.1:9: the registry can't be reached"
+    ) as raised:
+        builder(checkout).build_and_push("127.0.0.1:9/neuraknot-test-migrate", "never", PLATFORM)
+    assert raised.value.exit_code == 22
+    assert "Check the network" in str(raised.value.hint)
+
+
 def test_the_labels_say_version_and_commit(checkout: Path, builder: MakeBuilder) -> None:
     replace(builder(checkout), git_commit="0123abc").build_and_push(REPOSITORY, "labelled", PLATFORM)
     labels = inspect(f"{REPOSITORY}:labelled")["Config"]["Labels"]
