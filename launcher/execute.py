@@ -14,9 +14,10 @@ from launcher.guards import refuse_second
 from launcher.image import Image
 from launcher.interrupts import Interrupts
 from launcher.lint import Lint
+from launcher.log_group import make_log_group
 from launcher.logs import Interruptible, LogFollower, LogLine
 from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
-from launcher.plan import LOG_DAYS, Plan, log_stream, run_request, with_image
+from launcher.plan import Plan, log_stream, run_request, with_image
 from launcher.process import Runner
 from launcher.snapshot import take_snapshot
 from launcher.tasks import Watcher, attach_hint, find_tasks, start_task
@@ -214,20 +215,21 @@ class Executor:
             return plan
         if not plan.survey.repository_exists:
             made = self.aws.create_repository(plan.stack.repository)
-            image = replace(image, repository=made["repositoryUri"])
-            self.progress.notice(f"Made the repository {plan.stack.repository}.")
+            if made is not None:
+                self.progress.notice(f"Made the repository {plan.stack.repository}.")
+            found = made or self.aws.repository(plan.stack.repository)  # else somebody has made it meanwhile
+            if found is not None:
+                image = replace(image, repository=found["repositoryUri"])
         builder = Builder(self.runner, self.aws, self.root, self.progress.detail, plan.request.git_commit)
         digest = builder.build_and_push(image.repository, str(image.tag), plan.stack.platform.value)
         done(f"pushed {image.tag}")
         return with_image(plan, Image(image.repository, image.tag, digest))
 
     def _log_group(self, plan: Plan, done: Done) -> None:
-        name = plan.stack.log_group
         if plan.survey.log_group_exists:
-            done(f"{name} is there")
-            return
-        self.aws.create_log_group(name, days=LOG_DAYS)
-        done(f"{name} made, kept {LOG_DAYS} days")
+            done(f"{plan.stack.log_group} is there")
+        else:
+            done(make_log_group(plan.stack, self.aws, self.clock, self.progress.notice))
 
     def _definition(self, plan: Plan, done: Done) -> str:
         if plan.registers:
