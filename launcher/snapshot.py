@@ -100,8 +100,9 @@ def take_snapshot(
         if state in ("available", "failed"):
             break
         if waited > _PATIENCE:
+            seen_last = f"{state}, and goes on" if state else "not there"
             raise ConfigurationError(
-                f"The snapshot {name} is {state or 'not there'} after {waited:.0f} s, and goes on. No data changed.",
+                f"The snapshot {name} is {seen_last}, after {waited:.0f} s. No data changed.",
                 hint=unwanted,
                 details=(look,),
             )
