@@ -174,12 +174,17 @@ class Aws:
         except NotFoundError:
             return None
 
-    def create_repository(self, name: str) -> RepositoryTypeDef:
-        """Makes a repository that scans what is pushed to it."""
+    def create_repository(self, name: str) -> RepositoryTypeDef | None:
+        """Makes a repository that scans what is pushed to it; None if it is there already."""
         with self._translated("ecr:CreateRepository"):
-            return self._ecr.create_repository(repositoryName=name, imageScanningConfiguration={"scanOnPush": True})[
-                "repository"
-            ]
+            try:
+                return self._ecr.create_repository(
+                    repositoryName=name, imageScanningConfiguration={"scanOnPush": True}
+                )["repository"]
+            except botocore_errors.ClientError as error:
+                if _code(error) != "RepositoryAlreadyExistsException":
+                    raise
+                return None
 
     def image_digest(self, repository: str, *, tag: str | None = None, digest: str | None = None) -> str | None:
         """The digest of the image with this tag or digest; None if there is none, or no such repository."""
@@ -206,15 +211,19 @@ class Aws:
             groups = self._logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
         return next((group for group in groups if group["logGroupName"] == name), None)
 
-    def create_log_group(self, name: str, *, days: int) -> None:
-        """Makes a log group that keeps lines for `days`; one that exists already is left as it is."""
+    def create_log_group(self, name: str) -> bool:
+        """Makes a log group that keeps its lines for ever; False if it is there already."""
         with self._translated("logs:CreateLogGroup"):
             try:
                 self._logs.create_log_group(logGroupName=name)
             except botocore_errors.ClientError as error:
                 if _code(error) != "ResourceAlreadyExistsException":
                     raise
-                return
+                return False
+        return True
+
+    def put_retention(self, name: str, *, days: int) -> None:
+        """Has a log group keep its lines for so many days."""
         with self._translated("logs:PutRetentionPolicy"):
             self._logs.put_retention_policy(logGroupName=name, retentionInDays=days)
 

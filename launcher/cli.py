@@ -61,6 +61,14 @@ Image = Annotated[
     str | None,
     typer.Option(envvar="NEURAKNOT_IMAGE", help="An image that exists: REGISTRY/NAME:TAG, or by digest."),
 ]
+Snapshot = Annotated[
+    bool | None,
+    typer.Option(
+        "--snapshot/--no-snapshot",
+        envvar="NEURAKNOT_SNAPSHOT",
+        help="An RDS snapshot first; as a rule before a reset of production only.",
+    ),
+]
 Timeout = Annotated[
     str,
     typer.Option(envvar="NEURAKNOT_TIMEOUT", help="How long the task may take: 90s, 30m, 2h. Then it is stopped."),
@@ -102,14 +110,7 @@ def ecs_migrate(
     confirm_reset: Annotated[
         str | None, typer.Option(metavar="ENVIRONMENT", help="Confirms a reset of production without a terminal.")
     ] = None,
-    snapshot: Annotated[
-        bool | None,
-        typer.Option(
-            "--snapshot/--no-snapshot",
-            envvar="NEURAKNOT_SNAPSHOT",
-            help="An RDS snapshot first; as a rule before a reset of production.",
-        ),
-    ] = None,
+    snapshot: Snapshot = None,
     plan: Annotated[
         bool,
         typer.Option(
@@ -154,6 +155,7 @@ def ecs_run(
     arguments: Annotated[
         list[str], typer.Argument(metavar="-- ARGS", help="The neuraknot-db command and its arguments, such as: plan")
     ],
+    snapshot: Snapshot = None,
     image: Image = None,
     timeout: Timeout = "30m",
     dry_run: DryRun = False,
@@ -166,7 +168,7 @@ def ecs_run(
     from launcher.plan import Run
 
     run = commands.How(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
-    return commands.launch(common, "ecs-run", Run(tuple(arguments)), run)
+    return commands.launch(common, "ecs-run", Run(tuple(arguments)), run, snapshot=snapshot)
 
 
 @app.command("status")

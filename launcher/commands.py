@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from launcher import guards, lint, report
+from launcher.builder import require_engine
 from launcher.errors import LauncherError, ProgramNotFoundError, UsageError
 from launcher.execute import Executor, Launch, Steps
-from launcher.image import require_engine
 from launcher.models import Request, Stack, TaskResult, Verdict
 from launcher.options import Common
 from launcher.plan import Plan, Work, make_plan

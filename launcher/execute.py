@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from launcher.builder import Builder
 from launcher.guards import task_instead
-from launcher.image import Builder, Image
+from launcher.image import Image
 from launcher.interrupts import Interrupts
 from launcher.lint import Lint
+from launcher.log_group import make_log_group
 from launcher.logs import Interruptible, LogFollower, LogLine
 from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
-from launcher.plan import LOG_DAYS, Plan, is_own, log_stream, run_request, with_image
+from launcher.plan import Plan, is_own, log_stream, run_request, with_image
 from launcher.process import Runner
 from launcher.snapshot import take_snapshot
 from launcher.tasks import Watcher, attach_hint, find_tasks, start_task
@@ -157,12 +159,7 @@ class Executor:
         if other is not None:
             return self._instead(plan, other)
         if plan.request.snapshot:
-            with self.step("snapshot", "Snapshot") as done:
-                taken = take_snapshot(plan.stack, self.aws, self.clock, self.progress.status)
-                self.launch.snapshot = taken
-                done(f"{taken.name} is available")
-            # Now, since whatever goes wrong from here on is told without it.
-            self.progress.notice(f"To restore {taken.name}: {taken.restore}")
+            self._snapshot(plan)
         waited = plan.request.reset or plan.request.snapshot or plan.builds
         with self.step("image") as done:
             plan = self._with_image(plan, done)
@@ -196,6 +193,19 @@ class Executor:
         alive = find_tasks(self.aws, stack.cluster.value, stack.family, stack.container)
         return replace(plan, survey=replace(plan.survey, alive=alive))
 
+    def _snapshot(self, plan: Plan) -> None:
+        def seen(snapshot: Snapshot) -> None:
+            if self.launch.snapshot is None:
+                self.progress.notice(f"RDS makes {snapshot.name}, whatever happens here.")
+            self.launch.snapshot = snapshot
+
+        with self.step("snapshot", "Snapshot") as done:
+            taken = take_snapshot(plan.stack, self.aws, self.clock, self.interrupts, seen, self.progress.status)
+            done(f"{taken.name} is available")
+        # Now, since whoever kills the launcher later on sees nothing else of it.
+        self.progress.notice(f"To restore {taken.name}:")
+        self.progress.notice(taken.restore)
+
     def _with_image(self, plan: Plan, done: Done) -> Plan:
         image = plan.survey.image
         if not plan.builds:
@@ -203,20 +213,21 @@ class Executor:
             return plan
         if not plan.survey.repository_exists:
             made = self.aws.create_repository(plan.stack.repository)
-            image = replace(image, repository=made["repositoryUri"])
-            self.progress.notice(f"Made the repository {plan.stack.repository}.")
+            if made is not None:
+                self.progress.notice(f"Made the repository {plan.stack.repository}.")
+            found = made or self.aws.repository(plan.stack.repository)  # else somebody has made it meanwhile
+            if found is not None:
+                image = replace(image, repository=found["repositoryUri"])
         builder = Builder(self.runner, self.aws, self.root, self.progress.detail, plan.request.git_commit)
         digest = builder.build_and_push(image.repository, str(image.tag), plan.stack.platform.value)
         done(f"pushed {image.tag}")
         return with_image(plan, Image(image.repository, image.tag, digest))
 
     def _log_group(self, plan: Plan, done: Done) -> None:
-        name = plan.stack.log_group
         if plan.survey.log_group_exists:
-            done(f"{name} is there")
-            return
-        self.aws.create_log_group(name, days=LOG_DAYS)
-        done(f"{name} made, kept {LOG_DAYS} days")
+            done(f"{plan.stack.log_group} is there")
+        else:
+            done(make_log_group(plan.stack, self.aws, self.clock, self.progress.notice))
 
     def _definition(self, plan: Plan, done: Done) -> str:
         if plan.registers:

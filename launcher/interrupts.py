@@ -72,7 +72,7 @@ class Interrupts:
         except Signalled as interrupt:
             name = signal.Signals(interrupt.number).name
             raise InterruptedLaunchError(
-                f"{'Let go' if self.hint else 'Interrupted'} by {name}; {self._known_fate()}.",
+                f"{'Let go' if self.hint and not self.fate else 'Interrupted'} by {name}; {self._known_fate()}.",
                 signal_number=interrupt.number,
                 hint=self.hint,
             ) from None

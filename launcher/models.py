@@ -283,15 +283,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An RDS snapshot that was made first.
+    """An RDS snapshot that is made first.
 
     Attributes:
         name: its identifier.
-        restore: the command that makes a new instance of it.
+        restore: the command that makes a new instance of it, like the one that it is of.
+        status: as RDS has it: `creating`, `available` or `failed`.
     """
 
     name: str
     restore: str
+    status: str = "creating"
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def result_object(launch: Launch, *, command: str, error: LauncherError | None =
         "after": report.after if report else None,
         "ran": list(report.ran) if report else None,
         "log": {"group": run.log_group, "stream": run.log_stream} if run else None,
-        "snapshot": {"name": launch.snapshot.name, "restore": launch.snapshot.restore} if launch.snapshot else None,
+        "snapshot": asdict(launch.snapshot) if launch.snapshot else None,
         "lint": asdict(launch.lint) if launch.lint else None,
         "seconds": launch.timings,
     }
@@ -172,9 +172,11 @@ def result_lines(launch: Launch) -> Iterator[str]:
     report = result.report if result else None
     if report is not None and (report.before is not None or report.after is not None):
         yield f"Revision  {report.before or 'none'} -> {report.after or 'none'}"
-    if launch.snapshot is not None:
+    if launch.snapshot is not None and launch.snapshot.status == "available":
         yield f"Snapshot  {launch.snapshot.name}; to restore it:"
         yield f"          {launch.snapshot.restore}"
+    elif launch.snapshot is not None:
+        yield f"Snapshot  {launch.snapshot.name} ({launch.snapshot.status})"
     if launch.run is not None and (result is None or result.verdict is not Verdict.NOT_STARTED):
         yield f"Log       {launch.run.log_group}"
         yield f"          {launch.run.log_stream}"

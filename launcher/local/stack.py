@@ -203,6 +203,8 @@ class LocalStack:
                 "db_subnet_group_name": subnet_group.name,
                 "vpc_security_group_ids": [self.database_group],
                 "allocated_storage": 20,
+                "multi_az": False,
+                "publicly_accessible": False,
             }
         )
         self.secret: str | None = None

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.image import content_tag, require_engine
+from launcher.builder import require_engine
+from launcher.image import content_tag
 from launcher.local.cloud import LocalAws
 from launcher.local.containers import REGISTRY, Registry, in_containers
 from launcher.local.database import EmbeddedDatabase
@@ -81,7 +82,7 @@ def staged(
         write_root(directory, cloud.stack.outputs, DATABASE_PASSWORD if options.login == "tfvars" else None)
         tag, host = content_tag(root, _PLATFORMS[options.architecture]), cloud.stack.database_host
         if in_docker:
-            runner: Runner = stack.enter_context(_registry(cloud, tag))
+            runner: Runner = _registry(cloud, tag)
             start.append(in_containers(run, host, database))
         else:
             runner = _played(cloud, directory, tag, failure)
@@ -102,17 +103,13 @@ def _played(cloud: LocalAws, directory: Path, tag: str, failure: Failure | None)
     return scene.run
 
 
-@contextmanager
-def _registry(cloud: LocalAws, tag: str) -> Iterator[Registry]:
-    """The registry on this machine in ECR's place; the login to it does not outlast the rehearsal."""
+def _registry(cloud: LocalAws, tag: str) -> Registry:
+    """The registry on this machine in ECR's place."""
     require_engine(run)
     cloud.stack.use_registry(REGISTRY)
     registry = Registry(cloud.stack, tag, run)
     registry.look()
-    try:
-        yield registry
-    finally:
-        run(["docker", "logout", REGISTRY])
+    return registry
 
 
 def _in_checkout(root: Path, host: str, database: EmbeddedDatabase) -> Start:

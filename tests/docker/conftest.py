@@ -21,8 +21,9 @@ import psycopg2
 import pytest
 
 from launcher.aws import Aws
+from launcher.builder import Builder
 from launcher.context import files
-from launcher.image import DOCKERFILE, Builder, content_tag
+from launcher.image import DOCKERFILE, content_tag
 from launcher.local.cloud import LocalAws
 from launcher.process import run
 

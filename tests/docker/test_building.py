@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 import neuraknot_db
+from launcher.builder import Builder
 from launcher.errors import ImageError
-from launcher.image import DOCKERFILE, Builder, content_tag
+from launcher.image import DOCKERFILE, content_tag
 from tests.docker.conftest import PLATFORM, REGISTRY, REPOSITORY, docker, inspect
 
 MakeBuilder = Callable[..., Builder]
@@ -121,6 +122,21 @@ def test_no_secret_reaches_a_layer(checkout: Path, builder: MakeBuilder) -> None
     saved = subprocess.run(["docker", "save", f"{REPOSITORY}:{tag}"], capture_output=True, check=True).stdout
     assert b"alembic/env.py" in saved
     assert SECRET.encode() not in saved
+
+
+def test_the_registrys_token_stays_nowhere(checkout: Path, builder: MakeBuilder) -> None:
+    builder(checkout).build_and_push(REPOSITORY, content_tag(checkout, PLATFORM), PLATFORM)
+    kept = json.loads((Path(os.environ["DOCKER_CONFIG"]) / "config.json").read_text())
+    assert kept.get("auths", {}) == {}
+
+
+def test_a_registry_that_is_not_there_can_not_be_reached(checkout: Path, builder: MakeBuilder) -> None:
+    with pytest.raises(
+        ImageError, match=r"could not log in to 127\.0\.0\.1:9: the registry can't be reached"
+    ) as raised:
+        builder(checkout).build_and_push("127.0.0.1:9/neuraknot-test-migrate", "never", PLATFORM)
+    assert raised.value.exit_code == 22
+    assert "Check the network" in str(raised.value.hint)
 
 
 def test_the_labels_say_version_and_commit(checkout: Path, builder: MakeBuilder) -> None:

@@ -105,7 +105,7 @@ def test_only_the_result_is_taken_for_the_result(clock: FakeClock, text: str) ->
 
 def test_thousands_of_lines_come_in_pages_and_in_order(cloud: LocalAws, aws: Aws, clock: FakeClock) -> None:
     stack = cloud.stack
-    aws.create_log_group(stack.log_group, days=7)
+    aws.create_log_group(stack.log_group)
     stack.logs.create_log_stream(stack.log_group, "s")
     texts = [f"line {number}" for number in range(12_345)]
     events = [{"timestamp": int(clock.now() * 1000), "message": text} for text in texts]

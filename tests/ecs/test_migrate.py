@@ -95,14 +95,22 @@ def test_a_snapshot_comes_before_the_reset_and_its_restoring_is_told(production:
 @pytest.mark.parametrize(
     ("arguments", "made"),
     [
-        (["--reset", "--confirm-reset", "prod", "--no-snapshot"], False),
-        (["--snapshot"], True),
-        ([], False),
+        (["ecs-migrate", "--reset", "--confirm-reset", "prod", "--no-snapshot"], False),
+        (["ecs-migrate", "--snapshot"], True),
+        (["ecs-migrate"], False),
+        (["ecs-run", "--snapshot", "--", "-x", "confirm=neuraKnot", "downgrade", "base"], True),
+        (["ecs-run", "--", "-x", "confirm=neuraKnot", "downgrade", "base"], False),
     ],
 )
 def test_who_asks_for_a_snapshot_gets_one(production: Stage, arguments: list[str], made: bool) -> None:
-    assert production.launch("ecs-migrate", *arguments).code == 0
+    assert production.launch(*arguments).code == 0
     assert ("CreateDBSnapshot" in production.writes) == made
+
+
+def test_a_variable_asks_for_a_snapshot_too(production: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEURAKNOT_SNAPSHOT", "1")
+    assert production.launch("ecs-run", "--", "downgrade", "-1").code == 0
+    assert "CreateDBSnapshot" in production.writes
 
 
 def typing(*answers: str) -> Callable[[str], str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 from pathlib import Path
 
+import botocore.session
 import pytest
 
 from launcher.local.api import Call, Refusal
@@ -11,6 +14,7 @@ from launcher.local.docker import StandInDocker
 from launcher.local.plays import start_task
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, make_stage
+from tests.ecs.test_watching import at, send
 
 
 @pytest.fixture
@@ -48,11 +52,78 @@ def test_the_reset_waits_until_it_is_available(stage: Stage, clock: FakeClock) -
     )
 
 
-@pytest.mark.parametrize(("status", "looks"), [("failed", 1), ("creating", 10_000)])
-def test_without_a_snapshot_nothing_is_deleted(stage: Stage, status: str, looks: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "looks", "words", "hint"),
+    [
+        ("failed", 1, "failed after 0 s", "aws rds describe-db-snapshots"),
+        ("creating", 10_000, "and goes on", "aws rds delete-db-snapshot"),
+    ],
+)
+def test_without_a_snapshot_nothing_is_deleted(stage: Stage, status: str, looks: int, words: str, hint: str) -> None:
     being(stage, status, looks=looks)
-    assert reset(stage) == 20
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", "--json")
+    told = outcome.json
+    assert outcome.code == 20
     assert "RunTask" not in stage.actions
+    assert told["snapshot"]["status"] == status
+    assert words in told["message"]
+    assert f"{hint} --db-snapshot-identifier {told['snapshot']['name']} --region ap-northeast-1" in told["hint"]
+
+
+def test_who_interrupts_the_wait_is_told_that_the_snapshot_goes_on(stage: Stage) -> None:
+    being(stage, "creating", looks=30)
+    at(stage, "rds:DescribeDBSnapshots", 2, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", "--json")
+    told, [name] = outcome.json, [name for name in stage.cloud.stack.rds.database_snapshots if "-before-" in name]
+    assert (outcome.code, told["verdict"]) == (130, "interrupted")
+    assert told["message"] == f"Interrupted by SIGINT; no task was started, but the snapshot {name} goes on."
+    assert f"aws rds delete-db-snapshot --db-snapshot-identifier {name} --region ap-northeast-1" in told["hint"]
+    assert (told["snapshot"]["name"], told["snapshot"]["status"]) == (name, "creating")
+    assert f"Snapshot  {name} (creating)" in outcome.err
+
+
+def test_who_interrupts_its_beginning_is_told_that_there_may_be_one(stage: Stage) -> None:
+    at(stage, "rds:CreateDBSnapshot", 1, send(signal.SIGTERM))
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
+    assert outcome.code == 143
+    assert "the snapshot neuraknot-prod-db-before-" in outcome.err
+    assert "may have been begun" in outcome.err
+
+
+def test_who_interrupts_later_on_is_told_of_no_snapshot_that_goes_on(stage: Stage) -> None:
+    at(stage, "logs:CreateLogGroup", 1, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
+    assert outcome.code == 130
+    assert "Error: Interrupted by SIGINT; no task was started.\n" in outcome.err
+    assert "to restore it:\n             aws rds restore-db-instance-from-db-snapshot" in outcome.err
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_is_restored_stands_where_the_database_stood(stage: Stage, on: bool) -> None:
+    stack = stage.cloud.stack
+    instance = stack.rds.databases[stack.database_instance]
+    instance.multi_az = instance.publicly_accessible = on
+    told = stage.launch("ecs-migrate", "--snapshot", "--json").json["snapshot"]
+    program, service, operation, *words = shlex.split(told["restore"])
+    assert (program, service, operation) == ("aws", "rds", "restore-db-instance-from-db-snapshot")
+    options = dict(option.partition(" ")[::2] for option in " ".join(words).removeprefix("--").split(" --"))
+    no = "" if on else "no-"
+    assert options == {
+        "db-instance-identifier": f"{stack.database_instance}-restored",
+        "db-snapshot-identifier": told["name"],
+        "db-instance-class": "db.t4g.micro",
+        "db-subnet-group-name": f"{stack.database_instance}-subnets",
+        "vpc-security-group-ids": stack.database_group,
+        "db-parameter-group-name": "default.postgres15",
+        "region": stack.region,
+        f"{no}multi-az": "",
+        f"{no}publicly-accessible": "",
+    }
+    rds = botocore.session.get_session().get_service_model("rds")
+    taken = rds.operation_model("RestoreDBInstanceFromDBSnapshot").input_shape
+    assert taken is not None
+    known = {botocore.xform_name(name, "-") for name in taken.members} | {"region"}
+    assert {option.removeprefix("no-") for option in options} <= known
 
 
 def test_a_database_that_is_not_on_rds_is_reset_without_one_only(stage: Stage) -> None:
@@ -105,7 +176,7 @@ def test_whatever_fails_after_the_snapshot_its_restoring_is_told(stage: Stage) -
     outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
     assert outcome.code == 25
     [snapshot] = [name for name in stage.cloud.stack.rds.database_snapshots if "-before-" in name]
-    assert f"To restore {snapshot}: aws rds restore-db-instance-from-db-snapshot" in outcome.err
+    assert f"To restore {snapshot}:\n   aws rds restore-db-instance-from-db-snapshot" in outcome.err
 
 
 def test_without_docker_no_snapshot_and_no_repository_is_made(
