@@ -132,7 +132,12 @@ def environment(where: Settings, marker: str | None) -> str:
 
 
 def confirm_downgrade(
-    connection: Connection, where: Settings, losses: list[tuple[str, str, str]], *, confirm: str | None
+    connection: Connection,
+    where: Settings,
+    losses: list[tuple[str, str, str]],
+    *,
+    command: str,
+    confirm: str | None,
 ) -> None:
     """In production: say what going back will lose, and have the database's name repeated.
 
@@ -140,6 +145,7 @@ def confirm_downgrade(
         connection: not in a transaction.
         where: the database.
         losses: the revision, the noun phrase and the query of each loss.
+        command: the command line that goes back, such as `downgrade -1` or `stamp --purge 001`.
         confirm: the name, asked for on a terminal if it is None.
 
     Raises:
@@ -154,11 +160,13 @@ def confirm_downgrade(
         connection.rollback()
         if count != "0":
             log.warning("going back from %s will lose %s %s", revision, count, what)
+    verb = command.split(" ", 1)[0]
     if confirm is None:
-        confirm = console.ask(f"This is production. Type the name of the database ({where.database}) to go back: ")
+        purpose = "go back" if verb == "downgrade" else verb
+        confirm = console.ask(f"This is production. Type the name of the database ({where.database}) to {purpose}: ")
     if confirm != where.database:
         given = "was not given" if confirm is None else f"is {confirm!r}, and the database is {where.database!r}"
         raise RefusedError(
-            f"The confirmation of the downgrade {given}: nothing was changed.",
-            hint=f"alembic -x {shlex.quote(f'confirm={where.database}')} downgrade ...",
+            f"The confirmation of the {verb} {given}: nothing was changed.",
+            hint=f"alembic -x {shlex.quote(f'confirm={where.database}')} {command}",
         )

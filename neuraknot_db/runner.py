@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 
 from alembic import context
@@ -200,7 +201,9 @@ def _confirm(
     guards.admit_changes(state, role=where.user)
     walk = _plan(environment, Held(where, connection), Outcome("downgrade"), state, history)
     if any(not step.is_upgrade for step in walk.steps):
-        guards.confirm_downgrade(connection, where, walk.losses(), confirm=asked.confirm)
+        guards.confirm_downgrade(
+            connection, where, walk.losses(), command=_command_line(environment), confirm=asked.confirm
+        )
     return True
 
 
@@ -307,6 +310,18 @@ def _admit_upgrade(script: ScriptDirectory, state: DatabaseState, *, force: bool
     others = guards.admit_upgrade(state, own_tables=snapshots.table_names(script))
     if others:
         log.info("other tables stand here, and stay as they are: %s", ", ".join(others))
+
+
+def _command_line(environment: EnvironmentContext) -> str:
+    """The downgrade or stamp that runs, as a person would type it."""
+    options = environment.context_opts
+    target = options["destination_rev"]
+    words = [target] if isinstance(target, str) else list(target)
+    if options["fn"].__name__ == "do_stamp":
+        words = ["stamp", *["--purge"] * bool(options.get("purge")), *words]
+    else:
+        words = ["downgrade", *words]
+    return shlex.join(words)
 
 
 def _target(environment: EnvironmentContext) -> str:

@@ -180,3 +180,14 @@ def test_a_reset_that_fails_in_its_last_revision_leaves_a_million_rows(
     said(done, 7, "Revision 005", "  users  1,000,000\n", "every row are still there")
     assert database_at_head.run(fingerprint) == before
     assert database_at_head.neuraknot_db("verify").code == 0
+
+
+def test_the_confirmation_names_the_command_that_it_is_for(database_at_head: Database) -> None:
+    with production(database_at_head) as database:
+        done = database.alembic("stamp", "003", NEURAKNOT_ENV="prod")
+        said(done, 5, "The confirmation of the stamp was not given")
+        assert f"hint: alembic -x confirm={database.name} stamp 003\n" in done.err
+        done = database.alembic("downgrade", "-1", NEURAKNOT_ENV="prod")
+        said(done, 5, "The confirmation of the downgrade was not given")
+        assert f"hint: alembic -x confirm={database.name} downgrade -1\n" in done.err
+        assert database.value(VERSION) == "004"
