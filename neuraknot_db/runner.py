@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from neuraknot_db.console import Outcome, log, reporting
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, UsageError
 from neuraknot_db.guards import DatabaseState
-from neuraknot_db.history import History
+from neuraknot_db.history import Entry, History
 from neuraknot_db.settings import Settings
 from neuraknot_db.steps import Steps, Walk
 from neuraknot_db.xoptions import XOptions
@@ -177,12 +178,17 @@ def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
                 history.record(edit)
             connection.commit()
         try:
-            _execute(environment, connection, walk, history, name, in_one=False)
+            emptying = _is_emptying(environment, state, walk)
+            _execute(environment, connection, walk, history, name, in_one=False, emptying=emptying)
         except MigrationFailedError as error:
             if asked.force and state.tables and not state.versions:
                 error.hint = "Where these tables are ours already, let them be recognised: neuraknot-db adopt"
             raise
-        walk.conclude()
+        if emptying:
+            outcome.after = guards.inspect(connection).revision
+            log.info("at %s: alembic_version was emptied", outcome.after or "no revision")
+        else:
+            walk.conclude()
         if walk.done:
             beside = session.another(where, connection.engine)
             afterwards.check(beside, environment.script, walk, production=settings.is_production(name))
@@ -200,7 +206,9 @@ def _confirm(
     greet(where, state, name)
     guards.admit_changes(state, role=where.user)
     walk = _plan(environment, Held(where, connection), Outcome("downgrade"), state, history)
-    if any(not step.is_upgrade for step in walk.steps):
+    # A purge forgets where the database is, whatever it says instead.
+    purged = environment.context_opts.get("purge") and state.versions
+    if purged or any(not step.is_upgrade for step in walk.steps):
         guards.confirm_downgrade(
             connection, where, walk.losses(), command=_command_line(environment), confirm=asked.confirm
         )
@@ -258,9 +266,10 @@ def _execute(
     name: str,
     *,
     in_one: bool,
+    emptying: bool = False,
 ) -> None:
     options = environment.context_opts
-    if walk.steps:
+    if walk.steps or emptying:
         history.create()
         if history.environment is None:
             history.mark(name)
@@ -270,6 +279,13 @@ def _execute(
         return
 
     def attempt() -> None:
+        # Alembic empties the table in a transaction of its own, unless it finds itself in one: it is recorded in it.
+        with connection.begin() if emptying else contextlib.nullcontext():
+            migrate()
+            if emptying:
+                history.record(Entry("base", "stamp"))
+
+    def migrate() -> None:
         environment.configure(
             connection=connection,
             transaction_per_migration=True,
@@ -299,6 +315,11 @@ def _execute(
         )
     except Exception as error:
         raise walk.fail(error, connection) or error from error
+
+
+def _is_emptying(environment: EnvironmentContext, state: DatabaseState, walk: Walk) -> bool:
+    """Whether this is `stamp --purge base`, which changes the database without a step."""
+    return bool(environment.context_opts.get("purge") and state.versions and not walk.steps)
 
 
 def _admit_upgrade(script: ScriptDirectory, state: DatabaseState, *, force: bool) -> None:
