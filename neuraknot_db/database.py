@@ -21,6 +21,9 @@ _ALREADY_THERE = {"42P04", "23505"}
 """SQLSTATEs that both mean: somebody else has just created it."""
 _NOT_ALLOWED = "42501"
 
+_IN_UTF8 = "SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database WHERE datname = 'template1'"
+_MADE_UTF8 = " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+
 
 def create(where: Settings, *, quiet: bool = False) -> bool:
     """Create the settings' database unless it exists.
@@ -70,7 +73,9 @@ def _create(where: Settings) -> bool:
     """Create the database; False if somebody else was faster."""
     with _maintenance(where) as connection:
         try:
-            rawsql.execute(connection, f"CREATE DATABASE {rawsql.quoted(where.database)}")
+            # UTF-8 goes with the locale C on any server, and with its own perhaps not.
+            other = "" if rawsql.execute(connection, _IN_UTF8).scalar_one() else _MADE_UTF8
+            rawsql.execute(connection, f"CREATE DATABASE {rawsql.quoted(where.database)}{other}")
         except DBAPIError as error:
             state = getattr(error.orig, "pgcode", None)
             if state == _NOT_ALLOWED:

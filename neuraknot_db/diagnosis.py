@@ -21,6 +21,7 @@ LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 _QUERY_CANCELED = "57014"
 _READ_ONLY = "25006"
 _INSUFFICIENT_PRIVILEGE = "42501"
+_UNTRANSLATABLE = "22P05"
 _REFUSED_ROWS = ("23", "44")
 """Classes of SQLSTATE whose details quote rows."""
 
@@ -144,7 +145,10 @@ def database_error(
         )
     if state == _QUERY_CANCELED:
         return MigrationFailedError(f"{doing} was cancelled{undone.replace(' was', '')}: {primary}.", details=details)
-    return MigrationFailedError(f"{doing} failed{undone}: {primary}.", details=details)
+    hint = None
+    if state == _UNTRANSLATABLE:
+        hint = "The database can't store that text: make one in UTF-8 (neuraknot-db create_db does) and move there."
+    return MigrationFailedError(f"{doing} failed{undone}: {primary}.", hint=hint, details=details)
 
 
 def login_error(words: str, settings: Settings, *, database: str | None = None) -> NeuraknotError:

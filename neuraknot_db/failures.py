@@ -66,8 +66,12 @@ def explained(error: Exception, place: Place) -> NeuraknotError | None:
     else:
         found = MigrationFailedError(f"{place.doing} failed{undone}: {type(error).__name__}: {error}.")
     if isinstance(found, MigrationFailedError):
+        # The server's word may be that the file is not to blame.
+        advice = found.hint
         found.hint = place.at
-        if isinstance(place.step, RevisionStep):
+        if advice is not None:
+            found.hint += f" {advice}"
+        elif isinstance(place.step, RevisionStep):
             found.hint += f" Correct {path_of(place.step)} and run the command again."
         if place.alone is not None:
             found.hint += f" {_left_behind(place.alone)}"
