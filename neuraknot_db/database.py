@@ -10,7 +10,7 @@ from dataclasses import replace
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import engine, rawsql
+from neuraknot_db import diagnosis, engine, rawsql
 from neuraknot_db.console import log
 from neuraknot_db.errors import RefusedError, UnreachableError
 from neuraknot_db.settings import Settings
@@ -63,10 +63,17 @@ def _exists(where: Settings) -> bool:
     try:
         engine.connect(where).close()
     except UnreachableError as error:
-        if not _says(error, f'database "{where.database}" does not exist'):
+        # The server may say so in any language.
+        if not diagnosis.is_answer(error) or _is_listed(where):
             raise
         return False
     return True
+
+
+def _is_listed(where: Settings) -> bool:
+    with _maintenance(where) as connection:
+        listed = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(name)s)"
+        return bool(connection.exec_driver_sql(listed, {"name": where.database}).scalar_one())
 
 
 def _create(where: Settings) -> bool:
@@ -101,11 +108,6 @@ def _connect_elsewhere(where: Settings) -> Connection:
     try:
         return engine.connect(where, database=first)
     except UnreachableError as error:
-        if not _says(error, f'database "{first}" does not exist', f'permission denied for database "{first}"'):
+        if not diagnosis.is_answer(error):
             raise
     return engine.connect(where, database=second)
-
-
-def _says(error: UnreachableError, *words: str) -> bool:
-    """Whether the server's answer to a login holds any of these words: it gives no code."""
-    return any(each in line for each in words for line in error.details)

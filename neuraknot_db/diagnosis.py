@@ -28,7 +28,7 @@ _REFUSED_ROWS = ("23", "44")
 _SHOWN_AROUND = 6
 """Lines of a long statement that are shown before and after the one at fault."""
 
-# What libpq and the server say when a login fails. psycopg2 gives no SQLSTATE for it, so the words must
+# What libpq and the server say when a login fails, as patterns. psycopg2 gives no SQLSTATE for it, so the words must
 # do, in this order.
 _LOGIN_REASONS = (
     (
@@ -57,9 +57,19 @@ _LOGIN_REASONS = (
         'As its owner: GRANT CONNECT ON DATABASE "{database}" TO "{user}"',
     ),
     (
-        ('role "',),
+        ('role ".*" does not exist',),
         "{place} has no role {user}.",
         "Correct DB_USER, or DATABASE_URL.",
+    ),
+    (
+        ("is not permitted to log in",),
+        "User {user} may not log in to {place}.",
+        'As an administrator: ALTER ROLE "{user}" LOGIN',
+    ),
+    (
+        ("is not currently accepting connections",),
+        "The database {database} takes no connections.",
+        'As an administrator, connected to another one: ALTER DATABASE "{database}" ALLOW_CONNECTIONS true',
     ),
     (
         ("does not exist",),
@@ -67,11 +77,14 @@ _LOGIN_REASONS = (
         "Create the database: neuraknot-db create_db",
     ),
     (
-        ("too many clients", "remaining connection slots"),
+        ("too many clients", "remaining connection slots", "too many connections for (role|database)"),
         "{place} has no connection to spare.",
         "Wait for sessions to end, or end some: SELECT pid, state, query FROM pg_stat_activity",
     ),
 )
+
+# The server's severity is translated too. libpq writes two blanks behind it, and one behind its own words.
+_ANSWER = re.compile(r"failed: [^:]+:  ")
 
 
 def explain(error: BaseException) -> NeuraknotError | None:
@@ -156,7 +169,7 @@ def login_error(words: str, settings: Settings, *, database: str | None = None) 
     names = {"place": settings.place, "user": settings.user, "database": database or settings.database}
     details = tuple(line.strip() for line in words.strip().splitlines() if line.strip())
     for needles, message, hint in _LOGIN_REASONS:
-        if any(needle in words for needle in needles):
+        if any(re.search(needle, words) for needle in needles):
             return UnreachableError(message.format(**names), hint=hint.format(**names), details=details)
     if any(needle in words for needle in ("invalid connection option", "for connection option", ' value: "')):
         return UsageError(
@@ -164,11 +177,22 @@ def login_error(words: str, settings: Settings, *, database: str | None = None) 
             hint="The usual ones: sslmode, sslrootcert, connect_timeout (in seconds), application_name.",
             details=details,
         )
+    if any(map(_ANSWER.search, details)):
+        return UnreachableError(
+            f"{settings.place} refused the login of user {settings.user}.",
+            hint="The server's own words say why: correct DB_USER, DB_PASSWORD and DB_NAME, or DATABASE_URL.",
+            details=details,
+        )
     return UnreachableError(
         f"{settings.place} can't be reached.",
         hint="See that the server runs and that DB_HOST and DB_PORT (or DATABASE_URL) name it.",
         details=details,
     )
+
+
+def is_answer(error: UnreachableError) -> bool:
+    """Whether it is a server that refused a login, in whatever language."""
+    return any(map(_ANSWER.search, error.details))
 
 
 def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
