@@ -7,6 +7,7 @@ import re
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from neuraknot_db import cells
 from neuraknot_db.errors import (
     LockUnavailableError,
     MigrationFailedError,
@@ -27,6 +28,8 @@ _REFUSED_ROWS = ("23", "44")
 
 _SHOWN_AROUND = 6
 """Lines of a long statement that are shown before and after the one at fault."""
+_LONGEST = 200
+"""Characters of a line that are shown: a statement of data may be one line of a megabyte."""
 
 # What libpq and the server say when a login fails, as patterns. psycopg2 gives no SQLSTATE for it, so the words must
 # do, in this order.
@@ -205,7 +208,7 @@ def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
     if server_hint := getattr(diag, "message_hint", None):
         details.append(server_hint)
     if context := getattr(diag, "context", None):
-        details.append(context.split("\n", 1)[0])
+        details.append(_excerpt(context.split("\n", 1)[0])[0])
     if error.statement:
         details += _statement(error.statement, getattr(diag, "statement_position", None))
     return primary.rstrip("."), tuple(details)
@@ -223,7 +226,7 @@ def _without_data(detail: str, state: str) -> str:
 
 
 def _statement(statement: str, position: str | None) -> list[str]:
-    """The statement, numbered, with a caret under the position that the server named (1-based, in characters)."""
+    """The statement, numbered and cut, with a caret under the position that the server named (1-based)."""
     lines = statement.split("\n")
     if position is None:
         first, last, row, column = 0, min(len(lines), 2 * _SHOWN_AROUND), -1, 0
@@ -233,8 +236,17 @@ def _statement(statement: str, position: str | None) -> list[str]:
         first, last = max(0, row - _SHOWN_AROUND), min(len(lines), row + _SHOWN_AROUND + 1)
     shown: list[str] = []
     for index in range(first, last):
-        if lines[index].strip() or index == row:
-            shown.append(f"{index + 1:>4} | {lines[index]}")
+        text, at = _excerpt(lines[index], column if index == row else 0)
+        if text.strip() or index == row:
+            shown.append(f"{index + 1:>4} | {text}")
         if index == row:
-            shown.append(f"     | {' ' * column}^")
+            below = "".join("\t" if each == "\t" else " " * cells.width(each) for each in text[:at])
+            shown.append(f"     | {below}^")
     return [*shown, "     | ..."] if last < len(lines) and any(map(str.strip, lines[last:])) else shown
+
+
+def _excerpt(line: str, column: int = 0) -> tuple[str, int]:
+    """As much of a line around a column as a person reads, and where the column is in it."""
+    start = max(0, min(column - _LONGEST // 2, len(line) - _LONGEST))
+    before, after = "…" * (start > 0), "…" * (start + _LONGEST < len(line))
+    return f"{before}{line[start : start + _LONGEST]}{after}", column - start + len(before)
