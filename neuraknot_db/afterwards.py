@@ -64,6 +64,10 @@ def _compare(
         from neuraknot_db.verify import verify
 
         if not snapshots.path_of(script, *walk.heads).exists():
+            log.warning(
+                "the schema was compared with nothing: %s has no snapshot (neuraknot-db snapshot makes it, in a checkout)",
+                ", ".join(walk.heads),
+            )
             return
         report = verify(connection, script)
         if production:
