@@ -27,7 +27,7 @@ from neuraknot_db import (
     settings,
     xoptions,
 )
-from neuraknot_db.console import Outcome, log, reporting
+from neuraknot_db.console import Outcome, as_utf8, log, reporting
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, UsageError
 from neuraknot_db.guards import DatabaseState
@@ -107,6 +107,7 @@ def _print_sql(environment: EnvironmentContext) -> None:
     """`--sql`: the same statements, on standard output, for psql."""
     from neuraknot_db import offline
 
+    as_utf8()
     options = environment.context_opts
     steps: Steps = options["fn"]
     ready: list[tuple[Step, Declared]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -83,3 +84,17 @@ def test_a_database_that_can_not_hold_the_text_is_blamed_not_the_file(
         assert "Correct" not in done.err
     finally:
         server.database("postgres").run(f"DROP DATABASE {latin.name}")
+
+
+@pytest.mark.parametrize("shell", ["ascii", "latin-1"])
+def test_a_shell_of_another_encoding_breaks_no_output(database_at_head: Database, project: Project, shell: str) -> None:
+    project.add("005", "COMMENT ON TABLE public.users IS '利用者'", after="004")
+    environ = {"cwd": project.root, "PYTHONIOENCODING": shell}
+    for command in (["plan"], ["plan", "base"]):
+        done = database_at_head.neuraknot_db(*command, **environ)  # type: ignore[arg-type]
+        assert done.code == 0, done.err
+    done = database_at_head.neuraknot_db("plan", "--json", **environ)  # type: ignore[arg-type]
+    assert "利用者" in str(json.loads(done.out))
+    for program in ("alembic", "neuraknot-db"):
+        done = database_at_head.program(program, "upgrade", "004:head", "--sql", **environ)  # type: ignore[arg-type]
+        assert (done.code, "IS '利用者'" in done.out) == (0, True), done.err
