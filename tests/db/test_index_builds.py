@@ -160,3 +160,12 @@ def test_what_an_interrupted_reindex_left_goes_with_the_next_run(
     done = database_at_head.alembic("upgrade", "head", cwd=project.root)
     assert done.code == 0, done.err
     assert database_at_head.value(invalid) == 0
+
+
+def test_an_index_that_is_there_was_not_left_by_the_failure(database_at_head: Database, project: Project) -> None:
+    database_at_head.run(BUILD)
+    project.add("005", BUILD.replace(" IF NOT EXISTS", ""), after="004", extra=ALONE)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "already exists", "The index idx_users_state was not begun", "Write IF NOT EXISTS")
+    assert "invalid" not in done.err
+    assert database_at_head.run(VALID) == [(True,)]
