@@ -24,6 +24,11 @@ SELECT current_setting('server_version'),
               ORDER BY relname)
 """
 
+# Somebody else's table of that name has other columns.
+_VERSIONS = """
+SELECT coalesce(to_jsonb(v) ->> 'version_num', to_jsonb(v)::text) FROM public.alembic_version v ORDER BY 1
+"""
+
 
 @dataclass(frozen=True)
 class DatabaseState:
@@ -34,7 +39,8 @@ class DatabaseState:
         read_only: whether this server or session takes no writes.
         has_schema: whether there is a schema `public`.
         may_create: whether this role may create objects in it.
-        versions: the revisions that `alembic_version` names, none for a database that was never versioned.
+        versions: the revisions that `alembic_version` names, none for a database that was never versioned; a row that
+            names none stands there as JSON.
         tables: the tables in `public`, without `alembic_version`.
     """
 
@@ -56,7 +62,7 @@ def inspect(connection: Connection) -> DatabaseState:
     version, read_only, has_schema, may_create, versioned, tables = connection.exec_driver_sql(_STATE).one()
     versions: tuple[str, ...] = ()
     if versioned:
-        rows = connection.exec_driver_sql("SELECT version_num FROM public.alembic_version ORDER BY 1")
+        rows = connection.exec_driver_sql(_VERSIONS)
         versions = tuple(rows.scalars())
     return DatabaseState(version.split(" ")[0], read_only, has_schema, may_create, versions, tuple(tables))
 
