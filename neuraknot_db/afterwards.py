@@ -65,7 +65,7 @@ def _compare(
 
         if not snapshots.path_of(script, *walk.heads).exists():
             log.warning(
-                "the schema was compared with nothing: %s has no snapshot (neuraknot-db snapshot makes it, in a checkout)",
+                "the schema was compared with nothing: %s has no snapshot (neuraknot-db snapshot makes one)",
                 ", ".join(walk.heads),
             )
             return

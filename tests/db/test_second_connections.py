@@ -98,9 +98,7 @@ def test_two_heads_are_compared_with_nothing(database: Database, project: Projec
 
 
 @pytest.mark.parametrize(("environment", "code"), [("test", 0), ("prod", 6)])
-def test_a_check_without_a_connection_is_no_failed_migration(
-    database: Database, environment: str, code: int
-) -> None:
+def test_a_check_without_a_connection_is_no_failed_migration(database: Database, environment: str, code: int) -> None:
     role = f"one_connection_{os.getpid()}"
     database.run(f'CREATE ROLE {role} LOGIN CONNECTION LIMIT 1; ALTER DATABASE "{database.name}" OWNER TO {role}')
     try:
