@@ -45,7 +45,7 @@ def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
         foreign = any('"version_num"' not in row for row in rows)
         emptied = "drop that table, which is not Alembic's, and alembic stamp" if foreign else "alembic stamp --purge"
         raise RefusedError(
-            f"The table public.alembic_version holds {', '.join(map(repr, versions))}, from which no revision can be told.",
+            f"The table public.alembic_version holds {', '.join(map(repr, versions))}, which tells no revision.",
             hint=f"Once you know which revision the schema holds: {emptied} REVISION",
         )
     for version in versions:
