@@ -10,7 +10,13 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import diagnosis, guards, interrupt
 from neuraknot_db.console import log
-from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, SchemaDiffersError
+from neuraknot_db.errors import (
+    InterruptedRunError,
+    MigrationFailedError,
+    NeuraknotError,
+    SchemaDiffersError,
+    UnreachableError,
+)
 from neuraknot_db.steps import Walk
 
 
@@ -31,8 +37,8 @@ def check(beside: AbstractContextManager[Connection], script: ScriptDirectory, w
     """
     try:
         _compare(beside, script, walk, production=production)
-    except (DBAPIError, InterruptedRunError) as error:
-        if not isinstance(error, DBAPIError) or interrupt.interruption(error):
+    except (DBAPIError, InterruptedRunError, UnreachableError) as error:
+        if isinstance(error, InterruptedRunError) or interrupt.interruption(error):
             raise walk.explain(error) or error from error
         failure = _not_compared(error, walk)
         if production:
@@ -58,6 +64,10 @@ def _compare(
         from neuraknot_db.verify import verify
 
         if not snapshots.path_of(script, *walk.heads).exists():
+            log.warning(
+                "the schema was compared with nothing: %s has no snapshot (neuraknot-db snapshot makes one)",
+                ", ".join(walk.heads),
+            )
             return
         report = verify(connection, script)
         if production:
@@ -66,9 +76,13 @@ def _compare(
             log.warning("the schema is not what its revision should hold: %s", difference)
 
 
-def _not_compared(error: DBAPIError, walk: Walk) -> NeuraknotError:
+def _not_compared(error: DBAPIError | UnreachableError, walk: Walk) -> NeuraknotError:
     """Everything is committed by now: this is no migration that failed or was rolled back."""
-    found = diagnosis.database_error(error, doing="The comparison", undone="")
+    found: NeuraknotError
+    if isinstance(error, UnreachableError):
+        found = error
+    else:
+        found = diagnosis.database_error(error, doing="The comparison", undone="")
     kind = SchemaDiffersError if isinstance(found, MigrationFailedError) else type(found)
     return kind(
         f"The run is committed, at {', '.join(sorted(walk.heads)) or 'no revision'}, but its schema was not compared"

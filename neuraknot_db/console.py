@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import functools
 import gc
+import io
 import json
 import logging
 import os
@@ -63,7 +64,7 @@ def fitted(line: str) -> str:
 
 def write(text: str) -> None:
     """Lines for a person on standard output, without the database's password."""
-    write_exactly(redacted(text))
+    _write(redacted(text))
 
 
 def write_json(value: Any) -> None:
@@ -72,7 +73,18 @@ def write_json(value: Any) -> None:
 
 
 def write_exactly(text: str) -> None:
-    """Data on standard output, as it stands."""
+    """Data on standard output, as it stands, in UTF-8."""
+    as_utf8()
+    _write(text)
+
+
+def as_utf8() -> None:
+    """Let standard output be UTF-8 from here on, whatever the shell says: programs read it, not a terminal."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
     # Whoever reads a pipe waits for this line, such as the URL that `serve` prints.
     sys.stdout.flush()
@@ -101,6 +113,10 @@ def reporting(outcome: Outcome, *, quiet: bool = False, raise_errors: bool = Fal
     """
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     _collect_less()
+    for stream in (sys.stdout, sys.stderr):
+        # What a person reads may hold what the shell's encoding lacks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     failure: NeuraknotError | None = None
     code = 0
     try:

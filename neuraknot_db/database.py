@@ -10,7 +10,7 @@ from dataclasses import replace
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import engine, rawsql
+from neuraknot_db import diagnosis, engine, rawsql
 from neuraknot_db.console import log
 from neuraknot_db.errors import RefusedError, UnreachableError
 from neuraknot_db.settings import Settings
@@ -20,6 +20,9 @@ _MAINTENANCE = ("postgres", "template1")
 _ALREADY_THERE = {"42P04", "23505"}
 """SQLSTATEs that both mean: somebody else has just created it."""
 _NOT_ALLOWED = "42501"
+
+_IN_UTF8 = "SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database WHERE datname = 'template1'"
+_MADE_UTF8 = " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
 
 
 def create(where: Settings, *, quiet: bool = False) -> bool:
@@ -60,17 +63,26 @@ def _exists(where: Settings) -> bool:
     try:
         engine.connect(where).close()
     except UnreachableError as error:
-        if not _says(error, f'database "{where.database}" does not exist'):
+        # The server may say so in any language.
+        if not diagnosis.is_answer(error) or _is_listed(where):
             raise
         return False
     return True
+
+
+def _is_listed(where: Settings) -> bool:
+    with _maintenance(where) as connection:
+        listed = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(name)s)"
+        return bool(connection.exec_driver_sql(listed, {"name": where.database}).scalar_one())
 
 
 def _create(where: Settings) -> bool:
     """Create the database; False if somebody else was faster."""
     with _maintenance(where) as connection:
         try:
-            rawsql.execute(connection, f"CREATE DATABASE {rawsql.quoted(where.database)}")
+            # UTF-8 goes with the locale C on any server, and with its own perhaps not.
+            other = "" if rawsql.execute(connection, _IN_UTF8).scalar_one() else _MADE_UTF8
+            rawsql.execute(connection, f"CREATE DATABASE {rawsql.quoted(where.database)}{other}")
         except DBAPIError as error:
             state = getattr(error.orig, "pgcode", None)
             if state == _NOT_ALLOWED:
@@ -96,11 +108,6 @@ def _connect_elsewhere(where: Settings) -> Connection:
     try:
         return engine.connect(where, database=first)
     except UnreachableError as error:
-        if not _says(error, f'database "{first}" does not exist', f'permission denied for database "{first}"'):
+        if not diagnosis.is_answer(error):
             raise
     return engine.connect(where, database=second)
-
-
-def _says(error: UnreachableError, *words: str) -> bool:
-    """Whether the server's answer to a login holds any of these words: it gives no code."""
-    return any(each in line for each in words for line in error.details)

@@ -7,6 +7,7 @@ import re
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from neuraknot_db import cells
 from neuraknot_db.errors import (
     LockUnavailableError,
     MigrationFailedError,
@@ -21,13 +22,16 @@ LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 _QUERY_CANCELED = "57014"
 _READ_ONLY = "25006"
 _INSUFFICIENT_PRIVILEGE = "42501"
+_UNTRANSLATABLE = "22P05"
 _REFUSED_ROWS = ("23", "44")
 """Classes of SQLSTATE whose details quote rows."""
 
 _SHOWN_AROUND = 6
 """Lines of a long statement that are shown before and after the one at fault."""
+_LONGEST = 200
+"""Characters of a line that are shown: a statement of data may be one line of a megabyte."""
 
-# What libpq and the server say when a login fails. psycopg2 gives no SQLSTATE for it, so the words must
+# What libpq and the server say when a login fails, as patterns. psycopg2 gives no SQLSTATE for it, so the words must
 # do, in this order.
 _LOGIN_REASONS = (
     (
@@ -56,9 +60,19 @@ _LOGIN_REASONS = (
         'As its owner: GRANT CONNECT ON DATABASE "{database}" TO "{user}"',
     ),
     (
-        ('role "',),
+        ('role ".*" does not exist',),
         "{place} has no role {user}.",
         "Correct DB_USER, or DATABASE_URL.",
+    ),
+    (
+        ("is not permitted to log in",),
+        "User {user} may not log in to {place}.",
+        'As an administrator: ALTER ROLE "{user}" LOGIN',
+    ),
+    (
+        ("is not currently accepting connections",),
+        "The database {database} takes no connections.",
+        'As an administrator, connected to another one: ALTER DATABASE "{database}" ALLOW_CONNECTIONS true',
     ),
     (
         ("does not exist",),
@@ -66,11 +80,14 @@ _LOGIN_REASONS = (
         "Create the database: neuraknot-db create_db",
     ),
     (
-        ("too many clients", "remaining connection slots"),
+        ("too many clients", "remaining connection slots", "too many connections for (role|database)"),
         "{place} has no connection to spare.",
         "Wait for sessions to end, or end some: SELECT pid, state, query FROM pg_stat_activity",
     ),
 )
+
+# The server's severity is translated too. libpq writes two blanks behind it, and one behind its own words.
+_ANSWER = re.compile(r"failed: [^:]+:  ")
 
 
 def explain(error: BaseException) -> NeuraknotError | None:
@@ -144,7 +161,10 @@ def database_error(
         )
     if state == _QUERY_CANCELED:
         return MigrationFailedError(f"{doing} was cancelled{undone.replace(' was', '')}: {primary}.", details=details)
-    return MigrationFailedError(f"{doing} failed{undone}: {primary}.", details=details)
+    hint = None
+    if state == _UNTRANSLATABLE:
+        hint = "The database can't store that text: make one in UTF-8 (neuraknot-db create_db does) and move there."
+    return MigrationFailedError(f"{doing} failed{undone}: {primary}.", hint=hint, details=details)
 
 
 def login_error(words: str, settings: Settings, *, database: str | None = None) -> NeuraknotError:
@@ -152,7 +172,7 @@ def login_error(words: str, settings: Settings, *, database: str | None = None) 
     names = {"place": settings.place, "user": settings.user, "database": database or settings.database}
     details = tuple(line.strip() for line in words.strip().splitlines() if line.strip())
     for needles, message, hint in _LOGIN_REASONS:
-        if any(needle in words for needle in needles):
+        if any(re.search(needle, words) for needle in needles):
             return UnreachableError(message.format(**names), hint=hint.format(**names), details=details)
     if any(needle in words for needle in ("invalid connection option", "for connection option", ' value: "')):
         return UsageError(
@@ -160,11 +180,22 @@ def login_error(words: str, settings: Settings, *, database: str | None = None) 
             hint="The usual ones: sslmode, sslrootcert, connect_timeout (in seconds), application_name.",
             details=details,
         )
+    if any(map(_ANSWER.search, details)):
+        return UnreachableError(
+            f"{settings.place} refused the login of user {settings.user}.",
+            hint="The server's own words say why: correct DB_USER, DB_PASSWORD and DB_NAME, or DATABASE_URL.",
+            details=details,
+        )
     return UnreachableError(
         f"{settings.place} can't be reached.",
         hint="See that the server runs and that DB_HOST and DB_PORT (or DATABASE_URL) name it.",
         details=details,
     )
+
+
+def is_answer(error: UnreachableError) -> bool:
+    """Whether it is a server that refused a login, in whatever language."""
+    return any(map(_ANSWER.search, error.details))
 
 
 def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
@@ -177,7 +208,7 @@ def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
     if server_hint := getattr(diag, "message_hint", None):
         details.append(server_hint)
     if context := getattr(diag, "context", None):
-        details.append(context.split("\n", 1)[0])
+        details.append(_excerpt(context.split("\n", 1)[0])[0])
     if error.statement:
         details += _statement(error.statement, getattr(diag, "statement_position", None))
     return primary.rstrip("."), tuple(details)
@@ -195,7 +226,7 @@ def _without_data(detail: str, state: str) -> str:
 
 
 def _statement(statement: str, position: str | None) -> list[str]:
-    """The statement, numbered, with a caret under the position that the server named (1-based, in characters)."""
+    """The statement, numbered and cut, with a caret under the position that the server named (1-based)."""
     lines = statement.split("\n")
     if position is None:
         first, last, row, column = 0, min(len(lines), 2 * _SHOWN_AROUND), -1, 0
@@ -205,8 +236,17 @@ def _statement(statement: str, position: str | None) -> list[str]:
         first, last = max(0, row - _SHOWN_AROUND), min(len(lines), row + _SHOWN_AROUND + 1)
     shown: list[str] = []
     for index in range(first, last):
-        if lines[index].strip() or index == row:
-            shown.append(f"{index + 1:>4} | {lines[index]}")
+        text, at = _excerpt(lines[index], column if index == row else 0)
+        if text.strip() or index == row:
+            shown.append(f"{index + 1:>4} | {text}")
         if index == row:
-            shown.append(f"     | {' ' * column}^")
+            below = "".join("\t" if each == "\t" else " " * cells.width(each) for each in text[:at])
+            shown.append(f"     | {below}^")
     return [*shown, "     | ..."] if last < len(lines) and any(map(str.strip, lines[last:])) else shown
+
+
+def _excerpt(line: str, column: int = 0) -> tuple[str, int]:
+    """As much of a line around a column as a person reads, and where the column is in it."""
+    start = max(0, min(column - _LONGEST // 2, len(line) - _LONGEST))
+    before, after = "…" * (start > 0), "…" * (start + _LONGEST < len(line))
+    return f"{before}{line[start : start + _LONGEST]}{after}", column - start + len(before)

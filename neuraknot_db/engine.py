@@ -32,6 +32,10 @@ _PARAMETERS = {
 }
 
 
+# The revisions are written in it, whatever the shell, the role or the database says; RESET ALL comes back to it.
+_ENCODING = {"client_encoding": "utf8"}
+
+
 def create(settings: Settings, *, database: str | None = None) -> Engine:
     """An engine without a pool for the settings' database, or for another one on the same server."""
     url = URL.create(
@@ -43,7 +47,7 @@ def create(settings: Settings, *, database: str | None = None) -> Engine:
         port=settings.port,
         database=database or settings.database,
     )
-    arguments = {**_PARAMETERS, "application_name": "neuraknot-db", **settings.options}
+    arguments = {**_PARAMETERS, "application_name": "neuraknot-db", **settings.options, **_ENCODING}
     # Looking for hstore would cost a query a connection.
     return create_engine(url, poolclass=NullPool, connect_args=arguments, use_native_hstore=False)
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from neuraknot_db.sqltext import Statement
 
 
+_DUPLICATE = "42P07"
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a run was when something ended it.
@@ -66,11 +69,15 @@ def explained(error: Exception, place: Place) -> NeuraknotError | None:
     else:
         found = MigrationFailedError(f"{place.doing} failed{undone}: {type(error).__name__}: {error}.")
     if isinstance(found, MigrationFailedError):
+        # The server's word may be that the file is not to blame.
+        advice = found.hint
         found.hint = place.at
-        if isinstance(place.step, RevisionStep):
+        if advice is not None:
+            found.hint += f" {advice}"
+        elif isinstance(place.step, RevisionStep):
             found.hint += f" Correct {path_of(place.step)} and run the command again."
         if place.alone is not None:
-            found.hint += f" {_left_behind(place.alone)}"
+            found.hint += f" {_left_behind(place.alone, error)}"
     return found
 
 
@@ -107,15 +114,21 @@ def _interrupted(error: InterruptedRunError, place: Place) -> InterruptedRunErro
         error.message = f"{name}: {doing} was rolled back."
     else:
         error.message = f"{name}: {doing} was ended, outside of a transaction."
-        again += f" {_left_behind(place.alone)}"
+        again += f" {_left_behind(place.alone, error)}"
     error.hint = f"{place.at} {again}"
     return error
 
 
-def _left_behind(statement: Statement) -> str:
+def _left_behind(statement: Statement, error: Exception) -> str:
     from neuraknot_db import outside
 
     index = outside.may_leave(statement)
+    if index is not None and getattr(getattr(error, "orig", None), "pgcode", None) == _DUPLICATE:
+        # An invalid one of that name would have been dropped before.
+        return (
+            f"{index} was not begun: what has its name stands untouched."
+            " Write IF NOT EXISTS to take that for it, or drop it first."
+        )
     if index is None:
         return "What a statement outside of a transaction has done stays."
     return f"{index} may have stayed invalid: the next run drops it and builds it anew."

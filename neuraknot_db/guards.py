@@ -24,6 +24,11 @@ SELECT current_setting('server_version'),
               ORDER BY relname)
 """
 
+# Somebody else's table of that name has other columns.
+_VERSIONS = """
+SELECT coalesce(to_jsonb(v) ->> 'version_num', to_jsonb(v)::text) FROM public.alembic_version v ORDER BY 1
+"""
+
 
 @dataclass(frozen=True)
 class DatabaseState:
@@ -34,7 +39,8 @@ class DatabaseState:
         read_only: whether this server or session takes no writes.
         has_schema: whether there is a schema `public`.
         may_create: whether this role may create objects in it.
-        versions: the revisions that `alembic_version` names, none for a database that was never versioned.
+        versions: the revisions that `alembic_version` names, none for a database that was never versioned; a row that
+            names none stands there as JSON.
         tables: the tables in `public`, without `alembic_version`.
     """
 
@@ -56,7 +62,7 @@ def inspect(connection: Connection) -> DatabaseState:
     version, read_only, has_schema, may_create, versioned, tables = connection.exec_driver_sql(_STATE).one()
     versions: tuple[str, ...] = ()
     if versioned:
-        rows = connection.exec_driver_sql("SELECT version_num FROM public.alembic_version ORDER BY 1")
+        rows = connection.exec_driver_sql(_VERSIONS)
         versions = tuple(rows.scalars())
     return DatabaseState(version.split(" ")[0], read_only, has_schema, may_create, versions, tuple(tables))
 
@@ -132,7 +138,12 @@ def environment(where: Settings, marker: str | None) -> str:
 
 
 def confirm_downgrade(
-    connection: Connection, where: Settings, losses: list[tuple[str, str, str]], *, confirm: str | None
+    connection: Connection,
+    where: Settings,
+    losses: list[tuple[str, str, str]],
+    *,
+    command: str,
+    confirm: str | None,
 ) -> None:
     """In production: say what going back will lose, and have the database's name repeated.
 
@@ -140,6 +151,7 @@ def confirm_downgrade(
         connection: not in a transaction.
         where: the database.
         losses: the revision, the noun phrase and the query of each loss.
+        command: the command line that goes back, such as `downgrade -1` or `stamp --purge 001`.
         confirm: the name, asked for on a terminal if it is None.
 
     Raises:
@@ -154,11 +166,13 @@ def confirm_downgrade(
         connection.rollback()
         if count != "0":
             log.warning("going back from %s will lose %s %s", revision, count, what)
+    verb = command.split(" ", 1)[0]
     if confirm is None:
-        confirm = console.ask(f"This is production. Type the name of the database ({where.database}) to go back: ")
+        purpose = "go back" if verb == "downgrade" else verb
+        confirm = console.ask(f"This is production. Type the name of the database ({where.database}) to {purpose}: ")
     if confirm != where.database:
         given = "was not given" if confirm is None else f"is {confirm!r}, and the database is {where.database!r}"
         raise RefusedError(
-            f"The confirmation of the downgrade {given}: nothing was changed.",
-            hint=f"alembic -x {shlex.quote(f'confirm={where.database}')} downgrade ...",
+            f"The confirmation of the {verb} {given}: nothing was changed.",
+            hint=f"alembic -x {shlex.quote(f'confirm={where.database}')} {command}",
         )

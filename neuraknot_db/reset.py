@@ -76,7 +76,7 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         _tell_rows(connection, state.tables)
         together = _together(script) if upgrade else None
         connection.rollback()
-        _confirm(where, name, confirm, environment)
+        _confirm(where, name, confirm, environment, marked=history.environment is not None)
         lock.acquire(connection, patience=settings.limits().patience)
         config.attributes[runner.HELD] = runner.Held(replace(where, environment=name), connection)
         started = time.monotonic()
@@ -249,7 +249,7 @@ def _count(connection: Connection, table: str) -> str:
         connection.rollback()
 
 
-def _confirm(where: Settings, name: str, confirm: str | None, environment: str | None) -> None:
+def _confirm(where: Settings, name: str, confirm: str | None, environment: str | None, *, marked: bool) -> None:
     if confirm is None:
         confirm = console.ask(f"Type the name of the database ({where.database}) to drop all of this: ")
     if confirm != where.database:
@@ -267,5 +267,6 @@ def _confirm(where: Settings, name: str, confirm: str | None, environment: str |
         raise RefusedError(
             f"This counts as production, and the environment is {given}: nothing was dropped.",
             hint=f"neuraknot-db reset --confirm {shlex.quote(where.database)} --environment {shlex.quote(name)}"
-            " (NEURAKNOT_ENV=dev where it is no production)",
+            # A marker would contradict it.
+            + " (NEURAKNOT_ENV=dev where it is no production)" * (not marked),
         )

@@ -12,6 +12,9 @@ from alembic.util import CommandError
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.guards import DatabaseState
 
+_MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
+"""Words that Alembic takes for some revision or none, which no revision can be named."""
+
 
 def load(script: ScriptDirectory) -> None:
     """Read every revision file now, so that a broken one is found before anything is run.
@@ -34,16 +37,32 @@ def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
     """Refuse a database whose recorded revision no file here has.
 
     Raises:
-        RefusedError: it is at such a revision.
+        RefusedError: it is at such a revision, or what it has recorded is none.
     """
-    for version in state.versions:
-        try:
-            script.get_revision(version)
-        except CommandError:
+    versions = state.versions
+    rows = [version for version in versions if version.startswith("{")]
+    if rows or len(set(versions)) < len(versions) or not _MEANING_OTHERS.isdisjoint(versions):
+        foreign = any('"version_num"' not in row for row in rows)
+        emptied = "drop that table, which is not Alembic's, and alembic stamp" if foreign else "alembic stamp --purge"
+        raise RefusedError(
+            f"The table public.alembic_version holds {', '.join(map(repr, versions))}, which tells no revision.",
+            hint=f"Once you know which revision the schema holds: {emptied} REVISION",
+        )
+    for version in versions:
+        # Alembic takes the beginning of a revision's name for the whole.
+        if not _is_here(script, version):
             raise RefusedError(
                 f"The database is at revision {version}, which is not in alembic/versions.",
                 hint="Use the checkout or the image that has it: the database is ahead of this one.",
-            ) from None
+            )
+
+
+def _is_here(script: ScriptDirectory, version: str) -> bool:
+    try:
+        found = script.get_revision(version)
+    except CommandError:
+        return False
+    return found is not None and found.revision == version
 
 
 def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedError | None:

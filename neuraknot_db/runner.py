@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shlex
 from dataclasses import dataclass
 
 from alembic import context
@@ -25,11 +27,11 @@ from neuraknot_db import (
     settings,
     xoptions,
 )
-from neuraknot_db.console import Outcome, log, reporting
+from neuraknot_db.console import Outcome, as_utf8, log, reporting
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, UsageError
 from neuraknot_db.guards import DatabaseState
-from neuraknot_db.history import History
+from neuraknot_db.history import Entry, History
 from neuraknot_db.settings import Settings
 from neuraknot_db.steps import Steps, Walk
 from neuraknot_db.xoptions import XOptions
@@ -105,6 +107,7 @@ def _print_sql(environment: EnvironmentContext) -> None:
     """`--sql`: the same statements, on standard output, for psql."""
     from neuraknot_db import offline
 
+    as_utf8()
     options = environment.context_opts
     steps: Steps = options["fn"]
     ready: list[tuple[Step, Declared]] = []
@@ -176,12 +179,17 @@ def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
                 history.record(edit)
             connection.commit()
         try:
-            _execute(environment, connection, walk, history, name, in_one=False)
+            emptying = _is_emptying(environment, state, walk)
+            _execute(environment, connection, walk, history, name, in_one=False, emptying=emptying)
         except MigrationFailedError as error:
             if asked.force and state.tables and not state.versions:
                 error.hint = "Where these tables are ours already, let them be recognised: neuraknot-db adopt"
             raise
-        walk.conclude()
+        if emptying:
+            outcome.after = guards.inspect(connection).revision
+            log.info("at %s: alembic_version was emptied", outcome.after or "no revision")
+        else:
+            walk.conclude()
         if walk.done:
             beside = session.another(where, connection.engine)
             afterwards.check(beside, environment.script, walk, production=settings.is_production(name))
@@ -199,8 +207,12 @@ def _confirm(
     greet(where, state, name)
     guards.admit_changes(state, role=where.user)
     walk = _plan(environment, Held(where, connection), Outcome("downgrade"), state, history)
-    if any(not step.is_upgrade for step in walk.steps):
-        guards.confirm_downgrade(connection, where, walk.losses(), confirm=asked.confirm)
+    # A purge forgets where the database is, whatever it says instead.
+    purged = environment.context_opts.get("purge") and state.versions
+    if purged or any(not step.is_upgrade for step in walk.steps):
+        guards.confirm_downgrade(
+            connection, where, walk.losses(), command=_command_line(environment), confirm=asked.confirm
+        )
     return True
 
 
@@ -255,9 +267,10 @@ def _execute(
     name: str,
     *,
     in_one: bool,
+    emptying: bool = False,
 ) -> None:
     options = environment.context_opts
-    if walk.steps:
+    if walk.steps or emptying:
         history.create()
         if history.environment is None:
             history.mark(name)
@@ -267,6 +280,13 @@ def _execute(
         return
 
     def attempt() -> None:
+        # Alembic empties the table in a transaction of its own, unless it finds itself in one: it is recorded in it.
+        with connection.begin() if emptying else contextlib.nullcontext():
+            migrate()
+            if emptying:
+                history.record(Entry("base", "stamp"))
+
+    def migrate() -> None:
         environment.configure(
             connection=connection,
             transaction_per_migration=True,
@@ -298,6 +318,11 @@ def _execute(
         raise walk.fail(error, connection) or error from error
 
 
+def _is_emptying(environment: EnvironmentContext, state: DatabaseState, walk: Walk) -> bool:
+    """Whether this is `stamp --purge base`, which changes the database without a step."""
+    return bool(environment.context_opts.get("purge") and state.versions and not walk.steps)
+
+
 def _admit_upgrade(script: ScriptDirectory, state: DatabaseState, *, force: bool) -> None:
     if not state.tables or force:
         return
@@ -307,6 +332,18 @@ def _admit_upgrade(script: ScriptDirectory, state: DatabaseState, *, force: bool
     others = guards.admit_upgrade(state, own_tables=snapshots.table_names(script))
     if others:
         log.info("other tables stand here, and stay as they are: %s", ", ".join(others))
+
+
+def _command_line(environment: EnvironmentContext) -> str:
+    """The downgrade or stamp that runs, as a person would type it."""
+    options = environment.context_opts
+    target = options["destination_rev"]
+    words = [target] if isinstance(target, str) else list(target)
+    if options["fn"].__name__ == "do_stamp":
+        words = ["stamp", *["--purge"] * bool(options.get("purge")), *words]
+    else:
+        words = ["downgrade", *words]
+    return shlex.join(words)
 
 
 def _target(environment: EnvironmentContext) -> str:

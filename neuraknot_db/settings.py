@@ -23,6 +23,7 @@ SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SCHEMES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
 _UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000}
 _LONGEST = 2**31 - 1
+_LONGEST_NAME = 63
 _VARIABLES = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME", "DB_SSLMODE", "DB_SSLROOTCERT")
 # The first ones lead to another server than every message names, the others are psycopg2's own and no libpq's.
 _REFUSED = ("hostaddr", "service", "servicefile", "dsn", "database", "async", "connection_factory", "cursor_factory")
@@ -122,6 +123,11 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings | None:
         found = _from_variables(given)
     else:
         return None
+    if len(os.fsencode(found.database)) > _LONGEST_NAME:
+        raise UsageError(
+            f"The database's name is longer than {_LONGEST_NAME} bytes: {found.database}.",
+            hint=f"PostgreSQL would take its first {_LONGEST_NAME} bytes for it: give it a shorter name.",
+        )
     named = environment_name(environ, default="")
     return replace(found, environment=named or found.environment, environment_named=bool(named))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from unicodedata import east_asian_width
 
+from neuraknot_db import cells
 from neuraknot_db.impact import Effect, LockMode, Work
 from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
 
@@ -143,11 +143,11 @@ def duration(milliseconds: int) -> str:
 
 
 def _cut(line: str, width: int) -> str:
-    """The line, cut to a width in cells: Chinese and Japanese characters take two."""
-    cells = 0
+    """The line, cut to a width in cells."""
+    taken = 0
     for index, character in enumerate(line):
-        cells += 2 if east_asian_width(character) in "WF" else 1
-        if cells >= width and (cells > width or index + 1 < len(line)):
+        taken += cells.width(character)
+        if taken >= width and (taken > width or index + 1 < len(line)):
             return line[:index] + "…"
     return line
 

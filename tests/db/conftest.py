@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import cache_from_source
 from itertools import count
@@ -114,8 +115,9 @@ def _as_postgres() -> list[str]:
     return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
 
-@pytest.fixture(scope="session")
-def server_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@contextmanager
+def running_15(*initdb: str, **environ: str) -> Iterator[Server]:
+    """A PostgreSQL 15 of its own, made with these options of initdb and run in this environment."""
     if not (POSTGRES_15 / "initdb").exists():
         pytest.skip(f"PostgreSQL 15 is not installed in {POSTGRES_15}")
     with tempfile.TemporaryDirectory(prefix="pg15-") as folder:
@@ -123,17 +125,23 @@ def server_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             user = pwd.getpwnam("postgres")
             os.chown(folder, user.pw_uid, user.pw_gid)
         data = f"{folder}/data"
-        initdb = [str(POSTGRES_15 / "initdb"), "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "-N"]
-        subprocess.run([*_as_postgres(), *initdb], check=True, capture_output=True, cwd="/")
+        make = [str(POSTGRES_15 / "initdb"), "-D", data, "-U", SUPERUSER, "-A", "trust", "-N", *initdb]
+        subprocess.run([*_as_postgres(), *make], check=True, capture_output=True, cwd="/")
         options = f"-k {folder} -p 5432 -c listen_addresses= -c fsync=off -c max_connections=200"
         options += " -c max_prepared_transactions=2"
         control = [*_as_postgres(), str(POSTGRES_15 / "pg_ctl"), "-D", data, "-w"]
         start = [*control, "-o", options, "-l", f"{folder}/log", "start"]
-        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd="/")
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd="/", env={**os.environ, **environ})
         try:
             yield Server("15", folder, 5432)
         finally:
             subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+@pytest.fixture(scope="session")
+def server_15() -> Iterator[Server]:
+    with running_15("-E", "UTF8") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -350,3 +350,47 @@ def test_the_users_own_data_is_neither_printed_nor_logged(
     assert "hanako" not in str(
         database_at_head.value("SELECT string_agg(l::text, '') FROM neuraknot_db.migration_log l")
     )
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ("UPDATE public.alembic_version SET version_num = ''", "holds ''"),
+        (
+            "ALTER TABLE public.alembic_version DROP CONSTRAINT alembic_version_pkc, ALTER version_num DROP NOT NULL;"
+            "UPDATE public.alembic_version SET version_num = NULL",
+            """holds '{"version_num": null}'""",
+        ),
+        ("UPDATE public.alembic_version SET version_num = 'head'", "holds 'head'"),
+        (
+            "ALTER TABLE public.alembic_version DROP CONSTRAINT alembic_version_pkc;"
+            "INSERT INTO public.alembic_version VALUES ('004')",
+            "holds '004', '004'",
+        ),
+    ],
+)
+def test_a_version_table_that_names_no_revision(database_at_head: Database, sql: str, shown: str) -> None:
+    database_at_head.run(sql)
+    before = database_at_head.value(SCHEMA)
+    hint = "Once you know which revision the schema holds: alembic stamp --purge REVISION"
+    for command in (["upgrade", "head"], ["current"], ["downgrade", "-1"], ["stamp", "004"]):
+        said(database_at_head.alembic(*command), 5, shown, hint)
+    for command in (["plan"], ["verify"], ["adopt"]):
+        assert database_at_head.neuraknot_db(*command).code == 5
+    assert database_at_head.value(SCHEMA) == before
+    done = database_at_head.alembic("stamp", "--purge", "004")
+    assert done.code == 0, done.err
+    assert database_at_head.run("SELECT version_num FROM public.alembic_version") == [("004",)]
+    assert database_at_head.alembic("upgrade", "head").code == 0
+
+
+def test_a_version_table_of_somebody_elses(database_at_head: Database) -> None:
+    database_at_head.run("ALTER TABLE public.alembic_version RENAME version_num TO version")
+    for command in (["upgrade", "head"], ["current"]):
+        said(database_at_head.alembic(*command), 5, """holds '{"version": "004"}'""", "drop that table")
+
+
+def test_the_beginning_of_a_revision_is_not_the_revision(database_at_head: Database, project: Project) -> None:
+    project.add("abcd", "SELECT 1", after="004")
+    database_at_head.run("UPDATE public.alembic_version SET version_num = 'abc'")
+    said(database_at_head.alembic("current", cwd=project.root), 5, "revision abc, which is not in alembic/versions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -180,3 +181,37 @@ def test_a_reset_that_fails_in_its_last_revision_leaves_a_million_rows(
     said(done, 7, "Revision 005", "  users  1,000,000\n", "every row are still there")
     assert database_at_head.run(fingerprint) == before
     assert database_at_head.neuraknot_db("verify").code == 0
+
+
+def test_the_confirmation_names_the_command_that_it_is_for(database_at_head: Database) -> None:
+    with production(database_at_head) as database:
+        done = database.alembic("stamp", "003", NEURAKNOT_ENV="prod")
+        said(done, 5, "The confirmation of the stamp was not given")
+        assert f"hint: alembic -x confirm={database.name} stamp 003\n" in done.err
+        done = database.alembic("downgrade", "-1", NEURAKNOT_ENV="prod")
+        said(done, 5, "The confirmation of the downgrade was not given")
+        assert f"hint: alembic -x confirm={database.name} downgrade -1\n" in done.err
+        assert database.value(VERSION) == "004"
+
+
+@pytest.mark.parametrize("target", ["001", "004", "base"])
+def test_a_purge_is_confirmed_in_production(database_at_head: Database, target: str) -> None:
+    with production(database_at_head) as database:
+        done = database.alembic("stamp", "--purge", target, NEURAKNOT_ENV="prod")
+        said(done, 5, f"hint: alembic -x confirm={database.name} stamp --purge {target}\n")
+        assert database.value(VERSION) == "004"
+
+
+def test_a_purge_that_stamps_nothing_is_told_and_recorded(database_at_head: Database) -> None:
+    with production(database_at_head) as database:
+        arguments = ("-x", f"confirm={database.name}", "stamp", "--purge", "base")
+        done = database.alembic(*arguments, NEURAKNOT_ENV="prod", NEURAKNOT_RESULT="json")
+        assert done.code == 0, done.err
+        result = json.loads(done.out)
+        assert (result["before"], result["after"]) == ("004", None)
+        assert "at no revision: alembic_version was emptied" in done.err
+        assert database.run(VERSION) == []
+        assert log_of(database)[-1] == ("base", "stamp", "succeeded")
+        count = len(log_of(database))
+        done = database.alembic(*arguments, NEURAKNOT_ENV="prod")
+        assert (done.code, "nothing to do" in done.err, len(log_of(database))) == (0, True, count), done.err

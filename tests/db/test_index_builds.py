@@ -174,3 +174,12 @@ def test_a_reindex_leaves_alone_what_others_left(database_at_head: Database, pro
     done = database_at_head.alembic("upgrade", "head", cwd=project.root)
     assert done.code == 0, done.err
     assert database_at_head.value("SELECT to_regclass('public.other_ccnew') IS NOT NULL")
+
+
+def test_an_index_that_is_there_was_not_left_by_the_failure(database_at_head: Database, project: Project) -> None:
+    database_at_head.run(BUILD)
+    project.add("005", BUILD.replace(" IF NOT EXISTS", ""), after="004", extra=ALONE)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "already exists", "The index idx_users_state was not begun", "Write IF NOT EXISTS")
+    assert "invalid" not in done.err
+    assert database_at_head.run(VALID) == [(True,)]

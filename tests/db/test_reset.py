@@ -227,11 +227,17 @@ def test_production_wants_its_name_too(database_at_head: Database, environment: 
     for arguments in ([], ["--environment", "dev"]):
         done = reset(database_at_head, *arguments, NEURAKNOT_ENV=environment)
         assert done.code == 5
-        assert f"--environment {environment}" in done.err
+        assert f"--environment {environment}\n" in done.err, "a NEURAKNOT_ENV that contradicts the marker is refused"
         assert users(database_at_head) == 1
     done = reset(database_at_head, "--environment", environment, NEURAKNOT_ENV=environment)
     assert done.code == 0, done.err
     assert users(database_at_head) == 0
+
+
+def test_where_there_is_no_marker_the_variable_may_say_that_it_is_no_production(database: Database) -> None:
+    done = reset(database, NEURAKNOT_ENV="")
+    said(done, 5, "--environment prod (NEURAKNOT_ENV=dev where it is no production)")
+    assert reset(database, NEURAKNOT_ENV="dev").code == 0
 
 
 @pytest.mark.parametrize(("typed", "code"), [("right", 0), ("wrong", 5)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -94,3 +95,27 @@ def test_two_heads_are_compared_with_nothing(database: Database, project: Projec
     done = database.alembic("upgrade", "heads", cwd=project.root, NEURAKNOT_ENV="prod")
     assert done.code == 0, done.err
     assert database.run("SELECT version_num FROM public.alembic_version ORDER BY 1") == [("005",), ("006",)]
+
+
+@pytest.mark.parametrize(("environment", "code"), [("test", 0), ("prod", 6)])
+def test_a_check_without_a_connection_is_no_failed_migration(database: Database, environment: str, code: int) -> None:
+    role = f"one_connection_{os.getpid()}"
+    database.run(f'CREATE ROLE {role} LOGIN CONNECTION LIMIT 1; ALTER DATABASE "{database.name}" OWNER TO {role}')
+    try:
+        done = database.as_user(role).alembic("upgrade", "head", NEURAKNOT_ENV=environment)
+        assert done.code == code, done.err
+        assert "The run is committed, at 004, but its schema was not compared" in done.err
+        assert ("neuraknot-db verify" in done.err) == bool(code)
+        assert log_of(database)[-1] == ("004", "upgrade", "succeeded")
+    finally:
+        database.run(f'ALTER DATABASE "{database.name}" OWNER TO postgres')
+        database.run(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_revision_without_a_snapshot_is_said_to_be_compared_with_nothing(
+    database_at_head: Database, project: Project
+) -> None:
+    project.add("005", "SELECT 1", after="004")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert "the schema was compared with nothing: 005 has no snapshot" in done.err

@@ -165,3 +165,13 @@ def test_limits_and_their_defaults() -> None:
 def test_what_is_no_duration(text: str | None) -> None:
     with pytest.raises(UsageError, match=r"x is .* no duration"):
         settings.milliseconds(text, "x")
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "あ" * 22])
+def test_a_name_that_the_server_would_cut(name: str) -> None:
+    for environ in ({"DB_HOST": "h", "DB_NAME": name}, {"DATABASE_URL": f"postgresql://u@h/{name}"}):
+        with pytest.raises(UsageError, match="longer than 63 bytes"):
+            settings.read(environ)
+        found = settings.read({key: value.replace(name, name[:-1]) for key, value in environ.items()})
+        assert found is not None
+        assert found.database == name[:-1]

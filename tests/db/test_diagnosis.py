@@ -1,0 +1,55 @@
+"""What a person gets to see of an error, without a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from neuraknot_db import cells, diagnosis
+from neuraknot_db.diagnosis import _statement
+from neuraknot_db.settings import Settings
+
+WHERE = Settings("db.example", 5432, "app", None, "chat")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message", "hint"),
+    [
+        ('role "app" does not exist', "has no role app", "DB_USER"),
+        ('too many connections for role "app"', "has no connection to spare", "pg_stat_activity"),
+        ('too many connections for database "chat"', "has no connection to spare", "pg_stat_activity"),
+        ('role "app" is not permitted to log in', "User app may not log in", 'ALTER ROLE "app" LOGIN'),
+        ('database "chat" is not currently accepting connections', "chat takes no connections", "ALLOW_CONNECTIONS"),
+        ('database "chat" does not exist', "There is no database chat", "create_db"),
+        ('cannot connect to invalid database "chat"', "refused the login of user app", "own words"),
+        ('ロール"app"は存在しません', "refused the login of user app", "own words"),
+    ],
+)
+@pytest.mark.parametrize("severity", ["FATAL", "致命的エラー"])
+def test_each_answer_to_a_login_has_its_sentence(answer: str, message: str, hint: str, severity: str) -> None:
+    words = f'connection to server at "db.example" (192.0.2.1), port 5432 failed: {severity}:  {answer}\n'
+    found = diagnosis.login_error(words, WHERE)
+    assert message in found.message
+    assert hint in (found.hint or "")
+    assert found.exit_code == 6
+
+
+@pytest.mark.parametrize("words", ["Connection refused\n\tIs the server running?", "timeout expired"])
+def test_a_server_that_is_not_there_has_not_refused(words: str) -> None:
+    found = diagnosis.login_error(f'connection to server at "db.example", port 5432 failed: {words}', WHERE)
+    assert "can't be reached" in found.message
+
+
+@pytest.mark.parametrize("before", [0, 150, 299_990])
+def test_a_line_of_data_is_shown_around_what_is_wrong(before: int) -> None:
+    line = "x" * before + "WRONG" + "y" * (299_995 - before)
+    shown, caret = _statement(f"{line}\nSELECT 1", str(before + 1))[:2]
+    assert len(shown) < 220
+    assert shown[caret.index("^") :].startswith("WRONG")
+
+
+def test_the_caret_stands_in_the_cell_of_what_is_wrong() -> None:
+    statement = "SELECT '日本語',\tnope"
+    shown, caret = _statement(statement, str(statement.index("nope") + 1))
+    before = shown[: shown.index("nope")]
+    assert caret.expandtabs().index("^") == len(before.replace("日本語", "xx" * 3).expandtabs())
+    assert cells.width("日本語x") == 7
