@@ -48,7 +48,8 @@ options of -x, which stands before the command:
   -x create_db=true   create the database first if it is missing
   -x force=true       upgrade although unversioned tables stand in the way
   -x confirm=NAME     confirm a downgrade in production with the database's name
-  -x accept_edit=REV  take the edit of a revision that was applied before
+  -x accept_edit=REV  take the edit of a revision that was applied before, of
+                      several as REV,REV
 
 exit codes:
   0 done                     5 refused, nothing changed
