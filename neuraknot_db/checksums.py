@@ -154,6 +154,7 @@ def demand_unedited(
             else f"Revisions {', '.join(refused)} were edited after they had been applied: their SQL is not what was"
             " executed here.",
             hint=f"Restore {files} and write the change as a new revision,"
-            f" or take the edit: alembic -x accept_edit={','.join(edited)} upgrade head",
+            # Whatever was asked for: to take an edit is no reason to go to head.
+            f" or take the edit, before the same command: alembic -x accept_edit={','.join(edited)} ...",
         )
     return list(edited.values())
