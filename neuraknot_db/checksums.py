@@ -64,7 +64,7 @@ def source_sha256(revision: Script) -> str:
 def _same(revision: Script, known: Applied) -> bool:
     """Whether the file alone tells that nothing was edited."""
     source = Path(revision.path).read_bytes()
-    return hashlib.sha256(source).hexdigest() == known.source_sha256 and not _READS_MORE.search(source)
+    return hashlib.sha256(source).hexdigest() in known.sources and not _READS_MORE.search(source)
 
 
 def _upgrading(module: ast.Module) -> list[ast.stmt]:
@@ -141,10 +141,10 @@ def demand_unedited(
     edited = {}
     for revision, known in sorted(applied.items()):
         found = script.get_revision(revision)
-        if known.checksum is None or _same(found, known):
+        if not known.checksums or _same(found, known):
             continue
         now = checksum(found, upgrade=runpy.run_path(found.path)["upgrade"])
-        if now != known.checksum:
+        if now not in known.checksums:
             edited[revision] = Entry(revision, "accept", checksum=now, source_sha256=source_sha256(found))
     if refused := [revision for revision in edited if revision not in accepted]:
         files = " and ".join(Path(script.get_revision(revision).path).name for revision in refused)

@@ -31,14 +31,16 @@ VALUES (%(revision)s, %(direction)s, %(outcome)s, clock_timestamp() - %(duration
 """
 
 _APPLIED = f"""
-SELECT revision, checksum, source_sha256
-  FROM (SELECT DISTINCT ON (revision) revision, direction, checksum, source_sha256
+SELECT revision, array_remove(array_agg(checksum), NULL), array_remove(array_agg(source_sha256), NULL)
+  FROM (SELECT *, max(id) FILTER (WHERE direction <> 'accept') OVER (PARTITION BY revision) AS ran
           FROM {TABLE}
          -- A stamp says where the database is, and neither runs anything nor takes it back.
          WHERE outcome = 'succeeded' AND revision IS NOT NULL AND direction <> 'stamp'
            AND id > (SELECT coalesce(max(id), 0) FROM {TABLE} WHERE direction = 'reset' AND outcome = 'succeeded')
-         ORDER BY revision, id DESC) last
- WHERE direction IN ('upgrade', 'accept')
+       ) since
+ WHERE id >= ran
+ GROUP BY revision
+HAVING bool_or(direction = 'upgrade')
 """
 
 
@@ -95,11 +97,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Applied:
-    """What is known of a revision that the log says was applied."""
+    """What is known of a revision that the log says was applied.
+
+    Attributes:
+        checksums: of the SQL that was executed, and of each edit of it that was taken since.
+        sources: the SHA-256 of each of these files.
+    """
 
     revision: str
-    checksum: str | None
-    source_sha256: str | None
+    checksums: list[str]
+    sources: list[str]
 
 
 class History:
@@ -189,7 +196,7 @@ class History:
         self._connection.exec_driver_sql(_INSERT, {**values, **self._origin})
 
     def applied(self) -> list[Applied]:
-        """The revisions whose last successful entry since the last reset is an upgrade, or an accepted edit."""
+        """The revisions whose last successful entry since the last reset is an upgrade, edits aside."""
         if not self.exists:
             return []
         rows = self._connection.exec_driver_sql(_APPLIED)

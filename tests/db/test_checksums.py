@@ -84,6 +84,9 @@ def test_the_edit_is_taken_and_recorded_where_that_is_asked_for(database_at_head
     assert done.code == 0, done.err
     assert "the edit of revision 005 is taken" in done.err
     assert log_of(database_at_head)[-1] == ("005", "accept", "succeeded")
+    # What was executed is as good as what was taken for it.
+    with_005(database_at_head, project)
+    edited(project, EDITED["a statement"])
     assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
     assert database_at_head.alembic("downgrade", "-1", cwd=project.root).code == 0
 
