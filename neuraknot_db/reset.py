@@ -74,6 +74,8 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         guards.refuse_read_only(state)
         _survey(connection, script)
         _tell_rows(connection, state.tables)
+        if upgrade:
+            _tell_owners(connection, where.user)
         together = _together(script) if upgrade else None
         connection.rollback()
         _confirm(where, name, confirm, environment)
@@ -230,6 +232,13 @@ def _tell_rows(connection: Connection, tables: tuple[str, ...]) -> None:
     width = max(map(len, full))
     for table, rows in full.items():
         log.info("  %-*s  %s", width, table, rows)
+
+
+def _tell_owners(connection: Connection, user: str) -> None:
+    """Say whose the new tables will not be: not SET ROLE, since that role may not be one to make extensions."""
+    for owner, names in privileges.other_owners(connection).items():
+        log.warning("these belong to %s, and what replaces them will belong to %s: %s", owner, user, ", ".join(names))
+        log.warning("  where the application connects as %s, reset as that role: it has no rights to them then", owner)
 
 
 def _count(connection: Connection, table: str) -> str:
