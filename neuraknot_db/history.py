@@ -114,6 +114,7 @@ class History:
 
     Attributes:
         exists: whether the tables are there; `create` makes them.
+        allowed: whether this role can keep the log.
         environment: the stored environment marker, None for none.
     """
 
@@ -124,7 +125,7 @@ class History:
             RefusedError: the tables are of a newer version of this tool, were tampered with, or may not be read.
         """
         self._connection = connection
-        self._has_schema, self.exists, may_read, self._allowed, user, database = connection.exec_driver_sql(
+        self._has_schema, self.exists, may_read, self.allowed, user, database = connection.exec_driver_sql(
             logtables.LOOK
         ).one()
         self._user, role = user, rawsql.quoted(user)
@@ -146,7 +147,7 @@ class History:
             logtables.demand_settings(shape)
             rows = connection.exec_driver_sql(f"SELECT name, value FROM {SCHEMA}.settings")
             stored = {row.name: row.value for row in rows}
-            logtables.demand_log(stored.get("format"), shape)
+            logtables.demand_log(stored, shape)
         self.environment = stored.get("environment")
         self._origin: dict[str, str | None] | None = None
 
@@ -156,7 +157,7 @@ class History:
         Raises:
             RefusedError: it may not make the tables, or not write to them.
         """
-        if not self._allowed:
+        if not self.allowed:
             raise RefusedError(
                 f"User {self._user} may not keep the log of migrations in the schema {SCHEMA}.",
                 hint=f"As an administrator: {self._grant}",

@@ -257,13 +257,15 @@ def _execute(
     in_one: bool,
 ) -> None:
     options = environment.context_opts
-    if walk.steps:
+    nothing = not walk.steps and "destination_rev" in options and not options.get("purge")
+    # The marker also where nothing is to be run: a log that was set aside has taken it along.
+    if walk.steps or (nothing and walk.heads and history.environment is None and history.allowed):
         history.create()
         if history.environment is None:
             history.mark(name)
         if not in_one:
             connection.commit()
-    elif "destination_rev" in options and not options.get("purge"):
+    if nothing:
         return
 
     def attempt() -> None:
