@@ -73,7 +73,7 @@ SELECT n.oid IS NOT NULL,
                       WHERE c.relnamespace = n.oid AND c.relname IN ('migration_log', 'settings')) t
 """
 
-# A line for each table, column and constraint. PostgreSQL 18 counts NOT NULL among the constraints, 15 does not.
+# A line for each table, column, constraint, rule and trigger. PostgreSQL 18 counts NOT NULL among the constraints, 15 does not.
 SHAPE = """
 WITH ours AS (
     SELECT oid, relname, relkind FROM pg_class
@@ -89,6 +89,12 @@ UNION ALL
 SELECT concat_ws(' ', relname, pg_get_constraintdef(k.oid))
   FROM ours JOIN pg_constraint k ON k.conrelid = ours.oid
  WHERE k.contype <> 'n'
+UNION ALL
+-- Of a view the relation's kind says enough.
+SELECT concat_ws(' ', relname, 'rule', rulename) FROM ours JOIN pg_rewrite ON ev_class = ours.oid WHERE relkind <> 'v'
+UNION ALL
+-- Those of a foreign key of somebody else's are internal.
+SELECT concat_ws(' ', relname, 'trigger', tgname) FROM ours JOIN pg_trigger ON tgrelid = ours.oid WHERE NOT tgisinternal
 """
 
 
