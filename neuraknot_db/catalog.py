@@ -40,7 +40,7 @@ class Constraint:
         kind: `check`, `foreign key`, `primary key`, `unique` or `exclusion`.
         definition: as `pg_get_constraintdef` spells it, without NOT VALID.
         validated: whether rows that were there before it are known to hold to it.
-        enforced: False if somebody disabled the triggers that enforce it.
+        enforced: False if somebody disabled the triggers that enforce it, or left them to replicas.
         commented: whether it carries a comment.
     """
 
@@ -271,7 +271,8 @@ SELECT r.relname AS relation,
                       WHEN 'u' THEN 'unique' ELSE 'exclusion' END AS kind,
        regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', '') AS definition,
        c.convalidated AS validated,
-       NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgconstraint = c.oid AND g.tgenabled = 'D') AS enforced,
+       NOT EXISTS (SELECT FROM pg_trigger g
+                    WHERE g.tgconstraint = c.oid AND g.tgenabled NOT IN ('O', 'A')) AS enforced,
        obj_description(c.oid, 'pg_constraint') IS NOT NULL AS commented
   FROM ours r
   JOIN pg_constraint c ON c.conrelid = r.oid AND c.contype IN ('c', 'f', 'p', 'u', 'x')
