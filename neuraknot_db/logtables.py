@@ -73,7 +73,8 @@ SELECT n.oid IS NOT NULL,
                       WHERE c.relnamespace = n.oid AND c.relname IN ('migration_log', 'settings')) t
 """
 
-# A line for each table, column, constraint, rule and trigger. PostgreSQL 18 counts NOT NULL among the constraints, 15 does not.
+# A line for each table, column, constraint, rule and trigger. PostgreSQL 18 counts NOT NULL among the constraints, 15
+# does not.
 SHAPE = """
 WITH ours AS (
     SELECT oid, relname, relkind FROM pg_class

@@ -75,7 +75,7 @@ SELECT g.name
 
 # What belongs to an extension, or as a sequence to a column, goes with that.
 _OWNERS = """
-SELECT pg_get_userbyid(o.owner), array_agg(o.name ORDER BY o.name)
+SELECT pg_get_userbyid(o.owner) AS owner, array_agg(o.name ORDER BY o.name) AS names
   FROM (SELECT relowner AS owner, relname::text AS name, 'pg_class'::regclass AS catalog, oid
           FROM pg_class
          WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
@@ -168,7 +168,7 @@ def read(connection: Connection) -> SchemaProperties | None:
 
 def other_owners(connection: Connection) -> dict[str, list[str]]:
     """What in `public` belongs to other roles than this one, by role: tables, views, sequences and functions."""
-    return {owner: names for owner, names in connection.exec_driver_sql(_OWNERS)}
+    return {row.owner: row.names for row in connection.exec_driver_sql(_OWNERS)}
 
 
 def create_schema(connection: Connection, wanted: SchemaProperties | None) -> None:

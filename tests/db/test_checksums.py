@@ -100,7 +100,13 @@ def edit_002_and_003(project: Project) -> None:
 def test_every_edit_is_named_at_once_and_taken_at_once(database_at_head: Database, project: Project) -> None:
     edit_002_and_003(project)
     done = database_at_head.alembic("upgrade", "head", cwd=project.root)
-    said(done, 5, "Revisions 002, 003 were edited", "002_allow_concise_and_no_persona.py and 003_", "alembic -x accept_edit=002,003 ...\n")
+    said(
+        done,
+        5,
+        "Revisions 002, 003 were edited",
+        "002_allow_concise_and_no_persona.py and 003_",
+        "alembic -x accept_edit=002,003 ...\n",
+    )
     done = database_at_head.alembic("-x", "accept_edit=002", "upgrade", "head", cwd=project.root)
     said(done, 5, "Revision 003 was edited", "-x accept_edit=002,003 ")
     done = database_at_head.alembic("-x", "accept_edit=002,003", "upgrade", "head", cwd=project.root)
