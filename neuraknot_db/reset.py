@@ -265,7 +265,7 @@ def _confirm(where: Settings, name: str, confirm: str | None, environment: str |
         given = "was not given" if confirm is None else f"is {confirm!r}, and the database is {where.database!r}"
         raise RefusedError(
             f"The confirmation {given}: nothing was dropped.",
-            hint=f"neuraknot-db reset --confirm {shlex.quote(where.database)}",
+            hint=f"neuraknot-db reset {_option('--confirm', where.database)}",
         )
     if not settings.is_production(name):
         return
@@ -275,6 +275,11 @@ def _confirm(where: Settings, name: str, confirm: str | None, environment: str |
         given = "not named" if environment is None else f"{name!r}, not {environment!r}"
         raise RefusedError(
             f"This counts as production, and the environment is {given}: nothing was dropped.",
-            hint=f"neuraknot-db reset --confirm {shlex.quote(where.database)} --environment {shlex.quote(name)}"
+            hint=f"neuraknot-db reset {_option('--confirm', where.database)} {_option('--environment', name)}"
             " (NEURAKNOT_ENV=dev where it is no production)",
         )
+
+
+def _option(name: str, value: str) -> str:
+    """An option as a shell takes it: a value with a dash in front would be taken for another one."""
+    return f"{name}{'=' if value.startswith('-') else ' '}{shlex.quote(value)}"
