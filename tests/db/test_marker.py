@@ -82,8 +82,9 @@ def test_a_log_that_is_set_aside_takes_no_marker_along(production: Database) -> 
     said(production.neuraknot_db("log"), 5, f"{aside}, then mark its environment: neuraknot-db mark NAME\n")
 
 
-def test_an_empty_name_is_no_environment(database_at_head: Database) -> None:
-    said(database_at_head.neuraknot_db("mark", " "), 2, "no name of an environment")
+def test_a_name_that_nobody_can_read_is_no_environment(database_at_head: Database) -> None:
+    for name in (" ", "pr\nod", "\udcff", "prod\u202e"):
+        said(database_at_head.neuraknot_db("mark", name), 2, "no name of an environment")
     assert database_at_head.value(MARKER) == "test"
 
 
