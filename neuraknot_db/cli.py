@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import CommandFunction, CommandLine, Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db import commands, revisions, runner
+from neuraknot_db import commands, revisions, runner, xoptions
 from neuraknot_db.console import Outcome, reporting
 from neuraknot_db.errors import UsageError
 
@@ -107,6 +107,7 @@ class NeuraknotCommandLine(CommandLine):
         config.attributes[runner.OUTCOME] = outcome
         with reporting(outcome, quiet=options.quiet, raise_errors=options.raiseerr):
             _allow_percent(config)
+            xoptions.read(config)  # refuses what no command knows, before a reset has dropped anything
             if function.__module__ == command.__name__ and function not in _WITHOUT_REVISIONS:
                 script = ScriptDirectory.from_config(config)
                 revisions.load(script)

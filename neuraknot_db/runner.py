@@ -89,7 +89,7 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
             hint="neuraknot-db verify compares the database with what its revision should hold.",
         )
     revisions.load(environment.script)
-    xoptions.read(environment)  # refuses what no command knows
+    xoptions.read(environment.config)  # refuses what no command knows
     held: Held | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
         _print_sql(environment)
@@ -151,7 +151,7 @@ def _migrate_held(environment: EnvironmentContext, held: Held, outcome: Outcome)
 
 def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
     """A command that changes the database, with the lock and the guards around it."""
-    asked = xoptions.read(environment)
+    asked = xoptions.read(environment.config)
     where = session.target()
     if asked.create_db:
         database.create(where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alembic.runtime.environment import EnvironmentContext
+from alembic.config import Config
 
 from neuraknot_db.errors import UsageError
 
@@ -29,14 +29,14 @@ class XOptions:
 _KNOWN = ("accept_edit", "confirm", "create_db", "force")
 
 
-def read(environment: EnvironmentContext) -> XOptions:
+def read(config: Config) -> XOptions:
     """What the command line's `-x` options ask for.
 
     Raises:
         UsageError: one is not known, given twice, or neither true nor false.
     """
     # As a dictionary, the last of two would win without a word.
-    given = [each.partition("=")[::2] for each in environment.get_x_argument()]
+    given = [each.partition("=")[::2] for each in getattr(config.cmd_opts, "x", None) or ()]
     names = [name for name, _ in given]
     if unknown := sorted(set(names) - set(_KNOWN)):
         raise UsageError(f"-x {unknown[0]} is not known.", hint=f"These are: {', '.join(_KNOWN)}.")
