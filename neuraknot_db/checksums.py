@@ -64,7 +64,7 @@ def source_sha256(revision: Script) -> str:
 def _same(revision: Script, known: Applied) -> bool:
     """Whether the file alone tells that nothing was edited."""
     source = Path(revision.path).read_bytes()
-    return hashlib.sha256(source).hexdigest() == known.source_sha256 and not _READS_MORE.search(source)
+    return hashlib.sha256(source).hexdigest() in known.sources and not _READS_MORE.search(source)
 
 
 def _upgrading(module: ast.Module) -> list[ast.stmt]:
@@ -138,19 +138,23 @@ def demand_unedited(
             f"-x accept_edit={unknown[0]}: the log knows no such applied revision.",
             hint="neuraknot-db log shows what was applied.",
         )
-    entries = []
-    for revision, known in applied.items():
+    edited = {}
+    for revision, known in sorted(applied.items()):
         found = script.get_revision(revision)
-        if known.checksum is None or _same(found, known):
+        if not known.checksums or _same(found, known):
             continue
         now = checksum(found, upgrade=runpy.run_path(found.path)["upgrade"])
-        if now == known.checksum:
-            continue
-        if revision not in accepted:
-            raise RefusedError(
-                f"Revision {revision} was edited after it had been applied: its SQL is not what was executed here.",
-                hint=f"Restore {Path(found.path).name} and write the change as a new revision,"
-                f" or take the edit: alembic -x accept_edit={revision} upgrade head",
-            )
-        entries.append(Entry(revision, "accept", checksum=now, source_sha256=source_sha256(found)))
-    return entries
+        if now not in known.checksums:
+            edited[revision] = Entry(revision, "accept", checksum=now, source_sha256=source_sha256(found))
+    if refused := [revision for revision in edited if revision not in accepted]:
+        files = " and ".join(Path(script.get_revision(revision).path).name for revision in refused)
+        raise RefusedError(
+            f"Revision {refused[0]} was edited after it had been applied: its SQL is not what was executed here."
+            if len(refused) == 1
+            else f"Revisions {', '.join(refused)} were edited after they had been applied: their SQL is not what was"
+            " executed here.",
+            hint=f"Restore {files} and write the change as a new revision,"
+            # Whatever was asked for: to take an edit is no reason to go to head.
+            f" or take the edit, before the same command: alembic -x accept_edit={','.join(edited)} ...",
+        )
+    return list(edited.values())

@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import CommandFunction, CommandLine, Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db import __version__, commands, revisions, runner
+from neuraknot_db import __version__, commands, revisions, runner, xoptions
 from neuraknot_db.console import Outcome, reporting
 from neuraknot_db.errors import UsageError
 
@@ -50,7 +50,8 @@ options of -x, which stands before the command:
   -x create_db=true   create the database first if it is missing
   -x force=true       upgrade although unversioned tables stand in the way
   -x confirm=NAME     confirm a downgrade in production with the database's name
-  -x accept_edit=REV  take the edit of a revision that was applied before
+  -x accept_edit=REV  take the edit of a revision that was applied before, of
+                      several as REV,REV
 
 exit codes:
   0 done                     5 refused, nothing changed
@@ -112,6 +113,7 @@ class NeuraknotCommandLine(CommandLine):
         config.attributes[runner.OUTCOME] = outcome
         with reporting(outcome, quiet=options.quiet, raise_errors=options.raiseerr):
             _allow_percent(config)
+            xoptions.read(config)  # refuses what no command knows, before a reset has dropped anything
             if function.__module__ == command.__name__ and function not in _WITHOUT_REVISIONS:
                 script = ScriptDirectory.from_config(config)
                 revisions.load(script)

@@ -227,7 +227,7 @@ def mark(_config: Config, environment: str) -> None:
     A database that is marked as production is reset and taken back only with its environment's name.
     """
     environment = environment.strip()
-    if not environment:
+    if not (environment and environment.isprintable()):
         raise UsageError("This is no name of an environment.", hint="neuraknot-db mark prod")
     where = session.target()
     with session.open_session(where, exclusive=True) as connection:

@@ -49,13 +49,19 @@ def scratch(where: Settings) -> Iterator[Settings]:
         RefusedError: the role may not create databases.
         UnreachableError: there is no server, or no login.
     """
-    temporary = replace(where, database=f"neuraknot_scratch_{os.getpid()}")
-    create(temporary, quiet=True)
+    temporary = _drawn(where)
+    # One that stands there already is somebody's, and not to be dropped.
+    while not _create(temporary):
+        temporary = _drawn(where)
     try:
         yield temporary
     finally:
         with _maintenance(where) as connection:
             rawsql.execute(connection, f"DROP DATABASE {rawsql.quoted(temporary.database)} WITH (FORCE)")
+
+
+def _drawn(where: Settings) -> Settings:
+    return replace(where, database=f"neuraknot_scratch_{os.urandom(4).hex()}")
 
 
 def _exists(where: Settings) -> bool:

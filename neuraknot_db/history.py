@@ -31,14 +31,16 @@ VALUES (%(revision)s, %(direction)s, %(outcome)s, clock_timestamp() - %(duration
 """
 
 _APPLIED = f"""
-SELECT revision, checksum, source_sha256
-  FROM (SELECT DISTINCT ON (revision) revision, direction, checksum, source_sha256
+SELECT revision, array_remove(array_agg(checksum), NULL), array_remove(array_agg(source_sha256), NULL)
+  FROM (SELECT *, max(id) FILTER (WHERE direction <> 'accept') OVER (PARTITION BY revision) AS ran
           FROM {TABLE}
          -- A stamp says where the database is, and neither runs anything nor takes it back.
          WHERE outcome = 'succeeded' AND revision IS NOT NULL AND direction <> 'stamp'
            AND id > (SELECT coalesce(max(id), 0) FROM {TABLE} WHERE direction = 'reset' AND outcome = 'succeeded')
-         ORDER BY revision, id DESC) last
- WHERE direction IN ('upgrade', 'accept')
+       ) since
+ WHERE id >= ran
+ GROUP BY revision
+HAVING bool_or(direction = 'upgrade')
 """
 
 
@@ -95,11 +97,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Applied:
-    """What is known of a revision that the log says was applied."""
+    """What is known of a revision that the log says was applied.
+
+    Attributes:
+        checksums: of the SQL that was executed, and of each edit of it that was taken since.
+        sources: the SHA-256 of each of these files.
+    """
 
     revision: str
-    checksum: str | None
-    source_sha256: str | None
+    checksums: list[str]
+    sources: list[str]
 
 
 class History:
@@ -107,6 +114,7 @@ class History:
 
     Attributes:
         exists: whether the tables are there; `create` makes them.
+        allowed: whether this role can keep the log.
         environment: the stored environment marker, None for none.
     """
 
@@ -117,7 +125,7 @@ class History:
             RefusedError: the tables are of a newer version of this tool, were tampered with, or may not be read.
         """
         self._connection = connection
-        self._has_schema, self.exists, may_read, self._allowed, user, database = connection.exec_driver_sql(
+        self._has_schema, self.exists, may_read, self.allowed, user, database = connection.exec_driver_sql(
             logtables.LOOK
         ).one()
         self._user, role = user, rawsql.quoted(user)
@@ -139,7 +147,7 @@ class History:
             logtables.demand_settings(shape)
             rows = connection.exec_driver_sql(f"SELECT name, value FROM {SCHEMA}.settings")
             stored = {row.name: row.value for row in rows}
-            logtables.demand_log(stored.get("format"), shape)
+            logtables.demand_log(stored, shape)
         self.environment = stored.get("environment")
         self._origin: dict[str, str | None] | None = None
 
@@ -149,7 +157,7 @@ class History:
         Raises:
             RefusedError: it may not make the tables, or not write to them.
         """
-        if not self._allowed:
+        if not self.allowed:
             raise RefusedError(
                 f"User {self._user} may not keep the log of migrations in the schema {SCHEMA}.",
                 hint=f"As an administrator: {self._grant}",
@@ -189,7 +197,7 @@ class History:
         self._connection.exec_driver_sql(_INSERT, {**values, **self._origin})
 
     def applied(self) -> list[Applied]:
-        """The revisions whose last successful entry since the last reset is an upgrade, or an accepted edit."""
+        """The revisions whose last successful entry since the last reset is an upgrade, edits aside."""
         if not self.exists:
             return []
         rows = self._connection.exec_driver_sql(_APPLIED)

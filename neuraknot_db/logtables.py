@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Mapping
 
 from neuraknot_db.errors import RefusedError
 
@@ -72,7 +73,8 @@ SELECT n.oid IS NOT NULL,
                       WHERE c.relnamespace = n.oid AND c.relname IN ('migration_log', 'settings')) t
 """
 
-# A line for each table, column and constraint. PostgreSQL 18 counts NOT NULL among the constraints, 15 does not.
+# A line for each table, column, constraint, rule and trigger. PostgreSQL 18 counts NOT NULL among the constraints, 15
+# does not.
 SHAPE = """
 WITH ours AS (
     SELECT oid, relname, relkind FROM pg_class
@@ -88,6 +90,12 @@ UNION ALL
 SELECT concat_ws(' ', relname, pg_get_constraintdef(k.oid))
   FROM ours JOIN pg_constraint k ON k.conrelid = ours.oid
  WHERE k.contype <> 'n'
+UNION ALL
+-- Of a view the relation's kind says enough.
+SELECT concat_ws(' ', relname, 'rule', rulename) FROM ours JOIN pg_rewrite ON ev_class = ours.oid WHERE relkind <> 'v'
+UNION ALL
+-- Those of a foreign key of somebody else's are internal.
+SELECT concat_ws(' ', relname, 'trigger', tgname) FROM ours JOIN pg_trigger ON tgrelid = ours.oid WHERE NOT tgisinternal
 """
 
 
@@ -103,33 +111,37 @@ def demand_settings(shape: Collection[str]) -> None:
     _demand(_SETTINGS, {line for line in shape if re.match(r"settings\b", line)})
 
 
-def demand_log(format_found: str | None, shape: Collection[str]) -> None:
+def demand_log(stored: Mapping[str, str], shape: Collection[str]) -> None:
     """Go on only if the log is ours, and of this version.
 
     Args:
-        format_found: as the settings have it.
+        stored: the settings.
         shape: what SHAPE found.
 
     Raises:
         RefusedError: it is of a newer version of this tool, or was tampered with.
     """
+    format_found, marker = stored.get("format"), stored.get("environment")
     if re.fullmatch(r"[0-9]{1,9}", format_found or "") and int(str(format_found)) > int(FORMAT):
         raise RefusedError(
             f"The log of migrations has format {format_found}, written by a newer version of this tool; this one knows"
             f" {FORMAT}.",
             hint="Use the newer version: the checkout or the image that migrated this database last.",
         )
-    _demand({f"format {FORMAT}"}, {f"format {format_found}"})
-    _demand(_LOG, {line for line in shape if re.match(r"migration_log\b", line)})
+    _demand({f"format {FORMAT}"}, {f"format {format_found}"}, marker)
+    _demand(_LOG, {line for line in shape if re.match(r"migration_log\b", line)}, marker)
 
 
-def _demand(wanted: Collection[str], found: Collection[str]) -> None:
+def _demand(wanted: Collection[str], found: Collection[str], marker: str | None = None) -> None:
     if set(wanted) == set(found):
         return
     missing, extra = (
         ", ".join(sorted(lines)) or "nothing" for lines in (set(wanted) - set(found), set(found) - set(wanted))
     )
+    # The marker goes with the settings: without it, what was production is what NEURAKNOT_ENV says.
+    again = f"neuraknot-db mark {shlex.quote(marker)}" if marker else "mark its environment: neuraknot-db mark NAME"
     raise RefusedError(
         f"The log of migrations ({TABLE}) was tampered with: it lacks {missing}, and has {extra} instead.",
-        hint=f"Restore it from a backup, or set it aside: ALTER SCHEMA {SCHEMA} RENAME TO neuraknot_db_old",
+        hint=f"Restore it from a backup, or set it aside: ALTER SCHEMA {SCHEMA} RENAME TO neuraknot_db_old,"
+        f" then {again}",
     )

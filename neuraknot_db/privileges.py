@@ -73,6 +73,23 @@ SELECT g.name
  ORDER BY 1
 """
 
+# What belongs to an extension, or as a sequence to a column, goes with that.
+_OWNERS = """
+SELECT pg_get_userbyid(o.owner) AS owner, array_agg(o.name ORDER BY o.name) AS names
+  FROM (SELECT relowner AS owner, relname::text AS name, 'pg_class'::regclass AS catalog, oid
+          FROM pg_class
+         WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+        UNION ALL
+        SELECT proowner, proname || '()', 'pg_proc'::regclass, oid
+          FROM pg_proc
+         WHERE pronamespace = to_regnamespace('public')) o
+ WHERE pg_get_userbyid(o.owner) <> current_user
+   AND NOT EXISTS (SELECT FROM pg_depend d
+                    WHERE d.classid = o.catalog AND d.objid = o.oid AND d.deptype IN ('e', 'a', 'i'))
+ GROUP BY 1
+ ORDER BY 1
+"""
+
 _KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
 
 
@@ -147,6 +164,11 @@ def read(connection: Connection) -> SchemaProperties | None:
         comment=comment,
         granted_objects=tuple(rawsql.execute(connection, _GRANTED_OBJECTS).scalars()),
     )
+
+
+def other_owners(connection: Connection) -> dict[str, list[str]]:
+    """What in `public` belongs to other roles than this one, by role: tables, views, sequences and functions."""
+    return {row.owner: row.names for row in connection.exec_driver_sql(_OWNERS)}
 
 
 def create_schema(connection: Connection, wanted: SchemaProperties | None) -> None:

@@ -74,6 +74,8 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         guards.refuse_read_only(state)
         _survey(connection, script)
         _tell_rows(connection, state.tables)
+        if upgrade:
+            _tell_owners(connection, where.user)
         together = _together(script) if upgrade else None
         connection.rollback()
         _confirm(where, name, confirm, environment, marked=history.environment is not None)
@@ -232,6 +234,13 @@ def _tell_rows(connection: Connection, tables: tuple[str, ...]) -> None:
         log.info("  %-*s  %s", width, table, rows)
 
 
+def _tell_owners(connection: Connection, user: str) -> None:
+    """Say whose the new tables will not be: not SET ROLE, since that role may not be one to make extensions."""
+    for owner, names in privileges.other_owners(connection).items():
+        log.warning("these belong to %s, and what replaces them will belong to %s: %s", owner, user, ", ".join(names))
+        log.warning("  where the application connects as %s, reset as that role: it has no rights to them then", owner)
+
+
 def _count(connection: Connection, table: str) -> str:
     """The rows of a table, or as much as is known of them."""
     name = f"public.{rawsql.quoted(table)}"
@@ -256,7 +265,7 @@ def _confirm(where: Settings, name: str, confirm: str | None, environment: str |
         given = "was not given" if confirm is None else f"is {confirm!r}, and the database is {where.database!r}"
         raise RefusedError(
             f"The confirmation {given}: nothing was dropped.",
-            hint=f"neuraknot-db reset --confirm {shlex.quote(where.database)}",
+            hint=f"neuraknot-db reset {_option('--confirm', where.database)}",
         )
     if not settings.is_production(name):
         return
@@ -266,7 +275,12 @@ def _confirm(where: Settings, name: str, confirm: str | None, environment: str |
         given = "not named" if environment is None else f"{name!r}, not {environment!r}"
         raise RefusedError(
             f"This counts as production, and the environment is {given}: nothing was dropped.",
-            hint=f"neuraknot-db reset --confirm {shlex.quote(where.database)} --environment {shlex.quote(name)}"
+            hint=f"neuraknot-db reset {_option('--confirm', where.database)} {_option('--environment', name)}"
             # A marker would contradict it.
             + " (NEURAKNOT_ENV=dev where it is no production)" * (not marked),
         )
+
+
+def _option(name: str, value: str) -> str:
+    """An option as a shell takes it: a value with a dash in front would be taken for another one."""
+    return f"{name}{'=' if value.startswith('-') else ' '}{shlex.quote(value)}"

@@ -91,7 +91,7 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
             hint="neuraknot-db verify compares the database with what its revision should hold.",
         )
     revisions.load(environment.script)
-    xoptions.read(environment)  # refuses what no command knows
+    xoptions.read(environment.config)  # refuses what no command knows
     held: Held | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
         _print_sql(environment)
@@ -154,7 +154,7 @@ def _migrate_held(environment: EnvironmentContext, held: Held, outcome: Outcome)
 
 def _migrate_alone(environment: EnvironmentContext, outcome: Outcome) -> None:
     """A command that changes the database, with the lock and the guards around it."""
-    asked = xoptions.read(environment)
+    asked = xoptions.read(environment.config)
     where = session.target()
     if asked.create_db:
         database.create(where)
@@ -270,13 +270,16 @@ def _execute(
     emptying: bool = False,
 ) -> None:
     options = environment.context_opts
-    if walk.steps or emptying:
+    nothing = not walk.steps and "destination_rev" in options and not options.get("purge")
+    # The marker also where nothing is to be run: a log that was set aside has taken it along.
+    unmarked = nothing and walk.heads and history.environment is None and history.allowed
+    if walk.steps or emptying or unmarked:
         history.create()
         if history.environment is None:
             history.mark(name)
         if not in_one:
             connection.commit()
-    elif "destination_rev" in options and not options.get("purge"):
+    if nothing:
         return
 
     def attempt() -> None:

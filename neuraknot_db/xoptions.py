@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alembic.runtime.environment import EnvironmentContext
+from alembic.config import Config
 
 from neuraknot_db.errors import UsageError
 
@@ -26,21 +26,30 @@ class XOptions:
     accept_edit: tuple[str, ...] = ()
 
 
-def read(environment: EnvironmentContext) -> XOptions:
+_KNOWN = ("accept_edit", "confirm", "create_db", "force")
+
+
+def read(config: Config) -> XOptions:
     """What the command line's `-x` options ask for.
 
     Raises:
-        UsageError: one is not known, or neither true nor false.
+        UsageError: one is not known, given twice, or neither true nor false.
     """
-    wanted = environment.get_x_argument(as_dictionary=True)
-    known = {"create_db", "force", "confirm", "accept_edit"}
-    if unknown := sorted(set(wanted) - known):
-        raise UsageError(f"-x {unknown[0]} is not known.", hint=f"These are: {', '.join(sorted(known))}.")
+    # As a dictionary, the last of two would win without a word.
+    given = [each.partition("=")[::2] for each in getattr(config.cmd_opts, "x", None) or ()]
+    names = [name for name, _ in given]
+    if unknown := sorted(set(names) - set(_KNOWN)):
+        raise UsageError(f"-x {unknown[0]} is not known.", hint=f"These are: {', '.join(_KNOWN)}.")
+    for name in names:
+        if name != "accept_edit" and names.count(name) > 1:
+            raise UsageError(f"-x {name} is given {names.count(name)} times.", hint="Give it once.")
+    wanted = dict(given)
+    edits = ",".join(value for name, value in given if name == "accept_edit")
     return XOptions(
         _flag(wanted, "create_db"),
         _flag(wanted, "force"),
         wanted.get("confirm"),
-        tuple(filter(None, wanted.get("accept_edit", "").split(","))),
+        tuple(filter(None, edits.split(","))),
     )
 
 

@@ -14,19 +14,22 @@ from neuraknot_db.impact.blocks import in_block
 from neuraknot_db.impact.cascades import drop_function, drop_schema, drop_table, drop_type, truncate
 from neuraknot_db.impact.families import Families, spread
 from neuraknot_db.impact.foreign_keys import references
+from neuraknot_db.impact.hidden import after, unnamed
 from neuraknot_db.impact.indexes import alter_index, create_index, drop_index, reindex
-from neuraknot_db.impact.queries import changes, copy, reads, select, with_query
+from neuraknot_db.impact.queries import changes, copy, reads, with_query
 from neuraknot_db.impact.reader import Reader
 from neuraknot_db.impact.upkeep import refresh, vacuum
 from neuraknot_db.impact.values import Effect, Impact, LockMode, Name, Work, merged
 from neuraknot_db.sqltext import Statement
 
-__all__ = ["Effect", "Families", "Impact", "LockMode", "Name", "Work", "impact", "parts"]
+__all__ = ["Effect", "Families", "Impact", "LockMode", "Name", "Work", "after", "impact", "parts"]
 
 NOTHING = Schema()
 """Nothing is known of the tables: what depends on them is told as the worse of the two."""
 
 NO_FAMILIES = Families()
+
+_FROM_TABLE_TO_TABLE = "it goes from table to table, and locks each"
 
 _Effects = Iterator[Effect]
 _Form = Callable[[Reader, Schema], _Effects]
@@ -48,7 +51,10 @@ def impact(statement: Statement, schema: Schema = NOTHING, families: Families = 
             shown = words.removesuffix(" on").removesuffix(" into").removesuffix(" from").upper()
             shown = "TRUNCATE" if words == "truncate table" else shown
             effects = merged(spread(shown, statement, form(body, schema), families))
-            return Impact(shown, effects, tuple(_created(reader)), _OPAQUE.get(words) or _reach(statement, effects))
+            opaque = _OPAQUE.get(words) or _reach(statement, effects)
+            if not opaque and words in _QUERIES:
+                opaque = unnamed(statement, effects, schema)
+            return Impact(shown, effects, tuple(_created(reader)), opaque)
     word = statement.tokens[0].text.upper()
     unknown = "" if word in _HARMLESS else "this form of statement is not known here"
     return Impact(word, opaque=unknown or _reach(statement))
@@ -79,7 +85,7 @@ def _reach(statement: Statement, effects: Sequence[Effect] = ()) -> str:
     if cascades and words[0] in ("alter", "drop", "truncate"):
         return "what else goes by CASCADE is locked too, and shows only when it runs"
     of_all = words[0] in ("cluster", "reindex") or (words[0] == "vacuum" and "full" in words)
-    return "it goes from table to table, and locks each" if of_all and not effects else ""
+    return _FROM_TABLE_TO_TABLE if of_all and not effects else ""
 
 
 # ------------------------------------------------------------------------------------------------ building blocks
@@ -196,6 +202,17 @@ def _create_trigger(reader: Reader, schema: Schema) -> _Effects:
         yield Effect(other, _SRE)
 
 
+def _publication(reader: Reader, _schema: Schema) -> _Effects:
+    """Each table of the list; that of a whole schema, or of all, locks none."""
+    if not reader.seek("for table", "add table", "set table", "drop table"):
+        return
+    for item in reader.items():
+        item.accept("table")
+        item.accept("only")
+        if not item.at("tables in schema") and (name := item.name()):
+            yield Effect(name, _SUE)
+
+
 def _do(reader: Reader, schema: Schema) -> _Effects:
     """What can be read in the body of a DO block, not what it puts together."""
     for part in _within(reader):
@@ -206,6 +223,9 @@ def _do(reader: Reader, schema: Schema) -> _Effects:
 
 
 _FORMS: Sequence[tuple[str, _Form]] = (
+    ("alter table all in tablespace", _nothing),
+    ("alter index all in tablespace", _nothing),
+    ("alter materialized view all in tablespace", _nothing),
     ("alter table", alter_table),
     ("alter index", alter_index),
     ("alter materialized view", _on(_AE)),
@@ -225,6 +245,8 @@ _FORMS: Sequence[tuple[str, _Form]] = (
     ("create policy", _behind("on", _AE)),
     ("create rule", _behind("to", _AE)),
     ("create or replace rule", _behind("to", _AE)),
+    ("create publication", _publication),
+    ("alter publication", _publication),
     ("create statistics", _behind("from", _SUE)),
     ("create materialized view", lambda reader, _schema: reads(reader)),
     ("create view", lambda reader, _schema: reads(reader)),
@@ -251,7 +273,7 @@ _FORMS: Sequence[tuple[str, _Form]] = (
     ("delete from", changes),
     ("merge into", changes),
     ("with", with_query),
-    ("select", select),
+    ("select", lambda reader, _schema: reads(reader)),
     ("table", _on(LockMode.ACCESS_SHARE, Work.ROWS)),
     ("copy", copy),
     ("lock", _lock),
@@ -274,7 +296,10 @@ _IN_A_BLOCK = tuple(
     )
 )
 
+_QUERIES = frozenset({"insert into", "update", "delete from", "merge into", "with", "select", "table", "copy", "lock"})
+
 _OPAQUE: Mapping[str, str] = {
+    **{f"alter {kind} all in tablespace": _FROM_TABLE_TO_TABLE for kind in ("table", "index", "materialized view")},
     "do": "what else a DO block locks shows only when it runs",
     "call": "what a procedure locks shows only when it runs",
     "execute": "a prepared statement is not read here",

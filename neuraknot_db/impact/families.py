@@ -28,6 +28,7 @@ _TO_PARTITIONS = frozenset(
     {"CREATE INDEX", "CREATE UNIQUE INDEX", "DROP INDEX", "CREATE TRIGGER", "CREATE OR REPLACE TRIGGER"}
     | {"CREATE CONSTRAINT TRIGGER", "DROP TRIGGER", "ALTER TRIGGER"}
 )
+_TO_HEIRS = frozenset({"CREATE PUBLICATION", "ALTER PUBLICATION"})
 _STAYS_AT_ITS_TABLE = (
     *("owner to", "rename to", "set (", "reset (", "set logged", "set unlogged", "set schema", "set tablespace"),
     *("set access method", "replica identity", "cluster on", "set without cluster", "inherit", "no inherit"),
@@ -44,7 +45,8 @@ def spread(form: str, statement: Statement, effects: Iterator[Effect], families:
         above = families.partition_of.get(effect.table)
         if above and form == "DROP TABLE" and effect.work == Work.LOSS:
             yield Effect(above, LockMode.ACCESS_EXCLUSIVE, Work.CATALOG, "it loses a partition")
-        reaches = form in _TO_ALL_BELOW or (form in _TO_PARTITIONS and effect.table in families.partition_of.values())
+        is_partitioned = effect.table in families.partition_of.values()
+        reaches = form in _TO_ALL_BELOW or form in (_TO_PARTITIONS if is_partitioned else _TO_HEIRS)
         for name in families.below.get(effect.table, ()) if reaches and effect.table not in alone else ():
             yield replace(effect, table=name, why=f"it is below {effect.table}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 
 from neuraknot_db.catalog import Schema
@@ -23,7 +24,13 @@ _WITH_FROM_INSIDE = frozenset({"extract", "substring", "trim", "overlay"})
 
 
 def reads(reader: Reader) -> Iterator[Effect]:
-    """The tables behind FROM, JOIN and USING, in subqueries too; names of common table expressions are none."""
+    """The tables behind FROM, JOIN and USING, in subqueries too; names of common table expressions are none.
+
+    Where rows are locked anywhere, all are taken for tables of these rows.
+    """
+    keywords = " ".join(token.text.lower() for token in reader.rest if token.kind == "name")
+    locks_rows = re.search(r"\bfor (?:no key update|update|key share|share)\b", keywords)
+    mode = LockMode.ROW_SHARE if locks_rows else LockMode.ACCESS_SHARE
     words = [token.text.lower() for token in reader.rest]
     common = {
         Reader(reader.rest[index - 1 : index]).name()
@@ -39,7 +46,7 @@ def reads(reader: Reader) -> Iterator[Effect]:
             callers.pop()
         is_clause = word in ("from", "join", "using") and reader.rest[index].kind == "name"
         if is_clause and before != "distinct" and not (callers and callers[-1] in _WITH_FROM_INSIDE):
-            yield from (Effect(name, LockMode.ACCESS_SHARE, Work.ROWS) for name in _listed(reader, index + 1, common))
+            yield from (Effect(name, mode, Work.ROWS) for name in _listed(reader, index + 1, common))
 
 
 def _listed(reader: Reader, start: int, common: Collection[Name | None]) -> Iterator[Name]:
@@ -58,17 +65,12 @@ def _listed(reader: Reader, start: int, common: Collection[Name | None]) -> Iter
             return
 
 
-def select(reader: Reader, _schema: Schema) -> Iterator[Effect]:
-    """SELECT: reads, and the rows that it locks."""
-    mode = LockMode.ACCESS_SHARE
-    if any(reader.has(words) for words in ("for update", "for no key update", "for share", "for key share")):
-        mode = LockMode.ROW_SHARE
-    yield from (Effect(effect.table, mode, effect.work) for effect in reads(reader))
-
-
 def with_query(reader: Reader, schema: Schema) -> Iterator[Effect]:
     """WITH: whatever its parts change, and what they read."""
     for index, token in enumerate(reader.rest):
+        # FOR UPDATE, FOR NO KEY UPDATE, ON CONFLICT DO UPDATE, WHEN MATCHED THEN UPDATE.
+        if index and reader.rest[index - 1].text.lower() in ("for", "key", "do", "then"):
+            continue
         for words in ("insert into", "update", "delete from", "merge into"):
             behind = Reader(reader.rest[index:])
             if token.kind == "name" and behind.accept(words):

@@ -15,7 +15,7 @@ from neuraknot_db.catalog import Schema, read_schema
 from neuraknot_db.declared import Declared
 from neuraknot_db.emission import Emission, emission
 from neuraknot_db.errors import UsageError
-from neuraknot_db.impact import Families, LockMode, Name, impact
+from neuraknot_db.impact import Families, LockMode, Name, after, impact
 from neuraknot_db.plan.refusals import declarations, refusal
 from neuraknot_db.plan.render import render
 from neuraknot_db.plan.survey import families, locked, survey
@@ -189,6 +189,7 @@ def _statements(sent: Emission, schema: Schema, families: Families, transactiona
             yield PlannedStatement(statement.text, text.line_at(statement.start), found, tables)
             for effect in found.effects if transactional else ():
                 held[effect.table] = max(effect.mode, held.get(effect.table, effect.mode))
+            schema = after(statement, schema)
 
 
 def _timeouts(declared: Declared, limits: Limits) -> tuple[int, int]:

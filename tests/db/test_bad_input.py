@@ -277,6 +277,14 @@ def test_an_option_that_is_not_known(unchanged: Database, command: str) -> None:
     said(unchanged.alembic("-x", "froce=true", command, *target), 2, "-x froce is not known")
 
 
+@pytest.mark.parametrize("command", [["verify"], ["log"], ["mark", "dev"], ["reset"]])
+def test_a_command_of_ours_knows_no_other_options(unchanged: Database, command: list[str]) -> None:
+    confirm = ["--confirm", unchanged.name] if command == ["reset"] else []
+    done = unchanged.neuraknot_db("-x", "bogus=1", *command, *confirm)
+    said(done, 2, "-x bogus is not known")
+    assert len(done.err.splitlines()) == 2, done.err
+
+
 def test_outside_of_a_checkout(database: Database, tmp_path: Path) -> None:
     said(database.neuraknot_db("upgrade", "head", cwd=tmp_path), 2, "no alembic.ini")
 

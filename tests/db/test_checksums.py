@@ -61,7 +61,7 @@ def test_anything_else_is_refused_by_name(database_at_head: Database, project: P
         edited(project, edit)
         done = database_at_head.alembic("upgrade", "head", cwd=project.root)
         said(done, 5, "Revision 005 was edited after it had been applied", "005_added.py", "-x accept_edit=005")
-    said(database_at_head.neuraknot_db("downgrade", "-1", cwd=project.root), 5, "Revision 005 was edited")
+    said(database_at_head.neuraknot_db("downgrade", "-1", cwd=project.root), 5, "-x accept_edit=005 ...\n")
     assert database_at_head.value(SCHEMA) == before
 
 
@@ -84,8 +84,43 @@ def test_the_edit_is_taken_and_recorded_where_that_is_asked_for(database_at_head
     assert done.code == 0, done.err
     assert "the edit of revision 005 is taken" in done.err
     assert log_of(database_at_head)[-1] == ("005", "accept", "succeeded")
+    # What was executed is as good as what was taken for it.
+    with_005(database_at_head, project)
+    edited(project, EDITED["a statement"])
     assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
     assert database_at_head.alembic("downgrade", "-1", cwd=project.root).code == 0
+
+
+def edit_002_and_003(project: Project) -> None:
+    for revision in ("002", "003"):
+        path = next(project.versions.glob(f"{revision}_*.py"))
+        path.write_text(path.read_text().replace("op.execute(", "op.execute('SELECT 1'); op.execute(", 1))
+
+
+def test_every_edit_is_named_at_once_and_taken_at_once(database_at_head: Database, project: Project) -> None:
+    edit_002_and_003(project)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(
+        done,
+        5,
+        "Revisions 002, 003 were edited",
+        "002_allow_concise_and_no_persona.py and 003_",
+        "alembic -x accept_edit=002,003 ...\n",
+    )
+    done = database_at_head.alembic("-x", "accept_edit=002", "upgrade", "head", cwd=project.root)
+    said(done, 5, "Revision 003 was edited", "-x accept_edit=002,003 ")
+    done = database_at_head.alembic("-x", "accept_edit=002,003", "upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert log_of(database_at_head)[-2:] == [("002", "accept", "succeeded"), ("003", "accept", "succeeded")]
+
+
+def test_accept_edit_may_be_given_again_and_no_other_option(database_at_head: Database, project: Project) -> None:
+    edit_002_and_003(project)
+    upgrade = ("upgrade", "head")
+    done = database_at_head.alembic("-x", "confirm=a", "-x", "confirm=b", *upgrade, cwd=project.root)
+    said(done, 2, "-x confirm is given 2 times")
+    both = ("-x", "accept_edit=002", "-x", "accept_edit=003")
+    assert database_at_head.alembic(*both, *upgrade, cwd=project.root).code == 0
 
 
 def test_a_downgraded_revision_may_be_edited(database_at_head: Database, project: Project) -> None:

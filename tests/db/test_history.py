@@ -185,6 +185,11 @@ TAMPERED = {
     f"UPDATE {LOG} SET error = ''; ALTER TABLE {LOG} ALTER error SET NOT NULL": BROKEN,
     f"ALTER TABLE {LOG} ALTER database_user DROP DEFAULT": BROKEN,
     f"ALTER TABLE {LOG} RENAME TO m; CREATE VIEW {LOG} AS TABLE neuraknot_db.m": BROKEN,
+    f"CREATE RULE lost AS ON INSERT TO {LOG} DO INSTEAD NOTHING": BROKEN,
+    f"CREATE RULE lost AS ON UPDATE TO {SETTINGS} DO INSTEAD NOTHING": BROKEN,
+    f"CREATE TRIGGER lost BEFORE INSERT ON {LOG} FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column()": (
+        BROKEN
+    ),
     f"DROP TABLE {LOG}": BROKEN,
     f"DROP TABLE {SETTINGS}": BROKEN,
     f"ALTER TABLE {SETTINGS} RENAME value TO val": BROKEN,
@@ -205,6 +210,14 @@ def test_a_log_that_is_not_ours_any_more_is_left_alone(database_at_head: Databas
     before = database_at_head.value(SCHEMA)
     said(database_at_head.neuraknot_db("upgrade", "head", cwd=project.root), 5, TAMPERED[sql])
     assert database_at_head.value(SCHEMA) == before
+
+
+def test_who_refers_to_the_log_or_took_a_rule_back_does_no_harm(database_at_head: Database) -> None:
+    database_at_head.run(
+        f"CREATE TABLE public.reviews (id bigint REFERENCES {LOG});"
+        f"CREATE RULE lost AS ON INSERT TO {LOG} DO INSTEAD NOTHING; DROP RULE lost ON {LOG}"
+    )
+    assert database_at_head.neuraknot_db("log").code == 0
 
 
 def test_no_command_writes_to_a_log_that_is_not_ours_any_more(database_at_head: Database) -> None:

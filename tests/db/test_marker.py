@@ -70,8 +70,21 @@ def test_mark_changes_it_and_is_recorded(database_at_head: Database) -> None:
     assert log_of(database_at_head, "direction, outcome")[-1] == ("mark", "succeeded")
 
 
-def test_an_empty_name_is_no_environment(database_at_head: Database) -> None:
-    said(database_at_head.neuraknot_db("mark", " "), 2, "no name of an environment")
+def test_a_log_that_is_set_aside_takes_no_marker_along(production: Database) -> None:
+    production.run("ALTER TABLE neuraknot_db.migration_log DROP COLUMN checksum")
+    aside = "ALTER SCHEMA neuraknot_db RENAME TO neuraknot_db_old"
+    said(production.neuraknot_db("log"), 5, f"{aside}, then neuraknot-db mark prod\n")
+    production.run(aside)
+    done = production.alembic("upgrade", "head", NEURAKNOT_ENV="prod")
+    assert (done.code, production.value(MARKER)) == (0, "prod"), done.err
+    said(production.neuraknot_db("reset", "--confirm", production.name, NEURAKNOT_ENV="dev"), 5, "marked as prod")
+    production.run("ALTER TABLE neuraknot_db.settings DROP CONSTRAINT settings_pkey")
+    said(production.neuraknot_db("log"), 5, f"{aside}, then mark its environment: neuraknot-db mark NAME\n")
+
+
+def test_a_name_that_nobody_can_read_is_no_environment(database_at_head: Database) -> None:
+    for name in (" ", "pr\nod", "\udcff", "prod\u202e"):
+        said(database_at_head.neuraknot_db("mark", name), 2, "no name of an environment")
     assert database_at_head.value(MARKER) == "test"
 
 

@@ -87,7 +87,7 @@ def test_each_pending_revision_with_each_statement_and_its_locks(at: Callable[[s
         ("users", "ACCESS EXCLUSIVE", None, "reads and writes", "catalog"),
         ("users", "SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE", "reads and writes", "catalog"),
     ]
-    path = ROOT / "alembic" / avatars["path"]
+    path = ROOT / avatars["path"]
     for statement in avatars["statements"]:
         assert path.read_text().splitlines()[statement["line"] - 1].startswith(statement["sql"].split("\n")[0])
 

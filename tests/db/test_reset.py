@@ -111,6 +111,22 @@ def test_owner_privileges_defaults_and_comment_stay(owner: Database) -> None:
     assert owner.run(granted) == [("INSERT", True), ("DELETE", False)]
 
 
+def test_who_owns_the_tables_now_and_not_afterwards_is_told(owner: Database) -> None:
+    assert owner.alembic("upgrade", "head").code == 0
+    superuser = owner.as_user("postgres")
+    superuser.run("CREATE TABLE public.mine ()")
+    told = f"these belong to {owner.user}, and what replaces them will belong to postgres: "
+    done = superuser.neuraknot_db("reset")
+    assert done.code == 5
+    (names,) = [line.removeprefix(told) for line in done.err.splitlines() if line.startswith(told)]
+    assert {"alembic_version", "users", "update_updated_at_column()"} <= set(names.split(", "))
+    assert not {"mine", "uuid_generate_v4()"} & set(names.split(", "))
+    assert f"connects as {owner.user}, reset as that role" in done.err
+    superuser.run("DROP TABLE public.mine")
+    for same in (owner.neuraknot_db("reset"), superuser.neuraknot_db("reset", "--no-upgrade")):
+        assert (same.code, "will belong to" in same.err) == (5, False), same.err
+
+
 def test_privileges_that_this_role_can_not_restore_make_it_refuse(owner: Database) -> None:
     other = f"other%s_{os.getpid()}"
     superuser = owner.as_user("postgres")
@@ -290,3 +306,15 @@ def test_other_sessions_may_be_connected(database_at_head: Database) -> None:
         other.exec_driver_sql("SELECT count(*) FROM public.users")
         assert reset(database_at_head).code == 0
         assert other.exec_driver_sql("SELECT count(*) FROM public.users").scalar() == 0
+
+
+def test_a_name_with_a_dash_in_front_can_be_confirmed_as_the_hint_says(new_database: Callable[..., Database]) -> None:
+    database = new_database(name=f"-dash {os.getpid()}")
+    hint = f"hint: neuraknot-db reset --confirm='{database.name}'"
+    done = database.neuraknot_db("reset", NEURAKNOT_ENV="-live")
+    said(done, 5, f"{hint}\n")
+    done = database.neuraknot_db(*shlex.split(done.err.splitlines()[-1])[2:], NEURAKNOT_ENV="-live")
+    said(done, 5, f"{hint} --environment=-live (")
+    again = done.err.splitlines()[-1].partition(" (")[0]
+    done = database.neuraknot_db(*shlex.split(again)[2:], NEURAKNOT_ENV="-live")
+    assert done.code == 0, done.err

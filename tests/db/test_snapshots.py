@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from alembic.script import ScriptDirectory
 
 from neuraknot_db import snapshots
 from neuraknot_db.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger
+from neuraknot_db.database import scratch
 from neuraknot_db.errors import RefusedError
+from neuraknot_db.settings import Settings
 from tests.db.conftest import ROOT, Database
 from tests.db.schemas import REVISIONS, SCRIPT, TABLES, contract, without_texts
 
@@ -36,6 +40,22 @@ def test_snapshots_are_not_stale(database: Database) -> None:
     taken = snapshots.take_all(SCRIPT, upgrade_to, database.engine().connect)
     kept = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "alembic" / "snapshots").glob("*.json")}
     assert kept == taken, "neuraknot-db snapshot writes them anew"
+
+
+def test_a_scratch_database_is_one_that_nobody_has(
+    new_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, free = os.urandom(4), os.urandom(4)
+    somebodys = new_database(name=f"neuraknot_scratch_{taken.hex()}")
+    somebodys.run("CREATE TABLE kept ()")
+    drawn = iter([taken, free])
+    monkeypatch.setattr("neuraknot_db.database.os.urandom", lambda _: next(drawn))
+    where = Settings(somebodys.host, somebodys.port, somebodys.user, None, "postgres")
+    with scratch(where) as temporary:
+        assert temporary.database == f"neuraknot_scratch_{free.hex()}"
+    assert somebodys.run("SELECT FROM kept") == []
+    exists = f"SELECT count(*) FROM pg_database WHERE datname = '{temporary.database}'"
+    assert somebodys.value(exists) == 0
 
 
 def test_writing_changes_only_what_differs(copied: ScriptDirectory) -> None:

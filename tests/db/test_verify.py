@@ -43,6 +43,30 @@ def test_another_check_not_valid_is_a_difference(database_at_head: Database) -> 
     assert [difference.object for difference in report(database_at_head).differences] == ["ai_agents.chk_provider"]
 
 
+def test_a_foreign_key_whose_triggers_fire_on_replicas_only_is_a_difference(database_at_head: Database) -> None:
+    (trigger,) = database_at_head.run(
+        "SELECT g.tgname FROM pg_trigger g JOIN pg_constraint c ON c.oid = g.tgconstraint"
+        " WHERE c.conname = 'conversations_user_id_fkey' AND g.tgrelid = 'conversations'::regclass"
+        " AND g.tgfoid = '\"RI_FKey_check_ins\"'::regproc"
+    )
+    database_at_head.run(f'ALTER TABLE conversations ENABLE REPLICA TRIGGER "{trigger[0]}"')
+    (difference,) = report(database_at_head).differences
+    assert difference.object == "conversations.conversations_user_id_fkey"
+    assert "(its triggers are disabled)" in str(difference)
+    database_at_head.run(f'ALTER TABLE conversations ENABLE ALWAYS TRIGGER "{trigger[0]}"')
+    assert report(database_at_head).matches
+
+
+@pytest.mark.parametrize("server", ["18"], indirect=True)  # the first with such a thing
+def test_not_null_that_is_not_valid_is_none(database_at_head: Database) -> None:
+    database_at_head.run("ALTER TABLE users ALTER email DROP NOT NULL, ADD CONSTRAINT lax NOT NULL email NOT VALID")
+    assert [str(each) for each in report(database_at_head).differences] == [
+        "users.email: nullability NULL allowed, expected NOT NULL"
+    ]
+    database_at_head.run("ALTER TABLE users VALIDATE CONSTRAINT lax")
+    assert report(database_at_head).matches
+
+
 def test_missing_tables_and_changed_functions_are_told(database_at_head: Database) -> None:
     database_at_head.run(
         "DROP TABLE ai_tool_usage; CREATE OR REPLACE FUNCTION update_updated_at_column() RETURNS trigger"
