@@ -12,6 +12,7 @@ from neuraknot_db import diagnosis, guards, interrupt
 from neuraknot_db.console import log
 from neuraknot_db.errors import (
     InterruptedRunError,
+    LockUnavailableError,
     MigrationFailedError,
     NeuraknotError,
     SchemaDiffersError,
@@ -83,7 +84,7 @@ def _not_compared(error: DBAPIError | UnreachableError, walk: Walk) -> Neuraknot
         found = error
     else:
         found = diagnosis.database_error(error, doing="The comparison", undone="")
-    kind = SchemaDiffersError if isinstance(found, MigrationFailedError) else type(found)
+    kind = type(found) if isinstance(found, LockUnavailableError | UnreachableError) else SchemaDiffersError
     return kind(
         f"The run is committed, at {', '.join(sorted(walk.heads)) or 'no revision'}, but its schema was not compared"
         f" with what it should be. {found.message}",

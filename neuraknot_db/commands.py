@@ -18,6 +18,7 @@ from neuraknot_db import (
     database,
     engine,
     guards,
+    migration,
     rawsql,
     retry,
     revisions,
@@ -146,7 +147,7 @@ def snapshot(config: Config) -> None:
     revisions.load(script)
     script.get_current_head()  # of two heads neither has a schema that a database will hold
     with database.scratch(session.target()) as where, engine.connect(where) as connection:
-        config.attributes[runner.HELD] = runner.Held(where, connection)
+        config.attributes[runner.HELD] = migration.Held(where, connection)
 
         def upgrade_to(revision: str) -> None:
             command.upgrade(config, revision)

@@ -19,6 +19,7 @@ from neuraknot_db import (
     diagnosis,
     guards,
     lock,
+    migration,
     privileges,
     rawsql,
     retry,
@@ -70,7 +71,7 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         outcome.before = outcome.after = state.revision
         history = History(connection)
         name = guards.environment(where, history.environment)
-        runner.greet(where, state, name)
+        migration.greet(where, state, name)
         guards.refuse_read_only(state)
         _survey(connection, script)
         _tell_rows(connection, state.tables)
@@ -80,7 +81,7 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         connection.rollback()
         _confirm(where, name, confirm, environment, marked=history.environment is not None)
         lock.acquire(connection, patience=settings.limits().patience)
-        config.attributes[runner.HELD] = runner.Held(replace(where, environment=name), connection)
+        config.attributes[runner.HELD] = migration.Held(replace(where, environment=name), connection)
         started = time.monotonic()
         tries = _Tries()
 
