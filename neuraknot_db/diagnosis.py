@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 from alembic.util import CommandError
@@ -23,6 +24,7 @@ _QUERY_CANCELED = "57014"
 _READ_ONLY = "25006"
 _INSUFFICIENT_PRIVILEGE = "42501"
 _UNTRANSLATABLE = "22P05"
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _REFUSED_ROWS = ("23", "44")
 """Classes of SQLSTATE whose details quote rows."""
 
@@ -35,7 +37,7 @@ _LONGEST = 200
 # do, in this order.
 _LOGIN_REASONS = (
     (
-        ("does not support SSL", "SSL is not enabled", "no encryption", "sslmode value"),
+        ("does not support SSL", "SSL is not enabled", "sslmode value"),
         "{place} was asked for TLS, and does not offer it as demanded.",
         "Correct DB_SSLMODE, or turn TLS on at the server.",
     ),
@@ -98,7 +100,7 @@ def explain(error: BaseException) -> NeuraknotError | None:
         return database_error(error)
     if isinstance(error, CommandError):
         return command_error(error)
-    if isinstance(error, PermissionError) and error.filename:
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename:
         return UsageError(
             f"{error.filename} can't be written: {error.strerror}.",
             hint="New revisions and snapshots are made in a checkout, not in the image.",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from neuraknot_db import cells, diagnosis
@@ -31,6 +34,23 @@ def test_each_answer_to_a_login_has_its_sentence(answer: str, message: str, hint
     assert message in found.message
     assert hint in (found.hint or "")
     assert found.exit_code == 6
+
+
+def test_a_wrong_password_is_not_blamed_on_tls() -> None:
+    """Where only TLS is let in, libpq's second try without it is refused for that, whatever was wrong with the first."""
+    place = 'connection to server at "db.example", port 5432 failed: FATAL:  '
+    without_tls = 'no pg_hba.conf entry for host "192.0.2.7", user "app", database "chat", no encryption'
+    both = f'{place}password authentication failed for user "app"\n{place}{without_tls}\n'
+    assert "refused the login of user app" in diagnosis.login_error(both, WHERE).message
+    assert "DB_SSLMODE=require" in (diagnosis.login_error(place + without_tls, WHERE).hint or "")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_file_that_can_not_be_written_is_no_defect_of_ours(number: int) -> None:
+    found = diagnosis.explain(OSError(number, os.strerror(number), "/app/alembic/versions/005_x.py"))
+    assert found is not None
+    assert found.exit_code == 2
+    assert "005_x.py can't be written" in found.message
 
 
 @pytest.mark.parametrize("words", ["Connection refused\n\tIs the server running?", "timeout expired"])
