@@ -37,7 +37,7 @@ def test_each_answer_to_a_login_has_its_sentence(answer: str, message: str, hint
 
 
 def test_a_wrong_password_is_not_blamed_on_tls() -> None:
-    """Where only TLS is let in, libpq's second try without it is refused for that, whatever was wrong with the first."""
+    """Where only TLS is let in, libpq's second try, without it, is refused for that."""
     place = 'connection to server at "db.example", port 5432 failed: FATAL:  '
     without_tls = 'no pg_hba.conf entry for host "192.0.2.7", user "app", database "chat", no encryption'
     both = f'{place}password authentication failed for user "app"\n{place}{without_tls}\n'
