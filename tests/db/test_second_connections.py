@@ -113,9 +113,9 @@ def test_a_check_without_a_connection_is_no_failed_migration(database: Database,
 
 
 def test_a_revision_without_a_snapshot_is_said_to_be_compared_with_nothing(
-    database_at_head: Database, project: Project
+    database: Database, project: Project
 ) -> None:
     project.add("005", "SELECT 1", after="004")
-    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    done = database.alembic("upgrade", "head", cwd=project.root, NEURAKNOT_ENV="prod")
     assert done.code == 0, done.err
     assert "the schema was compared with nothing: 005 has no snapshot" in done.err
