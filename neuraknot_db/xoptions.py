@@ -16,7 +16,7 @@ class XOptions:
     Attributes:
         create_db: create a missing database first.
         force: go on although unversioned tables stand in the way.
-        confirm: the database's name, for a downgrade in production.
+        confirm: the database's name, for a downgrade or a stamp in production.
         accept_edit: revisions whose edit after the fact is taken.
     """
 
