@@ -49,7 +49,7 @@ environment variables:
 options of -x, which stands before the command:
   -x create_db=true   create the database first if it is missing
   -x force=true       upgrade although unversioned tables stand in the way
-  -x confirm=NAME     confirm going back in production (downgrade, stamp) with the
+  -x confirm=NAME     confirm a downgrade or a stamp in production, by the
                       database's name
   -x accept_edit=REV  take the edit of a revision that was applied before, of
                       several as REV,REV
