@@ -52,6 +52,8 @@ app = typer.Typer(
     name="launcher",
     cls=_Commands,
     help="Migrates NeuraKnot's PostgreSQL database by an ECS task, and tells the truth about how it went.",
+    epilog="Exit codes: the container's own, 0 to 7; 20 configuration, 21 AWS, 22 image, 23 the task never started,"
+    " 24 out of time, 25 outcome not known.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

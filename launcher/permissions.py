@@ -91,10 +91,10 @@ def _tell_lacking(common: Common, scope: Scope, role: str, aws: Aws) -> None:
     try:
         missing = iam_policy.lacking(scope, role, aws)
     except AwsError as error:
-        console.say(f"What {name} lacks of it could not be asked. {error.message}")
+        console.say(f"Which of these permissions {name} lacks could not be asked. {error.message}")
         return
     if not missing:
-        console.say(f"{name} has everything of it.")
+        console.say(f"{name} has all of these permissions.")
         return
     console.say(f"{name} lacks:")
     for action, resource in missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import (
@@ -180,6 +180,7 @@ class Watcher:
     on_line: Callable[[LogLine], None]
     on_task: Callable[[Task], None]
     notice: Callable[[str], None]
+    _unreachable: bool = field(default=False, init=False)
 
     def watch(self, task: Task, log: LogFollower, *, timeout: float) -> Watched:
         """Follow the task and its log until the container is over and its log is read to the end.
@@ -229,8 +230,6 @@ class Watcher:
             for line in log.drain(self.clock):
                 self.on_line(line)
         return Watched(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
-
-    _unreachable = False
 
     def _look(self, task: Task) -> Task | None:
         """The task as it is now; None while AWS does not know it or does not answer, or if a signal came first."""

@@ -15,8 +15,8 @@ _NEXT = {
     5: "Nothing was changed. The log says what stands in the way.",
     6: "Look with `launcher doctor` whether the task may reach the database, and whether the password is right.",
     7: "What it had begun was rolled back, unless the log says otherwise. What was run: launcher ecs-run -- log",
-    137: "Was there enough memory? Killed otherwise: the next run takes up where the last commit was.",
-    143: "Somebody stopped the task. The next run takes up where the last commit was.",
+    137: "It was killed, perhaps for want of memory. The next run goes on from the last commit.",
+    143: "Somebody stopped the task. The next run goes on from the last commit.",
 }
 
 

@@ -238,7 +238,7 @@ def mark(_config: Config, environment: str) -> None:
         history.mark(environment)
         history.record(Entry(None, "mark"))
         connection.commit()
-    log.info("%s: marked as %s, before as %s", where.place, environment, before or "nothing")
+    log.info("%s: marked as %s (before: %s)", where.place, environment, before or "nothing")
 
 
 def show_log(_config: Config, as_json: bool = False) -> None:

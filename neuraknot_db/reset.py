@@ -227,7 +227,7 @@ def _survey(
 def _tell_rows(connection: Connection, tables: tuple[str, ...]) -> None:
     full = {table: rows for table in tables if (rows := _count(connection, table)) != "0"}
     if not full:
-        log.info("no rows would go: %d tables, all empty", len(tables))
+        log.info("no rows would go: %s", "every table is empty" if tables else "there are no tables")
         return
     log.info("these rows would go:")
     width = max(map(len, full))

@@ -25,7 +25,7 @@ class Failure:
         exit_code: the launcher's.
         says: a pattern that its output must match, for people to know what to do.
         play: breaks a sound scene.
-        number: its place in the list of design/aws.md.
+        number: its place in the list of the twenty that the design names.
         stack: the stack that it needs.
         timeout: seconds that the launcher is to allow the task; None for its own choice.
         image_known: whether the registry already has the image.

@@ -35,7 +35,7 @@ def test_the_first_upgrade_stores_the_environment_and_mark_changes_it(database: 
     assert database.value(MARKER) == "staging"
     done = database.neuraknot_db("mark", "prod")
     assert (done.code, database.value(MARKER)) == (0, "prod")
-    assert "marked as prod, before as staging" in done.err
+    assert "marked as prod (before: staging)" in done.err
     assert log_of(database)[-1] == (None, "mark", "succeeded")
 
 

@@ -65,7 +65,7 @@ def test_the_first_upgrade_stores_it_and_later_ones_keep_it(
 def test_mark_changes_it_and_is_recorded(database_at_head: Database) -> None:
     done = database_at_head.neuraknot_db("mark", "prod")
     assert done.code == 0, done.err
-    assert "marked as prod, before as test" in done.err
+    assert "marked as prod (before: test)" in done.err
     assert database_at_head.value(MARKER) == "prod"
     assert log_of(database_at_head, "direction, outcome")[-1] == ("mark", "succeeded")
 

@@ -251,7 +251,7 @@ def test_it_tells_what_the_ci_role_lacks_and_nothing_once_it_has_the_policy(
     assert f'"$(launcher iam-policy --environment dev {where} 2>/dev/null)"' in said
     cloud.stack.allow(cloud.stack.ci_role, "neuraknot-launcher", *json.loads(printed)["Statement"])
     _, _, said = launcher_says(["iam-policy"], cloud, clock, checkout)
-    assert "has everything of it" in said
+    assert "has all of these permissions" in said
 
 
 def test_without_a_stack_or_credentials_an_account_is_enough(cloud: LocalAws, clock: FakeClock, tmp_path: Path) -> None:
