@@ -66,10 +66,11 @@ def task_instead(plan: Plan) -> Task | None:
         task = survey.alive[0]
         if is_own(request, task) or (request.attach and task.command == request.command):
             return task
+        runs = f", with `{shlex.join(task.command)}`" if task.command else ""
         attach = "" if request.attach or task.command != request.command else ", or --attach"
         raise AlreadyRunningError(
             f"A migration task of {plan.stack.environment} is alive: {task.id} ({task.status}), started by"
-            f" {task.started_by or 'somebody'}, with `{shlex.join(task.command)}`. No other was started.",
+            f" {task.started_by or 'somebody'}{runs}. No other was started.",
             hint=f"Follow it: launcher logs --follow {task.id}{attach}. End it: launcher stop {task.id}",
         )
     last = survey.over[0] if survey.over else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -43,6 +44,14 @@ def no_real_account(no_ambient_configuration: None, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would remember the last test's credentials
     monkeypatch.setenv("TF_CLI_CONFIG_FILE", "/dev/null")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heeded_hangup() -> Iterator[None]:
+    """Whoever starts the tests with nohup has it ignored, and a signal that is ignored is so for programs as well."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True, scope="session")
