@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -106,6 +105,7 @@ class Builder:
         run: starts `docker`.
         aws: hands out the registry's password.
         root: the build context.
+        docker_config: the folder where the user's Docker keeps its logins.
         on_line: called with each line that Docker prints.
         git_commit: for the image's labels.
     """
@@ -113,6 +113,7 @@ class Builder:
     run: Runner
     aws: Aws
     root: Path
+    docker_config: Path
     on_line: Callable[[str], None]
     git_commit: str | None = None
 
@@ -184,7 +185,7 @@ class Builder:
     def _logged_in(self, reference: str) -> Iterator[None]:
         """Let Docker into the registry; the token stays nowhere unless the user was logged in there before."""
         registry, login = _registry(reference), self.aws.registry_login()
-        known = _knows(registry)
+        known = _knows(self.docker_config, registry)
         try:
             completed = self.run(
                 ["docker", "login", "--username", login.username, "--password-stdin", registry],
@@ -237,10 +238,9 @@ def _registry(reference: str) -> str:
     return reference.split("/", 1)[0]
 
 
-def _knows(registry: str) -> bool:
+def _knows(docker_config: Path, registry: str) -> bool:
     """Whether the user's Docker has a login of its own there; also when that can't be told, so that none is lost."""
-    folder = os.environ.get("DOCKER_CONFIG")
-    file = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+    file = docker_config / "config.json"
     try:
         # Of what a credential helper keeps there is an empty entry.
         logins = json.loads(file.read_text(encoding="utf-8")).get("auths", {})

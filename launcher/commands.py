@@ -10,6 +10,7 @@ import threading
 import uuid
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher import guards, lint, report
@@ -212,8 +213,9 @@ def read_terraform(common: Common, needed: frozenset[str] | None = None) -> Outp
 
 def executor(common: Common, aws: Aws, known: Launch) -> Executor:
     """What carries a command out, and notes in `known` what it learns."""
-    world = common.world
-    return Executor(aws, world.run, world.clock, world.interrupts, common.console, known, common.options.root)
+    world, root = common.world, common.options.root
+    docker_config = Path(world.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    return Executor(aws, world.run, world.clock, world.interrupts, common.console, known, root, docker_config)
 
 
 def tell(common: Common, known: Launch, result: TaskResult, name: str) -> None:

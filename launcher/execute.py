@@ -132,6 +132,7 @@ class Executor:
         progress: told of everything.
         launch: filled in as things become known.
         root: the image's build context.
+        docker_config: the folder where the user's Docker keeps its logins.
     """
 
     aws: Aws
@@ -141,6 +142,7 @@ class Executor:
     progress: Progress
     launch: Launch
     root: Path
+    docker_config: Path
 
     def step(self, key: str, title: str | None = None) -> AbstractContextManager[Done]:
         """A step, timed and shown; with its number among the eight, if there are eight."""
@@ -218,7 +220,8 @@ class Executor:
             found = made or self.aws.repository(plan.stack.repository)  # else somebody has made it meanwhile
             if found is not None:
                 image = replace(image, repository=found["repositoryUri"])
-        builder = Builder(self.runner, self.aws, self.root, self.progress.detail, plan.request.git_commit)
+        git_commit = plan.request.git_commit
+        builder = Builder(self.runner, self.aws, self.root, self.docker_config, self.progress.detail, git_commit)
         digest = builder.build_and_push(image.repository, str(image.tag), plan.stack.platform.value)
         done(f"pushed {image.tag}")
         return with_image(plan, Image(image.repository, image.tag, digest))
@@ -234,7 +237,7 @@ class Executor:
             arn = self.aws.register_task_definition(plan.definition)["taskDefinitionArn"]
             done(f"{arn.rsplit('/', 1)[-1]} registered")
             return arn
-        arn = str((plan.survey.definition or {})["taskDefinitionArn"])
+        arn = str(plan.registered)
         done(f"{arn.rsplit('/', 1)[-1]} is the same")
         return arn
 

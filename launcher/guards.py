@@ -55,16 +55,21 @@ def task_instead(plan: Plan) -> Task | None:
     """The task to follow instead of starting one; no other is started beside one that is alive.
 
     Returns:
-        This very run's task, if an earlier try has started it and it is alive, or was the last one and went well; one
-        that does the same, if the request is to attach; None where a task is to be started.
+        This very run's task, if an earlier try has started it of the same definition, and it is alive, or was the last
+        one and went well; one with the same command, if the request is to attach; None where a task is to be started.
 
     Raises:
         AlreadyRunningError: another task is alive.
     """
     request, survey = plan.request, plan.survey
+
+    def is_same(task: Task) -> bool:
+        """Not of an image that another run by the same name had."""
+        return is_own(request, task) and not (plan.builds or plan.registers) and task.definition == plan.registered
+
     if survey.alive:
         task = survey.alive[0]
-        if is_own(request, task) or (request.attach and task.command == request.command):
+        if is_same(task) or (request.attach and task.command == request.command):
             return task
         runs = f", with `{shlex.join(task.command)}`" if task.command else ""
         attach = "" if request.attach or task.command != request.command else ", or --attach"
@@ -75,4 +80,4 @@ def task_instead(plan: Plan) -> Task | None:
         )
     last = survey.over[0] if survey.over else None
     # One that failed is worth another try, and one that others came after says nothing about the database now.
-    return last if last and last.exit_code == 0 and is_own(request, last) else None
+    return last if last and last.exit_code == 0 and is_same(last) else None

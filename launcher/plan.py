@@ -82,6 +82,12 @@ class Plan:
         return self.survey.image.digest is None
 
     @property
+    def registered(self) -> str | None:
+        """The ARN of the family's latest task definition."""
+        definition = self.survey.definition
+        return str(definition["taskDefinitionArn"]) if definition else None
+
+    @property
     def registers(self) -> bool:
         """Whether a new revision of the task definition is needed."""
         return self.survey.definition is None or bool(self.differences)

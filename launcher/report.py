@@ -90,7 +90,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "task_definition": {
             "family": stack.family,
             "register": plan.registers,
-            "reuse": None if plan.registers else (survey.definition or {}).get("taskDefinitionArn"),
+            "reuse": None if plan.registers else plan.registered,
             "differences": [
                 {"path": item.path, "before": item.before, "after": item.after} for item in plan.differences
             ],
@@ -200,10 +200,9 @@ def _cell(text: str) -> str:
 
 
 def _definition_words(plan: Plan) -> str:
-    definition = plan.survey.definition
-    if definition is None:
+    if plan.registered is None:
         return f"{plan.stack.family}  [to be registered: the first]"
-    name = str(definition["taskDefinitionArn"]).rsplit("/", 1)[-1]
+    name = plan.registered.rsplit("/", 1)[-1]
     return f"{name}  [{'to be registered anew' if plan.registers else 'the same; used as it is'}]"
 
 

@@ -86,7 +86,7 @@ def of(step: Step) -> Declared:
     may_end = transactional and "autocommit_block" not in text
     text_ends = may_end and (any(word in text for word in _ENDING) or _END_AND_BEGIN.search(text))
     if text_ends or any(word in text for word in _UNLOCKING):
-        _refuse_ending(step, may_end=may_end)
+        _refuse_what_ends(step, may_end=may_end)
     return Declared(
         lock_timeout=timeout("lock_timeout", least=0 if alone is not None and _waits_for_others(alone) else 1),
         statement_timeout=timeout("statement_timeout"),
@@ -112,7 +112,7 @@ def _waits_for_others(statement: Statement) -> bool:
     return outside.waits_for_others(statement)
 
 
-def _refuse_ending(step: RevisionStep, *, may_end: bool) -> None:
+def _refuse_what_ends(step: RevisionStep, *, may_end: bool) -> None:
     """Refuse what ends the revision's own transaction, or the run's lock, as far as it can be read without a database.
 
     Args:

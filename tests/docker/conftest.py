@@ -92,7 +92,13 @@ def builder(aws: Aws, sources: Path) -> Callable[..., Builder]:
     """Makes the launcher's own builder."""
 
     def make(root: Path = sources, lines: list[str] | None = None) -> Builder:
-        return Builder(run=run, aws=aws, root=root, on_line=(lines if lines is not None else []).append)
+        return Builder(
+            run=run,
+            aws=aws,
+            root=root,
+            docker_config=Path(os.environ["DOCKER_CONFIG"]),
+            on_line=(lines if lines is not None else []).append,
+        )
 
     return make
 
@@ -110,7 +116,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def image(aws: Aws, sources: Path) -> str:
     """This project's image: built and pushed by the launcher, and pulled by digest as ECS does it."""
-    built = Builder(run=run, aws=aws, root=sources, on_line=lambda _: None)
+    built = Builder(
+        run=run, aws=aws, root=sources, docker_config=Path(os.environ["DOCKER_CONFIG"]), on_line=lambda _: None
+    )
     digest = built.build_and_push(REPOSITORY, content_tag(sources, PLATFORM), PLATFORM)
     reference = f"{REPOSITORY}@{digest}"
     docker("pull", "--quiet", reference)

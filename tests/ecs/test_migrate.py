@@ -303,6 +303,15 @@ def test_a_second_try_is_another_run_once_the_first_failed_or_others_came_after(
     assert len(stage.cloud.ecs.tasks) == 5
 
 
+def test_a_name_that_is_given_again_for_another_image_is_another_run(stage: Stage) -> None:
+    assert stage.launch("ecs-migrate", "--client-token", "deploy").code == 0
+    (stage.root / "Dockerfile.migrate").write_text("FROM scratch\nLABEL changed=yes\n")
+    assert stage.launch("ecs-migrate", "--client-token", "deploy").code == 0
+    assert len(stage.cloud.ecs.tasks) == 2
+    assert stage.launch("ecs-migrate", "--client-token", "deploy").code == 0
+    assert len(stage.cloud.ecs.tasks) == 2
+
+
 @pytest.mark.parametrize("names", [("a", "b"), ("a", None), (None, "b")])
 def test_a_task_of_another_name_or_for_another_command_is_not_ones_own(
     stage: Stage, names: tuple[str | None, str | None]
