@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,12 @@ def recognise(connection: Connection, script: ScriptDirectory) -> Recognition:
 
 
 def adopt(
-    connection: Connection, script: ScriptDirectory, *, replace_functions: bool = False, dry_run: bool = False
+    connection: Connection,
+    script: ScriptDirectory,
+    *,
+    replace_functions: bool = False,
+    dry_run: bool = False,
+    record: Callable[[Adoption], None] = lambda _adoption: None,
 ) -> Adoption:
     """Recognise a database's schema and stamp its revision, all in one transaction.
 
@@ -105,6 +111,7 @@ def adopt(
         script: where the revisions and snapshots are.
         replace_functions: take the revision's functions where their text differs.
         dry_run: change nothing.
+        record: called within the transaction, after the stamp.
 
     Raises:
         RefusedError: the database has a revision already, holds none of our tables, or has other functions, and
@@ -120,13 +127,15 @@ def adopt(
             )
         recognition = recognise(connection, script)
         _demand(recognition, replace_functions=replace_functions)
+        replaced = tuple(function.object for function in recognition.functions)
+        adoption = Adoption(recognition.revision, replaced, recognition.notes, dry_run)
         if not dry_run:
             for function in recognition.functions:
                 assert function.expected is not None
                 rawsql.execute(connection, function.expected)
             _stamp(connection, script, recognition.revision)
-    replaced = tuple(function.object for function in recognition.functions)
-    return Adoption(recognition.revision, replaced, recognition.notes, dry_run)
+            record(adoption)
+    return adoption
 
 
 def _stamp(connection: Connection, script: ScriptDirectory, revision: str) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Collection
 
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from neuraknot_db import diagnosis, guards, interrupt
-from neuraknot_db.console import log
+from neuraknot_db import diagnosis, failures, guards, interrupt
+from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import (
     InterruptedRunError,
     LockUnavailableError,
@@ -18,16 +18,27 @@ from neuraknot_db.errors import (
     SchemaDiffersError,
     UnreachableError,
 )
-from neuraknot_db.steps import Walk
+from neuraknot_db.record import Recorder
+from neuraknot_db.steps import joined
 
 
-def check(beside: AbstractContextManager[Connection], script: ScriptDirectory, walk: Walk, *, production: bool) -> None:
+def check(
+    recorder: Recorder,
+    script: ScriptDirectory,
+    heads: Collection[str],
+    outcome: Outcome,
+    *,
+    compare: bool,
+    production: bool,
+) -> None:
     """Look at the database on a new connection, as its next user will.
 
     Args:
-        beside: opens that connection.
+        recorder: of the run; opens that connection.
         script: where the revisions and snapshots are.
-        walk: the run.
+        heads: where the run has brought the database, as it was told.
+        outcome: corrected where the database says otherwise.
+        compare: whether the schema should be what its snapshot holds.
         production: whether a difference is an error.
 
     Raises:
@@ -36,57 +47,56 @@ def check(beside: AbstractContextManager[Connection], script: ScriptDirectory, w
         LockUnavailableError, UnreachableError: in production, the schema could not be compared; elsewhere that is told.
         InterruptedRunError: SIGINT or SIGTERM came, when everything was committed.
     """
+    at = joined(heads) or "no revision"
     try:
-        _compare(beside, script, walk, production=production)
-    except (DBAPIError, InterruptedRunError, UnreachableError) as error:
+        with recorder.opened() as connection:
+            found = guards.inspect(connection)
+            outcome.after = found.revision
+            if frozenset(found.versions) != frozenset(heads):
+                raise MigrationFailedError(
+                    f"The run ended without an error, but the database is at {found.revision or 'no revision'} and not"
+                    f" at {at}: something rolled it back.",
+                    hint="See neuraknot-db log and the server's own log, then run the command again.",
+                )
+            # With two heads there is no one revision to compare with.
+            if compare and len(heads) == 1:
+                _compare(connection, script, *heads, production=production)
+    except (DBAPIError, InvalidRequestError, InterruptedRunError, UnreachableError) as error:
         if isinstance(error, InterruptedRunError) or interrupt.interruption(error):
-            raise walk.explain(error) or error from error
-        failure = _not_compared(error, walk)
+            place = failures.Place("The run", landed=True, revision=outcome.after)
+            raise failures.explained(error, place) or error from error
+        failure = _not_compared(error, at)
         if production:
             raise failure from error
         log.warning("%s", failure.message)
 
 
-def _compare(
-    beside: AbstractContextManager[Connection], script: ScriptDirectory, walk: Walk, *, production: bool
-) -> None:
-    with beside as connection:
-        found = guards.inspect(connection).versions
-        if frozenset(found) != walk.heads:
-            raise MigrationFailedError(
-                f"The run ended without an error, but the database is at {', '.join(found) or 'no revision'} and not"
-                f" at {', '.join(sorted(walk.heads)) or 'no revision'}: something rolled it back.",
-                hint="See neuraknot-db log and the server's own log, then run the command again.",
-            )
-        # With two heads there is no one revision to compare with.
-        if not (len(walk.heads) == 1 and walk.steps[-1].is_upgrade):
-            return
-        from neuraknot_db import snapshots
-        from neuraknot_db.verify import verify
+def _compare(connection: Connection, script: ScriptDirectory, revision: str, *, production: bool) -> None:
+    from neuraknot_db import snapshots
+    from neuraknot_db.verify import verify
 
-        if not snapshots.path_of(script, *walk.heads).exists():
-            if production:  # elsewhere a revision that is being written has none yet
-                what = "the schema was compared with nothing: %s has no snapshot (neuraknot-db snapshot makes one)"
-                log.warning(what, *walk.heads)
-            return
-        report = verify(connection, script)
-        if production:
-            report.demand()
-        for difference in report.differences:
-            log.warning("the schema is not what its revision should hold: %s", difference)
+    if not snapshots.path_of(script, revision).exists():
+        if production:  # elsewhere a revision that is being written has none yet
+            what = "the schema was compared with nothing: %s has no snapshot (neuraknot-db snapshot makes one)"
+            log.warning(what, revision)
+        return
+    report = verify(connection, script)
+    if production:
+        report.demand()
+    for difference in report.differences:
+        log.warning("the schema is not what its revision should hold: %s", difference)
 
 
-def _not_compared(error: DBAPIError | UnreachableError, walk: Walk) -> NeuraknotError:
+def _not_compared(error: Exception, at: str) -> NeuraknotError:
     """Everything is committed by now: this is no migration that failed or was rolled back."""
     found: NeuraknotError
-    if isinstance(error, UnreachableError):
-        found = error
+    if isinstance(error, DBAPIError):
+        found = diagnosis.database_error(error, doing="The comparison")
     else:
-        found = diagnosis.database_error(error, doing="The comparison", undone="")
+        found = error if isinstance(error, UnreachableError) else UnreachableError(f"{error}.")
     kind = type(found) if isinstance(found, LockUnavailableError | UnreachableError) else SchemaDiffersError
     return kind(
-        f"The run is committed, at {', '.join(sorted(walk.heads)) or 'no revision'}, but its schema was not compared"
-        f" with what it should be. {found.message}",
+        f"The run is committed, at {at}, but its schema was not compared with what it should be. {found.message}",
         hint="Compare it when nobody is in the way: neuraknot-db verify",
         details=found.details,
     )

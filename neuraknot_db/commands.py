@@ -30,6 +30,7 @@ from neuraknot_db import (
 from neuraknot_db.console import Outcome, log, write, write_exactly, write_json
 from neuraknot_db.errors import LockUnavailableError, UsageError
 from neuraknot_db.history import Entry, History
+from neuraknot_db.record import Recorder
 
 
 @dataclass(frozen=True)
@@ -105,27 +106,45 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
     No row and no table is touched. Where no revision fits, nothing is stamped, and the differences from the nearest
     are listed (exit code 3). Functions whose text differs are replaced only if that is asked for (exit code 5).
     """
-    from neuraknot_db.adopt import adopt
+    from neuraknot_db.adopt import Adoption, adopt
 
     script = ScriptDirectory.from_config(config)
+    outcome: Outcome = config.attributes[runner.OUTCOME]
     where = session.target()
     revisions.load(script)
     with session.open_session(where, exclusive=not dry_run) as connection:
         state = guards.inspect(connection)
         revisions.demand_known(script, state)
+        outcome.before = outcome.after = state.revision
         history = History(connection)
         name = guards.environment(where, history.environment)
         if not dry_run:
             guards.refuse_read_only(state)
             history.demand_allowed()
         connection.rollback()
-        adoption = adopt(connection, script, replace_functions=replace_functions, dry_run=dry_run)
-        if not dry_run:
+        recorder = Recorder(where, connection)
+        recorded: list[Adoption] = []
+
+        def entry(adoption: Adoption) -> Entry:
+            return Entry(adoption.revision, "adopt", after=adoption.revision)
+
+        def record(adoption: Adoption) -> None:
             history.create()
             if history.environment is None:
                 history.mark(name)
-            history.record(Entry(adoption.revision, "adopt"))
-            connection.commit()
+            recorder.write(connection, entry(adoption))
+            recorded.append(adoption)
+
+        try:
+            adoption = adopt(connection, script, replace_functions=replace_functions, dry_run=dry_run, record=record)
+        except Exception as error:
+            if not recorded:
+                raise
+            (adoption,) = recorded
+            explained = recorder.explain(connection, error, entry(adoption), outcome, doing="The adoption")
+            if explained is not None:
+                raise explained from error
+    outcome.after = None if dry_run else adoption.revision
     for note in adoption.notes:
         log.info("note: %s", note)
     if as_json:
@@ -134,8 +153,6 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
     for name in adoption.replaced_functions:
         write(f"{'would replace' if dry_run else 'replaced'} {name}")
     write(f"{where.place}: {'would be' if dry_run else 'is now'} at revision {adoption.revision}")
-    outcome: Outcome = config.attributes[runner.OUTCOME]
-    outcome.after = None if dry_run else adoption.revision
 
 
 def snapshot(config: Config) -> None:
@@ -147,7 +164,7 @@ def snapshot(config: Config) -> None:
     revisions.load(script)
     script.get_current_head()  # of two heads neither has a schema that a database will hold
     with database.scratch(session.target()) as where, engine.connect(where) as connection:
-        config.attributes[runner.HELD] = migration.Held(where, connection)
+        config.attributes[runner.HELD] = migration.Held(where, connection, Recorder(where, connection))
 
         def upgrade_to(revision: str) -> None:
             command.upgrade(config, revision)
@@ -222,7 +239,7 @@ def lint(config: Config, revision_range: str | None = None) -> None:
     log.info("%s: nothing found", count)
 
 
-def mark(_config: Config, environment: str) -> None:
+def mark(config: Config, environment: str) -> None:
     """Change the environment marker that the first upgrade stores in the database.
 
     A database that is marked as production is reset and taken back only with its environment's name.
@@ -235,9 +252,16 @@ def mark(_config: Config, environment: str) -> None:
         guards.refuse_read_only(guards.inspect(connection))
         history = History(connection)
         before = history.environment
-        history.mark(environment)
-        history.record(Entry(None, "mark"))
-        connection.commit()
+        connection.rollback()
+        recorder, entry, outcome = Recorder(where, connection), Entry(None, "mark"), config.attributes[runner.OUTCOME]
+        try:
+            history.mark(environment)
+            recorder.write(connection, entry)
+            connection.commit()
+        except Exception as error:
+            explained = recorder.explain(connection, error, entry, outcome, doing="The marking")
+            if explained is not None:
+                raise explained from error
     log.info("%s: marked as %s (before: %s)", where.place, environment, before or "nothing")
 
 

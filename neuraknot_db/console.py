@@ -26,6 +26,9 @@ log = logging.getLogger("neuraknot_db")
 
 RESULT_FORMAT = 1
 
+_SIGNALLED = 128
+"""Exit codes from here on stand for a signal."""
+
 _SHORT = 4
 _NAMES = "neuraknot-db neuraKnot alembic postgresql"
 
@@ -48,12 +51,31 @@ class Outcome:
         before: the revision that the database was at, None for none or not known.
         after: the revision that it is at now, likewise.
         ran: the revisions applied or taken back, in order.
+        target: the revision that it should be at in the end, None for none.
+        targeted: whether there is such a target.
+        unknown: whether the database could not be asked what was committed; `after` is None then.
     """
 
     command: str
     before: str | None = None
     after: str | None = None
     ran: list[str] = field(default_factory=list)
+    target: str | None = None
+    targeted: bool = False
+    unknown: bool = False
+
+    def aim(self, target: str | None) -> None:
+        """Say where the database should be in the end, None for no revision."""
+        self.target, self.targeted = target, True
+
+    def found(self, landed: bool | None, revision: str | None) -> None:
+        """Take over what the database said after a failure.
+
+        Args:
+            landed: whether what was under way is committed; None where it could not be asked.
+            revision: where it is then.
+        """
+        self.unknown, self.after = landed is None, revision
 
 
 def fitted(line: str) -> str:
@@ -202,13 +224,16 @@ def rendered(error: NeuraknotError) -> str:
 
 
 def _result(outcome: Outcome, code: int, failure: NeuraknotError | None) -> str:
+    ended = "succeeded" if code == 0 else "interrupted" if code >= _SIGNALLED else "failed"
     return json.dumps(
         {
             "neuraknot_result": RESULT_FORMAT,
             "command": outcome.command,
             "before": outcome.before,
             "after": outcome.after,
+            **({"target": outcome.target} if outcome.targeted else {}),
             "ran": outcome.ran,
+            "outcome": "unknown" if outcome.unknown else ended,
             "exit_code": code,
             "error": redacted(failure.message) if failure else None if code == 0 else "see the log",
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from sqlalchemy.engine import Connection
@@ -25,8 +25,13 @@ _IN_UTF8 = "SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database WHERE
 _MADE_UTF8 = " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
 
 
-def create(where: Settings, *, quiet: bool = False) -> bool:
+def create(where: Settings, *, quiet: bool = False, before: Callable[[], object] = lambda: None) -> bool:
     """Create the settings' database unless it exists.
+
+    Args:
+        where: the database.
+        quiet: whether to say nothing of it.
+        before: called before it is created; what it raises keeps it from being.
 
     Returns:
         Whether it was created now.
@@ -35,7 +40,10 @@ def create(where: Settings, *, quiet: bool = False) -> bool:
         RefusedError: the role may not create databases.
         UnreachableError: there is no server, or no login.
     """
-    created = not _exists(where) and _create(where)
+    created = False
+    if not _exists(where):
+        before()
+        created = _create(where)
     if not quiet:
         log.info("created the database %s" if created else "the database %s exists", where.database)
     return created

@@ -126,24 +126,18 @@ def command_error(error: CommandError) -> NeuraknotError:
     return UsageError(f"{words}.", hint="neuraknot-db --help lists the commands and their options.")
 
 
-def database_error(
-    error: DBAPIError, *, doing: str = "The command", undone: str = " and was rolled back"
-) -> NeuraknotError:
+def database_error(error: DBAPIError, *, doing: str = "The command", undone: str = "") -> NeuraknotError:
     """What the server's answer means.
 
     Args:
         error: as SQLAlchemy wraps psycopg2's.
         doing: what failed, the sentence's subject.
-        undone: what became of what it had done.
+        undone: what became of what it had done, as far as that was seen.
     """
     state = getattr(error.orig, "pgcode", None)
     primary, details = _words(error)
-    lost = isinstance(error, OperationalError | InterfaceError) if state is None else state.startswith(("08", "57P"))
-    if lost or error.connection_invalidated:
-        return UnreachableError(
-            f"{doing} lost its connection; the server rolls back what was not committed: {primary}.",
-            hint="Run the command again: it goes on from the last revision that was committed.",
-        )
+    if is_lost(error):
+        return UnreachableError(f"{doing} lost its connection{undone}: {primary}.", hint="Run the command again.")
     if state in {LOCK_NOT_AVAILABLE, DEADLOCK}:
         return LockUnavailableError(
             f"{doing} could not have a lock in time{undone}: {primary}.",
@@ -167,6 +161,20 @@ def database_error(
     if state == _UNTRANSLATABLE:
         hint = "The database can't store that text: make one in UTF-8 (neuraknot-db create_db does) and move there."
     return MigrationFailedError(f"{doing} failed{undone}: {primary}.", hint=hint, details=details)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection ended, with or without the server's word."""
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "pgcode", None)
+    ended = isinstance(error, OperationalError | InterfaceError) if state is None else state.startswith(("08", "57P"))
+    return ended or error.connection_invalidated
+
+
+def is_error(error: BaseException) -> bool:
+    """Whether it is the server's word that a statement failed, on a connection that goes on."""
+    return isinstance(error, DBAPIError) and not is_lost(error)
 
 
 def login_error(words: str, settings: Settings, *, database: str | None = None) -> NeuraknotError:

@@ -29,6 +29,8 @@ _PARAMETERS = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    # Keepalives don't count while sent data is unacknowledged. In milliseconds.
+    "tcp_user_timeout": 45_000,
 }
 
 
@@ -77,7 +79,8 @@ def connect(
     deadline = clock() + STARTING_TIMEOUT
     while True:
         try:
-            return interrupt.waiting_for(engine.connect)
+            # One that is lost must not be made anew in passing: the new one would not hold the migration lock.
+            return interrupt.waiting_for(lambda: Connection(engine, _allow_revalidate=False))
         except DBAPIError as error:
             words = str(error.orig)
             if not any(sign in words for sign in _COMING_BACK) or clock() > deadline:

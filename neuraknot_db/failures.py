@@ -17,7 +17,9 @@ from neuraknot_db.errors import (
     LockUnavailableError,
     MigrationFailedError,
     NeuraknotError,
+    RefusedError,
     TransactionEndedError,
+    UnreachableError,
 )
 
 if TYPE_CHECKING:
@@ -29,56 +31,92 @@ _DUPLICATE = "42P07"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run was when something ended it.
+    """Where a run was when something ended it, and what the database says of that.
 
     Attributes:
-        step: what was under way, None once everything is committed.
-        doing: the same as the subject of a sentence.
-        alone: the statement, where it is one outside of a transaction.
+        doing: what was under way, as the subject of a sentence.
+        landed: whether it is committed: as the database says, None where it could not be asked.
         revision: where the database is.
+        step: the same as Alembic's step, None for what is none or where everything is committed.
+        alone: the statement, where it is one outside of a transaction.
+        begun: whether anything of it had been sent.
+        kept: a sentence instead of where the database is: what a rollback has kept.
     """
 
-    step: Step | None
     doing: str
-    alone: Statement | None
+    landed: bool | None
     revision: str | None
+    step: Step | None = None
+    alone: Statement | None = None
+    begun: bool = True
+    kept: str = ""
 
     @property
     def at(self) -> str:
         """Where the database is, as a sentence."""
-        return f"The database is at {self.revision or 'no revision'}."
+        if self.landed is None:
+            return "Ask the database once it answers: alembic current, and neuraknot-db log."
+        return self.kept if self.kept and not self.landed else f"The database is at {self.revision or 'no revision'}."
+
+    @property
+    def undone(self) -> str:
+        """What became of what had been done, to follow a verb."""
+        if not self.begun:
+            return " before it began"
+        if self.landed is None:
+            return ", and whether it was committed is not known"
+        return " and was rolled back" if self.alone is None else " outside of a transaction"
 
 
 def explained(error: Exception, place: Place) -> NeuraknotError | None:
     """The error that says what happened to which revision; None for a defect of ours."""
     if interrupted := interrupt.interruption(error):
         return _interrupted(interrupted, place)
-    if isinstance(error, NeuraknotError) or place.step is None:
-        return diagnosis.explain(error)
-    undone = " and was rolled back" if place.alone is None else " outside of a transaction"
+    if isinstance(error, NeuraknotError) or place.landed or (place.step is None and not isinstance(error, DBAPIError)):
+        found = diagnosis.explain(error)
+    else:
+        found = _of_step(error, place)
+    if found is not None and place.kept and not isinstance(found, RefusedError | TransactionEndedError):
+        found.hint = place.at
+    return found
+
+
+def _of_step(error: Exception, place: Place) -> NeuraknotError:
     found: NeuraknotError
     if isinstance(error, DBAPIError):
-        found = diagnosis.database_error(error, doing=place.doing, undone=undone)
+        found = diagnosis.database_error(error, doing=place.doing, undone=place.undone)
     elif isinstance(error, CommandError) and "expected to match" in str(error):
         # Alembic's own update of alembic_version found another revision there.
-        found = moved("on")
+        return moved("on")
     elif isinstance(error, AssertionError) and _in_autocommit_block(error):
         found = MigrationFailedError(
             f"{place.doing} leaves its transaction (autocommit_block), which the one transaction of a reset forbids."
         )
     else:
-        found = MigrationFailedError(f"{place.doing} failed{undone}: {type(error).__name__}: {error}.")
-    if isinstance(found, MigrationFailedError):
+        found = MigrationFailedError(f"{place.doing} failed{place.undone}: {type(error).__name__}: {error}.")
+    if isinstance(found, MigrationFailedError | UnreachableError):
         # The server's word may be that the file is not to blame.
         advice = found.hint
-        found.hint = place.at
-        if advice is not None:
-            found.hint += f" {advice}"
-        elif isinstance(place.step, RevisionStep):
-            found.hint += f" Correct {path_of(place.step)} and run the command again."
-        if place.alone is not None:
-            found.hint += f" {_left_behind(place.alone, error)}"
+        if advice is None and isinstance(place.step, RevisionStep):
+            advice = f"Correct {path_of(place.step)} and run the command again."
+        left = _left_behind(place.alone, error) if place.alone is not None else None
+        found.hint = " ".join(filter(None, (place.at, advice, left)))
     return found
+
+
+def unanswered(error: Exception, place: Place, committed: str) -> UnreachableError:
+    """The connection was lost with the answer to a COMMIT that landed, and there is more to do.
+
+    Args:
+        error: what came.
+        place: where the run is now.
+        committed: what landed, as the subject of a sentence.
+    """
+    why = diagnosis.database_error(error).message.partition(": ")[2] if isinstance(error, DBAPIError) else f"{error}."
+    return UnreachableError(
+        f"{committed} was committed, but the connection was lost before the server said so: {why}",
+        hint=f"{place.at} Run the command again: it goes on from there.",
+    )
 
 
 def ended_itself(place: Place, error: DBAPIError | None) -> TransactionEndedError:
@@ -106,16 +144,20 @@ def path_of(step: RevisionStep) -> Path:
 
 
 def _interrupted(error: InterruptedRunError, place: Place) -> InterruptedRunError:
-    name, again = error.message.partition(";")[0], "Run the command again: it goes on from there."
+    name, again = interrupt.name_of(error.exit_code), "Run the command again: it goes on from there."
     doing = place.doing[0].lower() + place.doing[1:]
-    if place.step is None:
+    if place.landed:
         error.message, again = f"{name} when everything was committed.", "See neuraknot-db verify."
+    elif not place.begun:
+        error.message = f"{name} before {doing} began."
+    elif place.landed is None:
+        error.message, again = f"{name}; whether {doing} was committed is not known.", ""
     elif place.alone is None:
         error.message = f"{name}: {doing} was rolled back."
     else:
         error.message = f"{name}: {doing} was ended, outside of a transaction."
         again += f" {_left_behind(place.alone, error)}"
-    error.hint = f"{place.at} {again}"
+    error.hint = f"{place.at} {'' if place.kept else again}".rstrip()
     return error
 
 

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import __version__, logtables, rawsql, settings
+from neuraknot_db import logtables, rawsql
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.logtables import SCHEMA, TABLE
-from neuraknot_db.settings import Origin
-
-_METADATA_TIMEOUT = 1.0
 
 _COLUMNS = (
     "id, revision, direction, outcome, started_at, duration_ms, attempt, lock_wait_ms, error, checksum, source_sha256, "
     "database_user, client_host, tool_version, image, git_commit, task_arn, started_by"
 )
+_WITH_RUNS = 2
+"""The format since which a row says which run it belongs to."""
 
-_INSERT = f"""
-INSERT INTO {TABLE} (revision, direction, outcome, started_at, duration_ms, attempt, lock_wait_ms, error, checksum,
-                     source_sha256, client_host, tool_version, image, git_commit, task_arn, started_by)
-VALUES (%(revision)s, %(direction)s, %(outcome)s, clock_timestamp() - %(duration_ms)s * interval '1 ms',
-        %(duration_ms)s, %(attempt)s, %(lock_wait_ms)s, %(error)s, %(checksum)s, %(source_sha256)s,
-        %(client_host)s, %(tool_version)s, %(image)s, %(git_commit)s, %(task_arn)s, %(started_by)s)
+_HOLDS = f"""
+SELECT EXISTS (SELECT FROM {TABLE} WHERE run = %(run)s::uuid AND direction = %(direction)s
+                  AND revision IS NOT DISTINCT FROM %(revision)s AND outcome = 'succeeded')
 """
 
 _APPLIED = f"""
@@ -51,13 +45,15 @@ class Entry:
     Attributes:
         revision: None where it concerns no single one.
         direction: `upgrade`, `downgrade`, `stamp`, `adopt`, `accept`, `reset` or `mark`.
-        outcome: `succeeded`, `failed` or `interrupted`.
+        outcome: `succeeded`, `failed`, `interrupted` or `unknown`.
         duration_ms: until it was recorded.
         attempt: 1 for the first.
         lock_wait_ms: the pauses after earlier attempts that found no lock.
         error: the sentence, for a failure.
         checksum: of the SQL that was executed.
         source_sha256: of the revision's file.
+        before: the revision that the database was at, None for none.
+        after: the revision that it is at with this row, likewise.
     """
 
     revision: str | None
@@ -69,6 +65,8 @@ class Entry:
     error: str | None = None
     checksum: str | None = None
     source_sha256: str | None = None
+    before: str | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +91,9 @@ class Record:
     git_commit: str | None
     task_arn: str | None
     started_by: str | None
+    run: str | None
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,11 @@ class History:
             RefusedError: the tables are of a newer version of this tool, were tampered with, or may not be read.
         """
         self._connection = connection
-        self._has_schema, self.exists, may_read, self.allowed, user, database = connection.exec_driver_sql(
+        self._has_schema, self.exists, may_read, self.allowed, owned, user, database = connection.exec_driver_sql(
             logtables.LOOK
         ).one()
         self._user, role = user, rawsql.quoted(user)
+        self._format = logtables.FORMAT
         tables = f"ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
         if self.exists:
             self._grant = f"GRANT SELECT, INSERT {tables}; GRANT UPDATE ON {SCHEMA}.settings TO {role}"
@@ -147,9 +149,11 @@ class History:
             logtables.demand_settings(shape)
             rows = connection.exec_driver_sql(f"SELECT name, value FROM {SCHEMA}.settings")
             stored = {row.name: row.value for row in rows}
-            logtables.demand_log(stored, shape)
+            self._format = logtables.demand_log(stored, shape)
+            if self._format < logtables.FORMAT and not owned:
+                self.allowed = False
+                self._grant = f"{' '.join(logtables.TAKE_OVER.split())} {self._grant}"
         self.environment = stored.get("environment")
-        self._origin: dict[str, str | None] | None = None
 
     def demand_allowed(self) -> None:
         """Go on only if this role can keep the log.
@@ -164,7 +168,7 @@ class History:
             )
 
     def create(self) -> None:
-        """Make the tables, in the connection's transaction, if they are missing.
+        """Make the tables if they are missing, or take them over from an older format, in the connection's transaction.
 
         Raises:
             RefusedError: this role may not make them, or not write to them.
@@ -175,6 +179,9 @@ class History:
             schema = "" if self._has_schema else f"CREATE SCHEMA {SCHEMA};"
             self._connection.exec_driver_sql(f"{schema} {logtables.CREATE}")
             self.exists = True
+        elif self._format < logtables.FORMAT:
+            self._connection.exec_driver_sql(logtables.TAKE_OVER)
+            self._format = logtables.FORMAT
 
     def mark(self, environment: str) -> None:
         """Store the environment's name, in the connection's transaction."""
@@ -186,15 +193,12 @@ class History:
         )
         self.environment = environment
 
-    def record(self, entry: Entry) -> None:
-        """Write a row, in the connection's transaction."""
-        if self._origin is None:
-            self._origin = _described(settings.origin())
-        values = {name.name: getattr(entry, name.name) for name in fields(entry)}
-        password = self._connection.engine.url.password
-        if entry.error and password:
-            values["error"] = entry.error.replace(password, "***")
-        self._connection.exec_driver_sql(_INSERT, {**values, **self._origin})
+    def holds(self, run: str, entry: Entry) -> bool:
+        """Whether a run's row of this revision and direction is there, and says that it succeeded."""
+        if not self.exists or self._format < _WITH_RUNS:
+            return False
+        values = {"run": run, "direction": entry.direction, "revision": entry.revision}
+        return bool(self._connection.exec_driver_sql(_HOLDS, values).scalar_one())
 
     def applied(self) -> list[Applied]:
         """The revisions whose last successful entry since the last reset is an upgrade, edits aside."""
@@ -206,31 +210,6 @@ class History:
     def records(self) -> Iterator[Record]:
         """The rows, the oldest first."""
         if self.exists:
-            for row in self._connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM {TABLE} ORDER BY id"):
+            run = "run::text, before, after" if self._format >= _WITH_RUNS else "NULL, NULL, NULL"
+            for row in self._connection.exec_driver_sql(f"SELECT {_COLUMNS}, {run} FROM {TABLE} ORDER BY id"):
                 yield Record(*row)
-
-
-def _described(origin: Origin) -> dict[str, str | None]:
-    return {
-        "client_host": socket.gethostname(),
-        "tool_version": __version__,
-        "image": origin.image,
-        "git_commit": origin.git_commit,
-        "started_by": origin.started_by,
-        "task_arn": _task_arn(origin.task_metadata_uri),
-    }
-
-
-def _task_arn(uri: str | None) -> str | None:
-    """What ECS says of this task; never worth a failure."""
-    if uri is None or not uri.startswith("http://"):
-        return None
-    # It takes longer to import than a revision takes to run.
-    import urllib.request
-
-    try:
-        with urllib.request.urlopen(f"{uri}/task", timeout=_METADATA_TIMEOUT) as answer:  # noqa: S310 - http, see above
-            arn = json.load(answer)["TaskARN"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return arn if isinstance(arn, str) else None

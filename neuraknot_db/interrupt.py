@@ -130,9 +130,13 @@ def waiting_for(call: Callable[[], T]) -> T:
     return result.result()
 
 
+def name_of(exit_code: int) -> str:
+    """What a signal did to the run, from the exit code that stands for it."""
+    return "Interrupted" if exit_code == 128 + signal.SIGINT else "Terminated"
+
+
 def _interrupted(number: int) -> InterruptedRunError:
-    name = "Interrupted" if number == signal.SIGINT else "Terminated"
-    return InterruptedRunError(f"{name}; what was in progress is rolled back.", signal_number=number)
+    return InterruptedRunError(f"{name_of(128 + number)}.", signal_number=number)
 
 
 def _raising(signals: _Signals) -> Callable[[int, FrameType | None], None]:

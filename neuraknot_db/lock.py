@@ -25,6 +25,18 @@ SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unknown'), a.backend_sta
    AND (l.classid::bigint << 32 | l.objid::bigint) = %(key)s
 """
 
+_ENDING = 5_000
+"""Milliseconds that a session may take to end."""
+
+# A session of that number that does not hold the lock is somebody else's.
+_END = """
+SELECT pg_terminate_backend(pid, %(patience)s)
+  FROM pg_locks
+ WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid = %(pid)s
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND (classid::bigint << 32 | objid::bigint) = %(key)s
+"""
+
 
 def acquire(
     connection: Connection,
@@ -78,3 +90,14 @@ def _holder(connection: Connection) -> str:
         hidden = f"since when is not shown to this role (GRANT pg_read_all_stats TO {rawsql.quoted(reader)})"
         return f"pid {pid}, {application}, {hidden}"
     return f"pid {pid}, {application}, connected since {since}"
+
+
+def end(connection: Connection, pid: int) -> bool:
+    """End another session of ours that holds the lock, and tell whether it is gone.
+
+    Args:
+        connection: of the same role.
+        pid: the session's process on the server.
+    """
+    rows = connection.exec_driver_sql(_END, {"key": KEY, "pid": pid, "patience": _ENDING}).scalars()
+    return all(rows)

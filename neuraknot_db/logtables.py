@@ -1,4 +1,4 @@
-"""The tables of the log, `neuraknot_db.migration_log` and `settings`: made, and known again as they were made."""
+"""The tables in the schema `neuraknot_db`: made, taken over from an older version, and recognised as they were made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from collections.abc import Collection, Mapping
 from neuraknot_db.errors import RefusedError
 
 SCHEMA, TABLE = "neuraknot_db", "neuraknot_db.migration_log"
-FORMAT = "1"
-"""The format of both tables; a newer one is left alone."""
+FORMAT = 2
+"""The format of the tables; a newer one is left alone, the one before is taken over."""
+
+_BACKFILL_PROGRESS = """
+CREATE TABLE neuraknot_db.backfill_progress (
+    revision     text PRIMARY KEY,
+    position     text NOT NULL,
+    rows_changed bigint NOT NULL,
+    updated_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+"""
 
 CREATE = f"""
 CREATE TABLE neuraknot_db.settings (
@@ -35,13 +44,22 @@ CREATE TABLE neuraknot_db.migration_log (
     image         text,
     git_commit    text,
     task_arn      text,
-    started_by    text
-);
-INSERT INTO neuraknot_db.settings VALUES ('format', '{FORMAT}');
+    started_by    text,
+    run           uuid,
+    before        text,
+    after         text
+);{_BACKFILL_PROGRESS}INSERT INTO neuraknot_db.settings VALUES ('format', '{FORMAT}');
 """
 
+TAKE_OVER = f"""
+ALTER TABLE neuraknot_db.migration_log ADD COLUMN run uuid, ADD COLUMN before text, ADD COLUMN after text;
+{_BACKFILL_PROGRESS.strip()}
+UPDATE neuraknot_db.settings SET value = '{FORMAT}' WHERE name = 'format';
+"""
+"""From format 1 to format 2."""
+
 _SETTINGS = frozenset({"settings r", "settings.name text !", "settings.value text !", "settings PRIMARY KEY (name)"})
-_LOG = frozenset(
+_LOG_OF_FORMAT_1 = frozenset(
     {
         "migration_log r",
         "migration_log PRIMARY KEY (id)",
@@ -55,8 +73,22 @@ _LOG = frozenset(
         *(f"migration_log.{name} text" for name in ("image", "git_commit", "task_arn", "started_by")),
     }
 )
+_SHAPES = {
+    1: _LOG_OF_FORMAT_1,
+    2: _LOG_OF_FORMAT_1
+    | {"migration_log.run uuid", "migration_log.before text", "migration_log.after text"}
+    | {
+        "backfill_progress r",
+        "backfill_progress PRIMARY KEY (revision)",
+        "backfill_progress.revision text !",
+        "backfill_progress.position text !",
+        "backfill_progress.rows_changed bigint !",
+        "backfill_progress.updated_at timestamp with time zone ! default",
+    },
+}
 
-# Whether the schema and the tables are there, and may be read and written; the catalogs show it to everybody.
+# Whether the schema and the tables are there, may be read, written, and taken over from an older format: the catalogs
+# show it to everybody.
 LOOK = """
 SELECT n.oid IS NOT NULL,
        t.oids IS NOT NULL,
@@ -66,11 +98,14 @@ SELECT n.oid IS NOT NULL,
             WHEN t.oids IS NULL THEN has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')
             ELSE (SELECT bool_and(has_table_privilege(o, 'INSERT')
                                   AND (o <> settings OR has_table_privilege(o, 'UPDATE'))) FROM unnest(t.oids) o) END,
+       t.owned AND has_schema_privilege(n.oid, 'CREATE'),
        current_user, current_database()
   FROM (SELECT to_regnamespace('neuraknot_db')::oid AS oid) n
- CROSS JOIN LATERAL (SELECT array_agg(c.oid) AS oids, min(c.oid) FILTER (WHERE c.relname = 'settings') AS settings
+ CROSS JOIN LATERAL (SELECT array_agg(c.oid) AS oids, min(c.oid) FILTER (WHERE c.relname = 'settings') AS settings,
+                            bool_and(pg_has_role(c.relowner, 'USAGE')) AS owned
                        FROM pg_class c
-                      WHERE c.relnamespace = n.oid AND c.relname IN ('migration_log', 'settings')) t
+                      WHERE c.relnamespace = n.oid
+                        AND c.relname IN ('migration_log', 'settings', 'backfill_progress')) t
 """
 
 # A line for each table, column, constraint, rule and trigger. PostgreSQL 18 counts NOT NULL among the constraints, 15
@@ -78,7 +113,8 @@ SELECT n.oid IS NOT NULL,
 SHAPE = """
 WITH ours AS (
     SELECT oid, relname, relkind FROM pg_class
-     WHERE relnamespace = 'neuraknot_db'::regnamespace AND relname IN ('migration_log', 'settings')
+     WHERE relnamespace = 'neuraknot_db'::regnamespace
+       AND relname IN ('migration_log', 'settings', 'backfill_progress')
 )
 SELECT concat_ws(' ', relname, relkind) FROM ours
 UNION ALL
@@ -111,25 +147,31 @@ def demand_settings(shape: Collection[str]) -> None:
     _demand(_SETTINGS, {line for line in shape if re.match(r"settings\b", line)})
 
 
-def demand_log(stored: Mapping[str, str], shape: Collection[str]) -> None:
-    """Go on only if the log is ours, and of this version.
+def demand_log(stored: Mapping[str, str], shape: Collection[str]) -> int:
+    """Go on only if the log is ours, and of a version that this one knows.
 
     Args:
         stored: the settings.
         shape: what SHAPE found.
 
+    Returns:
+        Its format.
+
     Raises:
         RefusedError: it is of a newer version of this tool, or was tampered with.
     """
-    format_found, marker = stored.get("format"), stored.get("environment")
-    if re.fullmatch(r"[0-9]{1,9}", format_found or "") and int(str(format_found)) > int(FORMAT):
+    text, marker = stored.get("format"), stored.get("environment")
+    found = int(text) if text and re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else 0
+    if found > FORMAT:
         raise RefusedError(
-            f"The log of migrations has format {format_found}, written by a newer version of this tool; this one knows"
+            f"The log of migrations has format {found}, written by a newer version of this tool; this one knows"
             f" {FORMAT}.",
             hint="Use the newer version: the checkout or the image that migrated this database last.",
         )
-    _demand({f"format {FORMAT}"}, {f"format {format_found}"}, marker)
-    _demand(_LOG, {line for line in shape if re.match(r"migration_log\b", line)}, marker)
+    if text != str(found) or found not in _SHAPES:
+        _demand({f"format {FORMAT}"}, {f"format {text}"}, marker)
+    _demand(_SHAPES[found], {line for line in shape if not re.match(r"settings\b", line)}, marker)
+    return found
 
 
 def _demand(wanted: Collection[str], found: Collection[str], marker: str | None = None) -> None:

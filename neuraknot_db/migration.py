@@ -16,6 +16,8 @@ from neuraknot_db import (
     afterwards,
     checksums,
     database,
+    declared,
+    diagnosis,
     guards,
     lock,
     rawsql,  # noqa: F401 - importing it is what makes Alembic use it
@@ -26,11 +28,13 @@ from neuraknot_db import (
     xoptions,
 )
 from neuraknot_db.console import Outcome, log
+from neuraknot_db.declared import Step
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError
 from neuraknot_db.guards import DatabaseState
 from neuraknot_db.history import Entry, History
+from neuraknot_db.record import Recorder
 from neuraknot_db.settings import Settings
-from neuraknot_db.steps import Walk
+from neuraknot_db.steps import Walk, heads_after, joined
 from neuraknot_db.xoptions import XOptions
 
 VERSION_SCHEMA = "public"
@@ -46,10 +50,12 @@ class Held:
     Attributes:
         where: its database.
         connection: if it is in a transaction, everything runs in that one, and the caller commits.
+        recorder: of the caller's run.
     """
 
     where: Settings
     connection: Connection
+    recorder: Recorder
 
 
 def greet(where: Settings, state: DatabaseState, environment: str) -> None:
@@ -70,7 +76,8 @@ def migrate(environment: EnvironmentContext, outcome: Outcome) -> None:
     asked = xoptions.read(environment.config)
     where = session.target()
     if asked.create_db:
-        database.create(where)
+        # A database that is made for a target that there is not would be left behind.
+        database.create(where, before=lambda: list(map(declared.of, _steps(environment, ()))))
     with session.open_session(where, exclusive=False) as connection:
         going_back = environment.context_opts["fn"].__name__ in {"downgrade", "do_stamp"}
         relative = bool(_RELATIVE.fullmatch(_target(environment)))
@@ -83,29 +90,31 @@ def migrate(environment: EnvironmentContext, outcome: Outcome) -> None:
         if not asked_first:
             greet(where, state, name)
         guards.admit_changes(state, role=where.user)
-        walk = _plan(environment, Held(where, connection), outcome, state, history, force=asked.force)
-        if environment.context_opts["fn"].__name__ != "do_stamp":
-            edits = checksums.demand_unedited(environment.script, history, state.versions, accepted=asked.accept_edit)
+        recorder = Recorder(where, connection)
+        walk = _plan(environment, connection, recorder, outcome, state, force=asked.force)
+        emptying = _is_emptying(environment, state, walk)
+        if "destination_rev" in environment.context_opts:
+            outcome.aim(None if emptying else joined(heads_after(walk.steps, walk.heads)))
+        if edits := _edits(environment, history, state, asked):
             connection.rollback()
+            history.create()
             for edit in edits:
                 log.warning("the edit of revision %s is taken as it is", edit.revision)
-                history.record(edit)
+                recorder.write(connection, edit)
             connection.commit()
         try:
-            emptying = _is_emptying(environment, state, walk)
-            _execute(environment, connection, walk, history, name, in_one=False, emptying=emptying)
+            _execute(environment, connection, walk, recorder, outcome, history, name, emptying=emptying)
         except MigrationFailedError as error:
             if asked.force and state.tables and not state.versions:
                 error.hint = "Where these tables are ours already, let them be recognised: neuraknot-db adopt"
             raise
         if emptying:
-            outcome.after = guards.inspect(connection).revision
-            log.info("at %s: alembic_version was emptied", outcome.after or "no revision")
+            log.info("at no revision: alembic_version was emptied")
         else:
             walk.conclude()
         if walk.done:
-            beside = session.another(where, connection.engine)
-            afterwards.check(beside, environment.script, walk, production=settings.is_production(name))
+            compare, production = walk.steps[-1].is_upgrade, settings.is_production(name)
+            afterwards.check(recorder, environment.script, walk.heads, outcome, compare=compare, production=production)
 
 
 def migrate_held(environment: EnvironmentContext, held: Held, outcome: Outcome) -> None:
@@ -118,19 +127,31 @@ def migrate_held(environment: EnvironmentContext, held: Held, outcome: Outcome) 
 
     Raises:
         NeuraknotError: it was interrupted, or failed.
-        DBAPIError: a lock could not be had in time, within the caller's transaction.
+        DBAPIError: within the caller's transaction, a lock could not be had in time, or the connection was lost.
     """
-    in_one = held.connection.in_transaction()
-    state = guards.inspect(held.connection)
-    history = History(held.connection)
+    connection = held.connection
+    in_one = connection.in_transaction()
+    state = guards.inspect(connection)
     if not in_one:
         # Alembic would take the transaction of a mere look for the caller's own, and commit nothing.
-        held.connection.rollback()
+        connection.rollback()
         # What the revisions of the first part may have set.
-        session.restore(held.connection, settings.limits())
-        held.connection.commit()
-    walk = _plan(environment, held, outcome, state, history)
-    _execute(environment, held.connection, walk, history, held.where.environment, in_one=in_one)
+        session.restore(connection, settings.limits())
+        connection.commit()
+    walk = _plan(environment, connection, held.recorder, outcome, state)
+    if not in_one:
+        history = History(connection)
+        connection.rollback()
+        _execute(environment, connection, walk, held.recorder, outcome, history, held.where.environment)
+        walk.conclude()
+        return
+    try:
+        _run(environment, connection, walk)
+    except Exception as error:
+        # The caller rolls back: it tries again where it was a lock, and asks what landed where nobody answered.
+        if retry.is_lock_timeout(error) or diagnosis.is_lost(error):
+            raise
+        raise walk.explain(error) or error from error
     walk.conclude()
 
 
@@ -145,7 +166,11 @@ def _confirm(
         return False
     greet(where, state, name)
     guards.admit_changes(state, role=where.user)
-    walk = _plan(environment, Held(where, connection), Outcome("downgrade"), state, history)
+    walk = _plan(environment, connection, Recorder(where, connection), Outcome("downgrade"), state)
+    # Nobody is asked about what will be refused.
+    history.demand_allowed()
+    _edits(environment, history, state, asked)
+    connection.rollback()
     # A purge forgets where the database is, whatever it says instead.
     purged = environment.context_opts.get("purge") and state.versions
     if purged or any(not step.is_upgrade for step in walk.steps):
@@ -169,45 +194,51 @@ def _locked(connection: Connection, before: DatabaseState | None, *, relative: b
     return state
 
 
+def _steps(environment: EnvironmentContext, heads: tuple[str, ...]) -> list[Step]:
+    options = environment.context_opts
+    return list(options["fn"](heads, None)) if "destination_rev" in options else []
+
+
 def _plan(
     environment: EnvironmentContext,
-    held: Held,
+    connection: Connection,
+    recorder: Recorder,
     outcome: Outcome,
     state: DatabaseState,
-    history: History,
     *,
     force: bool = False,
 ) -> Walk:
     """The steps, resolved once, before anything runs: a bad target changes nothing, and a relative one can't move."""
-    options = environment.context_opts
-    purge = options.get("purge", False)
+    purge = environment.context_opts.get("purge", False)
     outcome.before = outcome.after = state.revision
     if not purge:
         revisions.demand_known(environment.script, state)
     heads = () if purge else state.versions
-    steps = list(options["fn"](heads, None)) if "destination_rev" in options else []
+    steps = _steps(environment, heads)
     if not state.versions and any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps):
         _admit_upgrade(environment.script, state, force=force)
-    return Walk(
-        steps,
-        heads,
-        outcome,
-        history,
-        settings.limits(),
-        reconnect=lambda: session.another(held.where, held.connection.engine),
-    )
+    return Walk(steps, heads, outcome, recorder, settings.limits())
+
+
+def _edits(environment: EnvironmentContext, history: History, state: DatabaseState, asked: XOptions) -> list[Entry]:
+    """The edits of applied revisions that are taken; any other is refused. A stamp runs nothing, and minds none."""
+    if environment.context_opts["fn"].__name__ == "do_stamp":
+        return []
+    return checksums.demand_unedited(environment.script, history, state.versions, accepted=asked.accept_edit)
 
 
 def _execute(
     environment: EnvironmentContext,
     connection: Connection,
     walk: Walk,
+    recorder: Recorder,
+    outcome: Outcome,
     history: History,
     name: str,
     *,
-    in_one: bool,
     emptying: bool = False,
 ) -> None:
+    """Make the log, and run the steps with the retries around them, each in a transaction of its own."""
     options = environment.context_opts
     nothing = not walk.steps and "destination_rev" in options and not options.get("purge")
     # The marker also where nothing is to be run: a log that was set aside has taken it along.
@@ -216,48 +247,49 @@ def _execute(
         history.create()
         if history.environment is None:
             history.mark(name)
-        if not in_one:
-            connection.commit()
+        connection.commit()
     if nothing:
         return
+    purged = Entry("base", "stamp", before=outcome.before)
 
     def attempt() -> None:
         # Alembic empties the table in a transaction of its own, unless it finds itself in one: it is recorded in it.
         with connection.begin() if emptying else contextlib.nullcontext():
-            walk_through()
+            _run(environment, connection, walk)
             if emptying:
-                history.record(Entry("base", "stamp"))
+                recorder.write(connection, purged)
 
-    def walk_through() -> None:
-        environment.configure(
-            connection=connection,
-            transaction_per_migration=True,
-            on_version_apply=walk.applied,
-            version_table_schema=VERSION_SCHEMA,
-            fn=walk if "destination_rev" in options else options["fn"],
-        )
-        with environment.begin_transaction():
-            environment.run_migrations()
-
-    if in_one:
-        try:
-            attempt()
-        except Exception as error:
-            # The caller rolls back, and tries again where it was a lock.
-            if retry.is_lock_timeout(error):
-                raise
-            raise walk.explain(error) or error from error
-        return
     try:
         retry.on_lock_timeout(
             attempt,
             connection,
             what=lambda: walk.doing,
-            failed=lambda failure: walk.retry(failure, connection),
+            failed=lambda failure: None if emptying else walk.retry(failure, connection),
             limits=settings.limits(),
         )
     except Exception as error:
-        raise walk.fail(error, connection) or error from error
+        if emptying:
+            explained = recorder.explain(connection, error, purged, outcome, doing="The stamp")
+        else:
+            explained = walk.fail(error, connection)
+        if explained is not None:
+            raise explained from error
+    if emptying:
+        outcome.after = None
+
+
+def _run(environment: EnvironmentContext, connection: Connection, walk: Walk) -> None:
+    """Let Alembic iterate over the steps."""
+    options = environment.context_opts
+    environment.configure(
+        connection=connection,
+        transaction_per_migration=True,
+        on_version_apply=walk.applied,
+        version_table_schema=VERSION_SCHEMA,
+        fn=walk if "destination_rev" in options else options["fn"],
+    )
+    with environment.begin_transaction():
+        environment.run_migrations()
 
 
 def _is_emptying(environment: EnvironmentContext, state: DatabaseState, walk: Walk) -> bool:

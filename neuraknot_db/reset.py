@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import time
 from dataclasses import replace
@@ -14,9 +13,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import (
+    afterwards,
     cascade,
     console,
-    diagnosis,
+    declared,
+    failures,
     guards,
     lock,
     migration,
@@ -30,13 +31,17 @@ from neuraknot_db import (
     snapshots,
 )
 from neuraknot_db.console import Outcome, log
-from neuraknot_db.errors import InterruptedRunError, NeuraknotError, RefusedError, TransactionEndedError
+from neuraknot_db.errors import RefusedError
 from neuraknot_db.history import Entry, History
+from neuraknot_db.record import Recorder
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Settings
+from neuraknot_db.steps import heads_after, joined
 
 COUNTING_TIMEOUT = "10s"
 """How long the rows of one table are counted before PostgreSQL's own estimate serves."""
+
+_KEPT = "The reset was rolled back: the old schema and every row are still there."
 
 # Who owns the schema may drop a table in it that is another's, but not lock it.
 _LOCKABLE = """
@@ -64,7 +69,12 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
     """
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
+    # Whatever can refuse does so before a row is counted or a name asked for, and above all before anything is dropped.
+    steps = script._upgrade_revs(script.get_current_head() or "base", "base") if upgrade else []
+    for step in steps:
+        declared.of(step)
     outcome: Outcome = config.attributes[runner.OUTCOME]
+    outcome.aim(joined(heads_after(steps, ())))
     where = session.target()
     with session.open_session(where, exclusive=False) as connection:
         state = guards.inspect(connection)
@@ -73,46 +83,56 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         name = guards.environment(where, history.environment)
         migration.greet(where, state, name)
         guards.refuse_read_only(state)
+        history.demand_allowed()
+        _demand_confirmations(where, name, confirm, environment, marked=history.environment is not None)
         _survey(connection, script)
+        together = _together(script) if upgrade else None
         _tell_rows(connection, state.tables)
         if upgrade:
             _tell_owners(connection, where.user)
-        together = _together(script) if upgrade else None
         connection.rollback()
-        _confirm(where, name, confirm, environment, marked=history.environment is not None)
+        _ask(where, name, confirm, environment, marked=history.environment is not None)
         lock.acquire(connection, patience=settings.limits().patience)
-        config.attributes[runner.HELD] = migration.Held(replace(where, environment=name), connection)
-        started = time.monotonic()
-        tries = _Tries()
+        recorder = Recorder(where, connection)
+        config.attributes[runner.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
+        tries = _Tries(before=state.revision, after=together)
+        started = tries.began
 
         def failed(failure: Failure) -> None:
-            tries.record(connection, "failed", str(_explained(failure.error)))
+            place = failures.Place("The reset", landed=False, revision=state.revision, kept=_KEPT)
+            recorder.write_failure(connection, tries.entry("failed", str(failures.explained(failure.error, place))))
             tries.next(failure)
 
         try:
             retry.on_lock_timeout(
-                lambda: _replace(config, connection, script, tries, target=together),
+                lambda: _replace(config, connection, script, recorder, tries, target=together),
                 connection,
                 what=lambda: "The reset",
                 failed=failed,
                 limits=settings.limits(),
             )
         except Exception as error:
-            outcome.after, outcome.ran = state.revision, []
-            explained = _explained(error)
-            interrupted = isinstance(explained, InterruptedRunError)
-            tries.record(connection, "interrupted" if interrupted else "failed", str(explained))
-            raise explained from error
-        if upgrade and together != script.get_current_head():
+            explained = recorder.explain(connection, error, tries.entry(), outcome, doing="The reset", kept=_KEPT)
+            if explained is None and together != outcome.target:
+                place = failures.Place("The rest of the reset", landed=False, revision=outcome.after)
+                explained = failures.unanswered(error, place, "The first part of the reset")
+            if explained is not None:
+                outcome.ran = outcome.ran if outcome.after == together else []
+                raise explained from error
+        outcome.before = state.revision
+        if together != outcome.target:
             command.upgrade(config, "head")
         outcome.before = state.revision
-    log.info("the schema public was reset in %.1f s", time.monotonic() - started)
+        log.info("the schema public was reset in %.1f s", time.monotonic() - started)
+        heads, production = tuple(filter(None, [outcome.target])), settings.is_production(name)
+        afterwards.check(recorder, script, heads, outcome, compare=upgrade, production=production)
 
 
 class _Tries:
     """What the log is to say of the try that runs now."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, before: str | None, after: str | None) -> None:
+        self._entry = Entry(None, "reset", before=before, after=after)
         self._attempt, self._waited = 1, 0.0
         self.began = time.monotonic()
 
@@ -123,21 +143,19 @@ class _Tries:
 
     def entry(self, outcome: str = "succeeded", error: str | None = None) -> Entry:
         duration, waited = (round(1000 * seconds) for seconds in (time.monotonic() - self.began, self._waited))
-        return Entry(None, "reset", outcome, duration, self._attempt, waited, error)
-
-    def record(self, connection: Connection, outcome: str, error: str) -> None:
-        """Record a reset that failed, as far as the connection lets one."""
-        entry = self.entry(outcome, error)
-        with contextlib.suppress(DBAPIError, RefusedError):
-            connection.rollback()
-            history = History(connection)
-            history.create()
-            history.record(entry)
-            connection.commit()
+        return replace(
+            self._entry, outcome=outcome, duration_ms=duration, attempt=self._attempt, lock_wait_ms=waited, error=error
+        )
 
 
 def _replace(
-    config: Config, connection: Connection, script: ScriptDirectory, tries: _Tries, *, target: str | None
+    config: Config,
+    connection: Connection,
+    script: ScriptDirectory,
+    recorder: Recorder,
+    tries: _Tries,
+    *,
+    target: str | None,
 ) -> None:
     tries.began = time.monotonic()
     limits = settings.limits()
@@ -152,9 +170,8 @@ def _replace(
             connection.exec_driver_sql("SET LOCAL client_min_messages = notice")
             session.set_timeouts(connection, limits, local=True)
         privileges.create_schema(connection, properties)
-        history = History(connection)
-        history.create()
-        history.record(tries.entry())
+        History(connection).create()
+        recorder.write(connection, tries.entry())
         if target is not None:
             command.upgrade(config, target)
 
@@ -192,16 +209,6 @@ def _together(script: ScriptDirectory) -> str | None:
             return before
         before = revision.revision
     return before
-
-
-def _explained(error: Exception) -> Exception:
-    if isinstance(error, DBAPIError):
-        explained: Exception = diagnosis.database_error(error, doing="The reset")
-    else:
-        explained = diagnosis.explain(error) or error
-    if isinstance(explained, NeuraknotError) and not isinstance(explained, RefusedError | TransactionEndedError):
-        explained.hint = "The reset was rolled back: the old schema and every row are still there."
-    return explained
 
 
 def _survey(
@@ -259,27 +266,44 @@ def _count(connection: Connection, table: str) -> str:
         connection.rollback()
 
 
-def _confirm(where: Settings, name: str, confirm: str | None, environment: str | None, *, marked: bool) -> None:
+def _demand_confirmations(
+    where: Settings, name: str, confirm: str | None, environment: str | None, *, marked: bool
+) -> None:
+    """Go on only if what was given as a confirmation is right."""
+    hint = f"neuraknot-db reset {_option('--confirm', where.database)}"
+    if confirm is not None and confirm != where.database:
+        raise RefusedError(
+            f"The confirmation is {confirm!r}, and the database is {where.database!r}: nothing was dropped.", hint=hint
+        )
+    if environment is not None and environment.casefold() != name.casefold():
+        production = settings.is_production(name)
+        counts = "This counts as production, and the" if production else "The"
+        raise RefusedError(
+            f"{counts} environment is {name!r}, not {environment!r}: nothing was dropped.",
+            hint=f"{hint} {_option('--environment', name)}"
+            # A marker would contradict it.
+            + " (NEURAKNOT_ENV=dev where it is no production)" * (production and not marked),
+        )
+
+
+def _ask(where: Settings, name: str, confirm: str | None, environment: str | None, *, marked: bool) -> None:
+    """Ask for the confirmations that were not given."""
     if confirm is None:
         confirm = console.ask(f"Type the name of the database ({where.database}) to drop all of this: ")
-    if confirm != where.database:
-        given = "was not given" if confirm is None else f"is {confirm!r}, and the database is {where.database!r}"
-        raise RefusedError(
-            f"The confirmation {given}: nothing was dropped.",
-            hint=f"neuraknot-db reset {_option('--confirm', where.database)}",
-        )
-    if not settings.is_production(name):
-        return
-    if environment is None:
+        if confirm is None:
+            raise RefusedError(
+                "The confirmation was not given: nothing was dropped.",
+                hint=f"neuraknot-db reset {_option('--confirm', where.database)}",
+            )
+    if environment is None and settings.is_production(name):
         environment = console.ask(f"This is production. Type the name of the environment ({name}): ")
-    if environment is None or environment.casefold() != name.casefold():
-        given = "not named" if environment is None else f"{name!r}, not {environment!r}"
-        raise RefusedError(
-            f"This counts as production, and the environment is {given}: nothing was dropped.",
-            hint=f"neuraknot-db reset {_option('--confirm', where.database)} {_option('--environment', name)}"
-            # A marker would contradict it.
-            + " (NEURAKNOT_ENV=dev where it is no production)" * (not marked),
-        )
+        if environment is None:
+            raise RefusedError(
+                "This counts as production, and the environment is not named: nothing was dropped.",
+                hint=f"neuraknot-db reset {_option('--confirm', where.database)} {_option('--environment', name)}"
+                + " (NEURAKNOT_ENV=dev where it is no production)" * (not marked),
+            )
+    _demand_confirmations(where, name, confirm, environment, marked=marked)
 
 
 def _option(name: str, value: str) -> str:

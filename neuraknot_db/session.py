@@ -28,6 +28,7 @@ _PARAMETERS = {
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "45s",
     "DateStyle": "ISO",
     # With it, definitions are spelled otherwise than in the snapshots.
     "quote_all_identifiers": "off",

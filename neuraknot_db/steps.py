@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
+from alembic.runtime.migration import HeadMaintainer, MigrationContext, MigrationInfo, RevisionStep
 from psycopg2.extensions import STATUS_BEGIN, TRANSACTION_STATUS_IDLE
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import checksums, declared, diagnosis, failures, guards, interrupt, rawsql, retry, session
+from neuraknot_db import checksums, declared, diagnosis, failures, interrupt, rawsql, record, session
 from neuraknot_db.console import Outcome, fitted, log
 from neuraknot_db.declared import Declared, Step, revision_of
-from neuraknot_db.errors import InterruptedRunError, NeuraknotError, RefusedError, UnreachableError
-from neuraknot_db.history import Entry, History
+from neuraknot_db.errors import InterruptedRunError, NeuraknotError
+from neuraknot_db.history import Entry
+from neuraknot_db.record import Recorder, Standing
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Limits
 
@@ -30,9 +30,6 @@ Steps = Callable[[Any, Any], Iterable[Step]]
 
 _WORTH_COUNTING = 0.1
 """Seconds; a statement that took less has not waited for anybody."""
-
-_RECONNECTING = (0.0, 0.5, 1.0, 2.0)
-"""Seconds before each try to record a failure on a new connection."""
 
 _LEAST_SHARE = 0.25
 """Of `lock_timeout`: what the next statement has in any case, since the last one may have worked, not waited."""
@@ -54,10 +51,8 @@ class Walk:
         steps: list[Step],
         heads: Iterable[str],
         outcome: Outcome,
-        history: History,
+        recorder: Recorder,
         limits: Limits,
-        *,
-        reconnect: Callable[[], AbstractContextManager[Connection]],
     ) -> None:
         """Read what the revisions declare, and prepare their checksums.
 
@@ -65,10 +60,8 @@ class Walk:
             steps: in order.
             heads: what `alembic_version` holds.
             outcome: filled in as the steps go.
-            history: where each step is recorded.
+            recorder: records each step.
             limits: of statements whose revision says nothing else.
-            reconnect: opens a second connection, to watch a long statement from, and to record a failure where the
-                first is gone.
 
         Raises:
             UsageError, RefusedError: as `declared.of` does.
@@ -77,9 +70,8 @@ class Walk:
         self.done = 0
         self.heads = frozenset(heads)
         self._outcome = outcome
-        self._history = history
+        self._recorder = recorder
         self._limits = limits
-        self._reconnect = reconnect
         self._driver: Any = None
         self._statement_began = 0.0
         self._lock_budget = 0.0
@@ -90,11 +82,13 @@ class Walk:
         self._started = self._began
         self._next_heads = self.heads
         self._attempt, self._waited = 1, 0.0
+        self._landed: bool | None = False
+        self._begun = False
 
     def __call__(self, heads: Any, migration: MigrationContext) -> Iterator[Step]:
         """The steps that are not committed yet."""
         if frozenset(heads) != self.heads:
-            raise failures.moved(f"to {', '.join(heads) or 'no revision'}")
+            raise failures.moved(f"to {joined(heads) or 'no revision'}")
         connection = migration.connection
         assert connection is not None
         self._driver = session.driver(connection)
@@ -102,6 +96,7 @@ class Walk:
         migration.impl.around_statement = lambda: self._statement(connection)  # type: ignore[attr-defined]
         for index in range(self.done, len(self.steps)):
             interrupt.check()
+            self._begun = True
             step, declaration = self.steps[index], self._declared[index]
             self._started, self._next_heads = time.monotonic(), self.heads
             if index and self._declared[index - 1].sets:
@@ -118,27 +113,51 @@ class Walk:
         self, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], run_args: Mapping[str, Any]
     ) -> None:
         """Alembic's `on_version_apply`: record the step in its own transaction."""
-        del ctx, step, run_args
+        del step, run_args
+        assert ctx.connection is not None
         self._next_heads = frozenset(heads)
-        self._history.record(self._recorded("succeeded"))
+        self._recorder.write(ctx.connection, self._recorded("succeeded"))
 
     def retry(self, failure: Failure, connection: Connection) -> None:
         """Record a try that found no lock; the next one goes on with the same step."""
         interrupt.check()
-        explained = diagnosis.database_error(failure.error, doing=self.doing)
+        explained = diagnosis.database_error(failure.error, doing=self.doing, undone=self._place.undone)
         # The last statement had done nothing but wait.
         waiting = self._waiting()
-        self._record_failure(connection, "failed", explained.message)
+        self._recorder.write_failure(connection, self._recorded("failed", explained.message))
         self._attempt, self._waited = failure.number + 1, self._waited + waiting + failure.pause
 
-    def fail(self, error: Exception, connection: Connection) -> NeuraknotError | None:
-        """Record what ended the run, as far as the connection lets one; returns the error that explains it."""
-        explained, done = self.explain(error), self.done
-        if self.current is not None:
+    def fail(self, error: Exception, connection: Connection) -> Exception | None:
+        """What ended the run, recorded and explained; None if everything is committed all the same.
+
+        Args:
+            error: what came.
+            connection: the run's session.
+        """
+        if self.current is None:
+            return self.explain(error) or error
+        committed = self.doing
+
+        def failed(standing: Standing) -> Entry | None:
+            self._found(standing)
+            explained = self.explain(error)
             outcome = "interrupted" if isinstance(explained, InterruptedRunError) else "failed"
-            self._record_failure(connection, outcome, explained.message if explained else str(error))
-        # The server may have committed the step all the same.
-        return explained if self.done == done else self.explain(error)
+            return self._recorded(outcome, explained.message if explained else str(error)) if self._begun else None
+
+        standing = self._recorder.settle(connection, error, self._recorded("succeeded"), failed)
+        if standing.landed:
+            self._committed(self.steps[self.done])
+        self._found(standing)
+        if not standing.landed or interrupt.interruption(error):
+            return self.explain(error) or error
+        if self.current is not None:
+            return failures.unanswered(error, self._place, committed)
+        log.warning(record.UNANSWERED)
+        return None
+
+    def _found(self, standing: Standing) -> None:
+        self._landed = standing.landed
+        self._outcome.found(standing.landed, standing.revision)
 
     def explain(self, error: Exception) -> NeuraknotError | None:
         """The error that names the failed revision, its statement, and where the database is now."""
@@ -177,13 +196,16 @@ class Walk:
     def _place(self) -> failures.Place:
         step = self.current
         alone = self._declared[self.done].alone if step is not None else None
-        return failures.Place(step, self.doing, alone, self._outcome.after)
+        # Where the step before landed, this one is the next.
+        landed = True if step is None else None if self._landed is None else False
+        return failures.Place(self.doing, landed, self._outcome.after, step, alone, self._begun)
 
     def _committed(self, step: Step) -> None:
         self.done += 1
+        self._begun = False
         self.heads = self._next_heads
         self._attempt, self._waited = 1, 0.0
-        self._outcome.after = ", ".join(sorted(self.heads)) or None
+        self._outcome.after = joined(self.heads)
         self._outcome.ran.append(revision_of(step))
         seconds = _duration(time.monotonic() - self._started)
         log.info(fitted(f"  {revision_of(step)}  {seconds:>9}  {_title(step)}"))
@@ -242,58 +264,51 @@ class Walk:
         limits = _limits(declaration, Limits(0, 0) if free else self._limits)
         module = step.revision.module
         apply = module.upgrade if step.is_upgrade else module.downgrade
-        return outside.of_transaction(apply, migration, statement, limits, self._reconnect)
+        return outside.of_transaction(apply, migration, statement, limits, self._recorder.opened)
 
     def _recorded(self, outcome: str, error: str | None = None) -> Entry:
-        entry = self._entries[self.done]
-        return Entry(
-            entry.revision,
-            entry.direction,
-            outcome,
-            round((time.monotonic() - self._started) * 1000),
-            self._attempt,
-            round(self._waited * 1000),
-            error,
-            entry.checksum,
-            entry.source_sha256,
+        return replace(
+            self._entries[self.done],
+            outcome=outcome,
+            duration_ms=round((time.monotonic() - self._started) * 1000),
+            attempt=self._attempt,
+            lock_wait_ms=round(self._waited * 1000),
+            error=error,
+            before=joined(self.heads),
+            after=joined(self._next_heads if outcome == "succeeded" else self.heads),
         )
 
-    def _record_failure(self, connection: Connection, outcome: str, error: str) -> None:
-        """Record it after the rollback, on a new connection where this one is gone."""
-        entry = self._recorded(outcome, error)
-        try:
-            connection.rollback()
-            self._write_failure(connection, self._history, entry)
-        except DBAPIError as failure:
-            # The next try needs a connection without a transaction.
-            with contextlib.suppress(DBAPIError):
-                connection.rollback()
-            self._record_anew(entry, () if retry.is_lock_timeout(failure) else _RECONNECTING)
 
-    def _record_anew(self, entry: Entry, pauses: tuple[float, ...]) -> None:
-        for pause in pauses:
-            time.sleep(pause)
-            try:
-                # A server that goes down still lets some in, and ends them a moment later.
-                with contextlib.suppress(RefusedError, UnreachableError), self._reconnect() as connection:
-                    self._write_failure(connection, History(connection), entry)
-                    return
-            except DBAPIError as failure:
-                if retry.is_lock_timeout(failure):
-                    break
-        log.warning("the failure could not be recorded in the log")
+def joined(heads: Iterable[str]) -> str | None:
+    """The revisions that a database is at as one word, None for none."""
+    return ", ".join(sorted(heads)) or None
 
-    def _write_failure(self, connection: Connection, history: History, entry: Entry) -> None:
-        found = guards.inspect(connection).versions
-        self._outcome.after = ", ".join(found) or None
-        step = self.current
-        if step is not None and frozenset(found) == self._next_heads != self.heads:
-            # What came, came after the server had committed.
-            connection.rollback()
-            self._committed(step)
-            return
-        history.record(entry)
-        connection.commit()
+
+def heads_after(steps: Iterable[Step], heads: Iterable[str]) -> frozenset[str]:
+    """What `alembic_version` holds once the steps are done.
+
+    Args:
+        steps: in order.
+        heads: what it holds before.
+    """
+    maintained = _Heads(None, set(heads))  # type: ignore[arg-type]
+    for step in steps:
+        maintained.update_to_step(step)
+    return frozenset(maintained.heads)
+
+
+class _Heads(HeadMaintainer):
+    """Alembic's own bookkeeping of heads, without its table."""
+
+    def _insert_version(self, version: str) -> None:
+        self.heads.add(version)
+
+    def _delete_version(self, version: str) -> None:
+        self.heads.remove(version)
+
+    def _update_version(self, from_: str, to_: str) -> None:
+        self.heads.remove(from_)
+        self.heads.add(to_)
 
 
 def _tell_losses(connection: Connection, step: Step, losses: Mapping[str, str]) -> None:

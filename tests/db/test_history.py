@@ -198,7 +198,7 @@ TAMPERED = {
     f"UPDATE {SETTINGS} SET value = 'x' WHERE name = 'format'": BROKEN,
     f"UPDATE {SETTINGS} SET value = '²' WHERE name = 'format'": BROKEN,
     f"UPDATE {SETTINGS} SET value = repeat('9', 5000) WHERE name = 'format'": BROKEN,
-    f"UPDATE {SETTINGS} SET value = '2' WHERE name = 'format'": NEWER,
+    f"UPDATE {SETTINGS} SET value = '3' WHERE name = 'format'": NEWER,
     f"ALTER TABLE {LOG} ADD COLUMN n text; UPDATE {SETTINGS} SET value = '12' WHERE name = 'format'": NEWER,
 }
 
