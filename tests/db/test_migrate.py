@@ -53,14 +53,19 @@ def test_the_launcher_gets_one_json_object_on_the_last_line(database: Database) 
         found: dict[str, object] = json.loads(done.out.splitlines()[-1])
         assert found.pop("exit_code") == done.code
         assert found.pop("neuraknot_result") == 1
+        assert found.pop("outcome") == ("failed" if done.code else "succeeded")
         return found
 
-    upgraded = {"command": "upgrade", "before": None, "after": "003", "ran": ["001", "002", "003"], "error": None}
-    assert result("upgrade", "003") == upgraded
-    back = {"command": "downgrade", "before": "003", "after": "002", "ran": ["003"], "error": None}
-    assert result("downgrade", "-1") == back
-    nothing: dict[str, object] = {"before": "002", "after": "002", "ran": [], "error": None}
-    assert result("upgrade", "002") == {"command": "upgrade", **nothing}
+    def ran(command: str, before: str | None, after: str | None, *revisions: str) -> dict[str, object]:
+        done = {"before": before, "after": after, "target": after, "ran": list(revisions)}
+        return {"command": command, **done, "error": None}
+
+    assert result("upgrade", "003") == ran("upgrade", None, "003", "001", "002", "003")
+    assert result("downgrade", "-1") == ran("downgrade", "003", "002", "003")
+    assert result("upgrade", "002") == ran("upgrade", "002", "002")
+    assert result("stamp", "003") == ran("stamp", "002", "003", "003")
+    assert result("stamp", "002") == ran("stamp", "003", "002", "002")
+    assert result("downgrade", "base") == ran("downgrade", "002", None, "002", "001")
     assert str(result("upgrade", "nowhere")["error"]).startswith("Can't locate revision")
     assert result("current") == {"command": "current", "before": None, "after": None, "ran": [], "error": None}
 
