@@ -293,3 +293,75 @@ def test_two_databases_have_a_log_each(new_database: Callable[..., Database]) ->
     one, two = new_database(), new_database()
     assert one.alembic("upgrade", "001").code == 0
     assert two.value("SELECT to_regnamespace('neuraknot_db')") is None
+
+
+FORMAT_1 = f"""
+ALTER TABLE {LOG} DROP COLUMN run, DROP COLUMN before, DROP COLUMN after;
+DROP TABLE neuraknot_db.backfill_progress;
+UPDATE {SETTINGS} SET value = '1' WHERE name = 'format'
+"""
+
+
+def test_each_row_says_of_which_run_it_is_and_what_it_changed(database: Database, project: Project) -> None:
+    project.add("005", "SELECT 1/0", after="004")
+    assert database.alembic("upgrade", "002").code == 0
+    assert database.alembic("upgrade", "head", cwd=project.root).code == 7
+    assert log_of(database, "revision, before, after") == [
+        ("001", None, "001"),
+        ("002", "001", "002"),
+        ("003", "002", "003"),
+        ("004", "003", "004"),
+        ("005", "004", "004"),
+    ]
+    runs = [row[0] for row in log_of(database, "run")]
+    assert len(set(runs)) == 2
+    assert runs[0] == runs[1] != runs[2] == runs[4]
+    assert json.loads(database.neuraknot_db("log", "--json").out)[0]["run"] == str(runs[0])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("downgrade", "-1"),
+        ("stamp", "003"),
+        ("stamp", "--purge", "base"),
+        ("mark", "dev"),
+        ("reset", "--confirm", "NAME"),
+    ],
+)
+def test_a_log_of_the_first_format_is_taken_over(database_at_head: Database, command: tuple[str, ...]) -> None:
+    database_at_head.run(FORMAT_1)
+    before = log_of(database_at_head)
+    for reading in ("log", "verify", "current", "plan"):
+        assert database_at_head.neuraknot_db(reading).code == 0, reading
+    assert database_at_head.value(f"SELECT value FROM {SETTINGS} WHERE name = 'format'") == "1"
+    done = database_at_head.neuraknot_db(*(database_at_head.name if word == "NAME" else word for word in command))
+    assert done.code == 0, done.err
+    assert database_at_head.value(f"SELECT value FROM {SETTINGS} WHERE name = 'format'") == "2"
+    rows = log_of(database_at_head, "revision, direction, outcome, run IS NULL")
+    assert [row[:3] for row in rows][: len(before)] == before
+    assert [row[3] for row in rows] == [True] * len(before) + [False] * (len(rows) - len(before))
+    assert database_at_head.neuraknot_db("log").code == 0
+
+
+def test_a_run_that_fails_has_taken_the_log_over_or_left_it(database_at_head: Database, project: Project) -> None:
+    project.add("005", "SELECT 1/0", after="004")
+    database_at_head.run(FORMAT_1)
+    done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
+    assert done.code == 7, done.err
+    assert last(database_at_head) == [(None, "reset", "failed", 1)]
+    assert database_at_head.neuraknot_db("log").code == 0
+
+
+def test_who_may_not_take_the_log_over_is_given_the_statements(database: Database, role: str) -> None:
+    assert database.alembic("upgrade", "head").code == 0
+    database.run(
+        f'{FORMAT_1}; GRANT USAGE ON SCHEMA neuraknot_db TO "{role}"; GRANT ALL ON SCHEMA public TO "{role}";'
+        f'GRANT ALL ON ALL TABLES IN SCHEMA neuraknot_db, public TO "{role}"'
+    )
+    other = database.as_user(role)
+    assert "upgrade 001" in other.neuraknot_db("log").out
+    done = other.neuraknot_db("mark", "dev")
+    said(done, 5, "may not keep the log", "ALTER TABLE neuraknot_db.migration_log ADD COLUMN run uuid")
+    database.run(done.err.partition("As an administrator: ")[2])
+    assert other.neuraknot_db("mark", "dev").code == 0

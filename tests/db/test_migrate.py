@@ -208,6 +208,33 @@ def test_create_db_first(database: Database) -> None:
         database.run(f'DROP DATABASE IF EXISTS "{quoted}" WITH (FORCE)')
 
 
+@pytest.mark.parametrize(
+    ("target", "broken", "code"),
+    [("nowhere", "SELECT 1", 2), ("+9", "SELECT 1", 2), ("head", "SELECT 1; COMMIT", 5), ("head", None, 2)],
+)
+def test_no_database_is_created_for_what_can_not_be_run(
+    server: Server, project: Project, target: str, broken: str | None, code: int
+) -> None:
+    project.add("005", broken or "SELECT 1", after="004")
+    if broken is None:
+        project.add("006", "SELECT 1", after="004")
+    missing = server.database("never_made")
+    done = missing.alembic("-x", "create_db=true", "upgrade", target, cwd=project.root)
+    assert done.code == code, done.err
+    assert not server.database("postgres").value("SELECT count(*) FROM pg_database WHERE datname = 'never_made'")
+
+
+def test_nobody_is_asked_about_a_way_back_that_will_be_refused(database_at_head: Database, project: Project) -> None:
+    assert database_at_head.neuraknot_db("mark", "prod").code == 0
+    path = project.versions / "002_allow_concise_and_no_persona.py"
+    path.write_text(path.read_text().replace("ALTER TABLE", "SELECT 1; ALTER TABLE", 1))
+    done = database_at_head.alembic("downgrade", "-1", cwd=project.root, NEURAKNOT_ENV="prod")
+    assert done.code == 5
+    assert "Revision 002 was edited" in done.err
+    assert "The confirmation" not in done.err
+    assert "will lose" not in done.err
+
+
 def test_two_that_create_the_database_at_once_both_succeed(database: Database) -> None:
     missing = Database(database.host, database.port, f"{database.name}_twice", database.server)
     command = [str(BIN / "neuraknot-db"), "create_db"]

@@ -14,6 +14,7 @@ import pytest
 from neuraknot_db import privileges
 from neuraknot_db.errors import RefusedError
 from tests.db.conftest import BIN, ROOT, Database, Finished, Project
+from tests.db.running import log_of
 from tests.db.test_bad_input import said
 
 PROPERTIES = """
@@ -318,3 +319,91 @@ def test_a_name_with_a_dash_in_front_can_be_confirmed_as_the_hint_says(new_datab
     again = done.err.splitlines()[-1].partition(" (")[0]
     done = database.neuraknot_db(*shlex.split(again)[2:], NEURAKNOT_ENV="-live")
     assert done.code == 0, done.err
+
+
+def two_heads(project: Project) -> None:
+    project.add("005", "CREATE TABLE public.five ()", after="004")
+    project.add("006", "CREATE TABLE public.six ()", after="004")
+
+
+def no_duration(project: Project) -> None:
+    project.add("005", "SELECT 1", after="004", extra="lock_timeout = 'soon'")
+
+
+def two_statements(project: Project) -> None:
+    project.add("005", "SELECT 1; SELECT 2", after="004", extra="transactional = False")
+
+
+def own_commit(project: Project) -> None:
+    project.add("005", "CREATE TABLE public.five (); COMMIT", after="004")
+
+
+def unreadable(project: Project) -> None:
+    path = project.add("005", "SELECT 1", after="004")
+    path.write_text("revision = ", encoding="utf-8")
+
+
+def names_nobody(project: Project) -> None:
+    project.add("005", "SELECT 1", after="nowhere")
+
+
+@pytest.mark.parametrize("environment", ["test", "prod"])
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [(two_heads, 2), (no_duration, 2), (two_statements, 5), (own_commit, 5), (unreadable, 7), (names_nobody, 7)],
+)
+def test_what_can_not_be_run_is_refused_before_a_row_is_counted(
+    database_at_head: Database, project: Project, broken: Callable[[Project], None], code: int, environment: str
+) -> None:
+    add_users(database_at_head, 1)
+    database_at_head.run(f"UPDATE neuraknot_db.settings SET value = '{environment}' WHERE name = 'environment'")
+    before = log_of(database_at_head, "*")
+    broken(project)
+    for arguments in ([], ["--confirm", database_at_head.name, "--environment", environment]):
+        done = database_at_head.neuraknot_db("reset", *arguments, cwd=project.root, NEURAKNOT_ENV=environment)
+        said(done, code)
+        assert "would go" not in done.err
+    assert users(database_at_head) == 1
+    assert log_of(database_at_head, "*") == before
+    # Nothing of that stands in the way of an empty schema, where the files can be read.
+    if code != 7:
+        emptying = ("reset", "--confirm", database_at_head.name, "--environment", environment, "--no-upgrade")
+        done = database_at_head.neuraknot_db(*emptying, cwd=project.root, NEURAKNOT_ENV=environment)
+        assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--confirm", "other"], ["--confirm", "NAME", "--environment", "prod"], ["--environment", "prod"]],
+)
+def test_a_confirmation_that_is_wrong_is_refused_before_a_row_is_counted(
+    database_at_head: Database, arguments: list[str]
+) -> None:
+    add_users(database_at_head, 1)
+    words = [database_at_head.name if word == "NAME" else word for word in arguments]
+    done = database_at_head.neuraknot_db("reset", *words)
+    said(done, 5, "nothing was dropped", f"hint: neuraknot-db reset --confirm {database_at_head.name}")
+    assert "would go" not in done.err
+    assert users(database_at_head) == 1
+    if "prod" in words:
+        assert "The environment is 'test', not 'prod'" in done.err
+
+
+def test_who_may_not_keep_the_log_is_refused_before_a_row_is_counted(owner: Database) -> None:
+    owner.as_user("postgres").run("CREATE SCHEMA neuraknot_db")
+    done = reset(owner)
+    said(done, 5, "may not keep the log", "GRANT USAGE, CREATE ON SCHEMA neuraknot_db")
+    assert "would go" not in done.err
+
+
+@pytest.mark.parametrize(("environment", "code"), [("test", 0), ("prod", 3)])
+def test_the_schema_is_compared_afterwards(
+    database_at_head: Database, project: Project, environment: str, code: int
+) -> None:
+    path = project.root / "alembic" / "snapshots" / "004.json"
+    path.write_text(path.read_text().replace("character varying(255)", "character varying(254)", 1))
+    database_at_head.run("DELETE FROM neuraknot_db.settings WHERE name = 'environment'")
+    done = reset(database_at_head, "--environment", environment, cwd=project.root, NEURAKNOT_ENV=environment)
+    assert done.code == code, done.err
+    assert "the schema public was reset in" in done.err
+    assert "character varying(254)" in done.err
