@@ -27,8 +27,10 @@ def end_on_sigterm() -> None:
     def wait() -> None:
         while os.read(woken, 1)[0] != signal.SIGTERM:
             pass
-        os.write(2, b"Terminated before anything was begun, or after all was done.\n")
-        os._exit(128 + signal.SIGTERM)
+        try:
+            os.write(2, b"Terminated before anything was begun, or after all was done.\n")
+        finally:  # whether or not anybody can read it
+            os._exit(128 + signal.SIGTERM)
 
     _thread.start_new_thread(wait, ())
 

@@ -16,8 +16,8 @@ from alembic import command
 from alembic.config import CommandFunction, CommandLine, Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db import __version__, commands, revisions, runner, xoptions
-from neuraknot_db.console import Outcome, reporting
+from neuraknot_db import __version__, commands, revisions, runner, stdio, xoptions
+from neuraknot_db.console import Outcome, demand_written, reporting
 from neuraknot_db.errors import UsageError
 
 DESCRIPTION = "Migrates NeuraKnot's PostgreSQL database: every Alembic command, and a few more."
@@ -112,7 +112,7 @@ class NeuraknotCommandLine(CommandLine):
         function, positional, keywords = options.cmd
         outcome = Outcome(function.__name__)
         config.attributes[runner.OUTCOME] = outcome
-        with reporting(outcome, quiet=options.quiet, raise_errors=options.raiseerr):
+        with reporting(outcome, config):
             _allow_percent(config)
             xoptions.read(config)  # refuses what no command knows, before a reset has dropped anything
             if function.__module__ == command.__name__ and function not in _WITHOUT_REVISIONS:
@@ -154,4 +154,9 @@ def _new_revision_id(script: ScriptDirectory, options: Namespace, *, example: st
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of `neuraknot-db`."""
-    NeuraknotCommandLine(prog="neuraknot-db").main(argv)
+    with stdio.guarded():
+        try:
+            NeuraknotCommandLine(prog="neuraknot-db").main(argv)
+        except SystemExit as stop:
+            demand_written(stop.code)
+            raise

@@ -9,7 +9,6 @@ import gc
 import io
 import json
 import logging
-import os
 import re
 import shutil
 import sys
@@ -18,7 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from neuraknot_db import diagnosis, settings
+from alembic.config import Config
+
+from neuraknot_db import diagnosis, interrupt, settings, stdio
 from neuraknot_db.errors import NeuraknotError, UsageError
 
 log = logging.getLogger("neuraknot_db")
@@ -28,6 +29,8 @@ RESULT_FORMAT = 1
 
 _SIGNALLED = 128
 """Exit codes from here on stand for a signal."""
+
+_ELSEWHERE = "Run the command again, with its output elsewhere"
 
 _SHORT = 4
 _NAMES = "neuraknot-db neuraKnot alembic postgresql"
@@ -114,61 +117,92 @@ def _write(text: str) -> None:
 
 def ask(question: str) -> str | None:
     """A line that a person types, None where there is no terminal to type it on."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     sys.stderr.write(question)
     sys.stderr.flush()
-    return sys.stdin.readline().strip()
+    try:
+        return sys.stdin.readline().strip()
+    except OSError:  # the terminal is gone
+        return None
 
 
 @contextlib.contextmanager
-def reporting(outcome: Outcome, *, quiet: bool = False, raise_errors: bool = False) -> Iterator[None]:
+def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
     """The one place where an error becomes a message and an exit code.
 
     Args:
         outcome: printed as one JSON object, the last line on standard output, where NEURAKNOT_RESULT=json asks for it.
-        quiet: no narration.
-        raise_errors: let the exception through, with its traceback.
+        config: Alembic's, with `-q` (no narration) and `--raiseerr` (the exception comes through, with its traceback).
 
     Raises:
-        SystemExit: with the exit code of the error that came.
+        SystemExit: with the exit code of the error that came, or of output that could not be written.
     """
-    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    log.setLevel(logging.WARNING if getattr(config.cmd_opts, "quiet", False) else logging.INFO)
     _collect_less()
-    for stream in (sys.stdout, sys.stderr):
-        # What a person reads may hold what the shell's encoding lacks.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     failure: NeuraknotError | None = None
     code = 0
-    try:
-        yield
-    except BrokenPipeError:
-        # The reader of a pipe, `head` say, has had enough: nothing to report, and nobody to report it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
-    except KeyboardInterrupt:
-        code = 130
-        raise SystemExit(code) from None
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
-        raise
-    except Exception as error:
-        failure = diagnosis.explain(error)
-        code = failure.exit_code if failure else 1
-        if raise_errors:
+    with stdio.guarded():
+        before, config.stdout = config.stdout, sys.stdout
+        interrupt.last_words = functools.partial(_last_words, outcome)
+        try:
+            yield
+        except KeyboardInterrupt:
+            code = 130
+            raise SystemExit(code) from None
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
             raise
-        if failure is None:
-            sys.stderr.write(redacted(traceback.format_exc()))
-        else:
-            sys.stderr.write(redacted(rendered(failure)) + "\n")
-        raise SystemExit(code) from None
-    finally:
-        sys.stderr.flush()
-        with contextlib.suppress(BrokenPipeError):
-            if settings.origin().result_as_json:
+        except Exception as error:
+            failure = diagnosis.explain(error)
+            code = failure.exit_code if failure else 1
+            if getattr(config.cmd_opts, "raiseerr", False):
+                raise
+            if failure is None:
+                sys.stderr.write(redacted(traceback.format_exc()))
+            else:
+                sys.stderr.write(redacted(rendered(failure)) + "\n")
+            raise SystemExit(code) from None
+        finally:
+            config.stdout, interrupt.last_words = before, None
+            wanted = settings.origin().result_as_json
+            if wanted:
                 write_exactly(_result(outcome, code, failure))
-            sys.stdout.flush()
+            again = "alembic current says where the database is" if outcome.targeted else _ELSEWHERE
+            demand_written(code, asked_for=wanted or not outcome.targeted, reported=wanted, hint=again)
+
+
+def demand_written(
+    code: int | str | None, *, asked_for: bool = True, reported: bool = False, hint: str = _ELSEWHERE
+) -> None:
+    """End with 1 where the work is done, and data on standard output could not be written.
+
+    Args:
+        code: the exit code so far; a failure's own is kept.
+        asked_for: whether there is such data: what a migration says in passing is none.
+        reported: whether a program waits for it; of a reader like `head`, that has had enough, nothing is said.
+        hint: what to do next.
+
+    Raises:
+        SystemExit: it could not.
+    """
+    lost = stdio.take_loss()
+    if lost is None or not asked_for:
+        return
+    if reported or not isinstance(lost, BrokenPipeError):
+        done = "the work is done; its" if not code else "the"
+        sys.stderr.write(f"error: {done} output could not be written: {lost.strerror}.\nhint: {hint}.\n")
+    if not code:
+        raise SystemExit(1)
+
+
+def _last_words(outcome: Outcome, number: int) -> None:
+    """Said by the thread that ends the process, since the server does not answer a run that was told to end."""
+    outcome.found(None, None)
+    failure = interrupt.unanswered(number)
+    sys.stderr.write(redacted(rendered(failure)) + "\n")
+    if settings.origin().result_as_json:
+        write_exactly(_result(outcome, failure.exit_code, failure))
 
 
 def _collect_less() -> None:

@@ -78,7 +78,7 @@ def _exists(where: Settings) -> bool:
         engine.connect(where).close()
     except UnreachableError as error:
         # The server may say so in any language.
-        if not diagnosis.is_answer(error) or _is_listed(where):
+        if not diagnosis.is_answer("\n".join(error.details)) or _is_listed(where):
             raise
         return False
     return True
@@ -122,6 +122,6 @@ def _connect_elsewhere(where: Settings) -> Connection:
     try:
         return engine.connect(where, database=first)
     except UnreachableError as error:
-        if not diagnosis.is_answer(error):
+        if not diagnosis.is_answer("\n".join(error.details)):
             raise
     return engine.connect(where, database=second)

@@ -6,7 +6,7 @@ import errno
 import re
 
 from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ResourceClosedError
 
 from neuraknot_db import cells
 from neuraknot_db.errors import (
@@ -27,6 +27,8 @@ _UNTRANSLATABLE = "22P05"
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _REFUSED_ROWS = ("23", "44")
 """Classes of SQLSTATE whose details quote rows."""
+
+_AGAIN = "Run the command again."
 
 _SHOWN_AROUND = 6
 """Lines of a long statement that are shown before and after the one at fault."""
@@ -98,6 +100,8 @@ def explain(error: BaseException) -> NeuraknotError | None:
         return error
     if isinstance(error, DBAPIError):
         return database_error(error)
+    if isinstance(error, ResourceClosedError):
+        return UnreachableError("The command lost its connection.", hint=_AGAIN)
     if isinstance(error, CommandError):
         return command_error(error)
     if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename:
@@ -137,7 +141,7 @@ def database_error(error: DBAPIError, *, doing: str = "The command", undone: str
     state = getattr(error.orig, "pgcode", None)
     primary, details = _words(error)
     if is_lost(error):
-        return UnreachableError(f"{doing} lost its connection{undone}: {primary}.", hint="Run the command again.")
+        return UnreachableError(f"{doing} lost its connection{undone}: {primary}.", hint=_AGAIN)
     if state in {LOCK_NOT_AVAILABLE, DEADLOCK}:
         return LockUnavailableError(
             f"{doing} could not have a lock in time{undone}: {primary}.",
@@ -166,7 +170,7 @@ def database_error(error: DBAPIError, *, doing: str = "The command", undone: str
 def is_lost(error: BaseException) -> bool:
     """Whether the connection ended, with or without the server's word."""
     if not isinstance(error, DBAPIError):
-        return False
+        return isinstance(error, ResourceClosedError)  # what else is sent over a connection that was lost
     state = getattr(error.orig, "pgcode", None)
     ended = isinstance(error, OperationalError | InterfaceError) if state is None else state.startswith(("08", "57P"))
     return ended or error.connection_invalidated
@@ -203,9 +207,9 @@ def login_error(words: str, settings: Settings, *, database: str | None = None) 
     )
 
 
-def is_answer(error: UnreachableError) -> bool:
-    """Whether it is a server that refused a login, in whatever language."""
-    return any(map(_ANSWER.search, error.details))
+def is_answer(words: str) -> bool:
+    """Whether a failed login's words are those of a server that refused it, in whatever language."""
+    return _ANSWER.search(words) is not None
 
 
 def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from typing import Any
 
+import psycopg2
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -12,6 +15,9 @@ from sqlalchemy.pool import NullPool
 
 from neuraknot_db import diagnosis, interrupt
 from neuraknot_db.settings import Settings
+
+_CANCEL_TIMEOUT = 2
+"""Seconds until an address that does not answer is given up, for a request that nobody can wait for."""
 
 CONNECT_TIMEOUT = 10
 """Seconds until an address that does not answer is given up."""
@@ -86,3 +92,34 @@ def connect(
             if not any(sign in words for sign in _COMING_BACK) or clock() > deadline:
                 raise diagnosis.login_error(words, settings, database=database) from error
         sleep(0.25)
+
+
+def cancel(settings: Settings, driver_connection: Any) -> None:
+    """Ask the server to cancel what runs in a session, over a connection of its own.
+
+    psycopg2's own request keeps every other thread from running while it waits for its peer.
+
+    Args:
+        settings: where it is.
+        driver_connection: the session, as psycopg2's connection.
+    """
+    where: dict[str, Any] = {
+        **_PARAMETERS,
+        **settings.options,
+        "host": settings.host,
+        "port": settings.port,
+        "user": settings.user,
+        "password": settings.password,
+        "dbname": settings.database,
+        "connect_timeout": _CANCEL_TIMEOUT,
+        "application_name": "neuraknot-db cancel",
+    }
+    try:
+        beside = psycopg2.connect(**where)
+    except psycopg2.OperationalError as error:
+        # A server that answers, if only that it has no connection to spare, takes a request without one too.
+        if diagnosis.is_answer(str(error)):
+            driver_connection.cancel()
+        return
+    with contextlib.closing(beside), beside.cursor() as cursor:
+        cursor.execute("SELECT pg_cancel_backend(%s)", (driver_connection.info.backend_pid,))

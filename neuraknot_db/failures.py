@@ -85,6 +85,8 @@ def _of_step(error: Exception, place: Place) -> NeuraknotError:
     found: NeuraknotError
     if isinstance(error, DBAPIError):
         found = diagnosis.database_error(error, doing=place.doing, undone=place.undone)
+    elif diagnosis.is_lost(error):
+        found = UnreachableError(f"{place.doing} lost its connection{place.undone}.", hint="Run the command again.")
     elif isinstance(error, CommandError) and "expected to match" in str(error):
         # Alembic's own update of alembic_version found another revision there.
         return moved("on")

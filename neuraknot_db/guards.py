@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import console, rawsql, settings
+from neuraknot_db import console, diagnosis, rawsql, settings
 from neuraknot_db.console import log
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Settings
@@ -160,7 +160,9 @@ def confirm_downgrade(
     for revision, what, query in losses:
         try:
             count = f"{rawsql.execute(connection, query).scalar_one():,}"
-        except DBAPIError:
+        except DBAPIError as error:
+            if diagnosis.is_lost(error):
+                raise
             # Written for the schema as its revision left it, which a later one may have changed.
             count = "an unknown number of"
         connection.rollback()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import FrameType
-from typing import Protocol, TypeVar
+from typing import NoReturn, TypeVar
 
 from neuraknot_db.errors import InterruptedRunError
 
@@ -20,27 +23,35 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CANCEL_TIMEOUT = 2.0
 """Seconds to wait for the cancel request to be taken."""
 
+ENDING_TIMEOUT = 5.0
+"""Seconds that the server has for its answer to it, and the run then for its end, before the process ends itself."""
 
-class Cancellable(Protocol):
-    """A database connection whose running statement another thread can cancel, as psycopg2's can."""
+_LAST_WORDS_TIMEOUT = 1.0
+"""Seconds to write them in: who reads standard error may have stopped reading."""
 
-    def cancel(self) -> None:
-        """Ask the server to cancel what runs now; harmless when nothing does."""
+last_words: Callable[[int], None] | None = None
+"""Told of a signal, by its number, when this process is about to end itself."""
 
 
 class _Signals:
     """What a signal is to end, and whether one has come.
 
     Attributes:
-        connections: those whose statements it cancels, the newest last.
+        cancels: each asks the server to cancel what runs in one session, the newest last.
         received: the signal's number, None before it.
         sent: set once the cancel requests are.
+        deadline: when the process ends itself, on the monotonic clock; None before a signal.
     """
 
-    def __init__(self, connection: Cancellable) -> None:
-        self.connections = [connection]
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self.cancels = [cancel]
         self.received: int | None = None
         self.sent = threading.Event()
+        self.deadline: float | None = None
+
+    def expect_an_end(self) -> None:
+        """Give the server, or the run, its time from now on."""
+        self.deadline = time.monotonic() + ENDING_TIMEOUT
 
 
 _signals: _Signals | None = None
@@ -48,28 +59,33 @@ _signals: _Signals | None = None
 
 
 @contextlib.contextmanager
-def cancelling(connection: Cancellable) -> Iterator[None]:
-    """While this is open, SIGINT and SIGTERM cancel the connection's statement and raise InterruptedRunError.
+def cancelling(cancel: Callable[[], None]) -> Iterator[None]:
+    """While this is open, SIGINT and SIGTERM cancel a session's statement and raise InterruptedRunError.
 
     psycopg2 waits inside libpq, where Python runs no signal handler until the statement ends. A thread that the
-    signal wakes through a socket sends the cancel request; libpq then returns, and the handler raises. The second
-    signal finds the default action again. Outside of the main thread, which alone may handle signals, this does
-    nothing; within another `cancelling`, the signals end this connection's statement as well.
+    signal wakes through a socket has the statement cancelled; libpq then returns, and the handler raises. Where no
+    answer comes within ENDING_TIMEOUT, and at once at a second signal, that thread ends the process. Outside of the
+    main thread, which alone may handle signals, this does nothing; within another `cancelling`, the signals end this
+    session's statement as well.
+
+    Args:
+        cancel: asks the server to cancel what runs in the session; harmless when nothing does. It lets other threads
+            run meanwhile, and may never return.
     """
     global _signals
     if _signals is not None:
-        yield from _also(_signals, connection)
+        yield from _also(_signals, cancel)
         return
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _signals = signals = _Signals(connection)
+    _signals = signals = _Signals(cancel)
     woken, waker = socket.socketpair()
     waker.setblocking(False)
     previous = {number: signal.signal(number, _raising(signals)) for number in SIGNALS}
     previous_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    canceller = threading.Thread(target=_cancel_when_woken, args=(woken, signals), daemon=True)
-    canceller.start()
+    watcher = threading.Thread(target=_end_when_woken, args=(woken, signals), daemon=True)
+    watcher.start()
     try:
         yield
     except Exception as error:
@@ -83,16 +99,16 @@ def cancelling(connection: Cancellable) -> Iterator[None]:
         for number, handler in previous.items():
             signal.signal(number, handler)
         waker.close()
-        canceller.join(CANCEL_TIMEOUT)
+        watcher.join(CANCEL_TIMEOUT)
         woken.close()
 
 
-def _also(signals: _Signals, connection: Cancellable) -> Iterator[None]:
-    signals.connections.append(connection)
+def _also(signals: _Signals, cancel: Callable[[], None]) -> Iterator[None]:
+    signals.cancels.append(cancel)
     try:
         yield
     finally:
-        signals.connections.remove(connection)
+        signals.cancels.remove(cancel)
 
 
 def interruption(error: BaseException | None = None) -> InterruptedRunError | None:
@@ -136,16 +152,29 @@ def name_of(exit_code: int) -> str:
 
 
 def _interrupted(number: int) -> InterruptedRunError:
-    return InterruptedRunError(f"{name_of(128 + number)}.", signal_number=number)
+    return InterruptedRunError(
+        f"{name_of(128 + number)}.", signal_number=number, hint="neuraknot-db log shows what was run until then."
+    )
+
+
+def unanswered(number: int) -> InterruptedRunError:
+    """What is said of a run whose process ends itself."""
+    return InterruptedRunError(
+        f"{name_of(128 + number)}; the server gave no answer: whether what was in progress is committed is not known.",
+        signal_number=number,
+        hint="Its locks may be held until the server misses this run. Ask it once it answers: alembic current, and"
+        " neuraknot-db log.",
+    )
 
 
 def _raising(signals: _Signals) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        if signals.received is not None:
+            return  # the thread sees to a second one
         signals.received = number
         # A cancel request that is still on its way would hit whatever cleans up after this.
         signals.sent.wait(CANCEL_TIMEOUT)
+        signals.expect_an_end()
         # psycopg2 decodes the server's error, and would print what is raised there and go on: its own error comes next.
         if frame is None or not frame.f_globals.get("__name__", "").startswith("encodings."):
             raise _interrupted(number)
@@ -153,11 +182,37 @@ def _raising(signals: _Signals) -> Callable[[int, FrameType | None], None]:
     return handle
 
 
-def _cancel_when_woken(woken: socket.socket, signals: _Signals) -> None:
-    while numbers := woken.recv(16):
-        if any(number in numbers for number in SIGNALS):
-            for connection in tuple(signals.connections):
-                # A connection that is closed already has nothing to cancel.
-                with contextlib.suppress(Exception):
-                    connection.cancel()
-            signals.sent.set()
+def _end_when_woken(woken: socket.socket, signals: _Signals) -> None:
+    first: int | None = None
+    while True:
+        left = None if signals.deadline is None else signals.deadline - time.monotonic()
+        if left is not None and left <= 0:
+            _end(first or signal.SIGTERM)
+        if not select.select([woken], [], [], left)[0]:
+            continue  # the deadline may have been put off
+        numbers = woken.recv(16)
+        if not numbers:
+            return
+        for number in (number for number in numbers if number in SIGNALS):
+            if first is not None:
+                _end(first)
+            first = number
+            signals.expect_an_end()
+            threading.Thread(target=_cancel, args=(signals,), daemon=True).start()
+
+
+def _cancel(signals: _Signals) -> None:
+    for cancel in reversed(signals.cancels):
+        # A session that has ended already has nothing to cancel.
+        with contextlib.suppress(Exception):
+            cancel()
+    signals.sent.set()
+
+
+def _end(number: int) -> NoReturn:
+    """End the process as it is: every other thread may wait for a peer that never answers."""
+    if last_words is not None:
+        speaker = threading.Thread(target=last_words, args=(number,), daemon=True)
+        speaker.start()
+        speaker.join(_LAST_WORDS_TIMEOUT)
+    os._exit(128 + number)

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from neuraknot_db import rawsql
 from neuraknot_db.console import log
-from neuraknot_db.errors import LockUnavailableError
+from neuraknot_db.errors import InterruptedRunError, LockUnavailableError
 
 KEY = int.from_bytes(hashlib.sha256(b"neuraknot_db").digest()[:8], signed=True)
 """The advisory lock's key. Advisory locks belong to one database, so the key need not name it."""
@@ -77,7 +77,12 @@ def acquire(
         if not told:
             log.info("waiting for another migration: %s", holder)
             told = True
-        sleep(min(pause, patience - waited))
+        try:
+            sleep(min(pause, patience - waited))
+        except InterruptedRunError as error:
+            error.message = f"{error.message.rstrip('.')} while it waited for another migration: nothing was changed."
+            error.hint = "Run the command again."
+            raise
         pause = min(2 * pause, _LONGEST)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db import rawsql, session
 from neuraknot_db.console import log
@@ -107,7 +107,7 @@ def _lost_connection_told() -> Iterator[None]:
     """Raise what ended the statement, not what Alembic then met when it left its block on a connection that is gone."""
     try:
         yield
-    except PendingRollbackError as error:
+    except InvalidRequestError as error:
         first: BaseException | None = error
         while first is not None and not isinstance(first, DBAPIError):
             first = first.__context__
@@ -123,7 +123,7 @@ def _timeouts(connection: Connection, limits: Limits) -> Iterator[None]:
         yield
     finally:
         # A connection that is gone has no timeouts to restore.
-        with contextlib.suppress(DBAPIError, PendingRollbackError):
+        with contextlib.suppress(DBAPIError, InvalidRequestError):
             connection.exec_driver_sql("; ".join(f"SET {name} = '{value}'" for name, value in before.items()))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from neuraknot_db import __version__, diagnosis, failures, guards, interrupt, lock, session, settings
+from neuraknot_db import __version__, diagnosis, failures, guards, interrupt, lock, retry, session, settings
 from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableError
 from neuraknot_db.history import Entry, History
@@ -156,17 +156,22 @@ class Recorder:
         Raises:
             DBAPIError: the connection is gone.
         """
-        try:
-            History(connection).create()
-            self.write(connection, entry)
-            connection.commit()
-        except RefusedError:
-            log.warning(_NOT_RECORDED)
-        except DBAPIError as error:
-            connection.rollback()
-            if not diagnosis.is_error(error):
-                raise
-            log.warning(_NOT_RECORDED)
+        # Twice: in a copy of a database, its numbers may begin below those that are given away after a crash.
+        for last in (False, True):
+            try:
+                History(connection).create()
+                self.write(connection, entry)
+                connection.commit()
+                return
+            except DBAPIError as error:
+                connection.rollback()
+                if diagnosis.is_lost(error):
+                    raise
+                if last or retry.is_lock_timeout(error):
+                    break
+            except RefusedError:
+                break
+        log.warning(_NOT_RECORDED)
 
     @contextmanager
     def opened(self) -> Iterator[Connection]:

@@ -17,6 +17,7 @@ from neuraknot_db import (
     cascade,
     console,
     declared,
+    diagnosis,
     failures,
     guards,
     lock,
@@ -256,7 +257,9 @@ def _count(connection: Connection, table: str) -> str:
     try:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{COUNTING_TIMEOUT}'")
         return f"{rawsql.execute(connection, f'SELECT count(*) FROM {name}').scalar_one():,}"
-    except DBAPIError:
+    except DBAPIError as error:
+        if diagnosis.is_lost(error):
+            raise
         connection.rollback()
         estimate = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%(name)s)"
         rows = connection.exec_driver_sql(estimate, {"name": name}).scalar() or 0

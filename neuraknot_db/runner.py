@@ -31,8 +31,7 @@ def run() -> None:
         return
     options = environment.config.cmd_opts
     outcome = Outcome(options.cmd[0].__name__ if options else "alembic")
-    quiet, raise_errors = getattr(options, "quiet", False), getattr(options, "raiseerr", False)
-    with reporting(outcome, quiet=quiet, raise_errors=raise_errors):
+    with reporting(outcome, environment.config):
         _dispatch(environment, outcome)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,12 +92,13 @@ def another(where: Settings, known: Engine | None = None) -> Iterator[Connection
         UsageError, UnreachableError, RefusedError, InterruptedRunError: as `open_session` does.
     """
     limits = settings.limits()
-    with engine.connect(where, known=known) as connection:
-        driver_connection = driver(connection)
-        driver_connection.notices = _Notices()
-        with interrupt.cancelling(driver_connection):
-            _prepare(connection, limits)
-            yield connection
+    connection = engine.connect(where, known=known)
+    driver_connection = driver(connection)
+    driver_connection.notices = _Notices()
+    # The connection is closed within it: that asks the server for a last ROLLBACK.
+    with interrupt.cancelling(functools.partial(engine.cancel, where, driver_connection)), connection:
+        _prepare(connection, limits)
+        yield connection
 
 
 def driver(connection: Connection) -> Any:
