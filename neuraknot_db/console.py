@@ -146,7 +146,9 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
         before, config.stdout = config.stdout, sys.stdout
         interrupt.last_words = functools.partial(_last_words, outcome)
         try:
-            yield
+            # From here on, not only while a session is open: a login may get no answer either.
+            with interrupt.cancelling():
+                yield
         except KeyboardInterrupt:
             code = 130
             raise SystemExit(code) from None

@@ -59,7 +59,7 @@ _signals: _Signals | None = None
 
 
 @contextlib.contextmanager
-def cancelling(cancel: Callable[[], None]) -> Iterator[None]:
+def cancelling(cancel: Callable[[], None] = lambda: None) -> Iterator[None]:
     """While this is open, SIGINT and SIGTERM cancel a session's statement and raise InterruptedRunError.
 
     psycopg2 waits inside libpq, where Python runs no signal handler until the statement ends. A thread that the
@@ -69,8 +69,8 @@ def cancelling(cancel: Callable[[], None]) -> Iterator[None]:
     session's statement as well.
 
     Args:
-        cancel: asks the server to cancel what runs in the session; harmless when nothing does. It lets other threads
-            run meanwhile, and may never return.
+        cancel: asks the server to cancel what runs in the session, if there is one; harmless when nothing does. It
+            lets other threads run meanwhile, and may never return.
     """
     global _signals
     if _signals is not None:

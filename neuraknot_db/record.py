@@ -162,7 +162,6 @@ class Recorder:
                 History(connection).create()
                 self.write(connection, entry)
                 connection.commit()
-                return
             except DBAPIError as error:
                 connection.rollback()
                 if diagnosis.is_lost(error):
@@ -171,6 +170,8 @@ class Recorder:
                     break
             except RefusedError:
                 break
+            else:
+                return
         log.warning(_NOT_RECORDED)
 
     @contextmanager
