@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import PASSWORD, Fargate, TlsServer
+from tests.docker.conftest import PASSWORD, Fargate, TlsServer, docker
 
 CERTIFICATE = "/app/certificates/root.pem"
 
@@ -104,6 +107,34 @@ def test_a_running_statement_is_cancelled_by_sigterm(fargate: Fargate, tls_serve
         output, _ = running.communicate(timeout=15)
     assert running.returncode == 143, output
     assert "Terminated" in output
+    assert tls_server.value(database, "SELECT version_num FROM alembic_version") == "003"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the server's processes belong to another user")
+def test_it_ends_in_time_where_the_server_has_stopped_answering(
+    fargate: Fargate, tls_server: TlsServer, database: str
+) -> None:
+    environment = tls_server.environment(database, NEURAKNOT_RESULT="json")
+    assert fargate.run("alembic", "upgrade", "003", environment=environment).code == 0
+    with contextlib.closing(tls_server.connect(database)) as holder, holder.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE ai_agents")
+        running = fargate.start("alembic", "upgrade", "head", environment=environment)
+        tls_server.value("postgres", UNTIL_ONE_WAITS.format(database=database))
+        waiting = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND wait_event_type = 'Lock'"
+        backend = int(str(tls_server.value("postgres", waiting)))
+        stopped = [backend, int(Path(tls_server.socket, "data", "postmaster.pid").read_text().split()[0])]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            docker("stop", "--time=12", fargate.names[-1])
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        output, _ = running.communicate(timeout=15)
+    assert running.returncode == 143, output
+    assert "is committed is not known" in output
+    result = json.loads(output.splitlines()[-1])
+    assert (result["outcome"], result["after"], result["exit_code"]) == ("unknown", None, 143)
     assert tls_server.value(database, "SELECT version_num FROM alembic_version") == "003"
 
 
