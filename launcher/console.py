@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
-from urllib.parse import quote
 
 from launcher.errors import LauncherError
 from launcher.logs import LogLine
-from launcher.models import Secret
+from launcher.redaction import Redactor
 from launcher.streams import Outlet
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from launcher.execute import Done
 
 STEPS_IN_ALL = 8
-_SHORTEST = 4  # a shorter secret would hide half of every line
 _WIDTH = 18
 _PROPOSED = re.compile(
     r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
@@ -35,37 +33,6 @@ _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _COMMAND = re.compile(r"^(?:\s|\x1b\[[0-9;]*m)*:(?=:.*::)|##(?=\[.*\])", re.MULTILINE)
 """What a line that GitHub Actions would obey has where a blank makes it harmless: `::name::value`, `##[name]value`."""
 _STYLES = {"OK": "32", "NG": "31", "SKIP": "33", "group": "1", "fix": "36", "sum": "1"}
-
-
-class Redactor:
-    """Takes secrets out of whatever is to be shown."""
-
-    def __init__(self) -> None:
-        self._hidden: list[str] = []
-
-    def hide(self, secret: Secret | str | None) -> None:
-        """Never show this from now on, neither as it is nor as URLs and JSON write it."""
-        value = secret.reveal() if isinstance(secret, Secret) else secret
-        if value is None or len(value) < _SHORTEST:
-            return
-        forms = {value, quote(value, safe=""), quote(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
-        self._hidden = sorted({*self._hidden, *forms}, key=len, reverse=True)
-
-    def text(self, text: str) -> str:
-        """The text with `***` for every secret."""
-        for value in self._hidden:
-            text = text.replace(value, "***")
-        return text
-
-    def value(self, value: Any) -> Any:
-        """The same for every string in a JSON value."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            return {key: self.value(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.value(item) for item in value]
-        return value
 
 
 class Console:

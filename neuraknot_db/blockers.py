@@ -20,7 +20,7 @@ _JOIN_TIMEOUT = 1.0
 
 _SESSION = """
        coalesce(nullif(a.application_name, ''), a.backend_type, 'unknown') AS application, a.usename,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::int AS age, a.state, left(a.query, 200) AS query,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::int AS age, a.state, a.query,
        current_user AS reader
 """
 
@@ -141,4 +141,11 @@ def _described(row: Row[Any]) -> str:
     if row.query == _HIDDEN:
         return f"{who}; what it does is not shown to this role"
     age = "in no transaction" if row.age is None else f"in a transaction for {row.age} s"
-    return f"{who}, {age}, {row.state or 'at work'}: {' '.join((row.query or '').split())}"
+    return f"{who}, {age}, {row.state or 'at work'}: {shown(row.query or '')}"
+
+
+def shown(query: str, length: int = 200) -> str:
+    """Another session's query without its literals, which are no business of a log, on one line and cut to a length."""
+    from neuraknot_db import sqltext
+
+    return sqltext.without_literals(query)[:length]

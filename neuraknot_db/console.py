@@ -6,21 +6,20 @@ import atexit
 import contextlib
 import functools
 import gc
-import io
 import json
 import logging
-import re
 import shutil
 import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from alembic.config import Config
 
 from neuraknot_db import diagnosis, interrupt, settings, stdio
-from neuraknot_db.errors import NeuraknotError, UsageError
+from neuraknot_db.errors import NeuraknotError
+from neuraknot_db.redaction import redacted, redacted_within
 
 log = logging.getLogger("neuraknot_db")
 """The narration; `-q` leaves warnings and errors only."""
@@ -32,13 +31,10 @@ _SIGNALLED = 128
 
 _ELSEWHERE = "Run the command again, with its output elsewhere"
 
-_SHORT = 4
-_NAMES = "neuraknot-db neuraKnot alembic postgresql"
-
 
 class _StandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(redacted(self.format(record)) + "\n")
+        sys.stderr.write(self.format(record) + "\n")
 
 
 log.addHandler(_StandardError())
@@ -88,31 +84,21 @@ def fitted(line: str) -> str:
 
 
 def write(text: str) -> None:
-    """Lines for a person on standard output, without the database's password."""
-    _write(redacted(text))
+    """Lines for a person on standard output."""
+    sys.stdout.write(text + "\n")
+    # Whoever reads a pipe waits for this line, such as the URL that `serve` prints.
+    sys.stdout.flush()
 
 
 def write_json(value: Any) -> None:
-    """A value as JSON on standard output, its texts without the database's password."""
-    write_exactly(json.dumps(_redacted_within(value), ensure_ascii=False, indent=2))
+    """A value as JSON on standard output; what a password in it would spoil are its texts alone."""
+    write_exactly(json.dumps(redacted_within(value), ensure_ascii=False, indent=2))
 
 
 def write_exactly(text: str) -> None:
     """Data on standard output, as it stands, in UTF-8."""
-    as_utf8()
-    _write(text)
-
-
-def as_utf8() -> None:
-    """Let standard output be UTF-8 from here on, whatever the shell says: programs read it, not a terminal."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    # Whoever reads a pipe waits for this line, such as the URL that `serve` prints.
-    sys.stdout.flush()
+    stdio.carry_data()
+    write(text)
 
 
 def ask(question: str) -> str | None:
@@ -133,7 +119,7 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
 
     Args:
         outcome: printed as one JSON object, the last line on standard output, where NEURAKNOT_RESULT=json asks for it.
-        config: Alembic's, with `-q` (no narration) and `--raiseerr` (the exception comes through, with its traceback).
+        config: Alembic's, with `-q` (no narration) and `--raiseerr` (a traceback, and exit code 1).
 
     Raises:
         SystemExit: with the exit code of the error that came, or of output that could not be written.
@@ -155,16 +141,13 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each becomes an exit code
             failure = diagnosis.explain(error)
             code = failure.exit_code if failure else 1
-            if getattr(config.cmd_opts, "raiseerr", False):
-                raise
-            if failure is None:
-                sys.stderr.write(redacted(traceback.format_exc()))
-            else:
-                sys.stderr.write(redacted(rendered(failure)) + "\n")
-            raise SystemExit(code) from None
+            raised = getattr(config.cmd_opts, "raiseerr", False)
+            # Python would print a traceback after the streams are its own again, with every password in it.
+            sys.stderr.write(traceback.format_exc() if raised or failure is None else f"{rendered(failure)}\n")
+            raise SystemExit(1 if raised else code) from None
         finally:
             config.stdout, interrupt.last_words = before, None
             wanted = settings.origin().result_as_json
@@ -202,7 +185,7 @@ def _last_words(outcome: Outcome, number: int) -> None:
     """Said by the thread that ends the process, since the server does not answer a run that was told to end."""
     outcome.found(None, None)
     failure = interrupt.unanswered(number)
-    sys.stderr.write(redacted(rendered(failure)) + "\n")
+    sys.stderr.write(f"{rendered(failure)}\n")
     if settings.origin().result_as_json:
         write_exactly(_result(outcome, failure.exit_code, failure))
 
@@ -211,46 +194,6 @@ def _collect_less() -> None:
     """Spare a process that lives for a second the search for garbage among what its imports have made."""
     gc.set_threshold(200_000)
     atexit.register(gc.freeze)
-
-
-def redacted(text: str) -> str:
-    """The text without the database's password, which a revision's own words may hold.
-
-    One that is short, or part of a name that messages show anyway, is hidden only where it stands as a password:
-    elsewhere its stars would spoil the message, and tell what they hide.
-    """
-    secret = _secret()
-    if secret is None:
-        return text
-    if secret.everywhere:
-        return text.replace(secret.text, "***")
-    return re.sub(rf"((?i:password)\W{{1,4}}|://[^\s/@:]*:){re.escape(secret.text)}(?!\w)", r"\1***", text)
-
-
-class _Secret(NamedTuple):
-    text: str
-    everywhere: bool
-
-
-@functools.cache
-def _secret() -> _Secret | None:
-    """The password of this process's environment, read once: a thousand lines may be told."""
-    try:
-        where = settings.read()
-    except UsageError:
-        return None
-    if where is None or not where.password:
-        return None
-    names = f"{where.user} {where.host} {where.database} {_NAMES}"
-    return _Secret(where.password, everywhere=len(where.password) >= _SHORT and where.password not in names)
-
-
-def _redacted_within(value: Any) -> Any:
-    if isinstance(value, str):
-        return redacted(value)
-    if isinstance(value, dict):
-        return {key: _redacted_within(item) for key, item in value.items()}
-    return [_redacted_within(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def rendered(error: NeuraknotError) -> str:

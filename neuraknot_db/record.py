@@ -18,6 +18,7 @@ from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableError
 from neuraknot_db.history import Entry, History
 from neuraknot_db.logtables import TABLE
+from neuraknot_db.redaction import redacted
 from neuraknot_db.settings import Origin, Settings
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -82,9 +83,7 @@ class Recorder:
         if self._origin is None:
             self._origin = _described(settings.origin())
         values = {name.name: getattr(entry, name.name) for name in fields(entry)}
-        password = self._engine.url.password
-        if entry.error and password:
-            values["error"] = entry.error.replace(password, "***")
+        values["error"] = entry.error and redacted(entry.error)
         connection.exec_driver_sql(_INSERT, {**values, **self._origin, "run": self.run})
 
     def settle(

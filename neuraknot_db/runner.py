@@ -5,8 +5,8 @@ from __future__ import annotations
 from alembic import context
 from alembic.runtime.environment import EnvironmentContext
 
-from neuraknot_db import declared, guards, revisions, session, xoptions
-from neuraknot_db.console import Outcome, as_utf8, reporting
+from neuraknot_db import declared, guards, revisions, session, stdio, xoptions
+from neuraknot_db.console import Outcome, reporting
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import UsageError
 from neuraknot_db.migration import VERSION_SCHEMA, Held, migrate, migrate_held
@@ -59,7 +59,7 @@ def _print_sql(environment: EnvironmentContext) -> None:
     """`--sql`: the same statements, on standard output, for psql."""
     from neuraknot_db import offline
 
-    as_utf8()
+    stdio.carry_data()
     options = environment.context_opts
     steps: Steps = options["fn"]
     ready: list[tuple[Step, Declared]] = []

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from urllib.parse import unquote, unquote_plus
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -130,6 +131,16 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings | None:
         )
     named = environment_name(environ, default="")
     return replace(found, environment=named or found.environment, environment_named=bool(named))
+
+
+def passwords(environ: Mapping[str, str] = os.environ) -> set[str]:
+    """Each password that the environment holds, used or not: as it is, and as it is written in a URL."""
+    url = environ.get("DATABASE_URL", "")
+    found = {environ.get("DB_PASSWORD", ""), environ.get("PGPASSWORD", "")}
+    # Whatever stands between a user's colon and the last @, also in a URL that can't be read.
+    written = [match[1] for match in (re.search(r"://[^:/?#]*:(.*)@", url, re.DOTALL),) if match]
+    written += re.findall(r"[?&](?:ssl)?password=([^&]*)", url)
+    return {text for text in found.union(written, map(unquote, written), map(unquote_plus, written)) if text}
 
 
 def is_production(environment: str) -> bool:

@@ -136,6 +136,22 @@ def tokens(sql: str) -> Iterator[Token]:
             yield Token(cast("Kind", group), match.group(), start)
 
 
+def without_literals(sql: str) -> str:
+    """SQL on one line without what it says of data: strings and numbers are replaced, comments left out.
+
+    A text that was cut within a string loses the string's beginning as well.
+    """
+    written: list[str] = []
+    position = 0
+    for token in tokens(sql):
+        gap = " " if token.start > position else ""
+        literal = {"string": "'...'", "continuation": "", "number": "?"}.get(token.kind, token.text)
+        unended = token.kind == "error" and token.text[-1:] != token.text
+        written.append(gap + ("'...'" if unended else " ".join(literal.split())))
+        position = token.start + len(token.text)
+    return "".join(written).strip()
+
+
 def statements(sql: str) -> list[Statement]:
     """The statements of SQL, split where the server would split them.
 

@@ -1,7 +1,7 @@
-"""Standard output and standard error, which no reader that goes away, no full disk and no closed file can break.
+"""Standard output and standard error, the one exit: nothing breaks them, and no password leaves through them.
 
-A migration must not hang on who reads along: while `guarded` is open, writing never raises. Whether standard output,
-which carries data, was lost is asked for in the end.
+A migration must not hang on who reads along: while `guarded` is open, no reader that goes away, no full disk and no
+closed file makes a write raise. Whether standard output, which carries data, was lost is asked for in the end.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import select
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
+
+from neuraknot_db.redaction import redacted
 
 
 class _Unbreakable(io.FileIO):
@@ -35,6 +37,29 @@ class _Unbreakable(io.FileIO):
         return written
 
 
+class _Stream(io.TextIOWrapper):
+    """Text on its way out, without passwords.
+
+    Attributes:
+        data: whether it is data instead, which goes as it stands.
+    """
+
+    data = False
+
+    def write(self, text: str, /) -> int:
+        """Write it."""
+        super().write(text if self.data else redacted(text))
+        return len(text)
+
+
+def carry_data() -> None:
+    """Let standard output be UTF-8 and go as it stands from here on, whatever the shell says: programs read it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if isinstance(sys.stdout, _Stream):
+        sys.stdout.data = True
+
+
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Let no write to `sys.stdout` and `sys.stderr` raise; within another `guarded` this does nothing."""
@@ -53,9 +78,9 @@ def guarded() -> Iterator[None]:
 def take_loss() -> OSError | None:
     """Why standard output could not be written since this was asked last; None if all of it was."""
     sys.stdout.flush()
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if not isinstance(raw, _Unbreakable):
+    if not isinstance(sys.stdout, _Stream):
         return None
+    raw: _Unbreakable = sys.stdout.buffer.raw  # type: ignore[attr-defined]
     lost, raw.lost = raw.lost, None
     return lost
 
@@ -64,8 +89,8 @@ def _guard(stream: TextIO | None) -> TextIO:
     if stream is None:
         # Closed before the program began. What opens next would take its number, and get what is written there.
         raw = _Unbreakable(os.open(os.devnull, os.O_RDONLY), "w")
-        return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", line_buffering=True)
-    if isinstance(getattr(getattr(stream, "buffer", None), "raw", None), _Unbreakable):
+        return _Stream(io.BufferedWriter(raw), encoding="utf-8", line_buffering=True)
+    if isinstance(stream, _Stream):
         return stream
     try:
         stream.flush()
@@ -73,7 +98,7 @@ def _guard(stream: TextIO | None) -> TextIO:
     except OSError:  # a test's own stream has no file, and can't break
         return stream
     # What a person reads may hold what the shell's encoding lacks.
-    return io.TextIOWrapper(
+    return _Stream(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="backslashreplace",

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from launcher.console import Redactor
 from launcher.errors import ConfigurationError
 from launcher.local import plays
 from launcher.local.program import Script, scripted
 from launcher.process import Completed
+from launcher.redaction import Redactor
 from launcher.terraform import read_password
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, PASSWORD, Outcome, Stage, make_stage
