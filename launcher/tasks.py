@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from launcher import asked
 from launcher.errors import (
     AwsError,
     OutcomeUnknownError,
@@ -14,7 +15,7 @@ from launcher.errors import (
     TransientAwsError,
 )
 from launcher.interrupts import Interrupts
-from launcher.logs import LogFollower, LogLine
+from launcher.logs import PATIENCE, QUIET, LogFollower, LogLine
 from launcher.models import Clock, Task
 
 if TYPE_CHECKING:
@@ -227,7 +228,8 @@ class Watcher:
                 self._show(log)
         self.interrupts.heeded = True  # there is nothing left to stop, and the log is read to its end
         if task.started is not None or task.exit_code is not None or log.found:
-            for line in log.drain(self.clock):
+            decides = task.exit_code == 0 and asked.move(task.command) is not None
+            for line in log.drain(self.clock, PATIENCE if decides else QUIET):
                 self.on_line(line)
         return Watched(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
 

@@ -33,7 +33,7 @@ from launcher.stack import Options
 from launcher.world import World
 from tests.ecs.conftest import FakeClock, MakeCloud
 
-GOOD = Script(lines=(*plays.BEGINNING, (0.5, plays.result(0))), seconds=3.0)
+GOOD = Script(lines=plays.BEGINNING, seconds=3.0)
 
 
 @pytest.fixture

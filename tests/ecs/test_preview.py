@@ -14,8 +14,9 @@ from tests.ecs.launching import Stage, make_stage
 
 ROOT = Path(__file__).parents[2]
 
-RESULT = {"neuraknot_result": 1, "command": "plan", "before": "003", "after": "003", "ran": [], "exit_code": 0}
-PLANNED = Script(lines=((0.5, "1 revision from 003 to 004"), (0.5, json.dumps({**RESULT, "error": None}))), seconds=2.0)
+PLANNED = Script(
+    lines=((0.5, "1 revision from 003 to 004"),), seconds=2.0, report={"before": "003", "after": "003", "ran": []}
+)
 
 
 @pytest.fixture

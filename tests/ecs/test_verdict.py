@@ -33,7 +33,7 @@ class Nothing:
 )
 def test_success_in_a_sentence(command: str, after: str | None, ran: tuple[str, ...], says: str) -> None:
     log = LogFollower(Nothing(), "g", "s")
-    log.report = ContainerReport(command, "002", after, ran, 0)
+    log.report = ContainerReport(command, "002", after, ran, 0, target=after, has_target=command != "plan")
     task = Task("arn:task/1", "STOPPED", exit_code=0, command=("alembic", command))
     assert judge(Watched(task), log, PLACE, 60.0).message == says
 
