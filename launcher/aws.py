@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import boto3
 from botocore import exceptions as botocore_errors
@@ -140,24 +140,40 @@ class Aws:
             return self._ecs.register_task_definition(**definition)["taskDefinition"]
 
     def run_task(self, request: Mapping[str, Any]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
-        """Starts a task; AWS tells of a refusal either by an error or, with HTTP 200, in the list of failures."""
+        """Starts a task; AWS tells of a refusal either by an error or, with HTTP 200, in the list of failures.
+
+        A task in the answer is no description: of one that is over, a second try by its clientToken gets only the ARN
+        and two states.
+        """
         with self._translated("ecs:RunTask"):
             answer = self._ecs.run_task(**request)
-        return answer["tasks"], answer["failures"]
+            return answer["tasks"], answer["failures"]
 
-    def task_arns(self, cluster: str, family: str, *, stopped: bool = False) -> list[str]:
-        """ARNs of a family's tasks: those that are to run, or those that stopped in the last hour or so."""
-        with self._translated("ecs:ListTasks"):
-            answer = self._ecs.list_tasks(
-                cluster=cluster, family=family, desiredStatus="STOPPED" if stopped else "RUNNING"
-            )
-        return answer["taskArns"]
+    def task_arns(self, cluster: str, family: str, *, stopped: bool) -> list[str]:
+        """ARNs of a family's tasks by what they are to be, running or stopped, whatever they are: `tasks.find_tasks`.
+
+        Those that stopped in the last hour or so are among them.
+        """
+        wanted: Literal["RUNNING", "STOPPED"] = "STOPPED" if stopped else "RUNNING"
+        page, found = "", list[str]()
+        while True:
+            with self._translated("ecs:ListTasks"):
+                more: Any = {"nextToken": page} if page else {}
+                answer = self._ecs.list_tasks(cluster=cluster, family=family, desiredStatus=wanted, **more)
+                found += answer["taskArns"]
+            page = answer.get("nextToken", "")
+            if not page:
+                return found
 
     def tasks(self, cluster: str, arns: Sequence[str]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
-        """At most 100 tasks; those that are not known are in the list of failures, with the reason MISSING."""
-        with self._translated("ecs:DescribeTasks"):
-            answer = self._ecs.describe_tasks(cluster=cluster, tasks=list(arns))
-        return answer["tasks"], answer["failures"]
+        """Tasks as they are; those that are not known are in the list of failures, with the reason MISSING."""
+        found, failures = list["TaskTypeDef"](), list["FailureTypeDef"]()
+        for first in range(0, len(arns), 100):
+            with self._translated("ecs:DescribeTasks"):
+                answer = self._ecs.describe_tasks(cluster=cluster, tasks=list(arns[first : first + 100]))
+                found += answer["tasks"]
+                failures += answer["failures"]
+        return found, failures
 
     def stop_task(self, cluster: str, arn: str, reason: str) -> None:
         """Sends SIGTERM, and SIGKILL after the container's stopTimeout (30 s)."""

@@ -260,6 +260,11 @@ class Task:
     command: tuple[str, ...] = ()
 
     @property
+    def alive(self) -> bool:
+        """Whether it is not STOPPED: what it is to become (`desiredStatus`) is a wish."""
+        return self.status != "STOPPED"
+
+    @property
     def id(self) -> str:
         """The last part of the ARN."""
         return self.arn.rsplit("/", 1)[-1]
@@ -268,6 +273,19 @@ class Task:
     def family(self) -> str | None:
         """The task definition's family, where ECS says."""
         return self.definition.rsplit("/", 1)[-1].partition(":")[0] if self.definition else None
+
+
+@dataclass(frozen=True)
+class FamilyTasks:
+    """A family's tasks, the newest first.
+
+    Attributes:
+        alive: those that are not STOPPED.
+        over: those that stopped in the last hour or so.
+    """
+
+    alive: tuple[Task, ...]
+    over: tuple[Task, ...]
 
 
 class Verdict(StrEnum):

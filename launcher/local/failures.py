@@ -203,7 +203,15 @@ FAILURES: Mapping[str, Failure] = {
         Failure("no-capacity", 13, "Fargate has no capacity", 23, "[Cc]apacity", plays.capacity(None)),
         Failure("capacity-returns", 13, "Fargate has capacity again at the third try", 0, "", plays.capacity(2)),
         Failure("two-launchers", 14, "another launcher's task is alive", 4, "somebody else", plays.another_launcher),
-        Failure("lost-answer", 15, "RunTask starts the task, and its answer is lost", 0, "", plays.lost_answer),
+        Failure("lost-answer", 15, "RunTask starts the task, and its answer is lost", 0, "", plays.lost_answers(1)),
+        Failure(
+            "lost-answers",
+            15,
+            "RunTask starts the task, and its answer is lost until the task is over",
+            0,
+            "",
+            plays.lost_answers(4),
+        ),
         Failure("interrupted", 16, "Ctrl-C while the migration runs", 130, "", plays.interrupted),
         Failure("no-terraform", 17, "terraform is not installed", 0, "", plays.no_terraform),
         Failure(

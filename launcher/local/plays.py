@@ -203,18 +203,22 @@ def start_task(cloud: LocalAws, *, started_by: str, family: str | None = None) -
     return task
 
 
-def lost_answer(scene: Scene) -> None:
-    """Start the task, and answer with an error."""
-    run_task = scene.cloud.ecs.run_task
-    lost = iter([True])
+def lost_answers(times: int, action: str = "ecs:RunTask") -> Play:
+    """Do what is asked, and answer with an error, so many times."""
 
-    def answer(call: Call) -> dict[str, Any]:
-        result = run_task(call)
-        if next(lost, False):
-            raise Refusal("ServerException", "Service Unavailable. Please try again later.", status=500)
-        return result
+    def play(scene: Scene) -> None:
+        handlers = scene.cloud.server.handlers
+        carry_out, lost = handlers[action], iter(range(times))
 
-    scene.cloud.server.handlers["ecs:RunTask"] = answer
+        def answer(call: Call) -> dict[str, Any] | None:
+            result = carry_out(call)
+            if next(lost, None) is not None:
+                raise Refusal("ServerException", "Service Unavailable. Please try again later.", status=500)
+            return result
+
+        handlers[action] = answer
+
+    return play
 
 
 def interrupted(scene: Scene) -> None:

@@ -344,7 +344,7 @@ def test_the_containers_lines_are_data_in_github_too_and_no_commands(
     logs = stage.launch("logs")
     assert (logs.out.splitlines(), logs.err) == (shown, "")
     assert stage.launch("logs", "--follow").out.splitlines() == shown
-    told = stage.launch("ecs-run", "--json", "--", "current")
+    told = stage.launch("ecs-run", "--json", "--client-token", "again", "--", "current")
     assert told.json["exit_code"] == 0
     assert [line.removeprefix("   │ ") for line in told.err.splitlines() if "│" in line] == ["004 (head)", evil]
 

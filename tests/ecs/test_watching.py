@@ -206,6 +206,7 @@ def test_status_logs_and_stop(stage: Stage) -> None:
     assert stopped.json["task"]["exit_code"] == 143
     assert stopped.code == 0
     assert stage.launch("stop").code == 0
+    stage.clock.sleep(10)
     told = stage.launch("status", "--json").json
     assert [task["arn"] for task in told["over"]] == [second.arn, first.arn]
     assert told["alive"] == []
