@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import boto3
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from launcher.errors import AwsError, CredentialsError, NotFoundError, TransientAwsError
 from launcher.models import Identity, Secret
@@ -104,7 +105,7 @@ class Aws:
         """The account and the role or user of the credentials (sts:GetCallerIdentity)."""
         with self._translated("sts:GetCallerIdentity"):
             answer = self._sts.get_caller_identity()
-        return Identity(account=answer["Account"], arn=answer["Arn"])
+            return Identity(account=answer["Account"], arn=answer["Arn"])
 
     # ECS
 
@@ -208,16 +209,16 @@ class Aws:
         try:
             with self._translated("ecr:DescribeImages"):
                 images = self._ecr.describe_images(repositoryName=repository, imageIds=[wanted])["imageDetails"]
+                return images[0]["imageDigest"] if images else None
         except NotFoundError:
             return None
-        return images[0]["imageDigest"] if images else None
 
     def registry_login(self) -> RegistryLogin:
         """A fresh password for the account's registry."""
         with self._translated("ecr:GetAuthorizationToken"):
             data = self._ecr.get_authorization_token()["authorizationData"][0]
-        username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
-        return RegistryLogin(username, Secret(password), data["proxyEndpoint"].split("://", 1)[-1])
+            username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+            return RegistryLogin(username, Secret(password), data["proxyEndpoint"].split("://", 1)[-1])
 
     # CloudWatch Logs
 
@@ -249,9 +250,9 @@ class Aws:
         try:
             with self._translated("logs:GetLogEvents"):
                 answer = self._logs.get_log_events(logGroupName=group, logStreamName=stream, **position)
+                return LogPage(tuple(answer["events"]), answer["nextForwardToken"])
         except NotFoundError:
             return None
-        return LogPage(tuple(answer["events"]), answer["nextForwardToken"])
 
     # RDS
 
@@ -401,7 +402,10 @@ class Aws:
             if service not in self._clients:
                 if self._session is None:
                     self._session = boto3.Session(profile_name=self.profile, region_name=self.region)
-                self._clients[service] = self._session.client(service, config=self._config)
+                try:
+                    self._clients[service] = self._session.client(service, config=self._config)
+                except ValueError as error:
+                    raise _not_made(service, error) from error
             return self._clients[service]
 
     # Errors, in one place
@@ -442,9 +446,12 @@ class Aws:
                 action=action,
             ) from error
         except botocore_errors.BotoCoreError as error:
-            raise AwsError(
-                f"The call {action} can't be made: {str(error).rstrip('.')}.",
-                hint="Check the profile and the region (--profile, --region), and what AWS_* variables are set.",
+            raise _not_made(action, error) from error
+        # An answer that is none of AWS's: a proxy's page, or JSON that no parser gets through.
+        except (ResponseParserError, RecursionError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise TransientAwsError(
+                f"The answer to {action} can't be read ({type(error).__name__}): it may not be AWS's.",
+                hint="Check the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL; then run the same command again.",
                 action=action,
             ) from error
 
@@ -452,6 +459,14 @@ class Aws:
     def _login(self) -> str:
         profile = f" --profile {self.profile}" if self.profile else ""
         return f"Sign in with `aws sso login{profile}`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID; then try again."
+
+
+def _not_made(what: str, error: Exception) -> AwsError:
+    return AwsError(
+        f"The call {what} can't be made: {str(error).rstrip('.')}.",
+        hint="Check the profile and the region (--profile, --region), and what AWS_* variables are set.",
+        action=what,
+    )
 
 
 def _code(error: botocore_errors.ClientError) -> str:

@@ -55,7 +55,7 @@ def read_task(described: Mapping[str, Any], container: str) -> Task:
     status = described.get("lastStatus", "")
     exit_code = own.get("exitCode")
     return Task(
-        arn=described["taskArn"],
+        arn=described.get("taskArn", ""),
         status=status,
         exit_code=exit_code,
         container_reason=own.get("reason"),
