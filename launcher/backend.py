@@ -14,8 +14,6 @@ from launcher.strangers import UnreadableError, parse_json, read_text
 
 Backend = tuple[str, Mapping[str, Any]]
 """Its type, and the settings that are known."""
-VARIABLES = ("TF_DATA_DIR", "TF_CLI_ARGS", "TF_CLI_ARGS_init", "TF_CLI_ARGS_output")
-"""What may lead Terraform elsewhere than its files say."""
 
 _DECIDING = {"local": ("path", "workspace_dir"), "s3": ("bucket", "key", "region", "workspace_key_prefix")}
 # Without them the backend is elsewhere; what a root's files leave out of them, `init` was told by -backend-config.
@@ -27,6 +25,16 @@ _WORKSPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~$&+=:@-]+")
 def command(directory: Path | None, *arguments: str) -> str:
     """`terraform` in a root, for people who copy it into a shell."""
     return shlex.join(["terraform", f"-chdir={directory}", *arguments])
+
+
+def redirection(environ: Mapping[str, str]) -> str | None:
+    """The variable that may lead Terraform to another state than its files do, if there is one."""
+    found = (
+        name
+        for name, value in environ.items()
+        if (name == "TF_DATA_DIR" and value) or (name.startswith("TF_CLI_ARGS") and re.search("-state|-backend", value))
+    )
+    return min(found, default=None)
 
 
 def state_in_s3(directory: Path, workspace: str | None, kind: str, config: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -108,6 +108,8 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
 def _doubt(task: Task, log: LogFollower) -> str | None:
     """Why a container's exit code 0 is not believed: the rest of a sentence. None where it is."""
     report, wanted = log.report, asked.move(task.command)
+    if report is not None and report.has_target and not task.command:  # what its image runs by itself
+        wanted = report.command
     if report is not None and report.outcome == "unknown":
         return "it says itself that the outcome is not known."
     if wanted is None:

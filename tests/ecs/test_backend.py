@@ -13,6 +13,7 @@ import boto3
 import pytest
 
 from launcher.aws import Aws
+from launcher.backend import redirection
 from launcher.errors import ConfigurationError
 from launcher.local.cloud import LocalAws
 from launcher.local.terraform import write_root
@@ -211,6 +212,19 @@ def test_a_variable_that_leads_terraform_elsewhere_leaves_it_to_terraform(tmp_pa
     old_state(tmp_path)
     with pytest.raises(ConfigurationError, match=f"With {variable} set"):
         read_outputs(tmp_path, not_installed, no_s3, redirected=variable)
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"TF_DATA_DIR": "x"}, "TF_DATA_DIR"),
+        ({"TF_CLI_ARGS_output": "-state=other.tfstate"}, "TF_CLI_ARGS_output"),
+        ({"TF_CLI_ARGS_init": "-backend-config=path=x"}, "TF_CLI_ARGS_init"),
+        ({"TF_CLI_ARGS": "-no-color", "TF_DATA_DIR": "", "TF_WORKSPACE": "blue"}, None),
+    ],
+)
+def test_which_variables_those_are(environ: dict[str, str], name: str | None) -> None:
+    assert redirection(environ) == name
 
 
 @needs_terraform

@@ -147,6 +147,18 @@ def test_a_lost_answer_to_create_db_snapshot(
         assert "RunTask" not in stage.actions
 
 
+def test_a_log_group_whose_answer_was_lost_is_kept_for_a_week_all_the_same(stage: Stage) -> None:
+    def lost(call: Call) -> dict[str, Any] | None:
+        if stage.actions.count("CreateLogGroup") == 1:
+            stage.cloud.stack.logs.create_log_group(call.parameters["logGroupName"], {})
+            raise Refusal("ServiceUnavailableException", "try again", status=503)
+        return None
+
+    stage.cloud.server.handlers["logs:CreateLogGroup"] = lost
+    assert stage.launch("ecs-migrate").code == 0
+    assert stage.cloud.stack.logs.groups[stage.cloud.stack.log_group].retention_in_days == 7
+
+
 def test_the_double_hardly_tells_of_a_task_that_is_over_and_forgets_its_token(
     make_cloud: MakeCloud, clock: FakeClock
 ) -> None:

@@ -38,6 +38,13 @@ def test_success_in_a_sentence(command: str, after: str | None, ran: tuple[str, 
     assert judge(Watched(task), log, PLACE, 60.0).message == says
 
 
+@pytest.mark.parametrize(("after", "code"), [("004", 0), ("002", 25)])
+def test_what_an_image_runs_by_itself_is_held_against_its_own_report(after: str, code: int) -> None:
+    log = LogFollower(Nothing(), "g", "s")
+    log.report = ContainerReport("upgrade", None, after, (), 0, target="004", has_target=True)
+    assert judge(Watched(Task("arn:task/1", "STOPPED", exit_code=0)), log, PLACE, 60.0).exit_code == code
+
+
 @pytest.mark.parametrize(
     ("reason", "message", "hint"),
     [
