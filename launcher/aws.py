@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import boto3
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from launcher.errors import AwsError, CredentialsError, NotFoundError, TransientAwsError
 from launcher.models import Identity, Secret
@@ -104,7 +105,7 @@ class Aws:
         """The account and the role or user of the credentials (sts:GetCallerIdentity)."""
         with self._translated("sts:GetCallerIdentity"):
             answer = self._sts.get_caller_identity()
-        return Identity(account=answer["Account"], arn=answer["Arn"])
+            return Identity(account=answer["Account"], arn=answer["Arn"])
 
     # ECS
 
@@ -140,24 +141,40 @@ class Aws:
             return self._ecs.register_task_definition(**definition)["taskDefinition"]
 
     def run_task(self, request: Mapping[str, Any]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
-        """Starts a task; AWS tells of a refusal either by an error or, with HTTP 200, in the list of failures."""
+        """Starts a task; AWS tells of a refusal either by an error or, with HTTP 200, in the list of failures.
+
+        A task in the answer is no description: of one that is over, a second try by its clientToken gets only the ARN
+        and two states.
+        """
         with self._translated("ecs:RunTask"):
             answer = self._ecs.run_task(**request)
-        return answer["tasks"], answer["failures"]
+            return answer["tasks"], answer["failures"]
 
-    def task_arns(self, cluster: str, family: str, *, stopped: bool = False) -> list[str]:
-        """ARNs of a family's tasks: those that are to run, or those that stopped in the last hour or so."""
-        with self._translated("ecs:ListTasks"):
-            answer = self._ecs.list_tasks(
-                cluster=cluster, family=family, desiredStatus="STOPPED" if stopped else "RUNNING"
-            )
-        return answer["taskArns"]
+    def task_arns(self, cluster: str, family: str, *, stopped: bool) -> list[str]:
+        """ARNs of a family's tasks by what they are to be, running or stopped, whatever they are: `tasks.find_tasks`.
+
+        Those that stopped in the last hour or so are among them.
+        """
+        wanted: Literal["RUNNING", "STOPPED"] = "STOPPED" if stopped else "RUNNING"
+        page, found = "", list[str]()
+        while True:
+            with self._translated("ecs:ListTasks"):
+                more: Any = {"nextToken": page} if page else {}
+                answer = self._ecs.list_tasks(cluster=cluster, family=family, desiredStatus=wanted, **more)
+                found += answer["taskArns"]
+            page = answer.get("nextToken", "")
+            if not page:
+                return found
 
     def tasks(self, cluster: str, arns: Sequence[str]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
-        """At most 100 tasks; those that are not known are in the list of failures, with the reason MISSING."""
-        with self._translated("ecs:DescribeTasks"):
-            answer = self._ecs.describe_tasks(cluster=cluster, tasks=list(arns))
-        return answer["tasks"], answer["failures"]
+        """Tasks as they are; those that are not known are in the list of failures, with the reason MISSING."""
+        found, failures = list["TaskTypeDef"](), list["FailureTypeDef"]()
+        for first in range(0, len(arns), 100):
+            with self._translated("ecs:DescribeTasks"):
+                answer = self._ecs.describe_tasks(cluster=cluster, tasks=list(arns[first : first + 100]))
+                found += answer["tasks"]
+                failures += answer["failures"]
+        return found, failures
 
     def stop_task(self, cluster: str, arn: str, reason: str) -> None:
         """Sends SIGTERM, and SIGKILL after the container's stopTimeout (30 s)."""
@@ -192,16 +209,16 @@ class Aws:
         try:
             with self._translated("ecr:DescribeImages"):
                 images = self._ecr.describe_images(repositoryName=repository, imageIds=[wanted])["imageDetails"]
+                return images[0]["imageDigest"] if images else None
         except NotFoundError:
             return None
-        return images[0]["imageDigest"] if images else None
 
     def registry_login(self) -> RegistryLogin:
         """A fresh password for the account's registry."""
         with self._translated("ecr:GetAuthorizationToken"):
             data = self._ecr.get_authorization_token()["authorizationData"][0]
-        username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
-        return RegistryLogin(username, Secret(password), data["proxyEndpoint"].split("://", 1)[-1])
+            username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+            return RegistryLogin(username, Secret(password), data["proxyEndpoint"].split("://", 1)[-1])
 
     # CloudWatch Logs
 
@@ -233,9 +250,9 @@ class Aws:
         try:
             with self._translated("logs:GetLogEvents"):
                 answer = self._logs.get_log_events(logGroupName=group, logStreamName=stream, **position)
+                return LogPage(tuple(answer["events"]), answer["nextForwardToken"])
         except NotFoundError:
             return None
-        return LogPage(tuple(answer["events"]), answer["nextForwardToken"])
 
     # RDS
 
@@ -385,7 +402,10 @@ class Aws:
             if service not in self._clients:
                 if self._session is None:
                     self._session = boto3.Session(profile_name=self.profile, region_name=self.region)
-                self._clients[service] = self._session.client(service, config=self._config)
+                try:
+                    self._clients[service] = self._session.client(service, config=self._config)
+                except ValueError as error:
+                    raise _not_made(service, error) from error
             return self._clients[service]
 
     # Errors, in one place
@@ -426,9 +446,12 @@ class Aws:
                 action=action,
             ) from error
         except botocore_errors.BotoCoreError as error:
-            raise AwsError(
-                f"The call {action} can't be made: {str(error).rstrip('.')}.",
-                hint="Check the profile and the region (--profile, --region), and what AWS_* variables are set.",
+            raise _not_made(action, error) from error
+        # An answer that is none of AWS's: a proxy's page, or JSON that no parser gets through.
+        except (ResponseParserError, RecursionError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise TransientAwsError(
+                f"The answer to {action} can't be read ({type(error).__name__}): it may not be AWS's.",
+                hint="Check the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL; then run the same command again.",
                 action=action,
             ) from error
 
@@ -436,6 +459,14 @@ class Aws:
     def _login(self) -> str:
         profile = f" --profile {self.profile}" if self.profile else ""
         return f"Sign in with `aws sso login{profile}`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID; then try again."
+
+
+def _not_made(what: str, error: Exception) -> AwsError:
+    return AwsError(
+        f"The call {what} can't be made: {str(error).rstrip('.')}.",
+        hint="Check the profile and the region (--profile, --region), and what AWS_* variables are set.",
+        action=what,
+    )
 
 
 def _code(error: botocore_errors.ClientError) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,16 @@ from typing import Any
 
 from launcher import hcl
 from launcher.errors import ConfigurationError
+from launcher.strangers import UnreadableError, parse_json, read_text
+
+Backend = tuple[str, Mapping[str, Any]]
+"""Its type, and the settings that are known."""
+
+_DECIDING = {"local": ("path", "workspace_dir"), "s3": ("bucket", "key", "region", "workspace_key_prefix")}
+# Without them the backend is elsewhere; what a root's files leave out of them, `init` was told by -backend-config.
+_REQUIRED = {"bucket", "key", "region"}
+_BLOCK = re.compile(r"\b(?:backend|cloud)\b")
+_WORKSPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~$&+=:@-]+")
 
 
 def command(directory: Path | None, *arguments: str) -> str:
@@ -17,53 +27,176 @@ def command(directory: Path | None, *arguments: str) -> str:
     return shlex.join(["terraform", f"-chdir={directory}", *arguments])
 
 
+def redirection(environ: Mapping[str, str]) -> str | None:
+    """The variable that may lead Terraform to another state than its files do, if there is one."""
+    found = (
+        name
+        for name, value in environ.items()
+        if (name == "TF_DATA_DIR" and value) or (name.startswith("TF_CLI_ARGS") and re.search("-state|-backend", value))
+    )
+    return min(found, default=None)
+
+
 def state_in_s3(directory: Path, workspace: str | None, kind: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Bucket and key of the state, if an S3 backend keeps it."""
+    """Bucket and key of the state, if an S3 backend keeps it.
+
+    Raises:
+        ConfigurationError: the selected workspace can't be read.
+    """
     bucket, key = config.get("bucket"), config.get("key")
-    if kind != "s3" or not bucket or not key:
+    prefix = config.get("workspace_key_prefix") or "env:"
+    if kind != "s3" or not (isinstance(bucket, str) and bucket and isinstance(key, str) and key):
         return None
     workspace = workspace or selected_workspace(directory)
-    prefix = config.get("workspace_key_prefix", "env:")
     return bucket, key if workspace == "default" else f"{prefix}/{workspace}/{key}"
 
 
-def backend(directory: Path) -> tuple[str, Mapping[str, Any]]:
-    """The backend's type and settings: as `terraform init` noted them, else as the *.tf files have them."""
-    noted = noted_backend(directory)
-    if noted is not None:
-        return noted
-    for path in sorted(directory.glob("*.tf")):
-        if "backend" not in path.read_text(encoding="utf-8", errors="replace"):
-            continue
-        for block in hcl.read(path).get("terraform", []):
-            for entry in block.get("backend", []):
-                for name, config in entry.items():
-                    if isinstance(config, dict):
-                        return name, config
-    return "local", {}
+def initialised(directory: Path) -> bool:
+    """Whether Terraform was set up here once."""
+    return (directory / ".terraform").exists()
 
 
-def noted_backend(directory: Path) -> tuple[str, Mapping[str, Any]] | None:
+def backend(directory: Path) -> Backend:
+    """The backend, where that is known for certain without asking Terraform.
+
+    It is what the root's files say; what they leave out, `terraform init` has noted.
+
+    Raises:
+        ConfigurationError: it is not: a file can't be read, or the files say something else than was noted.
+    """
+    declared, noted = _declared(directory), noted_backend(directory)
+    if noted is None:
+        if declared is not None and initialised(directory):
+            raise _uncertain(directory, f"it was initialised without the backend {declared[0]!r} that its files name")
+        found = declared or ("local", {})
+    elif declared is None or declared[0] != noted[0]:
+        now = repr(declared[0]) if declared else "none"
+        raise _uncertain(directory, f"it was initialised with the backend {noted[0]!r}, and its files name {now}")
+    else:
+        _compare(directory, declared, noted)
+        found = noted
+    kind, config = found
+    for name in _DECIDING.get(kind, ()):
+        if not isinstance(config.get(name), str | None):
+            raise _uncertain(directory, f"{name} of the backend {kind!r} is no plain string")
+    if kind == "s3" and _given(config.get("endpoints")) | _given(config.get("endpoint")):
+        raise _uncertain(directory, "its bucket has an endpoint of its own")
+    return found
+
+
+def noted_backend(directory: Path) -> Backend | None:
     """What `terraform init` noted; None where it was never run, or nothing but the local backend was asked for.
 
     Raises:
         ConfigurationError: it can't be read.
     """
     noted = directory / ".terraform" / "terraform.tfstate"
-    if not noted.is_file():
+    if not noted.exists():
         return None
     try:
-        backend = json.loads(noted.read_text(encoding="utf-8")).get("backend") or {}
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"{noted} can't be read: {error}", hint=f"Initialise it again: {command(directory, 'init')}"
-        ) from error
-    if not backend.get("type"):
-        return None
-    return backend["type"], {key: value for key, value in (backend.get("config") or {}).items() if value is not None}
+        state = parse_json(read_text(noted))
+    except UnreadableError as error:
+        raise _unreadable(directory, noted, str(error)) from None
+    found = state.get("backend") or {} if isinstance(state, dict) else None
+    kind, config = (found.get("type"), found.get("config") or {}) if isinstance(found, dict) else (0, {})
+    if not isinstance(kind, str | None) or not isinstance(config, dict):
+        raise _unreadable(directory, noted, "it holds something else than Terraform writes there")
+    return (kind, {key: value for key, value in config.items() if value is not None}) if kind else None
 
 
 def selected_workspace(directory: Path) -> str:
-    """The workspace that `terraform workspace select` noted."""
+    """The workspace that `terraform workspace select` noted.
+
+    Raises:
+        ConfigurationError: the note can't be read, or holds no name of a workspace.
+    """
     path = directory / ".terraform" / "environment"
-    return path.read_text(encoding="utf-8").strip() or "default" if path.is_file() else "default"
+    if not path.exists():
+        return "default"
+    try:
+        name = read_text(path).strip() or "default"
+    except UnreadableError as error:
+        raise _unreadable(directory, path, str(error)) from None
+    if not _WORKSPACE.fullmatch(name):
+        raise _unreadable(directory, path, "it holds no name of a workspace")
+    return name
+
+
+def _declared(directory: Path) -> Backend | None:
+    """What the root's files say; None where they say nothing, which is a local state at its usual place."""
+    found: list[tuple[Path, str, Any]] = []
+    for path in sorted(directory.iterdir()):
+        name = path.name
+        if name.startswith(".") or path.is_dir():
+            continue
+        if name.endswith((".tofu", ".tofu.json")):
+            raise _uncertain(directory, f"{name} is OpenTofu's")
+        if name.endswith(".tf"):
+            found += ((path, *entry) for entry in _blocks(_parsed(directory, path)))
+        elif name.endswith(".tf.json") and any(_blocks(_parsed(directory, path))):
+            raise _uncertain(directory, f"{name} holds it as JSON")
+    if len(found) > 1 or any(path.stem == "override" or path.stem.endswith("_override") for path, *_ in found):
+        raise _uncertain(directory, f"{' and '.join(path.name for path, *_ in found)} set it, one over the other")
+    for path, kind, config in found:
+        if not isinstance(config, dict):
+            raise _uncertain(directory, f"{path.name} holds it in a form that is not understood")
+        for name in _DECIDING.get(kind, ()):
+            value = config.get(name, "")
+            if not isinstance(value, str) or "${" in value or "%{" in value:
+                raise _uncertain(directory, f"{name} in {path.name} is no plain string")
+        return kind, config
+    return None
+
+
+def _parsed(directory: Path, path: Path) -> Any:
+    try:
+        text = read_text(path)
+        if path.suffix == ".json":
+            return parse_json(text)
+    except UnreadableError as error:
+        raise _uncertain(directory, f"{path.name} can't be read: {error}") from None
+    return hcl.read(path) if _BLOCK.search(text) else {}
+
+
+def _blocks(file: Any) -> list[tuple[str, Any]]:
+    """Type and settings of each backend in a file; `cloud` is one as well."""
+    blocks: list[tuple[str, Any]] = []
+    for block in _listed(file.get("terraform") if isinstance(file, dict) else None):
+        if isinstance(block, dict):
+            blocks += (("cloud", {}) for _ in _listed(block.get("cloud")))
+            for entry in _listed(block.get("backend")):
+                blocks += entry.items() if isinstance(entry, dict) else [("", None)]
+    return blocks
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _compare(directory: Path, declared: Backend, noted: Backend) -> None:
+    """See that nothing which decides where the state is has changed since `init`."""
+    for name in _DECIDING.get(declared[0], ()):
+        now, then = declared[1].get(name), noted[1].get(name)
+        if now != then and not (now is None and name in _REQUIRED):
+            was = f"{name} was {then!r}" if then is not None else f"there was no {name}"
+            raise _uncertain(
+                directory, f"{was} when it was initialised, and is {now!r} in its files" if now else f"{was} then only"
+            )
+
+
+def _given(value: Any) -> bool:
+    """Whether there is anything in it."""
+    return any(map(_given, value.values())) if isinstance(value, dict) else value not in (None, "", [])
+
+
+def _uncertain(directory: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Where {directory} keeps its Terraform state is not known for certain: {why}.",
+        hint=f"Have Terraform 1.x sort it out: {command(directory, 'init')}",
+    )
+
+
+def _unreadable(directory: Path, path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} can't be read: {why}.", hint=f"Initialise it again: {command(directory, 'init')}"
+    )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from launcher.errors import ImageError, ProgramNotFoundError
 from launcher.image import DOCKERFILE
 from launcher.process import Completed, Runner, uncoloured
+from launcher.strangers import UnreadableError, parse_json, read_text
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
@@ -151,7 +151,7 @@ class Builder:
             if completed.exit_code != 0:
                 what: Literal["build", "push"] = "push" if _PUSHING.search(completed.stderr) else "build"
                 raise self._failed(what, reference, completed, platform)
-            digest = json.loads(metadata.read_text(encoding="utf-8")).get("containerimage.digest")
+            digest = _field(metadata, "containerimage.digest")
         if not isinstance(digest, str):
             raise ImageError(f"buildx does not say which digest {reference} has.", hint="Update Docker's buildx.")
         return digest
@@ -204,7 +204,9 @@ class Builder:
     def _build_arguments(self) -> tuple[str, ...]:
         """What the image's labels say; no part of its tag."""
         declared = self.root / "neuraknot_db" / "__init__.py"
-        version = _VERSION.search(declared.read_text(encoding="utf-8")) if declared.is_file() else None
+        version = (
+            _VERSION.search(declared.read_text(encoding="utf-8", errors="replace")) if declared.is_file() else None
+        )
         known = {"VERSION": version and version[1], "REVISION": self.git_commit}
         return tuple(f"--build-arg={name}={value}" for name, value in known.items() if value)
 
@@ -242,10 +244,18 @@ def _knows(docker_config: Path, registry: str) -> bool:
     """Whether the user's Docker has a login of its own there; also when that can't be told, so that none is lost."""
     file = docker_config / "config.json"
     try:
-        # Of what a credential helper keeps there is an empty entry.
-        logins = json.loads(file.read_text(encoding="utf-8")).get("auths", {})
-        return registry in {login.split("://")[-1].split("/")[0] for login in logins}
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, AttributeError, TypeError):
+        logins = parse_json(read_text(file)).get("auths", {}) if file.exists() else {}
+    except (UnreadableError, AttributeError):
         return True
+    # Of what a credential helper keeps there is an empty entry.
+    known = {login.split("://")[-1].split("/")[0] for login in logins} if isinstance(logins, dict) else {registry}
+    return registry in known
+
+
+def _field(file: Path, name: str) -> Any:
+    """A field of a JSON object in a file; None where there is none."""
+    try:
+        value = parse_json(read_text(file))
+    except UnreadableError:
+        return None
+    return value.get(name) if isinstance(value, dict) else None

@@ -91,7 +91,8 @@ ClientToken = Annotated[
     str | None,
     typer.Option(
         envvar="NEURAKNOT_CLIENT_TOKEN",
-        help="Names this run, whose second try takes the first one's task. GitHub Actions sets one by itself.",
+        help="Names this run: a second try follows the first one's task, and repeats nothing but a plain upgrade."
+        " GitHub Actions sets one by itself.",
     ),
 ]
 TaskId = Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task's id or ARN; else the newest.")]

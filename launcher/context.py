@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import ConfigurationError
+from launcher.strangers import UnreadableError, read_text
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ def fingerprint(root: Path, dockerfile: str, platform: str) -> str:
         for path in sorted({*files(root, dockerfile), dockerfile}):
             file = root / path
             if file.is_symlink():
-                kind, content = "link", str(file.readlink()).encode()
+                kind, content = "link", os.fsencode(file.readlink())
             else:
                 kind = "program" if os.access(file, os.X_OK) else "file"
                 content = file.read_bytes()
-            whole.update(f"{path}\0{kind}\0{hashlib.sha256(content).hexdigest()}\0".encode())
+            whole.update(f"{path}\0{kind}\0{hashlib.sha256(content).hexdigest()}\0".encode(errors="surrogateescape"))
     except OSError as error:
         raise ConfigurationError(
             f"{error.filename} can't be read: {error.strerror}.", hint="Give an image that exists with --image."
@@ -74,8 +75,12 @@ def _rules(root: Path, dockerfile: str) -> tuple[_Rule, ...]:
     """BuildKit prefers a file of the Dockerfile's own name; the builder without it knows .dockerignore only."""
     for path in (root / f"{dockerfile}.dockerignore", root / ".dockerignore"):
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return tuple(rule for line in lines if (rule := _rule(line)) is not None)
+            try:
+                return tuple(rule for line in read_text(path).splitlines() if (rule := _rule(line)) is not None)
+            except (UnreadableError, re.error) as error:
+                raise ConfigurationError(
+                    f"{path} can't be read: {error}.", hint="Give an image that exists with --image."
+                ) from None
     return ()
 
 

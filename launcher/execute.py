@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from launcher.asked import is_plain_upgrade
 from launcher.builder import Builder
-from launcher.guards import task_instead
+from launcher.guards import ran_already, task_instead
 from launcher.image import Image
 from launcher.interrupts import Interrupts
 from launcher.lint import Lint
@@ -26,6 +27,7 @@ from launcher.verdict import judge
 if TYPE_CHECKING:
     from launcher.aws import Aws
 
+_LONG_AGO = 900.0  # seconds: more than RunTask is tried, and clocks differ
 STEPS = {
     "terraform": "Terraform",
     "service": "Network and roles",
@@ -170,15 +172,21 @@ class Executor:
         with self.step("task_definition") as done:
             definition = self._definition(plan, done)
         if waited:  # for somebody's answers, RDS or Docker: others may have started a task meanwhile
-            other = task_instead(self._looked_again(plan))
+            plan = self._looked_again(plan)
+            other = task_instead(plan)
             if other is not None:
                 return self._instead(plan, other)
         # From here on a signal must not come between the task's start and its ARN.
         with self.interrupts.held():
+            begun = self.clock.now()
             with self.step("task") as done:
                 run = self._start(plan, definition)
                 done(f"{run.task.id} started")
-            return self._own(plan, run)
+            result = self._own(plan, run)
+        task = result.task
+        if not run.task.alive and task is not None and (task.created or begun) < begun - _LONG_AGO:
+            return self._inherited(plan, result, task)
+        return result
 
     def follow(self, place: Place, run: TaskRun) -> TaskResult:
         """Follow a task that somebody started to its verdict, however long it takes; a signal lets it go on.
@@ -192,8 +200,8 @@ class Executor:
 
     def _looked_again(self, plan: Plan) -> Plan:
         stack = plan.stack
-        alive = find_tasks(self.aws, stack.cluster.value, stack.family, stack.container)
-        return replace(plan, survey=replace(plan.survey, alive=alive))
+        tasks = find_tasks(self.aws, stack.cluster.value, stack.family, stack.container)
+        return replace(plan, survey=replace(plan.survey, tasks=tasks))
 
     def _snapshot(self, plan: Plan) -> None:
         def seen(snapshot: Snapshot) -> None:
@@ -262,14 +270,30 @@ class Executor:
         if not own:
             self.progress.notice(f"Attached to {task.id}, started by {task.started_by or 'somebody'}.")
             return self.follow(plan.stack.place, run)
-        is_over = "went well, and was the last one" if task.container_ended else f"is {task.status}"
+        over = task.container_ended
+        is_over = "went well, and was the last one" if over else f"is {task.status}"
         self.progress.notice(f"An earlier try of this run has started {task.id}, which {is_over}: no other is started.")
         with self.interrupts.held():
             self.launch.run, self.interrupts.hint = run, attach_hint(task)
-            return self._own(plan, run)
+            result = self._own(plan, run)
+        return self._inherited(plan, result, task) if over else result
+
+    def _inherited(self, plan: Plan, result: TaskResult, task: Task) -> TaskResult:
+        """The result of an earlier try of this run: of a plain upgrade only, whose last words say so.
+
+        Raises:
+            RefusedError: it is none.
+        """
+        if not is_plain_upgrade(plan.request.command):
+            self.launch.result = None
+            raise ran_already(task)
+        if result.exit_code == 0:
+            said = f"{result.message} That was an earlier try of this run, {task.id}: nothing was run now."
+            result = self.launch.result = replace(result, message=said)
+        return result
 
     def _own(self, plan: Plan, run: TaskRun) -> TaskResult:
-        if plan.request.detach and not run.task.container_ended:
+        if plan.request.detach and run.task.alive and not run.task.container_ended:
             return self._detached(run)
         return self._follow(plan.stack.place, run, plan.request.timeout)
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def status(common: Common) -> int:
     """The tasks that are alive, and those that stopped in the last hour."""
     place, aws = _place(common)
-    alive = find_tasks(aws, place.cluster, place.family, place.container)
-    over = find_tasks(aws, place.cluster, place.family, place.container, stopped=True)
+    found = find_tasks(aws, place.cluster, place.family, place.container)
+    alive, over = found.alive, found.over
     if common.console.json:
         tasks = {"alive": [report.task_object(task) for task in alive], "over": [report.task_object(t) for t in over]}
         common.console.result({"environment": place.environment, **tasks})
@@ -93,7 +93,7 @@ def stop(common: Common, task_id: str | None) -> int:
             hint="See what there is: launcher status",
         )
     _hide_password(common)
-    if task is None or task.container_ended:
+    if task is None or not task.alive:
         which = f"The task {task.id}" if task else f"No migration task of {place.environment}"
         which += " is over already" if task else " is alive"
         console.verdict(f"{which}; there is nothing to stop.", None, good=True)
@@ -123,11 +123,9 @@ def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -
     if task_id is not None:
         described, _ = aws.tasks(place.cluster, [task_id])
         return read_task(described[0], place.container) if described else None
-    running = find_tasks(aws, place.cluster, place.family, place.container)
-    if running or alive:
-        return running[0] if running else None
-    over = find_tasks(aws, place.cluster, place.family, place.container, stopped=True)
-    return over[0] if over else None
+    tasks = find_tasks(aws, place.cluster, place.family, place.container)
+    newest = (*tasks.alive, *(() if alive else tasks.over))[:1]
+    return newest[0] if newest else None
 
 
 def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogLine] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 
+from launcher.asked import is_plain_upgrade
 from launcher.errors import AlreadyRunningError, RefusedError
 from launcher.models import Stack, Task
 from launcher.plan import Plan, is_own
@@ -55,11 +56,13 @@ def task_instead(plan: Plan) -> Task | None:
     """The task to follow instead of starting one; no other is started beside one that is alive.
 
     Returns:
-        This very run's task, if an earlier try has started it of the same definition, and it is alive, or was the last
-        one and went well; one with the same command, if the request is to attach; None where a task is to be started.
+        This very run's task, if an earlier try has started it of the same definition, and it runs; or if it is a plain
+        upgrade, was the last one and went well, so that another would find nothing to do. One with the same command, if
+        the request is to attach. None where a task is to be started.
 
     Raises:
         AlreadyRunningError: another task is alive.
+        RefusedError: an earlier try of this very run is over, and another would do more than that one did.
     """
     request, survey = plan.request, plan.survey
 
@@ -67,8 +70,8 @@ def task_instead(plan: Plan) -> Task | None:
         """Not of an image that another run by the same name had."""
         return is_own(request, task) and not (plan.builds or plan.registers) and task.definition == plan.registered
 
-    if survey.alive:
-        task = survey.alive[0]
+    if survey.running:
+        task = survey.running[0]
         if is_same(task) or (request.attach and task.command == request.command):
             return task
         runs = f", with `{shlex.join(task.command)}`" if task.command else ""
@@ -78,6 +81,20 @@ def task_instead(plan: Plan) -> Task | None:
             f" {task.started_by or 'somebody'}{runs}. No other was started.",
             hint=f"Follow it: launcher logs --follow {task.id}{attach}. End it: launcher stop {task.id}",
         )
-    last = survey.over[0] if survey.over else None
-    # One that failed is worth another try, and one that others came after says nothing about the database now.
-    return last if last and last.exit_code == 0 and is_same(last) else None
+    if is_plain_upgrade(request.command):
+        last = survey.ended[0] if survey.ended else None
+        # One that failed is worth another try, and one that others came after says nothing about the database now.
+        return last if last and last.exit_code == 0 and is_same(last) else None
+    for task in survey.ended:
+        if is_own(request, task) and (task.started is not None or task.exit_code is not None):
+            raise ran_already(task)
+    return None
+
+
+def ran_already(task: Task) -> RefusedError:
+    """Why what is no plain upgrade is not run a second time under one name."""
+    ended = f"ended with {task.exit_code}" if task.exit_code is not None else "ended without an exit code"
+    return RefusedError(
+        f"Under this name it ran already as {task.id}, which {ended}. No other task was started.",
+        hint="Give `--client-token NEW` to run it again. What that one did: launcher ecs-run -- log",
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import ConfigurationError
+from launcher.strangers import UnreadableError, read_text
 
 # python-hcl2 trips over these two escapes, so they travel through its parser as characters of private use.
 _LITERALS = {"$${": "\ue0f0", "%%{": "\ue0f1"}
@@ -24,23 +25,22 @@ def read(path: Path) -> dict[str, Any]:
     """
     import hcl2
     from hcl2.utils import SerializationOptions
-    from lark.exceptions import LarkError
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
+    except UnreadableError as error:
+        raise ConfigurationError(f"{path} can't be read: {error}.", hint=f"Look at it with: file {path}") from None
+    try:
         for literal, stand_in in _LITERALS.items():
             text = text.replace(literal, stand_in)
         options = SerializationOptions(with_comments=False, explicit_blocks=False, preserve_heredocs=False)
-        parsed = hcl2.loads(text, serialization_options=options)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} can't be read: {type(error).__name__}.") from None
-    except (LarkError, ValueError, RecursionError) as error:
+        values: dict[str, Any] = _plain(hcl2.loads(text, serialization_options=options))
+    except Exception as error:  # noqa: BLE001 - whatever a parser of others' makes of a file, it is the file's fault
         line = getattr(error, "line", None)
         where = f", line {line}" if isinstance(line, int) and line > 0 else ""
         raise ConfigurationError(
             f"{path} is not valid Terraform syntax{where}.", hint=f"Look at it with: terraform fmt -check {path}"
         ) from None
-    values: dict[str, Any] = _plain(parsed)
     return values
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from launcher.errors import AwsError
+from launcher.errors import AwsError, TransientAwsError
 from launcher.models import Clock, Stack
 from launcher.plan import LOG_DAYS
 
@@ -45,12 +45,13 @@ def make_log_group(stack: Stack, aws: Aws, clock: Clock, notice: Callable[[str],
 
 
 def _create(name: str, aws: Aws, clock: Clock) -> bool:
-    pauses = iter(_PAUSES)
+    pauses, lost = iter(_PAUSES), False
     while True:
         try:
-            return aws.create_log_group(name)
+            return aws.create_log_group(name) or lost  # by the try whose answer was lost
         except AwsError as error:
             pause = next(pauses, None)
-            if error.code != "OperationAbortedException" or pause is None:
+            lost = lost or isinstance(error, TransientAwsError)
+            if pause is None or not (isinstance(error, TransientAwsError) or error.code == "OperationAbortedException"):
                 raise
         clock.sleep(pause)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -14,9 +13,10 @@ if TYPE_CHECKING:
     from launcher.aws import LogPage
     from launcher.interrupts import Interrupts
 
-RESULT_KEY = "neuraknot_result"
 QUIET = 3.0
 """Seconds without a new line after which a log without a result is taken to be complete."""
+PATIENCE = 30.0
+"""The same where the report decides: CloudWatch may show a line that late."""
 _PAUSE = 0.5
 _FULL = 1000
 
@@ -67,6 +67,7 @@ class LogFollower:
         found: whether the stream exists.
         report: the container's last line, if it is the JSON object that the launcher asks for; it is not shown.
         refused: why the log can't be read, if the caller may not.
+        unread: why the last try to read it failed; None where it did not.
         wrong_architecture: whether the kernel said that it can't run such a program.
     """
 
@@ -76,6 +77,7 @@ class LogFollower:
         self.found = False
         self.report: ContainerReport | None = None
         self.refused: AccessDeniedError | None = None
+        self.unread: AwsError | None = None
         self.wrong_architecture = False
         self._reader = reader
         self._token: str | None = None
@@ -87,11 +89,11 @@ class LogFollower:
             self._at_end = page.token == self._token
             self._token = page.token
             for event in page.events:
-                text = event["message"].rstrip("\r\n")
-                report = _report(text)
+                text = event.get("message", "").rstrip("\r\n")
+                report = ContainerReport.parse(text)
                 self.wrong_architecture = self.wrong_architecture or "exec format error" in text
                 if report is None:
-                    yield LogLine(event["timestamp"] / 1000, text)
+                    yield LogLine(event.get("timestamp", 0) / 1000, text)
                 else:
                     self.report = report
             # A full page has more behind it; an empty one whose token is new may have, and AWS says to read on.
@@ -118,25 +120,28 @@ class LogFollower:
             if not (got and self.report is not None):
                 clock.sleep(_PAUSE)
 
+    @property
+    def gap(self) -> str:
+        """Why there is no report, in a sentence."""
+        if self.refused is not None:
+            return f"its log, which holds its report, may not be read. {self.refused.message}"
+        if self.unread is not None:
+            return f"its log, which holds its report, could not be read to the end. {self.unread.message}"
+        if not self.found:
+            return f"its log, which holds its report, is not there: {self.group}, {self.stream}."
+        return "its log ends without its report."
+
     def _page(self) -> LogPage | None:
         if self.refused is not None:
             return None
         try:
             page = self._reader.log_events(self.group, self.stream, self._token)
         except AccessDeniedError as error:
-            self.refused = error
+            self.refused = self.unread = error
             return None
-        except AwsError:  # whether it is throttled or signed out: the task's state tells, not its log
+        except AwsError as error:  # whether it is throttled or signed out: the task's state tells, not its log
+            self.unread = error
             return None
+        self.unread = None
         self.found = self.found or page is not None
         return page
-
-
-def _report(text: str) -> ContainerReport | None:
-    if not text.startswith("{") or RESULT_KEY not in text:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return ContainerReport.parse(value) if isinstance(value, dict) and value.get(RESULT_KEY) == 1 else None

@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from launcher.strangers import UnreadableError, parse_json
 
 T_co = TypeVar("T_co", covariant=True)
 
+RESULT_KEY = "neuraknot_result"
 _STARTED_BY = 128
 """Characters that ECS takes at most."""
 
@@ -257,6 +260,11 @@ class Task:
     command: tuple[str, ...] = ()
 
     @property
+    def alive(self) -> bool:
+        """Whether it is not STOPPED: what it is to become (`desiredStatus`) is a wish."""
+        return self.status != "STOPPED"
+
+    @property
     def id(self) -> str:
         """The last part of the ARN."""
         return self.arn.rsplit("/", 1)[-1]
@@ -265,6 +273,19 @@ class Task:
     def family(self) -> str | None:
         """The task definition's family, where ECS says."""
         return self.definition.rsplit("/", 1)[-1].partition(":")[0] if self.definition else None
+
+
+@dataclass(frozen=True)
+class FamilyTasks:
+    """A family's tasks, the newest first.
+
+    Attributes:
+        alive: those that are not STOPPED.
+        over: those that stopped in the last hour or so.
+    """
+
+    alive: tuple[Task, ...]
+    over: tuple[Task, ...]
 
 
 class Verdict(StrEnum):
@@ -326,6 +347,9 @@ class ContainerReport:
         ran: the revisions that were run.
         exit_code: as the container meant it; ECS's own word decides.
         error: the sentence that it ended with, if it failed.
+        outcome: `succeeded`, `failed`, `interrupted` or `unknown`; None from an image that does not say.
+        target: what `after` was to be; None for a database without a revision.
+        has_target: whether it says so: other commands than those that move do not, nor do older images.
     """
 
     command: str | None = None
@@ -334,24 +358,31 @@ class ContainerReport:
     ran: tuple[str, ...] = ()
     exit_code: int | None = None
     error: str | None = None
+    outcome: str | None = None
+    target: str | None = None
+    has_target: bool = False
 
     @classmethod
-    def parse(cls, fields: Mapping[str, Any]) -> ContainerReport:
-        """From the JSON object; whatever is missing or of another type is None."""
-
-        def text(name: str) -> str | None:
-            value = fields.get(name)
-            return value if isinstance(value, str) else None
-
-        ran, code = fields.get("ran"), fields.get("exit_code")
-        return cls(
-            command=text("command"),
-            before=text("before"),
-            after=text("after"),
-            ran=tuple(str(item) for item in ran) if isinstance(ran, list) else (),
-            exit_code=code if isinstance(code, int) else None,
-            error=text("error"),
-        )
+    def parse(cls, line: str) -> ContainerReport | None:
+        """The report in a line of the log; None where it is any other line, one with a field of another type too."""
+        if not line.startswith("{") or RESULT_KEY not in line:
+            return None
+        try:
+            fields = parse_json(line)
+        except UnreadableError:
+            return None
+        if not isinstance(fields, dict) or type(fields.get(RESULT_KEY)) is not int or fields[RESULT_KEY] != 1:
+            return None
+        texts = {name: fields.get(name) for name in ("command", "before", "after", "error", "outcome", "target")}
+        ran, code = fields.get("ran", []), fields.get("exit_code")
+        if not (
+            all(text is None or isinstance(text, str) for text in texts.values())
+            and isinstance(ran, list)
+            and all(isinstance(revision, str) for revision in ran)
+            and (code is None or type(code) is int)
+        ):
+            return None
+        return cls(**texts, ran=tuple(ran), exit_code=code, has_target="target" in fields)
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,7 @@ def revision_name(text: str | None) -> str | None:
 
 
 def _common(context: typer.Context, values: dict[str, Any], world: World, console: Console) -> Common:
+    from launcher.backend import redirection
     from launcher.models import Sourced
     from launcher.stack import Options
 
@@ -235,6 +236,7 @@ def _common(context: typer.Context, values: dict[str, Any], world: World, consol
         root=values["root"],
         terraform_dir=sourced("terraform_dir", directory) if directory else None,
         workspace=world.environ.get("TF_WORKSPACE") or None,
+        redirected=redirection(world.environ),
     )
     console.shown = _shown(context, values)
     return Common(options, world, console, values["profile"], console.shown)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from launcher.errors import UsageError
 from launcher.image import Image
-from launcher.models import Place, Request, Stack, Task
+from launcher.models import FamilyTasks, Place, Request, Stack, Task
 
 LOG_DAYS = 7
 STREAM_PREFIX = "migrate"
@@ -37,16 +37,24 @@ class Survey:
         repository_exists: whether ECR has the repository.
         log_group_exists: whether CloudWatch has the log group.
         definition: the family's latest active task definition; None if there is none.
-        alive: tasks of the family that are not over.
-        over: those that stopped in the last hour, the newest first; only looked for where the run is repeatable.
+        tasks: of the family.
     """
 
     image: Image
     repository_exists: bool
     log_group_exists: bool
     definition: Mapping[str, Any] | None
-    alive: tuple[Task, ...]
-    over: tuple[Task, ...] = ()
+    tasks: FamilyTasks
+
+    @property
+    def running(self) -> tuple[Task, ...]:
+        """Those whose container may still do something."""
+        return tuple(task for task in self.tasks.alive if not task.container_ended)
+
+    @property
+    def ended(self) -> tuple[Task, ...]:
+        """Those whose container has ended, the newest first; of some the network is still being taken down."""
+        return (*(task for task in self.tasks.alive if task.container_ended), *self.tasks.over)
 
 
 @dataclass(frozen=True)
@@ -289,8 +297,8 @@ def run_request(plan: Plan, definition_arn: str) -> dict[str, Any]:
 def client_token(plan: Plan) -> str:
     """RunTask's idempotency token: the same for the same request of the same run, until its task is over."""
     request, stack = plan.request, plan.stack
-    over = next((task.arn for task in plan.survey.over if is_own(request, task)), "")
-    parts = (request.client_token, stack.cluster.value, stack.family, *request.command, over)
+    ended = next((task.arn for task in plan.survey.ended if is_own(request, task)), "")
+    parts = (request.client_token, stack.cluster.value, stack.family, *request.command, ended)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

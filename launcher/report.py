@@ -70,7 +70,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield f"  {difference.path}: {_value(difference.before)} -> {_value(difference.after)}"
     if plan.request.snapshot:
         yield f"snapshot         of {stack.db_instance.value if stack.db_instance else stack.db_host.value}, first"
-    for task in survey.alive:
+    for task in survey.tasks.alive:
         yield f"alive already    {task.id} ({task.status}), started by {task.started_by or 'somebody'}"
     yield f"command          {shlex.join(plan.request.command)}"
 
@@ -96,7 +96,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
             ],
         },
         "snapshot": plan.request.snapshot,
-        "alive": [task_object(task) for task in survey.alive],
+        "alive": [task_object(task) for task in survey.tasks.alive],
         "command": list(plan.request.command),
         "timeout_seconds": plan.request.timeout,
     }

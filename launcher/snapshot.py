@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from launcher.errors import ConfigurationError, TransientAwsError
+from launcher.errors import AwsError, ConfigurationError, TransientAwsError
 from launcher.interrupts import Interrupts
 from launcher.models import Clock, Snapshot, Stack
 
@@ -88,7 +88,12 @@ def take_snapshot(
     unwanted = f"Not wanted? Once it is available: {shlex.join(('aws', 'rds', 'delete-db-snapshot', *which))}"
     interrupts.hint = unwanted
     interrupts.fate = f"no task was started, but the snapshot {name} may have been begun"
-    aws.create_db_snapshot(instance, name, {"environment": stack.environment, "made-by": "launcher"})
+    try:
+        aws.create_db_snapshot(instance, name, {"environment": stack.environment, "made-by": "launcher"})
+    except AwsError as error:  # by a try whose answer was lost there may be one all the same
+        lost = isinstance(error, TransientAwsError) or error.code == "DBSnapshotAlreadyExists"
+        if not lost or aws.db_snapshot(name) is None:
+            raise
     interrupts.fate = f"no task was started, but the snapshot {name} goes on"
     seen(snapshot)
     while True:

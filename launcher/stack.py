@@ -54,6 +54,7 @@ class Options:
         root: where `terraform/environments/` is looked for.
         terraform_dir: the Terraform root, if it is elsewhere.
         workspace: the Terraform workspace, where a variable names one.
+        redirected: the variable that may lead Terraform to another state than its files do, if there is one.
     """
 
     environment: str
@@ -62,6 +63,7 @@ class Options:
     root: Path = field(default_factory=Path)
     terraform_dir: Sourced[Path] | None = None
     workspace: str | None = None
+    redirected: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.environment):
@@ -113,7 +115,7 @@ def outputs_for(
             f"There is no Terraform root {directory} for the environment {options.environment}.",
             hint=f"{_known_environments(options)}Name one with --environment or --terraform-dir, or give {flags}.",
         )
-    outputs = read_outputs(directory, run, s3, workspace=options.workspace)
+    outputs = read_outputs(directory, run, s3, workspace=options.workspace, redirected=options.redirected)
     of = outputs.get("environment")
     if of is not None and of.value != options.environment:
         raise ConfigurationError(

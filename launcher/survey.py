@@ -34,9 +34,7 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
         named = pool.submit(given_image, request.image, registry, aws) if request.image else None
         group = pool.submit(aws.log_group, stack.log_group)
         definition = pool.submit(aws.task_definition, stack.family)
-        where = (stack.cluster.value, stack.family, stack.container)
-        alive = pool.submit(find_tasks, aws, *where)
-        over = pool.submit(find_tasks, aws, *where, stopped=True) if request.repeatable else None
+        tasks = pool.submit(find_tasks, aws, stack.cluster.value, stack.family, stack.container)
         repository = pool.submit(aws.repository, stack.repository) if tag else None
     found = repository.result() if repository else None
     uri = found["repositoryUri"] if found else f"{registry}/{stack.repository}"
@@ -46,6 +44,5 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
         repository_exists=bool(found) or named is not None,
         log_group_exists=group.result() is not None,
         definition=definition.result(),
-        alive=alive.result(),
-        over=over.result() if over else (),
+        tasks=tasks.result(),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from launcher import asked
 from launcher.errors import (
     AwsError,
     OutcomeUnknownError,
@@ -14,8 +16,8 @@ from launcher.errors import (
     TransientAwsError,
 )
 from launcher.interrupts import Interrupts
-from launcher.logs import LogFollower, LogLine
-from launcher.models import Clock, Task
+from launcher.logs import PATIENCE, QUIET, LogFollower, LogLine
+from launcher.models import Clock, FamilyTasks, Task
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
@@ -46,14 +48,14 @@ class Watched:
 
 def read_task(described: Mapping[str, Any], container: str) -> Task:
     """A task as DescribeTasks gives it; the verdict is `container`'s, whatever was injected beside it."""
-    containers = {entry["name"]: entry for entry in described.get("containers", [])}
+    containers = {entry.get("name", ""): entry for entry in described.get("containers", [])}
     own: Mapping[str, Any] = containers.pop(container, {})
     overrides = described.get("overrides", {}).get("containerOverrides", [])
     command: list[str] = next((entry.get("command", []) for entry in overrides if entry.get("name") == container), [])
     status = described.get("lastStatus", "")
     exit_code = own.get("exitCode")
     return Task(
-        arn=described["taskArn"],
+        arn=described.get("taskArn", ""),
         status=status,
         exit_code=exit_code,
         container_reason=own.get("reason"),
@@ -70,14 +72,20 @@ def read_task(described: Mapping[str, Any], container: str) -> Task:
     )
 
 
-def find_tasks(aws: Aws, cluster: str, family: str, container: str, *, stopped: bool = False) -> tuple[Task, ...]:
-    """The family's tasks that are to run, or those that stopped in the last hour; the newest first."""
-    arns = aws.task_arns(cluster, family, stopped=stopped)
-    if not arns:
-        return ()
-    described, _ = aws.tasks(cluster, arns[:100])
+def find_tasks(aws: Aws, cluster: str, family: str, container: str) -> FamilyTasks:
+    """The family's tasks. Alive is what is not STOPPED, and nothing else is.
+
+    ListTasks goes by what a task is to be: its RUNNING names some that have stopped, its STOPPED some that were told
+    to and run on. So both are described.
+    """
+    running = aws.task_arns(cluster, family, stopped=False)  # first, since tasks move from here to there only
+    arns = list(dict.fromkeys((*running, *aws.task_arns(cluster, family, stopped=True))))
+    described, failures = aws.tasks(cluster, arns)
     found = [read_task(entry, container) for entry in described]
-    return tuple(sorted(found, key=lambda task: task.created or 0.0, reverse=True))
+    # What was started this very moment is listed before it can be described.
+    found += [Task(failure["arn"], "MISSING") for failure in failures if failure.get("arn") in running]
+    found.sort(key=lambda task: task.created or math.inf, reverse=True)
+    return FamilyTasks(tuple(task for task in found if task.alive), tuple(task for task in found if not task.alive))
 
 
 def attach_hint(task: Task) -> str:
@@ -98,18 +106,22 @@ def start_task(
     The request's clientToken sees to it that no try starts a second task. A signal ends the pauses; where no task
     can have been started, it ends the launcher as well.
 
+    Returns:
+        The task as RunTask names it, which says nothing about how it ends: it is not taken for ended, even where the
+        answer to a second try has it STOPPED.
+
     Raises:
         TaskNotStartedError: ECS did not start it, and says why.
         OutcomeUnknownError: no answer came, so that it may have been started.
         RefusedError: the clientToken was used for another request.
     """
-    pauses = iter(_START_PAUSES)
+    pauses, lost = iter(_START_PAUSES), False
     interrupts.hint, interrupts.fate = "See whether there is one: launcher status", "a task may have been started"
     while True:
         try:
             started, failures = aws.run_task(request)
         except TransientAwsError as error:
-            pause = next(pauses, None)
+            pause, lost = next(pauses, None), True
             if pause is not None:
                 notice(f"{error.message} Trying again in {pause:.0f} s.")
                 _pause(pause, clock, interrupts)
@@ -119,6 +131,12 @@ def start_task(
                 hint="Look with `launcher status` before you run it again.",
             ) from error
         except AwsError as error:
+            if lost:  # an earlier try may have started it all the same
+                raise OutcomeUnknownError(
+                    f"The task may have been started or not: first AWS did not answer, then it refused."
+                    f" {error.message}",
+                    hint="Look with `launcher status` before you run it again.",
+                ) from error
             if error.code != "ConflictException":
                 raise
             raise RefusedError(
@@ -126,7 +144,7 @@ def start_task(
                 hint="Give every run a name of its own: --client-token",
             ) from error
         if started:
-            task = read_task(started[0], container)
+            task = replace(read_task(started[0], container), container_ended=False)
             interrupts.hint, interrupts.fate = attach_hint(task), None
             return task
         reason = "; ".join(
@@ -198,17 +216,19 @@ class Watcher:
         """
         begun = seen = self.clock.now()
         stopped_at: float | None = None
-        timed_out = False
+        timed_out = told = False
         while not task.container_ended:
             now = self.clock.now()
             if stopped_at is None:
                 timed_out = now - begun >= timeout
                 if timed_out or self.interrupts.signal_number is not None:
                     stopped_at = now
-                    self._stop(task, timed_out=timed_out, timeout=timeout)
-            elif now - stopped_at > STOP_GRACE:
+            if stopped_at is not None and not told:
+                told = self._stop(task, timed_out=timed_out, timeout=timeout)
+            if stopped_at is not None and now - stopped_at > STOP_GRACE:
+                was = "was told" if told else "was to be told, but AWS does not answer,"
                 raise OutcomeUnknownError(
-                    f"The task {task.id} was told to stop {STOP_GRACE:.0f} s ago, and is still {task.status}.",
+                    f"The task {task.id} {was} to stop {STOP_GRACE:.0f} s ago, and is still {task.status}.",
                     hint=f"Look with `launcher status`, follow it with: launcher logs --follow {task.id}",
                 )
             _pause(POLL, self.clock, self.interrupts)
@@ -227,7 +247,8 @@ class Watcher:
                 self._show(log)
         self.interrupts.heeded = True  # there is nothing left to stop, and the log is read to its end
         if task.started is not None or task.exit_code is not None or log.found:
-            for line in log.drain(self.clock):
+            decides = task.exit_code == 0 and asked.move(task.command) is not None
+            for line in log.drain(self.clock, PATIENCE if decides else QUIET):
                 self.on_line(line)
         return Watched(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
 
@@ -256,17 +277,21 @@ class Watcher:
         if log.refused is not before and log.refused is not None:
             self.notice(f"The log can't be read: {log.refused.message} The task's exit code still tells how it went.")
 
-    def _stop(self, task: Task, *, timed_out: bool, timeout: float) -> None:
+    def _stop(self, task: Task, *, timed_out: bool, timeout: float) -> bool:
+        """Tell it to stop; False if no answer came, so that it has to be told again, which does no harm."""
         reason = f"out of time after {timeout:.0f} s" if timed_out else "interrupted"
         self.interrupts.heeded = True
         try:
             stop_task(self.aws, self.cluster, task, f"launcher: {reason}", self.interrupts)
+        except TransientAwsError:
+            return False
         except AwsError as error:
             raise OutcomeUnknownError(
                 f"The task {task.id} is to be stopped ({reason}), but AWS refused that. {error.message}",
                 hint=f"It may still run. Stop it with: launcher stop {task.id}",
             ) from error
         self.notice(f"Stopping the task: {reason}.")  # only now: nothing may come between a signal and the stop
+        return True
 
 
 def _pause(seconds: float, clock: Clock, interrupts: Interrupts) -> None:

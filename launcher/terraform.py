@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,12 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher import hcl
-from launcher.backend import backend, command, noted_backend, selected_workspace, state_in_s3
+from launcher.backend import backend, command, initialised, noted_backend, selected_workspace, state_in_s3
 from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsError, ProgramNotFoundError
 from launcher.models import Secret, Sourced
 from launcher.process import Completed, Runner, uncoloured
+from launcher.strangers import UnreadableError, is_text, json_at, parse_json, read_text
 
 _NEEDS_INIT = re.compile(r"Backend initialization required|Initialization required|terraform init", re.IGNORECASE)
+_REASON = re.compile(r"^Reason: (.+)", re.MULTILINE)
 _LOCKED = re.compile(r"state lock|state is (already )?locked", re.IGNORECASE)
 _NO_CREDENTIALS = re.compile(
     r"no valid credential|NoCredentialProviders|failed to (get shared config profile|refresh cached credentials)|"
@@ -72,6 +73,11 @@ class Outputs:
                 f"The Terraform output {name} can't be {_WORDS[type(value)]} ({self.directory}).",
                 hint=f"Give the option instead, or put it right and apply: {command(self.directory, 'apply')}",
             )
+        if isinstance(value, str) and not value.isprintable():
+            raise ConfigurationError(
+                f"The Terraform output {name} holds a character that can't be printed ({self.directory}).",
+                hint=f"Give the option instead, or put it right and apply: {command(self.directory, 'apply')}",
+            )
         return Sourced(value, f"{self.origin} {name}")
 
     def require(self, name: str, option: str) -> Sourced[Any]:
@@ -93,28 +99,57 @@ class Outputs:
 
 
 def read_outputs(
-    directory: Path, run: Runner, s3: Callable[[str | None], ObjectReader], *, workspace: str | None = None
+    directory: Path,
+    run: Runner,
+    s3: Callable[[str | None], ObjectReader],
+    *,
+    workspace: str | None = None,
+    redirected: str | None = None,
 ) -> Outputs:
     """The outputs of the Terraform root in `directory`.
 
     Args:
         directory: such as `terraform/environments/prod`.
         run: starts `terraform`; where that is not installed, or the root was never initialised here, the state is
-            read without it.
+            read without it if its backend is known for certain.
         s3: a reader for the region of the state's bucket.
         workspace: as `TF_WORKSPACE` names it, which the program reads by itself; None for the one that was selected.
+        redirected: the variable, if there is one, that may lead the program to another state than its files do.
 
     Raises:
         ConfigurationError: there is no state, or it is locked, or holds no outputs.
         AwsError: the state in S3 can't be read, be it for want of credentials.
     """
+    try:
+        return _read(directory, run, s3, workspace, redirected)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename or directory} can't be read: {error.strerror}.",
+            hint=f"See whether Terraform can: {command(directory, 'output')}",
+        ) from error
+
+
+def _read(
+    directory: Path,
+    run: Runner,
+    s3: Callable[[str | None], ObjectReader],
+    workspace: str | None,
+    redirected: str | None,
+) -> Outputs:
     _refuse_locked(directory)
     try:
         completed = run(["terraform", f"-chdir={directory}", "output", "-json", "-no-color"])
     except ProgramNotFoundError as error:
+        if redirected is not None:
+            raise ConfigurationError(
+                f"{error.message} With {redirected} set, nothing else can tell where {directory} keeps its state.",
+                hint=f"Install Terraform 1.x, or unset {redirected}.",
+            ) from error
         return _from_state(directory, s3, workspace, missing=error)
     if completed.exit_code != 0:
-        if _NEEDS_INIT.search(completed.stderr):
+        # A root that was set up once, and is refused now, has another backend than then: going round that would read
+        # the state that it has left.
+        if _NEEDS_INIT.search(completed.stderr) and not initialised(directory) and redirected is None:
             return _from_state(directory, s3, workspace, missing=None)
         raise _failed(directory, completed)
     values = {name: output.get("value") for name, output in _output_object(completed.stdout, directory).items()}
@@ -139,7 +174,7 @@ def read_password(directory: Path) -> Sourced[Secret] | None:
             hint='Add the line db_password = "...", or set DB_PASSWORD, or give --db-password-secret.',
         )
     value = values["db_password"]
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not is_text(value):
         raise ConfigurationError(
             f"db_password in {path} is not a string in double quotes, or is empty.",
             hint='Write it as db_password = "...", or set DB_PASSWORD.',
@@ -168,6 +203,13 @@ def _failed(directory: Path, completed: Completed) -> Exception:
             hint=f"Wait until the other Terraform has ended, then try again: {command(directory, 'output')}",
             details=tail,
         )
+    if _NEEDS_INIT.search(said):
+        reason = _REASON.search(said)
+        return ConfigurationError(
+            f"Terraform does not read the state of {directory} before that is initialised for its backend.",
+            hint=f"Initialise it: {command(directory, 'init')}",
+            details=(f"Terraform says: {reason[1]}",) if reason else tail,
+        )
     return ConfigurationError(
         f"`terraform output` failed in {directory}.",
         hint=f"Try it by hand: {command(directory, 'output')}",
@@ -177,11 +219,11 @@ def _failed(directory: Path, completed: Completed) -> Exception:
 
 def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
     """The JSON object in the program's output, whatever a wrapper or a warning has printed around it."""
-    text, decoder, empty = uncoloured(text), json.JSONDecoder(), False
+    text, empty = uncoloured(text), False
     for found in re.finditer(r"^\s*\{", text, re.MULTILINE):
         try:
-            value, _ = decoder.raw_decode(text, found.end() - 1)
-        except json.JSONDecodeError:
+            value = json_at(text, found.end() - 1)
+        except UnreadableError:
             continue
         if value and all(isinstance(item, dict) and "value" in item for item in value.values()):
             return dict(value)
@@ -209,13 +251,14 @@ def _refuse_locked(directory: Path) -> None:
     if not path.is_file():
         return
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        info = {}
-    who, when, lock = info.get("Who", "somebody"), info.get("Created", "some time ago"), info.get("ID", "LOCK_ID")
+        info = parse_json(read_text(path))
+    except UnreadableError:
+        info = None
+    told = {name: str(value) for name, value in info.items()} if isinstance(info, dict) else {}
+    who, when, lock = told.get("Who", "somebody"), told.get("Created", "some time ago"), told.get("ID", "LOCK_ID")
     raise ConfigurationError(
         f"The Terraform state of {directory} is locked by {who} since {when}.",
-        hint=f"Wait for it to end. If nothing runs any more: {command(directory, 'force-unlock', str(lock))}",
+        hint=f"Wait for it to end. If nothing runs any more: {command(directory, 'force-unlock', lock)}",
     )
 
 
@@ -230,10 +273,12 @@ def _from_state(
     kind, config = backend(directory)
     workspace = workspace or selected_workspace(directory)
     if kind == "local":
-        default = directory / config.get("path", "terraform.tfstate")
-        path = default if workspace == "default" else directory / "terraform.tfstate.d" / workspace / default.name
-        if path.is_file():
-            return _state_outputs(path.read_bytes(), str(path), directory)
+        path = directory / (config.get("path") or "terraform.tfstate")
+        if workspace != "default":
+            folder = config.get("workspace_dir") or "terraform.tfstate.d"
+            path = directory / folder / workspace / "terraform.tfstate"
+        if path.exists():
+            return _state_outputs(_content(path), str(path), directory)
         if missing is None:
             return _not_empty(Outputs({}, str(path), directory))
         raise ConfigurationError(
@@ -263,10 +308,23 @@ def _from_state(
 
 def _state_outputs(body: bytes, origin: str, directory: Path) -> Outputs:
     try:
-        state = json.loads(body)
-        values = {name: output.get("value") for name, output in state["outputs"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigurationError(
-            f"{origin} is no Terraform state of version 4.", hint="Is the state encrypted? Then install Terraform."
-        ) from error
-    return _not_empty(Outputs(values, origin, directory))
+        state = parse_json(body)
+    except UnreadableError as error:
+        raise _no_state(origin, f": {error}") from None
+    outputs = state.get("outputs") if isinstance(state, dict) and state.get("version") == 4 else None
+    if not isinstance(outputs, dict) or not all(isinstance(output, dict) for output in outputs.values()):
+        raise _no_state(origin)
+    return _not_empty(Outputs({name: output.get("value") for name, output in outputs.items()}, origin, directory))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _no_state(str(path), f" that can be read: {error.strerror}") from None
+
+
+def _no_state(origin: str, why: str = "") -> ConfigurationError:
+    return ConfigurationError(
+        f"{origin} is no Terraform state of version 4{why}.", hint="Is the state encrypted? Then install Terraform."
+    )

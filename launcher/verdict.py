@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from launcher import asked
 from launcher.causes import cause
 from launcher.logs import LogFollower
 from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
@@ -18,8 +19,7 @@ _NEXT = {
     137: "It was killed, perhaps for want of memory. The next run goes on from the last commit.",
     143: "Somebody stopped the task. The next run goes on from the last commit.",
 }
-
-
+_ASK = "Ask the database: launcher ecs-run -- log, and: launcher ecs-run -- current"
 _OUT_OF_MEMORY = (
     "The container was killed (137): it needed more memory than the task has.",
     "What was committed stays. A revision that collects rows in Python had better leave them to the server, in SQL.",
@@ -38,6 +38,10 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
     task, report = watched.task, log.report
     details = _said(task)
     if task.exit_code == 0:
+        doubt = _doubt(task, log)
+        if doubt is not None:
+            message = f"The container ended with 0, but {doubt}"
+            return TaskResult(Verdict.UNKNOWN, 25, message, hint=_ASK, details=details, task=task, report=report)
         message = _success(task, report, place)
         if watched.timed_out or watched.interrupted_by is not None:
             message += " It had finished before it could be stopped."
@@ -67,11 +71,12 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
     if task.exit_code is not None:
         said = f": {report.error}" if report is not None and report.error else "."
         message = f"The container ended with {task.exit_code}{said}"
-        hint = _architecture(log) or _NEXT.get(task.exit_code, "The log says why.")
+        unknown = report is not None and report.outcome == "unknown"
+        hint = _architecture(log) or (_ASK if unknown else _NEXT.get(task.exit_code, "The log says why."))
         if "OutOfMemory" in (task.container_reason or ""):
             message, hint = _OUT_OF_MEMORY
         return TaskResult(
-            Verdict.FAILED,
+            Verdict.UNKNOWN if unknown else Verdict.FAILED,
             task.exit_code,
             message,
             hint=hint,
@@ -93,11 +98,43 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
         Verdict.UNKNOWN,
         25,
         "The container started, but ECS does not know its exit code, so the outcome is not known.",
-        hint="Ask the database: launcher ecs-run -- log, and: launcher ecs-run -- current",
+        hint=_ASK,
         details=details,
         task=task,
         report=report,
     )
+
+
+def _doubt(task: Task, log: LogFollower) -> str | None:
+    """Why a container's exit code 0 is not believed: the rest of a sentence. None where it is."""
+    report, wanted = log.report, asked.move(task.command)
+    if report is not None and report.has_target and not task.command:  # what its image runs by itself
+        wanted = report.command
+    if report is not None and report.outcome == "unknown":
+        return "it says itself that the outcome is not known."
+    if wanted is None:
+        return None
+    if report is None:
+        return f"{log.gap} So it is not known what became of the {wanted}."
+    if report.command != wanted:
+        return f"its report is of {report.command or 'no command'}, not of the {wanted} that it was to do."
+    if report.outcome not in (None, "succeeded") or report.exit_code not in (None, 0):
+        said = report.outcome if report.outcome not in (None, "succeeded") else f"the exit code {report.exit_code}"
+        return f"it reports {said}{f': {report.error}' if report.error else '.'}"
+    if not report.has_target:  # an older image's
+        nowhere = report.after is None and wanted in ("reset", "upgrade")
+        return f"the database is at no revision after the {wanted}." if nowhere else None
+    if _heads(report.after) != _heads(report.target):
+        return f"the database is at {_named(report.after)}, and the {wanted} was to take it to {_named(report.target)}."
+    return None
+
+
+def _heads(revisions: str | None) -> list[str]:
+    return sorted(revisions.replace(",", " ").split()) if revisions else []
+
+
+def _named(revision: str | None) -> str:
+    return revision or "no revision"
 
 
 def _success(task: Task, report: ContainerReport | None, place: Place) -> str:

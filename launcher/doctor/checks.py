@@ -12,6 +12,8 @@ from launcher.doctor.report import Check, Fact, SkippedError, WrongError
 from launcher.errors import AccessDeniedError, LauncherError, NotFoundError
 from launcher.models import Identity
 from launcher.scope import Scope, role_arn, secret_arn
+from launcher.stack import CONTAINER
+from launcher.tasks import find_tasks
 
 
 def _credentials(facts: Facts) -> str:
@@ -121,10 +123,11 @@ def _definition(facts: Facts) -> str:
 
 def _no_task(facts: Facts) -> str:
     facts.cluster.need("not asked, without the cluster")
-    arns = facts.aws.task_arns(facts.subject.cluster, facts.subject.family)
-    if arns:
+    tasks = find_tasks(facts.aws, facts.subject.cluster, facts.subject.family, CONTAINER)
+    running = [task for task in tasks.alive if not task.container_ended]
+    if running:
         raise WrongError(
-            f"{len(arns)} of {facts.subject.family} runs: {arns[0].rsplit('/', 1)[-1]}.",
+            f"{len(running)} of {facts.subject.family} runs: {running[0].id} ({running[0].status}).",
             fix=f"launcher logs{facts.subject.options} --follow   # or launcher stop{facts.subject.options}",
             exit_code=4,
         )

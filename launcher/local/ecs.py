@@ -26,7 +26,9 @@ from launcher.local.server import Answer, LocalServer
 from launcher.local.stack import LocalStack
 from launcher.local.task import Injected, LocalTask, Obstacle, Pace, new_task_id
 
-_REMEMBERED = 3600.0  # how long ECS still describes a stopped task, in seconds
+_REMEMBERED = 3600.0  # how long ECS still describes a stopped task, in seconds, and takes its token for it
+_TOKENS_LIVE = 24 * 3600.0  # no token is known for longer, in seconds
+_LINGERS = 30.0  # how long ListTasks may still name a stopped task among those that are to run, in seconds
 
 
 class LocalEcs:
@@ -96,15 +98,15 @@ class LocalEcs:
             raise Refusal("InvalidParameterException", "count must be between 1 and 10.")
         token = parameters.get("clientToken")
         asked = json.dumps({key: value for key, value in parameters.items() if key != "clientToken"}, sort_keys=True)
-        if token is not None and token in self._tokens:
-            before, arns = self._tokens[token]
+        before, arns = self._tokens.get(str(token), ("", []))
+        if any(self._holds(self.tasks[arn], call.at) for arn in arns):
             if before != asked:
                 raise Refusal(
                     "ConflictException",
                     "The RunTask request could not be processed due to conflicts. The provided clientToken is already "
                     "in use with a different RunTask request.",
                 )
-            return {"tasks": [self.tasks[arn].describe(tags=True) for arn in arns], "failures": []}
+            return {"tasks": [self.tasks[arn].replay() for arn in arns], "failures": []}
         reason = next(self.failures, None)
         if reason is not None:
             return {"tasks": [], "failures": [{"arn": cluster.arn, "reason": reason}]}
@@ -149,7 +151,7 @@ class LocalEcs:
             task.arn
             for task in self.tasks.values()
             if task.cluster == cluster.arn
-            and task.desired == status
+            and (task.desired == status or (status == "RUNNING" and _lingers(task, call.at)))
             and not _forgotten(task, call.at)
             and parameters.get("family", task.family) == task.family
             and parameters.get("startedBy", task.request.get("startedBy")) == task.request.get("startedBy")
@@ -271,12 +273,20 @@ class LocalEcs:
             raise Refusal("ClientException", "TaskDefinition is inactive")
         return _as_described(definition)
 
+    def _holds(self, task: LocalTask, now: float) -> bool:
+        """Whether the token that started the task still stands for it."""
+        return now < task.created + _TOKENS_LIVE and not _forgotten(task, now)
+
     def _find(self, cluster: Cluster, name: str) -> LocalTask | None:
         task = self.tasks.get(self._task_arn(cluster, name))
         return task if task is not None and task.cluster == cluster.arn else None
 
     def _task_arn(self, cluster: Cluster, name: str) -> str:
         return name if name.startswith("arn:") else self.stack.arn("ecs", f"task/{cluster.name}/{name}")
+
+
+def _lingers(task: LocalTask, now: float) -> bool:
+    return task.stopped is not None and now < task.stopped + _LINGERS
 
 
 def _forgotten(task: LocalTask, now: float) -> bool:

@@ -49,16 +49,14 @@ class Failure:
     @property
     def log_is_whole(self) -> bool:
         """Whether every line of a container that goes well must be seen, once and in its order."""
-        return self.exit_code == 0 and self.name not in ("fast-task", "log-denied", "no-stream")
+        return self.exit_code == 0 and self.name != "fast-task"
 
 
 _WRONG_PLATFORM = "image Manifest does not contain descriptor matching platform 'linux/amd64'"
 _FORBIDDEN = "failed to copy: httpReadSeeker: failed open: unexpected status code: 403 Forbidden"
 
 _ERROR = 'revision 003 failed: column "avatar_url" of relation "users" already exists'
-_FAILING = Script(
-    lines=(*plays.BEGINNING, (0.5, f"Error: {_ERROR}"), (0.6, plays.result(7, _ERROR))), seconds=1.0, exit_code=7
-)
+_FAILING = Script(lines=(*plays.BEGINNING, (0.5, f"Error: {_ERROR}")), seconds=1.0, exit_code=7, error=_ERROR)
 
 FAILURES: Mapping[str, Failure] = {
     failure.name: failure
@@ -111,7 +109,14 @@ FAILURES: Mapping[str, Failure] = {
             "late-lines", 4, "the last lines arrive when the task is over already", 0, "", plays.logging(delay=0.8)
         ),
         Failure("late-stream", 5, "the log stream appears after the container", 0, "", plays.logging(stream_delay=2.0)),
-        Failure("no-stream", 5, "the log stream never appears", 0, "", plays.logging(lost=True)),
+        Failure(
+            "no-stream",
+            5,
+            "the log stream never appears, and with it no report of what was done",
+            25,
+            r"log.*is not there[\s\S]*not known what became of the upgrade",
+            plays.logging(lost=True),
+        ),
         Failure("equal-timestamps", 6, "all lines have the same timestamp", 0, "", plays.logging(same_time=True)),
         Failure("throttling", 7, "every other look at the task and its log is throttled", 0, "", plays.throttled),
         Failure("start-throttled", 7, "RunTask is throttled twice", 0, "", plays.start_throttled),
@@ -139,7 +144,14 @@ FAILURES: Mapping[str, Failure] = {
             stack=StackOptions(login="output"),
         ),
         Failure("access-denied", 10, "the caller is today's CI role", 21, "iam-policy", plays.todays_ci_role),
-        Failure("log-denied", 10, "the caller may not read the log", 0, "logs:GetLogEvents", plays.log_denied),
+        Failure(
+            "log-denied",
+            10,
+            "the caller may not read the log, and so no report of what was done",
+            25,
+            r"may not be read.*logs:GetLogEvents[\s\S]*not known what became of the upgrade",
+            plays.log_denied,
+        ),
         Failure(
             "pass-role-denied",
             10,
@@ -155,6 +167,22 @@ FAILURES: Mapping[str, Failure] = {
             23,
             "platform",
             plays.obstacle(pull_failure(_WRONG_PLATFORM)),
+        ),
+        Failure(
+            "no-report",
+            1,
+            "a revision ends the process with 0, as if all had been done",
+            25,
+            "ended with 0, but its log ends without its report",
+            plays.container(Script(lines=plays.BEGINNING, report=None)),
+        ),
+        Failure(
+            "half-way",
+            1,
+            "the container ends with 0, but half-way",
+            25,
+            "is at 002, and the upgrade was to take it to 004",
+            plays.container(Script(lines=plays.BEGINNING, report={"after": "002"})),
         ),
         Failure(
             "sidecar",
@@ -175,7 +203,15 @@ FAILURES: Mapping[str, Failure] = {
         Failure("no-capacity", 13, "Fargate has no capacity", 23, "[Cc]apacity", plays.capacity(None)),
         Failure("capacity-returns", 13, "Fargate has capacity again at the third try", 0, "", plays.capacity(2)),
         Failure("two-launchers", 14, "another launcher's task is alive", 4, "somebody else", plays.another_launcher),
-        Failure("lost-answer", 15, "RunTask starts the task, and its answer is lost", 0, "", plays.lost_answer),
+        Failure("lost-answer", 15, "RunTask starts the task, and its answer is lost", 0, "", plays.lost_answers(1)),
+        Failure(
+            "lost-answers",
+            15,
+            "RunTask starts the task, and its answer is lost until the task is over",
+            0,
+            "",
+            plays.lost_answers(4),
+        ),
         Failure("interrupted", 16, "Ctrl-C while the migration runs", 130, "", plays.interrupted),
         Failure("no-terraform", 17, "terraform is not installed", 0, "", plays.no_terraform),
         Failure(

@@ -48,12 +48,6 @@ BEGINNING = (
 """What an imagined container prints before anything goes wrong in it."""
 
 
-def result(exit_code: int, error: str | None = None) -> str:
-    """The last line of a container, which tells the launcher how it went."""
-    fields = {"command": "upgrade", "before": None, "after": "002" if error else "004", "ran": ["001", "002"]}
-    return json.dumps({"neuraknot_result": 1, **fields, "exit_code": exit_code, "error": error})
-
-
 Play = Callable[[Scene], None]
 """Breaks a sound scene."""
 
@@ -111,7 +105,7 @@ def secret_denied(scene: Scene) -> None:
 def no_time(scene: Scene) -> None:
     """Let the task be over the moment it is started."""
     scene.cloud.ecs.pace = replace(scene.cloud.ecs.pace, provisioning=0, pulling=0, deprovisioning=0)
-    scene.cloud.ecs.start = scripted(Script(lines=((0.0, result(0)),), seconds=0.0))
+    scene.cloud.ecs.start = scripted(Script(seconds=0.0))
 
 
 def throttled(scene: Scene) -> None:
@@ -209,18 +203,22 @@ def start_task(cloud: LocalAws, *, started_by: str, family: str | None = None) -
     return task
 
 
-def lost_answer(scene: Scene) -> None:
-    """Start the task, and answer with an error."""
-    run_task = scene.cloud.ecs.run_task
-    lost = iter([True])
+def lost_answers(times: int, action: str = "ecs:RunTask") -> Play:
+    """Do what is asked, and answer with an error, so many times."""
 
-    def answer(call: Call) -> dict[str, Any]:
-        result = run_task(call)
-        if next(lost, False):
-            raise Refusal("ServerException", "Service Unavailable. Please try again later.", status=500)
-        return result
+    def play(scene: Scene) -> None:
+        handlers = scene.cloud.server.handlers
+        carry_out, lost = handlers[action], iter(range(times))
 
-    scene.cloud.server.handlers["ecs:RunTask"] = answer
+        def answer(call: Call) -> dict[str, Any] | None:
+            result = carry_out(call)
+            if next(lost, None) is not None:
+                raise Refusal("ServerException", "Service Unavailable. Please try again later.", status=500)
+            return result
+
+        handlers[action] = answer
+
+    return play
 
 
 def interrupted(scene: Scene) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from launcher import asked
 from launcher.process import start
 
+TARGETED = frozenset({"downgrade", "reset", "stamp", "upgrade"})
+"""The commands whose report names the revision that they were to end at; an older image's names none."""
 Lines = list[tuple[float, str]]
 """Lines of output with their times, in seconds since the epoch."""
 
@@ -121,19 +125,26 @@ class Script:
         seconds: how long it runs.
         exit_code: what it ends with; None if its host is lost, and nobody ever knows.
         heeds_sigterm: whether SIGTERM ends it (143); otherwise only SIGKILL does (137).
+        error: the sentence that it reports, where it does not end well.
+        report: what its report has otherwise than such a command's would; None for no report at all.
     """
 
     lines: tuple[tuple[float, str], ...] = ()
     seconds: float = 3.0
     exit_code: int | None = 0
     heeds_sigterm: bool = True
+    error: str | None = None
+    report: Mapping[str, Any] | None = field(default_factory=dict)
 
 
 class ScriptedProgram:
     """Plays a `Script`, on whatever clock it is asked with."""
 
-    def __init__(self, script: Script, started: float) -> None:
+    def __init__(self, script: Script, started: float, container: Container | None = None) -> None:
+        """Without a `container` it is not known what it was asked, and it reports nothing."""
         self._script = script
+        wanted = container is not None and container.environment.get("NEURAKNOT_RESULT") == "json"
+        self._asked = container.command if container is not None and wanted else None
         self._end = started + script.seconds
         self._code = script.exit_code
         self._pending = [(started + after, text) for after, text in script.lines]
@@ -142,6 +153,9 @@ class ScriptedProgram:
         """What it printed since this was asked last."""
         due = [line for line in self._pending if line[0] <= min(now, self._end)]
         self._pending = [line for line in self._pending if line not in due]
+        if now >= self._end and self._asked is not None:
+            last, self._asked = report(self._script, self._asked, self._code), None
+            due += [(self._end, last)] if last is not None else []
         return due
 
     def ended(self, now: float) -> tuple[float, int | None] | None:
@@ -162,6 +176,27 @@ class ScriptedProgram:
             self._end, self._code = now, code
 
 
+def report(script: Script, command: Sequence[str], exit_code: int | None) -> str | None:
+    """The last line of an imagined container that ran `command`; None where it was killed, or writes none."""
+    if script.report is None or exit_code in (None, 137):
+        return None
+    name, last = asked.move(command), command[-1]
+    to = None if last == "base" else last if last.isdecimal() else "003" if name == "downgrade" else "004"
+    good = exit_code == 0
+    fields: dict[str, Any] = {
+        "command": name or next((word for word in command[1:] if word.isidentifier()), None),
+        "before": "004" if name == "downgrade" else None,
+        "after": (to if good else "002") if name else None,
+        "ran": (["004"] if name == "downgrade" else ["001", "002"]) if name else [],
+        "outcome": "succeeded" if good else "interrupted" if exit_code in (130, 143) else "failed",
+        "exit_code": exit_code,
+        "error": script.error,
+    }
+    if name in TARGETED:
+        fields["target"] = to
+    return json.dumps({"neuraknot_result": 1, **fields, **script.report})
+
+
 def in_checkout(directory: Path, image: Mapping[str, str], now: Callable[[], float]) -> Start:
     """Start containers as processes in `directory`.
 
@@ -175,4 +210,4 @@ def in_checkout(directory: Path, image: Mapping[str, str], now: Callable[[], flo
 
 def scripted(script: Script) -> Start:
     """Play the same script in every container."""
-    return lambda container: ScriptedProgram(script, container.started)
+    return lambda container: ScriptedProgram(script, container.started, container)

@@ -26,7 +26,7 @@ from launcher.world import World
 from tests.ecs.conftest import FakeClock
 
 PASSWORD = 'pl4nted: 100% "quoted" ${x} %{y} \'n @/ pässword\\'
-GOOD = Script(lines=(*plays.BEGINNING, (0.5, plays.result(0))), seconds=3.0)
+GOOD = Script(lines=plays.BEGINNING, seconds=3.0)
 SHOWN = [text for _, text in plays.BEGINNING]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from launcher.local import plays
 from launcher.local.docker import StandInDocker
 from launcher.local.program import Script, scripted
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -237,8 +235,7 @@ def test_the_containers_exit_code_goes_through(stage: Stage) -> None:
 def test_the_last_words_say_what_the_database_is_at_now(
     stage: Stage, arguments: list[str], ran: list[str], words: str
 ) -> None:
-    told = json.dumps({"neuraknot_result": 1, "before": "004", "after": "004", "ran": ran, "exit_code": 0})
-    stage.cloud.ecs.start = scripted(Script(lines=((0.1, told),), seconds=1.0))
+    stage.cloud.ecs.start = scripted(Script(seconds=1.0, report={"before": "004", "after": "004", "ran": ran}))
     assert words in stage.launch(*arguments).err
 
 
@@ -347,15 +344,15 @@ def test_the_containers_lines_are_data_in_github_too_and_no_commands(
     logs = stage.launch("logs")
     assert (logs.out.splitlines(), logs.err) == (shown, "")
     assert stage.launch("logs", "--follow").out.splitlines() == shown
-    told = stage.launch("ecs-run", "--json", "--", "current")
+    told = stage.launch("ecs-run", "--json", "--client-token", "again", "--", "current")
     assert told.json["exit_code"] == 0
     assert [line.removeprefix("   │ ") for line in told.err.splitlines() if "│" in line] == ["004 (head)", evil]
 
 
 def test_nor_does_what_a_container_says_of_itself(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     in_github(monkeypatch)
-    said = plays.result(7, "\n::add-mask::a ##[add-mask]b")
-    stage.cloud.ecs.start = scripted(Script(lines=((0.1, said),), seconds=1.0, exit_code=7))
+    said = "\n::add-mask::a ##[add-mask]b"
+    stage.cloud.ecs.start = scripted(Script(seconds=1.0, exit_code=7, error=said))
     outcome = stage.launch("ecs-migrate", "--json")
     assert outcome.json["message"].endswith("\n::add-mask::a ##[add-mask]b")
     assert "##[" not in outcome.out

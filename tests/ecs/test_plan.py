@@ -12,7 +12,7 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.image import Image
-from launcher.models import Identity, Password, Request, Secret, Sourced, Stack
+from launcher.models import FamilyTasks, Identity, Password, Request, Secret, Sourced, Stack
 from launcher.plan import Difference, Migration, Plan, Survey, client_token, make_plan, run_request, task_definition
 
 IMAGE = Image("1.dkr.ecr.ap-northeast-1.amazonaws.com/migrate", "content-1", "sha256:" + "a" * 64)
@@ -64,7 +64,7 @@ def registered(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def plan_against(definition: dict[str, Any] | None, stack: Stack = STACK) -> Plan:
-    return make_plan(stack, REQUEST, Survey(IMAGE, True, True, definition, ()))
+    return make_plan(stack, REQUEST, Survey(IMAGE, True, True, definition, FamilyTasks((), ())))
 
 
 def test_what_aws_fills_in_and_reorders_is_no_difference() -> None:

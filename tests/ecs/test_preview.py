@@ -14,8 +14,9 @@ from tests.ecs.launching import Stage, make_stage
 
 ROOT = Path(__file__).parents[2]
 
-RESULT = {"neuraknot_result": 1, "command": "plan", "before": "003", "after": "003", "ran": [], "exit_code": 0}
-PLANNED = Script(lines=((0.5, "1 revision from 003 to 004"), (0.5, json.dumps({**RESULT, "error": None}))), seconds=2.0)
+PLANNED = Script(
+    lines=((0.5, "1 revision from 003 to 004"),), seconds=2.0, report={"before": "003", "after": "003", "ran": []}
+)
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def test_the_plan_is_shown_the_linter_is_heard_and_nothing_more_is_done(stage: S
     assert outcome.code == 0, outcome.err
     assert outcome.out.splitlines() == ["1 revision from 003 to 004"]
     assert "Lint of 003:head:\n   1 revision: nothing found" in outcome.err
+    stage.clock.sleep(10)
     (task,) = json.loads(stage.launch("status", "--json").out)["over"]
     assert task["command"] == ["neuraknot-db", "plan"]
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from launcher.errors import ConfigurationError
-from launcher.local import plays
 from launcher.local.program import Script, scripted
 from launcher.process import Completed
 from launcher.redaction import Redactor
@@ -98,8 +97,8 @@ def test_a_dry_run_does_not_show_it(stage: Stage, arguments: list[str]) -> None:
 
 
 def test_a_container_that_prints_it_is_not_repeated(stage: Stage) -> None:
-    lines = ((0.1, f"connecting with {PASSWORD}"), (0.2, plays.result(7, f"password {PASSWORD} is wrong")))
-    stage.cloud.ecs.start = scripted(Script(lines=lines, seconds=1.0, exit_code=7))
+    lines, error = ((0.1, f"connecting with {PASSWORD}"),), f"password {PASSWORD} is wrong"
+    stage.cloud.ecs.start = scripted(Script(lines=lines, seconds=1.0, exit_code=7, error=error))
     for arguments in ([], ["--json"]):
         outcome = stage.launch("ecs-migrate", *arguments)
         assert outcome.code == 7
@@ -111,8 +110,7 @@ def test_github_does_not_get_it_either(stage: Stage, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    lines = ((0.2, plays.result(6, f"{PASSWORD} is wrong")),)
-    stage.cloud.ecs.start = scripted(Script(lines=lines, seconds=1.0, exit_code=6))
+    stage.cloud.ecs.start = scripted(Script(seconds=1.0, exit_code=6, error=f"{PASSWORD} is wrong"))
     outcome = stage.launch("ecs-migrate")
     assert leaks(stage, outcome) == []
     assert summary.read_text()

@@ -73,6 +73,7 @@ def test_a_root_that_was_never_initialised_is_read_from_its_backend(tmp_path: Pa
 @pytest.mark.parametrize("workspace", ["default", "blue"])
 def test_a_state_in_s3_without_the_program(tmp_path: Path, cloud: LocalAws, workspace: str) -> None:
     state = json.dumps({"version": 4, "outputs": {"rds_host": {"value": "db", "type": "string"}}}).encode()
+    (tmp_path / "main.tf").write_text('terraform {\n  backend "s3" {}\n}\n')
     noted = tmp_path / ".terraform"
     noted.mkdir()
     config = {"bucket": f"states-{workspace}", "key": "k", "region": "us-east-1", "workspace_key_prefix": None}

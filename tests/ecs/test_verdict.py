@@ -33,9 +33,16 @@ class Nothing:
 )
 def test_success_in_a_sentence(command: str, after: str | None, ran: tuple[str, ...], says: str) -> None:
     log = LogFollower(Nothing(), "g", "s")
-    log.report = ContainerReport(command, "002", after, ran, 0)
+    log.report = ContainerReport(command, "002", after, ran, 0, target=after, has_target=command != "plan")
     task = Task("arn:task/1", "STOPPED", exit_code=0, command=("alembic", command))
     assert judge(Watched(task), log, PLACE, 60.0).message == says
+
+
+@pytest.mark.parametrize(("after", "code"), [("004", 0), ("002", 25)])
+def test_what_an_image_runs_by_itself_is_held_against_its_own_report(after: str, code: int) -> None:
+    log = LogFollower(Nothing(), "g", "s")
+    log.report = ContainerReport("upgrade", None, after, (), 0, target="004", has_target=True)
+    assert judge(Watched(Task("arn:task/1", "STOPPED", exit_code=0)), log, PLACE, 60.0).exit_code == code
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,9 @@ def test_no_answer_for_minutes_is_no_reason_to_give_up(stage: Stage) -> None:
     assert stage.launch("ecs-migrate").code == 0
 
 
-def test_a_log_that_may_not_be_read_does_not_hide_the_verdict(stage: Stage) -> None:
+def test_a_log_that_may_not_be_read_is_asked_for_once_and_told(stage: Stage) -> None:
     refuse(stage, "logs:GetLogEvents", "AccessDeniedException")
-    outcome = stage.launch("ecs-migrate")
+    outcome = stage.launch("ecs-run", "--", "verify")
     assert outcome.code == 0
     assert "The log can't be read" in outcome.err
     assert stage.actions.count("GetLogEvents") == 1
@@ -206,6 +206,7 @@ def test_status_logs_and_stop(stage: Stage) -> None:
     assert stopped.json["task"]["exit_code"] == 143
     assert stopped.code == 0
     assert stage.launch("stop").code == 0
+    stage.clock.sleep(10)
     told = stage.launch("status", "--json").json
     assert [task["arn"] for task in told["over"]] == [second.arn, first.arn]
     assert told["alive"] == []
