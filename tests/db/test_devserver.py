@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg2
@@ -19,16 +19,20 @@ from tests.db.conftest import ROOT
 @pytest.fixture
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkout of its own, whose embedded database nobody else uses; open to the server's user."""
-    root = Path("/tmp") / f"checkout-{os.getpid()}"
-    root.mkdir()
+    root = laid_out(Path("/tmp") / f"checkout-{os.getpid()}")
+    yield root
+    shutil.rmtree(root)
+
+
+def laid_out(root: Path) -> Path:
+    root.mkdir(parents=True)
     for name in ("alembic.ini", "alembic", "neuraknot_db"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root)
-    yield root
-    shutil.rmtree(root)
+    return root
 
 
 def run(checkout: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -155,3 +159,93 @@ def test_without_the_package_the_hint_says_what_to_do(checkout: Path) -> None:
     assert done.returncode == 2
     assert "error: No database is named, and the embedded PostgreSQL is not installed." in done.stderr
     assert "hint: Set DATABASE_URL, or DB_HOST" in done.stderr
+
+
+def reached_by_nobody(socket: str) -> bool:
+    """Whether another user of this machine gets in."""
+    psql = ["psql", "-X", "-h", socket, "-U", "postgres", "-c", "SELECT 1", "postgres"]
+    return subprocess.run(["runuser", "-u", "nobody", "--", *psql], capture_output=True, cwd="/").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+@pytest.mark.parametrize("length", [60, 84, 88, 92, 96, 110, 150])
+def test_nobody_else_reaches_it_however_long_its_path_is(checkout: Path, length: int) -> None:
+    long = laid_out(checkout / ("x" * (length - len(str(checkout)) - 1)))
+    command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", "serve"]
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    serving = subprocess.Popen(command, cwd=long, stdout=subprocess.PIPE, text=True, env=kept)
+    assert serving.stdout is not None
+    socket = serving.stdout.readline().strip().partition("?host=")[2]
+    try:
+        found = Path(socket).stat()
+        assert found.st_mode & 0o777 == 0o700
+        assert Path(socket).name == "data"
+        assert (str(long) in socket) == (len(f"{long}/.postgres/data/.s.PGSQL.5432") <= 103)
+        assert not reached_by_nobody(socket)
+        with psycopg2.connect(host=socket, user="postgres", dbname="postgres") as connection:
+            assert connection.status
+        connection.close()
+    finally:
+        serving.terminate()
+        serving.wait(30)
+        serving.stdout.close()
+        if str(long) not in socket:
+            shutil.rmtree(Path(socket).parent)
+
+
+def test_a_folder_whose_socket_would_have_too_long_a_path_is_refused(checkout: Path) -> None:
+    done = run(checkout, "serve", "--data", f"{checkout}/{'x' * 80}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "bytes too long for its socket" in done.stderr
+    assert "hint: Name another folder: neuraknot-db serve --data /tmp/neuraknot" in done.stderr
+
+
+def widened(home: Path) -> None:
+    (home / "data").chmod(0o750)
+
+
+def writable(home: Path) -> None:
+    home.chmod(0o777)
+
+
+def a_link(home: Path) -> None:
+    (home / "data").rename(home / "elsewhere")
+    (home / "data").symlink_to(home / "elsewhere")
+
+
+def somebody_elses(home: Path) -> None:
+    os.chown(home / "data", 65534, 65534)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+@pytest.mark.parametrize("reachable", [widened, writable, a_link, somebody_elses])
+def test_a_server_that_others_may_reach_or_may_have_laid_out_is_refused(
+    checkout: Path, reachable: Callable[[Path], None]
+) -> None:
+    assert run(checkout, "upgrade", "head").returncode == 0
+    reachable(checkout / ".postgres")
+    for _ in range(2):
+        done = run(checkout, "current")
+        assert done.returncode == 5, done.stderr
+        assert "Others can reach the embedded PostgreSQL in" in done.stderr
+        assert "hint: Is it yours? Then: chmod go-" in done.stderr
+    assert not running(checkout)
+
+
+def test_one_that_is_joined_is_looked_at_as_well(checkout: Path) -> None:
+    command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", "serve"]
+    serving = subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, text=True)
+    assert serving.stdout is not None
+    serving.stdout.readline()
+    try:
+        assert run(checkout, "upgrade", "head").returncode == 0
+        (checkout / ".postgres" / "data").chmod(0o755)
+        done = run(checkout, "current")
+        assert done.returncode == 5, done.stderr
+        assert f"hint: Is it yours? Then: chmod go-rwx {checkout}/.postgres/data" in done.stderr
+        (checkout / ".postgres" / "data").chmod(0o700)
+        assert run(checkout, "current").stdout == "004 (head)\n"
+    finally:
+        serving.terminate()
+        serving.wait(30)
+        serving.stdout.close()
