@@ -91,6 +91,7 @@ def migrate(environment: EnvironmentContext, outcome: Outcome) -> None:
             greet(where, state, name)
         guards.admit_changes(state, role=where.user)
         recorder = Recorder(where, connection)
+        outcome.before = state.revision
         walk = _plan(environment, connection, recorder, outcome, state, force=asked.force)
         emptying = _is_emptying(environment, state, walk)
         if "destination_rev" in environment.context_opts:
@@ -152,7 +153,6 @@ def migrate_held(environment: EnvironmentContext, held: Held, outcome: Outcome) 
         if retry.is_lock_timeout(error) or diagnosis.is_lost(error):
             raise
         raise walk.explain(error) or error from error
-    walk.conclude()
 
 
 def _confirm(
@@ -210,7 +210,7 @@ def _plan(
 ) -> Walk:
     """The steps, resolved once, before anything runs: a bad target changes nothing, and a relative one can't move."""
     purge = environment.context_opts.get("purge", False)
-    outcome.before = outcome.after = state.revision
+    outcome.after = state.revision
     if not purge:
         revisions.demand_known(environment.script, state)
     heads = () if purge else state.versions

@@ -120,11 +120,10 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
             if explained is not None:
                 outcome.ran = outcome.ran if outcome.after == together else []
                 raise explained from error
-        outcome.before = state.revision
         if together != outcome.target:
             command.upgrade(config, "head")
-        outcome.before = state.revision
-        log.info("the schema public was reset in %.1f s", time.monotonic() - started)
+        at = outcome.after or "no revision"
+        log.info("the schema public was reset in %.1f s, and is at %s", time.monotonic() - started, at)
         heads, production = tuple(filter(None, [outcome.target])), settings.is_production(name)
         afterwards.check(recorder, script, heads, outcome, compare=upgrade, production=production)
 
