@@ -120,6 +120,7 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
             if explained is not None:
                 outcome.ran = outcome.ran if outcome.after == together else []
                 raise explained from error
+        outcome.after = together
         if together != outcome.target:
             command.upgrade(config, "head")
         at = outcome.after or "no revision"

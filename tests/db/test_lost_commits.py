@@ -186,6 +186,16 @@ def test_where_nobody_can_be_asked_nothing_is_promised(
     assert "still there" not in done.err
 
 
+def test_an_empty_reset_whose_check_finds_no_connection_is_at_no_revision(make: Callable[[Run], Database]) -> None:
+    run = RUNS["empty reset"]
+    database = make(run)
+    with proxied(database, Nth(2, "lose the request", meant=lambda text: "pg_backend_pid" in text)) as (_, through):
+        done = execute(run, through, None)
+    assert done.code == 0, done.err
+    assert "and is at no revision" in done.err
+    assert json.loads(done.out.splitlines()[-1])["after"] is None
+
+
 def test_a_database_that_came_back_without_the_last_revision_is_told_as_it_is(
     database: Database, project: Project
 ) -> None:
