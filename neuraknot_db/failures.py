@@ -11,6 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import diagnosis, interrupt, revisions
+from neuraknot_db.containment import words
 from neuraknot_db.declared import Step
 from neuraknot_db.errors import (
     InterruptedRunError,
@@ -34,14 +35,16 @@ class Place:
     Attributes:
         step: what was under way, None once everything is committed.
         doing: the same as the subject of a sentence.
-        alone: the statement, where it is one outside of a transaction.
+        alone: the statement, where it is one outside of a transaction, and was sent.
         revision: where the database is.
+        left: whether the revision has sent something in an autocommit_block, which stays.
     """
 
     step: Step | None
     doing: str
     alone: Statement | None
     revision: str | None
+    left: bool = False
 
     @property
     def at(self) -> str:
@@ -56,6 +59,8 @@ def explained(error: Exception, place: Place) -> NeuraknotError | None:
     if isinstance(error, NeuraknotError) or place.step is None:
         return diagnosis.explain(error)
     undone = " and was rolled back" if place.alone is None else " outside of a transaction"
+    if place.left:
+        undone += ", but for what its autocommit_block has sent"
     found: NeuraknotError
     if isinstance(error, DBAPIError):
         found = diagnosis.database_error(error, doing=place.doing, undone=undone)
@@ -67,7 +72,7 @@ def explained(error: Exception, place: Place) -> NeuraknotError | None:
             f"{place.doing} leaves its transaction (autocommit_block), which the one transaction of a reset forbids."
         )
     else:
-        found = MigrationFailedError(f"{place.doing} failed{undone}: {type(error).__name__}: {error}.")
+        found = MigrationFailedError(f"{place.doing} failed{undone}: {words(error)}.")
     if isinstance(found, MigrationFailedError):
         # The server's word may be that the file is not to blame.
         advice = found.hint
