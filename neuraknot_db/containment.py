@@ -113,12 +113,14 @@ def contained() -> Iterator[None]:
     with _noting_interrupts() as came:
         try:
             yield
-        except Exception:
-            raise
+            interrupt.check()
         except BaseException as error:
+            # Whatever the code has made of it.
             if interrupted := interrupt.interruption(error):
-                raise interrupted from error
+                raise interrupted from (None if interrupted is error else error)
             if not came:
+                if isinstance(error, Exception):
+                    raise
                 raise EscapedError(_told(error)) from error
         if came:
             raise KeyboardInterrupt

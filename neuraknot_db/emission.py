@@ -11,6 +11,7 @@ from alembic.script import Script
 
 from neuraknot_db import offline
 from neuraknot_db.containment import EscapedError
+from neuraknot_db.errors import InterruptedRunError
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def emission(script: Script, *, downgrade: bool = False) -> Emission:
     keeper = _Keeper(Path(script.path))
     try:
         offline.emit(function, keeper)
+    except InterruptedRunError:
+        raise
     except EscapedError as error:
         return Emission(tuple(keeper.texts), f"{name}() can't be read: {error}")
     except Exception as error:  # noqa: BLE001 - whatever a revision does with a connection that is not there
