@@ -106,10 +106,11 @@ def test_it_runs_again_after_a_lock_timeouts_rollback(
 ) -> None:
     noting.add("005", "ALTER TABLE public.users ADD COLUMN note text", after="004")
     limits = {"NEURAKNOT_LOCK_TIMEOUT": "200ms", "NEURAKNOT_LOCK_PAUSE": "100ms"}
-    arguments = (database_at_head, "upgrade", "005")
     with (
         held(database_at_head, "SELECT FROM public.users") as reader,
-        running(*arguments, said=tmp_path / "said", cwd=noting.project.root, **limits) as migration,
+        running(
+            database_at_head, "upgrade", "005", said=tmp_path / "said", cwd=noting.project.root, **limits
+        ) as migration,
     ):
         migration.says("no lock in time, try 1 of 10")
         reader.rollback()
@@ -244,8 +245,8 @@ def test_a_signal_stays_what_it_is(
         commands = {"alembic": ["upgrade head", "upgrade 004:head --sql"], "neuraknot-db": ["lint 005", "plan"]}
     for program, lines in commands.items():
         for line in lines:
-            arguments = (database_at_head, *line.split())
-            with running(*arguments, program=program, said=tmp_path / "said", cwd=project.root) as migration:
+            said_to, words = tmp_path / "said", line.split()
+            with running(database_at_head, *words, program=program, said=said_to, cwd=project.root) as migration:
                 migration.says("waits")
                 migration.process.send_signal(number)
                 done = migration.ended()
