@@ -31,6 +31,12 @@ def downgrade() -> None:
 # losses = {"values of users.nickname": "SELECT count(*) FROM public.users WHERE nickname IS NOT NULL"}
 
 
+# Every command loads this file: outside of functions it may only assign. upgrade() runs once for each time it is
+# applied, and again after a lock timeout, when what it had sent was rolled back: what it does besides SQL is not.
+# Once applied it must not change. Its checksum counts it with all that it uses of this file, comments and SQL's white
+# space aside; what it imports or reads from elsewhere is not counted.
+
+
 def upgrade() -> None:
     # Raw SQL, sent exactly as it stands. The application keeps running meanwhile, so:
     # - touch one existing table: its lock is held until the revision ends;

@@ -9,26 +9,26 @@ transactional = False        it is one statement that can't be in a transaction
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import RevisionStep, StampStep
 
-from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.settings import milliseconds
 
 if TYPE_CHECKING:
     from neuraknot_db.sqltext import Statement
+    from neuraknot_db.syntax import Source
 
 Step = RevisionStep | StampStep
 
-# What to look for before a revision is looked at closely, which takes longer. An END alone is found when it has run.
 _SETTING = ("set", "discard")
-_ENDING = ("commit", "rollback", "abort", "prepare")
-_UNLOCKING = ("discard", "unlock_all")
-_END_AND_BEGIN = re.compile(r"end\s*;\s*begin")
+
+# What to look for before a text is looked at closely, which takes longer.
+_ENDING = re.compile(r"\b(?:commit|rollback|abort|end|prepare|discard|pg_advisory_unlock_all)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,15 @@ class Declared:
     Attributes:
         lock_timeout: milliseconds; None for the run's own.
         statement_timeout: likewise.
-        alone: the one statement of a revision that can't be in a transaction; None for any other.
+        transactional: False for one that can't be in a transaction.
+        alone: its one statement then; None where that shows only when it runs.
         losses: what a downgrade loses: a noun phrase for each query that counts it; nothing for an upgrade.
         sets: whether it may change a parameter of the session, going by its text.
     """
 
     lock_timeout: int | None = None
     statement_timeout: int | None = None
+    transactional: bool = True
     alone: Statement | None = None
     losses: Mapping[str, str] | None = None
     sets: bool = False
@@ -57,8 +59,13 @@ def revision_of(step: Step) -> str:
     return ", ".join(step.to_revisions) or "base"
 
 
-def of(step: Step) -> Declared:
-    """What the step's revision declares.
+def of(step: Step, sent: Sequence[str] | None = None) -> Declared:
+    """What the step's revision declares; nothing of it is run.
+
+    Args:
+        step: of the run.
+        sent: what a revision outside of a transaction wants to send, once it has run; None before that: then its
+            file is looked at, as far as it holds texts that are constant.
 
     Raises:
         UsageError: a timeout is no duration, or another variable is not what it should be.
@@ -67,32 +74,77 @@ def of(step: Step) -> Declared:
     """
     if not isinstance(step, RevisionStep):
         return Declared()
-    module = step.revision.module
+    module, revision = step.revision.module, step.revision.revision
 
     def timeout(name: str, *, least: int = 0) -> int | None:
         value = getattr(module, name, None)
         if value is None:
             return None
-        return milliseconds(value, f"{name} of revision {step.revision.revision}", least=least)
+        return milliseconds(value, f"{name} of revision {revision}", least=least)
 
-    text = Path(step.revision.path).read_text(encoding="utf-8", errors="replace").lower()
+    source = Path(step.revision.path).read_bytes()
+    text = source.decode("utf-8", errors="replace").lower()
     transactional = getattr(module, "transactional", True)
     if not isinstance(transactional, bool):
-        raise UsageError(
-            f"transactional of revision {step.revision.revision} is {transactional!r}.", hint="Write True or False."
-        )
-    alone = None if transactional else _only_statement(step)
-    # An autocommit_block ends it in Alembic's own way.
-    may_end = transactional and "autocommit_block" not in text
-    text_ends = may_end and (any(word in text for word in _ENDING) or _END_AND_BEGIN.search(text))
-    if text_ends or any(word in text for word in _UNLOCKING):
-        _refuse_what_ends(step, may_end=may_end)
+        raise UsageError(f"transactional of revision {revision} is {transactional!r}.", hint="Write True or False.")
+    alone: Statement | None = None
+    if not transactional:
+        sent = _read(source).exactly(_direction(step)) if sent is None else sent
+        alone = None if sent is None else _only_statement(step, sent)
+    elif _ENDING.search(text):
+        # An autocommit_block ends it in Alembic's own way.
+        may_end = "autocommit_block" not in text
+        for sql in _read(source).texts(_direction(step)):
+            if objection := objection_to(sql, revision, may_end=may_end):
+                raise objection
+    endless = not transactional and (alone is None or _waits_for_others(alone))
     return Declared(
-        lock_timeout=timeout("lock_timeout", least=0 if alone is not None and _waits_for_others(alone) else 1),
+        lock_timeout=timeout("lock_timeout", least=0 if endless else 1),
         statement_timeout=timeout("statement_timeout"),
+        transactional=transactional,
         alone=alone,
         losses=_losses(step) if step.is_downgrade else {},
         sets=any(word in text for word in _SETTING),
+    )
+
+
+def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | None:
+    """Why a revision may not send this: it would end the revision's own transaction, or give up the run's lock.
+
+    Args:
+        sql: a statement or several.
+        revision: whose they are.
+        may_end: whether one that ends a transaction would end the revision's.
+    """
+    if not _ENDING.search(sql):
+        return None
+    from neuraknot_db import sqltext
+
+    for statement in sqltext.statements(sql):
+        words = [token.text.lower() for token in statement.tokens]
+        # In what a CREATE FUNCTION defines it is not run.
+        unlocks = words[0] != "create" and any("pg_advisory_unlock_all" in word for word in words)
+        if unlocks or words[:2] == ["discard", "all"]:
+            return RefusedError(
+                f"Revision {revision} gives up the lock that keeps other migrations out ({statement.text}).",
+                hint="Take it out: whatever a revision sets is set back after it in any case.",
+            )
+        ends = words[0] in {"commit", "rollback", "abort", "end"} or words[:2] == ["prepare", "transaction"]
+        if may_end and ends and not (words[0] == "rollback" and "to" in words[1:3]):
+            return RefusedError(
+                f"Revision {revision} ends its own transaction ({statement.text}): what comes before it would stay, or"
+                " be lost, whatever comes after.",
+                hint="Take it out: each revision is one transaction, committed when it has been recorded.",
+            )
+    return None
+
+
+def late_block(revision: str) -> MigrationFailedError:
+    """Why a revision may not leave its transaction (Alembic's `autocommit_block`) when it has sent a statement."""
+    return MigrationFailedError(
+        f"Revision {revision} leaves its transaction (autocommit_block) after it has sent a statement, which would be"
+        " committed without a record.",
+        hint="Give what can't be in a transaction a revision of its own, with transactional = False.",
     )
 
 
@@ -112,57 +164,30 @@ def _waits_for_others(statement: Statement) -> bool:
     return outside.waits_for_others(statement)
 
 
-def _refuse_what_ends(step: RevisionStep, *, may_end: bool) -> None:
-    """Refuse what ends the revision's own transaction, or the run's lock, as far as it can be read without a database.
-
-    Args:
-        step: whose statements are looked at.
-        may_end: whether one that ends a transaction would end the revision's.
-    """
-    from neuraknot_db import offline, sqltext
-
-    try:
-        found = sqltext.statements(offline.emitted(step.migration_fn))
-    except Exception:  # noqa: BLE001 - whatever a revision does with a connection that is not there
-        return
-    for statement in found:
-        words = [token.text.lower() for token in statement.tokens]
-        # In what a CREATE FUNCTION defines it is not run.
-        unlocks = words[0] != "create" and any("pg_advisory_unlock_all" in word for word in words)
-        if unlocks or words[:2] == ["discard", "all"]:
-            raise RefusedError(
-                f"Revision {step.revision.revision} gives up the lock that keeps other migrations out"
-                f" ({statement.text}).",
-                hint="Take it out: whatever a revision sets is set back after it in any case.",
-            )
-        ends = words[0] in {"commit", "rollback", "abort", "end"} or words[:2] == ["prepare", "transaction"]
-        if may_end and ends and not (words[0] == "rollback" and "to" in words[1:3]):
-            raise RefusedError(
-                f"Revision {step.revision.revision} ends its own transaction ({statement.text}): what comes before it"
-                " would stay, or be lost, whatever comes after.",
-                hint="Take it out: each revision is one transaction, committed when it has been recorded.",
-            )
+def _direction(step: RevisionStep) -> str:
+    return "upgrade" if step.is_upgrade else "downgrade"
 
 
-def _only_statement(step: RevisionStep) -> Statement:
+def _read(source: bytes) -> Source:
+    from neuraknot_db.syntax import Source
+
+    return Source(source)
+
+
+def _only_statement(step: RevisionStep, sent: Sequence[str]) -> Statement:
     # Few revisions need these two, and they take a while to import.
-    from neuraknot_db import offline, outside, sqltext
+    from neuraknot_db import outside, sqltext
 
-    revision, direction = step.revision.revision, "upgrade" if step.is_upgrade else "downgrade"
-    try:
-        found = sqltext.statements(offline.emitted(step.migration_fn))
-    except Exception as error:
-        raise RefusedError(
-            f"Revision {revision} is not transactional, and its {direction} can't be read without a database:"
-            f" {type(error).__name__}.",
-            hint="Write its one statement as op.execute(...).",
-        ) from error
+    revision = step.revision.revision
+    found = [statement for sql in sent for statement in sqltext.statements(sql)]
     if len(found) != 1:
         raise RefusedError(
-            f"Revision {revision} is not transactional, and its {direction} holds {len(found)} statements: if one"
-            " failed, those before it would stay.",
+            f"Revision {revision} is not transactional, and its {_direction(step)} holds {len(found)} statements: if"
+            " one failed, those before it would stay.",
             hint="Split it into revisions of one statement each.",
         )
+    if objection := objection_to(found[0].text, revision, may_end=False):
+        raise objection
     if outside.is_nameless_index(found[0]):
         raise RefusedError(
             f"Revision {revision} builds an index without a name, which can't be found again after a failure.",

@@ -10,6 +10,8 @@ from pathlib import Path
 from alembic.script import Script
 
 from neuraknot_db import offline
+from neuraknot_db.containment import EscapedError
+from neuraknot_db.errors import InterruptedRunError
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ def emission(script: Script, *, downgrade: bool = False) -> Emission:
     keeper = _Keeper(Path(script.path))
     try:
         offline.emit(function, keeper)
+    except InterruptedRunError:
+        raise
+    except EscapedError as error:
+        return Emission(tuple(keeper.texts), f"{name}() can't be read: {error}")
     except Exception as error:  # noqa: BLE001 - whatever a revision does with a connection that is not there
         words = str(error).strip().split("\n", 1)[0].rstrip(".")
         return Emission(tuple(keeper.texts), f"{name}() needs a database: {type(error).__name__}: {words}")

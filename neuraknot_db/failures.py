@@ -11,6 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import diagnosis, interrupt, revisions
+from neuraknot_db.containment import words
 from neuraknot_db.declared import Step
 from neuraknot_db.errors import (
     InterruptedRunError,
@@ -38,9 +39,10 @@ class Place:
         landed: whether it is committed: as the database says, None where it could not be asked.
         revision: where the database is.
         step: the same as Alembic's step, None for what is none or where everything is committed.
-        alone: the statement, where it is one outside of a transaction.
+        alone: the statement, where it is one outside of a transaction, and was sent.
         begun: whether anything of it had been sent.
         kept: a sentence instead of where the database is: what a rollback has kept.
+        left: whether the revision has sent something in an autocommit_block, which stays.
     """
 
     doing: str
@@ -50,6 +52,7 @@ class Place:
     alone: Statement | None = None
     begun: bool = True
     kept: str = ""
+    left: bool = False
 
     @property
     def at(self) -> str:
@@ -65,7 +68,9 @@ class Place:
             return " before it began"
         if self.landed is None:
             return ", and whether it was committed is not known"
-        return " and was rolled back" if self.alone is None else " outside of a transaction"
+        if self.alone is not None:
+            return " outside of a transaction"
+        return " and was rolled back" + ", but for what its autocommit_block has sent" * self.left
 
 
 def explained(error: Exception, place: Place) -> NeuraknotError | None:
@@ -95,7 +100,7 @@ def _of_step(error: Exception, place: Place) -> NeuraknotError:
             f"{place.doing} leaves its transaction (autocommit_block), which the one transaction of a reset forbids."
         )
     else:
-        found = MigrationFailedError(f"{place.doing} failed{place.undone}: {type(error).__name__}: {error}.")
+        found = MigrationFailedError(f"{place.doing} failed{place.undone}: {words(error)}.")
     if isinstance(found, MigrationFailedError | UnreachableError):
         # The server's word may be that the file is not to blame.
         advice = found.hint

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import chain, repeat
-from typing import Any
+from typing import NoReturn, cast
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
@@ -15,7 +15,9 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db import rawsql, session
 from neuraknot_db.console import log
-from neuraknot_db.errors import LockUnavailableError
+from neuraknot_db.containment import contained
+from neuraknot_db.errors import LockUnavailableError, RefusedError
+from neuraknot_db.rawsql import Held
 from neuraknot_db.settings import Limits
 from neuraknot_db.sqltext import Statement
 
@@ -60,33 +62,63 @@ Any build on the table counts as one of it: to drop an index beside it would end
 Watch = Callable[[], AbstractContextManager[Connection]]
 
 
+def hold(apply: Callable[..., None], migration: MigrationContext, revision: str) -> list[Held]:
+    """Run a revision's `upgrade` or `downgrade`, and keep what it hands over: nothing is sent, or printed, yet.
+
+    Raises:
+        RefusedError: it asks for the connection, through which it could send more.
+        EscapedError: as `contained` does.
+    """
+    impl = migration.impl
+    assert isinstance(impl, rawsql.VerbatimPostgresqlImpl)
+    connections = migration.connection, impl.connection
+    migration.connection = impl.connection = cast("Connection", _NoConnection(revision))
+    held: list[Held] = []
+    impl.held = held
+    try:
+        with contained():
+            apply()
+    finally:
+        migration.connection, impl.connection = connections
+        impl.held = None
+    return held
+
+
+class _NoConnection:
+    def __init__(self, revision: str) -> None:
+        self._revision = revision
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RefusedError(
+            f"Revision {self._revision} is not transactional, and asks for the connection, through which it could send"
+            " more than its one statement.",
+            hint="Write its one statement as op.execute(...), and what looks at the database as a revision of its own.",
+        )
+
+
 def of_transaction(
-    apply: Callable[..., None],
+    send: Callable[[], None],
     migration: MigrationContext,
     statement: Statement,
     limits: Limits,
     watch: Watch | None,
-) -> Callable[..., None]:
-    """The same step, run in autocommit mode.
+) -> None:
+    """Send a statement in autocommit mode.
 
     Args:
-        apply: the revision's `upgrade` or `downgrade`, which emits one statement.
-        migration: the context that runs it.
-        statement: what it emits.
+        send: does it.
+        migration: the context whose connection it uses.
+        statement: what is sent.
         limits: the timeouts that it gets; `waits_for_others` says which it should have none of.
         watch: opens a second connection; None to tell nothing of the progress.
     """
-
-    def run(**options: Any) -> None:
-        with _lost_connection_told(), migration.autocommit_block():
-            connection = migration.connection
-            assert connection is not None
-            with _timeouts(connection, limits):
-                _repair(connection, statement)
-                with _progress(connection, watch):
-                    apply(**options)
-
-    return run
+    with _lost_connection_told(), migration.autocommit_block():
+        connection = migration.connection
+        assert connection is not None
+        with _timeouts(connection, limits):
+            _repair(connection, statement)
+            with _progress(connection, watch):
+                send()
 
 
 def waits_for_others(statement: Statement) -> bool:

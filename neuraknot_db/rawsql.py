@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from alembic.ddl.postgresql import PostgresqlImpl
 from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.util import immutabledict
 
@@ -26,6 +28,14 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+@dataclass(frozen=True)
+class Held:
+    """What is to be executed, as SQL and as Alembic has handed it over."""
+
+    sql: str
+    arguments: tuple[Any, ...]
+
+
 class VerbatimPostgresqlImpl(PostgresqlImpl):
     """Alembic's PostgreSQL implementation, but strings never pass through `text()` or a parameter parser.
 
@@ -34,11 +44,15 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
 
     Attributes:
         around_statement: entered around each statement that is executed.
+        admit: called with what a script is to hold next; it may refuse.
+        held: not executed and not printed, but kept here while this is a list: `send` does it afterwards.
     """
 
     __dialect__ = "postgresql"
 
     around_statement: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    admit: Callable[[str], None] = staticmethod(lambda _sql: None)
+    held: list[Held] | None = None
 
     def _exec(
         self,
@@ -47,7 +61,11 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
         multiparams: Sequence[Mapping[str, Any]] | None = None,
         params: Mapping[str, Any] = immutabledict(),
     ) -> CursorResult[*tuple[Any, ...]] | None:
+        if self.held is not None:
+            self.held.append(Held(self._text(construct), (construct, execution_options, multiparams, params)))
+            return None
         if self.as_sql:
+            self.admit(self._text(construct))
             if not isinstance(construct, str):
                 return super()._exec(construct, execution_options, multiparams, params)
             # On a line of its own: a comment at the end of the statement would swallow the semicolon.
@@ -59,3 +77,13 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             assert self.connection is not None
             options = execution_options or {}
             return execute(self.connection.execution_options(**options) if options else self.connection, construct)
+
+    def send(self, held: Held) -> None:
+        """Execute, or print, what was held."""
+        self._exec(*held.arguments)
+
+    def _text(self, construct: Executable | str) -> str:
+        if isinstance(construct, str):
+            return construct
+        literal = {} if isinstance(construct, ExecutableDDLElement) else {"literal_binds": True}
+        return str(construct.compile(dialect=self.dialect, compile_kwargs=literal))  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
+from neuraknot_db.containment import EscapedError, contained, words
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.guards import DatabaseState
 
@@ -26,7 +27,8 @@ def load(script: ScriptDirectory) -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            script.get_heads()
+            with contained():
+                script.get_heads()
         except Exception as error:
             raise _unreadable(script, error) or error from error
     if told:
@@ -67,20 +69,23 @@ def _is_here(script: ScriptDirectory, version: str) -> bool:
 
 def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedError | None:
     """Why the revisions' files can't be read; None where it is for Alembic to say."""
-    words, hint = f"{type(error).__name__}: {error}", "Correct it and run the command again"
+    told, hint = words(error), "Correct it and run the command again"
     if isinstance(error, CommandError):
         if "Could not determine revision id" not in str(error):
             return None
         name = str(error).partition("filename ")[2].partition(". Be sure")[0]
-        words, place = "it holds no `revision = ...`", str(here(f"{script.versions}/{name}"))
+        told, place = "it holds no `revision = ...`", str(here(f"{script.versions}/{name}"))
     elif isinstance(error, SyntaxError):
         place = f"{here(error.filename or script.versions)}, line {error.lineno}"
     elif isinstance(error, KeyError) and (naming := _naming(script, error.args[0])):
-        words, place = f"it names {error.args[0]}, which no file has", naming
+        told, place = f"it names {error.args[0]}, which no file has", naming
     else:
-        ours = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_within(frame.filename, script)]
+        # What escaped was raised by the file, and only told by us.
+        raised = error.__cause__ or error if isinstance(error, EscapedError) else error
+        trace = traceback.extract_tb(raised.__traceback__)
+        ours = [frame for frame in trace if _is_within(frame.filename, script)]
         place = f"{here(ours[-1].filename)}, line {ours[-1].lineno}" if ours else str(here(script.versions))
-    return MigrationFailedError(f"A revision file can't be read: {words}.", hint=f"{hint}: {place}")
+    return MigrationFailedError(f"A revision file can't be read: {told}.", hint=f"{hint}: {place}")
 
 
 def _refuse_twice(script: ScriptDirectory) -> None:

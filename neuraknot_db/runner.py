@@ -72,7 +72,7 @@ def _print_sql(environment: EnvironmentContext) -> None:
     )
     migration = environment.get_context()
     if "destination_rev" in options:
-        # Before it runs: what a revision emits can't be looked at from within another one.
+        # Before anything is printed: a refusal is to leave no half of a script.
         ready += [(step, declared.of(step)) for step in steps(migration.get_current_heads(), migration)]
     # A role's own would put the tables elsewhere.
     migration.impl.static_output("SET search_path = public;")

@@ -15,8 +15,9 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import checksums, declared, diagnosis, failures, interrupt, rawsql, record, session
 from neuraknot_db.console import Outcome, fitted, log
+from neuraknot_db.containment import Conduct, supervised
 from neuraknot_db.declared import Declared, Step, revision_of
-from neuraknot_db.errors import InterruptedRunError, NeuraknotError
+from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history import Entry
 from neuraknot_db.record import Recorder, Standing
 from neuraknot_db.retry import Failure
@@ -84,6 +85,8 @@ class Walk:
         self._attempt, self._waited = 1, 0.0
         self._landed: bool | None = False
         self._begun = False
+        self._conduct = Conduct()
+        self._alone: Statement | None = None
 
     def __call__(self, heads: Any, migration: MigrationContext) -> Iterator[Step]:
         """The steps that are not committed yet."""
@@ -104,8 +107,9 @@ class Walk:
             # On the migration's connection, so in the transaction that the step then runs in.
             _tell_losses(connection, step, declaration.losses or {})
             self._set_timeouts(connection, declaration)
-            if isinstance(step, RevisionStep) and declaration.alone is not None:
-                step.migration_fn = self._outside_of_transaction(step, declaration, declaration.alone, migration)
+            self._conduct, self._alone = Conduct(), None
+            if isinstance(step, RevisionStep):
+                step.migration_fn = self._applying(step, declaration, migration)
             yield step
             self._committed(step)
 
@@ -195,10 +199,10 @@ class Walk:
     @property
     def _place(self) -> failures.Place:
         step = self.current
-        alone = self._declared[self.done].alone if step is not None else None
         # Where the step before landed, this one is the next.
         landed = True if step is None else None if self._landed is None else False
-        return failures.Place(self.doing, landed, self._outcome.after, step, alone, self._begun)
+        alone, left = (self._alone, self._conduct.left) if self._begun else (None, False)
+        return failures.Place(self.doing, landed, self._outcome.after, step, alone, self._begun, left=left)
 
     def _committed(self, step: Step) -> None:
         self.done += 1
@@ -255,16 +259,54 @@ class Walk:
         """Seconds since the last statement began."""
         return time.monotonic() - max(self._statement_began, self._started)
 
-    def _outside_of_transaction(
-        self, step: RevisionStep, declaration: Declared, statement: Statement, migration: MigrationContext
-    ) -> Callable[..., None]:
+    def _applying(self, step: RevisionStep, declaration: Declared, migration: MigrationContext) -> Callable[..., None]:
+        """The step's function, which runs once a try, looked after."""
+        module, revision = step.revision.module, step.revision.revision
+        apply = module.upgrade if step.is_upgrade else module.downgrade
+
+        def objection(sql: str, in_transaction: bool) -> NeuraknotError | None:
+            found = declared.objection_to(sql, revision, may_end=in_transaction)
+            return found and self._refused(found)
+
+        def late_block() -> NeuraknotError:
+            return self._refused(declared.late_block(revision))
+
+        def run(**_options: Any) -> None:
+            if declaration.transactional:
+                with supervised(migration, self._conduct, objection=objection, late_block=late_block):
+                    apply()
+            else:
+                self._apply_outside(step, apply, migration)
+
+        return run
+
+    def _refused(self, found: NeuraknotError) -> NeuraknotError:
+        """The same of a revision that runs: what it has sent is rolled back."""
+        stays = " What its autocommit_block has sent stays." if self._conduct.left else ""
+        message = f"{found.message} The revision was rolled back before that.{stays}"
+        return MigrationFailedError(message, hint=f"{self._place.at} {found.hint}")
+
+    def _apply_outside(self, step: RevisionStep, apply: Callable[[], None], migration: MigrationContext) -> None:
+        """What can't be in a transaction is sent when the function has returned, and only if it is one statement."""
         from neuraknot_db import outside
 
-        free = outside.waits_for_others(statement)
-        limits = _limits(declaration, Limits(0, 0) if free else self._limits)
-        module = step.revision.module
-        apply = module.upgrade if step.is_upgrade else module.downgrade
-        return outside.of_transaction(apply, migration, statement, limits, self._recorder.opened)
+        try:
+            held = outside.hold(apply, migration, step.revision.revision)
+            declaration = declared.of(step, [each.sql for each in held])
+        except (RefusedError, UsageError) as error:
+            if not self._outcome.ran and self._outcome.command != "reset":
+                raise
+            # A refusal would say that nothing was changed.
+            raise MigrationFailedError(error.message, hint=f"{self._place.at} {error.hint}") from error
+        assert declaration.alone is not None
+
+        def send() -> None:
+            for each in held:
+                migration.impl.send(each)  # type: ignore[attr-defined]
+
+        self._alone = declaration.alone
+        limits = _limits(declaration, Limits(0, 0) if outside.waits_for_others(self._alone) else self._limits)
+        outside.of_transaction(send, migration, self._alone, limits, self._recorder.opened)
 
     def _recorded(self, outcome: str, error: str | None = None) -> Entry:
         return replace(

@@ -14,6 +14,7 @@ from neuraknot_db.catalog import Schema
 from neuraknot_db.emission import Emission, emission
 from neuraknot_db.impact import Impact, impact
 from neuraknot_db.sqltext import Statement, statements
+from neuraknot_db.syntax import Source
 
 
 @dataclass(frozen=True, order=True)
@@ -94,6 +95,11 @@ class Subject:
     def transactional(self) -> bool:
         """Whether it runs in a transaction."""
         return bool(getattr(self.module, "transactional", True))
+
+    @cached_property
+    def source(self) -> Source:
+        """Its syntax tree."""
+        return Source(self.path.read_bytes())
 
     @cached_property
     def upgrade(self) -> Way:

@@ -162,7 +162,8 @@ def _plan_revision(
     made: Collection[Name],
 ) -> PlannedRevision:
     sent = emission(revision, downgrade=downgrade)
-    declared = declarations(script, revision, downgrade=downgrade)
+    texts = None if sent.failure else [text.sql for text in sent.texts]
+    declared = declarations(script, revision, downgrade=downgrade, sent=texts)
     transactional = getattr(revision.module, "transactional", True) is not False
     found = tuple(_statements(sent, schema, families, transactional))
     lock_timeout, statement_timeout = _timeouts(declared, limits)

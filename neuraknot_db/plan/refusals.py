@@ -59,14 +59,16 @@ def _demand_confirmation(where: Settings) -> None:
     )
 
 
-def declarations(script: ScriptDirectory, revision: Script, *, downgrade: bool) -> Declared:
-    """What a revision declares; nothing where a run would refuse it for that."""
+def declarations(script: ScriptDirectory, revision: Script, *, downgrade: bool, sent: Sequence[str] | None) -> Declared:
+    """What a revision that sends this declares; nothing where a run would refuse it for that."""
     try:
-        return _declared(script, revision, downgrade=downgrade)
+        return _declared(script, revision, downgrade=downgrade, sent=sent)
     except (RefusedError, UsageError):
         return Declared()
 
 
-def _declared(script: ScriptDirectory, revision: Script, *, downgrade: bool) -> Declared:
+def _declared(
+    script: ScriptDirectory, revision: Script, *, downgrade: bool, sent: Sequence[str] | None = None
+) -> Declared:
     step = MigrationStep.downgrade_from_script if downgrade else MigrationStep.upgrade_from_script
-    return declared.of(step(script.revision_map, revision))
+    return declared.of(step(script.revision_map, revision), sent)

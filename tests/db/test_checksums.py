@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neuraknot_db import checksums
-from tests.db.conftest import Database, Project
+from neuraknot_db.syntax import Source
+from tests.db.conftest import ROOT, Database, Project
 from tests.db.running import log_of
 from tests.db.schemas import old_schema
 from tests.db.test_bad_input import SCHEMA, said
@@ -164,76 +169,250 @@ def test_what_was_run_before_a_reset_is_not_compared_with_what_a_stamp_claims_af
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize(
-    ("edit", "code"), [(("    # nothing", "    # something"), 0), (("'SELECT 1'", "'SELECT 2'"), 5)]
-)
-def test_a_revision_that_needs_a_connection_is_known_by_its_syntax_tree(
-    database_at_head: Database, project: Project, edit: tuple[str, str], code: int
-) -> None:
-    path = project.add("005", "SELECT 1", after="004")
-    looks = "op.get_bind().exec_driver_sql('SELECT count(*) FROM public.users').scalar_one()  # nothing"
-    path.write_text(path.read_text().replace("def upgrade() -> None:\n", f"def upgrade() -> None:\n    {looks}\n"))
-    path.write_text(path.read_text().replace("  # nothing", "\n    # nothing"))
-    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
-    assert str(log_of(database_at_head, "checksum")[-1][0]).startswith("ast:")
-    assert edit[0] in path.read_text()
-    path.write_text(path.read_text().replace(edit[0], edit[1], 1))
-    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == code
+REVISION = """\
+\'\'\'Says why.\'\'\'
+import os
+from alembic import op
+from textwrap import dedent
+
+revision = "005"
+down_revision = "004"
+lock_timeout = "5s"
+transactional = True
+
+TABLES = ("users", "messages")
+SQL = "CREATE TABLE public.five (note text DEFAULT 'a  b')"
+NAMED = "a  b"
+losses = {f"rows of {table}": f"SELECT count(*) FROM {table}" for table in TABLES}
+expects = {"x": "SELECT 1"}
 
 
-LIVE = "op.get_bind().exec_driver_sql('SELECT count(*) FROM public.users').scalar_one()"
+def _comment(table, words: str = NAMED):
+    "Its words."
+    op.execute(f"COMMENT ON TABLE {table} IS '{words}'")
 
 
-@pytest.mark.parametrize(
-    ("edit", "code"),
-    [
-        (('"""Added 005."""', '"""Other words."""'), 0),
-        (("'DROP 5'", "'DROP 6'"), 0),
-        (("'500ms'", "'3s'"), 0),
-        (("'its words'", "'other words'"), 0),
-        (("TABLE = 'users'", "TABLE = 'messages'"), 5),
-        (("    op.execute('SELECT 1')\n", ""), 5),
-    ],
-)
-def test_of_a_revision_that_needs_a_connection_only_what_upgrades_counts(
-    database_at_head: Database, project: Project, edit: tuple[str, str], code: int
-) -> None:
-    path = project.add(
-        "005", "SELECT 1", "DROP 5", after="004", extra="TABLE = 'users'\nlock_timeout = '500ms'\nlosses = {'a': 'b'}"
+def _unused():
+    return 1
+
+
+def upgrade() -> None:
+    # nothing
+    op.execute("SELECT  1 -- one")
+    op.execute(SQL)
+    sql = "SELECT 2"
+    op.execute(sql)
+    op.execute(dedent("\""SELECT  3"\""))
+    rows: int = 5
+    for table in TABLES:
+        _comment(table)
+    op.get_bind().exec_driver_sql("SELECT  4 -- four")
+    op.create_table_comment("users", f"a  b {rows:>5}")
+
+
+def downgrade() -> None:
+    op.execute("SELECT 6")
+"""
+
+NO_EDITS = {
+    "a comment": ("# nothing", "# something"),
+    "the file's docstring": ("Says why.", "Says otherwise."),
+    "a helper's docstring": ('"Its words."', '"Other words."'),
+    "an annotation": ("words: str", "words: object"),
+    "an annotation that goes": ("rows: int = 5", "rows = 5"),
+    "the way back": ("SELECT 6", "SELECT 7"),
+    "what the way back loses": ("rows of", "all rows of"),
+    "what it expects": ('{"x": "SELECT 1"}', '{"y": "SELECT 2"}'),
+    "a timeout": ('"5s"', '"9s"'),
+    "how it is run": ("transactional = True", "transactional = False"),
+    "the id": ('revision = "005"', 'revision = "006"'),
+    "an import": ("import os", "import sys"),
+    "another function": ("return 1", "return 2"),
+    "SQL's comment": ("-- one", "-- other"),
+    "SQL's white space": ("SELECT  1", "SELECT\\n 1"),
+    "the white space of a constant that is SQL": ("public.five (note", "public . five( note"),
+    "the white space of a function's own constant": ('sql = "SELECT 2"', 'sql = " SELECT  2"'),
+    "dedented SQL's white space": ("SELECT  3", "SELECT 3"),
+    "the quotes of Python": ('"users", "messages"', "'users', 'messages'"),
+    "Python's white space": ('("users", "messages")', '(\n    "users",\n    "messages",\n)'),
+    "a constant put in place of its name": (
+        "op.execute(SQL)",
+        "op.execute(\"CREATE TABLE public.five (note text DEFAULT 'a  b')\")",
+    ),
+    "where a function stands": ("def _unused", "OTHER = 1\n\n\ndef _unused"),
+    "a line that does nothing": ("    rows: int", "    pass\n    rows: int"),
+}
+EDITS = {
+    "SQL": ("SELECT  1", "SELECT  9"),
+    "a literal in SQL": ("'a  b')", "'a b')"),
+    "an order": (
+        'op.execute(sql)\n    op.execute(dedent("""SELECT  3"""))',
+        'op.execute(dedent("""SELECT  3"""))\n    op.execute(sql)',
+    ),
+    "a list that it goes through": ('"users", "messages"', '"users"'),
+    "a helper": ("COMMENT ON TABLE", "COMMENT ON VIEW"),
+    "a helper's default, of no SQL, by its white space": ('NAMED = "a  b"', 'NAMED = "a b"'),
+    "a text for no op.execute, by its white space": ("SELECT  4", "SELECT 4"),
+    "a text for no op.execute, by its comment": ("-- four", "-- 4"),
+    "an f-string's constant part, by its white space": ('"a  b {', '"a b {'),
+    "an f-string's format": (":>5", ":<5"),
+    "a number": ("= 5", "= 6"),
+    "a statement more": ("    rows: int", "    op.execute(SQL)\n    rows: int"),
+    "a constant that is changed afterwards": ("losses =", "TABLES += ('more',)\nlosses ="),
+    "a constant that a function changes": ("return 1", "global TABLES; TABLES = ()"),
+    "a constant of a function that is no SQL alone": ("op.execute(sql)", "op.execute(sql)\n    print(sql)"),
+    "a backfill": ("losses =", "backfill = ('x',)\nlosses ="),
+}
+
+
+def canonical(source: str) -> bytes:
+    return Source(source.encode()).canonical("upgrade", "backfill")
+
+
+@pytest.mark.parametrize("edit", NO_EDITS)
+def test_what_does_not_change_what_upgrade_does_is_no_edit(edit: str) -> None:
+    before, after = NO_EDITS[edit]
+    assert REVISION.count(before) == 1
+    assert canonical(REVISION.replace(before, after)) == canonical(REVISION)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_may_change_what_upgrade_does_is_an_edit(edit: str) -> None:
+    before, after = EDITS[edit]
+    assert REVISION.count(before) == 1
+    assert canonical(REVISION.replace(before, after)) != canonical(REVISION)
+
+
+HEAD = "from alembic import op\n"
+DIFFERENT = {
+    "tokens that run into each other": ("op.execute('a bc')", "op.execute('ab c')"),
+    "two arguments and one": ("f('a', 'b')", "f('ab')"),
+    "a text and bytes": ("f('1')", "f(b'1')"),
+    "a number and its text": ("f(1)", "f('1')"),
+    "a number and a truth": ("f(1)", "f(True)"),
+    "a whole number and a fraction": ("f(1)", "f(1.0)"),
+    "a string in two parts and two strings": (
+        'op.execute("""SELECT \'a\'\n\'b\'""")',
+        "op.execute(\"SELECT 'a' 'b'\")",
+    ),
+    "an f-string's field and its name": ("f(f'{a}')", "f('{a}')"),
+    "where a block ends": ("if a:\n        b()\n    c()", "if a:\n        b()\n        c()"),
+    "two branches": ("if a:\n        b()", "if a:\n        pass\n    else:\n        b()"),
+}
+
+
+@pytest.mark.parametrize("pair", DIFFERENT)
+def test_two_trees_never_come_to_the_same(pair: str) -> None:
+    one, other = (canonical(f"{HEAD}def upgrade():\n    {body}\n") for body in DIFFERENT[pair])
+    assert one != other
+
+
+def test_only_what_alembics_op_gets_is_folded_as_sql() -> None:
+    for imports, folded in {
+        "from alembic import op": True,
+        "import alembic.op as op": True,
+        "import op": False,
+    }.items():
+        one, other = (canonical(f"{imports}\ndef upgrade():\n    op.execute('a{space}b')\n") for space in (" ", "  "))
+        assert (one == other) is folded, imports
+    uses = HEAD + "def upgrade():\n    sql = 'a{}b'\n    op.execute(sql)\n    print(sql)\n"
+    assert canonical(uses.format(" ")) != canonical(uses.format("  ")), "the constant is more than SQL"
+    local = "from alembic import op\nSQL = 'a{}b'\ndef upgrade(SQL=other):\n    op.execute(SQL)\n"
+    assert canonical(local.format(" ")) == canonical(local.format("  ")), "the constant is another one"
+    for change in ("SQL += 'c'", "def f():\n    global SQL\n    SQL = 'c'", "if a:\n    SQL = 'c'"):
+        one, other = (
+            canonical(f"{HEAD}SQL = 'a{space}b'\n{change}\ndef upgrade():\n    op.execute(SQL)\n")
+            for space in (" ", "  ")
+        )
+        assert one != other, change
+
+
+def test_docstrings_and_names_count_where_the_code_asks_for_them() -> None:
+    for body in ("op.execute(__doc__)", "op.execute(f.__doc__)"):
+        one, other = (
+            canonical(f"'{words}'\n{HEAD}def f():\n    '{words}'\ndef upgrade():\n    {body}\n") for words in "ab"
+        )
+        assert one != other, body
+    for body in ("op.execute(globals()['SQL'])", "op.execute(sys.modules[__name__].SQL)", "exec('op.execute(SQL)')"):
+        one, other = (canonical(f"{HEAD}SQL = '{sql}'\ndef upgrade():\n    {body}\n") for sql in "ab")
+        assert one != other, body
+
+
+@given(st.lists(st.one_of(st.text(), st.binary(), st.integers(), st.floats(allow_nan=False), st.none()), max_size=4))
+def test_other_literals_are_never_folded(values: list[object]) -> None:
+    calls = "".join(f"    f({value!r})\n" for value in values)
+    assert canonical(f"def upgrade():\n    pass\n{calls}").count(b"(Call ") == len(values)
+    for index, value in enumerate(values):
+        changed = [*values[:index], (value, value), *values[index + 1 :]]
+        others = "".join(f"    f({each!r})\n" for each in changed)
+        assert canonical(f"def upgrade():\n    pass\n{others}") != canonical(f"def upgrade():\n    pass\n{calls}")
+
+
+STRINGS = """
+from alembic import op
+a, b = 1, 2
+def upgrade():
+    op.execute(f"x{a}{{y}}" "z" f"{b!r:>{a}}")
+    op.execute(f"a" "b" f"c")
+    f(f"{{", f"}}{a}{{", f"{a}" f"{b}", f"", u"u", rf"\\d{a}\\n", f"{a=}", f"\'\'\'q{a:%Y-%m}\'\'\'")
+    lambda *x, y=1, **z: (yield)
+    [c for c in (a, b) if c]
+    match a:
+        case {"k": 1, **rest} | [1, *rest] if rest: pass
+        case None | True | str(b): pass
+    try:
+        1_000 + 0x1F + 1e400 + 2j
+    except* ValueError as error:
+        del error
+    with (open("x") as x, open("y") as y): pass
+    (a := 1); not a < b <= 3; b"\\x00"; "\\ud800"; ...
+    async def g():
+        async for i in x: await i
+    return {**a, 1: 2}
+"""
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_each_python_finds_the_same_canonical_form(version: str, tmp_path: Path) -> None:
+    """By itself, without a package installed: only the module and the tokenizer."""
+    pythons = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+    if not pythons:
+        pytest.skip(f"Python {version} is not installed in ~/.pyenv/versions")
+    (tmp_path / "strings.py").write_text(STRINGS, encoding="utf-8")
+    files = [tmp_path / "strings.py", *sorted((ROOT / "alembic" / "versions").glob("*.py"))]
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from neuraknot_db.syntax import Source\n"
+        "for path in sys.argv[1:]: print(Source(open(path, 'rb').read()).canonical('upgrade', 'backfill').hex())"
     )
-    with_words = f"def upgrade() -> None:\n    'its words'\n    {LIVE}\n"
-    path.write_text(path.read_text().replace("def upgrade() -> None:\n", with_words))
-    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
-    assert str(log_of(database_at_head, "checksum")[-1][0]).startswith("ast:")
-    assert edit[0] in path.read_text()
-    path.write_text(path.read_text().replace(edit[0], edit[1]))
-    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == code
+    command = [str(pythons[-1]), "-I", "-c", script, *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ours = [Source(path.read_bytes()).canonical("upgrade", "backfill").hex() for path in files]
+    assert done.stdout.split() == ours
 
 
-@pytest.mark.parametrize(
-    ("imports", "reads"),
-    [
-        ("from pathlib import Path", "Path(__file__).with_name('five.sql').read_text()"),
-        ("", "open(__file__.replace('005_added.py', 'five.sql')).read()"),
-        ("import alembic, linecache", "linecache.getline(__file__.replace('005_added.py', 'five.sql'), 1)"),
-    ],
-)
-def test_an_edit_of_a_file_that_a_revision_reads_is_seen(
-    database_at_head: Database, project: Project, imports: str, reads: str
+OLD = {"tokens": "repeat('0', 64)", "a tree": "'ast:' || repeat('0', 64)"}
+
+
+@pytest.mark.parametrize("kind", OLD)
+def test_a_checksum_of_an_older_version_is_taken_over_where_the_file_is_the_same(
+    database_at_head: Database, project: Project, kind: str
 ) -> None:
-    path = project.add("005", "READ", after="004")
-    path.write_text(path.read_text().replace("'READ'", reads).replace("from alembic", f"{imports}\nfrom alembic"))
-    sql = project.versions / "five.sql"
-    sql.write_text("SELECT 1\n")
-    for code in (0, 0):
-        assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == code
-    sql.write_text("SELECT 2\n")
-    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "Revision 005 was edited")
-
-
-def test_none_of_our_own_revisions_reads_more(project: Project) -> None:
-    """Or each run would have to emit its SQL."""
-    assert not [path.name for path in project.versions.glob("*.py") if checksums._READS_MORE.search(path.read_bytes())]
+    with_005(database_at_head, project)
+    database_at_head.run(f"UPDATE neuraknot_db.migration_log SET checksum = {OLD[kind]} WHERE checksum IS NOT NULL")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert (done.code, done.err.splitlines()[1:]) == (0, ["at 005: nothing to do"])
+    edited(project, SAME["another comment"])
+    old = "Revision 005 was edited after it had been applied. An older version took the checksum"
+    for command in (("upgrade", "head"), ("downgrade", "-1")):
+        said(database_at_head.alembic(*command, cwd=project.root), 5, old, "-x accept_edit=005 ...\n")
+    done = database_at_head.alembic("-x", "accept_edit=005", "upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert str(log_of(database_at_head, "checksum")[-1][0]).startswith(checksums.KIND)
+    edited(project, SAME["white space"])
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    edited(project, EDITED["a statement"])
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "is not what was executed here")
 
 
 def test_a_stamp_does_not_make_the_log_forget_what_was_run(database_at_head: Database, project: Project) -> None:

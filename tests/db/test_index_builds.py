@@ -105,6 +105,57 @@ def test_what_can_not_be_run_again_is_refused_before_anything_runs(
     assert database_at_head.value(SCHEMA) == before
 
 
+PENDING = "    with open('runs', 'a') as runs:\n        runs.write('x')\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        ("    for _ in range(2):\n        op.execute('ANALYZE')\n", 5, "its upgrade holds 2 statements"),
+        ("    for _ in ():\n        op.execute('ANALYZE')\n", 5, "its upgrade holds 0 statements"),
+        ("    op.execute('ANALYZE; ' + 'ANALYZE')\n    print()\n", 5, "its upgrade holds 2 statements"),
+        ("    op.get_bind().exec_driver_sql('ANALYZE')\n    op.execute('ANALYZE')\n", 5, "asks for the connection"),
+        (
+            f"    with op.get_context().autocommit_block():\n        op.execute('{BUILD}')\n",
+            5,
+            "asks for the connection",
+        ),
+        ("    print()\n    op.execute('CREATE INDEX CONCURRENTLY ON public.users (status)')\n", 5, "without a name"),
+        ("    op.execute('DISCARD ' + 'ALL')\n    print()\n", 5, "gives up the lock"),
+        (f"    op.execute('{BUILD}')\n    raise ValueError('x')\n", 7, "failed and was rolled back: ValueError: x."),
+        (f"    op.execute('{BUILD}')\n    raise SystemExit\n", 7, "was rolled back: it called sys.exit()."),
+    ],
+)
+def test_nothing_is_sent_before_its_function_has_returned(
+    database_at_head: Database, project: Project, body: str, code: int, words: str
+) -> None:
+    path = project.add("005", "SELECT 1", after="004", extra=ALONE)
+    path.write_text(path.read_text().replace("    op.execute('SELECT 1')\n", body, 1))
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), code, words)
+    assert database_at_head.run(VALID) == []
+    assert database_at_head.value("SELECT version_num FROM alembic_version") == "004"
+    # A refusal says that nothing was changed.
+    project.add("005", "SELECT 1", after="004")
+    path = project.add("006", "SELECT 1", after="005", extra=ALONE)
+    path.write_text(path.read_text().replace("    op.execute('SELECT 1')\n", body, 1))
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 7, words, "The database is at 005.")
+    assert database_at_head.run(VALID) == []
+
+
+def test_its_statement_may_be_made_when_it_runs(database_at_head: Database, project: Project) -> None:
+    path = project.add("005", "SELECT 1", after="004", extra=f"{ALONE}\nlock_timeout = 0")
+    build = "    op.create_index('idx_users_state', 'users', ['status'], postgresql_concurrently=True)\n"
+    path.write_text(path.read_text().replace("    op.execute('SELECT 1')\n", PENDING + build, 1))
+    printed = database_at_head.alembic("upgrade", "004:head", "--sql", cwd=project.root)
+    assert "COMMIT;\n\nCREATE INDEX CONCURRENTLY idx_users_state ON users (status);\n\nBEGIN;" in printed.out, (
+        printed.err
+    )
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert database_at_head.run(VALID) == [(True,)]
+    assert (project.root / "runs").read_text() == "xx", "once for the script, once for the upgrade"
+
+
 def test_a_reset_that_fails_behind_it_says_where_the_database_is(database_at_head: Database, building: Project) -> None:
     building.add("006", "SELECT 1/0", after="005")
     done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=building.root)

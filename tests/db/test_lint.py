@@ -362,6 +362,30 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         {"losses": COUNT},
         [("needs-database", "def upgrade() -> None:")],
     ),
+    "calls when it is loaded": (
+        "\nclass Backfill(dict): ...\nLATER = sorted('ba')\nlater = lambda: sorted('')\n"
+        "backfill = Backfill(sql='', key=str(1)) if LATER else None\n"
+        + "\n\nclass Held:\n    kept = dict()\n\n\ndef helper(words=list('')):\n    print(words)\n"
+        + ways(ADD, UNDO),
+        {"losses": COUNT},
+        [
+            ("module-level-call", "LATER = sorted('ba')"),
+            ("module-level-call", "backfill = Backfill(sql='', key=str(1)) if LATER else None"),
+            ("module-level-call", "kept = dict()"),
+            ("module-level-call", "def helper(words=list('')):"),
+        ],
+    ),
+    "what the checksum does not count": (
+        "\nimport os.path, re\nfrom pathlib import Path\nfrom sqlalchemy.dialects import postgresql\n"
+        + ways(ADD, UNDO).replace('op.execute("""', 'open(__file__).close(); op.execute("""', 1),
+        {"losses": COUNT},
+        [
+            ("uncounted-source", "import os.path, re"),
+            ("uncounted-source", "from pathlib import Path"),
+            ("uncounted-source", 'open(__file__).close(); op.execute("""'),
+            ("uncounted-source", 'open(__file__).close(); op.execute("""'),
+        ],
+    ),
 }
 
 
@@ -371,6 +395,23 @@ def test_each_rule_finds_what_it_is_for_and_nothing_else(
 ) -> None:
     project.revision("002", "001", body, **variables)
     assert project.findings("002") == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "late"),
+    [
+        ("pass", False),
+        ("bind = op.get_bind()", False),
+        ("op.execute('SELECT 1')", True),
+        ("op.add_column('one', None)", True),
+        ("op.get_bind().exec_driver_sql('SELECT 1')", True),
+    ],
+)
+def test_an_autocommit_block_behind_a_statement_is_found(project: Project, before: str, late: bool) -> None:
+    body = f"    {before}\n    with op.get_context().autocommit_block():\n        op.execute('SELECT 2')\n"
+    project.revision("002", "001", f"\ndef upgrade() -> None:\n{body}\n\ndef downgrade() -> None:\n    {UNDO}\n")
+    found = ("late-autocommit-block", "with op.get_context().autocommit_block():")
+    assert (found in project.findings("002")) is late
 
 
 @pytest.mark.parametrize(

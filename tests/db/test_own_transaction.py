@@ -69,20 +69,56 @@ def test_savepoints_and_bodies_are_no_end(database_at_head: Database, project: P
     assert database_at_head.value(MADE) is False
 
 
+GOES_ROUND = "op.get_bind().connection.driver_connection.cursor().execute('{}')"
+
+
 @pytest.mark.parametrize(
-    ("body", "stays"),
+    ("body", "words"),
     [
-        (f"    op.execute('{TABLE}; ROLL' + 'BACK')\n", False),
-        (f"    op.execute('{TABLE}')\n    op.get_bind().exec_driver_sql('ROLL' + 'BACK')\n", False),
-        (f"    op.execute('{TABLE}; COM' + 'MIT; SELECT 1/0')\n", True),
-        (f"    op.execute('{TABLE}; COM' + 'MIT; LOCK TABLE public.no_such_table')\n", True),
-        (f"    op.execute('{TABLE}; END')\n", True),
+        (f"    op.execute('{TABLE}; ROLL' + 'BACK')\n", "ends its own transaction (ROLLBACK)"),
+        (f"    op.execute('{TABLE}')\n    op.get_bind().exec_driver_sql('ROLL' + 'BACK')\n", "(ROLLBACK)"),
+        (f"    op.execute('{TABLE}; COM' + 'MIT; SELECT 1/0')\n", "ends its own transaction (COMMIT)"),
+        (f"    op.execute('{TABLE}')\n    op.execute('EN' + 'D')\n", "ends its own transaction (END)"),
+        (f"    op.execute('{TABLE}')\n    op.execute(__import__('sqlalchemy').text('COM' 'MIT'))\n", "(COMMIT)"),
+        (f"    op.execute('{TABLE}')\n    op.execute('DISC' + 'ARD ALL')\n", "gives up the lock"),
+        (f"    op.execute('{TABLE}')\n    op.get_bind().exec_driver_sql('DISC' + 'ARD ALL')\n", "gives up the lock"),
+        (f"    op.execute('{TABLE}')\n    op.execute('SELECT pg_advisory_unlock' + '_all()')\n", "gives up the lock"),
     ],
 )
-def test_what_can_not_be_read_is_found_when_it_has_run(
-    database_at_head: Database, project: Project, body: str, stays: bool
+def test_what_shows_only_when_it_runs_is_refused_before_it_is_sent(
+    database_at_head: Database, project: Project, body: str, words: str
 ) -> None:
     hidden(project, body)
+    project.add("006", "SELECT 1", after="005")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, words, "The revision was rolled back before that.", "The database is at 004.")
+    assert database_at_head.value(MADE) is False
+    assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "004"
+    assert log_of(database_at_head)[-1] == ("005", "upgrade", "failed")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"    SQL = '{TABLE}; COMMIT'\n    op.execute(SQL)\n",
+        f"    import textwrap\n    op.execute(textwrap.dedent('{TABLE}; COMMIT'))\n",
+        f"    if op.get_bind():\n        op.execute(f'{TABLE}; COMMIT'.strip())\n",
+        f"    def helper():\n        op.execute('{TABLE}; END')\n    helper()\n",
+        f"    op.execute(sqltext='{TABLE}; COMMIT')\n",
+    ],
+)
+def test_constants_are_read_wherever_they_stand(database_at_head: Database, project: Project, body: str) -> None:
+    hidden(project, body)
+    before = database_at_head.value(SCHEMA)
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "005 ends its own transaction")
+    assert database_at_head.value(SCHEMA) == before
+
+
+@pytest.mark.parametrize(("end", "stays"), [("ROLLBACK", False), ("COMMIT", True)])
+def test_what_goes_round_everything_is_found_when_it_has_run(
+    database_at_head: Database, project: Project, end: str, stays: bool
+) -> None:
+    hidden(project, f"    op.execute('{TABLE}')\n    {GOES_ROUND.format(end)}\n    op.execute('SELECT 1')\n")
     done = database_at_head.alembic("upgrade", "head", cwd=project.root)
     said(done, 7, "Revision 005 ended its own transaction", "The database is at 004.")
     assert "rolled back" not in done.err
@@ -92,7 +128,7 @@ def test_what_can_not_be_read_is_found_when_it_has_run(
 
 
 def test_a_reset_does_not_say_that_everything_is_still_there(database_at_head: Database, project: Project) -> None:
-    hidden(project, f"    op.execute('{TABLE}; COM' + 'MIT')\n")
+    hidden(project, f"    op.execute('{TABLE}')\n    {GOES_ROUND.format('COMMIT')}\n")
     done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
     said(done, 7, "Revision 005 ended its own transaction")
     assert "still there" not in done.err
@@ -106,6 +142,32 @@ def test_an_autocommit_block_is_no_end_and_a_reset_says_what_forbids_it(
     said(done, 7, "Revision 005 leaves its transaction (autocommit_block)")
     done = database_at_head.alembic("upgrade", "head", cwd=project.root)
     assert done.code == 0, done.err
+
+
+BLOCK = "    with op.get_context().autocommit_block():\n        op.execute('{}')\n"
+
+
+@pytest.mark.parametrize("first", [f"    op.execute('{TABLE}')\n", f"    op.get_bind().exec_driver_sql('{TABLE}')\n"])
+def test_an_autocommit_block_after_a_statement_is_refused_at_the_call(
+    database_at_head: Database, project: Project, first: str
+) -> None:
+    hidden(project, first + BLOCK.format("VACUUM public.users"))
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "Revision 005 leaves its transaction (autocommit_block)", "rolled back", "transactional = False")
+    assert database_at_head.value(MADE) is False
+    assert log_of(database_at_head)[-1] == ("005", "upgrade", "failed")
+    printed = database_at_head.alembic("upgrade", "004:head", "--sql", cwd=project.root)
+    said(printed, 7, "autocommit_block" if "get_bind" not in first else "AttributeError", "not whole")
+
+
+def test_what_an_autocommit_block_has_sent_is_not_said_to_be_rolled_back(
+    database_at_head: Database, project: Project
+) -> None:
+    stays = "what its autocommit_block has sent"
+    for more, words in ((BLOCK.format("SELECT 1"), "W" + stays[1:]), ("    op.execute('SELECT 1/0')\n", stays)):
+        hidden(project, BLOCK.format(TABLE.replace("TABLE", "TABLE IF NOT EXISTS")) + more)
+        said(database_at_head.alembic("upgrade", "head", cwd=project.root), 7, words)
+        assert database_at_head.value(MADE) is True
 
 
 def test_what_a_revision_sets_ends_with_it(database_at_head: Database, project: Project) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from neuraknot_db.lint.finding import Finding, Subject
 from neuraknot_db.lint.rules import (
     id_out_of_sequence,
+    late_autocommit_block,
     missing_downgrade,
     missing_upgrade,
+    module_level_call,
     needless_autocommit,
     needs_database,
     outside_transaction_only,
@@ -17,13 +19,16 @@ from neuraknot_db.lint.rules import (
     several_tables,
     table_rewrite,
     uncounted_loss,
+    uncounted_source,
     whole_table_change,
 )
 
 CHECKS: Sequence[Callable[[Subject], Iterator[Finding]]] = (
     id_out_of_sequence.check,
+    late_autocommit_block.check,
     missing_downgrade.check,
     missing_upgrade.check,
+    module_level_call.check,
     needless_autocommit.check,
     needs_database.check,
     outside_transaction_only.check,
@@ -32,5 +37,6 @@ CHECKS: Sequence[Callable[[Subject], Iterator[Finding]]] = (
     several_tables.check,
     table_rewrite.check,
     uncounted_loss.check,
+    uncounted_source.check,
     whole_table_change.check,
 )
