@@ -56,7 +56,7 @@ options of -x, which stands before the command:
 
 exit codes:
   0 done                     5 refused, nothing changed
-  1 a defect of ours         6 database not reached
+  1 a defect, or lost output 6 database not reached
   2 wrong usage              7 a migration failed, rolled back
   3 the schema differs       130, 143 interrupted
   4 locked

@@ -51,21 +51,38 @@ BESIDE = {"outside of a transaction", "reset in two parts"}
 """Those that need revisions of the test's own."""
 
 
+@pytest.fixture(scope="module")
+def templates(server_15: Server) -> Iterator[Callable[[Run], str]]:
+    """The name of a database as a run finds it, to be copied."""
+    maintenance = server_15.database("postgres")
+    made: dict[tuple[str, bool], str] = {}
+
+    def template(run: Run) -> str:
+        known = run.end if run.old else run.start, run.old
+        if known not in made:
+            made[known] = f"lost_template_{len(made)}"
+            maintenance.run(f'CREATE DATABASE "{made[known]}"')
+            found = server_15.database(made[known])
+            if run.old:
+                found.run(old_schema(run.end))
+            elif run.start:
+                assert found.alembic("upgrade", run.start).code == 0
+        return made[known]
+
+    yield template
+    for name in made.values():
+        maintenance.run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
 @pytest.fixture
-def make(server_15: Server, request: pytest.FixtureRequest) -> Iterator[Callable[[Run], Database]]:
+def make(server_15: Server, templates: Callable[[Run], str]) -> Iterator[Callable[[Run], Database]]:
     maintenance = server_15.database("postgres")
     made: list[str] = []
 
     def database(run: Run) -> Database:
-        name = f"lost_{request.node.name[:20].replace('[', '_').replace(' ', '_')}_{len(made)}"
-        maintenance.run(f'CREATE DATABASE "{name}"')
-        made.append(name)
-        found = server_15.database(name)
-        if run.old:
-            found.run(old_schema(run.end))
-        elif run.start:
-            assert found.alembic("upgrade", run.start).code == 0
-        return found
+        made.append(f"lost_{len(made)}")
+        maintenance.run(f'CREATE DATABASE "{made[-1]}" TEMPLATE "{templates(run)}"')
+        return server_15.database(made[-1])
 
     yield database
     for name in made:
