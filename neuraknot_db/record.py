@@ -140,7 +140,8 @@ class Recorder:
 
         standing = self.settle(connection, error, entry, failed)
         outcome.found(standing.landed, standing.revision)
-        if standing.landed and not interrupt.interruption(error):
+        # Of what ended its own transaction the row is there as well, but not the rest.
+        if standing.landed and diagnosis.is_lost(error) and not interrupt.interruption(error):
             log.warning(UNANSWERED)
             return None
         return explained(standing)
