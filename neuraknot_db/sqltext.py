@@ -144,7 +144,7 @@ def without_literals(sql: str) -> str:
     written: list[str] = []
     position = 0
     for token in tokens(sql):
-        gap = " " if token.start > position else ""
+        gap = " " if token.start > position and token.kind != "continuation" else ""
         literal = {"string": "'...'", "continuation": "", "number": "?"}.get(token.kind, token.text)
         unended = token.kind == "error" and token.text[-1:] != token.text
         written.append(gap + ("'...'" if unended else " ".join(literal.split())))

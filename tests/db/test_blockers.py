@@ -66,6 +66,20 @@ def test_the_one_in_the_way_is_named(database_at_head: Database, project: Projec
     assert (len(guessed), len(held_by(done)) >= 1) == (1, True), done.err
 
 
+def test_what_the_one_in_the_way_does_is_shown_without_its_data(database_at_head: Database, project: Project) -> None:
+    project.add("005", "ALTER TABLE public.users ADD COLUMN note text", after="004")
+    query = f"SELECT id FROM public.users WHERE email IN ('card 4111-1111', $q$ {'x' * 150} hunter2 $q$) LIMIT 4242"
+    with held(database_at_head, query):
+        done = database_at_head.alembic("upgrade", "head", cwd=project.root, **BRISK)
+        plan = database_at_head.neuraknot_db("plan", cwd=project.root)
+        document = database_at_head.neuraknot_db("plan", "--json", cwd=project.root)
+    assert "SELECT id FROM public.users WHERE email IN ('...', '...') LIMIT ?" in done.err
+    for said_of_it in (done.err, plan.out, document.out):
+        assert "public.users WHERE email IN ('...'" in said_of_it
+        for data in ("4111", "hunter2", "4242", "xxx"):
+            assert data not in said_of_it
+
+
 def test_whoever_holds_the_log_is_named(database_at_head: Database, project: Project) -> None:
     project.add("005", "CREATE TABLE public.five ()", after="004")
     with held(database_at_head, "LOCK TABLE neuraknot_db.migration_log IN SHARE MODE") as reader:

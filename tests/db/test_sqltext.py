@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from neuraknot_db import sqltext
 from neuraknot_db.sqltext import statements, tokens
 from tests.db.conftest import Server
 
@@ -205,3 +206,23 @@ def test_a_function_and_its_trigger_are_two_statements() -> None:
     )
     found = statements(text + "CREATE TRIGGER t BEFORE UPDATE ON x FOR EACH ROW EXECUTE FUNCTION f();")
     assert [re.match(r"CREATE (\w+)", statement.text)[1] for statement in found] == ["FUNCTION", "TRIGGER"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ("SELECT * FROM cards WHERE number = 'card 4111-1111'", "SELECT * FROM cards WHERE number = '...'"),
+        ("ALTER ROLE app PASSWORD 'hunter2'", "ALTER ROLE app PASSWORD '...'"),
+        ("SELECT E'it\\'s', N'x', B'01', X'FF', U&'\\0041' -- of 4111", "SELECT '...', '...', '...', '...', '...'"),
+        ("SELECT $$a$$, $q$b; $$ c$q$, $1", "SELECT '...', '...', $1"),
+        ("UPDATE t SET a=4111111111111111,b = -1.5e3 WHERE id IN (7,8)", "UPDATE t SET a=?,b = -? WHERE id IN (?,?)"),
+        ("SELECT 'one'\n  'two' /* of 'three' */ FROM \"My Table\"", "SELECT '...' FROM \"My Table\""),
+        ("SELECT 'cut in the mid", "SELECT '...'"),
+        ("SELECT $body$ cut in the mid", "SELECT '...'"),
+        ("SELECT 1 /* cut in the mid", "SELECT ? '...'"),
+        ("<insufficient privilege>", "<insufficient privilege>"),
+        ("", ""),
+    ],
+)
+def test_a_query_without_its_literals(sql: str, shown: str) -> None:
+    assert sqltext.without_literals(sql) == shown
