@@ -143,11 +143,11 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
             raise
         except Exception as error:  # noqa: BLE001 - each becomes an exit code
             failure = diagnosis.explain(error)
-            code = failure.exit_code if failure else 1
             raised = getattr(config.cmd_opts, "raiseerr", False)
+            code = failure.exit_code if failure and not raised else 1
             # Python would print a traceback after the streams are its own again, with every password in it.
             sys.stderr.write(traceback.format_exc() if raised or failure is None else f"{rendered(failure)}\n")
-            raise SystemExit(1 if raised else code) from None
+            raise SystemExit(code) from None
         finally:
             config.stdout, interrupt.last_words = before, None
             wanted = settings.origin().result_as_json

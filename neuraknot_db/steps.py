@@ -152,7 +152,7 @@ class Walk:
         if standing.landed:
             self._committed(self.steps[self.done])
         self._found(standing)
-        if not standing.landed or interrupt.interruption(error):
+        if not (standing.landed and diagnosis.is_lost(error)) or interrupt.interruption(error):
             return self.explain(error) or error
         if self.current is not None:
             return failures.unanswered(error, self._place, committed)
