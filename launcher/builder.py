@@ -6,13 +6,14 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from launcher.errors import ImageError, ProgramNotFoundError
 from launcher.image import DOCKERFILE
 from launcher.process import Completed, Runner, uncoloured
+from launcher.redaction import Redactor
 from launcher.strangers import UnreadableError, parse_json, read_text
 
 if TYPE_CHECKING:
@@ -192,7 +193,11 @@ class Builder:
                 stdin=login.password.reveal(),
             )
             if completed.exit_code != 0:
-                raise self._failed("login", reference, completed)
+                # A credential helper may repeat what it was given.
+                redactor = Redactor()
+                redactor.hide(login.password.reveal())
+                said = redactor.value({"stdout": completed.stdout, "stderr": completed.stderr})
+                raise self._failed("login", reference, replace(completed, **said))
             yield
         finally:
             if not known:

@@ -155,7 +155,8 @@ def _planned(common: Common, work: Work, how: How, snapshot: bool | None, known:
         aws = world.aws(common.profile, region_for(common.options, outputs).value)
         identity = identify(common.options, outputs, aws)
         stack = resolve(common.options, outputs, aws, identity, world.environ)
-        console.redactor.hide(stack.password.value.value)
+        password = stack.password.value.value
+        console.redactor.hide(password.reveal() if password else None)
         request = _request(common, stack, work, how, snapshot)
         plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
         if request.snapshot:

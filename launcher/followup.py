@@ -145,7 +145,7 @@ def _hide_password(common: Common) -> None:
     """A container may have printed it; here nothing else needs it."""
     with contextlib.suppress(ConfigurationError):
         found = read_password(common.options.directory)
-        common.console.redactor.hide(found.value if found else None)
+        common.console.redactor.hide(found.value.reveal() if found else None)
 
 
 def _ended(task: Task) -> str:

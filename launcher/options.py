@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import shlex
+import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -121,6 +125,9 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
         ("db_instance", str, _DATABASE, "The RDS instance, for its secret and snapshots."),
     )
 )
+_SECRETS = ("DB_PASSWORD", "TF_VAR_db_password", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Variables that nothing here may show; none of the last three is read by the launcher itself."""
+
 _WITHOUT_STACK = {"environment", "json", "root"}
 _LISTS = {"subnets": "subnet", "security_groups": "security group"}
 _PLATFORMS = {"linux/amd64", "linux/arm64"}
@@ -172,8 +179,9 @@ def with_shared_options(command: Callable[..., int], *, with_stack: bool = True)
 
         world = context.obj if isinstance(context.obj, World) else World()
         console = world.make_console(values["json"])
-        for variable in ("DB_PASSWORD", "TF_VAR_db_password"):
+        for variable in _SECRETS:
             console.redactor.hide(world.environ.get(variable))
+        _redact_tracebacks(console)
         try:
             with world.interrupts.handled():
                 common = _common(context, {**absent, **values}, world, console)
@@ -187,6 +195,16 @@ def with_shared_options(command: Callable[..., int], *, with_stack: bool = True)
     run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _redact_tracebacks(console: Console) -> None:
+    """Let a defect of ours be shown without secrets too."""
+
+    def show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody may read it any more
+            sys.stderr.write(console.redactor.text("".join(traceback.format_exception(kind, error, trace))))
+
+    sys.excepthook = show
 
 
 def duration(text: str, option: str) -> float:

@@ -1,53 +1,75 @@
-"""Secrets are hidden here, whichever way they are spelled; `console` sends whatever it shows through."""
+"""Passwords and tokens, taken out of whatever is shown, however they are spelled."""
 
 from __future__ import annotations
 
-import base64
-import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.models import Secret
+# From here on word for word the same in both packages, which never import each other.
 
-_SHORTEST = 4  # a shorter secret would hide half of every line
+_SHORT, _LONG = 4, 64
 
-_DOUBLED = "'\"`\\"
-_QUOTED = {"'": ["""'(?:"'"|\\\\+')'""", "&apos;"], '"': ["&quot;"]}
-_OTHERWISE = {
-    "&": r"(?:&amp;|\\*+&)",
-    "<": r"(?:&lt;|\\*+<)",
-    ">": r"(?:&gt;|\\*+>)",
-    "%": r"(?:%{1,2}+|\\*+%)",
-    " ": r"(?:\\*+\ |\+)",
-    "\n": r"(?:\\+n|\n)",
-    "\r": r"(?:\\+r|\r)",
-    "\t": r"(?:\\+t|\t)",
-}
+# Where a short secret stands as a password: behind that word, or in a URL.
+_BEHIND = r"((?i:password)(?:\\{0,16}[^\w\\]){1,6}?(?:[eEnN]')?|://[^\s/@:]*:(?:\\{0,16}[\"'])??)"
+
+_RUNS = re.compile(r"\\+|[\"']+|\s+|.", re.DOTALL)
+_GROWS = {"\\": 16, '"': 24, "'": 24}
+"""Into how many escaping an escape may make one of these; bounded, so that no line takes long."""
+_ESCAPE = r"\\{1,16}"
+# Blanks in a row are often shown as one; the last is a statement's next line where messages number them.
+_BLANK = rf"\\{{0,16}}\s|\+|{_ESCAPE}[nrtfv]|\n[ \t]*(?:\d+ )?\| ?"
+# A line that was cut, by libpq too, may hold a part of a secret; the cut may go through a character's spelling.
+_ELLIPSES = ("...", "…")
+_BEFORE_CUT, _AFTER_CUT = (
+    rf"(?:{_ESCAPE}\w{{0,8}}|[%&][\w#]{{0,8}}){{0,3}}(?=\.\.\.|…)",
+    r"(?:(?<=\.\.\.)|(?<=…))\w{0,3}",
+)
+_LEAST_PART = 3
+
+_NAMED = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+_DOUBLED = frozenset("%${}")
 
 
 class Redactor:
-    """Takes secrets out of what is to be shown, as they are and as URLs, SQL, Python, JSON and shells write them."""
+    """Takes secrets out of text, however they are spelled there.
 
-    def __init__(self) -> None:
-        self._hidden: dict[str, re.Pattern[str]] = {}
+    A secret that is short, or part of a name that messages show anyway, is hidden only where it stands as a password:
+    elsewhere its stars would spoil the message, and tell what they hide.
+    """
 
-    def hide(self, secret: Secret | str | None) -> None:
-        """Never show this from now on."""
-        value = secret.reveal() if isinstance(secret, Secret) else secret
-        if value is None or len(value) < _SHORTEST:
-            return
-        encoded = re.escape(base64.b64encode(value.encode(errors="surrogateescape")).decode().rstrip("="))
-        runs = re.finditer(r"(['\"`\\])\1*|.", value, re.DOTALL)
-        pattern = re.compile(f"{''.join(_spellings(run[0]) for run in runs)}|{encoded}")
-        # The longest first: one may hold another.
-        self._hidden = dict(sorted({**self._hidden, value: pattern}.items(), key=lambda item: -len(item[0])))
+    def __init__(self, names: str = "") -> None:
+        """Hide nothing yet.
+
+        Args:
+            names: what messages show anyway.
+        """
+        self._names = names
+        self._secrets: frozenset[str] = frozenset()
+        self._pattern: re.Pattern[str] | None = None
+        self._cut: re.Pattern[str] | None = None
+
+    def hide(self, secret: str | None) -> None:
+        """Never show this from now on, nor one of its lines: a message may quote no more of it."""
+        parts = {part.strip() for part in (secret or "", *(secret or "").splitlines())} - {""}
+        if not parts <= self._secrets:
+            self._secrets |= parts
+            self._pattern = self._cut = None
 
     def text(self, text: str) -> str:
         """The text with `***` for every secret."""
-        for pattern in self._hidden.values():
-            text = pattern.sub("***", text)
-        return text
+        if not self._secrets:
+            return text
+        pattern = self._pattern
+        if pattern is None:
+            pattern = self._pattern = self._compiled()
+        text = pattern.sub(lambda found: f"{found[1] if found.lastindex else ''}***", text)
+        if not any(ellipsis in text for ellipsis in _ELLIPSES):
+            return text
+        cut = self._cut
+        if cut is None:
+            cut = self._cut = re.compile("|".join(map(_part, self._long_ones())) or r"(?!)")
+        return cut.sub("***", text)
 
     def value(self, value: Any) -> Any:
         """The same for every string in a JSON value."""
@@ -55,34 +77,71 @@ class Redactor:
             return self.text(value)
         if isinstance(value, Mapping):
             return {key: self.value(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.value(item) for item in value]
-        return value
+        return [self.value(item) for item in value] if isinstance(value, list | tuple) else value
+
+    def _long_ones(self) -> list[str]:
+        # The longest first: one secret may begin with another.
+        secrets = sorted(self._secrets, key=len, reverse=True)
+        return [each for each in secrets if len(each) >= _SHORT and each not in self._names]
+
+    def _compiled(self) -> re.Pattern[str]:
+        patterns = [_spelled(each) for each in self._long_ones()]
+        if short := sorted(self._secrets.difference(self._long_ones()), key=len, reverse=True):
+            patterns.append(rf"{_BEHIND}(?:{'|'.join(map(_spelled, short))})(?!\w)")
+        return re.compile("|".join(patterns))
 
 
-@functools.cache
-def _spellings(run: str) -> str:
-    """A pattern for a character, or for a run of one quote or of backslashes, in any spelling."""
-    character, times = run[0], f"{{{len(run)}}}" if len(run) > 1 else ""
-    code, encoded = ord(character), character.encode(errors="surrogateescape")
-    halves = character.encode("utf-16-be", errors="surrogatepass").hex()
-    coded = [
-        "".join(f"%(?:25)*{_hexadecimal(byte, 2)}" for byte in encoded),
-        "".join(rf"\\+x{_hexadecimal(byte, 2)}" for byte in encoded),
-        "".join(rf"\\+{byte:03o}" for byte in encoded),
-        "".join(rf"\\+u{_hexadecimal(int(halves[at : at + 4], 16), 4)}" for at in range(0, len(halves), 4)),
-        rf"\\+[xuU+]\{{?0*{_hexadecimal(code)}\}}?",
-        rf"&\#(?:[xX]0*{_hexadecimal(code)}|0*{code});",
-    ]
-    plain = _OTHERWISE.get(character, rf"\\*+{re.escape(character)}")
-    if character in _DOUBLED:
-        plain = rf"(?:\\*+{character}){{{len(run)},{4 * len(run)}}}" if character != "\\" else rf"\\{{{len(run)},}}+"
-        spelled = "|".join([f"(?:{'|'.join([*coded, *_QUOTED.get(character, ())])}){times}", plain])
-        return f"(?:{spelled})"
-    # A longer spelling first: nothing of it is left behind.
-    return f"(?:{'|'.join([*coded, character if character.isalnum() else plain])})"
+def _spelled(secret: str) -> str:
+    """A regular expression for the secret with each of its characters in any spelling, also in several at once."""
+    return "".join(_parts(secret))
 
 
-def _hexadecimal(number: int, width: int = 1) -> str:
-    """A pattern for a number in hexadecimal digits, large or small."""
-    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{number:0{width}x}")
+def _part(secret: str) -> str:
+    """One for its beginning before an ellipsis, and for its end after one."""
+    parts = _parts(secret)
+    first, more = parts[:_LEAST_PART], parts[_LEAST_PART:]
+    before, last = parts[:-_LEAST_PART], parts[-_LEAST_PART:]
+    beginning = "".join(first) + "".join(f"(?:{part}" for part in more) + ")?" * len(more)
+    end = "(?:" * len(before) + "".join(f"{part})?" for part in before) + "".join(last)
+    return f"{beginning}{_BEFORE_CUT}|{_AFTER_CUT}{end}"
+
+
+def _parts(secret: str) -> list[str]:
+    shown = any(character.isprintable() for character in secret)
+    head, tail = secret[:_LONG], secret[_LONG:]
+    # What so much of it begins is the secret, whose end no quote parts from it.
+    long = tail and re.fullmatch(r"[^\s\"']+", tail)
+    parts = []
+    for run in _RUNS.findall(head if long else secret):
+        first, kinds, more, times = run[0], set(run), "", ""
+        # A terminal's guard leaves it out.
+        hidden = shown and not any(each.isprintable() or each == "\t" for each in kinds)
+        if first.isspace():
+            kinds, more, times = kinds | {" "}, f"|{_BLANK}", "{0,64}" if hidden else "{1,64}"
+        elif first in _GROWS:
+            # A shell's word has each kind of quote between the other.
+            kinds = {first} if first == "\\" else {"'", '"'}
+            times = f"{{{len(run)},{_GROWS[first] * len(run)}}}"
+        elif hidden:
+            times = "?"
+        ways = "|".join(map(_ways, sorted(kinds)))
+        parts.append(f"(?:{ways}{more}){times}")
+    return [*parts, *[r"[^\s\"']*"] * bool(long)]
+
+
+def _ways(character: str) -> str:
+    """How one character may be spelled: as it is, in a URL, escaped by some language, in HTML."""
+    code = ord(character)
+    data = character.encode("utf-8", "surrogatepass")
+    percent = "".join(f"%(?:25)*{byte:02x}" for byte in data)
+    if character.isascii() and character.isalnum():
+        return f"{character}|(?i:{percent})"
+    escaped = [rf"(?:[xu]|\+)?0{{0,6}}{code:x}", _ESCAPE.join(f"{byte:03o}" for byte in data)]
+    if not character.isascii():
+        units = character.encode("utf-16-be", "surrogatepass").hex(" ", 2).split()
+        escaped += [_ESCAPE.join(f"u{unit}" for unit in units), _ESCAPE.join(f"x{byte:02x}" for byte in data)]
+    named = f"{_NAMED[character]}|" if character in _NAMED else ""
+    encoded = f"{percent}|{_ESCAPE}(?:{'|'.join(escaped)})|&(?:amp;)*(?:{named}#0*{code}|#x0*{code:x});"
+    plain = r"\\" if character == "\\" else rf"\\{{0,16}}{re.escape(character)}"
+    # What stands for it may begin with it, and is tried first.
+    return f"(?i:{encoded})|{plain}{'{1,8}' if character in _DOUBLED else ''}"

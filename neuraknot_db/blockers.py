@@ -18,9 +18,14 @@ _INTERVAL = 0.2
 
 _JOIN_TIMEOUT = 1.0
 
-_SESSION = """
+QUERY_READ = 10_000
+"""Characters of another session's query that are asked for: what is shown is cut only when its literals are gone."""
+
+_QUERY_SHOWN = 200
+
+_SESSION = f"""
        coalesce(nullif(a.application_name, ''), a.backend_type, 'unknown') AS application, a.usename,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::int AS age, a.state, a.query,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::int AS age, a.state, left(a.query, {QUERY_READ}) AS query,
        current_user AS reader
 """
 
@@ -135,17 +140,12 @@ def _told(rows: Sequence[Row[Any]]) -> Iterator[str]:
 
 
 def _described(row: Row[Any]) -> str:
+    from neuraknot_db import sqltext
+
     if row.pid == 0:
         return "a prepared transaction: SELECT * FROM pg_prepared_xacts"
     who = f"pid {row.pid}, {row.application} ({row.usename or 'the server'})"
     if row.query == _HIDDEN:
         return f"{who}; what it does is not shown to this role"
     age = "in no transaction" if row.age is None else f"in a transaction for {row.age} s"
-    return f"{who}, {age}, {row.state or 'at work'}: {shown(row.query or '')}"
-
-
-def shown(query: str, length: int = 200) -> str:
-    """Another session's query without its literals, which are no business of a log, on one line and cut to a length."""
-    from neuraknot_db import sqltext
-
-    return sqltext.without_literals(query)[:length]
+    return f"{who}, {age}, {row.state or 'at work'}: {sqltext.without_literals(row.query or '')[:_QUERY_SHOWN]}"

@@ -79,7 +79,7 @@ class Outcome:
 
 def fitted(line: str) -> str:
     """A line of narration, cut to the terminal's width where there is one."""
-    width = shutil.get_terminal_size().columns
+    line, width = redacted(line), shutil.get_terminal_size().columns  # of which a part could not be told any more
     return line if len(line) <= width or not sys.stderr.isatty() else line[: width - 1] + "…"
 
 

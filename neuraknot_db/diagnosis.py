@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from typing import NamedTuple
 
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ResourceClosedError
@@ -17,6 +18,7 @@ from neuraknot_db.errors import (
     UnreachableError,
     UsageError,
 )
+from neuraknot_db.redaction import redacted
 from neuraknot_db.settings import Settings
 
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
@@ -89,6 +91,10 @@ _LOGIN_REASONS = (
         "Wait for sessions to end, or end some: SELECT pid, state, query FROM pg_stat_activity",
     ),
 )
+
+# What a function executes.
+_INNER_SQL = re.compile(r'((?:SQL (?:statement|expression)|PL/pgSQL (?:assignment|expression)) ")(.*?)("?)')
+_QUOTED = re.compile(r'["«„“].*["»“”]')
 
 # The server's severity is translated too. libpq writes two blanks behind it, and one behind its own words.
 _ANSWER = re.compile(r"failed: [^:]+:  ")
@@ -222,10 +228,24 @@ def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
     if server_hint := getattr(diag, "message_hint", None):
         details.append(server_hint)
     if context := getattr(diag, "context", None):
-        details.append(_excerpt(context.split("\n", 1)[0])[0])
+        details.append(_excerpt(_without_literals(redacted(context.split("\n", 1)[0])))[0])
     if error.statement:
-        details += _statement(error.statement, getattr(diag, "statement_position", None))
+        position = getattr(diag, "statement_position", None)
+        shown = _redacted(error.statement, position)
+        if shown.hides_position:
+            primary = _QUOTED.sub('"***"', primary)
+        details += _statement(shown.statement, shown.position)
     return primary.rstrip("."), tuple(details)
+
+
+def _without_literals(context: str) -> str:
+    """The server's context, where that is SQL of a function's, which may have been made from rows."""
+    found = _INNER_SQL.fullmatch(context)
+    if found is None:
+        return context
+    from neuraknot_db import sqltext
+
+    return f"{found[1]}{sqltext.without_literals(found[2])}{found[3]}"
 
 
 def _without_data(detail: str, state: str) -> str:
@@ -237,6 +257,26 @@ def _without_data(detail: str, state: str) -> str:
         return detail
     columns = re.match(r"[^(]*\((.*?)\)=\(", detail, re.DOTALL)
     return f"Key ({columns[1]}); its values are not shown." if columns else ""
+
+
+class _Redacted(NamedTuple):
+    statement: str
+    position: str | None
+    hides_position: bool
+
+
+def _redacted(statement: str, position: str | None) -> _Redacted:
+    """The statement without passwords, a part of which nobody could tell any more once it is cut; and where it fails.
+
+    Within a password nothing is pointed at, and what the server quotes from there is part of it.
+    """
+    shown = redacted(statement)
+    if position is None or shown == statement:
+        return _Redacted(shown, position, hides_position=False)
+    before = redacted(statement[: int(position) - 1])
+    if not shown.startswith(before):
+        return _Redacted(shown, None, hides_position=True)
+    return _Redacted(shown, str(len(before) + 1), hides_position=shown.startswith("***", len(before)))
 
 
 def _statement(statement: str, position: str | None) -> list[str]:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from neuraknot_db import diagnosis, interrupt
+from neuraknot_db import diagnosis, interrupt, redaction
 from neuraknot_db.settings import Settings
 
 _CANCEL_TIMEOUT = 2
@@ -86,11 +86,15 @@ def connect(
     while True:
         try:
             # One that is lost must not be made anew in passing: the new one would not hold the migration lock.
-            return interrupt.waiting_for(lambda: Connection(engine, _allow_revalidate=False))
+            connection = interrupt.waiting_for(lambda: Connection(engine, _allow_revalidate=False))
         except DBAPIError as error:
             words = str(error.orig)
             if not any(sign in words for sign in _COMING_BACK) or clock() > deadline:
                 raise diagnosis.login_error(words, settings, database=database) from error
+        else:
+            driver_connection: Any = connection.connection.driver_connection
+            redaction.hide(driver_connection.info.password)  # which libpq may have found in a file
+            return connection
         sleep(0.25)
 
 

@@ -1,177 +1,190 @@
-"""Passwords are hidden here, whichever way they are spelled: the streams of `stdio` and the log send all text through.
+"""Passwords, taken out of whatever is shown or stored: wherever they come from, and however they are spelled.
 
-A password may come out of a revision, a server's message or a traceback as it is, or as URLs, SQL, Python, JSON and
-shells write it. So it is looked for character by character, each in any of these spellings.
+The streams of `stdio` and the log's rows, the only exits, send all text through.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from neuraknot_db import settings
 from neuraknot_db.errors import UsageError
 
-_SHORT = 4
 _NAMES = "neuraknot-db neuraKnot alembic postgresql"
-
-_LEAST_PART = 3
-"""Characters of a secret that are hidden beside the ellipsis of a line that was cut."""
-
-_ELLIPSES = ("…", "...")  # ours, and libpq's
-_SPELLED = ("%", "\\", "&", *_ELLIPSES)
-"""What a text holds where characters are spelled otherwise, or a line was cut."""
 
 
 def redacted(text: str) -> str:
-    """The text with `***` for each password that this process knows.
-
-    One that is short, or part of a name that messages show anyway, is hidden only where it stands as a password:
-    elsewhere its stars would spoil the message, and tell what they hide.
-    """
-    for secret in _secrets():
-        text = secret.hidden(text)
-    return text
+    """The text without the passwords of this process, which a revision's own words may hold."""
+    return _process().text(text)
 
 
 def redacted_within(value: Any) -> Any:
-    """The same for each text in a value of JSON."""
-    if isinstance(value, str):
-        return redacted(value)
-    if isinstance(value, dict):
-        return {key: redacted_within(item) for key, item in value.items()}
-    return [redacted_within(item) for item in value] if isinstance(value, list | tuple) else value
+    """The same for every string in a JSON value."""
+    return _process().value(value)
 
 
-def hide(password: str | None) -> None:
-    """Hide a password that the environment does not hold, such as one that libpq has found in a file."""
-    if password and all(password != secret.text for secret in _secrets()):
-        _more.append(_Secret(password, everywhere=_is_telling(password)))
-
-
-def forget() -> None:
-    """Read the environment anew the next time."""
-    _more.clear()
-    _of_environment.cache_clear()
-
-
-class _Secret:
-    def __init__(self, text: str, *, everywhere: bool) -> None:
-        self.text = text
-        self._everywhere = everywhere
-        # Letters and digits are mostly written as they are: without the longest run of them, a text is let through.
-        self._run = max(re.findall(r"[A-Za-z0-9]+", text), key=len, default="")
-
-    def hidden(self, text: str) -> str:
-        if (
-            self._run
-            and self._run not in text
-            and not any(sign in text for sign in _SPELLED)
-            and self._base64 not in text
-        ):
-            return text
-        if not self._everywhere:
-            return self._as_password.sub(r"\1***", text)
-        text = self._whole.sub("***", text).replace(self._base64, "***")
-        if any(ellipsis in text for ellipsis in _ELLIPSES):
-            cut_after, cut_before = self._cut
-            text = cut_before.sub(r"\1***", cut_after.sub(r"***\1", text))
-        return text
-
-    @functools.cached_property
-    def _base64(self) -> str:
-        return base64.b64encode(self.text.encode(errors="surrogateescape")).decode().rstrip("=")
-
-    @functools.cached_property
-    def _parts(self) -> list[str]:
-        return [_spellings(match[0]) for match in re.finditer(r"(['\"`\\])\1*|.", self.text, re.DOTALL)]
-
-    @functools.cached_property
-    def _whole(self) -> re.Pattern[str]:
-        return re.compile("".join(self._parts))
-
-    @functools.cached_property
-    def _as_password(self) -> re.Pattern[str]:
-        return re.compile(rf"((?i:password)\W{{1,4}}|://[^\s/@:]*:){''.join(self._parts)}(?!\w)")
-
-    @functools.cached_property
-    def _cut(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
-        """Its beginning before an ellipsis, and its end after one; the cut may go through a character's spelling."""
-        first, more = self._parts[:_LEAST_PART], self._parts[_LEAST_PART:]
-        before, last = self._parts[:-_LEAST_PART], self._parts[-_LEAST_PART:]
-        beginning = "".join(first) + "".join(f"(?:{part}" for part in more) + ")?" * len(more)
-        end = "(?:" * len(before) + "".join(f"{part})?" for part in before) + "".join(last)
-        ellipsis = f"({'|'.join(map(re.escape, _ELLIPSES))})"
-        return re.compile(rf"{beginning}(?:[\\%&]+[\w#]{{0,8}}){{0,4}}{ellipsis}"), re.compile(
-            rf"{ellipsis}\w{{0,3}}{end}"
-        )
-
-
-def _spellings(run: str) -> str:
-    """A pattern for a character, or for a run of one quote or of backslashes, in any spelling."""
-    character, times = run[0], f"{{{len(run)}}}" if len(run) > 1 else ""
-    code, encoded = ord(character), character.encode(errors="surrogateescape")
-    halves = character.encode("utf-16-be", errors="surrogatepass").hex()
-    coded = [
-        "".join(f"%(?:25)*{_hexadecimal(byte, 2)}" for byte in encoded),
-        "".join(rf"\\+x{_hexadecimal(byte, 2)}" for byte in encoded),
-        "".join(rf"\\+{byte:03o}" for byte in encoded),
-        "".join(rf"\\+u{_hexadecimal(int(halves[at : at + 4], 16), 4)}" for at in range(0, len(halves), 4)),
-        rf"\\+[xuU+]\{{?0*{_hexadecimal(code)}\}}?",
-        rf"&\#(?:[xX]0*{_hexadecimal(code)}|0*{code});",
-    ]
-    plain = _OTHERWISE.get(character, rf"\\*+{re.escape(character)}")
-    if character in _DOUBLED:
-        plain = rf"(?:\\*+{character}){{{len(run)},{4 * len(run)}}}" if character != "\\" else rf"\\{{{len(run)},}}+"
-        spelled = "|".join([f"(?:{'|'.join([*coded, *_QUOTED.get(character, ())])}){times}", plain])
-        return f"(?:{spelled})"
-    # A longer spelling first: nothing of it is left behind.
-    return f"(?:{'|'.join([*coded, character if character.isalnum() else plain])})"
-
-
-_DOUBLED = "'\"`\\"
-_QUOTED = {"'": ["""'(?:"'"|\\\\+')'""", "&apos;"], '"': ["&quot;"]}
-_OTHERWISE = {
-    "&": r"(?:&amp;|\\*+&)",
-    "<": r"(?:&lt;|\\*+<)",
-    ">": r"(?:&gt;|\\*+>)",
-    "%": r"(?:%{1,2}+|\\*+%)",
-    " ": r"(?:\\*+\ |\+)",
-    "\n": r"(?:\\+n|\n)",
-    "\r": r"(?:\\+r|\r)",
-    "\t": r"(?:\\+t|\t)",
-}
-
-
-def _hexadecimal(number: int, width: int = 1) -> str:
-    """A pattern for a number in hexadecimal digits, large or small."""
-    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{number:0{width}x}")
-
-
-_more: list[_Secret] = []
-"""Those that the environment does not hold."""
-
-
-def _secrets() -> Sequence[_Secret]:
-    return (*_of_environment(), *_more) if _more else _of_environment()
+def hide(secret: str | None) -> None:
+    """Never show this from now on: what the environment does not hold, and libpq found in a `.pgpass`, say."""
+    _process().hide(secret)
 
 
 @functools.cache
-def _of_environment() -> tuple[_Secret, ...]:
-    """The passwords of this process's environment, read once: a thousand lines may be told."""
-    # The longest first: one may hold another.
-    texts = sorted(settings.passwords(), key=len, reverse=True)
-    return tuple(_Secret(text, everywhere=_is_telling(text)) for text in texts)
-
-
-def _is_telling(password: str) -> bool:
-    """Whether it may be hidden wherever it stands."""
+def _process() -> Redactor:
+    """With the environment's passwords, read once: a thousand lines may be told."""
     try:
         where = settings.read()
     except UsageError:
         where = None
-    names = f"{where.user} {where.host} {where.database} {_NAMES}" if where else _NAMES
-    return len(password) >= _SHORT and password not in names
+    redactor = Redactor(f"{where.user} {where.host} {where.database} {_NAMES}" if where else _NAMES)
+    for secret in settings.secrets():
+        redactor.hide(secret)
+    return redactor
+
+
+def forget() -> None:
+    """Read the environment anew the next time."""
+    _process.cache_clear()
+
+
+# From here on word for word the same in both packages, which never import each other.
+
+_SHORT, _LONG = 4, 64
+
+# Where a short secret stands as a password: behind that word, or in a URL.
+_BEHIND = r"((?i:password)(?:\\{0,16}[^\w\\]){1,6}?(?:[eEnN]')?|://[^\s/@:]*:(?:\\{0,16}[\"'])??)"
+
+_RUNS = re.compile(r"\\+|[\"']+|\s+|.", re.DOTALL)
+_GROWS = {"\\": 16, '"': 24, "'": 24}
+"""Into how many escaping an escape may make one of these; bounded, so that no line takes long."""
+_ESCAPE = r"\\{1,16}"
+# Blanks in a row are often shown as one; the last is a statement's next line where messages number them.
+_BLANK = rf"\\{{0,16}}\s|\+|{_ESCAPE}[nrtfv]|\n[ \t]*(?:\d+ )?\| ?"
+# A line that was cut, by libpq too, may hold a part of a secret; the cut may go through a character's spelling.
+_ELLIPSES = ("...", "…")
+_BEFORE_CUT, _AFTER_CUT = (
+    rf"(?:{_ESCAPE}\w{{0,8}}|[%&][\w#]{{0,8}}){{0,3}}(?=\.\.\.|…)",
+    r"(?:(?<=\.\.\.)|(?<=…))\w{0,3}",
+)
+_LEAST_PART = 3
+
+_NAMED = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+_DOUBLED = frozenset("%${}")
+
+
+class Redactor:
+    """Takes secrets out of text, however they are spelled there.
+
+    A secret that is short, or part of a name that messages show anyway, is hidden only where it stands as a password:
+    elsewhere its stars would spoil the message, and tell what they hide.
+    """
+
+    def __init__(self, names: str = "") -> None:
+        """Hide nothing yet.
+
+        Args:
+            names: what messages show anyway.
+        """
+        self._names = names
+        self._secrets: frozenset[str] = frozenset()
+        self._pattern: re.Pattern[str] | None = None
+        self._cut: re.Pattern[str] | None = None
+
+    def hide(self, secret: str | None) -> None:
+        """Never show this from now on, nor one of its lines: a message may quote no more of it."""
+        parts = {part.strip() for part in (secret or "", *(secret or "").splitlines())} - {""}
+        if not parts <= self._secrets:
+            self._secrets |= parts
+            self._pattern = self._cut = None
+
+    def text(self, text: str) -> str:
+        """The text with `***` for every secret."""
+        if not self._secrets:
+            return text
+        pattern = self._pattern
+        if pattern is None:
+            pattern = self._pattern = self._compiled()
+        text = pattern.sub(lambda found: f"{found[1] if found.lastindex else ''}***", text)
+        if not any(ellipsis in text for ellipsis in _ELLIPSES):
+            return text
+        cut = self._cut
+        if cut is None:
+            cut = self._cut = re.compile("|".join(map(_part, self._long_ones())) or r"(?!)")
+        return cut.sub("***", text)
+
+    def value(self, value: Any) -> Any:
+        """The same for every string in a JSON value."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {key: self.value(item) for key, item in value.items()}
+        return [self.value(item) for item in value] if isinstance(value, list | tuple) else value
+
+    def _long_ones(self) -> list[str]:
+        # The longest first: one secret may begin with another.
+        secrets = sorted(self._secrets, key=len, reverse=True)
+        return [each for each in secrets if len(each) >= _SHORT and each not in self._names]
+
+    def _compiled(self) -> re.Pattern[str]:
+        patterns = [_spelled(each) for each in self._long_ones()]
+        if short := sorted(self._secrets.difference(self._long_ones()), key=len, reverse=True):
+            patterns.append(rf"{_BEHIND}(?:{'|'.join(map(_spelled, short))})(?!\w)")
+        return re.compile("|".join(patterns))
+
+
+def _spelled(secret: str) -> str:
+    """A regular expression for the secret with each of its characters in any spelling, also in several at once."""
+    return "".join(_parts(secret))
+
+
+def _part(secret: str) -> str:
+    """One for its beginning before an ellipsis, and for its end after one."""
+    parts = _parts(secret)
+    first, more = parts[:_LEAST_PART], parts[_LEAST_PART:]
+    before, last = parts[:-_LEAST_PART], parts[-_LEAST_PART:]
+    beginning = "".join(first) + "".join(f"(?:{part}" for part in more) + ")?" * len(more)
+    end = "(?:" * len(before) + "".join(f"{part})?" for part in before) + "".join(last)
+    return f"{beginning}{_BEFORE_CUT}|{_AFTER_CUT}{end}"
+
+
+def _parts(secret: str) -> list[str]:
+    shown = any(character.isprintable() for character in secret)
+    head, tail = secret[:_LONG], secret[_LONG:]
+    # What so much of it begins is the secret, whose end no quote parts from it.
+    long = tail and re.fullmatch(r"[^\s\"']+", tail)
+    parts = []
+    for run in _RUNS.findall(head if long else secret):
+        first, kinds, more, times = run[0], set(run), "", ""
+        # A terminal's guard leaves it out.
+        hidden = shown and not any(each.isprintable() or each == "\t" for each in kinds)
+        if first.isspace():
+            kinds, more, times = kinds | {" "}, f"|{_BLANK}", "{0,64}" if hidden else "{1,64}"
+        elif first in _GROWS:
+            # A shell's word has each kind of quote between the other.
+            kinds = {first} if first == "\\" else {"'", '"'}
+            times = f"{{{len(run)},{_GROWS[first] * len(run)}}}"
+        elif hidden:
+            times = "?"
+        ways = "|".join(map(_ways, sorted(kinds)))
+        parts.append(f"(?:{ways}{more}){times}")
+    return [*parts, *[r"[^\s\"']*"] * bool(long)]
+
+
+def _ways(character: str) -> str:
+    """How one character may be spelled: as it is, in a URL, escaped by some language, in HTML."""
+    code = ord(character)
+    data = character.encode("utf-8", "surrogatepass")
+    percent = "".join(f"%(?:25)*{byte:02x}" for byte in data)
+    if character.isascii() and character.isalnum():
+        return f"{character}|(?i:{percent})"
+    escaped = [rf"(?:[xu]|\+)?0{{0,6}}{code:x}", _ESCAPE.join(f"{byte:03o}" for byte in data)]
+    if not character.isascii():
+        units = character.encode("utf-16-be", "surrogatepass").hex(" ", 2).split()
+        escaped += [_ESCAPE.join(f"u{unit}" for unit in units), _ESCAPE.join(f"x{byte:02x}" for byte in data)]
+    named = f"{_NAMED[character]}|" if character in _NAMED else ""
+    encoded = f"{percent}|{_ESCAPE}(?:{'|'.join(escaped)})|&(?:amp;)*(?:{named}#0*{code}|#x0*{code:x});"
+    plain = r"\\" if character == "\\" else rf"\\{{0,16}}{re.escape(character)}"
+    # What stands for it may begin with it, and is tried first.
+    return f"(?i:{encoded})|{plain}{'{1,8}' if character in _DOUBLED else ''}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
-from neuraknot_db import engine, interrupt, lock, redaction, settings
+from neuraknot_db import engine, interrupt, lock, settings
 from neuraknot_db.console import log
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.settings import Limits, Settings
@@ -95,7 +95,6 @@ def another(where: Settings, known: Engine | None = None) -> Iterator[Connection
     connection = engine.connect(where, known=known)
     driver_connection = driver(connection)
     driver_connection.notices = _Notices()
-    redaction.hide(driver_connection.info.password)
     # The connection is closed within it: that asks the server for a last ROLLBACK.
     with interrupt.cancelling(functools.partial(engine.cancel, where, driver_connection)), connection:
         _prepare(connection, limits)

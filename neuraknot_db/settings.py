@@ -133,14 +133,14 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings | None:
     return replace(found, environment=named or found.environment, environment_named=bool(named))
 
 
-def passwords(environ: Mapping[str, str] = os.environ) -> set[str]:
-    """Each password that the environment holds, used or not: as it is, and as it is written in a URL."""
+def secrets(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Every password that the environment holds, used or not, also of a DATABASE_URL that can't be read."""
     url = environ.get("DATABASE_URL", "")
-    found = {environ.get("DB_PASSWORD", ""), environ.get("PGPASSWORD", "")}
-    # Whatever stands between a user's colon and the last @, also in a URL that can't be read.
-    written = [match[1] for match in (re.search(r"://[^:/?#]*:(.*)@", url, re.DOTALL),) if match]
-    written += re.findall(r"[?&](?:ssl)?password=([^&]*)", url)
-    return {text for text in found.union(written, map(unquote, written), map(unquote_plus, written)) if text}
+    # The second: an @ that should be encoded and is not.
+    written = re.findall(r"://[^:@/]*:([^@]*)@", url) + re.findall(r"(?s)://[^:@/]*:(.*)@", url)
+    written += re.findall(r"[?&](?:ssl)?password=([^&#]*)", url)
+    read = [form for each in written for form in (unquote(each), unquote_plus(each), each)]
+    return [environ.get("DB_PASSWORD", ""), environ.get("PGPASSWORD", ""), *read]
 
 
 def is_production(environment: str) -> bool:

@@ -136,22 +136,6 @@ def tokens(sql: str) -> Iterator[Token]:
             yield Token(cast("Kind", group), match.group(), start)
 
 
-def without_literals(sql: str) -> str:
-    """SQL on one line without what it says of data: strings and numbers are replaced, comments left out.
-
-    A text that was cut within a string loses the string's beginning as well.
-    """
-    written: list[str] = []
-    position = 0
-    for token in tokens(sql):
-        gap = " " if token.start > position and token.kind != "continuation" else ""
-        literal = {"string": "'...'", "continuation": "", "number": "?"}.get(token.kind, token.text)
-        unended = token.kind == "error" and token.text[-1:] != token.text
-        written.append(gap + ("'...'" if unended else " ".join(literal.split())))
-        position = token.start + len(token.text)
-    return "".join(written).strip()
-
-
 def statements(sql: str) -> list[Statement]:
     """The statements of SQL, split where the server would split them.
 
@@ -179,6 +163,28 @@ def statements(sql: str) -> list[Statement]:
     if held:
         found.append(_statement(sql, held))
     return found
+
+
+def without_literals(sql: str) -> str:
+    """Somebody else's SQL in one line, whose data is nobody's business here: `WHERE card = '...' AND id = ...`.
+
+    Comments vanish. What has no end, since the SQL was cut there, is hidden from its beginning, and so is what comes
+    after a string that ends elsewhere where standard_conforming_strings is off.
+    """
+    shown: list[str] = []
+    end = 0
+    for token in tokens(sql):
+        blank = " " if end < token.start and shown else ""
+        end = token.start + len(token.text)
+        if token.kind == "number" or (token.kind == "error" and end == len(sql)):
+            shown.append(f"{blank}...")
+        elif token.kind == "string" or token.kind == "continuation":
+            shown.append(f"{blank}'...'" if token.kind == "string" else "")
+            if "\\'" in token.text and token.text[0] not in "eE$":
+                break
+        else:
+            shown.append(f"{blank}{token.text}")
+    return "".join(shown)
 
 
 def _statement(sql: str, held: list[Token]) -> Statement:

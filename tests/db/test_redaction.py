@@ -100,7 +100,7 @@ def test_each_place_that_a_password_comes_from(environ: dict[str, str], monkeypa
         monkeypatch.setenv(name, value)
     for spelled in ("p@ss/w0rd", "p%40ss%2Fw0rd", "p%40ss/w0rd"):
         assert redaction.redacted(f"it is {spelled}.") == "it is ***."
-    assert "p@ss/w0rd" in settings.passwords(environ)
+    assert "p@ss/w0rd" in settings.secrets(environ)
 
 
 WORST = 'p@ss/w\'rd% \\ "q" 日本'
