@@ -17,8 +17,8 @@ _RUNS = re.compile(r"\\+|[\"']+|\s+|.", re.DOTALL)
 _GROWS = {"\\": 16, '"': 24, "'": 24}
 """Into how many escaping an escape may make one of these; bounded, so that no line takes long."""
 _ESCAPE = r"\\{1,16}"
-# Blanks in a row are often shown as one; the last is a statement's next line where messages number them.
-_BLANK = rf"\\{{0,16}}\s|\+|{_ESCAPE}[nrtfv]|\n[ \t]*(?:\d+ )?\| ?"
+# Blanks in a row are often shown as one; the first is a statement's next line where messages number them.
+_BLANK = rf"\n[ \t]*(?:\d+ )?\| ?|{_ESCAPE}[nrtfv]|\\{{0,16}}\s|\+"
 # A line that was cut, by libpq too, may hold a part of a secret; the cut may go through a character's spelling.
 _ELLIPSES = ("...", "…")
 _BEFORE_CUT, _AFTER_CUT = (
@@ -113,11 +113,11 @@ def _parts(secret: str) -> list[str]:
     long = tail and re.fullmatch(r"[^\s\"']+", tail)
     parts = []
     for run in _RUNS.findall(head if long else secret):
-        first, kinds, more, times = run[0], set(run), "", ""
+        first, kinds, blank, times = run[0], set(run), "", ""
         # A terminal's guard leaves it out.
         hidden = shown and not any(each.isprintable() or each == "\t" for each in kinds)
         if first.isspace():
-            kinds, more, times = kinds | {" "}, f"|{_BLANK}", "{0,64}" if hidden else "{1,64}"
+            kinds, blank, times = kinds | {" "}, f"{_BLANK}|", "{0,64}" if hidden else "{1,64}"
         elif first in _GROWS:
             # A shell's word has each kind of quote between the other.
             kinds = {first} if first == "\\" else {"'", '"'}
@@ -125,7 +125,8 @@ def _parts(secret: str) -> list[str]:
         elif hidden:
             times = "?"
         ways = "|".join(map(_ways, sorted(kinds)))
-        parts.append(f"(?:{ways}{more}){times}")
+        # A blank can be read in several ways, and many of them in a row in too many to try.
+        parts.append(f"(?{'>' if first.isspace() else ':'}{blank}{ways}){times}")
     return [*parts, *[r"[^\s\"']*"] * bool(long)]
 
 

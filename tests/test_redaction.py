@@ -211,6 +211,9 @@ def test_no_line_takes_long(redactor: Redactor) -> None:
         "a " * 10_000,
         "%25" * 7_000,
         "both'" * 4_000,
+        f"correct{' ' * 60}x" * 300,
+        f"...{' ' * 60}x\n" * 300,
+        f"... \\ {' ' * 60}\\x\n" * 300,
     ):
         redactor.text(line)
     assert time.process_time() - began < 2.0
