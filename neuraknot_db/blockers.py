@@ -54,7 +54,8 @@ SELECT l.pid, {_SESSION},
   JOIN pg_class c ON c.oid = l.relation
  WHERE l.granted AND l.locktype = 'relation' AND l.pid <> pg_backend_pid()
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND coalesce(a.xact_start < clock_timestamp() - current_setting('lock_timeout')::interval / 4, true)
+   AND coalesce(a.xact_start < clock_timestamp() - coalesce(%(lock_timeout)s::float8 * interval '1 ms',
+                                                            current_setting('lock_timeout')::interval) / 4, true)
  GROUP BY l.pid, a.application_name, a.backend_type, a.usename, a.xact_start, a.state, a.query
  ORDER BY age DESC NULLS LAST
 """
@@ -111,12 +112,13 @@ class Watch:
                 self._ended.wait(interval)
 
 
-def guessed(connection: Connection, statement: str) -> tuple[str, ...]:
+def guessed(connection: Connection, statement: str, lock_timeout: float | None = None) -> tuple[str, ...]:
     """Lines about the sessions that hold locks on what a statement names, where nobody was seen.
 
     Args:
         connection: not in a transaction.
         statement: what failed.
+        lock_timeout: milliseconds that it had; the session's own if it is None.
     """
     from neuraknot_db import sqltext
 
@@ -126,7 +128,7 @@ def guessed(connection: Connection, statement: str) -> tuple[str, ...]:
     }
     # That a lock could not be had is what is to be told, not that this could not be found out.
     with contextlib.suppress(SQLAlchemyError):
-        rows = connection.exec_driver_sql(_HOLDING).all()
+        rows = connection.exec_driver_sql(_HOLDING, {"lock_timeout": lock_timeout}).all()
         connection.rollback()
         return tuple(_told([row for row in rows if words.intersection(row.names)]))
     return ()

@@ -265,6 +265,7 @@ def _execute(
             connection,
             what=lambda: walk.doing,
             failed=lambda failure: None if emptying else walk.retry(failure, connection),
+            lock_timeout=lambda: walk.lock_timeout,
             limits=settings.limits(),
         )
     except Exception as error:

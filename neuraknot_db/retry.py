@@ -43,6 +43,7 @@ def on_lock_timeout(
     *,
     what: Callable[[], str],
     failed: Callable[[Failure], None] = lambda _failure: None,
+    lock_timeout: Callable[[], float | None] = lambda: None,
     limits: Limits,
     sleep: Callable[[float], None] = time.sleep,
     jitter: Callable[[], float] = random.random,
@@ -54,6 +55,7 @@ def on_lock_timeout(
         connection: the one that it uses, rolled back after each failed try.
         what: what is tried now; when that changes, the counting begins anew.
         failed: told of each failed try but the last, on a connection without a transaction.
+        lock_timeout: milliseconds that the statement had which failed; None for what `limits` say.
         limits: how often at the most, and how long the first pause is, which then doubles.
         sleep: waits for seconds.
         jitter: a number from 0 to 1, so that two that block each other don't meet again.
@@ -76,7 +78,7 @@ def on_lock_timeout(
             pause = min(limits.pause * 2 ** (number - 1), LONGEST_PAUSE) * (0.75 + jitter() / 2)
             then = f"again in {pause:.1f} s" if number < tries else "given up"
             log.warning("%s: no lock in time, try %d of %d; %s", tried, number, tries, then)
-            for line in watch.seen or blockers.guessed(connection, error.statement or ""):
+            for line in watch.seen or blockers.guessed(connection, error.statement or "", lock_timeout()):
                 log.warning("  %s", line)
             if number >= tries:
                 raise

@@ -128,8 +128,10 @@ class Walk:
         explained = diagnosis.database_error(failure.error, doing=self.doing, undone=self._place.undone)
         # The last statement had done nothing but wait.
         waiting = self._waiting()
-        self._recorder.write_failure(connection, self._recorded("failed", explained.message))
+        entry = self._recorded("failed", explained.message)
+        # Before it is written: who sees the row may end the run at that very moment.
         self._attempt, self._waited = failure.number + 1, self._waited + waiting + failure.pause
+        self._recorder.write_failure(connection, entry)
 
     def fail(self, error: Exception, connection: Connection) -> Exception | None:
         """What ended the run, recorded and explained; None if everything is committed all the same.
@@ -186,6 +188,11 @@ class Walk:
     def current(self) -> Step | None:
         """The step that is not committed yet."""
         return self.steps[self.done] if self.done < len(self.steps) else None
+
+    @property
+    def lock_timeout(self) -> float | None:
+        """Milliseconds that the current revision's own words give its statements; None where it has none."""
+        return self._declared[self.done].lock_timeout if self.current is not None else None
 
     @property
     def doing(self) -> str:
