@@ -63,6 +63,7 @@ def carry_data() -> None:
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Let no write to `sys.stdout` and `sys.stderr` raise; within another `guarded` this does nothing."""
+    redacted("")  # reads the environment now: what Python writes of that (PYTHONVERBOSE) must not come back in here
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _guard(sys.stdout), _guard(sys.stderr)
     try:

@@ -187,7 +187,11 @@ TRACES = """
 SELECT jsonb_build_object(
     'tables', (SELECT jsonb_agg(to_jsonb(s) ORDER BY relid) FROM pg_stat_user_tables s
                 WHERE schemaname <> 'neuraknot_db' AND relname <> 'alembic_version'),
-    'relations', (SELECT jsonb_agg(to_jsonb(c) || jsonb_build_object('xmin', xmin::text) ORDER BY oid)
+    -- Autovacuum counts the catalogs' pages and rows when it likes.
+    'relations', (SELECT jsonb_agg(to_jsonb(c) - CASE relnamespace WHEN 'pg_catalog'::regnamespace
+                                     THEN ARRAY['relpages', 'reltuples', 'relallvisible', 'relallfrozen',
+                                                'relfrozenxid', 'relminmxid'] ELSE '{}' END
+                                   || jsonb_build_object('xmin', xmin::text) ORDER BY oid)
                     FROM pg_class c WHERE relnamespace::regnamespace::text !~ '^pg_toast'),
     'columns', (SELECT count(*)::text || max(xmin::text::bigint) FROM pg_attribute),
     'schemas', (SELECT jsonb_agg(to_jsonb(n) ORDER BY oid) FROM pg_namespace n),
