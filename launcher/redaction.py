@@ -139,7 +139,8 @@ def _ways(character: str) -> str:
         return f"{character}|(?i:{percent})"
     escaped = [rf"(?:[xu]|\+)?0{{0,6}}{code:x}", _ESCAPE.join(f"{byte:03o}" for byte in data)]
     if not character.isascii():
-        units = character.encode("utf-16-be", "surrogatepass").hex(" ", 2).split()
+        high, low = divmod(code - 0x10000, 0x400)
+        units = [f"{code:04x}"] if code < 0x10000 else [f"{0xD800 + high:04x}", f"{0xDC00 + low:04x}"]
         escaped += [_ESCAPE.join(f"u{unit}" for unit in units), _ESCAPE.join(f"x{byte:02x}" for byte in data)]
     named = f"{_NAMED[character]}|" if character in _NAMED else ""
     encoded = f"{percent}|{_ESCAPE}(?:{'|'.join(escaped)})|&(?:amp;)*(?:{named}#0*{code}|#x0*{code:x});"
