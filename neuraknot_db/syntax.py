@@ -324,11 +324,17 @@ def _walked(node: ast.AST) -> list[ast.AST]:
     """The node and all within, but for what says whether a name is read or written; `ast.walk` takes thrice as long."""
     found = [node]
     for each in found:
-        for value in vars(each).values():
-            if isinstance(value, list):
-                found += [item for item in value if isinstance(item, ast.AST)]
-            elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
-                found.append(value)
+        found += _children(each)
+    return found
+
+
+def _children(node: ast.AST) -> list[ast.AST]:
+    found: list[ast.AST] = []
+    for value in vars(node).values():
+        if isinstance(value, list):
+            found += [item for item in value if isinstance(item, ast.AST)]
+        elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
+            found.append(value)
     return found
 
 
@@ -403,7 +409,7 @@ def _in_scope(nodes: Collection[ast.AST]) -> Iterator[ast.AST]:
         node = ahead.pop()
         yield node
         if not isinstance(node, _Scope):
-            ahead += ast.iter_child_nodes(node)
+            ahead += _children(node)
 
 
 def _bound_in_scope(nodes: Collection[ast.AST]) -> Iterator[str]:
