@@ -82,11 +82,14 @@ def cancelling(cancel: Callable[[], None] = lambda: None) -> Iterator[None]:
     _signals = signals = _Signals(cancel)
     woken, waker = socket.socketpair()
     waker.setblocking(False)
-    previous = {number: signal.signal(number, _raising(signals)) for number in SIGNALS}
-    previous_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
     watcher = threading.Thread(target=_end_when_woken, args=(woken, signals), daemon=True)
     watcher.start()
+    previous_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     try:
+        # Not before: what a handler raises would make a KeyError of a thread's start, and nobody would hear of it.
+        for number in SIGNALS:
+            signal.signal(number, _raising(signals))
         yield
     except Exception as error:
         told = interruption(error)
@@ -95,9 +98,9 @@ def cancelling(cancel: Callable[[], None] = lambda: None) -> Iterator[None]:
         raise told from error
     finally:
         _signals = None
-        signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(previous_fd)
         waker.close()
         watcher.join(CANCEL_TIMEOUT)
         woken.close()

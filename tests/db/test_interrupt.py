@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from neuraknot_db import lock
+from neuraknot_db import interrupt, lock
+from neuraknot_db.errors import InterruptedRunError
 from tests.db.conftest import BIN, ROOT, Database, Project
 from tests.db.killing import REVISIONS, Fork, generated_project, shape
 from tests.db.running import MIGRATOR, Running, held, log_of, running, wait_until
@@ -169,6 +174,47 @@ def test_a_backend_that_is_terminated_is_in_the_log(
     assert "hint: The database is at 004. Run the command again." in done.err
     assert log_of(database_at_head)[-1] == ("005", "upgrade", "failed")
     assert database_at_head.value("SELECT to_regclass('public.five')") is None
+
+
+def test_at_any_line_of_taking_the_signals_over() -> None:
+    """Whoever handled them before hears of it, or the run does: never a traceback, and never nobody."""
+    heard: list[int] = []
+    raised = 0
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        for line in itertools.count(1):
+            told = _signalled_at(line)
+            if told is None:
+                break
+            raised += told
+            assert raised + len(heard) == line
+    finally:
+        sys.settrace(None)
+        signal.signal(signal.SIGTERM, before)
+    assert raised > 0
+    assert len(heard) > 0
+
+
+def _signalled_at(wanted: int) -> bool | None:
+    """Whether the run heard of a SIGTERM at that line, counted from the first; None where there are fewer."""
+    lines = 0
+
+    def trace(_frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        if event == "line" and lines == wanted:
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+
+    try:
+        sys.settrace(trace)
+        with interrupt.cancelling():
+            sys.settrace(None)
+    except InterruptedRunError:
+        return True
+    finally:
+        sys.settrace(None)
+    return False if lines >= wanted else None
 
 
 ROUNDS = 105

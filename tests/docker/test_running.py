@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def test_it_ends_in_time_where_the_server_has_stopped_answering(
     assert fargate.run("alembic", "upgrade", "003", environment=environment).code == 0
     with contextlib.closing(tls_server.connect(database)) as holder, holder.cursor() as cursor:
         cursor.execute("BEGIN; LOCK TABLE ai_agents")
-        running = fargate.start("alembic", "upgrade", "head", environment=environment)
+        running = fargate.start("alembic", "upgrade", "head", environment=environment, stderr=subprocess.PIPE)
         tls_server.value("postgres", UNTIL_ONE_WAITS.format(database=database))
         waiting = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND wait_event_type = 'Lock'"
         backend = int(str(tls_server.value("postgres", waiting)))
@@ -131,10 +132,10 @@ def test_it_ends_in_time_where_the_server_has_stopped_answering(
         finally:
             for pid in stopped:
                 os.kill(pid, signal.SIGCONT)
-        output, _ = running.communicate(timeout=15)
-    assert running.returncode == 143, output
-    assert "is committed is not known" in output
-    result = json.loads(output.splitlines()[-1])
+        out, err = running.communicate(timeout=15)
+    assert running.returncode == 143, err
+    assert "is committed is not known" in err
+    result = json.loads(out.splitlines()[-1])
     assert (result["outcome"], result["after"], result["exit_code"]) == ("unknown", None, 143)
     assert tls_server.value(database, "SELECT version_num FROM alembic_version") == "003"
 
