@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Set
 from pathlib import Path
 
-from alembic.script import Script, ScriptDirectory
+from alembic.script import ScriptDirectory
 
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.history import Applied, Entry, History
@@ -15,8 +15,8 @@ KIND = "tree:"
 """Before each checksum; those of older versions, of what a revision sent when it was run, have `ast:` or nothing."""
 
 
-def checksum(revision: Script) -> str:
-    """SHA-256 of what the revision's upgrade does, as its syntax tree has it; nothing of it is run.
+def checksum(source: bytes) -> str:
+    """SHA-256 of what a revision's upgrade does, as the syntax tree of its file has it; nothing of it is run.
 
     Counted are `upgrade()`, `backfill`, and the file's own names that they use. Not counted: how it is run
     (`transactional`, timeouts), the way back and what that loses, and what the file imports.
@@ -24,13 +24,12 @@ def checksum(revision: Script) -> str:
     # A run with nothing to do needs no syntax tree.
     from neuraknot_db.syntax import Source
 
-    source = Source(Path(revision.path).read_bytes())
-    return KIND + hashlib.sha256(source.canonical("upgrade", "backfill")).hexdigest()
+    return KIND + hashlib.sha256(Source(source).canonical("upgrade", "backfill")).hexdigest()
 
 
-def source_sha256(revision: Script) -> str:
-    """SHA-256 of the revision's file."""
-    return hashlib.sha256(Path(revision.path).read_bytes()).hexdigest()
+def source_sha256(source: bytes) -> str:
+    """SHA-256 of a revision's file."""
+    return hashlib.sha256(source).hexdigest()
 
 
 def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:
@@ -74,9 +73,10 @@ def demand_unedited(
     edited = {}
     for revision, known in sorted(applied.items()):
         found = script.get_revision(revision)
-        source = source_sha256(found)
-        if known.checksums and source not in known.sources and (now := checksum(found)) not in known.checksums:
-            edited[revision] = Entry(revision, "accept", checksum=now, source_sha256=source)
+        source = Path(found.path).read_bytes()
+        sha256 = source_sha256(source)
+        if known.checksums and sha256 not in known.sources and (now := checksum(source)) not in known.checksums:
+            edited[revision] = Entry(revision, "accept", checksum=now, source_sha256=sha256)
     if refused := [revision for revision in edited if revision not in accepted]:
         files = " and ".join(Path(script.get_revision(revision).path).name for revision in refused)
         raise RefusedError(

@@ -79,8 +79,10 @@ class Outcome:
 
 def fitted(line: str) -> str:
     """A line of narration, cut to the terminal's width where there is one."""
+    if not sys.stderr.isatty():
+        return line
     line, width = redacted(line), shutil.get_terminal_size().columns  # of which a part could not be told any more
-    return line if len(line) <= width or not sys.stderr.isatty() else line[: width - 1] + "…"
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def write(text: str) -> None:

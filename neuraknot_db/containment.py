@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import event
 
 from neuraknot_db import interrupt, rawsql
 from neuraknot_db.errors import NeuraknotError
@@ -61,9 +60,6 @@ def supervised(
             raise found
         conduct.sent, conduct.left = True, conduct.left or in_block
 
-    def before_execute(_connection: object, _cursor: object, sql: str, *_more: object) -> None:
-        admit(sql)
-
     alembics_own = migration.autocommit_block
 
     @contextlib.contextmanager
@@ -80,18 +76,13 @@ def supervised(
 
     impl = migration.impl
     assert isinstance(impl, rawsql.VerbatimPostgresqlImpl)
-    connection = None if migration.as_sql else migration.connection
     migration.autocommit_block = autocommit_block  # type: ignore[method-assign]
     impl.admit = admit
-    if connection is not None:
-        # What goes round Alembic, by op.get_bind(), is seen as well.
-        event.listen(connection, "before_cursor_execute", before_execute)
+    impl.listen()
     try:
         with contained():
             yield
     finally:
-        if connection is not None:
-            event.remove(connection, "before_cursor_execute", before_execute)
         del impl.admit
         migration.autocommit_block = alembics_own  # type: ignore[method-assign]
 

@@ -42,6 +42,7 @@ class Declared:
         alone: its one statement then; None where that shows only when it runs.
         losses: what a downgrade loses: a noun phrase for each query that counts it; nothing for an upgrade.
         sets: whether it may change a parameter of the session, going by its text.
+        source: the revision's file; empty for a stamp.
     """
 
     lock_timeout: int | None = None
@@ -50,6 +51,7 @@ class Declared:
     alone: Statement | None = None
     losses: Mapping[str, str] | None = None
     sets: bool = False
+    source: bytes = b""
 
 
 def revision_of(step: Step) -> str:
@@ -105,6 +107,7 @@ def of(step: Step, sent: Sequence[str] | None = None) -> Declared:
         alone=alone,
         losses=_losses(step) if step.is_downgrade else {},
         sets=any(word in text for word in _SETTING),
+        source=source,
     )
 
 

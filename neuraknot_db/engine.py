@@ -56,8 +56,8 @@ def create(settings: Settings, *, database: str | None = None) -> Engine:
         database=database or settings.database,
     )
     arguments = {**_PARAMETERS, "application_name": "neuraknot-db", **settings.options, **_ENCODING}
-    # Looking for hstore would cost a query a connection.
-    return create_engine(url, poolclass=NullPool, connect_args=arguments, use_native_hstore=False)
+    # Looking for hstore would cost a query a connection, and no statement of Alembic's comes twice.
+    return create_engine(url, poolclass=NullPool, connect_args=arguments, use_native_hstore=False, query_cache_size=0)
 
 
 def connect(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic.ddl.postgresql import PostgresqlImpl
+from sqlalchemy import event
 from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.base import Executable
@@ -44,7 +45,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
 
     Attributes:
         around_statement: entered around each statement that is executed.
-        admit: called with what a script is to hold next; it may refuse.
+        admit: called with what is sent, or printed, next; it may refuse.
         held: not executed and not printed, but kept here while this is a list: `send` does it afterwards.
     """
 
@@ -53,6 +54,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
     around_statement: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     admit: Callable[[str], None] = staticmethod(lambda _sql: None)
     held: list[Held] | None = None
+    _listens = False
 
     def _exec(
         self,
@@ -77,6 +79,19 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             assert self.connection is not None
             options = execution_options or {}
             return execute(self.connection.execution_options(**options) if options else self.connection, construct)
+
+    def listen(self) -> None:
+        """Have `admit` told of what goes round Alembic as well, by `op.get_bind()`."""
+        if self._listens or self.connection is None:
+            return
+        self._listens = True
+        # Of the dialect: a connection's events make SQLAlchemy slower by more than a small statement takes.
+        for kind in ("do_execute", "do_execute_no_params", "do_executemany"):
+            event.listen(self.connection.engine, kind, self._before_execute)
+
+    def _before_execute(self, _cursor: object, sql: str, *more: Any) -> None:
+        if more[-1].root_connection is self.connection:
+            self.admit(sql)
 
     def send(self, held: Held) -> None:
         """Execute, or print, what was held."""

@@ -78,7 +78,7 @@ class Walk:
         self._lock_budget = 0.0
         self._timeouts_set = False
         self._declared = [declared.of(step) for step in steps]
-        self._entries = [_entry(step) for step in steps]
+        self._entries = [_entry(*each) for each in zip(steps, self._declared, strict=True)]
         self._began = time.monotonic()
         self._started = self._began
         self._next_heads = self.heads
@@ -369,6 +369,8 @@ def _tell_losses(connection: Connection, step: Step, losses: Mapping[str, str]) 
 
 def _limits(declaration: Declared, otherwise: Limits) -> Limits:
     lock_timeout, statement_timeout = declaration.lock_timeout, declaration.statement_timeout
+    if lock_timeout is None and statement_timeout is None:
+        return otherwise
     return replace(
         otherwise,
         lock_timeout=otherwise.lock_timeout if lock_timeout is None else lock_timeout,
@@ -376,7 +378,7 @@ def _limits(declaration: Declared, otherwise: Limits) -> Limits:
     )
 
 
-def _entry(step: Step) -> Entry:
+def _entry(step: Step, declaration: Declared) -> Entry:
     if not isinstance(step, RevisionStep):
         return Entry(revision_of(step), "stamp")
     if step.is_downgrade:
@@ -384,8 +386,8 @@ def _entry(step: Step) -> Entry:
     return Entry(
         revision_of(step),
         "upgrade",
-        checksum=checksums.checksum(step.revision),
-        source_sha256=checksums.source_sha256(step.revision),
+        checksum=checksums.checksum(declaration.source),
+        source_sha256=checksums.source_sha256(declaration.source),
     )
 
 
