@@ -27,8 +27,8 @@ Step = RevisionStep | StampStep
 
 _SETTING = ("set", "discard")
 
-# What to look for before a text is looked at closely, which takes longer.
-_ENDING = re.compile(r"\b(?:commit|rollback|abort|end|prepare|discard|pg_advisory_unlock_all)\b", re.IGNORECASE)
+# What to look for in lower case before a text is looked at closely, which takes longer.
+_ENDING = re.compile(r"(?:commit|rollback|abort|end|prepare|discard|pg_advisory_unlock_all)\b")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | No
         revision: whose they are.
         may_end: whether one that ends a transaction would end the revision's.
     """
-    if not _ENDING.search(sql):
+    if not _ENDING.search(sql.lower()):
         return None
     from neuraknot_db import sqltext
 

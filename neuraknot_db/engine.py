@@ -56,8 +56,9 @@ def create(settings: Settings, *, database: str | None = None) -> Engine:
         database=database or settings.database,
     )
     arguments = {**_PARAMETERS, "application_name": "neuraknot-db", **settings.options, **_ENCODING}
-    # Looking for hstore would cost a query a connection, and no statement of Alembic's comes twice.
-    return create_engine(url, poolclass=NullPool, connect_args=arguments, use_native_hstore=False, query_cache_size=0)
+    # Looking for hstore would cost a query a connection; no statement of Alembic's comes twice, or joins tables.
+    spared = {"use_native_hstore": False, "query_cache_size": 0, "enable_from_linting": False}
+    return create_engine(url, poolclass=NullPool, connect_args=arguments, **spared)
 
 
 def connect(

@@ -82,7 +82,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
 
     def listen(self) -> None:
         """Have `admit` told of what goes round Alembic as well, by `op.get_bind()`."""
-        if self._listens or self.connection is None:
+        if self._listens or self.as_sql or self.connection is None:
             return
         self._listens = True
         # Of the dialect: a connection's events make SQLAlchemy slower by more than a small statement takes.

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
@@ -82,9 +82,8 @@ class Recorder:
         """Write a row, in the connection's transaction."""
         if self._origin is None:
             self._origin = _described(settings.origin())
-        values = {name.name: getattr(entry, name.name) for name in fields(entry)}
-        values["error"] = entry.error and redacted(entry.error)
-        connection.exec_driver_sql(_INSERT, {**values, **self._origin, "run": self.run})
+        error = entry.error and redacted(entry.error)
+        connection.exec_driver_sql(_INSERT, {**vars(entry), "error": error, **self._origin, "run": self.run})
 
     def settle(
         self, connection: Connection, error: Exception, entry: Entry, failed: Callable[[Standing], Entry | None]

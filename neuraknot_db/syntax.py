@@ -76,7 +76,7 @@ class Source:
             Bytes that no other tree has.
         """
         parts = [part for part in self._used(roots) if part.kept([part.statement])]
-        return b"[%d" % len(parts) + b"".join(piece for part in parts for piece in part.encoded())
+        return ascii([len(parts), *(each for part in parts for each in part.flat())]).encode()
 
     def texts(self, *roots: str) -> list[str]:
         """Every constant text that the named functions, and those that they use, may hand to `op.execute`."""
@@ -267,29 +267,32 @@ class _Part:
         """What stands in a class: a dataclass is made of its annotations; elsewhere they are comments."""
         return frozenset(id(each) for node in self.nodes if isinstance(node, ast.ClassDef) for each in node.body)
 
-    def encoded(self) -> Iterator[bytes]:
-        """What it amounts to, piece by piece."""
+    def flat(self) -> Iterator[object]:
+        """What it amounts to, as names, numbers of parts and constants, each node before its parts."""
         ahead: list[Any] = [self.statement]
         while ahead:
             item = ahead.pop()
             if isinstance(item, list):
-                yield b"[%d" % len(item)
+                yield len(item)
                 ahead += reversed(item)
             elif not isinstance(item, ast.AST):
-                yield _encoded_value(item)
+                yield _constant(item)
             elif id(item) in self.sql:
-                yield _encoded_sql(self.sql[id(item)])
+                # With its kind: a string's further part and a string of its own are told apart by nothing else.
+                tokens = [part for token in sqltext.tokens(self.sql[id(item)]) for part in (token.kind, token.text)]
+                yield ("SQL", *tokens)
             elif isinstance(item, ast.Constant):
-                yield _encoded_value(item.value)
+                yield _constant(item.value)
             elif isinstance(item, ast.JoinedStr):
                 parts = _merged(item.values)
-                yield b"" if _is_constant(parts) else b"(JoinedStr[%d" % len(parts)
+                if not _is_constant(parts):
+                    yield ("JoinedStr", len(parts))
                 ahead += reversed(parts or [ast.Constant("")])
             elif isinstance(item, ast.AnnAssign) and item.value and id(item) not in self._of_classes:
                 ahead.append(ast.Assign([item.target], item.value))
             else:
                 fields = self.fields(item)
-                yield f"({type(item).__name__} {' '.join(fields)};".encode()
+                yield (type(item).__name__, *fields)
                 ahead += reversed(fields.values())
 
 
@@ -429,26 +432,11 @@ def _is_constant(parts: list[ast.expr]) -> bool:
     return not parts or (len(parts) == 1 and isinstance(parts[0], ast.Constant))
 
 
-def _encoded_sql(sql: str) -> bytes:
-    # With its kind: a string's further part and a string of its own are told apart by nothing else.
-    tokens = [b"%s %s" % (token.kind.encode(), _encoded_value(token.text)) for token in sqltext.tokens(sql)]
-    return b"(SQL[%d" % len(tokens) + b"".join(tokens)
-
-
-def _encoded_value(value: object) -> bytes:
-    if isinstance(value, str):
-        tag, data = b"s", value.encode("utf-8", "surrogatepass")
-    elif isinstance(value, bytes):
-        tag, data = b"b", value
-    elif isinstance(value, int) and not isinstance(value, bool):
-        tag, data = b"i", b"%x" % value
-    elif isinstance(value, float):
-        tag, data = b"f", value.hex().encode()
-    elif isinstance(value, complex):
-        tag, data = b"c", value.imag.hex().encode()
-    else:
-        tag, data = b"k", repr(value).encode()
-    return b"%s%d:%s" % (tag, len(data), data)
+def _constant(value: object) -> object:
+    """A constant as what `ascii` writes in the same way in each Python."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (hex(value),)  # of which there may be more digits than Python writes as a decimal number
+    return value
 
 
 _BINDING: Mapping[type, Callable[[Any], Collection[str]]] = {
