@@ -220,7 +220,8 @@ class _Part:
                 else:
                     if isinstance(node, ast.Attribute) and node.attr in _REACHING:
                         found.add(node.attr)
-                    ahead += self.kept(_children(node, _COUNTED))
+                    within = _children(node, _COUNTED)
+                    ahead += within if isinstance(node, ast.expr) else self.kept(within)
         return found
 
     def fields(self, node: ast.AST) -> dict[str, Any]:
@@ -228,7 +229,7 @@ class _Part:
         found: dict[str, Any] = {}
         for name in _COUNTED[type(node)]:
             value = getattr(node, name, None)
-            if type(value) is list:
+            if type(value) is list and not isinstance(node, ast.expr):
                 value = self.kept(value)
             if value is not None and value != []:
                 found[name] = value
