@@ -78,9 +78,12 @@ def _exists(where: Settings) -> bool:
         engine.connect(where).close()
     except UnreachableError as error:
         # The server may say so in any language.
-        if not diagnosis.is_answer("\n".join(error.details)) or _is_listed(where):
+        if not diagnosis.is_answer("\n".join(error.details)):
             raise
-        return False
+        if not _is_listed(where):
+            return False
+        # Somebody has created it in between, or it takes no login of ours, as is said then.
+        engine.connect(where).close()
     return True
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from neuraknot_db import database as database_module
+from neuraknot_db import settings
+from neuraknot_db.settings import Settings
 from tests.db.conftest import BIN, Database, Project, Server
 
 PROGRAMS = ["alembic", "neuraknot-db"]
@@ -241,6 +244,20 @@ def test_two_that_create_the_database_at_once_both_succeed(database: Database) -
     running = [subprocess.Popen(command, env=missing.environment(), stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(60) for process in running] == [0, 0]
     database.run(f'DROP DATABASE "{missing.name}"')
+
+
+def test_one_that_is_created_between_two_looks_is_there(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", Database(database.host, database.port, f"{database.name}_late", "").url)
+    where, is_listed = settings.read(), database_module._is_listed
+    assert where is not None
+
+    def created_meanwhile(where: Settings) -> bool:
+        database.run(f'CREATE DATABASE "{where.database}"')
+        return bool(is_listed(where))
+
+    monkeypatch.setattr(database_module, "_is_listed", created_meanwhile)
+    assert not database_module.create(where, quiet=True)
+    database.run(f'DROP DATABASE "{database.name}_late"')
 
 
 def test_a_thousand_revisions(database: Database, project: Project) -> None:
