@@ -383,18 +383,19 @@ def _called(node: ast.Call, scope: _Scope, names: int) -> str | None:
 
 
 class _Fields(dict[type, tuple[str, ...]]):
-    """By a type of node, the names of its fields, found when first asked for; none for what is no node."""
+    """By a type of node, the names of its fields, found when first asked for; none of a constant's."""
 
     def __init__(self, but: Collection[str]) -> None:
         self._but = frozenset(but)
 
     def __missing__(self, kind: type) -> tuple[str, ...]:
-        self[kind] = found = tuple(sorted({*getattr(kind, "_fields", ())} - self._but))
+        names = () if kind is ast.Constant else getattr(kind, "_fields", ())
+        self[kind] = found = tuple(sorted({*names} - self._but))
         return found
 
 
 _COUNTED = _Fields(_IGNORED)
-_ALL = _Fields({"ctx"})
+_WITHIN = _Fields({"ctx", "id", "attr", "arg", "kind", "type_comment"})
 
 
 def _walked(node: ast.AST) -> list[ast.AST]:
@@ -405,7 +406,7 @@ def _walked(node: ast.AST) -> list[ast.AST]:
     return found
 
 
-def _children(node: ast.AST, fields: _Fields = _ALL) -> list[ast.AST]:
+def _children(node: ast.AST, fields: _Fields = _WITHIN) -> list[ast.AST]:
     found: list[ast.AST] = []
     for name in fields[type(node)]:
         value = getattr(node, name, None)
