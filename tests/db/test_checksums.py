@@ -375,9 +375,10 @@ def upgrade():
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_each_python_finds_the_same_canonical_form(version: str, tmp_path: Path) -> None:
     """By itself, without a package installed: only the module and the tokenizer."""
-    pythons = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+    versions = Path(os.environ.get("PYENV_ROOT", "~/.pyenv"), "versions").expanduser()
+    pythons = sorted(versions.glob(f"{version}.*/bin/python"))
     if not pythons:
-        pytest.skip(f"Python {version} is not installed in ~/.pyenv/versions")
+        pytest.skip(f"Python {version} is not installed in {versions}")
     (tmp_path / "strings.py").write_text(STRINGS, encoding="utf-8")
     files = [tmp_path / "strings.py", *sorted((ROOT / "alembic" / "versions").glob("*.py"))]
     script = (
