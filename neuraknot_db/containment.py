@@ -77,13 +77,10 @@ def supervised(
     impl = migration.impl
     assert isinstance(impl, rawsql.VerbatimPostgresqlImpl)
     migration.autocommit_block = autocommit_block  # type: ignore[method-assign]
-    impl.admit = admit
-    impl.listen()
     try:
-        with contained():
+        with impl.admitting(admit), contained():
             yield
     finally:
-        del impl.admit
         migration.autocommit_block = alembics_own  # type: ignore[method-assign]
 
 

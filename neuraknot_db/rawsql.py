@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from alembic.ddl.postgresql import PostgresqlImpl
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.engine import Connection, CursorResult, Engine, ExecutionContext
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
@@ -38,6 +38,23 @@ class Held:
     arguments: tuple[Any, ...]
 
 
+_admitting: dict[int, Callable[[str], None]] = {}
+"""By a connection's id: what looks at its statements before they are sent."""
+
+
+def _watch(engine: Engine) -> None:
+    # Of the dialect: a connection's events make SQLAlchemy slower by more than a small statement takes.
+    if not event.contains(engine, "do_execute", _before_execute):
+        for kind in ("do_execute", "do_execute_no_params", "do_executemany"):
+            event.listen(engine, kind, _before_execute)
+
+
+def _before_execute(_cursor: object, sql: str, *more: Any) -> None:
+    context: ExecutionContext = more[-1]
+    if admit := _admitting.get(id(context.root_connection)):
+        admit(sql)
+
+
 class VerbatimPostgresqlImpl(PostgresqlImpl):
     """Alembic's PostgreSQL implementation, but strings never pass through `text()` or a parameter parser.
 
@@ -46,16 +63,14 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
 
     Attributes:
         around_statement: entered around each statement that is executed.
-        admit: called with what is sent, or printed, next; it may refuse.
         held: not executed and not printed, but kept here while this is a list: `send` does it afterwards.
     """
 
     __dialect__ = "postgresql"
 
     around_statement: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
-    admit: Callable[[str], None] = staticmethod(lambda _sql: None)
     held: list[Held] | None = None
-    _listens = False
+    _admit: Callable[[str], None] = staticmethod(lambda _sql: None)
 
     def _exec(
         self,
@@ -68,7 +83,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             self.held.append(Held(self._text(construct), (construct, execution_options, multiparams, params)))
             return None
         if self.as_sql:
-            self.admit(self._text(construct))
+            self._admit(self._text(construct))
             if not isinstance(construct, str):
                 return super()._exec(construct, execution_options, multiparams, params)
             # On a line of its own: a comment at the end of the statement would swallow the semicolon.
@@ -86,18 +101,22 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             options = execution_options or {}
             return execute(self.connection.execution_options(**options) if options else self.connection, construct)
 
-    def listen(self) -> None:
-        """Have `admit` told of what goes round Alembic as well, by `op.get_bind()`."""
-        if self._listens or self.as_sql or self.connection is None:
-            return
-        self._listens = True
-        # Of the dialect: a connection's events make SQLAlchemy slower by more than a small statement takes.
-        for kind in ("do_execute", "do_execute_no_params", "do_executemany"):
-            event.listen(self.connection.engine, kind, self._before_execute)
+    @contextlib.contextmanager
+    def admitting(self, admit: Callable[[str], None]) -> Iterator[None]:
+        """Show each statement to `admit` before it is sent, or printed; one by `op.get_bind()`, round Alembic, too.
 
-    def _before_execute(self, _cursor: object, sql: str, *more: Any) -> None:
-        if more[-1].root_connection is self.connection:
-            self.admit(sql)
+        Args:
+            admit: what it raises keeps the statement from being sent.
+        """
+        self._admit = admit
+        if not self.as_sql and self.connection is not None:
+            _watch(self.connection.engine)
+            _admitting[id(self.connection)] = admit
+        try:
+            yield
+        finally:
+            del self._admit
+            _admitting.pop(id(self.connection), None)
 
     def send(self, held: Held) -> None:
         """Execute, or print, what was held."""

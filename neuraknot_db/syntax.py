@@ -159,7 +159,7 @@ class _Part:
 
     @property
     def only_binds(self) -> bool:
-        """Whether it does nothing but bind names: another may change what they hold, of a dict, say."""
+        """Whether it does nothing but bind names; a call, say, may change what a name holds as well."""
         statement = self.statement
         if isinstance(statement, _BINDING_STATEMENTS):
             return True
