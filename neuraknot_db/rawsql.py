@@ -11,7 +11,7 @@ from typing import Any
 from alembic.ddl.postgresql import PostgresqlImpl
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, CursorResult, Engine, ExecutionContext
-from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy.schema import ExecutableDDLElement, Table
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.util import immutabledict
@@ -19,8 +19,10 @@ from sqlalchemy.util import immutabledict
 # psycopg2 then does not look for parameters, so that a % is a %.
 _AS_WRITTEN = {"no_parameters": True}
 
+Result = CursorResult[*tuple[Any, ...]]
 
-def execute(connection: Connection, sql: str) -> CursorResult[*tuple[Any, ...]]:
+
+def execute(connection: Connection, sql: str) -> Result:
     """Execute SQL exactly as it stands; it takes no parameters."""
     return connection.exec_driver_sql(sql, execution_options=_AS_WRITTEN)
 
@@ -64,13 +66,20 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
     Attributes:
         around_statement: entered around each statement that is executed.
         held: not executed and not printed, but kept here while this is a list: `send` does it afterwards.
+        move: executes Alembic's UPDATE that moves the version, and gives its result; None for its own way.
     """
 
     __dialect__ = "postgresql"
 
     around_statement: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     held: list[Held] | None = None
+    move: Callable[[str], Result] | None = None
     _admit: Callable[[str], None] = staticmethod(lambda _sql: None)
+
+    def version_table_impl(self, **how: Any) -> Table:
+        """Alembic's table, by which its UPDATE is known from one of a revision."""
+        self._version = super().version_table_impl(**how)
+        return self._version
 
     def _exec(
         self,
@@ -78,7 +87,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
         execution_options: Mapping[str, Any] | None = None,
         multiparams: Sequence[Mapping[str, Any]] | None = None,
         params: Mapping[str, Any] = immutabledict(),
-    ) -> CursorResult[*tuple[Any, ...]] | None:
+    ) -> Result | None:
         if self.held is not None:
             self.held.append(Held(self._text(construct), (construct, execution_options, multiparams, params)))
             return None
@@ -91,11 +100,8 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             return None
         with self.around_statement():
             assert self.connection is not None
-            if isinstance(construct, Update) and not (execution_options or multiparams or params):
-                compiled = construct.compile(dialect=self.dialect)
-                if not compiled.params:
-                    # Alembic's own, which moves the version: as a construct it takes SQLAlchemy longer than the server.
-                    return self.connection.exec_driver_sql(str(compiled))
+            if self.move and isinstance(construct, Update) and construct.table is self._version:
+                return self.move(str(construct.compile(dialect=self.dialect)))
             if not isinstance(construct, str):
                 return super()._exec(construct, execution_options, multiparams, params)
             options = execution_options or {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from neuraknot_db import __version__, diagnosis, failures, guards, interrupt, lock, retry, session, settings
+from neuraknot_db import __version__, diagnosis, failures, guards, interrupt, lock, rawsql, retry, session, settings
 from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableError
 from neuraknot_db.history import Entry, History
@@ -78,12 +78,22 @@ class Recorder:
         self._pid: int = session.driver(connection).info.backend_pid
         self._origin: dict[str, str | None] | None = None
 
-    def write(self, connection: Connection, entry: Entry) -> None:
-        """Write a row, in the connection's transaction."""
+    def write(self, connection: Connection, entry: Entry, then: str = "") -> rawsql.Result:
+        """Write a row, in the connection's transaction.
+
+        Args:
+            connection: what it is written on.
+            entry: the row.
+            then: a statement that is sent with it, to save the way there and back; a `%` in it is doubled.
+
+        Returns:
+            What the last statement gave.
+        """
         if self._origin is None:
             self._origin = _described(settings.origin())
         error = entry.error and redacted(entry.error)
-        connection.exec_driver_sql(_INSERT, {**vars(entry), "error": error, **self._origin, "run": self.run})
+        values = {**vars(entry), "error": error, **self._origin, "run": self.run}
+        return connection.exec_driver_sql(f"{_INSERT};\n{then}" if then else _INSERT, values)
 
     def settle(
         self, connection: Connection, error: Exception, entry: Entry, failed: Callable[[Standing], Entry | None]

@@ -81,7 +81,7 @@ class Walk:
         self._entries = [_entry(*each) for each in zip(steps, self._declared, strict=True)]
         self._began = time.monotonic()
         self._started = self._began
-        self._next_heads = self.heads
+        self._next_heads, self._recorded = self.heads, False
         self._attempt, self._waited = 1, 0.0
         self._landed: bool | None = False
         self._begun = False
@@ -96,12 +96,15 @@ class Walk:
         assert connection is not None
         self._driver = session.driver(connection)
         # `rawsql` is what makes Alembic use an implementation that has it.
-        migration.impl.around_statement = lambda: self._statement(connection)  # type: ignore[attr-defined]
+        impl: Any = migration.impl
+        impl.around_statement = lambda: self._statement(connection)
+        impl.move = lambda update: self._record(connection, then=update)
         for index in range(self.done, len(self.steps)):
             interrupt.check()
             self._begun = True
             step, declaration = self.steps[index], self._declared[index]
-            self._started, self._next_heads = time.monotonic(), self.heads
+            self._started, self._recorded = time.monotonic(), False
+            self._next_heads = heads_after([step], self.heads)
             if index and self._declared[index - 1].sets:
                 session.restore(connection, self._limits)
             # On the migration's connection, so in the transaction that the step then runs in.
@@ -117,10 +120,10 @@ class Walk:
         self, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], run_args: Mapping[str, Any]
     ) -> None:
         """Alembic's `on_version_apply`: record the step in its own transaction."""
-        del step, run_args
+        del step, heads, run_args
         assert ctx.connection is not None
-        self._next_heads = frozenset(heads)
-        self._recorder.write(ctx.connection, self._recorded("succeeded"))
+        if not self._recorded:
+            self._record(ctx.connection)
 
     def retry(self, failure: Failure, connection: Connection) -> None:
         """Record a try that found no lock; the next one goes on with the same step."""
@@ -128,7 +131,7 @@ class Walk:
         explained = diagnosis.database_error(failure.error, doing=self.doing, undone=self._place.undone)
         # The last statement had done nothing but wait.
         waiting = self._waiting()
-        entry = self._recorded("failed", explained.message)
+        entry = self._row("failed", explained.message)
         # Before it is written: who sees the row may end the run at that very moment.
         self._attempt, self._waited = failure.number + 1, self._waited + waiting + failure.pause
         self._recorder.write_failure(connection, entry)
@@ -148,9 +151,9 @@ class Walk:
             self._found(standing)
             explained = self.explain(error)
             outcome = "interrupted" if isinstance(explained, InterruptedRunError) else "failed"
-            return self._recorded(outcome, explained.message if explained else str(error)) if self._begun else None
+            return self._row(outcome, explained.message if explained else str(error)) if self._begun else None
 
-        standing = self._recorder.settle(connection, error, self._recorded("succeeded"), failed)
+        standing = self._recorder.settle(connection, error, self._row("succeeded"), failed)
         if standing.landed:
             self._committed(self.steps[self.done])
         self._found(standing)
@@ -315,7 +318,11 @@ class Walk:
         limits = _limits(declaration, Limits(0, 0) if outside.waits_for_others(self._alone) else self._limits)
         outside.of_transaction(send, migration, self._alone, limits, self._recorder.opened)
 
-    def _recorded(self, outcome: str, error: str | None = None) -> Entry:
+    def _record(self, connection: Connection, then: str = "") -> rawsql.Result:
+        self._recorded = True
+        return self._recorder.write(connection, self._row("succeeded"), then)
+
+    def _row(self, outcome: str, error: str | None = None) -> Entry:
         return replace(
             self._entries[self.done],
             outcome=outcome,
