@@ -319,6 +319,30 @@ def test_each_row_says_of_which_run_it_is_and_what_it_changed(database: Database
     assert json.loads(database.neuraknot_db("log", "--json").out)[0]["run"] == str(runs[0])
 
 
+def test_branches_and_their_merge_have_a_row_each(database_at_head: Database, project: Project) -> None:
+    # An UPDATE of its own is not the one that moves the version.
+    table = "sqlalchemy.table('users', sqlalchemy.column('display_name'))"
+    update = f"{table}.update().values(display_name=sqlalchemy.null())"
+    for revision in ("005", "006"):
+        path = project.add(revision, "SELECT 1 + 1", after="004")
+        text = path.read_text().replace("'SELECT 1 + 1'", update)
+        path.write_text(text.replace("from alembic", "import sqlalchemy\nfrom alembic"))
+    merge = project.add("007", "SELECT 7", after="005")
+    merge.write_text(merge.read_text().replace("= '005'", "= ('005', '006')"))
+    assert database_at_head.alembic("upgrade", "007", cwd=project.root).code == 0
+    assert database_at_head.alembic("downgrade", "004", cwd=project.root).code == 0
+    rows = log_of(database_at_head, "revision, before, after")[4:]
+    assert sorted(rows[:2]) in (
+        [("005", "004", "005"), ("006", "005", "005, 006")],
+        [("005", "006", "005, 006"), ("006", "004", "006")],
+    )
+    assert rows[2:4] == [("007", "005, 006", "007"), ("007", "007", "005, 006")]
+    assert sorted(rows[4:]) in (
+        [("005", "005", "004"), ("006", "005, 006", "005")],
+        [("005", "005, 006", "006"), ("006", "006", "004")],
+    )
+
+
 @pytest.mark.parametrize(
     "command",
     [
