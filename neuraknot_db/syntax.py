@@ -21,7 +21,7 @@ _STRIPPING = ("strip", "lstrip", "rstrip")
 # What the compiler ignores, or only a type checker reads, or a newer Python has added.
 _IGNORED = frozenset({"annotation", "returns", "type_comment", "type_params", "kind", "ctx"})
 
-# Whatever a function does with these, it may reach any name of the file.
+# What is done with these may read, or bind, any name of the file.
 _REACHING = frozenset(
     {"globals", "locals", "vars", "eval", "exec", "modules", "__import__", "__name__", "__dict__", "__globals__"}
 )
@@ -130,7 +130,7 @@ class Source:
                     found.add(part)
                     ahead += part.mentioned - names
                     names |= part.mentioned
-        if names & _REACHING:
+        if names.union(*(part.mentioned for part in changing)) & _REACHING:
             return self._parts
         used = [part for part in self._parts if part in found]
         if all(part.only_binds and all(self._module.names[name] == 1 for name in part.bound) for part in used):

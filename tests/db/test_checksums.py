@@ -336,6 +336,9 @@ def test_docstrings_and_names_count_where_the_code_asks_for_them() -> None:
     for body in ("op.execute(globals()['SQL'])", "op.execute(sys.modules[__name__].SQL)", "exec('op.execute(SQL)')"):
         one, other = (canonical(f"{HEAD}SQL = '{sql}'\ndef upgrade():\n    {body}\n") for sql in "ab")
         assert one != other, body
+    for line in ("globals()['SQL'] = '{}'", "globals().update(SQL='{}')", "exec('SQL = \"{}\"')"):
+        one, other = (canonical(f"{HEAD}{line.format(sql)}\ndef upgrade():\n    op.execute(SQL)\n") for sql in "ab")
+        assert one != other, line
 
 
 @given(st.lists(st.one_of(st.text(), st.binary(), st.integers(), st.floats(allow_nan=False), st.none()), max_size=4))
