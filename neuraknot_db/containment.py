@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from alembic.runtime.migration import MigrationContext
 
-from neuraknot_db import interrupt, rawsql
+from neuraknot_db import interrupt, rawsql, session
 from neuraknot_db.errors import NeuraknotError
 
 
@@ -32,6 +32,33 @@ class Conduct:
     left: bool = False
 
 
+@dataclass
+class _Guard:
+    """Looks at what a revision sends.
+
+    Attributes:
+        conduct: filled in.
+        objection: as `supervised` has it.
+        in_block: whether the revision is in an autocommit_block, or on its way in or out.
+        ended: the objection to a commit() or rollback(), None before it; SQLAlchemy takes that for done.
+    """
+
+    conduct: Conduct
+    objection: Callable[[str, bool], NeuraknotError | None]
+    in_block: bool = False
+    ended: NeuraknotError | None = None
+
+    def statement(self, sql: str) -> None:
+        if found := self.objection(sql, not self.in_block):
+            raise found
+        self.conduct.sent, self.conduct.left = True, self.conduct.left or self.in_block
+
+    def ending(self, sql: str) -> None:
+        if found := self.objection(sql, not self.in_block):
+            self.ended = found
+            raise found
+
+
 @contextlib.contextmanager
 def supervised(
     migration: MigrationContext,
@@ -52,36 +79,33 @@ def supervised(
         NeuraknotError: one of these two.
         EscapedError, InterruptedRunError: as `contained` does.
     """
-    in_block = False
-
-    def admit(sql: str) -> None:
-        nonlocal in_block
-        if found := objection(sql, not in_block):
-            raise found
-        conduct.sent, conduct.left = True, conduct.left or in_block
-
+    guard = _Guard(conduct, objection)
     alembics_own = migration.autocommit_block
 
     @contextlib.contextmanager
     def autocommit_block() -> Iterator[None]:
-        nonlocal in_block
         if conduct.sent:
             raise late_block()
-        with alembics_own():
-            in_block = True
-            try:
+        guard.in_block = True
+        try:
+            with alembics_own():
                 yield
-            finally:
-                in_block = False
+        finally:
+            guard.in_block = False
 
     impl = migration.impl
     assert isinstance(impl, rawsql.VerbatimPostgresqlImpl)
     migration.autocommit_block = autocommit_block  # type: ignore[method-assign]
     try:
-        with impl.admitting(admit), contained():
+        with impl.guarded(guard), contained():
             yield
+            if guard.ended:
+                raise guard.ended
     finally:
         migration.autocommit_block = alembics_own  # type: ignore[method-assign]
+        if guard.ended and migration.connection:
+            # SQLAlchemy would not send it any more.
+            session.driver(migration.connection).rollback()
 
 
 @contextlib.contextmanager

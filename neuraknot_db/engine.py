@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from neuraknot_db import diagnosis, interrupt, redaction
+from neuraknot_db.driver import GuardedConnection
 from neuraknot_db.settings import Settings
 
 _CANCEL_TIMEOUT = 2
@@ -56,6 +57,7 @@ def create(settings: Settings, *, database: str | None = None) -> Engine:
         database=database or settings.database,
     )
     arguments = {**_PARAMETERS, "application_name": "neuraknot-db", **settings.options, **_ENCODING}
+    arguments["connection_factory"] = GuardedConnection
     # Looking for hstore would cost a query a connection; no statement of Alembic's comes twice, or joins tables.
     spared = {"use_native_hstore": False, "query_cache_size": 0, "enable_from_linting": False}
     return create_engine(url, poolclass=NullPool, connect_args=arguments, **spared)

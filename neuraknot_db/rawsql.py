@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic.ddl.postgresql import PostgresqlImpl
-from sqlalchemy import event
-from sqlalchemy.engine import Connection, CursorResult, Engine, ExecutionContext
+from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.schema import ExecutableDDLElement, Table
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.util import immutabledict
+
+from neuraknot_db.driver import Guard, GuardedConnection
 
 # psycopg2 then does not look for parameters, so that a % is a %.
 _AS_WRITTEN = {"no_parameters": True}
@@ -40,23 +41,6 @@ class Held:
     arguments: tuple[Any, ...]
 
 
-_admitting: dict[int, Callable[[str], None]] = {}
-"""By a connection's id: what looks at its statements before they are sent."""
-
-
-def _watch(engine: Engine) -> None:
-    # Of the dialect: a connection's events make SQLAlchemy slower by more than a small statement takes.
-    if not event.contains(engine, "do_execute", _before_execute):
-        for kind in ("do_execute", "do_execute_no_params", "do_executemany"):
-            event.listen(engine, kind, _before_execute)
-
-
-def _before_execute(_cursor: object, sql: str, *more: Any) -> None:
-    context: ExecutionContext = more[-1]
-    if admit := _admitting.get(id(context.root_connection)):
-        admit(sql)
-
-
 class VerbatimPostgresqlImpl(PostgresqlImpl):
     """Alembic's PostgreSQL implementation, but strings never pass through `text()` or a parameter parser.
 
@@ -74,7 +58,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
     around_statement: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     held: list[Held] | None = None
     move: Callable[[str], Result] | None = None
-    _admit: Callable[[str], None] = staticmethod(lambda _sql: None)
+    _guard: Guard | None = None
 
     def version_table_impl(self, **how: Any) -> Table:
         """Alembic's table, by which its UPDATE is known from one of a revision."""
@@ -92,7 +76,8 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             self.held.append(Held(self._text(construct), (construct, execution_options, multiparams, params)))
             return None
         if self.as_sql:
-            self._admit(self._text(construct))
+            if self._guard is not None:
+                self._guard.statement(self._text(construct))
             if not isinstance(construct, str):
                 return super()._exec(construct, execution_options, multiparams, params)
             # On a line of its own: a comment at the end of the statement would swallow the semicolon.
@@ -108,21 +93,18 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             return execute(self.connection.execution_options(**options) if options else self.connection, construct)
 
     @contextlib.contextmanager
-    def admitting(self, admit: Callable[[str], None]) -> Iterator[None]:
-        """Show each statement to `admit` before it is sent, or printed; one by `op.get_bind()`, round Alembic, too.
-
-        Args:
-            admit: what it raises keeps the statement from being sent.
-        """
-        self._admit = admit
-        if not self.as_sql and self.connection is not None:
-            _watch(self.connection.engine)
-            _admitting[id(self.connection)] = admit
+    def guarded(self, guard: Guard) -> Iterator[None]:
+        """Show `guard` what is about to be sent, or printed; what goes round Alembic, by `op.get_bind()`, too."""
+        self._guard = guard
+        driver = None if self.as_sql or self.connection is None else self.connection.connection.driver_connection
+        if isinstance(driver, GuardedConnection):
+            driver.guard = guard
         try:
             yield
         finally:
-            del self._admit
-            _admitting.pop(id(self.connection), None)
+            self._guard = None
+            if isinstance(driver, GuardedConnection):
+                driver.guard = None
 
     def send(self, held: Held) -> None:
         """Execute, or print, what was held."""

@@ -69,7 +69,8 @@ def test_savepoints_and_bodies_are_no_end(database_at_head: Database, project: P
     assert database_at_head.value(MADE) is False
 
 
-GOES_ROUND = "op.get_bind().connection.driver_connection.cursor().execute('{}')"
+DRIVER = "op.get_bind().connection.driver_connection"
+GOES_ROUND = f"__import__('psycopg2').extensions.cursor({DRIVER}).execute('{{}}')"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,29 @@ GOES_ROUND = "op.get_bind().connection.driver_connection.cursor().execute('{}')"
         (f"    op.execute('{TABLE}; COM' + 'MIT; SELECT 1/0')\n", "ends its own transaction (COMMIT)"),
         (f"    op.execute('{TABLE}')\n    op.execute('EN' + 'D')\n", "ends its own transaction (END)"),
         (f"    op.execute('{TABLE}')\n    op.execute(__import__('sqlalchemy').text('COM' 'MIT'))\n", "(COMMIT)"),
+        (f"    op.execute('{TABLE}')\n    op.get_bind().commit()\n    raise ValueError\n", "(COMMIT)"),
+        (f"    op.execute('{TABLE}')\n    op.get_bind().commit()\n", "(COMMIT)"),
+        (f"    op.execute('{TABLE}')\n    op.get_bind().rollback()\n", "(ROLLBACK)"),
+        (
+            f"    op.execute('{TABLE}')\n    try:\n        op.get_bind().rollback()\n    except Exception:\n"
+            "        pass\n",
+            "(ROLLBACK)",
+        ),
+        (f"    op.execute('{TABLE}')\n    op.get_bind().get_transaction().commit()\n", "(COMMIT)"),
+        (f"    op.execute('{TABLE}')\n    op.get_bind().get_transaction().close()\n", "(ROLLBACK)"),
+        (f"    op.execute('{TABLE}')\n    {DRIVER}.commit()\n", "(COMMIT)"),
+        (f"    op.execute('{TABLE}')\n    {DRIVER}.rollback()\n", "(ROLLBACK)"),
+        (f"    op.execute('{TABLE}')\n    {DRIVER}.reset()\n", "(ROLLBACK)"),
+        (f"    {DRIVER}.autocommit = True\n    op.execute('{TABLE}')\n", "(COMMIT)"),
+        (f"    {DRIVER}.set_session(autocommit=True)\n    op.execute('{TABLE}')\n", "(COMMIT)"),
+        (f"    {DRIVER}.set_isolation_level(0)\n    op.execute('{TABLE}')\n", "(ROLLBACK)"),
+        (f"    op.execute('{TABLE}')\n    {DRIVER}.cursor().execute(b'COM' b'MIT; BEGIN')\n", "(COMMIT)"),
+        (f"    op.execute('{TABLE}')\n    {DRIVER}.cursor().executemany('COM' 'MIT; BEGIN', [()])\n", "(COMMIT)"),
+        (
+            f"    op.execute('{TABLE}')\n    __import__('sqlalchemy.orm').orm.Session(op.get_bind()).rollback()\n"
+            "    op.get_bind().connection.rollback()\n",
+            "(ROLLBACK)",
+        ),
         (f"    op.execute('{TABLE}')\n    op.execute('DISC' + 'ARD ALL')\n", "gives up the lock"),
         (f"    op.execute('{TABLE}')\n    op.get_bind().exec_driver_sql('DISC' + 'ARD ALL')\n", "gives up the lock"),
         (f"    op.execute('{TABLE}')\n    op.execute('SELECT pg_advisory_unlock' + '_all()')\n", "gives up the lock"),
@@ -132,6 +156,27 @@ def test_a_reset_does_not_say_that_everything_is_still_there(database_at_head: D
     done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
     said(done, 7, "Revision 005 ended its own transaction")
     assert "still there" not in done.err
+
+
+@pytest.mark.parametrize("call", ["op.get_bind().commit()", "op.get_bind().rollback()", f"{DRIVER}.commit()"])
+def test_a_reset_keeps_every_row_where_a_revision_would_end_it(
+    database_at_head: Database, project: Project, call: str
+) -> None:
+    database_at_head.run("CREATE TABLE public.precious AS SELECT 1 AS id")
+    hidden(project, f"    op.execute('{TABLE}')\n    {call}\n")
+    done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
+    said(done, 7, "Revision 005 ends its own transaction")
+    assert database_at_head.value("SELECT count(*) FROM public.precious") == 1
+    assert log_of(database_at_head)[-1][1:] == ("reset", "failed")
+
+
+def test_a_way_back_that_would_commit_is_rolled_back(database_at_head: Database, project: Project) -> None:
+    path = project.add("005", TABLE, "SELECT 1", after="004")
+    back = "op.execute('DROP TABLE five')\n    op.get_bind().commit()"
+    path.write_text(path.read_text().replace("op.execute('SELECT 1')", back))
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    said(database_at_head.alembic("downgrade", "004", cwd=project.root), 7, "(COMMIT)", "The database is at 005.")
+    assert database_at_head.value(MADE) is True
 
 
 def test_an_autocommit_block_is_no_end_and_a_reset_says_what_forbids_it(

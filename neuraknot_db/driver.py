@@ -1,0 +1,111 @@
+"""psycopg2's connection, which can have what is about to be sent looked at: whoever sends it, and by which way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from psycopg2 import extensions
+from psycopg2.sql import Composable
+
+
+class Guard(Protocol):
+    """Looks at what is about to be sent; what it raises keeps it from being sent."""
+
+    def statement(self, sql: str) -> None:
+        """SQL, with placeholders for its parameters."""
+        ...
+
+    def ending(self, sql: str) -> None:
+        """What the driver itself sends to end the transaction, such as COMMIT."""
+        ...
+
+
+class GuardedConnection(extensions.connection):
+    """A connection whose every way to the server passes its guard.
+
+    Attributes:
+        guard: None for a connection that nobody looks after.
+    """
+
+    guard: Guard | None = None
+
+    def __init__(self, dsn: str, **how: Any) -> None:
+        super().__init__(dsn, **how)
+        self.cursor_factory = _GuardedCursor
+
+    def commit(self) -> None:
+        """COMMIT."""
+        self._ending("COMMIT")
+        super().commit()
+
+    def rollback(self) -> None:
+        """ROLLBACK."""
+        self._ending("ROLLBACK")
+        super().rollback()
+
+    def reset(self) -> None:
+        """ROLLBACK, and everything set back."""
+        self._ending("ROLLBACK")
+        super().reset()
+
+    def set_session(self, *what: Any, **how: Any) -> None:
+        """Characteristics of the transactions to come, or none at all."""
+        self._ending("COMMIT")
+        super().set_session(*what, **how)
+
+    def set_isolation_level(self, level: int | None) -> None:
+        """The same, after a ROLLBACK."""
+        self._ending("ROLLBACK")
+        super().set_isolation_level(level)
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether each statement is a transaction."""
+        return _AUTOCOMMIT.__get__(self)  # type: ignore[no-any-return]
+
+    @autocommit.setter
+    def autocommit(self, on: bool) -> None:
+        self._ending("COMMIT")
+        _AUTOCOMMIT.__set__(self, on)
+
+    def _ending(self, sql: str) -> None:
+        if self.guard is not None:
+            self.guard.ending(sql)
+
+
+_AUTOCOMMIT: Any = extensions.connection.__dict__["autocommit"]
+
+
+class _GuardedCursor(extensions.cursor):
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's own name
+        self._statement(query)
+        super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Iterable[Any]) -> None:
+        self._statement(query)
+        super().executemany(query, vars_list)
+
+    def callproc(self, procname: str, parameters: Any = None) -> None:  # type: ignore[override]
+        self._statement(f"SELECT * FROM {procname}()")
+        super().callproc(procname, parameters)
+
+    def copy_expert(self, sql: Any, *more: Any, **how: Any) -> None:
+        self._statement(sql)
+        super().copy_expert(sql, *more, **how)
+
+    def copy_from(self, *what: Any, **how: Any) -> None:
+        self._statement("COPY")
+        super().copy_from(*what, **how)
+
+    def copy_to(self, *what: Any, **how: Any) -> None:
+        self._statement("COPY")
+        super().copy_to(*what, **how)
+
+    def _statement(self, query: Any) -> None:
+        connection = self.connection
+        guard = connection.guard if isinstance(connection, GuardedConnection) else None
+        if guard is not None:
+            if isinstance(query, Composable):
+                query = query.as_string(self)
+            guard.statement(query.decode(errors="replace") if isinstance(query, bytes) else query)
