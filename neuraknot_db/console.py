@@ -29,6 +29,10 @@ RESULT_FORMAT = 1
 _SIGNALLED = 128
 """Exit codes from here on stand for a signal."""
 
+_EXITED = """error: alembic/env.py, or what it runs, ended this process by sys.exit().
+hint: Take that out. Where the database is: alembic current, and neuraknot-db log.
+"""
+
 _ELSEWHERE = "Run the command again, with its output elsewhere"
 
 
@@ -141,8 +145,11 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
             code = 130
             raise SystemExit(code) from None
         except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-            raise
+            # With 0 it is not ours: whatever it cut short is not done.
+            code = (stop.code if isinstance(stop.code, int) else 1) or 1
+            if stop.code in (None, 0):
+                sys.stderr.write(_EXITED)
+            raise SystemExit(code) from None
         except Exception as error:  # noqa: BLE001 - each becomes an exit code
             failure = diagnosis.explain(error)
             raised = getattr(config.cmd_opts, "raiseerr", False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from alembic.runtime.migration import MigrationContext
@@ -113,7 +113,7 @@ def contained() -> Iterator[None]:
     """Around a revision's code: every exception comes out as an Exception, and a signal as what it is.
 
     Raises:
-        EscapedError: the code raised SystemExit, KeyboardInterrupt or the like by itself.
+        EscapedError: the code raised SystemExit, KeyboardInterrupt or the like by itself, or what has no text.
         InterruptedRunError: SIGINT or SIGTERM came, whatever the code has made of it.
     """
     try:
@@ -122,20 +122,38 @@ def contained() -> Iterator[None]:
     except BaseException as error:
         if interrupted := interrupt.interruption(error):
             raise interrupted from (None if interrupted is error else error)
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and _shown(error) is not None:
             raise
         raise EscapedError(_told(error)) from error
 
 
+def demand_run(result: object) -> None:
+    """See that a call has run the function, which a generator's and a coroutine's does not.
+
+    Raises:
+        EscapedError: it has not.
+    """
+    if isinstance(result, Awaitable | Iterator):
+        raise EscapedError("it returned a generator or a coroutine, of which nothing was run")
+
+
 def _told(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
-    words = f": {error}" if str(error) else ""
-    return f"it raised {type(error).__name__}{words}"
+        return f"it called sys.exit({'' if error.code is None else _shown(error.code, repr) or '...'})"
+    return f"it raised {type(error).__name__}" + (f": {shown}" if (shown := _shown(error)) else "")
 
 
 def words(error: BaseException) -> str:
     """What a revision raised, as the end of a sentence, without the full stop."""
     if isinstance(error, EscapedError):
         return str(error)
-    return f"{type(error).__name__}: {error}".rstrip(" :.")
+    return f"{type(error).__name__}: {_shown(error) or ''}".rstrip(" :.")
+
+
+def _shown(value: object, by: Callable[[object], str] = str) -> str | None:
+    """Its text, of characters that PostgreSQL can keep; None where it has none: that is a stranger's code as well."""
+    try:
+        text = by(value)
+    except BaseException:  # noqa: BLE001 - whatever it is, it is no answer
+        return None
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()

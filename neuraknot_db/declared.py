@@ -20,12 +20,17 @@ from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.settings import milliseconds
 
 if TYPE_CHECKING:
+    from types import CodeType
+
     from neuraknot_db.sqltext import Statement
     from neuraknot_db.syntax import Source
 
 Step = RevisionStep | StampStep
 
 _SETTING = ("set", "discard")
+
+_NOT_RUN_BY_A_CALL = 0x20 | 0x80 | 0x200
+"""Flags of a function's code: a generator, a coroutine, both (`inspect`, which takes long to import)."""
 
 # What to look for in lower case before a text is looked at closely, which takes longer.
 _ENDING = re.compile(r"(?:commit|rollback|abort|end|prepare|discard|pg_advisory_unlock_all)\b")
@@ -71,12 +76,18 @@ def of(step: Step, sent: Sequence[str] | None = None) -> Declared:
 
     Raises:
         UsageError: a timeout is no duration, or another variable is not what it should be.
+        MigrationFailedError: its function is missing, or none that can be called and has run then.
         RefusedError: it is to run outside of a transaction, and holds more than one statement; or it ends its own; or
             it gives up the lock that keeps other migrations out.
     """
     if not isinstance(step, RevisionStep):
         return Declared()
     module, revision = step.revision.module, step.revision.revision
+    if found := _not_callable(getattr(module, _direction(step), None)):
+        raise MigrationFailedError(
+            f"The {_direction(step)}() of revision {revision} can't be run: {found}.",
+            hint=f"Write it as `def {_direction(step)}() -> None:`, in {Path(step.revision.path).name}.",
+        )
 
     def timeout(name: str, *, least: int = 0) -> int | None:
         value = getattr(module, name, None)
@@ -165,6 +176,20 @@ def _waits_for_others(statement: Statement) -> bool:
     from neuraknot_db import outside
 
     return outside.waits_for_others(statement)
+
+
+def _not_callable(function: object) -> str | None:
+    """Why a call without arguments does not run a revision's function: a clause; None where it does."""
+    if not callable(function):
+        return "there is none" if function is None else "it is no function"
+    code: CodeType | None = getattr(function, "__code__", None)
+    if code is None:
+        return None
+    if code.co_flags & _NOT_RUN_BY_A_CALL:
+        return "a call of it makes a generator or a coroutine, and runs nothing"
+    defaults, named = getattr(function, "__defaults__", None) or (), getattr(function, "__kwdefaults__", None) or ()
+    wanted = code.co_argcount - len(defaults) + code.co_kwonlyargcount - len(named)
+    return "it wants an argument" if wanted > 0 else None
 
 
 def _direction(step: RevisionStep) -> str:

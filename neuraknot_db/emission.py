@@ -10,7 +10,7 @@ from pathlib import Path
 from alembic.script import Script
 
 from neuraknot_db import offline
-from neuraknot_db.containment import EscapedError
+from neuraknot_db.containment import EscapedError, words
 from neuraknot_db.errors import InterruptedRunError
 
 
@@ -59,8 +59,8 @@ def emission(script: Script, *, downgrade: bool = False) -> Emission:
     except EscapedError as error:
         return Emission(tuple(keeper.texts), f"{name}() can't be read: {error}")
     except Exception as error:  # noqa: BLE001 - whatever a revision does with a connection that is not there
-        words = str(error).strip().split("\n", 1)[0].rstrip(".")
-        return Emission(tuple(keeper.texts), f"{name}() needs a database: {type(error).__name__}: {words}")
+        told = words(error).split("\n", 1)[0]
+        return Emission(tuple(keeper.texts), f"{name}() needs a database: {told}")
     return Emission(tuple(keeper.texts))
 
 

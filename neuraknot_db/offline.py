@@ -10,12 +10,12 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
 from neuraknot_db import declared, revisions
-from neuraknot_db.containment import Conduct, contained, supervised, words
+from neuraknot_db.containment import Conduct, contained, demand_run, supervised, words
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError
 
 
-def emit(direction: Callable[[], None], buffer: TextIO) -> None:
+def emit(direction: Callable[[], object], buffer: TextIO) -> None:
     """Write what a revision's `upgrade` or `downgrade` emits, a `write` each `op.execute`.
 
     Not to be called while a migration runs: Alembic's `op` serves one context at a time.
@@ -26,7 +26,7 @@ def emit(direction: Callable[[], None], buffer: TextIO) -> None:
     context = _context()
     context.impl.output_buffer = buffer
     with contained(), Operations.context(context):
-        direction()
+        demand_run(direction())
 
 
 def script(steps: Iterable[tuple[Step, Declared]], migration: MigrationContext) -> Iterator[Step]:
@@ -55,7 +55,7 @@ def _printing(step: RevisionStep, declaration: Declared, migration: MigrationCon
             if declaration.transactional:
                 late_block = functools.partial(declared.late_block, revision)
                 with supervised(migration, Conduct(), objection=objection, late_block=late_block):
-                    apply()
+                    demand_run(apply())
             else:
                 _print_alone(step, apply, migration)
         except NeuraknotError as error:

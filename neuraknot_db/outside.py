@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db import rawsql, session
 from neuraknot_db.console import log
-from neuraknot_db.containment import contained
+from neuraknot_db.containment import contained, demand_run
 from neuraknot_db.errors import LockUnavailableError, RefusedError
 from neuraknot_db.rawsql import Held
 from neuraknot_db.settings import Limits
@@ -62,7 +62,7 @@ Any build on the table counts as one of it: to drop an index beside it would end
 Watch = Callable[[], AbstractContextManager[Connection]]
 
 
-def hold(apply: Callable[..., None], migration: MigrationContext, revision: str) -> list[Held]:
+def hold(apply: Callable[..., object], migration: MigrationContext, revision: str) -> list[Held]:
     """Run a revision's `upgrade` or `downgrade`, and keep what it hands over: nothing is sent, or printed, yet.
 
     Raises:
@@ -77,7 +77,7 @@ def hold(apply: Callable[..., None], migration: MigrationContext, revision: str)
     impl.held = held
     try:
         with contained():
-            apply()
+            demand_run(apply())
     finally:
         migration.connection, impl.connection = connections
         impl.held = None

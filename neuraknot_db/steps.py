@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import checksums, declared, diagnosis, failures, interrupt, rawsql, record, session
 from neuraknot_db.console import Outcome, fitted, log
-from neuraknot_db.containment import Conduct, supervised
+from neuraknot_db.containment import Conduct, demand_run, supervised, words
 from neuraknot_db.declared import Declared, Step, revision_of
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history import Entry
@@ -84,7 +84,7 @@ class Walk:
         self._next_heads, self._recorded = self.heads, False
         self._attempt, self._waited = 1, 0.0
         self._landed: bool | None = False
-        self._begun = False
+        self._begun = self._within_another = False
         self._conduct = Conduct()
         self._alone: Statement | None = None
 
@@ -96,6 +96,7 @@ class Walk:
         assert connection is not None
         self._driver = session.driver(connection)
         # `rawsql` is what makes Alembic use an implementation that has it.
+        self._within_another = migration._in_external_transaction
         impl: Any = migration.impl
         impl.around_statement = lambda: self._statement(connection)
         impl.move = lambda update: self._record(connection, then=update)
@@ -151,7 +152,7 @@ class Walk:
             self._found(standing)
             explained = self.explain(error)
             outcome = "interrupted" if isinstance(explained, InterruptedRunError) else "failed"
-            return self._row(outcome, explained.message if explained else str(error)) if self._begun else None
+            return self._row(outcome, explained.message if explained else words(error)) if self._begun else None
 
         standing = self._recorder.settle(connection, error, self._row("succeeded"), failed)
         if standing.landed:
@@ -170,7 +171,11 @@ class Walk:
 
     def explain(self, error: Exception) -> NeuraknotError | None:
         """The error that names the failed revision, its statement, and where the database is now."""
-        return failures.explained(error, self._place)
+        found = failures.explained(error, self._place)
+        if isinstance(found, RefusedError | UsageError) and self._outcome.ran and not self._within_another:
+            # A refusal would say that nothing was changed.
+            return MigrationFailedError(found.message, hint=f"{self._place.at} {found.hint}", details=found.details)
+        return found
 
     def losses(self) -> list[tuple[str, str, str]]:
         """What going back will lose: the revision, the noun phrase, and the query that counts."""
@@ -284,7 +289,7 @@ class Walk:
         def run(**_options: Any) -> None:
             if declaration.transactional:
                 with supervised(migration, self._conduct, objection=objection, late_block=late_block):
-                    apply()
+                    demand_run(apply())
             else:
                 self._apply_outside(step, apply, migration)
 
@@ -296,18 +301,12 @@ class Walk:
         message = f"{found.message} The revision was rolled back before that.{stays}"
         return MigrationFailedError(message, hint=f"{self._place.at} {found.hint}")
 
-    def _apply_outside(self, step: RevisionStep, apply: Callable[[], None], migration: MigrationContext) -> None:
+    def _apply_outside(self, step: RevisionStep, apply: Callable[[], object], migration: MigrationContext) -> None:
         """What can't be in a transaction is sent when the function has returned, and only if it is one statement."""
         from neuraknot_db import outside
 
-        try:
-            held = outside.hold(apply, migration, step.revision.revision)
-            declaration = declared.of(step, [each.sql for each in held])
-        except (RefusedError, UsageError) as error:
-            if not self._outcome.ran and self._outcome.command != "reset":
-                raise
-            # A refusal would say that nothing was changed.
-            raise MigrationFailedError(error.message, hint=f"{self._place.at} {error.hint}") from error
+        held = outside.hold(apply, migration, step.revision.revision)
+        declaration = declared.of(step, [each.sql for each in held])
         assert declaration.alone is not None
 
         def send() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.db.conftest import Database, Project
 from tests.db.running import held, log_of, running
-from tests.db.test_bad_input import said
+from tests.db.test_bad_input import SCHEMA, said
 
 NOTES = """
 def note(word):
@@ -130,6 +130,9 @@ RAISED = {
     "raise type('Other', (BaseException,), {})('why')": "it raised Other: why",
     "raise BrokenPipeError": "BrokenPipeError",
     "raise StopIteration": "StopIteration",
+    "raise type('Odd', (Exception,), {'__str__': lambda _: exit(0)})": "it raised Odd",
+    "raise SystemExit(type('Odd', (), {'__repr__': lambda _: exit(0)})())": "it called sys.exit(...)",
+    r"raise ValueError('a\0b\udc80')": r"ValueError: a\0b\udc80",
 }
 
 
@@ -162,6 +165,62 @@ def test_whatever_comes_out_of_a_revision_has_failed_it(
     assert database.value("SELECT to_regclass('public.x')") is None
     assert log_of(database) == [("001", "upgrade", "succeeded"), ("002", "upgrade", "failed")]
     assert RAISED[raises] in str(log_of(database, "error")[-1][0])
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (
+            "def upgrade():\n    op.execute('SELECT 1')\n    yield",
+            "a call of it makes a generator or a coroutine, and runs nothing",
+        ),
+        (
+            "async def upgrade():\n    op.execute('SELECT 1')",
+            "a call of it makes a generator or a coroutine, and runs nothing",
+        ),
+        ("def upgrade(engine):\n    op.execute('SELECT 1')", "it wants an argument"),
+        ("def upgrade(*, engine):\n    op.execute('SELECT 1')", "it wants an argument"),
+        ("upgrade = None", "there is none"),
+        ("upgrade = 'SELECT 1'", "it is no function"),
+    ],
+)
+def test_what_a_call_would_not_run_is_no_revision(
+    database_at_head: Database, project: Project, function: str, words: str
+) -> None:
+    path = project.add("005", "SELECT 1", after="004")
+    path.write_text(path.read_text().replace("def upgrade() -> None:\n    op.execute('SELECT 1')", function))
+    before = database_at_head.value(SCHEMA)
+    reset = ("reset", "--confirm", database_at_head.name)
+    for program, line in (("alembic", ("upgrade", "head")), ("neuraknot-db", reset)):
+        done = database_at_head.program(program, *line, cwd=project.root)
+        said(done, 7, f"The upgrade() of revision 005 can't be run: {words}.")
+    assert database_at_head.value(SCHEMA) == before
+    assert log_of(database_at_head)[-1] == ("004", "upgrade", "succeeded")
+
+
+@pytest.mark.parametrize("extra", ["", ALONE])
+def test_a_generator_that_a_function_returns_has_not_run(
+    database_at_head: Database, project: Project, extra: str
+) -> None:
+    raising(project, "005", "return (op.execute(each) for each in ['SELECT 1'])", after="004", extra=extra)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "it returned a generator or a coroutine, of which nothing was run")
+
+
+def test_a_refusal_after_something_landed_does_not_say_that_nothing_was_changed(
+    database_at_head: Database, project: Project
+) -> None:
+    project.add("005", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", after="004")
+    project.add("006", "CREATE TABLE public.six ()", after="005")
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 7, "read-only", "The database is at 005.")
+
+
+def test_an_env_py_that_exits_is_no_success(database_at_head: Database, project: Project) -> None:
+    env = project.root / "alembic" / "env.py"
+    env.write_text("import sys\nsys.exit(0)\n" + env.read_text())
+    for line in (("upgrade", "head"), ("reset", "--confirm", database_at_head.name)):
+        done = database_at_head.neuraknot_db(*line, cwd=project.root)
+        said(done, 1, "alembic/env.py, or what it runs, ended this process", "alembic current")
 
 
 def test_an_empty_database_whose_first_revision_exits_is_not_said_to_be_migrated(
