@@ -137,33 +137,38 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
     with stdio.guarded():
         before, config.stdout = config.stdout, sys.stdout
         interrupt.last_words = functools.partial(_last_words, outcome)
-        try:
-            # From here on, not only while a session is open: a login may get no answer either.
-            with interrupt.cancelling():
-                yield
-        except KeyboardInterrupt:
-            code = 130
-            raise SystemExit(code) from None
-        except SystemExit as stop:
-            # With 0 it is not ours: whatever it cut short is not done.
-            code = (stop.code if isinstance(stop.code, int) else 1) or 1
-            if stop.code in (None, 0):
-                sys.stderr.write(_EXITED)
-            raise SystemExit(code) from None
-        except Exception as error:  # noqa: BLE001 - each becomes an exit code
-            failure = diagnosis.explain(error)
-            raised = getattr(config.cmd_opts, "raiseerr", False)
-            code = failure.exit_code if failure and not raised else 1
-            # Python would print a traceback after the streams are its own again, with every password in it.
-            sys.stderr.write(traceback.format_exc() if raised or failure is None else f"{rendered(failure)}\n")
-            raise SystemExit(code) from None
-        finally:
-            config.stdout, interrupt.last_words = before, None
-            wanted = settings.origin().result_as_json
-            if wanted:
-                write_exactly(_result(outcome, code, failure))
-            again = "alembic current says where the database is" if outcome.targeted else _ELSEWHERE
-            demand_written(code, asked_for=wanted or not outcome.targeted, reported=wanted, hint=again)
+        # From here on, not only while a session is open: a login may get no answer either; nor may who reads the end.
+        with interrupt.cancelling():
+            try:
+                with stdio.impatient():
+                    try:
+                        yield
+                    finally:
+                        interrupt.finish()
+            except KeyboardInterrupt:
+                code = 130
+                raise SystemExit(code) from None
+            except SystemExit as stop:
+                # With 0 it is not ours: whatever it cut short is not done.
+                code = (stop.code if isinstance(stop.code, int) else 1) or 1
+                if stop.code in (None, 0):
+                    sys.stderr.write(_EXITED)
+                raise SystemExit(code) from None
+            except Exception as error:  # noqa: BLE001 - each becomes an exit code
+                error = interrupt.interruption(error) or error
+                failure = diagnosis.explain(error)
+                raised = getattr(config.cmd_opts, "raiseerr", False)
+                code = failure.exit_code if failure and not raised else 1
+                # Python would print a traceback after the streams are its own again, with every password in it.
+                sys.stderr.write(traceback.format_exc() if raised or failure is None else f"{rendered(failure)}\n")
+                raise SystemExit(code) from None
+            finally:
+                config.stdout, interrupt.last_words = before, None
+                wanted = settings.origin().result_as_json
+                if wanted:
+                    write_exactly(_result(outcome, code, failure))
+                again = "alembic current says where the database is" if outcome.targeted else _ELSEWHERE
+                demand_written(code, asked_for=wanted or not outcome.targeted, reported=wanted, hint=again)
 
 
 def demand_written(
@@ -194,9 +199,9 @@ def _last_words(outcome: Outcome, number: int) -> None:
     """Said by the thread that ends the process, since the server does not answer a run that was told to end."""
     outcome.found(None, None)
     failure = interrupt.unanswered(number)
-    sys.stderr.write(f"{rendered(failure)}\n")
     if settings.origin().result_as_json:
         write_exactly(_result(outcome, failure.exit_code, failure))
+    sys.stderr.write(f"{rendered(failure)}\n")
 
 
 def _collect_less() -> None:

@@ -41,6 +41,7 @@ class _Signals:
         received: the signal's number, None before it.
         sent: set once the cancel requests are.
         deadline: when the process ends itself, on the monotonic clock; None before a signal.
+        finishing: whether the work is done, so that there is nothing to end but the last words.
     """
 
     def __init__(self, cancel: Callable[[], None]) -> None:
@@ -48,6 +49,7 @@ class _Signals:
         self.received: int | None = None
         self.sent = threading.Event()
         self.deadline: float | None = None
+        self.finishing = False
 
     def expect_an_end(self) -> None:
         """Give the server, or the run, its time from now on."""
@@ -133,6 +135,12 @@ def check() -> None:
         raise _interrupted(_signals.received)
 
 
+def finish() -> None:
+    """Take the work for done: a signal raises nothing from here on, and ends what is left after ENDING_TIMEOUT."""
+    if _signals is not None:
+        _signals.finishing = True
+
+
 def waiting_for(call: Callable[[], T]) -> T:
     """The result of a call that waits inside libpq, such as a login, without keeping signals waiting."""
     if threading.current_thread() is not threading.main_thread():
@@ -172,8 +180,8 @@ def unanswered(number: int) -> InterruptedRunError:
 
 def _raising(signals: _Signals) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
-        if signals.received is not None:
-            return  # the thread sees to a second one
+        if signals.received is not None or signals.finishing:
+            return  # the thread sees to a second one, and to last words that nobody reads
         signals.received = number
         # A cancel request that is still on its way would hit whatever cleans up after this.
         signals.sent.wait(CANCEL_TIMEOUT)

@@ -16,19 +16,31 @@ from typing import Any, TextIO
 
 from neuraknot_db.redaction import redacted
 
+_PATIENCE = 2.0
+"""Seconds that a reader has, while a migration works, before it is taken to have stopped."""
+
 
 class _Unbreakable(io.FileIO):
     """A file that takes everything, what can't be written too.
 
     Attributes:
         lost: why something could not be written; None while everything could.
+        patience: seconds to wait for a reader who takes nothing; None to wait for ever.
+        missed: whether something was left out for want of it.
     """
 
     lost: OSError | None = None
+    patience: float | None = None
+    missed = False
 
     def write(self, data: Any, /) -> int:
         """Write what can be written."""
         try:
+            if self.patience is not None:
+                if not select.select([], [self], [], self.patience)[1]:
+                    self.patience, self.missed = 0.0, True
+                    return len(data)
+                data = data[: select.PIPE_BUF]  # which does not block then; the buffer comes again with the rest
             while (written := super().write(data)) is None:
                 select.select([], [self], [])  # whoever made the pipe does not want to wait, but we can
         except OSError as error:
@@ -76,12 +88,35 @@ def guarded() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Let nobody who has stopped reading standard error keep a migration, and its locks, waiting.
+
+    What is said meanwhile is left out then, and that it was is said in the end.
+    """
+    raw = _raw(sys.stderr)
+    if raw is None:
+        yield
+        return
+    raw.patience = _PATIENCE
+    try:
+        yield
+    finally:
+        if raw.missed:
+            sys.stderr.write("warning: some lines are missing here: nobody read them in time\n")
+        raw.patience, raw.missed = None, False
+
+
+def _raw(stream: TextIO) -> _Unbreakable | None:
+    return stream.buffer.raw if isinstance(stream, _Stream) else None  # type: ignore[attr-defined]
+
+
 def take_loss() -> OSError | None:
     """Why standard output could not be written since this was asked last; None if all of it was."""
     sys.stdout.flush()
-    if not isinstance(sys.stdout, _Stream):
+    raw = _raw(sys.stdout)
+    if raw is None:
         return None
-    raw: _Unbreakable = sys.stdout.buffer.raw  # type: ignore[attr-defined]
     lost, raw.lost = raw.lost, None
     return lost
 

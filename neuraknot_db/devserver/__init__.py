@@ -76,6 +76,7 @@ def start(home: Path | None = None) -> Settings:
             f"The embedded PostgreSQL can't keep its data in {str(home)!r}: the path holds a blank or a special sign.",
             hint=f"Name another folder: {_ELSEWHERE}",
         )
+    os.umask(0o022)  # the server's user reads what is made here, and nobody else writes there, whatever the shell says
     package = _import()
     _make_private(package, home, data)
     _forget_dead_users(package, data)
@@ -135,15 +136,19 @@ def _make_private(package: Any, home: Path, data: Path) -> None:
     home.mkdir(mode=0o700 if user else 0o755, parents=True, exist_ok=True)
     servers_user = user or package.utils.ensure_user_exists(_SERVERS_USER).pw_uid
     share = home / "share"
-    owners = {home: {user}, data: {user, servers_user}, share: {user}, share / "extension": {user}}
+    owners = {home: {user}, data: {user, servers_user}}
+    # What the server runs as superuser for CREATE EXTENSION.
+    owners |= {each: {user} for each in (share, *share.rglob("*"))}
+    # Of these, what others may not do to them; the rest of the path is for who owns it.
+    modes = dict.fromkeys(owners, stat.S_IWGRP | stat.S_IWOTH) | {data: stat.S_IRWXG | stat.S_IRWXO}
     # What stands where anybody may write can be anybody's.
     owners |= {each: {user, 0} for each in home.parents[:-1] if each.parent.stat().st_mode & stat.S_IWOTH}
-    modes = {home: stat.S_IWOTH, data: stat.S_IRWXG | stat.S_IRWXO}
     for folder, allowed in owners.items():
         if not os.path.lexists(folder):
             continue
         found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in allowed:
+        is_one = stat.S_ISREG if folder.parent == share / "extension" else stat.S_ISDIR
+        if not is_one(found.st_mode) or found.st_uid not in allowed:
             raise RefusedError(
                 f"The embedded PostgreSQL keeps no data in {home}: {folder} is a link, or another user's.",
                 hint=f"Name a folder of your own: {_ELSEWHERE}",
@@ -151,7 +156,7 @@ def _make_private(package: Any, home: Path, data: Path) -> None:
         if found.st_mode & modes.get(folder, 0):
             raise RefusedError(
                 f"The embedded PostgreSQL keeps no data in {home}: other users may enter or change {folder}.",
-                hint=f"If that was nobody's doing but yours: chmod {'700' if folder == data else 'o-w'} {folder}",
+                hint=f"If that was nobody's doing but yours: chmod {'700' if folder == data else 'go-w'} {folder}",
             )
     data.mkdir(mode=0o700, exist_ok=True)
 
@@ -236,7 +241,9 @@ def _offer_extension(home: Path, where: Settings) -> None:
     """Put the stand-in for uuid-ossp, which the package lacks, where PostgreSQL 18 looks for extensions."""
     share = home / "share"
     folder = share / "extension"
-    shutil.copytree(_EXTENSION, folder, dirs_exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in _EXTENSION.iterdir():
+        shutil.copyfile(file, folder / file.name)  # without the rights that it has in the checkout
     wanted = f"$system:{share}"
     with engine.connect(where) as connection:
         autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")

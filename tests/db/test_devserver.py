@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -34,10 +35,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-def run(checkout: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(checkout: Path, *arguments: str, umask: int = 0o022, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", *arguments]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return subprocess.run(command, cwd=checkout, env={**kept, **environ}, capture_output=True, text=True, timeout=60)
+    how: Any = {"env": {**kept, **environ}, "umask": umask, "capture_output": True, "text": True, "timeout": 60}
+    return subprocess.run(command, cwd=checkout, **how)
 
 
 def running(checkout: Path) -> bool:
@@ -226,9 +228,24 @@ def test_the_longest_path_that_fits_is_taken(checkout: Path, over: int) -> None:
         assert url == (f"postgresql://postgres@/neuraKnot?host={home}/data" if over == 0 else "")
 
 
+SHARED = ".postgres/share/extension"
+OPENED = [(".postgres", 0o775), (".postgres/share", 0o775), (SHARED, 0o757), (f"{SHARED}/uuid-ossp--1.1.sql", 0o664)]
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o077])
+def test_nobody_else_may_write_whatever_the_umask_is(checkout: Path, mask: int) -> None:
+    for file in (checkout / "neuraknot_db/devserver/extension").iterdir():
+        file.chmod(0o666)
+    done = run(checkout, "current", umask=mask)
+    assert done.returncode == 0, done.stderr
+    made = [checkout / ".postgres", *(checkout / ".postgres").rglob("*")]
+    assert [path for path in made if path.lstat().st_mode & 0o022 and not path.is_socket()] == []
+    assert run(checkout, "current").returncode == 0
+
+
 def test_a_folder_that_was_opened_to_others_is_refused(checkout: Path) -> None:
     with serving(checkout):
-        for folder, mode in ((".postgres/data", 0o750), (".postgres/data", 0o701), (".postgres", 0o757)):
+        for folder, mode in ((".postgres/data", 0o750), (".postgres/data", 0o701), (".postgres", 0o757), *OPENED):
             before = (checkout / folder).stat().st_mode & 0o7777
             (checkout / folder).chmod(mode)
             done = run(checkout, "current")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import select
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.db.conftest import BIN, ROOT, Database, Project, Server
-from tests.db.running import log_of
+from tests.db.running import log_of, wait_until
 
 LOST = "error: the work is done; its output could not be written: "
 
@@ -200,3 +203,41 @@ def test_a_pipe_that_does_not_wait_loses_nothing(database_at_head: Database) -> 
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
     assert script.endswith(b"COMMIT;\n\n")
+
+
+NOTICES = "DO $$ BEGIN FOR i IN 1..3000 LOOP RAISE NOTICE 'a line of some length, number %', i; END LOOP; END $$"
+
+
+@contextmanager
+def stalled(database: Database, root: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An upgrade whose two streams are one pipe that is full, and that nobody reads."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    os.write(writing, b"x" * select.PIPE_BUF)
+    command = [str(BIN / "alembic"), "upgrade", "head"]
+    how = {"cwd": root, "env": database.environment(), "stdin": subprocess.DEVNULL}
+    process = subprocess.Popen(command, stdout=writing, stderr=writing, **how)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_reader_that_has_stopped_keeps_nobody_waiting(database_at_head: Database, project: Project) -> None:
+    project.add("005", f"LOCK TABLE public.users; {NOTICES}", after="004")
+    with stalled(database_at_head, project.root) as process:
+        assert process.wait(60) == 0
+    assert log_of(database_at_head)[-1] == ("005", "upgrade", "succeeded")
+
+
+def test_last_words_that_nobody_reads_are_ended_by_a_signal(database_at_head: Database, project: Project) -> None:
+    project.add("005", f"LOCK TABLE public.users; {NOTICES}; SELECT 1/0", after="004")
+    with stalled(database_at_head, project.root) as process:
+        wait_until(lambda: log_of(database_at_head)[-1] == ("005", "upgrade", "failed"))
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    assert database_at_head.value("SELECT count(*) FROM pg_locks WHERE relation = 'public.users'::regclass") == 0
