@@ -114,7 +114,13 @@ class NeuraknotCommandLine(CommandLine):
         config.attributes[runner.OUTCOME] = outcome
         with reporting(outcome, config):
             _allow_percent(config)
-            xoptions.read(config)  # refuses what no command knows, before a reset has dropped anything
+            asked = xoptions.read(config)
+            if asked != xoptions.NOTHING and function.__module__ != command.__name__:
+                # A reset that minds none of them would have dropped everything by then.
+                raise UsageError(
+                    f"-x means nothing to {function.__name__}.",
+                    hint="It is for alembic's upgrade, downgrade and stamp.",
+                )
             if function.__module__ == command.__name__ and function not in _WITHOUT_REVISIONS:
                 script = ScriptDirectory.from_config(config)
                 revisions.load(script)

@@ -345,10 +345,19 @@ def heads_after(steps: Iterable[Step], heads: Iterable[str]) -> frozenset[str]:
     Args:
         steps: in order.
         heads: what it holds before.
+
+    Raises:
+        UsageError: Alembic gives steps that don't follow each other, as it does for the parts of a merge.
     """
     maintained = _Heads(None, set(heads))  # type: ignore[arg-type]
-    for step in steps:
-        maintained.update_to_step(step)
+    try:
+        for step in steps:
+            maintained.update_to_step(step)
+    except (KeyError, AssertionError) as error:
+        raise UsageError(
+            "Alembic has no way from where the database is to these revisions.",
+            hint="To write them down whatever it is at: alembic stamp --purge REVISION ...",
+        ) from error
     return frozenset(maintained.heads)
 
 

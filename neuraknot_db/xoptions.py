@@ -26,6 +26,8 @@ class XOptions:
     accept_edit: tuple[str, ...] = ()
 
 
+NOTHING = XOptions()
+
 _KNOWN = ("accept_edit", "confirm", "create_db", "force")
 
 

@@ -402,3 +402,22 @@ def test_the_beginning_of_a_revision_is_not_the_revision(database_at_head: Datab
     project.add("abcd", "SELECT 1", after="004")
     database_at_head.run("UPDATE public.alembic_version SET version_num = 'abc'")
     said(database_at_head.alembic("current", cwd=project.root), 5, "revision abc, which is not in alembic/versions")
+
+
+@pytest.mark.parametrize("option", ["confirm=other", "create_db=true", "force=true", "accept_edit=001"])
+@pytest.mark.parametrize("command", ["reset --confirm NAME", "mark dev", "verify", "adopt"])
+def test_an_option_that_means_nothing_to_a_command_is_refused(unchanged: Database, option: str, command: str) -> None:
+    line = command.replace("NAME", unchanged.name).split()
+    said(unchanged.neuraknot_db("-x", option, *line), 2, f"-x means nothing to {line[0]}.")
+
+
+def test_the_parts_of_a_merge_can_not_be_stamped_over_it(database_at_head: Database, project: Project) -> None:
+    for revision in ("005", "006"):
+        project.add(revision, "SELECT 1", after="004")
+    merge = project.add("007", "SELECT 1", after="005")
+    merge.write_text(merge.read_text().replace("= '005'", "= ('005', '006')"))
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    for purge in ((), ("--purge",)):
+        done = database_at_head.alembic("stamp", *purge, "005", "006", cwd=project.root)
+        assert done.code == (0 if purge else 2), done.err
+    assert sorted(database_at_head.run("SELECT version_num FROM alembic_version")) == [("005",), ("006",)]
