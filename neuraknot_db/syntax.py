@@ -24,7 +24,10 @@ _IGNORED = frozenset({"annotation", "returns", "type_comment", "type_params", "k
 # What is done with these may read, or bind, any name of the file.
 _REACHING = frozenset(
     {"globals", "locals", "vars", "eval", "exec", "modules", "__import__", "__name__", "__dict__", "__globals__"}
+    | {"f_globals", "f_locals"}
 )
+
+_READING_DOCSTRINGS = {"__doc__", "getdoc"}
 
 # Tuples, and tables by type: each node of each revision is asked, and a union takes long to answer.
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -58,8 +61,8 @@ class Source:
             self.tree = ast.parse(source)
         # Most files have neither, and are spared a walk.
         has_globals = b"global" in source or _is_encoded(source)
-        reads_docstrings = (b"__doc__" in source or not source.isascii() or _is_encoded(source)) and any(
-            "__doc__" in (getattr(node, "id", ""), getattr(node, "attr", "")) for node in _walked(self.tree)
+        reads_docstrings = (b"doc" in source or not source.isascii() or _is_encoded(source)) and any(
+            _READING_DOCSTRINGS & {getattr(node, "id", ""), getattr(node, "attr", "")} for node in _walked(self.tree)
         )
         self._module = _Scope(self.tree.body)
         self._parts = [_Part(each, self._module, has_globals, reads_docstrings) for each in self.tree.body]
@@ -122,14 +125,21 @@ class Source:
         changing = [part for part in self._parts if not part.only_binds]
         found: set[_Part] = set()
         names, ahead = set(roots), list(roots)
+
+        def use(part: _Part) -> None:
+            if part not in found:
+                found.add(part)
+                ahead.extend(part.mentioned - names)
+                names.update(part.mentioned)
+
         while ahead:
-            name = ahead.pop()
-            using = [*binding.get(name, ()), *(part for part in changing if name in part.mentioned)]
-            for part in using:
-                if part not in found:
-                    found.add(part)
-                    ahead += part.mentioned - names
-                    names |= part.mentioned
+            while ahead:
+                for part in binding.get(ahead.pop(), ()):
+                    use(part)
+            held = {name for name in names if any(not part.imports for part in binding.get(name, ()))}
+            for part in changing:
+                if part not in found and held & _reached(part, binding):
+                    use(part)
         if names.union(*(part.mentioned for part in changing)) & _REACHING:
             return self._parts
         used = [part for part in self._parts if part in found]
@@ -161,14 +171,25 @@ class _Part:
     def only_binds(self) -> bool:
         """Whether it does nothing but bind names; a call, say, may change what a name holds as well."""
         statement = self.statement
+        if isinstance(statement, ast.ClassDef) and (statement.bases or statement.keywords):
+            return False  # the base may know of it
         if isinstance(statement, _BINDING_STATEMENTS):
-            return True
+            return not any(isinstance(node, ast.Call) for each in _outside(statement) for node in _walked(each)) and (
+                not getattr(statement, "decorator_list", ())
+            )
         if isinstance(statement, ast.Assign):
             nodes = (node for target in statement.targets for node in _walked(target))
-            return not any(isinstance(node, _PARTS_OF_OTHERS) for node in nodes)
-        if isinstance(statement, ast.AnnAssign):
-            return isinstance(statement.target, ast.Name)
-        return _is_text(statement)
+            if any(isinstance(node, _PARTS_OF_OTHERS) for node in nodes):
+                return False
+        elif not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
+            return _is_text(statement)
+        value = statement.value
+        return value is None or isinstance(value, ast.Constant) or not any(type(n) is ast.Call for n in _walked(value))
+
+    @property
+    def imports(self) -> bool:
+        """Whether all that it binds is another module's."""
+        return isinstance(self.statement, _IMPORTS)
 
     @cached_property
     def nodes(self) -> list[ast.AST]:
@@ -212,10 +233,7 @@ class _Part:
                     if node.id not in hidden:
                         found.add(node.id)
                 elif isinstance(node, _SCOPES):
-                    # Its decorators and defaults are read outside of it.
-                    ahead += getattr(node, "decorator_list", ())
-                    if not isinstance(node, (ast.ClassDef, *_COMPREHENSIONS)):
-                        ahead += filter(None, (*node.args.defaults, *node.args.kw_defaults))
+                    ahead += _outside(node)
                     scopes.append((self.kept(_children(node, _COUNTED)), hidden | _locals(node)))
                 else:
                     if isinstance(node, ast.Attribute) and node.attr in _REACHING:
@@ -276,6 +294,8 @@ class _Part:
             if isinstance(item, list):
                 yield len(item)
                 ahead += reversed(item)
+            elif item is None:
+                yield ("nothing",)  # the key of what ** unpacks, a default that is not given: no None
             elif not isinstance(item, ast.AST):
                 yield _constant(item)
             elif id(item) in self.sql:
@@ -462,8 +482,29 @@ def _in_scope(nodes: Iterable[ast.AST]) -> list[ast.AST]:
     """The nodes and all within, but for what lies in functions, classes and comprehensions of their own."""
     found = list(nodes)
     for node in found:
-        if not isinstance(node, _SCOPES):
-            found += _children(node)
+        found += _outside(node) if isinstance(node, _SCOPES) else _children(node)
+    return found
+
+
+def _outside(node: ast.AST) -> list[ast.AST]:
+    """What of a function, a class or a comprehension is evaluated where that stands."""
+    if isinstance(node, _COMPREHENSIONS):
+        return [node.generators[0].iter]
+    found: list[ast.AST] = [*getattr(node, "decorator_list", ())]
+    if isinstance(node, ast.ClassDef):
+        return [*found, *node.bases, *node.keywords]
+    if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+        found += filter(None, (*node.args.defaults, *node.args.kw_defaults))
+    return found
+
+
+def _reached(part: _Part, binding: Mapping[str, list[_Part]]) -> set[str]:
+    """The names of the file's own level that a statement may touch, by whatever it uses."""
+    found, ahead = set(part.mentioned), [*part.mentioned]
+    while ahead:
+        for each in binding.get(ahead.pop(), ()):
+            ahead += each.mentioned - found
+            found |= each.mentioned
     return found
 
 

@@ -341,6 +341,48 @@ def test_docstrings_and_names_count_where_the_code_asks_for_them() -> None:
         assert one != other, line
 
 
+ALL_OF = "def upgrade():\n    [op.execute(each) for each in ALL]\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ALL = []\ndef one(f):\n    ALL.append(f())\n@one\ndef first():\n    return '{}'\n" + ALL_OF,
+        "ALL = []\n@ALL.append\ndef first():\n    return '{}'\n" + ALL_OF,
+        "ALL = []\n_ = ALL.append('{}')\n" + ALL_OF,
+        "ALL = []\ndef add(it):\n    ALL.append(it)\nadd('{}')\n" + ALL_OF,
+        "ALL = []\nSOME = ALL\nSOME += ['{}']\n" + ALL_OF,
+        "ALL = []\nSOME = ALL\nSOME.append('{}')\n" + ALL_OF,
+        "class All: pass\nclass One(All):\n    sql = '{}'\n"
+        "def upgrade():\n    op.execute(All.__subclasses__()[0].sql)\n",
+        "def g(a=(SQL := '{}')): pass\ndef upgrade():\n    op.execute(SQL)\n",
+        "each = ['{}']\ndef upgrade():\n    [op.execute(each) for each in each]\n",
+        "import sys\nSQL = '{}'\ndef upgrade():\n    op.execute(sys._getframe().f_globals['SQL'])\n",
+        "import inspect\ndef f():\n    '{}'\ndef upgrade():\n    op.execute(inspect.getdoc(f))\n",
+    ],
+)
+def test_what_the_files_own_level_does_counts_where_it_reaches_what_is_used(text: str) -> None:
+    one, other = (canonical(HEAD + text.format(sql)) for sql in "ab")
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from textwrap import dedent\nA = dedent('a')\nB = dedent('{}')\ndef upgrade():\n    op.execute(A)\n",
+        "ALL = ['a']\nB = [*ALL, '{}']\n" + ALL_OF,
+    ],
+)
+def test_what_is_made_of_the_same_and_used_elsewhere_does_not_count(text: str) -> None:
+    one, other = (canonical(HEAD + text.format(sql)) for sql in "ab")
+    assert one == other
+
+
+def test_nothing_is_not_none() -> None:
+    for one, other in (("f(**a)", "f(a)"), ("f({**a})", "f({None: a})"), ("lambda *, a: a", "lambda *, a=None: a")):
+        assert canonical(f"def upgrade():\n    {one}\n") != canonical(f"def upgrade():\n    {other}\n")
+
+
 @given(st.lists(st.one_of(st.text(), st.binary(), st.integers(), st.floats(allow_nan=False), st.none()), max_size=4))
 def test_other_literals_are_never_folded(values: list[object]) -> None:
     calls = "".join(f"    f({value!r})\n" for value in values)
