@@ -12,11 +12,13 @@ import pytest
 from launcher import builder, context
 from launcher.aws import LogPage
 from launcher.errors import ConfigurationError
+from launcher.execute import Launch
 from launcher.local.api import JSON_TYPE, Call
 from launcher.local.program import Script, scripted
 from launcher.logs import LogFollower
-from launcher.models import ContainerReport
+from launcher.models import ContainerReport, TaskResult, Verdict
 from launcher.process import Completed
+from launcher.report import summary
 from launcher.strangers import UnreadableError, parse_json
 from launcher.terraform import read_outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -286,3 +288,13 @@ def test_an_answer_that_is_none_of_aws_s_is_a_sentence(
     assert "Traceback" not in outcome.err
     assert "defect" not in outcome.err
     assert "Hint: " in outcome.err
+
+
+def test_in_a_summary_no_word_of_a_stranger_is_markup() -> None:
+    word = "`<h1>x</h1>\n\n# *fine* | &amp;\n"
+    known = Launch(result=TaskResult(Verdict.FAILED, 7, word, report=ContainerReport(before=word, after=word)))
+    written = summary(known, word, message=word, hint=word, good=False)
+    assert written.count("`&lt;h1&gt;x&lt;/h1&gt; # *fine* | &amp;amp;") == 5
+    for block in written.strip().split("\n\n"):  # each of HTML, which goes on to the next empty line
+        assert re.match(r"<(?:h3|p)>", block)
+    assert set(re.findall("<(?!/).*?>", written)) == {"<h3>", "<p>", "<b>", "<code>", "<br>"}
