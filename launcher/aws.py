@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
 
+_PAGES = 1000  # of one list: 100,000 tasks of an hour
+
 
 @dataclass(frozen=True)
 class RegistryLogin:
@@ -156,8 +158,9 @@ class Aws:
         Those that stopped in the last hour or so are among them.
         """
         wanted: Literal["RUNNING", "STOPPED"] = "STOPPED" if stopped else "RUNNING"
-        page, found = "", list[str]()
-        while True:
+        page, seen, found = "", set[str](), list[str]()
+        while page not in seen and len(seen) < _PAGES:
+            seen.add(page)
             with self._translated("ecs:ListTasks"):
                 more: Any = {"nextToken": page} if page else {}
                 answer = self._ecs.list_tasks(cluster=cluster, family=family, desiredStatus=wanted, **more)
@@ -165,6 +168,7 @@ class Aws:
             page = answer.get("nextToken", "")
             if not page:
                 return found
+        raise _unread("ecs:ListTasks", "its pages have no end")
 
     def tasks(self, cluster: str, arns: Sequence[str]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
         """Tasks as they are; those that are not known are in the list of failures, with the reason MISSING."""
@@ -449,11 +453,7 @@ class Aws:
             raise _not_made(action, error) from error
         # An answer that is none of AWS's: a proxy's page, or JSON that no parser gets through.
         except (ResponseParserError, RecursionError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise TransientAwsError(
-                f"The answer to {action} can't be read ({type(error).__name__}): it may not be AWS's.",
-                hint="Check the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL; then run the same command again.",
-                action=action,
-            ) from error
+            raise _unread(action, type(error).__name__) from error
 
     @property
     def _login(self) -> str:
@@ -466,6 +466,14 @@ def _not_made(what: str, error: Exception) -> AwsError:
         f"The call {what} can't be made: {str(error).rstrip('.')}.",
         hint="Check the profile and the region (--profile, --region), and what AWS_* variables are set.",
         action=what,
+    )
+
+
+def _unread(action: str, why: str) -> TransientAwsError:
+    return TransientAwsError(
+        f"The answer to {action} can't be read ({why}): it may not be AWS's.",
+        hint="Check the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL; then run the same command again.",
+        action=action,
     )
 
 
