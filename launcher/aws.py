@@ -14,6 +14,7 @@ from botocore import exceptions as botocore_errors
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
+from launcher.answers import checked, unreadable
 from launcher.errors import AwsError, CredentialsError, NotFoundError, TransientAwsError
 from launcher.models import Identity, Secret
 from launcher.refusals import refusal
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
+
+_PAGES = 1000  # of one list: 100,000 tasks of an hour
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,9 @@ class Aws:
         Those that stopped in the last hour or so are among them.
         """
         wanted: Literal["RUNNING", "STOPPED"] = "STOPPED" if stopped else "RUNNING"
-        page, found = "", list[str]()
-        while True:
+        page, seen, found = "", set[str](), list[str]()
+        while page not in seen and len(seen) < _PAGES:
+            seen.add(page)
             with self._translated("ecs:ListTasks"):
                 more: Any = {"nextToken": page} if page else {}
                 answer = self._ecs.list_tasks(cluster=cluster, family=family, desiredStatus=wanted, **more)
@@ -165,6 +169,7 @@ class Aws:
             page = answer.get("nextToken", "")
             if not page:
                 return found
+        raise unreadable("ecs:ListTasks", "its pages have no end")
 
     def tasks(self, cluster: str, arns: Sequence[str]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
         """Tasks as they are; those that are not known are in the list of failures, with the reason MISSING."""
@@ -403,9 +408,13 @@ class Aws:
                 if self._session is None:
                     self._session = boto3.Session(profile_name=self.profile, region_name=self.region)
                 try:
-                    self._clients[service] = self._session.client(service, config=self._config)
+                    client = self._session.client(service, config=self._config)
                 except ValueError as error:
                     raise _not_made(service, error) from error
+                # Before botocore's own of the service, which make texts into other things.
+                name = client.meta.service_model.service_id.hyphenize()
+                client.meta.events.register_first(f"after-call.{name}", _check)
+                self._clients[service] = client
             return self._clients[service]
 
     # Errors, in one place
@@ -447,13 +456,17 @@ class Aws:
             ) from error
         except botocore_errors.BotoCoreError as error:
             raise _not_made(action, error) from error
-        # An answer that is none of AWS's: a proxy's page, or JSON that no parser gets through.
-        except (ResponseParserError, RecursionError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise TransientAwsError(
-                f"The answer to {action} can't be read ({type(error).__name__}): it may not be AWS's.",
-                hint="Check the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL; then run the same command again.",
+        # botocore wraps the network's own; EOFError is of a question, for an MFA code, that nobody answers.
+        except (OSError, EOFError) as error:
+            raise CredentialsError(
+                f"The AWS credentials can't be read: {error}.",
+                hint="Look at what this machine's settings name: credential_process, web_identity_token_file and"
+                " mfa_serial of the profile, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.",
                 action=action,
             ) from error
+        # An answer that is none of AWS's: a proxy's page, or JSON that no parser gets through.
+        except (ResponseParserError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise unreadable(action, type(error).__name__) from error
 
     @property
     def _login(self) -> str:
@@ -467,6 +480,12 @@ def _not_made(what: str, error: Exception) -> AwsError:
         hint="Check the profile and the region (--profile, --region), and what AWS_* variables are set.",
         action=what,
     )
+
+
+def _check(*, http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """Called by botocore with each answer, which it gives to the caller afterwards."""
+    if http_response.status_code < 300 and model.output_shape is not None:
+        parsed.update(checked(f"{model.service_model.service_name}:{model.name}", parsed, model.output_shape))
 
 
 def _code(error: botocore_errors.ClientError) -> str:

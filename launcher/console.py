@@ -30,7 +30,7 @@ _PROPOSED = re.compile(
     r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
 )
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
-_COMMAND = re.compile(r"^(?:\s|\x1b\[[0-9;]*m)*:(?=:.*::)|##(?=\[.*\])", re.MULTILINE)
+_COMMAND = re.compile(r"^(?:[^\S\n]|\x1b\[[0-9;]*m)*:(?=:.*::)|##(?=\[)", re.MULTILINE)
 """What a line that GitHub Actions would obey has where a blank makes it harmless: `::name::value`, `##[name]value`."""
 _STYLES = {"OK": "32", "NG": "31", "SKIP": "33", "group": "1", "fix": "36", "sum": "1"}
 
@@ -127,7 +127,7 @@ class Console:
 
     def log_line(self, line: LogLine) -> None:
         """A line of the container's, as it is."""
-        text = _printable(line.text)
+        text = line.text.replace("\n", "")
         if self.json or (self._terminal and self._out.isatty()):
             self._write(f"   {self._paint('│', '2')} {text}")
         else:
@@ -142,7 +142,7 @@ class Console:
     def data(self, text: str) -> None:
         """A line on standard output."""
         before = self._out.lost
-        text = self._harmless(self.redactor.text(text))
+        text = self._harmless(text)
         with self._lock:
             print(text, file=self._out, flush=True)
         lost = self._out.lost
@@ -162,7 +162,8 @@ class Console:
         # Where a character has to be escaped, it must be in JSON's own way.
         escaped = not self._out.encoding.lower().startswith("utf")
         text = json.dumps(self.redactor.value(value), ensure_ascii=escaped, indent=2)
-        self.data(text.replace("##[", r"##\u005b"))  # the same to JSON, and no command to GitHub
+        # The same to JSON, and neither a command to GitHub nor anything to a terminal.
+        self.data("".join(c if _shows(c) else json.dumps(c)[1:-1] for c in text.replace("##[", r"##\u005b")))
 
     def with_options(self, hint: str | None) -> str | None:
         """A hint whose commands are complete, so that they can be pasted."""
@@ -179,7 +180,7 @@ class Console:
         hint = self.with_options(hint)
         if self._github and not good:
             # Redacted first: escaped, a secret is no longer what the redactor looks for, and GitHub undoes the escape.
-            words = self.redactor.text(f"{message} {hint or ''}".rstrip())
+            words = self._clean(f"{message} {hint or ''}".rstrip())
             self._write(f"::error title=launcher::{_command_data(words)}", command=True)
         word, colour = ("Done.", "1;32") if good else ("Error:", "1;31")
         self._write(f"{self._paint(word, colour)} {message}")
@@ -192,7 +193,7 @@ class Console:
             return
         try:
             with Path(self._summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(self.redactor.text(markdown))
+                file.write(self._clean(markdown))
         except OSError as error:
             self.notice(f"The summary of this job can't be written: {error}.")
 
@@ -202,7 +203,7 @@ class Console:
             return None
 
         def question(text: str) -> str:
-            self._err.write(self.redactor.text(text))
+            self._err.write(self._harmless(text))
             self._err.flush()
             answer = ""
             try:
@@ -217,17 +218,20 @@ class Console:
     # Ways out
 
     def _write(self, text: str, *, command: bool = False) -> None:
-        text = self.redactor.text(text)
-        if not command:
-            text = self._harmless(text)
+        text = self._clean(text) if command else self._harmless(text)
         with self._lock:
             if self._live is not None:
                 self._live.console.out(text, highlight=False)
             else:
                 print(text, file=self._err, flush=True)
 
+    def _clean(self, text: str) -> str:
+        """Without secrets, after whatever could hide them, move the cursor or end a line has been left out."""
+        return self.redactor.text(_printable(text))
+
     def _harmless(self, text: str) -> str:
         """No command to GitHub Actions, to whose log both streams may lead, or either: that can't be told from here."""
+        text = self._clean(text)
         return _COMMAND.sub(r"\g<0> ", text) if self._github else text
 
     def _paint(self, text: str, code: str) -> str:
@@ -249,7 +253,7 @@ class Console:
             self._live = None
 
     def _moving(self) -> _Moving:
-        words = self.redactor.text(f"{self._title}  {self._status}".rstrip())
+        words = self._clean(f"{self._title}  {self._status}".rstrip())
         return _Moving(words, self._begun)
 
 
@@ -267,13 +271,13 @@ class _Moving:
 
 
 def _printable(text: str) -> str:
-    """Without what could move the cursor or clear the screen; colours and tabs may stay."""
-    kept = (part if _COLOUR.fullmatch(part) else _plain(part) for part in _COLOUR.split(text))
+    """Without what could move the cursor or clear the screen; colours, tabs and line feeds may stay."""
+    kept = (part if _COLOUR.fullmatch(part) else "".join(filter(_shows, part)) for part in _COLOUR.split(text))
     return "".join(kept)
 
 
-def _plain(text: str) -> str:
-    return "".join(c for c in text if c.isprintable() or c == "\t")
+def _shows(character: str) -> bool:
+    return character.isprintable() or character in "\t\n\xa0\u3000"  # a Japanese blank is no control
 
 
 def _command_data(text: str) -> str:

@@ -19,6 +19,8 @@ PATIENCE = 30.0
 """The same where the report decides: CloudWatch may show a line that late."""
 _PAUSE = 0.5
 _FULL = 1000
+_PAGES = 50
+"""Pages of one read, some seconds' worth: whoever watches looks at the time and at the task in between."""
 
 
 class LogReader(Protocol):
@@ -85,7 +87,10 @@ class LogFollower:
 
     def read(self) -> Iterator[LogLine]:
         """The lines that have come since the last call; none if the stream is not there yet, or can't be read now."""
-        while (page := self._page()) is not None:
+        for _ in range(_PAGES):
+            page = self._page()
+            if page is None:
+                return
             self._at_end = page.token == self._token
             self._token = page.token
             for event in page.events:

@@ -319,7 +319,7 @@ def _meant(definition: Mapping[str, Any]) -> dict[str, Any]:
     meant["container"] = {
         container["name"]: {
             **{key: value for key, value in container.items() if key not in ("name", "environment", "secrets")},
-            "environment": {entry["name"]: entry["value"] for entry in container.get("environment", [])},
+            "environment": {entry["name"]: entry.get("value", "") for entry in container.get("environment", [])},
             "secrets": {entry["name"]: entry["valueFrom"] for entry in container.get("secrets", [])},
         }
         for container in containers

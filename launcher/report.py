@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -183,20 +184,21 @@ def result_lines(launch: Launch) -> Iterator[str]:
 
 
 def summary(launch: Launch, title: str, *, message: str, hint: str | None, good: bool) -> str:
-    """A job summary in Markdown."""
-    lines = [f"### {'✅' if good else '❌'} {title}", "", _cell(message), ""]
+    """A job summary in Markdown; what strangers say is in blocks of HTML, where Markdown means nothing."""
+    lines = [f"<h3>{'✅' if good else '❌'} {_cell(title)}</h3>", "", f"<p>{_cell(message)}</p>", ""]
     if hint:
-        lines += [f"**Next:** {_cell(hint)}", ""]
+        lines += [f"<p><b>Next:</b> {_cell(hint)}</p>", ""]
     if launch.timings:
         lines += ["| step | seconds |", "| --- | ---: |"]
         lines += [f"| {STEPS.get(key, key)} | {seconds:.1f} |" for key, seconds in launch.timings.items()]
         lines.append("")
-    lines += [f"`{line.strip()}`  " for line in result_lines(launch)]
+    lines += ["<p>", *(f"<code>{_cell(line)}</code><br>" for line in result_lines(launch)), "</p>"]
     return "\n".join(lines) + "\n\n"
 
 
 def _cell(text: str) -> str:
-    return text.replace("<", "&lt;").replace("|", "\\|")
+    """One line of HTML, since an empty one would end its block."""
+    return html.escape(" ".join(text.split()), quote=False)
 
 
 def _definition_words(plan: Plan) -> str:

@@ -100,12 +100,12 @@ def _running_service(
         described = None
     if described is None:
         raise _no_service(cluster, service, aws, identity, region)
-    if described.get("status") != "ACTIVE":
+    if described["status"] != "ACTIVE":
         raise ConfigurationError(
-            f"The service {service.value} in {cluster.value} is {described.get('status')}.",
+            f"The service {service.value} in {cluster.value} is {described['status']}.",
             hint="Name the service whose network and roles are to be used with --service.",
         )
-    name = described.get("taskDefinition", "")
+    name = described["taskDefinition"]
     definition = aws.task_definition(name)
     if definition is None:
         raise ConfigurationError(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher.console import Console
+from launcher.errors import LauncherError
 from launcher.logs import LogLine
 
 
@@ -26,7 +27,7 @@ class Terminal(io.StringIO):
         ("\x1b[31mred\x1b[0m and\ttabs", "\x1b[31mred\x1b[0m and\ttabs"),
         ("\x1b[2J\x1b[Hgone", "[2J[Hgone"),
         ("\x1b]0;title\x07x\x1b[1Ay\rz", "]0;titlex[1Ayz"),
-        ("日本語", "日本語"),
+        ("日本\u3000語", "日本\u3000語"),
     ],
 )
 def test_a_line_may_be_coloured_and_nothing_more(text: str, shown: str) -> None:
@@ -44,7 +45,7 @@ def test_a_line_may_be_coloured_and_nothing_more(text: str, shown: str) -> None:
         ("a ##[add-mask]b", "a ## [add-mask]b"),
         ("a::b, c::d", "a::b, c::d"),
         ("::jsonb", "::jsonb"),
-        ("## [a] ##[", "## [a] ##["),
+        ("## [a] ##[", "## [a] ## ["),
     ],
 )
 def test_in_github_a_line_is_no_command_and_otherwise_as_it_is(text: str, shown: str) -> None:
@@ -53,6 +54,52 @@ def test_in_github_a_line_is_no_command_and_otherwise_as_it_is(text: str, shown:
         console = Console(stdout=out, stderr=io.StringIO(), environ={"GITHUB_ACTIONS": "true"} if github else {})
         console.log_line(LogLine(0.0, text))
         assert out.getvalue() == f"{shown if github else text}\n".replace("\x00", "")
+
+
+_HARMFUL, _HARMLESS = "a\r::stop-commands::b\x1b[2J\n ::add-mask::c", "a::stop-commands::b[2J\n : :add-mask::c"
+
+
+def test_no_sentence_moves_the_cursor_or_is_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err, summary = io.StringIO(), Terminal(), tmp_path / "summary.md"
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary), "TERM": "dumb"}
+    console = Console(stdout=out, stderr=err, environ=environ)
+    monkeypatch.setattr(sys, "stdin", Terminal("\n"))
+    ask = console.ask()
+    assert ask is not None
+    for say in (console.say, console.notice, console.status, console.data, console.summary, ask):
+        say(_HARMFUL)
+    console.failure(LauncherError(_HARMFUL, hint=_HARMFUL, details=(_HARMFUL,)))
+    with console.step("key", "title", 1) as done:
+        done(_HARMFUL)
+    assert err.getvalue().count(_HARMLESS) == 8
+    assert out.getvalue() == f"{_HARMLESS}\n"
+    assert not set("\r\x1b") & set(out.getvalue() + err.getvalue() + summary.read_text())
+    commands = [line for line in err.getvalue().splitlines() if line.lstrip().startswith("::")]
+    assert [line.split("::")[1] for line in commands] == ["error title=launcher", "group", "endgroup"]
+
+
+def test_json_tells_a_terminal_nothing_and_programs_all() -> None:
+    out = io.StringIO()
+    Console(stdout=out, stderr=io.StringIO(), json=True).result({"after": "\r\x1b\x9b\u2028 日"})
+    assert json.loads(out.getvalue()) == {"after": "\r\x1b\x9b\u2028 日"}
+    assert out.getvalue().replace("\n", "").isprintable()
+
+
+_ENDLESS = """
+import io
+from launcher.console import Console
+from launcher.logs import LogLine
+
+console = Console(stdout=io.StringIO(), stderr=io.StringIO(), environ={"GITHUB_ACTIONS": "true"})
+for text in ("##[", "\\n", " ", "::", ":", "\\x1b[", "\\x1b[0m", "\\n::"):
+    console.log_line(LogLine(0.0, text * 300_000))
+    console.say(text * 300_000)
+"""
+
+
+def test_in_github_a_line_takes_as_long_as_it_is() -> None:
+    # Minutes if each of its parts were read to the line's end.
+    subprocess.run([sys.executable, "-c", _ENDLESS], check=True, timeout=60)
 
 
 _TO_NOBODY = """

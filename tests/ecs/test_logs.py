@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -112,3 +112,20 @@ def test_thousands_of_lines_come_in_pages_and_in_order(cloud: LocalAws, aws: Aws
     stack.logs.put_log_events(stack.log_group, "s", events)
     log = LogFollower(aws, stack.log_group, "s")
     assert [line.text for line in log.read()] == texts
+
+
+@pytest.mark.parametrize("texts", [(), ("a",) * 1000], ids=["empty", "full"])
+def test_one_read_ends_though_the_log_does_not(clock: FakeClock, texts: tuple[str, ...]) -> None:
+    pages = Pages(*(page(str(number), *texts) for number in range(200)), page("199"))
+    log = LogFollower(pages, "group", "stream")
+    assert len(list(log.read())) == 50 * len(texts)
+    assert len(list(log.drain(clock))) == 150 * len(texts)
+    assert pages.tokens[:200] == [None, *map(str, range(199))]
+
+
+@pytest.mark.parametrize("token", [lambda _: "same", lambda call: call % 2, lambda call: call], ids=["1", "2", "new"])
+def test_a_list_whose_pages_have_no_end_is_no_answer(cloud: LocalAws, aws: Aws, token: Callable[[int], object]) -> None:
+    calls = cloud.server.calls
+    cloud.server.handlers["ecs:ListTasks"] = lambda _: {"taskArns": [], "nextToken": f"t{token(len(calls))}"}
+    with pytest.raises(TransientAwsError, match=r"ecs:ListTasks can't be read \(its pages have no end\)"):
+        aws.task_arns("cluster", "family", stopped=False)

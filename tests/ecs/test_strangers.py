@@ -12,11 +12,14 @@ import pytest
 from launcher import builder, context
 from launcher.aws import LogPage
 from launcher.errors import ConfigurationError
+from launcher.execute import Launch
 from launcher.local.api import JSON_TYPE, Call
 from launcher.local.program import Script, scripted
 from launcher.logs import LogFollower
-from launcher.models import ContainerReport
+from launcher.models import ContainerReport, TaskResult, Verdict
+from launcher.plan import compare
 from launcher.process import Completed
+from launcher.report import summary
 from launcher.strangers import UnreadableError, parse_json
 from launcher.terraform import read_outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -286,3 +289,66 @@ def test_an_answer_that_is_none_of_aws_s_is_a_sentence(
     assert "Traceback" not in outcome.err
     assert "defect" not in outcome.err
     assert "Hint: " in outcome.err
+
+
+def test_in_a_summary_no_word_of_a_stranger_is_markup() -> None:
+    word = "`<h1>x</h1>\n\n# *fine* | &amp;\n"
+    known = Launch(result=TaskResult(Verdict.FAILED, 7, word, report=ContainerReport(before=word, after=word)))
+    written = summary(known, word, message=word, hint=word, good=False)
+    assert written.count("`&lt;h1&gt;x&lt;/h1&gt; # *fine* | &amp;amp;") == 5
+    for block in written.strip().split("\n\n"):  # each of HTML, which goes on to the next empty line
+        assert re.match(r"<(?:h3|p)>", block)
+    assert set(re.findall("<(?!/).*?>", written)) == {"<h3>", "<p>", "<b>", "<code>", "<br>"}
+
+
+THIN: dict[str, tuple[str, Any, str]] = {
+    "a definition without a name": ("ecs:RegisterTaskDefinition", {"taskDefinition": {}}, "it lacks taskDefinitionArn"),
+    "a service without a state": ("ecs:DescribeServices", {"services": [{}]}, "it lacks status"),
+    "a service that is null": ("ecs:DescribeServices", {"services": [None]}, "services[] is no structure"),
+    "a service of nothing": ("ecs:DescribeServices", {"services": [{"status": "ACTIVE"}]}, "it lacks taskDefinition"),
+    "a state that is a number": ("ecs:DescribeServices", {"services": [{"status": 5}]}, "status is no string"),
+    "a task that is true": ("ecs:ListTasks", {"taskArns": [True]}, "taskArns[] is no string"),
+    "a log group without a name": ("logs:DescribeLogGroups", {"logGroups": [{}]}, "it lacks logGroupName"),
+    "a log group that is null": ("logs:DescribeLogGroups", {"logGroups": [None]}, "logGroups[] is no structure"),
+}
+
+
+@pytest.mark.parametrize(("call", "answer", "why"), THIN.values(), ids=THIN.keys())
+@pytest.mark.parametrize("command", ["ecs-migrate", "doctor"])
+def test_an_answer_of_another_shape_is_a_sentence(stage: Stage, command: str, call: str, answer: Any, why: str) -> None:
+    stage.cloud.server.handlers[call] = lambda _: answer
+    outcome = stage.launch(command)
+    assert "Traceback" not in outcome.err
+    if command == "ecs-migrate":
+        assert outcome.code == 21
+        assert f"The answer to {call} can't be read ({why}): it may not be AWS's." in outcome.err
+        assert not stage.cloud.ecs.tasks
+
+
+@pytest.mark.parametrize("event", [None, {"message": 5}, {"message": "x", "timestamp": "x"}], ids=str)
+def test_an_event_of_another_shape_leaves_the_log_unread_and_the_task_to_its_end(stage: Stage, event: Any) -> None:
+    stage.cloud.server.handlers["logs:GetLogEvents"] = lambda _: {"events": [event], "nextForwardToken": "f/1"}
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 25
+    assert "its log, which holds its report, could not be read to the end" in outcome.err
+
+
+def test_a_time_that_no_calendar_has_is_no_defect(stage: Stage) -> None:
+    carry_out = stage.cloud.server.handlers["ecs:DescribeTasks"]
+
+    def late(call: Call) -> Any:
+        answer: Any = carry_out(call)
+        return {**answer, "tasks": [{**task, "startedAt": 1e30} for task in answer["tasks"]]}
+
+    stage.cloud.server.handlers["ecs:DescribeTasks"] = late
+    outcome = stage.launch("ecs-migrate", "--timeout", "60s")
+    assert outcome.code == 25
+    assert "defect" not in outcome.err
+
+
+def test_a_variable_without_a_value_is_an_empty_one() -> None:
+    def definition(**value: str) -> dict[str, Any]:
+        return {"containerDefinitions": [{"name": "migrate", "environment": [{"name": "X", **value}]}]}
+
+    assert not list(compare(definition(), definition(value="")))
+    assert [(each.before, each.after) for each in compare(definition(), definition(value="y"))] == [("", "y")]
