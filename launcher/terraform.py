@@ -219,15 +219,21 @@ def _failed(directory: Path, completed: Completed) -> Exception:
 
 def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
     """The JSON object in the program's output, whatever a wrapper or a warning has printed around it."""
-    text, empty = uncoloured(text), False
-    for found in re.finditer(r"^\s*\{", text, re.MULTILINE):
+    text, empty, unreadable = uncoloured(text), False, None
+    for found in re.finditer(r"^\{", text, re.MULTILINE):  # what is within the object is indented
         try:
-            value = json_at(text, found.end() - 1)
-        except UnreadableError:
+            value = json_at(text, found.start())
+        except UnreadableError as error:
+            unreadable = unreadable or error
             continue
         if value and all(isinstance(item, dict) and "value" in item for item in value.values()):
             return dict(value)
         empty = empty or not value  # a wrapper may print one of its own before the program's
+    if unreadable is not None:
+        raise ConfigurationError(
+            f"What `terraform output -json` printed in {directory} can't be read: {unreadable}.",
+            hint=f"Is it a wrapper's, or is an output no text? Look at it: {command(directory, 'output', '-json')}",
+        )
     if empty:
         return {}
     raise ConfigurationError(

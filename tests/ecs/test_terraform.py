@@ -124,6 +124,40 @@ def test_outputs_are_found_among_what_wrappers_print(tmp_path: Path, printed: st
     assert read_outputs(tmp_path, printing(printed), no_s3).values == {"rds_host": "db"}
 
 
+NESTED = {"rds_host": {"value": "a replica's"}}
+REPLICAS = {"replicas": {"value": [NESTED]}}
+UNREADABLE = {
+    "NUL": {"rds_host": {"value": "db"}, "junk": {"value": "a\0b"}, **REPLICAS},
+    "half a character": {"junk": {"value": "\ud800"}, **REPLICAS},
+    "NUL behind it": {**REPLICAS, "zone": {"value": "\0"}},
+}
+PRINTED = {
+    **{name: json.dumps(outputs, indent=2) for name, outputs in UNREADABLE.items()},
+    "a key twice": f'{{\n  "rds_host": {{}},\n  "rds_host":\n  {json.dumps(NESTED)}\n}}',
+    "no number": f'{{\n  "x": {{"value": NaN}},\n  "y":\n    {json.dumps(NESTED)}\n}}',
+    "cut off": json.dumps(REPLICAS, indent=2)[:-2],
+    "behind a wrapper's empty one": "{}\n" + json.dumps(UNREADABLE["NUL"], indent=2),
+}
+
+
+@pytest.mark.parametrize("printed", PRINTED.values(), ids=PRINTED.keys())
+def test_an_object_within_outputs_that_can_t_be_read_is_never_taken_for_them(tmp_path: Path, printed: str) -> None:
+    with pytest.raises(ConfigurationError, match="can't be read: it is not valid JSON") as caught:
+        read_outputs(tmp_path, printing(printed), no_s3)
+    assert (caught.value.exit_code, "output -json" in (caught.value.hint or "")) == (20, True)
+
+
+@needs_terraform
+def test_nor_by_the_real_program(tmp_path: Path) -> None:
+    write_root(tmp_path, {"junk": "a\0b", "rds_host": "db"})
+    state = json.loads((tmp_path / "terraform.tfstate").read_text())
+    kind = ["tuple", [["object", {"rds_host": ["object", {"value": "string"}]}]]]
+    state["outputs"]["replicas"] = {"value": [NESTED], "type": kind}
+    (tmp_path / "terraform.tfstate").write_text(json.dumps(state))
+    with pytest.raises(ConfigurationError, match="can't be read: it is not valid JSON"):
+        read_outputs(tmp_path, run, no_s3)
+
+
 @pytest.mark.parametrize(
     ("runner", "words"),
     [
