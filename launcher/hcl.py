@@ -18,7 +18,7 @@ _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([nrt"\\]))')
 def read(path: Path) -> dict[str, Any]:
     """The attributes and blocks of a .tf or .tfvars file, literals as the values that they stand for.
 
-    A string with an expression in it is None: nobody is here to evaluate it.
+    A string with an expression in it is None, and so is a heredoc: nobody is here to evaluate them.
 
     Raises:
         ConfigurationError: the file can't be read.
@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         for literal, stand_in in _LITERALS.items():
             text = text.replace(literal, stand_in)
-        options = SerializationOptions(with_comments=False, explicit_blocks=False, preserve_heredocs=False)
+        options = SerializationOptions(with_comments=False, explicit_blocks=False, preserve_heredocs=True)
         values: dict[str, Any] = _plain(hcl2.loads(text, serialization_options=options))
     except Exception as error:  # noqa: BLE001 - whatever a parser of others' makes of a file, it is the file's fault
         line = getattr(error, "line", None)
@@ -50,7 +50,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, str) and len(value) >= 2 and value[0] == value[-1] == '"':
-        if "${" in value or "%{" in value:
+        if "${" in value or "%{" in value or "\n" in value:  # only a heredoc has a line's end that is not escaped
             return None
         text = _ESCAPE.sub(_unescape, value[1:-1])
         for literal, stand_in in _LITERALS.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher import hcl
-from launcher.backend import backend, command, initialised, noted_backend, selected_workspace, state_in_s3
+from launcher.backend import backend, command, initialised, local_state, noted_backend, state_in_s3
 from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsError, ProgramNotFoundError
 from launcher.models import Secret, Sourced
 from launcher.process import Completed, Runner, uncoloured
@@ -136,7 +136,9 @@ def _read(
     workspace: str | None,
     redirected: str | None,
 ) -> Outputs:
-    _refuse_locked(directory)
+    kind, config = noted_backend(directory) or ("local", {})
+    if kind == "local":
+        _refuse_locked(directory, local_state(directory, workspace, config))
     try:
         completed = run(["terraform", f"-chdir={directory}", "output", "-json", "-no-color"])
     except ProgramNotFoundError as error:
@@ -153,8 +155,7 @@ def _read(
             return _from_state(directory, s3, workspace, missing=None)
         raise _failed(directory, completed)
     values = {name: output.get("value") for name, output in _output_object(completed.stdout, directory).items()}
-    noted = noted_backend(directory)
-    state = state_in_s3(directory, workspace, *noted) if noted else None
+    state = state_in_s3(directory, workspace, kind, config)
     return _not_empty(Outputs(values, "terraform output", directory, state))
 
 
@@ -251,9 +252,9 @@ def _not_empty(outputs: Outputs) -> Outputs:
     )
 
 
-def _refuse_locked(directory: Path) -> None:
-    """A local state is being written while its lock file is there."""
-    path = directory / ".terraform.tfstate.lock.info"
+def _refuse_locked(directory: Path, state: Path) -> None:
+    """A local state is being written while its lock file is beside it."""
+    path = state.parent / f".{state.name}.lock.info"
     if not path.is_file():
         return
     try:
@@ -277,12 +278,9 @@ def _from_state(
 ) -> Outputs:
     """Without the program: the state where the backend keeps it."""
     kind, config = backend(directory)
-    workspace = workspace or selected_workspace(directory)
     if kind == "local":
-        path = directory / (config.get("path") or "terraform.tfstate")
-        if workspace != "default":
-            folder = config.get("workspace_dir") or "terraform.tfstate.d"
-            path = directory / folder / workspace / "terraform.tfstate"
+        path = local_state(directory, workspace, config)
+        _refuse_locked(directory, path)
         if path.exists():
             return _state_outputs(_content(path), str(path), directory)
         if missing is None:

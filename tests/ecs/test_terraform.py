@@ -233,6 +233,13 @@ def test_any_password_is_read_from_tfvars(tmp_path: Path, password: str) -> None
     assert password not in repr(found) or password in "*' "
 
 
+@pytest.mark.parametrize("heredoc", ["<<EOT\nsecret\nEOT", "<<-EOT\n  secret\n  EOT", "<<EOT\nEOT"])
+def test_a_password_in_a_heredoc_is_no_plain_string(tmp_path: Path, heredoc: str) -> None:
+    (tmp_path / "secrets.tfvars").write_text(f"db_password = {heredoc}\n")
+    with pytest.raises(ConfigurationError, match="is not a string in double quotes"):
+        read_password(tmp_path)
+
+
 def test_a_file_that_cannot_be_parsed_is_never_quoted(tmp_path: Path) -> None:
     (tmp_path / "secrets.tfvars").write_text('db_password = "geheimnis\n')
     with pytest.raises(ConfigurationError) as caught:
