@@ -122,10 +122,12 @@ def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -
     """The task that was named, else the newest; None if there is none, or ECS has forgotten it."""
     if task_id is not None:
         described, _ = aws.tasks(place.cluster, [task_id])
-        return read_task(described[0], place.container) if described else None
+        if described:
+            return read_task(described[0], place.container)
+        alive = True  # what is listed, and not described, is taken for that
     tasks = find_tasks(aws, place.cluster, place.family, place.container)
-    newest = (*tasks.alive, *(() if alive else tasks.over))[:1]
-    return newest[0] if newest else None
+    known = (*tasks.alive, *(() if alive else tasks.over))
+    return next((task for task in known if task_id is None or task.id == task_id.rsplit("/", 1)[-1]), None)
 
 
 def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogLine] | None:

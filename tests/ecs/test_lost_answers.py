@@ -103,6 +103,60 @@ def test_a_refusal_after_a_lost_answer_does_not_say_that_nothing_was_started(sta
     assert len(stage.cloud.ecs.tasks) == 1
 
 
+def answer(stage: Stage, *answers: dict[str, Any] | None) -> None:
+    """Start the task, and have RunTask answer in turn; None is an answer that is lost, and the last one goes on."""
+    started = stage.cloud.server.handlers["ecs:RunTask"]
+    left = list(answers)
+
+    def say(call: Call) -> dict[str, Any]:
+        started(call)
+        said = left.pop(0) if len(left) > 1 else left[0]
+        if said is None:
+            raise Refusal("ServerException", "Service Unavailable", status=500)
+        return {"tasks": [], "failures": [], **said}
+
+    stage.cloud.server.handlers["ecs:RunTask"] = say
+
+
+FAILED = {"failures": [{"reason": "AGENT"}]}
+FULL = {"failures": [{"reason": "Capacity is unavailable at this time."}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ((None, FAILED), "first AWS did not answer, then it did not start it: AGENT."),
+        ((None, {"failures": [{}]}), "then it did not start it: it gives no reason."),
+        ((None, FULL), "then it did not start it: Capacity is unavailable"),
+        ((FULL, None, FAILED), "then it did not start it: AGENT."),
+        (({},), "ECS names neither a task nor a failure."),
+        ((None, {}), "ECS names neither a task nor a failure."),
+        ((FULL, {}), "ECS names neither a task nor a failure."),
+    ],
+    ids=["refused", "without a reason", "no room", "between", "nothing", "lost, then nothing", "no room, then nothing"],
+)
+def test_an_answer_without_a_task_is_no_proof_that_none_was_started(stage: Stage, answers: Any, words: str) -> None:
+    answer(stage, *answers)
+    outcome = stage.launch("ecs-migrate", "--json")
+    assert (outcome.code, outcome.json["verdict"]) == (25, "unknown"), outcome.err
+    assert outcome.json["message"].startswith("The task may have been started or not: ")
+    assert words in outcome.json["message"]
+    assert "launcher status" in outcome.json["hint"]
+
+
+def test_a_failure_without_a_lost_answer_is_one(stage: Stage) -> None:
+    stage.cloud.ecs.failures = iter(["AGENT"])
+    assert stage.launch("ecs-migrate").code == 23
+
+
+def test_a_signal_after_a_lost_answer_does_not_say_that_nothing_was_started(stage: Stage) -> None:
+    answer(stage, None, FULL)
+    at(stage, "ecs:RunTask", 2, send(signal.SIGTERM))
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 25, outcome.err
+    assert "no task was started" not in outcome.err
+
+
 def test_a_lost_answer_to_stop_task_is_asked_for_again(stage: Stage) -> None:
     stage.cloud.ecs.start = scripted(Script(lines=((0.1, "begun"),), seconds=600.0))
     lose(stage, 3, "ecs:StopTask")
