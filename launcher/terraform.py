@@ -183,6 +183,15 @@ def read_password(directory: Path) -> Sourced[Secret] | None:
     return Sourced(Secret(value), f"db_password in {path}")
 
 
+def written_passwords(directory: Path) -> list[Secret]:
+    """What must not be shown, as `secrets.tfvars` in `directory` holds it for `db_password`, whatever else is there."""
+    try:
+        found = read_password(directory)
+    except ConfigurationError:
+        return [Secret(text) for text in hcl.written(directory / "secrets.tfvars", "db_password")]
+    return [found.value] if found else []
+
+
 def _failed(directory: Path, completed: Completed) -> Exception:
     """Why `terraform output` has failed."""
     said, tail = completed.stderr, completed.tail

@@ -233,9 +233,15 @@ def test_any_password_is_read_from_tfvars(tmp_path: Path, password: str) -> None
     assert password not in repr(found) or password in "*' "
 
 
-@pytest.mark.parametrize("heredoc", ["<<EOT\nsecret\nEOT", "<<-EOT\n  secret\n  EOT", "<<EOT\nEOT"])
-def test_a_password_in_a_heredoc_is_no_plain_string(tmp_path: Path, heredoc: str) -> None:
-    (tmp_path / "secrets.tfvars").write_text(f"db_password = {heredoc}\n")
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("<<EOT\nsecret\nEOT", "<<-EOT\n  secret\n  EOT", "<<EOT\nEOT", "(<<EOT\nsecret\nEOT\n)"),
+        *("var.secret", "secret", 'trimspace("secret")', '("secret")', '"${var.secret}"', "null", "5"),
+    ],
+)
+def test_a_password_is_a_string_in_quotes_and_nothing_else(tmp_path: Path, value: str) -> None:
+    (tmp_path / "secrets.tfvars").write_text(f"db_password = {value}\n")
     with pytest.raises(ConfigurationError, match="is not a string in double quotes"):
         read_password(tmp_path)
 
