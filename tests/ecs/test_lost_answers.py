@@ -9,6 +9,8 @@ from typing import Any
 import boto3
 import pytest
 
+from launcher.aws import Aws
+from launcher.errors import TransientAwsError
 from launcher.local import plays
 from launcher.local.api import Call, Refusal
 from launcher.local.program import Script, scripted
@@ -142,6 +144,16 @@ def test_an_answer_without_a_task_is_no_proof_that_none_was_started(stage: Stage
     assert outcome.json["message"].startswith("The task may have been started or not: ")
     assert words in outcome.json["message"]
     assert "launcher status" in outcome.json["hint"]
+
+
+def test_run_task_is_tried_once_so_that_no_lost_answer_goes_unnoticed(stage: Stage) -> None:
+    def fail(_: Call) -> None:
+        raise Refusal("ServerException", "Service Unavailable", status=500)
+
+    stage.cloud.server.faults.append(fail)
+    with pytest.raises(TransientAwsError):
+        Aws(region=stage.cloud.server.region, attempts=3).run_task({"taskDefinition": "x"})
+    assert stage.actions == ["RunTask"]
 
 
 def test_a_failure_without_a_lost_answer_is_one(stage: Stage) -> None:
