@@ -92,12 +92,13 @@ class Aws:
         """`attempts` is how often a throttled or lost call is tried in all; `timeout`, in seconds, ends one try."""
         self.profile = profile
         self.region = region
-        self._config = Config(
+        config = Config(
             retries={"mode": "adaptive", "total_max_attempts": attempts},
             connect_timeout=min(5.0, timeout),
             read_timeout=timeout,
             user_agent_extra="neuraknot-launcher",
         )
+        self._config, self._once = config, config.merge(Config(retries={"total_max_attempts": 1}))
         self._session: boto3.Session | None = None
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -146,11 +147,12 @@ class Aws:
     def run_task(self, request: Mapping[str, Any]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
         """Starts a task; AWS tells of a refusal either by an error or, with HTTP 200, in the list of failures.
 
+        It is tried once, whatever `attempts` says, so that no lost answer goes unnoticed: `tasks.start_task`.
         A task in the answer is no description: of one that is over, a second try by its clientToken gets only the ARN
         and two states.
         """
         with self._translated("ecs:RunTask"):
-            answer = self._ecs.run_task(**request)
+            answer = self._ecs_once.run_task(**request)
             return answer["tasks"], answer["failures"]
 
     def task_arns(self, cluster: str, family: str, *, stopped: bool) -> list[str]:
@@ -371,6 +373,10 @@ class Aws:
         return cast("ECSClient", self._client("ecs"))
 
     @property
+    def _ecs_once(self) -> ECSClient:
+        return cast("ECSClient", self._client("ecs", self._once))
+
+    @property
     def _ecr(self) -> ECRClient:
         return cast("ECRClient", self._client("ecr"))
 
@@ -402,20 +408,21 @@ class Aws:
     def _ssm(self) -> SSMClient:
         return cast("SSMClient", self._client("ssm"))
 
-    def _client(self, service: Any) -> Any:
+    def _client(self, service: Any, config: Config | None = None) -> Any:
+        name = service if config is None else f"{service}, by another configuration"
         with self._lock:
-            if service not in self._clients:
+            if name not in self._clients:
                 if self._session is None:
                     self._session = boto3.Session(profile_name=self.profile, region_name=self.region)
                 try:
-                    client = self._session.client(service, config=self._config)
+                    client = self._session.client(service, config=config or self._config)
                 except ValueError as error:
                     raise _not_made(service, error) from error
                 # Before botocore's own of the service, which make texts into other things.
-                name = client.meta.service_model.service_id.hyphenize()
-                client.meta.events.register_first(f"after-call.{name}", _check)
-                self._clients[service] = client
-            return self._clients[service]
+                prefix = client.meta.service_model.service_id.hyphenize()
+                client.meta.events.register_first(f"after-call.{prefix}", _check)
+                self._clients[name] = client
+            return self._clients[name]
 
     # Errors, in one place
 

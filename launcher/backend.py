@@ -18,6 +18,7 @@ Backend = tuple[str, Mapping[str, Any]]
 _DECIDING = {"local": ("path", "workspace_dir"), "s3": ("bucket", "key", "region", "workspace_key_prefix")}
 # Without them the backend is elsewhere; what a root's files leave out of them, `init` was told by -backend-config.
 _REQUIRED = {"bucket", "key", "region"}
+_ENDPOINTS = {"endpoint", "endpoints"}
 _BLOCK = re.compile(r"\b(?:backend|cloud)\b")
 _WORKSPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~$&+=:@-]+")
 
@@ -41,14 +42,26 @@ def state_in_s3(directory: Path, workspace: str | None, kind: str, config: Mappi
     """Bucket and key of the state, if an S3 backend keeps it.
 
     Raises:
-        ConfigurationError: the selected workspace can't be read.
+        ConfigurationError: no workspace can have the name that is given, or the selected one can't be read.
     """
     bucket, key = config.get("bucket"), config.get("key")
     prefix = config.get("workspace_key_prefix") or "env:"
     if kind != "s3" or not (isinstance(bucket, str) and bucket and isinstance(key, str) and key):
         return None
-    workspace = workspace or selected_workspace(directory)
+    workspace = selected_workspace(directory, workspace)
     return bucket, key if workspace == "default" else f"{prefix}/{workspace}/{key}"
+
+
+def local_state(directory: Path, workspace: str | None, config: Mapping[str, Any]) -> Path:
+    """The file that a local backend keeps the state in.
+
+    Raises:
+        ConfigurationError: as `selected_workspace` has it.
+    """
+    workspace = selected_workspace(directory, workspace)
+    if workspace == "default":
+        return directory / (config.get("path") or "terraform.tfstate")
+    return directory / (config.get("workspace_dir") or "terraform.tfstate.d") / workspace / "terraform.tfstate"
 
 
 def initialised(directory: Path) -> bool:
@@ -75,11 +88,9 @@ def backend(directory: Path) -> Backend:
     else:
         _compare(directory, declared, noted)
         found = noted
-    kind, config = found
-    for name in _DECIDING.get(kind, ()):
-        if not isinstance(config.get(name), str | None):
-            raise _uncertain(directory, f"{name} of the backend {kind!r} is no plain string")
-    if kind == "s3" and _given(config.get("endpoints")) | _given(config.get("endpoint")):
+    # What the files name now counts whatever it is: an expression, too, leads elsewhere.
+    elsewhere = declared is not None and not _ENDPOINTS.isdisjoint(declared[1])
+    if found[0] == "s3" and (elsewhere or any(_given(found[1].get(name)) for name in _ENDPOINTS)):
         raise _uncertain(directory, "its bucket has an endpoint of its own")
     return found
 
@@ -101,15 +112,25 @@ def noted_backend(directory: Path) -> Backend | None:
     kind, config = (found.get("type"), found.get("config") or {}) if isinstance(found, dict) else (0, {})
     if not isinstance(kind, str | None) or not isinstance(config, dict):
         raise _unreadable(directory, noted, "it holds something else than Terraform writes there")
+    for name in _DECIDING.get(kind or "", ()):
+        if not isinstance(config.get(name), str | None):
+            raise _uncertain(directory, f"{name} of the backend {kind!r} is no plain string")
     return (kind, {key: value for key, value in config.items() if value is not None}) if kind else None
 
 
-def selected_workspace(directory: Path) -> str:
-    """The workspace that `terraform workspace select` noted.
+def selected_workspace(directory: Path, named: str | None = None) -> str:
+    """The workspace that is `named`, as `TF_WORKSPACE` does it, else the one that `terraform workspace select` noted.
 
     Raises:
-        ConfigurationError: the note can't be read, or holds no name of a workspace.
+        ConfigurationError: it is no name of a workspace, or the note can't be read.
     """
+    if named:
+        if not _WORKSPACE.fullmatch(named):
+            raise ConfigurationError(
+                f"TF_WORKSPACE holds no name of a workspace: {named!r}.",
+                hint=f"Unset it, or see what there is: env -u TF_WORKSPACE {command(directory, 'workspace', 'list')}",
+            )
+        return named
     path = directory / ".terraform" / "environment"
     if not path.exists():
         return "default"
@@ -140,10 +161,12 @@ def _declared(directory: Path) -> Backend | None:
     for path, kind, config in found:
         if not isinstance(config, dict):
             raise _uncertain(directory, f"{path.name} holds it in a form that is not understood")
-        for name in _DECIDING.get(kind, ()):
-            value = config.get(name, "")
+        for name in filter(config.__contains__, _DECIDING.get(kind, ())):
+            value = config[name]
             if not isinstance(value, str) or "${" in value or "%{" in value:
                 raise _uncertain(directory, f"{name} in {path.name} is no plain string")
+            if not value:
+                raise _uncertain(directory, f"{name} in {path.name} is empty")
         return kind, config
     return None
 
@@ -159,10 +182,13 @@ def _parsed(directory: Path, path: Path) -> Any:
 
 
 def _blocks(file: Any) -> list[tuple[str, Any]]:
-    """Type and settings of each backend in a file; `cloud` is one as well."""
+    """Type and settings of each backend in a file, or of what may be one; `cloud` is one as well."""
     blocks: list[tuple[str, Any]] = []
-    for block in _listed(file.get("terraform") if isinstance(file, dict) else None):
-        if isinstance(block, dict):
+    for root in _listed(file):
+        for block in _listed(root.get("terraform") if isinstance(root, dict) else [""]):
+            if not isinstance(block, dict):
+                blocks.append(("", None))
+                continue
             blocks += (("cloud", {}) for _ in _listed(block.get("cloud")))
             for entry in _listed(block.get("backend")):
                 blocks += entry.items() if isinstance(entry, dict) else [("", None)]
@@ -170,7 +196,15 @@ def _blocks(file: Any) -> list[tuple[str, Any]]:
 
 
 def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+    """What is in a list, and in the lists within it: to Terraform's JSON they are all one."""
+    found, rest = list[Any](), [value]
+    while rest:  # no recursion: they may be deep
+        item = rest.pop()
+        if isinstance(item, list):
+            rest += reversed(item)
+        elif item is not None:
+            found.append(item)
+    return found
 
 
 def _compare(directory: Path, declared: Backend, noted: Backend) -> None:

@@ -27,7 +27,7 @@ from launcher.verdict import judge
 if TYPE_CHECKING:
     from launcher.aws import Aws
 
-_LONG_AGO = 900.0  # seconds: more than RunTask is tried, and clocks differ
+_CLOCKS_DIFFER = 300.0  # seconds at most: AWS refuses what is signed by a clock that is further off
 STEPS = {
     "terraform": "Terraform",
     "service": "Network and roles",
@@ -180,12 +180,13 @@ class Executor:
         with self.interrupts.held():
             begun = self.clock.now()
             with self.step("task") as done:
-                run = self._start(plan, definition)
+                run, lost = self._start(plan, definition)
                 done(f"{run.task.id} started")
             result = self._own(plan, run)
-        task = result.task
-        if not run.task.alive and task is not None and (task.created or begun) < begun - _LONG_AGO:
-            return self._inherited(plan, result, task)
+        task = result.task or run.task
+        # Where an answer was lost, the age tells whose task it is: this launcher's own may be over by now as well.
+        if _was_over(run.task) and (not lost or (task.created or begun) < begun - _CLOCKS_DIFFER):
+            return self._inherited(plan, result, task, last=False)
         return result
 
     def follow(self, place: Place, run: TaskRun) -> TaskResult:
@@ -249,9 +250,10 @@ class Executor:
         done(f"{arn.rsplit('/', 1)[-1]} is the same")
         return arn
 
-    def _start(self, plan: Plan, definition: str) -> TaskRun:
-        request = run_request(plan, definition)
-        task = start_task(self.aws, request, plan.stack.container, self.clock, self.interrupts, self.progress.notice)
+    def _start(self, plan: Plan, definition: str) -> tuple[TaskRun, bool]:
+        """The task, and whether an answer was lost before it: `start_task`."""
+        request, container = run_request(plan, definition), plan.stack.container
+        task, lost = start_task(self.aws, request, container, self.clock, self.interrupts, self.progress.notice)
         run = TaskRun(
             task,
             definition,
@@ -260,7 +262,7 @@ class Executor:
             log_stream(plan.stack.place, task.id),
         )
         self.launch.run = run
-        return run
+        return run, lost
 
     def _instead(self, plan: Plan, task: Task) -> TaskResult:
         """Follow a task that was there before: this run's own as such, another's without ever stopping it."""
@@ -276,24 +278,29 @@ class Executor:
         with self.interrupts.held():
             self.launch.run, self.interrupts.hint = run, attach_hint(task)
             result = self._own(plan, run)
-        return self._inherited(plan, result, task) if over else result
+        return self._inherited(plan, result, task, last=True) if over else result
 
-    def _inherited(self, plan: Plan, result: TaskResult, task: Task) -> TaskResult:
+    def _inherited(self, plan: Plan, result: TaskResult, task: Task, *, last: bool) -> TaskResult:
         """The result of an earlier try of this run: of a plain upgrade only, whose last words say so.
+
+        What was not seen to be the `last` task says nothing about the database now.
 
         Raises:
             RefusedError: it is none.
         """
-        if not is_plain_upgrade(plan.request.command):
+        if not is_plain_upgrade(plan.request.command) and result.verdict is not Verdict.NOT_STARTED:
             self.launch.result = None
             raise ran_already(task)
         if result.exit_code == 0:
             said = f"{result.message} That was an earlier try of this run, {task.id}: nothing was run now."
+            if not last:
+                so = f"An earlier try of this run, {task.id}, ended so: {result.message}"
+                said = f"{so} Nothing was run now, and whether others came after it is not known."
             result = self.launch.result = replace(result, message=said)
         return result
 
     def _own(self, plan: Plan, run: TaskRun) -> TaskResult:
-        if plan.request.detach and run.task.alive and not run.task.container_ended:
+        if plan.request.detach and not _was_over(run.task) and not run.task.container_ended:
             return self._detached(run)
         return self._follow(plan.stack.place, run, plan.request.timeout)
 
@@ -341,6 +348,11 @@ class Executor:
         )
         self.launch.result = result
         return result
+
+
+def _was_over(task: Task) -> bool:
+    """Whether a task that RunTask names is one of before: what it has just started is not at its end."""
+    return task.status in ("DEPROVISIONING", "STOPPED")
 
 
 def _no_log(log: LogFollower) -> str:

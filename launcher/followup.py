@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,12 @@ from launcher import commands, report
 from launcher.errors import ConfigurationError, RefusedError
 from launcher.execute import Launch
 from launcher.logs import LogFollower, LogLine
-from launcher.models import Place, Task, TaskRun
+from launcher.models import Place, Task, TaskRun, Verdict
 from launcher.options import Common
 from launcher.plan import log_stream
 from launcher.stack import place_for
 from launcher.tasks import find_tasks, read_task, stop_task
-from launcher.terraform import read_password
+from launcher.terraform import written_passwords
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
@@ -105,8 +104,11 @@ def stop(common: Common, task_id: str | None) -> int:
     run = TaskRun(task, task.definition, None, place.log_group, log_stream(place, task.id), attached=True)
     result = commands.executor(common, aws, known).follow(place, run)
     over = result.task or task
-    ended = "never ran" if over.exit_code is None else f"ended with {over.exit_code}"
-    console.verdict(f"The task {task.id} is over; its container {ended}.", None, good=True)
+    ended = f"its container ended with {over.exit_code}"
+    if over.exit_code is None:
+        never = result.verdict is Verdict.NOT_STARTED
+        ended = "its container never ran" if never else "how its container ended is not known"
+    console.verdict(f"The task {task.id} is over; {ended}.", None, good=True)
     if console.json:
         console.result({"stopped": True, "task": report.task_object(over)})
     return 0
@@ -122,10 +124,12 @@ def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -
     """The task that was named, else the newest; None if there is none, or ECS has forgotten it."""
     if task_id is not None:
         described, _ = aws.tasks(place.cluster, [task_id])
-        return read_task(described[0], place.container) if described else None
+        if described:
+            return read_task(described[0], place.container)
+        alive = True  # what is listed, and not described, is taken for that
     tasks = find_tasks(aws, place.cluster, place.family, place.container)
-    newest = (*tasks.alive, *(() if alive else tasks.over))[:1]
-    return newest[0] if newest else None
+    known = (*tasks.alive, *(() if alive else tasks.over))
+    return next((task for task in known if task_id is None or task.id == task_id.rsplit("/", 1)[-1]), None)
 
 
 def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogLine] | None:
@@ -143,9 +147,8 @@ def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogL
 
 def _hide_password(common: Common) -> None:
     """A container may have printed it; here nothing else needs it."""
-    with contextlib.suppress(ConfigurationError):
-        found = read_password(common.options.directory)
-        common.console.redactor.hide(found.value.reveal() if found else None)
+    for password in written_passwords(common.options.directory):
+        common.console.redactor.hide(password.reveal())
 
 
 def _ended(task: Task) -> str:

@@ -28,6 +28,7 @@ STOP_GRACE = 120.0
 """Seconds that a task may take to end after StopTask: SIGTERM, 30 s, SIGKILL, and Fargate's own clearing up."""
 _MISSING_GRACE = 60.0
 _START_PAUSES = (2.0, 4.0, 8.0, 16.0, 30.0)
+_LOST = "The task may have been started or not: first AWS did not answer,"
 _BEFORE_LOGS = {"PROVISIONING", "PENDING", "ACTIVATING"}
 
 
@@ -47,13 +48,17 @@ class Watched:
 
 
 def read_task(described: Mapping[str, Any], container: str) -> Task:
-    """A task as DescribeTasks gives it; the verdict is `container`'s, whatever was injected beside it."""
-    containers = {entry.get("name", ""): entry for entry in described.get("containers", [])}
-    own: Mapping[str, Any] = containers.pop(container, {})
-    overrides = described.get("overrides", {}).get("containerOverrides", [])
+    """A task as DescribeTasks gives it; the verdict is `container`'s, whatever was injected beside it.
+
+    What can be no exit code is none.
+    """
+    containers = {entry.get("name", ""): entry for entry in _objects(described.get("containers"))}
+    own = containers.pop(container, {})
+    overrides = _objects(described.get("overrides", {}).get("containerOverrides"))
     command: list[str] = next((entry.get("command", []) for entry in overrides if entry.get("name") == container), [])
     status = described.get("lastStatus", "")
-    exit_code = own.get("exitCode")
+    code = own.get("exitCode")
+    exit_code = code if type(code) is int and 0 <= code <= 255 else None
     return Task(
         arn=described.get("taskArn", ""),
         status=status,
@@ -73,17 +78,18 @@ def read_task(described: Mapping[str, Any], container: str) -> Task:
 
 
 def find_tasks(aws: Aws, cluster: str, family: str, container: str) -> FamilyTasks:
-    """The family's tasks. Alive is what is not STOPPED, and nothing else is.
+    """The family's tasks. Alive is what is not STOPPED, and nothing else is; one that is not described is MISSING.
 
     ListTasks goes by what a task is to be: its RUNNING names some that have stopped, its STOPPED some that were told
     to and run on. So both are described.
     """
     running = aws.task_arns(cluster, family, stopped=False)  # first, since tasks move from here to there only
     arns = list(dict.fromkeys((*running, *aws.task_arns(cluster, family, stopped=True))))
-    described, failures = aws.tasks(cluster, arns)
+    described, _ = aws.tasks(cluster, arns)
     found = [read_task(entry, container) for entry in described]
-    # What was started this very moment is listed before it can be described.
-    found += [Task(failure["arn"], "MISSING") for failure in failures if failure.get("arn") in running]
+    known = {task.arn for task in found}
+    # What was started this very moment is listed before it can be described; and no answer says that one is over.
+    found += [Task(arn, "MISSING") for arn in arns if arn not in known]
     found.sort(key=lambda task: task.created or math.inf, reverse=True)
     return FamilyTasks(tuple(task for task in found if task.alive), tuple(task for task in found if not task.alive))
 
@@ -100,7 +106,7 @@ def start_task(
     clock: Clock,
     interrupts: Interrupts,
     notice: Callable[[str], None],
-) -> Task:
+) -> tuple[Task, bool]:
     """Start the task; a lack of capacity, or of an answer, is tried again for a minute.
 
     The request's clientToken sees to it that no try starts a second task. A signal ends the pauses; where no task
@@ -108,11 +114,12 @@ def start_task(
 
     Returns:
         The task as RunTask names it, which says nothing about how it ends: it is not taken for ended, even where the
-        answer to a second try has it STOPPED.
+        answer to a second try has it STOPPED. And whether an answer was lost before that, so that it may be this
+        launcher's own although it is over.
 
     Raises:
         TaskNotStartedError: ECS did not start it, and says why.
-        OutcomeUnknownError: no answer came, so that it may have been started.
+        OutcomeUnknownError: an answer was lost, or says neither, so that it may have been started.
         RefusedError: the clientToken was used for another request.
     """
     pauses, lost = iter(_START_PAUSES), False
@@ -126,17 +133,10 @@ def start_task(
                 notice(f"{error.message} Trying again in {pause:.0f} s.")
                 _pause(pause, clock, interrupts)
                 continue
-            raise OutcomeUnknownError(
-                f"AWS did not answer, so the task may have been started or not. {error.message}",
-                hint="Look with `launcher status` before you run it again.",
-            ) from error
+            raise _unknown(f"AWS did not answer, so the task may have been started or not. {error.message}") from error
         except AwsError as error:
             if lost:  # an earlier try may have started it all the same
-                raise OutcomeUnknownError(
-                    f"The task may have been started or not: first AWS did not answer, then it refused."
-                    f" {error.message}",
-                    hint="Look with `launcher status` before you run it again.",
-                ) from error
+                raise _unknown(f"{_LOST} then it refused. {error.message}") from error
             if error.code != "ConflictException":
                 raise
             raise RefusedError(
@@ -146,12 +146,16 @@ def start_task(
         if started:
             task = replace(read_task(started[0], container), container_ended=False)
             interrupts.hint, interrupts.fate = attach_hint(task), None
-            return task
+            return task, lost
         reason = "; ".join(
             " ".join(filter(None, (failure.get("reason"), failure.get("detail")))) for failure in failures
         )
         pause = next(pauses, None)
         if "capacity" not in reason.lower() or pause is None:
+            if not failures:
+                raise _unknown("The task may have been started or not: ECS names neither a task nor a failure.")
+            if lost:
+                raise _unknown(f"{_LOST} then it did not start it: {reason or 'it gives no reason'}.")
             raise TaskNotStartedError(
                 f"ECS did not start the task: {reason or 'it gives no reason'}.",
                 hint="Run the same command again in some minutes, or give subnets of another zone with --subnets."
@@ -160,7 +164,7 @@ def start_task(
             )
         notice(f"Fargate has no capacity now; trying again in {pause:.0f} s.")
         _pause(pause, clock, interrupts)
-        if interrupts.pending:
+        if interrupts.pending and not lost:
             interrupts.end()
 
 
@@ -294,8 +298,17 @@ class Watcher:
         return True
 
 
+def _unknown(message: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(message, hint="Look with `launcher status` before you run it again.")
+
+
 def _pause(seconds: float, clock: Clock, interrupts: Interrupts) -> None:
     interrupts.cut_short(lambda: clock.sleep(seconds))
+
+
+def _objects(values: Any) -> list[Mapping[str, Any]]:
+    """Those of a list that are objects."""
+    return [value for value in values or () if isinstance(value, dict)]
 
 
 def _seconds(value: Any) -> float | None:

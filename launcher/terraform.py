@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher import hcl
-from launcher.backend import backend, command, initialised, noted_backend, selected_workspace, state_in_s3
+from launcher.backend import backend, command, initialised, local_state, noted_backend, state_in_s3
 from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsError, ProgramNotFoundError
 from launcher.models import Secret, Sourced
 from launcher.process import Completed, Runner, uncoloured
@@ -136,7 +136,9 @@ def _read(
     workspace: str | None,
     redirected: str | None,
 ) -> Outputs:
-    _refuse_locked(directory)
+    kind, config = noted_backend(directory) or ("local", {})
+    if kind == "local":
+        _refuse_locked(directory, local_state(directory, workspace, config))
     try:
         completed = run(["terraform", f"-chdir={directory}", "output", "-json", "-no-color"])
     except ProgramNotFoundError as error:
@@ -153,8 +155,7 @@ def _read(
             return _from_state(directory, s3, workspace, missing=None)
         raise _failed(directory, completed)
     values = {name: output.get("value") for name, output in _output_object(completed.stdout, directory).items()}
-    noted = noted_backend(directory)
-    state = state_in_s3(directory, workspace, *noted) if noted else None
+    state = state_in_s3(directory, workspace, kind, config)
     return _not_empty(Outputs(values, "terraform output", directory, state))
 
 
@@ -180,6 +181,15 @@ def read_password(directory: Path) -> Sourced[Secret] | None:
             hint='Write it as db_password = "...", or set DB_PASSWORD.',
         )
     return Sourced(Secret(value), f"db_password in {path}")
+
+
+def written_passwords(directory: Path) -> list[Secret]:
+    """What must not be shown, as `secrets.tfvars` in `directory` holds it for `db_password`, whatever else is there."""
+    try:
+        found = read_password(directory)
+    except ConfigurationError:
+        return [Secret(text) for text in hcl.written(directory / "secrets.tfvars", "db_password")]
+    return [found.value] if found else []
 
 
 def _failed(directory: Path, completed: Completed) -> Exception:
@@ -219,15 +229,21 @@ def _failed(directory: Path, completed: Completed) -> Exception:
 
 def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
     """The JSON object in the program's output, whatever a wrapper or a warning has printed around it."""
-    text, empty = uncoloured(text), False
-    for found in re.finditer(r"^\s*\{", text, re.MULTILINE):
+    text, empty, unreadable = uncoloured(text), False, None
+    for found in re.finditer(r"^\{", text, re.MULTILINE):  # what is within the object is indented
         try:
-            value = json_at(text, found.end() - 1)
-        except UnreadableError:
+            value = json_at(text, found.start())
+        except UnreadableError as error:
+            unreadable = unreadable or error
             continue
         if value and all(isinstance(item, dict) and "value" in item for item in value.values()):
             return dict(value)
         empty = empty or not value  # a wrapper may print one of its own before the program's
+    if unreadable is not None:
+        raise ConfigurationError(
+            f"What `terraform output -json` printed in {directory} can't be read: {unreadable}.",
+            hint=f"Is it a wrapper's, or is an output no text? Look at it: {command(directory, 'output', '-json')}",
+        )
     if empty:
         return {}
     raise ConfigurationError(
@@ -245,9 +261,9 @@ def _not_empty(outputs: Outputs) -> Outputs:
     )
 
 
-def _refuse_locked(directory: Path) -> None:
-    """A local state is being written while its lock file is there."""
-    path = directory / ".terraform.tfstate.lock.info"
+def _refuse_locked(directory: Path, state: Path) -> None:
+    """A local state is being written while its lock file is beside it."""
+    path = state.parent / f".{state.name}.lock.info"
     if not path.is_file():
         return
     try:
@@ -271,12 +287,9 @@ def _from_state(
 ) -> Outputs:
     """Without the program: the state where the backend keeps it."""
     kind, config = backend(directory)
-    workspace = workspace or selected_workspace(directory)
     if kind == "local":
-        path = directory / (config.get("path") or "terraform.tfstate")
-        if workspace != "default":
-            folder = config.get("workspace_dir") or "terraform.tfstate.d"
-            path = directory / folder / workspace / "terraform.tfstate"
+        path = local_state(directory, workspace, config)
+        _refuse_locked(directory, path)
         if path.exists():
             return _state_outputs(_content(path), str(path), directory)
         if missing is None:

@@ -17,6 +17,7 @@ from neuraknot_db.lint import exceptions, squawk
 from neuraknot_db.lint.exceptions import Exceptions
 from neuraknot_db.lint.finding import Finding, Subject
 from neuraknot_db.lint.rules import CHECKS
+from neuraknot_db.redaction import redacted
 
 UNUSED = "unused-exception"
 
@@ -73,7 +74,8 @@ def rendered(finding: Finding, width: int | None = None) -> str:
     path = Path(os.path.relpath(finding.path))
     lines = [f"{path}:{finding.line}: {finding.code}: {finding.message}"]
     width = width or min(shutil.get_terminal_size().columns, 120)
-    lines += textwrap.wrap(finding.help, width, initial_indent="    ", subsequent_indent="    ")
+    told = redacted(finding.help)  # a part of a secret, on a line of its own, could not be told any more
+    lines += textwrap.wrap(told, width, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
 

@@ -155,4 +155,4 @@ def _cut(line: str, width: int) -> str:
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent + "  ")
+    return textwrap.wrap(redacted(text), width, initial_indent=indent, subsequent_indent=indent + "  ")

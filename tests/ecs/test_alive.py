@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
+from launcher.local.api import Call
 from launcher.local.plays import start_task
 from launcher.local.program import Script, scripted
+from launcher.local.server import Answer
 from launcher.local.task import LocalTask
+from launcher.tasks import read_task
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, make_stage
 
@@ -113,6 +118,59 @@ def test_one_that_can_t_be_described_yet_is_alive(stage: Stage) -> None:
     outcome = stage.launch("ecs-migrate")
     assert outcome.code == 4
     assert f"{task.id} (MISSING)" in outcome.err
+
+
+ANSWERS: dict[str, Callable[[str], list[dict[str, str]]]] = {
+    "missing": lambda arn: [{"arn": arn, "reason": "MISSING"}],
+    "a failure of another": lambda _: [{"arn": "arn:aws:ecs:x:1:task/other", "reason": "MISSING"}],
+    "a failure of none": lambda _: [{"reason": "MISSING"}],
+    "no failure": lambda _: [],
+}
+
+
+@pytest.fixture(params=list(ANSWERS.values()), ids=list(ANSWERS))
+def undescribed(stage: Stage, stopping: LocalTask, request: pytest.FixtureRequest) -> LocalTask:
+    """The same one, which ListTasks names among the STOPPED, and DescribeTasks does not describe the first time."""
+    described, asked = stage.cloud.server.handlers["ecs:DescribeTasks"], iter([False])
+
+    def describe(call: Call) -> Answer | None:
+        return described(call) if next(asked, True) else {"tasks": [], "failures": request.param(stopping.arn)}
+
+    stage.cloud.server.handlers["ecs:DescribeTasks"] = describe
+    return stopping
+
+
+def test_what_is_listed_and_not_described_is_alive(stage: Stage, undescribed: LocalTask) -> None:
+    told = stage.launch("status", "--json").json
+    assert [(task["arn"], task["status"]) for task in told["alive"]] == [(undescribed.arn, "MISSING")]
+
+
+@pytest.mark.parametrize("arguments", [["ecs-migrate"], ["ecs-migrate", "--reset"], ["ecs-run", "--", "plan"]])
+def test_no_other_is_started_beside_it(stage: Stage, undescribed: LocalTask, arguments: list[str]) -> None:
+    outcome = stage.launch(*arguments)
+    assert outcome.code == 4
+    assert f"{undescribed.id} (MISSING)" in outcome.err
+    assert len(stage.cloud.ecs.tasks) == 1
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["the newest", "by its id"])
+def test_it_can_be_stopped(stage: Stage, undescribed: LocalTask, named: bool) -> None:
+    outcome = stage.launch("stop", *[undescribed.id] * named, "--json")
+    assert (outcome.code, outcome.json["stopped"]) == (0, True), outcome.err
+    assert outcome.json["task"]["arn"] == undescribed.arn
+
+
+@pytest.mark.parametrize("code", [True, False, "0", 0.0, 256, -1, [0], None])
+def test_what_can_be_no_exit_code_is_none(code: Any) -> None:
+    containers = [None, "migrate", {"name": "migrate", "exitCode": code, "lastStatus": "STOPPED"}]
+    told = {"taskArn": "arn:task/1", "lastStatus": "DEPROVISIONING", "containers": containers}
+    task = read_task({**told, "overrides": {"containerOverrides": [None]}}, "migrate")
+    assert (task.exit_code, task.container_ended) == (None, False)
+
+
+@pytest.mark.parametrize("code", [0, 255])
+def test_what_can_be_one_is(code: int) -> None:
+    assert read_task({"containers": [{"name": "migrate", "exitCode": code}]}, "migrate").exit_code == code
 
 
 def test_hundreds_of_tasks_that_are_over_hide_none(stage: Stage) -> None:

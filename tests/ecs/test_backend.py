@@ -119,6 +119,7 @@ def test_a_backend_that_has_changed_since_init_is_no_reason_to_read_the_old_stat
     assert f"terraform -chdir={tmp_path} init" in caught.value.hint
 
 
+NOTED_S3 = noted("s3", bucket="states", key="k", region="us-east-1")
 UNCERTAIN: dict[str, tuple[Change, str]] = {
     "HCP Terraform beside an old state": (declared(CLOUD), "'cloud'"),
     "the remote backend beside an old state": (
@@ -133,6 +134,16 @@ UNCERTAIN: dict[str, tuple[Change, str]] = {
         written("backend.tf.json", '{"terraform": {"backend": {"local": {"path": "x"}}}}'), "as JSON",
     ),
     "HCP Terraform as JSON": (written("c.tf.json", '{"terraform": [{"cloud": [{"organization": "o"}]}]}'), "as JSON"),
+    "a backend in lists of JSON": (
+        written("b.tf.json", '{"terraform": [[{"backend": [[{"local": {"path": "x"}}]]}]]}'), "as JSON",
+    ),
+    "a list of JSON around all": (written("b.tf.json", '[[{"terraform": {"backend": {"local": {}}}}]]'), "as JSON"),
+    "a backend at the bottom of a well": (
+        written("b.tf.json", "[" * 700 + '{"terraform": {"backend": {"local": {}}}}' + "]" * 700), "b.tf.json",
+    ),
+    "settings that are no object": (written("b.tf.json", '{"terraform": "x"}'), "as JSON"),
+    "JSON that is no object": (written("b.tf.json", "5"), "as JSON"),
+    "settings as an argument": (written("a.tf", 'terraform = "backend"'), "in a form that is not understood"),
     "JSON that can't be read": (written("a.tf.json", "[" * 100_000), "nested too deeply"),
     "a file of OpenTofu's": (written("main.tofu", ""), "OpenTofu"),
     "a file that is no text": (written("a.tf", b"# caf\xe9\n"), "not text in UTF-8"),
@@ -142,6 +153,26 @@ UNCERTAIN: dict[str, tuple[Change, str]] = {
     "an expression": (declared('backend "local" {\n path = var.path\n}'), "path in backend.tf is no plain string"),
     "an interpolation": (declared('backend "local" {\n path = "${var.env}.tfstate"\n}'), "no plain string"),
     "a number for a path": (declared('backend "local" {\n path = 5\n}'), "no plain string"),
+    "an empty path": (declared(local("")), "path in backend.tf is empty"),
+    "an empty folder of workspaces": (declared('backend "local" {\n workspace_dir = ""\n}'), "workspace_dir in"),
+    "an empty key": (declared(S3.replace('"k"', '""')), "key in backend.tf is empty"),
+    "an empty region": (then(declared(S3.replace("us-east-1", "")), NOTED_S3), "region in backend.tf is empty"),
+    "null for a path": (declared('backend "local" {\n path = null\n}'), "path in backend.tf is no plain string"),
+    "a heredoc": (declared('backend "local" {\n path = <<EOT\nx\nEOT\n}'), "path in backend.tf is no plain string"),
+    "an indented heredoc": (declared(S3.replace('"k"', "<<-EOT\n  k\n  EOT")), "key in backend.tf is no plain string"),
+    "an endpoint since init": (
+        then(declared(S3.replace("}", ' endpoints = {\n  s3 = "http://x"\n }\n}')), NOTED_S3), "an endpoint of its own",
+    ),
+    "an endpoint since init, as it was written once": (
+        then(declared(S3.replace("}", ' endpoint = "x"\n}')), NOTED_S3), "an endpoint of its own",
+    ),
+    "an endpoint since init, as a heredoc": (
+        then(declared(S3.replace("}", " endpoint = <<EOT\nx\nEOT\n}")), NOTED_S3), "an endpoint of its own",
+    ),
+    "an endpoint that was noted": (
+        then(declared(S3), noted("s3", bucket="states", key="k", region="us-east-1", endpoints={"s3": "x"})),
+        "an endpoint of its own",
+    ),
     "a bucket elsewhere": (declared(S3.replace("}", ' endpoints = {\n  s3 = "http://x"\n }\n}')), "an endpoint of its"),
     "a bucket elsewhere, as it was written once": (declared(S3.replace("}", ' endpoint = "x"\n}')), "endpoint of its"),
     "half of a backend": (declared('backend "s3" {\n bucket = "b"\n}'), "names no bucket or key"),
@@ -293,6 +324,66 @@ def test_a_key_of_backend_config_s_is_read_from_the_note(tmp_path: Path, cloud: 
     s3.put_object(Bucket="partial", Key="k", Body=json.dumps(state).encode())
     found = read_outputs(tmp_path, not_installed, lambda region: Aws(region=region, attempts=1))
     assert found.values == {"rds_host": "the new one"}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"terraform": [[{"required_version": "1"}], null]}', "[]", '[{"locals": [{"backend": "x"}]}]']
+)
+def test_json_that_names_no_backend_is_no_doubt(tmp_path: Path, text: str) -> None:
+    old_state(tmp_path)
+    (tmp_path / "a.tf.json").write_text(text)
+    assert read_outputs(tmp_path, not_installed, no_s3).values == {"rds_host": "the old one"}
+
+
+@BOTH
+@pytest.mark.parametrize("block", ['backend "local" {}', S3], ids=["local", "s3"])
+@pytest.mark.parametrize("workspace", ["../../other", "..", "a/b", "blue\n", "a b", "\udcff"])
+def test_a_variable_that_holds_no_name_of_a_workspace_leads_nowhere(
+    tmp_path: Path, runner: Runner, workspace: str, block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "a" / "root"
+    write_root(root, {"rds_host": "its own"})
+    write_root(tmp_path / "other", {"rds_host": "another root's"})
+    (root / "terraform.tfstate.d").mkdir()
+    declare(root, block)
+    with pytest.raises(ConfigurationError, match="TF_WORKSPACE holds no name of a workspace") as caught:
+        read_outputs(root, runner, no_s3, workspace=workspace)
+    assert (caught.value.exit_code, "env -u TF_WORKSPACE terraform" in (caught.value.hint or "")) == (20, True)
+
+
+LOCKED: dict[str, tuple[Change, str, str | None]] = {
+    "at the usual place": (old_state, ".terraform.tfstate.lock.info", None),
+    "at another path": (
+        then(lambda root: old_state(root, "x.tfstate"), declared(local("x.tfstate"))), ".x.tfstate.lock.info", None,
+    ),
+    "at another path, noted": (
+        then(declared(local("x.tfstate")), noted("local", path="x.tfstate")), ".x.tfstate.lock.info", None,
+    ),
+    "a workspace's": (old_state, "terraform.tfstate.d/blue/.terraform.tfstate.lock.info", "blue"),
+    "a workspace's elsewhere": (
+        declared('backend "local" {\n workspace_dir = "w"\n}'), "w/blue/.terraform.tfstate.lock.info", "blue",
+    ),
+}  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize(("change", "lock", "workspace"), LOCKED.values(), ids=LOCKED.keys())
+def test_a_state_is_locked_by_the_file_beside_it(
+    tmp_path: Path, runner: Runner, change: Change, lock: str, workspace: str | None
+) -> None:
+    change(tmp_path)
+    (tmp_path / lock).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / lock).write_text('{"ID": "b7f3", "Who": "alice", "Created": "2025"}')
+    with pytest.raises(ConfigurationError, match="is locked by alice since 2025") as caught:
+        read_outputs(tmp_path, runner, no_s3, workspace=workspace)
+    assert "force-unlock b7f3" in (caught.value.hint or "")
+
+
+def test_a_lock_beside_another_state_is_none_of_this_one_s(tmp_path: Path) -> None:
+    old_state(tmp_path, "x.tfstate")
+    then(declared(local("x.tfstate")), noted("local", path="x.tfstate"))(tmp_path)
+    (tmp_path / ".terraform.tfstate.lock.info").write_text("{}")
+    assert read_outputs(tmp_path, not_installed, no_s3).values == {"rds_host": "the old one"}
 
 
 def test_files_that_terraform_does_not_look_at_are_not_looked_at(tmp_path: Path) -> None:

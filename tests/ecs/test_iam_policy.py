@@ -58,7 +58,7 @@ def calls_of_aws_py() -> set[str]:
             continue
         client = node.func.value
         if isinstance(client, ast.Attribute) and isinstance(client.value, ast.Name) and client.value.id == "self":
-            service = client.attr.lstrip("_")
+            service = client.attr.lstrip("_").removesuffix("_once")
             if service in session.get_available_services():
                 names = session.get_service_model(service).operation_names
                 operation = {xform_name(name): name for name in names}[node.func.attr]

@@ -9,6 +9,8 @@ from typing import Any
 import boto3
 import pytest
 
+from launcher.aws import Aws
+from launcher.errors import TransientAwsError
 from launcher.local import plays
 from launcher.local.api import Call, Refusal
 from launcher.local.program import Script, scripted
@@ -101,6 +103,70 @@ def test_a_refusal_after_a_lost_answer_does_not_say_that_nothing_was_started(sta
     assert outcome.code == 25
     assert "may have been started or not" in outcome.err
     assert len(stage.cloud.ecs.tasks) == 1
+
+
+def answer(stage: Stage, *answers: dict[str, Any] | None) -> None:
+    """Start the task, and have RunTask answer in turn; None is an answer that is lost, and the last one goes on."""
+    started = stage.cloud.server.handlers["ecs:RunTask"]
+    left = list(answers)
+
+    def say(call: Call) -> dict[str, Any]:
+        started(call)
+        said = left.pop(0) if len(left) > 1 else left[0]
+        if said is None:
+            raise Refusal("ServerException", "Service Unavailable", status=500)
+        return {"tasks": [], "failures": [], **said}
+
+    stage.cloud.server.handlers["ecs:RunTask"] = say
+
+
+FAILED = {"failures": [{"reason": "AGENT"}]}
+FULL = {"failures": [{"reason": "Capacity is unavailable at this time."}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ((None, FAILED), "first AWS did not answer, then it did not start it: AGENT."),
+        ((None, {"failures": [{}]}), "then it did not start it: it gives no reason."),
+        ((None, FULL), "then it did not start it: Capacity is unavailable"),
+        ((FULL, None, FAILED), "then it did not start it: AGENT."),
+        (({},), "ECS names neither a task nor a failure."),
+        ((None, {}), "ECS names neither a task nor a failure."),
+        ((FULL, {}), "ECS names neither a task nor a failure."),
+    ],
+    ids=["refused", "without a reason", "no room", "between", "nothing", "lost, then nothing", "no room, then nothing"],
+)
+def test_an_answer_without_a_task_is_no_proof_that_none_was_started(stage: Stage, answers: Any, words: str) -> None:
+    answer(stage, *answers)
+    outcome = stage.launch("ecs-migrate", "--json")
+    assert (outcome.code, outcome.json["verdict"]) == (25, "unknown"), outcome.err
+    assert outcome.json["message"].startswith("The task may have been started or not: ")
+    assert words in outcome.json["message"]
+    assert "launcher status" in outcome.json["hint"]
+
+
+def test_run_task_is_tried_once_so_that_no_lost_answer_goes_unnoticed(stage: Stage) -> None:
+    def fail(_: Call) -> None:
+        raise Refusal("ServerException", "Service Unavailable", status=500)
+
+    stage.cloud.server.faults.append(fail)
+    with pytest.raises(TransientAwsError):
+        Aws(region=stage.cloud.server.region, attempts=3).run_task({"taskDefinition": "x"})
+    assert stage.actions == ["RunTask"]
+
+
+def test_a_failure_without_a_lost_answer_is_one(stage: Stage) -> None:
+    stage.cloud.ecs.failures = iter(["AGENT"])
+    assert stage.launch("ecs-migrate").code == 23
+
+
+def test_a_signal_after_a_lost_answer_does_not_say_that_nothing_was_started(stage: Stage) -> None:
+    answer(stage, None, FULL)
+    at(stage, "ecs:RunTask", 2, send(signal.SIGTERM))
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 25, outcome.err
+    assert "no task was started" not in outcome.err
 
 
 def test_a_lost_answer_to_stop_task_is_asked_for_again(stage: Stage) -> None:

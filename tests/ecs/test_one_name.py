@@ -13,6 +13,7 @@ from launcher.local.program import Script, scripted
 from launcher.local.task import Obstacle
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
+from tests.ecs.test_lost_answers import lose
 from tests.ecs.test_migrate import in_github
 
 REFUSED = {
@@ -128,19 +129,60 @@ def test_an_upgrade_that_left_no_report_is_no_success_to_inherit(stage: Stage) -
     assert "nothing was run now" not in stage.launch("ecs-migrate").err
 
 
-@pytest.mark.parametrize(("line", "code"), [("ecs-migrate --reset", 5), ("ecs-migrate", 0)])
-def test_one_that_only_its_token_remembers_is_known_by_its_age(
-    stage: Stage, line: str, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert stage.launch(*line.split()).code == 0
-    stage.clock.sleep(1800)
+def list_none(stage: Stage) -> None:
+    """ListTasks lags behind: it names no task any more."""
     listed = stage.cloud.server.handlers["ecs:ListTasks"]
     stage.cloud.server.handlers["ecs:ListTasks"] = lambda call: {**(listed(call) or {}), "taskArns": []}
-    again = stage.launch(*line.split())
-    assert again.code == code, again.err
-    words = "nothing was run now" if code == 0 else "it ran already as"
-    assert words in again.err.splitlines()[-1 if code == 0 else -2]
+
+
+# At once it is DEPROVISIONING, and STOPPED a minute later.
+@pytest.mark.parametrize("pause", [0, 60, 600, 1800])
+@pytest.mark.parametrize("line", REFUSED.values(), ids=REFUSED.keys())
+def test_one_that_only_its_token_remembers_is_refused_whatever_its_age(stage: Stage, line: str, pause: int) -> None:
+    assert stage.launch(*line.split()).code == 0
+    stage.clock.sleep(pause)
+    list_none(stage)
+    command, *arguments = line.split()
+    for more in ([], ["--detach"] if command == "ecs-migrate" and "--plan" not in line else []):
+        again = stage.launch(command, *more, *arguments)
+        assert again.code == 5, again.err
+        assert f"it ran already as {ids(stage)[0]}, which ended with 0." in again.err
     assert len(ids(stage)) == 1
+
+
+@pytest.mark.parametrize("pause", [0, 60, 1800])
+@pytest.mark.parametrize("line", INHERITED.values(), ids=INHERITED.keys())
+def test_an_upgrade_that_only_its_token_remembers_says_nothing_of_the_database_now(
+    stage: Stage, line: str, pause: int
+) -> None:
+    assert stage.launch(*line.split()).code == 0
+    stage.clock.sleep(pause)
+    list_none(stage)
+    again = stage.launch(*line.split())
+    assert again.code == 0, again.err
+    last = again.err.splitlines()[-1]
+    assert last.startswith(f"Done. An earlier try of this run, {ids(stage)[0]}, ended so: dev is at revision 00")
+    assert last.endswith("Nothing was run now, and whether others came after it is not known.")
+
+
+@pytest.mark.parametrize(("pause", "code"), [(240, 0), (360, 5)])
+def test_where_an_answer_was_lost_its_age_tells(stage: Stage, pause: int, code: int) -> None:
+    assert stage.launch("ecs-migrate", "--reset").code == 0
+    stage.clock.sleep(pause)
+    list_none(stage)
+    lose(stage, 1)
+    assert stage.launch("ecs-migrate", "--reset").code == code
+    assert len(ids(stage)) == 1
+
+
+def test_one_that_never_started_did_not_run_already(stage: Stage) -> None:
+    stage.cloud.ecs.obstacle = lambda _: Obstacle("CannotPullContainerError: no")
+    assert stage.launch("ecs-migrate", "--reset").code == 23
+    stage.clock.sleep(60)
+    list_none(stage)
+    again = stage.launch("ecs-migrate", "--reset")
+    assert again.code == 23
+    assert "ran already" not in again.err
 
 
 def test_another_try_that_was_faster_while_the_snapshot_was_made_is_not_doubled(

@@ -39,6 +39,64 @@ def test_a_password_in_secrets_tfvars_is_hidden_in_a_log_too(stage: Stage, argum
     assert json.dumps(PASSWORD, ensure_ascii=False)[1:-1] not in told.out
 
 
+SECRET = "ein Geheimnis: \\ $"
+QUOTED = json.dumps(SECRET).encode()
+BROKEN: dict[str, bytes] = {
+    "a line that is no Terraform": b"db_password = " + QUOTED + b"\nx = [\n",
+    "one before it": b"}}\n  db_password=" + QUOTED + b" # mine\n",
+    "no quote at its end": b"db_password = " + QUOTED[:-1] + b"\n",
+    "single quotes": b"db_password = '" + SECRET.encode() + b"'\n",
+    "a colon": b'{"db_password": ' + QUOTED + b"}",
+    "twice": b'db_password = "x"\ndb_password = ' + QUOTED,
+    "a list": b"db_password = [" + QUOTED + b"]\n",
+    "a function": b"db_password = trimspace(" + QUOTED + b")\n",
+    "a heredoc": b"db_password = <<EOT\n" + SECRET.encode() + b"\nEOT\n",
+    "an indented heredoc without an end": b"db_password = <<-EOT\n  " + SECRET.encode(),
+    "over two lines": b'db_password = "first\n' + SECRET.encode().replace(b"\\", rb"\\") + b'"\n',
+    "a comment in Latin-1": b"# caf\xe9\ndb_password = " + QUOTED + b"\n",
+    "UTF-16": f"db_password = {json.dumps(SECRET)}\n".encode("utf-16"),
+    "no character": b'db_password = "\\UFFFFFFFF"\ndb_password = ' + QUOTED,
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
+def test_nor_is_it_shown_where_secrets_tfvars_is_broken(stage: Stage, content: bytes) -> None:
+    stage.cloud.ecs.start = scripted(Script(lines=((0.1, f"connecting with {SECRET}"),), seconds=60.0))
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    stage.clock.sleep(20)
+    (stage.terraform / "secrets.tfvars").write_bytes(content)
+    for arguments in (["logs"], ["logs", "--json"], ["stop"]):
+        told = stage.launch(*arguments)
+        assert told.code == 0, told.err
+        assert "Geheimnis" not in told.out + told.err
+        assert "connecting with " in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (Script(seconds=600.0), "its container ended with 143."),
+        (Script(lines=((0.1, "begun"),), seconds=30.0, exit_code=None, heeds_sigterm=False), "is not known."),
+        (Script(seconds=30.0, exit_code=None, heeds_sigterm=False), "how its container ended is not known."),
+    ],
+    ids=["by its signal", "without an exit code", "without an exit code or a line"],
+)
+def test_stop_says_of_the_container_what_is_known(stage: Stage, script: Script, words: str) -> None:
+    stage.cloud.ecs.start = scripted(script)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    stage.clock.sleep(20)
+    outcome = stage.launch("stop")
+    assert outcome.code == 0, outcome.err
+    assert words in outcome.err.splitlines()[-1]
+
+
+def test_stop_says_that_a_container_never_ran_only_where_it_never_did(stage: Stage) -> None:
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    outcome = stage.launch("stop")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.splitlines()[-1].endswith("is over; its container never ran.")
+
+
 def test_only_a_migration_of_this_environment_is_stopped(stage: Stage) -> None:
     task = start_task(stage.cloud, started_by="the service", family="neuraKnot-dev-backend-go")
     outcome = stage.launch("stop", task.id)

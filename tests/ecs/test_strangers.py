@@ -165,7 +165,7 @@ def test_outputs_are_found_behind_whatever_is_printed_before(tmp_path: Path, pri
 
 
 def test_outputs_that_can_t_be_read_are_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="printed no JSON object"):
+    with pytest.raises(ConfigurationError, match="can't be read: it is nested too deeply"):
         read_outputs(tmp_path, printing('{"a": ' + "[" * 100_000), no_s3)
 
 

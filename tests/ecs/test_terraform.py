@@ -124,6 +124,40 @@ def test_outputs_are_found_among_what_wrappers_print(tmp_path: Path, printed: st
     assert read_outputs(tmp_path, printing(printed), no_s3).values == {"rds_host": "db"}
 
 
+NESTED = {"rds_host": {"value": "a replica's"}}
+REPLICAS = {"replicas": {"value": [NESTED]}}
+UNREADABLE = {
+    "NUL": {"rds_host": {"value": "db"}, "junk": {"value": "a\0b"}, **REPLICAS},
+    "half a character": {"junk": {"value": "\ud800"}, **REPLICAS},
+    "NUL behind it": {**REPLICAS, "zone": {"value": "\0"}},
+}
+PRINTED = {
+    **{name: json.dumps(outputs, indent=2) for name, outputs in UNREADABLE.items()},
+    "a key twice": f'{{\n  "rds_host": {{}},\n  "rds_host":\n  {json.dumps(NESTED)}\n}}',
+    "no number": f'{{\n  "x": {{"value": NaN}},\n  "y":\n    {json.dumps(NESTED)}\n}}',
+    "cut off": json.dumps(REPLICAS, indent=2)[:-2],
+    "behind a wrapper's empty one": "{}\n" + json.dumps(UNREADABLE["NUL"], indent=2),
+}
+
+
+@pytest.mark.parametrize("printed", PRINTED.values(), ids=PRINTED.keys())
+def test_an_object_within_outputs_that_can_t_be_read_is_never_taken_for_them(tmp_path: Path, printed: str) -> None:
+    with pytest.raises(ConfigurationError, match="can't be read: it is not valid JSON") as caught:
+        read_outputs(tmp_path, printing(printed), no_s3)
+    assert (caught.value.exit_code, "output -json" in (caught.value.hint or "")) == (20, True)
+
+
+@needs_terraform
+def test_nor_by_the_real_program(tmp_path: Path) -> None:
+    write_root(tmp_path, {"junk": "a\0b", "rds_host": "db"})
+    state = json.loads((tmp_path / "terraform.tfstate").read_text())
+    kind = ["tuple", [["object", {"rds_host": ["object", {"value": "string"}]}]]]
+    state["outputs"]["replicas"] = {"value": [NESTED], "type": kind}
+    (tmp_path / "terraform.tfstate").write_text(json.dumps(state))
+    with pytest.raises(ConfigurationError, match="can't be read: it is not valid JSON"):
+        read_outputs(tmp_path, run, no_s3)
+
+
 @pytest.mark.parametrize(
     ("runner", "words"),
     [
@@ -197,6 +231,19 @@ def test_any_password_is_read_from_tfvars(tmp_path: Path, password: str) -> None
     assert found is not None
     assert found.value.reveal() == password
     assert password not in repr(found) or password in "*' "
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("<<EOT\nsecret\nEOT", "<<-EOT\n  secret\n  EOT", "<<EOT\nEOT", "(<<EOT\nsecret\nEOT\n)"),
+        *("var.secret", "secret", 'trimspace("secret")', '("secret")', '"${var.secret}"', "null", "5"),
+    ],
+)
+def test_a_password_is_a_string_in_quotes_and_nothing_else(tmp_path: Path, value: str) -> None:
+    (tmp_path / "secrets.tfvars").write_text(f"db_password = {value}\n")
+    with pytest.raises(ConfigurationError, match="is not a string in double quotes"):
+        read_password(tmp_path)
 
 
 def test_a_file_that_cannot_be_parsed_is_never_quoted(tmp_path: Path) -> None:
