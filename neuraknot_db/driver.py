@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from psycopg2 import extensions
-from psycopg2.sql import Composable
 
 
 class Guard(Protocol):
@@ -106,6 +105,7 @@ class _GuardedCursor(extensions.cursor):
         connection = self.connection
         guard = connection.guard if isinstance(connection, GuardedConnection) else None
         if guard is not None:
-            if isinstance(query, Composable):
-                query = query.as_string(self)
-            guard.statement(query.decode(errors="replace") if isinstance(query, bytes) else query)
+            if isinstance(query, bytes):
+                query = query.decode(errors="replace")
+            # Else one of `psycopg2.sql`, which takes a while to import.
+            guard.statement(query if isinstance(query, str) else query.as_string(self))
