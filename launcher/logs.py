@@ -83,10 +83,11 @@ class LogFollower:
         self.wrong_architecture = False
         self._reader = reader
         self._token: str | None = None
-        self._at_end = False
+        self._at_end = self._more = False
 
     def read(self) -> Iterator[LogLine]:
         """The lines that have come since the last call; none if the stream is not there yet, or can't be read now."""
+        self._more = False
         for _ in range(_PAGES):
             page = self._page()
             if page is None:
@@ -104,6 +105,7 @@ class LogFollower:
             # A full page has more behind it; an empty one whose token is new may have, and AWS says to read on.
             if len(page.events) < _FULL and (page.events or self._at_end):
                 return
+        self._more = True
 
     def drain(self, clock: Clock, quiet: float = QUIET) -> Iterator[LogLine]:
         """Every line that is still to come once the container has ended.
@@ -120,7 +122,9 @@ class LogFollower:
                 yield line
             if got:
                 deadline = clock.now() + quiet
-            elif (self._at_end and self.report is not None) or clock.now() >= deadline:
+            elif (self._at_end and self.report is not None) or clock.now() >= deadline + (
+                PATIENCE if self._more else 0.0
+            ):
                 return
             if not (got and self.report is not None):
                 clock.sleep(_PAUSE)

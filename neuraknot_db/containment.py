@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from alembic.runtime.migration import MigrationContext
 
@@ -133,7 +134,8 @@ def demand_run(result: object) -> None:
     Raises:
         EscapedError: it has not.
     """
-    if isinstance(result, Awaitable | Iterator):
+    # By their types: the result of a statement can be iterated over as well.
+    if isinstance(result, GeneratorType | CoroutineType | AsyncGeneratorType | map | filter):
         raise EscapedError("it returned a generator or a coroutine, of which nothing was run")
 
 
@@ -153,7 +155,6 @@ def words(error: BaseException) -> str:
 def _shown(value: object, by: Callable[[object], str] = str) -> str | None:
     """Its text, of characters that PostgreSQL can keep; None where it has none: that is a stranger's code as well."""
     try:
-        text = by(value)
+        return by(value).replace("\0", "\\0").encode(errors="backslashreplace").decode()
     except BaseException:  # noqa: BLE001 - whatever it is, it is no answer
         return None
-    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()

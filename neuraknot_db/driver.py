@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -29,9 +30,9 @@ class GuardedConnection(extensions.connection):
 
     guard: Guard | None = None
 
-    def __init__(self, dsn: str, **how: Any) -> None:
-        super().__init__(dsn, **how)
-        self.cursor_factory = _GuardedCursor
+    def cursor(self, *what: Any, cursor_factory: Any = None, **how: Any) -> Any:
+        """A cursor, of whatever class, that is looked after."""
+        return super().cursor(*what, cursor_factory=_guarded(cursor_factory or extensions.cursor), **how)
 
     def commit(self) -> None:
         """COMMIT."""
@@ -68,6 +69,11 @@ class GuardedConnection(extensions.connection):
         self._ending("COMMIT")
         _AUTOCOMMIT.__set__(self, on)
 
+    def tpc_begin(self, xid: Any) -> None:
+        """Another kind of transaction."""
+        self._ending("COMMIT")
+        super().tpc_begin(xid)
+
     def _ending(self, sql: str) -> None:
         if self.guard is not None:
             self.guard.ending(sql)
@@ -76,7 +82,12 @@ class GuardedConnection(extensions.connection):
 _AUTOCOMMIT: Any = extensions.connection.__dict__["autocommit"]
 
 
-class _GuardedCursor(extensions.cursor):
+@functools.cache
+def _guarded(factory: Any) -> Any:
+    return type(factory.__name__, (_Guarded, factory), {})
+
+
+class _Guarded(extensions.cursor):
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's own name
         self._statement(query)
         super().execute(query, vars)

@@ -174,7 +174,8 @@ class Walk:
         found = failures.explained(error, self._place)
         if isinstance(found, RefusedError | UsageError) and self._outcome.ran and not self._within_another:
             # A refusal would say that nothing was changed.
-            return MigrationFailedError(found.message, hint=f"{self._place.at} {found.hint}", details=found.details)
+            hint = " ".join(filter(None, (self._place.at, found.hint)))
+            return MigrationFailedError(found.message, hint=hint, details=found.details)
         return found
 
     def losses(self) -> list[tuple[str, str, str]]:

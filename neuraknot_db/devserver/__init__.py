@@ -139,7 +139,7 @@ def _make_private(package: Any, home: Path, data: Path) -> None:
     owners = {home: {user}, data: {user, servers_user}}
     # What the server runs as superuser for CREATE EXTENSION.
     owners |= {each: {user} for each in (share, *share.rglob("*"))}
-    # Of these, what others may not do to them; the rest of the path is for who owns it.
+    # What others may not do in each of these.
     modes = dict.fromkeys(owners, stat.S_IWGRP | stat.S_IWOTH) | {data: stat.S_IRWXG | stat.S_IRWXO}
     # What stands where anybody may write can be anybody's.
     owners |= {each: {user, 0} for each in home.parents[:-1] if each.parent.stat().st_mode & stat.S_IWOTH}

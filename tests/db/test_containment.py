@@ -198,6 +198,12 @@ def test_what_a_call_would_not_run_is_no_revision(
     assert log_of(database_at_head)[-1] == ("004", "upgrade", "succeeded")
 
 
+def test_what_a_statement_gave_may_be_returned(database_at_head: Database, project: Project) -> None:
+    raising(project, "005", "return op.get_bind().exec_driver_sql('SELECT 1')", after="004")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+
+
 @pytest.mark.parametrize("extra", ["", ALONE])
 def test_a_generator_that_a_function_returns_has_not_run(
     database_at_head: Database, project: Project, extra: str

@@ -94,6 +94,13 @@ GOES_ROUND = f"__import__('psycopg2').extensions.cursor({DRIVER}).execute('{{}}'
         (f"    op.execute('{TABLE}')\n    {DRIVER}.commit()\n", "(COMMIT)"),
         (f"    op.execute('{TABLE}')\n    {DRIVER}.rollback()\n", "(ROLLBACK)"),
         (f"    op.execute('{TABLE}')\n    {DRIVER}.reset()\n", "(ROLLBACK)"),
+        (f"    op.execute('{TABLE}')\n    with {DRIVER}:\n        pass\n", "(COMMIT)"),
+        (f"    {DRIVER}.tpc_begin('x')\n    op.execute('{TABLE}')\n    {DRIVER}.tpc_commit()\n", "(COMMIT)"),
+        (
+            f"    op.execute('{TABLE}')\n    from psycopg2.extras import DictCursor\n"
+            f"    {DRIVER}.cursor(cursor_factory=DictCursor).execute('COM' 'MIT; BEGIN')\n",
+            "(COMMIT)",
+        ),
         (f"    {DRIVER}.autocommit = True\n    op.execute('{TABLE}')\n", "(COMMIT)"),
         (f"    {DRIVER}.set_session(autocommit=True)\n    op.execute('{TABLE}')\n", "(COMMIT)"),
         (f"    {DRIVER}.set_isolation_level(0)\n    op.execute('{TABLE}')\n", "(ROLLBACK)"),
