@@ -122,9 +122,9 @@ class LogFollower:
                 yield line
             if got:
                 deadline = clock.now() + quiet
-            elif (self._at_end and self.report is not None) or clock.now() >= deadline + (
-                PATIENCE if self._more else 0.0
-            ):
+            # Empty pages may have lines behind them.
+            patience = PATIENCE if self._more else 0.0
+            if not got and ((self._at_end and self.report is not None) or clock.now() >= deadline + patience):
                 return
             if not (got and self.report is not None):
                 clock.sleep(_PAUSE)
