@@ -26,18 +26,23 @@ rehearse: .venv/installed  ## the whole pipeline on this machine, with no AWS ac
 test: .venv/installed  ## every test
 	@$(BIN)/pytest
 
-check: .venv/installed  ## formatting, lint, types, and the revisions' own lint
+check: .venv/installed  ## formatting, lint, types; the revisions' own lint, their snapshots and pictures
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/neuraknot-db lint
+	@$(BIN)/neuraknot-db snapshot --check
+	@$(BIN)/neuraknot-db diagram --check -o docs/schema.svg
+	@$(BIN)/neuraknot-db diagram --check -o docs/schema.mmd
 
 format: .venv/installed  ## put the code in its usual shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-snapshot: .venv/installed  ## write alembic/snapshots/ anew from a scratch database
+snapshot: .venv/installed  ## after a new revision: its snapshot, and the pictures in docs/
 	@$(BIN)/neuraknot-db snapshot
+	@$(BIN)/neuraknot-db diagram -o docs/schema.svg
+	@$(BIN)/neuraknot-db diagram -o docs/schema.mmd
 
 bench: .venv/installed  ## measure against plain Alembic, in the same run
 	@$(BIN)/python -m benchmarks

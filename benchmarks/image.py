@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import ROOT, Cost, Server, compared, plain_project, server
+from benchmarks.peers import PROJECT, ROOT, Cost, Server, compared, plain_project, server
 from launcher.context import files
 from launcher.image import DOCKERFILE
 
@@ -49,6 +49,8 @@ def run() -> Iterator[str]:
         for file in (DOCKERFILE, ".dockerignore", *files(ROOT, DOCKERFILE)):
             (checkout / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, checkout / file)
+        shutil.rmtree(checkout / "alembic")
+        shutil.copytree(PROJECT / "alembic", checkout / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
         plain.mkdir()
         plain_project(plain / "project")
         shutil.copy(ROOT / "requirements.lock", plain)

@@ -17,6 +17,8 @@ from pathlib import Path
 import psycopg2
 
 ROOT = Path(__file__).parents[1]
+PROJECT = ROOT / "tests" / "project"
+"""The four revisions as they are frozen there: figures of another day compare with those of today."""
 BIN = Path(sys.executable).parent
 
 
@@ -73,8 +75,8 @@ def server() -> Iterator[Server]:
 def our_project(folder: Path, *, generated: int = 0) -> Path:
     """A copy of this Alembic project, with so many revisions of one small table more."""
     folder.mkdir()
-    shutil.copy(ROOT / "alembic.ini", folder)
-    shutil.copytree(ROOT / "alembic", folder / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "alembic.ini", folder)
+    shutil.copytree(PROJECT / "alembic", folder / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
     _generate(folder / "alembic" / "versions", generated)
     return folder
 
@@ -83,7 +85,7 @@ def plain_project(folder: Path, *, generated: int = 0, transaction_per_migration
     """What `alembic init` makes, with the same revisions, and the URL from DATABASE_URL."""
     folder.mkdir()
     subprocess.run([str(BIN / "alembic"), "init", "alembic"], cwd=folder, check=True, capture_output=True)
-    shutil.copytree(ROOT / "alembic" / "versions", folder / "alembic" / "versions", dirs_exist_ok=True)
+    shutil.copytree(PROJECT / "alembic" / "versions", folder / "alembic" / "versions", dirs_exist_ok=True)
     env = folder / "alembic" / "env.py"
     text = env.read_text()
     wanted = (

@@ -28,7 +28,7 @@ from neuraknot_db import (
     snapshots,
 )
 from neuraknot_db.console import Outcome, log, write, write_exactly, write_json
-from neuraknot_db.errors import LockUnavailableError, UsageError
+from neuraknot_db.errors import LockUnavailableError, StaleFileError, UsageError
 from neuraknot_db.history import Entry, History
 from neuraknot_db.record import Recorder
 
@@ -155,10 +155,11 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
     write(f"{where.place}: {'would be' if dry_run else 'is now'} at revision {adoption.revision}")
 
 
-def snapshot(config: Config) -> None:
+def snapshot(config: Config, check: bool = False) -> None:
     """Write alembic/snapshots/ anew, from a scratch database that is migrated revision by revision.
 
-    The scratch database is made on the server that the settings name, and dropped in the end.
+    The scratch database is made on the server that the settings name, and dropped in the end. With --check nothing
+    is written: exit code 3 if a snapshot is not as it should be.
     """
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
@@ -170,6 +171,12 @@ def snapshot(config: Config) -> None:
             command.upgrade(config, revision)
 
         taken = snapshots.take_all(script, upgrade_to, lambda: engine.connect(where))
+    if check and (stale := snapshots.stale(script, taken)):
+        names = ", ".join(path.name for path in stale)
+        raise StaleFileError(
+            f"What alembic/snapshots holds is not what the revisions make: {names}.",
+            hint="Write the snapshots anew: neuraknot-db snapshot",
+        )
     changed = snapshots.write_all(script, taken)
     for path in changed:
         write(f"{'wrote' if path.exists() else 'removed'} {path}")
@@ -177,10 +184,11 @@ def snapshot(config: Config) -> None:
         log.info("the snapshots are as they should be")
 
 
-def diagram(config: Config, output: str | None = None) -> None:
+def diagram(config: Config, output: str | None = None, check: bool = False) -> None:
     """Draw the newest revision's tables, columns and references; no database is needed.
 
-    Mermaid text on standard output, or a file: FILE.svg is a picture, FILE.mmd the Mermaid text.
+    Mermaid text on standard output, or a file: FILE.svg is a picture, FILE.mmd the Mermaid text. With --check nothing
+    is written: exit code 3 if FILE is not as it should be.
     """
     from neuraknot_db import diagram
 
@@ -190,8 +198,17 @@ def diagram(config: Config, output: str | None = None) -> None:
     if head is None:
         raise UsageError("There is no revision yet, and so no schema to draw.")
     schema, title = snapshots.load(script, head), f"NeuraKnot, revision {head}"
+    if output is None and check:
+        raise UsageError("--check needs the file to look at.", hint="neuraknot-db diagram --check -o docs/schema.svg")
     if output is None:
         write_exactly(diagram.draw(schema, title).removesuffix("\n"))
+    elif check:
+        if not diagram.is_fresh(schema, title, Path(output)):
+            raise StaleFileError(
+                f"{output} is not a picture of revision {head}.",
+                hint=f"Draw it anew: neuraknot-db diagram -o {output}",
+            )
+        log.info("%s is as it should be", output)
     else:
         diagram.write(schema, title, Path(output))
         log.info("wrote %s", output)
@@ -301,6 +318,7 @@ def serve(_config: Config, data: str | None = None) -> None:
 
 
 _JSON = (("--json",), {"action": "store_true", "dest": "as_json", "help": "print a JSON object"})
+_CHECK = (("--check",), {"action": "store_true", "help": "write nothing; exit code 3 if something is out of date"})
 
 COMMANDS = (
     Command(create_db),
@@ -321,7 +339,7 @@ COMMANDS = (
         ),
     ),
     Command(verify, (_JSON,)),
-    Command(snapshot),
+    Command(snapshot, (_CHECK,)),
     Command(mark),
     Command(show_log, (_JSON,)),
     Command(
@@ -338,6 +356,6 @@ COMMANDS = (
         lint,
         ((("revision_range",), {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; all by default"}),),
     ),
-    Command(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}),)),
+    Command(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}), _CHECK)),
     Command(serve, ((("--data",), {"metavar": "FOLDER", "help": "keep the data there instead"}),)),
 )

@@ -33,6 +33,12 @@ class SchemaDiffersError(NeuraknotError):
     exit_code = 3
 
 
+class StaleFileError(NeuraknotError):
+    """A file that is written from the revisions is not what they make it now."""
+
+    exit_code = 3
+
+
 class LockUnavailableError(NeuraknotError):
     """Another migration holds the lock, or a lock could not be had in time."""
 

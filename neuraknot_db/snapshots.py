@@ -94,26 +94,31 @@ def take_all(
     return taken
 
 
-def write_all(script: ScriptDirectory, taken: Mapping[str, str]) -> Sequence[Path]:
-    """Make the folder of snapshots hold these and no others.
+def stale(script: ScriptDirectory, taken: Mapping[str, str]) -> Sequence[Path]:
+    """The files of `alembic/snapshots/` that are not as they should be: to be written, or to be removed.
 
     Args:
         script: where the revisions are.
         taken: what `take_all` returned.
-
-    Returns:
-        The files that were written or removed, because they were not as they should be.
     """
     wanted = {path_of(script, revision): text for revision, text in taken.items()}
     folder = Path(script.dir) / "snapshots"
-    folder.mkdir(exist_ok=True)
-    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    stale = [path for path in sorted(folder.glob("*.json")) if path not in wanted]
+    return [
+        *(path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text),
+        *(path for path in sorted(folder.glob("*.json")) if path not in wanted),
+    ]
+
+
+def write_all(script: ScriptDirectory, taken: Mapping[str, str]) -> Sequence[Path]:
+    """Make the folder of snapshots hold these and no others; returns the files that were written or removed."""
+    changed = stale(script, taken)
     for path in changed:
-        path.write_text(wanted[path], encoding="utf-8")
-    for path in stale:
-        path.unlink()
-    return changed + stale
+        if path.stem in taken:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(taken[path.stem], encoding="utf-8")
+        else:
+            path.unlink()
+    return changed
 
 
 def render(revision: str, schema: Schema) -> str:

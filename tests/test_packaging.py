@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.projects import PROJECT, ROOT
+
 PACKAGES = ("neuraknot_db", "launcher")
 
 
@@ -32,7 +33,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_the_folder_alembic_never_shadows_the_package() -> None:
-    assert not list(ROOT.glob("alembic/**/__init__.py"))
+    assert not [path for root in (ROOT, PROJECT) for path in root.glob("alembic/**/__init__.py")]
     assert not (ROOT / "tests" / "alembic").exists()
     code = "import alembic.command; print(alembic.__file__)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout

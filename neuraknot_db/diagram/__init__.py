@@ -43,3 +43,13 @@ def write(schema: Schema, title: str, path: Path) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}.", hint="Name another file with -o.") from error
+
+
+def is_fresh(schema: Schema, title: str, path: Path) -> bool:
+    """Whether a file holds what `write` would write.
+
+    Raises:
+        UsageError: the suffix names no format.
+    """
+    text = draw(schema, title, suffix=path.suffix)
+    return path.is_file() and path.read_bytes() == text.encode()

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import cache_from_source
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool
 
-ROOT = Path(__file__).parents[2]
+from tests.projects import PROJECT, ROOT
+
 BIN = Path(sys.executable).parent
 POSTGRES_15 = Path(os.environ.get("POSTGRES_15_BIN", "/usr/lib/postgresql/15/bin"))
 SUPERUSER = "postgres"
@@ -77,14 +79,14 @@ class Database:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         return {**kept, "DATABASE_URL": self.url, "NEURAKNOT_ENV": "test", **more}
 
-    def alembic(self, *arguments: str, cwd: Path = ROOT, **environ: str) -> Finished:
+    def alembic(self, *arguments: str, cwd: Path = PROJECT, **environ: str) -> Finished:
         """The plain `alembic` script."""
         return self.program("alembic", *arguments, cwd=cwd, **environ)
 
-    def neuraknot_db(self, *arguments: str, cwd: Path = ROOT, **environ: str) -> Finished:
+    def neuraknot_db(self, *arguments: str, cwd: Path = PROJECT, **environ: str) -> Finished:
         return self.program("neuraknot-db", *arguments, cwd=cwd, **environ)
 
-    def program(self, name: str, *arguments: str, cwd: Path = ROOT, **environ: str) -> Finished:
+    def program(self, name: str, *arguments: str, cwd: Path = PROJECT, **environ: str) -> Finished:
         done = subprocess.run(
             [str(BIN / name), *arguments],
             cwd=cwd,
@@ -174,12 +176,12 @@ def server(request: pytest.FixtureRequest) -> Server:
     return found
 
 
-@pytest.fixture(scope="session")
-def migrated(server: Server) -> str:
-    """The name of a template database at head."""
-    template = server.database(f"migrated_template_{next(_numbers)}")
+@cache
+def _template(server: Server, revision: str) -> str:
+    """The name of a database at a revision, without rows, to make others from."""
+    template = server.database(f"template_at_{revision}_{next(_numbers)}")
     server.database("postgres").run(f'CREATE DATABASE "{template.name}"')
-    done = template.alembic("upgrade", "head")
+    done = template.alembic("upgrade", revision)
     assert done.code == 0, done.err
     return template.name
 
@@ -208,9 +210,15 @@ def database(new_database: Callable[..., Database]) -> Database:
 
 
 @pytest.fixture
-def database_at_head(new_database: Callable[..., Database], migrated: str) -> Database:
+def at(server: Server, new_database: Callable[..., Database]) -> Callable[[str], Database]:
+    """Makes databases at a revision, without rows."""
+    return lambda revision: new_database(_template(server, revision))
+
+
+@pytest.fixture
+def database_at_head(at: Callable[[str], Database]) -> Database:
     """A database at head, without rows."""
-    return new_database(migrated)
+    return at("head")
 
 
 @dataclass(frozen=True)
@@ -240,6 +248,6 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
-    shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "alembic.ini", tmp_path)
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
     return Project(tmp_path)

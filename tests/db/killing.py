@@ -10,8 +10,9 @@ from pathlib import Path
 
 from alembic.config import CommandLine
 
-from tests.db.conftest import ROOT, Database
+from tests.db.conftest import Database
 from tests.db.running import MIGRATOR
+from tests.projects import PROJECT
 
 REVISIONS = 8
 
@@ -44,7 +45,7 @@ def generated_project(folder: Path) -> Path:
     versions = folder / "alembic" / "versions"
     versions.mkdir(parents=True)
     for name in ("alembic.ini", "alembic/env.py"):
-        (folder / name).write_text((ROOT / name).read_text())
+        (folder / name).write_text((PROJECT / name).read_text())
     before = None
     for number in range(1, REVISIONS + 1):
         revision = f"{number:03d}"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from sqlalchemy.engine import Connection
 
-from tests.db.conftest import BIN, ROOT, Database, Finished
+from tests.db.conftest import BIN, Database, Finished
+from tests.projects import PROJECT
 
 MIGRATOR = "datname = current_database() AND application_name = 'neuraknot-db'"
 """Picks a migration's sessions out of pg_stat_activity."""
@@ -57,7 +58,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    database: Database, *arguments: str, said: Path, program: str = "alembic", cwd: Path = ROOT, **environ: str
+    database: Database, *arguments: str, said: Path, program: str = "alembic", cwd: Path = PROJECT, **environ: str
 ) -> Iterator[Running]:
     """Start a command for a database; it is killed in the end if it still runs."""
     with said.open("w", encoding="utf-8") as errors:

@@ -11,9 +11,10 @@ from typing import Any
 from alembic.script import ScriptDirectory
 
 from neuraknot_db.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger, read_schema
-from tests.db.conftest import ROOT, Database
+from tests.db.conftest import Database
+from tests.projects import PROJECT
 
-SCRIPT = ScriptDirectory(str(ROOT / "alembic"))
+SCRIPT = ScriptDirectory(str(PROJECT / "alembic"))
 REVISIONS = ("001", "002", "003", "004")
 TABLES = (
     "users",

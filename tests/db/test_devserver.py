@@ -17,7 +17,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests.db.conftest import POSTGRES_15, ROOT
+from tests.db.conftest import POSTGRES_15
+from tests.projects import PROJECT, ROOT
 
 
 @pytest.fixture
@@ -25,10 +26,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkout of its own, whose embedded database nobody else uses; open to the server's user."""
     root = Path("/tmp") / f"checkout-{os.getpid()}"
     root.mkdir()
-    for name in ("alembic.ini", "alembic", "neuraknot_db"):
-        source = ROOT / name
+    for source in (PROJECT / "alembic.ini", PROJECT / "alembic", ROOT / "neuraknot_db"):
         if source.is_dir():
-            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, root / source.name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root)
     yield root

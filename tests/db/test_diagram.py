@@ -18,26 +18,40 @@ from neuraknot_db.catalog import Schema, read_schema
 from neuraknot_db.diagram import draw
 from neuraknot_db.diagram.layout import Layout, lay_out
 from neuraknot_db.diagram.picture import Box, Picture, Reference, Row, picture
-from tests.db.conftest import BIN, ROOT, Database
+from tests.db.conftest import BIN, Database
+from tests.projects import PROJECT
 
 
 def diagram(*arguments: str) -> subprocess.CompletedProcess[str]:
     # Without any database in the environment: none is needed.
     return subprocess.run(
-        [BIN / "neuraknot-db", "diagram", *arguments], cwd=ROOT, env={}, capture_output=True, text=True, timeout=60
+        [BIN / "neuraknot-db", "diagram", *arguments], cwd=PROJECT, env={}, capture_output=True, text=True, timeout=60
     )
 
 
 @pytest.mark.parametrize("name", ["schema.svg", "schema.mmd"])
-def test_the_diagrams_in_docs_are_those_of_the_newest_revision(name: str, tmp_path: Path) -> None:
-    done = diagram("-o", str(tmp_path / name))
-    assert done.returncode == 0, done.stderr
-    drawn = (tmp_path / name).read_text()
-    assert (ROOT / "docs" / name).read_text() == drawn, f"run: neuraknot-db diagram -o docs/{name}"
+def test_a_picture_that_is_out_of_date_is_named_and_drawn_anew(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    for text in (None, "something else", "as it should be"):
+        if text == "as it should be":
+            assert diagram("-o", str(path)).returncode == 0
+        elif text:
+            path.write_text(text)
+        done = diagram("--check", "-o", str(path))
+        if text == "as it should be":
+            assert done.returncode == 0, done.stderr
+        else:
+            assert done.returncode == 3
+            assert f"neuraknot-db diagram -o {path}" in done.stderr
+            assert (path.read_text() if path.exists() else None) == text
 
 
-def test_without_a_file_the_mermaid_text_is_on_standard_output() -> None:
-    assert diagram().stdout == (ROOT / "docs" / "schema.mmd").read_text()
+def test_without_a_file_the_mermaid_text_is_on_standard_output(tmp_path: Path) -> None:
+    assert diagram("-o", str(tmp_path / "x.mmd")).returncode == 0
+    assert diagram().stdout == (tmp_path / "x.mmd").read_text()
+    done = diagram("--check")
+    assert done.returncode == 2
+    assert "--check needs the file" in done.stderr
 
 
 @pytest.mark.parametrize(

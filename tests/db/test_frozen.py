@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from neuraknot_db import engine, session, settings
-from tests.db.conftest import BIN, ROOT, Database, Project, Server
+from tests.db.conftest import BIN, Database, Project, Server
 from tests.db.proxies import Nth, Proxy, is_commit, proxied
 from tests.db.running import MIGRATOR, log_of, running, wait_until
+from tests.projects import PROJECT
 
 ENDED = 9.0
 """Seconds: five until the process ends itself, and what several at once on two cores add."""
@@ -65,7 +66,7 @@ def frozen(database: Database, number: int, **environ: str) -> Iterator[Frozen]:
     with proxied(database, Nth(number, "freeze", meant=lambda _text: True)) as (proxy, through):
         process = subprocess.Popen(
             [str(BIN / "alembic"), "upgrade", "head"],
-            cwd=ROOT,
+            cwd=PROJECT,
             env=through.environment(NEURAKNOT_RESULT="json", **environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -167,7 +168,7 @@ def test_who_reads_its_output_may_have_stopped_reading(make: Make) -> None:
         os.set_blocking(writing, True)
         process = subprocess.Popen(
             [str(BIN / "alembic"), "-q", "upgrade", "head"],
-            cwd=ROOT,
+            cwd=PROJECT,
             env=through.environment(NEURAKNOT_RESULT="json"),
             stdout=writing,
             stderr=writing,

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.db.conftest import BIN, ROOT, Database, Project
+from tests.db.conftest import BIN, Database, Project
 from tests.db.running import log_of
 from tests.db.test_bad_input import SCHEMA, said
+from tests.projects import PROJECT
 
 MARKER = "SELECT value FROM neuraknot_db.settings WHERE name = 'environment'"
 VERSION = "SELECT version_num FROM public.alembic_version"
@@ -67,10 +68,10 @@ def test_going_back_in_production_wants_the_databases_name(database_at_head: Dat
     with production(database_at_head) as database:
         prod = {"NEURAKNOT_ENV": "prod"}
         for arguments in ([], ["-x", "confirm=other"]):
-            done = database.alembic(*arguments, "downgrade", "002", cwd=ROOT, **prod)
+            done = database.alembic(*arguments, "downgrade", "002", cwd=PROJECT, **prod)
             said(done, 5, f"-x confirm={database.name}", "1,234 values of users.avatar_url")
             assert database.value(VERSION) == "004"
-        done = database.alembic("-x", f"confirm={database.name}", "downgrade", "002", cwd=ROOT, **prod)
+        done = database.alembic("-x", f"confirm={database.name}", "downgrade", "002", cwd=PROJECT, **prod)
         assert done.code == 0, done.err
         assert database.value(VERSION) == "002"
 
@@ -90,7 +91,7 @@ def test_on_a_terminal_it_asks_and_holds_no_lock_meanwhile(database_at_head: Dat
         running = subprocess.Popen(
             [str(BIN / "alembic"), "downgrade", "002"],
             env=database.environment(TERM="dumb", NEURAKNOT_ENV="prod"),
-            cwd=ROOT,
+            cwd=PROJECT,
             stdin=theirs,
             stderr=theirs,
             stdout=theirs,
@@ -132,9 +133,9 @@ def test_what_differs_after_an_upgrade_is_told_and_fails_in_production(
     database: Database, environment: str, code: int
 ) -> None:
     environ = {"NEURAKNOT_ENV": environment}
-    assert database.alembic("upgrade", "003", cwd=ROOT, **environ).code == 0
+    assert database.alembic("upgrade", "003", cwd=PROJECT, **environ).code == 0
     database.run("ALTER TABLE public.users DROP COLUMN avatar_url")
-    done = database.alembic("upgrade", "head", cwd=ROOT, **environ)
+    done = database.alembic("upgrade", "head", cwd=PROJECT, **environ)
     assert done.code == code, done.err
     assert "users.avatar_url" in done.err
     assert database.value(VERSION) == "004"
@@ -154,7 +155,7 @@ def test_what_differs_after_an_upgrade_is_told_and_fails_in_production(
 )
 def test_a_limit_that_is_none(database: Database, name: str, value: str) -> None:
     before = database.value(SCHEMA)
-    said(database.alembic("upgrade", "head", cwd=ROOT, **{name: value}), 2, f"{name} is {value!r}")
+    said(database.alembic("upgrade", "head", cwd=PROJECT, **{name: value}), 2, f"{name} is {value!r}")
     assert database.value(SCHEMA) == before
 
 

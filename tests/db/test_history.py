@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from neuraknot_db import __version__
-from tests.db.conftest import ROOT, Database, Project
+from tests.db.conftest import Database, Project
 from tests.db.running import held, log_of
 from tests.db.schemas import old_schema
 from tests.db.test_bad_input import SCHEMA, said
+from tests.projects import PROJECT
 
 ARN = "arn:aws:ecs:ap-northeast-1:123456789012:task/neuraKnot-prod-cluster/0123456789abcdef0123456789abcdef"
 WHAT = "revision, direction, outcome, attempt"
@@ -74,7 +75,7 @@ def test_the_log_outlives_a_reset_and_a_reset_that_fails_is_in_it(database_at_he
     with held(database_at_head, "SELECT count(*) FROM public.users"):
         environ = {"NEURAKNOT_LOCK_TIMEOUT": "50ms", "NEURAKNOT_LOCK_PAUSE": "50ms", "NEURAKNOT_LOCK_TRIES": "2"}
         reset = ("reset", "--confirm", database_at_head.name)
-        assert database_at_head.neuraknot_db(*reset, cwd=ROOT, **environ).code == 4
+        assert database_at_head.neuraknot_db(*reset, cwd=PROJECT, **environ).code == 4
     assert last(database_at_head, 2) == [(None, "reset", "failed", 1), (None, "reset", "failed", 2)]
 
 
@@ -121,7 +122,7 @@ ORIGIN = {
 
 def test_what_the_launcher_passes_on_is_kept_and_shown(database: Database, metadata: str) -> None:
     environ = {**ORIGIN, "ECS_CONTAINER_METADATA_URI_V4": metadata}
-    assert database.alembic("upgrade", "001", cwd=ROOT, **environ).code == 0
+    assert database.alembic("upgrade", "001", cwd=PROJECT, **environ).code == 0
     assert database.alembic("upgrade", "002").code == 0
     columns = "image, git_commit, started_by, task_arn, client_host"
     host = os.uname().nodename

@@ -18,9 +18,10 @@ import pytest
 
 from neuraknot_db import interrupt, lock
 from neuraknot_db.errors import InterruptedRunError
-from tests.db.conftest import BIN, ROOT, Database, Project
+from tests.db.conftest import BIN, Database, Project
 from tests.db.killing import REVISIONS, Fork, generated_project, shape
 from tests.db.running import MIGRATOR, Running, held, log_of, running, wait_until
+from tests.projects import PROJECT
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 SECONDS = 5.0
@@ -103,7 +104,7 @@ def test_while_it_connects(silent: tuple[socket.socket, int], number: signal.Sig
         "DATABASE_URL": f"postgresql://u@127.0.0.1:{port}/x",
     }
     command = [str(BIN / "alembic"), "upgrade", "head"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=PROJECT, env=environ, stderr=subprocess.PIPE, text=True)
     accepted, _ = listening.accept()
     with accepted:
         started = time.monotonic()

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from neuraknot_db import lock
-from tests.db.conftest import BIN, ROOT, Database, Project
+from tests.db.conftest import BIN, Database, Project
 from tests.db.running import MIGRATOR, log_of, running, wait_until
 from tests.db.test_bad_input import said
+from tests.projects import PROJECT
 
 AT_ONCE = 10
 ROUNDS = 20
@@ -28,7 +29,7 @@ def test_ten_at_once_all_succeed_and_each_revision_runs_once(new_database: Calla
         started = [
             subprocess.Popen(
                 [str(BIN / program), "upgrade", "head"],
-                cwd=ROOT,
+                cwd=PROJECT,
                 env=database.environment(),
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

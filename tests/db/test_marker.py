@@ -8,10 +8,11 @@ import subprocess
 
 import pytest
 
-from tests.db.conftest import BIN, ROOT, Database, Finished
+from tests.db.conftest import BIN, Database, Finished
 from tests.db.running import log_of
 from tests.db.schemas import SOME_ROWS
 from tests.db.test_bad_input import SCHEMA, said
+from tests.projects import PROJECT
 
 MARKER = "SELECT value FROM neuraknot_db.settings WHERE name = 'environment'"
 VERSION = "SELECT version_num FROM alembic_version"
@@ -31,7 +32,7 @@ def on_a_terminal(database: Database, typed: str, *arguments: str, **environ: st
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [str(BIN / "alembic"), *arguments],
-        cwd=ROOT,
+        cwd=PROJECT,
         env=database.environment(**environ),
         stdin=theirs,
         stdout=subprocess.DEVNULL,

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.db.conftest import BIN, ROOT, Database, Project, Server
+from tests.db.conftest import BIN, Database, Project, Server
 from tests.db.running import log_of, wait_until
+from tests.projects import PROJECT
 
 LOST = "error: the work is done; its output could not be written: "
 
@@ -43,7 +44,7 @@ def run(
     *command: str,
     out: int = subprocess.PIPE,
     err: int = subprocess.PIPE,
-    cwd: Path = ROOT,
+    cwd: Path = PROJECT,
     **environ: str,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -192,7 +193,7 @@ def test_a_pipe_that_does_not_wait_loses_nothing(database_at_head: Database) -> 
     os.set_blocking(writing, False)
     process = subprocess.Popen(
         [str(BIN / "neuraknot-db"), "upgrade", "head", "--sql"],
-        cwd=ROOT,
+        cwd=PROJECT,
         env=database_at_head.environment(),
         stdout=writing,
         stderr=subprocess.PIPE,

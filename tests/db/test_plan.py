@@ -21,35 +21,11 @@ from neuraknot_db.plan.render import duration, size
 from neuraknot_db.plan.survey import conflicts
 from neuraknot_db.settings import Limits, Settings
 from neuraknot_db.sqltext import statements
-from tests.db.conftest import ROOT, Database, Server
+from tests.db.conftest import Database
+from tests.projects import PROJECT
 
 
-@pytest.fixture(scope="session")
-def templates() -> dict[tuple[str, str], str]:
-    """Databases to clone, by server and revision."""
-    return {}
-
-
-@pytest.fixture
-def at(
-    server: Server, migrated: str, templates: dict[tuple[str, str], str], new_database: Callable[..., Database]
-) -> Callable[[str], Database]:
-    """A database at a revision."""
-
-    def make(revision: str) -> Database:
-        key = server.version, revision
-        if key not in templates:
-            template = server.database(f"plan_at_{revision}")
-            server.database("postgres").run(f'CREATE DATABASE "{template.name}" TEMPLATE "{migrated}"')
-            done = template.neuraknot_db("downgrade", revision)
-            assert done.code == 0, done.err
-            templates[key] = template.name
-        return new_database(templates[key])
-
-    return make
-
-
-def planned(database: Database, *arguments: str, cwd: Path = ROOT) -> dict[str, Any]:
+def planned(database: Database, *arguments: str, cwd: Path = PROJECT) -> dict[str, Any]:
     done = database.neuraknot_db("plan", "--json", *arguments, cwd=cwd)
     assert done.code == 0, done.err
     found: dict[str, Any] = json.loads(done.out)
@@ -59,8 +35,8 @@ def planned(database: Database, *arguments: str, cwd: Path = ROOT) -> dict[str, 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the revisions, to add to."""
-    shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "alembic.ini", tmp_path)
     return tmp_path
 
 
@@ -87,7 +63,7 @@ def test_each_pending_revision_with_each_statement_and_its_locks(at: Callable[[s
         ("users", "ACCESS EXCLUSIVE", None, "reads and writes", "catalog"),
         ("users", "SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE", "reads and writes", "catalog"),
     ]
-    path = ROOT / avatars["path"]
+    path = PROJECT / avatars["path"]
     for statement in avatars["statements"]:
         assert path.read_text().splitlines()[statement["line"] - 1].startswith(statement["sql"].split("\n")[0])
 
@@ -450,7 +426,7 @@ def test_it_may_not_write(database: Database, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("neuraknot_db.plan.refusal", write)
     with database.engine().connect() as connection:
-        make(connection, ScriptDirectory(str(ROOT / "alembic")), where, Limits(), "head")
+        make(connection, ScriptDirectory(str(PROJECT / "alembic")), where, Limits(), "head")
     assert written == ["repeatable read"]
 
 

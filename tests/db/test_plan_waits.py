@@ -9,7 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.db.conftest import BIN, ROOT, Database
+from tests.db.conftest import BIN, Database
+from tests.projects import PROJECT
 
 REVISION = '''"""Three tables at once.
 
@@ -33,8 +34,8 @@ def downgrade() -> None:
 
 
 def test_the_application_waits_no_longer_than_the_plan_had_said(database_at_head: Database, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "alembic.ini", tmp_path)
     (tmp_path / "alembic" / "versions" / "005_test.py").write_text(REVISION)
     told = json.loads(database_at_head.neuraknot_db("plan", "--json", cwd=tmp_path).out)["revisions"][0]
     assert (told["lock_waits"], told["longest_wait_ms"]) == (3, 2100)

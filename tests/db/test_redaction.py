@@ -11,7 +11,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from neuraknot_db import redaction, settings
-from tests.db.conftest import ROOT, Database, Project
+from tests.db.conftest import Database, Project
+from tests.projects import PROJECT
 
 ORDINARY = 'correct "horse"'
 
@@ -48,7 +49,7 @@ def test_what_is_hidden(monkeypatch: pytest.MonkeyPatch, password: str, text: st
 def test_messages_stay_readable(database: Database, password: str) -> None:
     def run(*arguments: str, name: str) -> str:
         environ = {"DB_HOST": database.host, "DB_PASSWORD": password, "DB_NAME": name}
-        return database.neuraknot_db(*arguments, cwd=ROOT, DATABASE_URL="", **environ).err
+        return database.neuraknot_db(*arguments, cwd=PROJECT, DATABASE_URL="", **environ).err
 
     missing = run("current", name="neuraKnot_missing")
     assert missing.startswith("error: There is no database neuraKnot_missing on this server.\n")

@@ -13,9 +13,10 @@ import pytest
 
 from neuraknot_db import privileges
 from neuraknot_db.errors import RefusedError
-from tests.db.conftest import BIN, ROOT, Database, Finished, Project
+from tests.db.conftest import BIN, Database, Finished, Project
 from tests.db.running import log_of
 from tests.db.test_bad_input import said
+from tests.projects import PROJECT
 
 PROPERTIES = """
 SELECT pg_get_userbyid(nspowner), obj_description(n.oid, 'pg_namespace'),
@@ -38,7 +39,7 @@ def users(database: Database) -> object:
     return database.value("SELECT count(*) FROM public.users")
 
 
-def reset(database: Database, *arguments: str, cwd: Path = ROOT, **environ: str) -> Finished:
+def reset(database: Database, *arguments: str, cwd: Path = PROJECT, **environ: str) -> Finished:
     return database.neuraknot_db("reset", "--confirm", database.name, *arguments, cwd=cwd, **environ)
 
 
@@ -263,7 +264,7 @@ def test_on_a_terminal_it_asks(database_at_head: Database, typed: str, code: int
     running = subprocess.Popen(
         [str(BIN / "neuraknot-db"), "reset"],
         env=database_at_head.environment(TERM="dumb"),
-        cwd=ROOT,
+        cwd=PROJECT,
         stdin=theirs,
         stderr=theirs,
         stdout=theirs,
@@ -283,7 +284,7 @@ def test_what_came_to_lie_outside_while_it_asked_is_not_taken(database_at_head: 
     running = subprocess.Popen(
         [str(BIN / "neuraknot-db"), "reset"],
         env=database_at_head.environment(TERM="dumb"),
-        cwd=ROOT,
+        cwd=PROJECT,
         stdin=theirs,
         stderr=theirs,
         stdout=theirs,

@@ -16,14 +16,15 @@ from neuraknot_db.catalog import Column, Constraint, Function, Index, Schema, Ta
 from neuraknot_db.database import scratch
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Settings
-from tests.db.conftest import ROOT, Database
+from tests.db.conftest import Database, Project
 from tests.db.schemas import REVISIONS, SCRIPT, TABLES, contract, without_texts
+from tests.projects import PROJECT
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> ScriptDirectory:
     """A copy of alembic/ that a test may change."""
-    shutil.copytree(ROOT / "alembic", tmp_path / "alembic")
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic")
     return ScriptDirectory(str(tmp_path / "alembic"))
 
 
@@ -32,14 +33,42 @@ def test_a_snapshot_equals_the_contract(revision: str) -> None:
     assert without_texts(snapshots.load(SCRIPT, revision)) == contract(revision)
 
 
-def test_snapshots_are_not_stale(database: Database) -> None:
-    def upgrade_to(revision: str) -> None:
-        done = database.alembic("upgrade", revision)
-        assert done.code == 0, done.err
+def test_every_server_makes_the_same_snapshots(database: Database) -> None:
+    done = database.neuraknot_db("snapshot", "--check")
+    assert done.code == 0, done.err
 
-    taken = snapshots.take_all(SCRIPT, upgrade_to, database.engine().connect)
-    kept = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "alembic" / "snapshots").glob("*.json")}
-    assert kept == taken, "neuraknot-db snapshot writes them anew"
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("002.json", "{}"), ("003.json", None), ("999.json", "{}")],
+    ids=["edited", "missing", "too many"],
+)
+def test_a_stale_snapshot_is_named_and_written_anew(
+    database: Database, project: Project, name: str, text: str | None
+) -> None:
+    folder = project.root / "alembic" / "snapshots"
+    should = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    (folder / name).unlink(missing_ok=True)
+    if text:
+        (folder / name).write_text(text, encoding="utf-8")
+    left = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    done = database.neuraknot_db("snapshot", "--check", cwd=project.root)
+    assert done.code == 3
+    assert f"is not what the revisions make: {name}." in done.err
+    assert "neuraknot-db snapshot" in done.err
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == left
+    assert database.neuraknot_db("snapshot", cwd=project.root).code == 0
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == should
+    assert database.neuraknot_db("snapshot", "--check", cwd=project.root).code == 0
+
+
+def test_a_project_without_snapshots_gets_them(database: Database, project: Project) -> None:
+    folder = project.root / "alembic" / "snapshots"
+    shutil.rmtree(folder)
+    assert database.neuraknot_db("snapshot", "--check", cwd=project.root).code == 3
+    assert not folder.exists()
+    assert database.neuraknot_db("snapshot", cwd=project.root).code == 0
+    assert sorted(path.stem for path in folder.iterdir()) == list(REVISIONS)
 
 
 def test_a_scratch_database_is_one_that_nobody_has(
@@ -56,17 +85,6 @@ def test_a_scratch_database_is_one_that_nobody_has(
     assert somebodys.run("SELECT FROM kept") == []
     exists = f"SELECT count(*) FROM pg_database WHERE datname = '{temporary.database}'"
     assert somebodys.value(exists) == 0
-
-
-def test_writing_changes_only_what_differs(copied: ScriptDirectory) -> None:
-    folder = Path(copied.dir) / "snapshots"
-    texts = {revision: (folder / f"{revision}.json").read_text(encoding="utf-8") for revision in REVISIONS}
-    assert snapshots.write_all(copied, texts) == []
-    (folder / "002.json").write_text("{}", encoding="utf-8")
-    (folder / "003.json").unlink()
-    (folder / "999.json").write_text("{}", encoding="utf-8")
-    assert [path.name for path in snapshots.write_all(copied, texts)] == ["002.json", "003.json", "999.json"]
-    assert {path.stem: path.read_text(encoding="utf-8") for path in folder.iterdir()} == texts
 
 
 def test_a_schema_survives_being_written_and_read() -> None:

@@ -26,8 +26,8 @@ from launcher.context import files
 from launcher.image import DOCKERFILE, content_tag
 from launcher.local.cloud import LocalAws
 from launcher.process import run
+from tests.projects import PROJECT, ROOT
 
-ROOT = Path(__file__).parents[2]
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 BASE = "python:3.13-slim-bookworm"
 REGISTRY = "127.0.0.1:5000"
@@ -104,12 +104,21 @@ def builder(aws: Aws, sources: Path) -> Callable[..., Builder]:
 
 
 @pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the image is made of, as it is now: whoever edits the checkout meanwhile disturbs no test."""
-    root = tmp_path_factory.mktemp("sources")
+    root = tmp_path_factory.mktemp("real")
     for name in (DOCKERFILE, ".dockerignore", *files(ROOT, DOCKERFILE)):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def sources(real_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the tests' own revisions."""
+    root = tmp_path_factory.mktemp("sources") / "checkout"
+    shutil.copytree(real_sources, root, ignore=lambda folder, _: ["alembic"] if Path(folder) == real_sources else [])
+    shutil.copytree(PROJECT / "alembic", root / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
 

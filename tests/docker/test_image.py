@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import ROOT, Fargate, docker, inspect
+from tests.docker.conftest import Fargate, docker, inspect
+from tests.projects import PROJECT, ROOT
 
 PACKAGES = "venv/lib/python3.13/site-packages/"
 
@@ -56,12 +57,12 @@ def test_everything_of_ours_that_runs_is_there_compiled_and_nothing_else(paths: 
         for path in (ROOT / "neuraknot_db").rglob("*.py")
         if "devserver" not in path.parts
     }
-    revisions = {f"app/{path.relative_to(ROOT)}" for path in (ROOT / "alembic").rglob("*.py")}
+    revisions = {f"app/{path.relative_to(PROJECT)}" for path in (PROJECT / "alembic").rglob("*.py")}
     assert sources == package | revisions | {"app/sitecustomize.py"}
     for source in sources:
         folder, _, name = source.rpartition("/")
         assert f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-313.pyc" in ours
-    snapshots = {f"app/{path.relative_to(ROOT)}" for path in (ROOT / "alembic" / "snapshots").iterdir()}
+    snapshots = {f"app/{path.relative_to(PROJECT)}" for path in (PROJECT / "alembic" / "snapshots").iterdir()}
     assert snapshots <= ours
 
 

@@ -11,8 +11,7 @@ import pytest
 from launcher.local.program import Script
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import Stage, make_stage
-
-ROOT = Path(__file__).parents[2]
+from tests.projects import PROJECT
 
 PLANNED = Script(
     lines=((0.5, "1 revision from 003 to 004"),), seconds=2.0, report={"before": "003", "after": "003", "ran": []}
@@ -22,8 +21,8 @@ PLANNED = Script(
 @pytest.fixture
 def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
     made = make_stage(make_cloud(script=PLANNED), clock, tmp_path)
-    shutil.copy(ROOT / "alembic.ini", made.root)
-    shutil.copytree(ROOT / "alembic", made.root / "alembic", dirs_exist_ok=True)
+    shutil.copy(PROJECT / "alembic.ini", made.root)
+    shutil.copytree(PROJECT / "alembic", made.root / "alembic", dirs_exist_ok=True)
     return made
 
 

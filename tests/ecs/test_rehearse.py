@@ -21,8 +21,8 @@ from launcher.console import Console
 from launcher.local.failures import FAILURES
 from launcher.local.stack import DATABASE_PASSWORD
 from launcher.world import World
+from tests.projects import REVISIONS, ROOT
 
-ROOT = Path(__file__).parents[2]
 TABLES = [
     "ai_agent_services",
     "ai_agents",
@@ -161,5 +161,5 @@ def test_as_a_program_it_prints_one_json_object() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     result = json.loads(ended.stdout)
-    assert (result["verdict"], result["before"], result["after"]) == ("succeeded", None, "004")
-    assert result["ran"] == ["001", "002", "003", "004"]
+    assert (result["verdict"], result["before"], result["after"]) == ("succeeded", None, REVISIONS[-1])
+    assert result["ran"] == list(REVISIONS)

@@ -27,8 +27,8 @@ from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 from tests.ecs.test_logs import Pages, page
 from tests.ecs.test_terraform import GOOD as GOOD_OUTPUT
 from tests.ecs.test_terraform import no_s3, printing
+from tests.projects import ROOT
 
-ROOT = Path(__file__).parents[2]
 WHOLE: dict[str, Any] = {
     "neuraknot_result": 1,
     "command": "upgrade",
