@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("database", "safety", "launcher", "image")
+NAMES = ("database", "large", "safety", "launcher", "image")
 
 
 def main() -> None:

@@ -115,13 +115,13 @@ def _generate(versions: Path, number: int) -> None:
         previous = f"{index:04d}"
 
 
-def measured(project: Path, url: str, *arguments: str) -> Cost:
-    """Run `alembic` in a project as a process of its own, and wait for it."""
+def measured(project: Path, url: str, *arguments: str, program: str = "alembic") -> Cost:
+    """Run `alembic`, or another program, in a project as a process of its own, and wait for it."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "DATABASE_URL": url}
     environment["NEURAKNOT_ENV"] = "test"
     started = time.perf_counter()
     process = subprocess.Popen(
-        [str(BIN / "alembic"), *arguments],
+        [str(BIN / program), *arguments],
         cwd=project,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -133,7 +133,7 @@ def measured(project: Path, url: str, *arguments: str) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stderr.close()
     if process.returncode:
-        raise RuntimeError(f"alembic {' '.join(arguments)} in {project}: {said.decode()}")
+        raise RuntimeError(f"{program} {' '.join(arguments)} in {project}: {said.decode()}")
     return Cost(time.perf_counter() - started, usage.ru_maxrss / 1024)
 
 

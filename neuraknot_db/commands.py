@@ -156,32 +156,47 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
 
 
 def snapshot(config: Config, check: bool = False) -> None:
-    """Write alembic/snapshots/ anew, from a scratch database that is migrated revision by revision.
+    """Write alembic/snapshots/ anew: the schema after each revision, and what its statements lock and do.
 
-    The scratch database is made on the server that the settings name, and dropped in the end. With --check nothing
-    is written: exit code 3 if a snapshot is not as it should be.
+    Both are seen on scratch databases, which are made on the server that the settings name, and dropped in the end.
+    With --check nothing is written: exit code 3 if a file is not as it should be.
     """
+    from neuraknot_db import effects
+
+    try:
+        from neuraknot_db.dev.measure import measure, merged
+    except ModuleNotFoundError:
+        raise UsageError("This needs a checkout.", hint="neuraknot-db snapshot, in the project's folder") from None
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
     script.get_current_head()  # of two heads neither has a schema that a database will hold
-    with database.scratch(session.target()) as where, engine.connect(where) as connection:
+    server = session.target()
+    with database.scratch(server) as where, engine.connect(where) as connection:
         config.attributes[runner.HELD] = migration.Held(where, connection, Recorder(where, connection))
 
         def upgrade_to(revision: str) -> None:
             command.upgrade(config, revision)
 
-        taken = snapshots.take_all(script, upgrade_to, lambda: engine.connect(where))
-    if check and (stale := snapshots.stale(script, taken)):
+        wanted = dict(snapshots.take_all(script, upgrade_to, lambda: engine.connect(where)))
+    with database.scratch(server) as where:
+        for revision, found in measure(script, where).items():
+            path = effects.path_of(script, revision)
+            wanted[path] = effects.render(revision, merged(effects.read(path), found))
+            for way, told in (("upgrade", found.upgrade), ("downgrade", found.downgrade)):
+                if told.failure:
+                    log.warning("the %s of revision %s was not measured: %s", way, revision, told.failure)
+    stale = snapshots.stale(script, wanted)
+    if not stale:
+        log.info("the snapshots are as they should be")
+    elif check:
         names = ", ".join(path.name for path in stale)
         raise StaleFileError(
             f"What alembic/snapshots holds is not what the revisions make: {names}.",
-            hint="Write the snapshots anew: neuraknot-db snapshot",
+            hint="Write it anew: neuraknot-db snapshot",
         )
-    changed = snapshots.write_all(script, taken)
-    for path in changed:
+    snapshots.write(stale, wanted)
+    for path in stale:
         write(f"{'wrote' if path.exists() else 'removed'} {path}")
-    if not changed:
-        log.info("the snapshots are as they should be")
 
 
 def diagram(config: Config, output: str | None = None, check: bool = False) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+from bisect import bisect
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 
 from alembic.script import Script
@@ -28,9 +32,12 @@ class Text:
     line: int
     as_written: bool
 
-    def line_at(self, position: int) -> int:
-        """The line in the file of a place in the text, from 0."""
-        return self.line + self.sql.count("\n", 0, position) if self.as_written else self.line
+    def lines_at(self, positions: Iterable[int]) -> Iterator[int]:
+        """The lines in the file of places in the text, which are counted from 0 and come in order."""
+        line = self.line
+        for before, position in pairwise(chain([0], positions)):
+            line += self.sql.count("\n", before, position) if self.as_written else 0
+            yield line
 
 
 @dataclass(frozen=True)
@@ -64,30 +71,46 @@ def emission(script: Script, *, downgrade: bool = False) -> Emission:
     return Emission(tuple(keeper.texts))
 
 
-class _Keeper(io.StringIO):
-    """Takes each text from Alembic, and looks up the call in the revision that it comes from."""
+class Places:
+    """Where the texts that a revision sends stand in its file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.texts: list[Text] = []
-        self._path = path
+        """Read the file."""
+        self._file = str(path)
         self._source = path.read_text(encoding="utf-8")
+        self._last = 0, 0
+        self._lines = [0, *(found.end() for found in re.finditer("\n", self._source))]
 
-    def write(self, output: str, /) -> int:
-        sql = output.removesuffix("\n\n").removesuffix(";").removesuffix("\n")
+    def text(self, sql: str) -> Text:
+        """The text with its place; to be called while the revision's code is running."""
         call = self._calling_line()
-        offset = sum(map(len, self._source.splitlines(keepends=True)[: call - 1]))
-        position = self._source.find(sql, offset)
+        # Behind the last one of the same call, so that a long text is not searched through again and again.
+        begin = max(self._lines[call - 1], self._last[1] if self._last[0] == call else 0)
+        position = self._source.find(sql, begin)
         if position < 0:
-            self.texts.append(Text(sql, call, as_written=False))
-        else:
-            self.texts.append(Text(sql, self._source.count("\n", 0, position) + 1, as_written=True))
-        return len(output)
+            position = self._source.find(sql, self._lines[call - 1])
+        if position < 0:
+            return Text(sql, call, as_written=False)
+        self._last = call, position + len(sql)
+        return Text(sql, bisect(self._lines, position), as_written=True)
 
     def _calling_line(self) -> int:
         frame = sys._getframe()
         while frame.f_back is not None:
             frame = frame.f_back
-            if Path(frame.f_code.co_filename) == self._path:
+            if frame.f_code.co_filename == self._file:
                 return frame.f_lineno
         return 1
+
+
+class _Keeper(io.StringIO):
+    """Takes each text from Alembic."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.texts: list[Text] = []
+        self._places = Places(path)
+
+    def write(self, output: str, /) -> int:
+        self.texts.append(self._places.text(output.removesuffix("\n\n").removesuffix(";").removesuffix("\n")))
+        return len(output)

@@ -75,7 +75,7 @@ def revisions(script: ScriptDirectory) -> Sequence[str]:
 
 def take_all(
     script: ScriptDirectory, upgrade_to: Callable[[str], None], connect: Callable[[], Connection]
-) -> Mapping[str, str]:
+) -> Mapping[Path, str]:
     """Walk an empty database through every revision, and take the text of each one's snapshot.
 
     Args:
@@ -84,41 +84,38 @@ def take_all(
         connect: opens a connection to it, which is closed here.
 
     Returns:
-        The text by revision, the oldest first.
+        The files with their texts, the oldest revision first.
     """
     taken = {}
     for revision in revisions(script):
         upgrade_to(revision)
         with connect() as connection:
-            taken[revision] = render(revision, read_schema(connection))
+            taken[path_of(script, revision)] = render(revision, read_schema(connection))
     return taken
 
 
-def stale(script: ScriptDirectory, taken: Mapping[str, str]) -> Sequence[Path]:
-    """The files of `alembic/snapshots/` that are not as they should be: to be written, or to be removed.
+def stale(script: ScriptDirectory, wanted: Mapping[Path, str]) -> Sequence[Path]:
+    """The JSON files of `alembic/snapshots/` that are not as they should be: to be written, or to be removed.
 
     Args:
         script: where the revisions are.
-        taken: what `take_all` returned.
+        wanted: every file that there should be, with its text.
     """
-    wanted = {path_of(script, revision): text for revision, text in taken.items()}
-    folder = Path(script.dir) / "snapshots"
+    there = sorted(path_of(script, "").parent.glob("*.json"))
     return [
         *(path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text),
-        *(path for path in sorted(folder.glob("*.json")) if path not in wanted),
+        *(path for path in there if path not in wanted),
     ]
 
 
-def write_all(script: ScriptDirectory, taken: Mapping[str, str]) -> Sequence[Path]:
-    """Make the folder of snapshots hold these and no others; returns the files that were written or removed."""
-    changed = stale(script, taken)
-    for path in changed:
-        if path.stem in taken:
+def write(paths: Iterable[Path], wanted: Mapping[Path, str]) -> None:
+    """Write, or remove, those that are stale."""
+    for path in paths:
+        if path in wanted:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(taken[path.stem], encoding="utf-8")
+            path.write_text(wanted[path], encoding="utf-8")
         else:
             path.unlink()
-    return changed
 
 
 def render(revision: str, schema: Schema) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db import snapshots
-from neuraknot_db.catalog import Schema
 from neuraknot_db.errors import NeuraknotError
 from neuraknot_db.lint import exceptions, squawk
 from neuraknot_db.lint.exceptions import Exceptions
@@ -42,7 +41,7 @@ def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
     excepted = exceptions.load(snapshots.path_of(script, "").parents[1] / "lint.toml")
     found: list[Finding] = []
     for revision in revisions:
-        found += _lint_one(program, _subject(script, revision), excepted)
+        found += _lint_one(program, Subject(script, revision), excepted)
     return sorted(found)
 
 
@@ -77,18 +76,6 @@ def rendered(finding: Finding, width: int | None = None) -> str:
     told = redacted(finding.help)  # a part of a secret, on a line of its own, could not be told any more
     lines += textwrap.wrap(told, width, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
-
-
-def _subject(script: ScriptDirectory, revision: Script) -> Subject:
-    parent = revision.down_revision if isinstance(revision.down_revision, str) else None
-    return Subject(revision, _schema(script, parent), _schema(script, revision.revision))
-
-
-def _schema(script: ScriptDirectory, revision: str | None) -> Schema:
-    """What its snapshot says; a revision that is being written has none yet."""
-    if revision is None or not snapshots.path_of(script, revision).exists():
-        return Schema()
-    return snapshots.load(script, revision)
 
 
 def _lint_one(program: str, subject: Subject, excepted: Exceptions) -> Iterator[Finding]:

@@ -8,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-from alembic.script import Script
+from alembic.script import Script, ScriptDirectory
 
-from neuraknot_db.catalog import Schema
+from neuraknot_db import effects
 from neuraknot_db.emission import Emission, emission
-from neuraknot_db.impact import Impact, impact
 from neuraknot_db.sqltext import Statement, statements
 from neuraknot_db.syntax import Source
 
@@ -38,15 +37,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Step:
-    """A statement of a revision, with what it does.
+    """A statement of a revision.
 
     Attributes:
         line: in the revision's file.
     """
 
     statement: Statement
-    impact: Impact
     line: int
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Its tokens in lower case."""
+        return [token.text.lower() for token in self.statement.tokens]
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,23 @@ class Way:
         line: of the function in the file; 1 where there is none.
         emission: what it sends.
         steps: its statements.
+        measured: what they do to relations that were there before the revision.
     """
 
     name: str
     line: int
     emission: Emission
     steps: tuple[Step, ...]
+    measured: effects.Way
 
 
 class Subject:
     """A revision as the rules look at it."""
 
-    def __init__(self, revision: Script, before: Schema, after: Schema) -> None:
-        """A revision between two schemas: empty ones, where they are not known."""
+    def __init__(self, script: ScriptDirectory, revision: Script) -> None:
+        """A revision of a project."""
         self.revision = revision
-        self._before = before
-        self._after = after
+        self._script = script
 
     @property
     def path(self) -> Path:
@@ -104,12 +108,12 @@ class Subject:
     @cached_property
     def upgrade(self) -> Way:
         """The way forward."""
-        return self._way("upgrade", self._before)
+        return self._way("upgrade")
 
     @cached_property
     def downgrade(self) -> Way:
         """The way back."""
-        return self._way("downgrade", self._after)
+        return self._way("downgrade")
 
     @property
     def ways(self) -> tuple[Way, Way]:
@@ -125,12 +129,21 @@ class Subject:
         lines = self.path.read_text(encoding="utf-8").splitlines()
         return next((number for number, line in enumerate(lines, start=1) if line.startswith(start)), 1)
 
-    def _way(self, name: str, schema: Schema) -> Way:
-        sent = emission(self.revision, downgrade=name == "downgrade")
-        return Way(name, self.line_of(f"def {name}"), sent, tuple(_steps(sent, schema)))
+    @cached_property
+    def effects(self) -> effects.Effects | str:
+        """What it was measured to do, or why that is not known."""
+        return effects.load(self._script, self.revision)
+
+    def _way(self, name: str) -> Way:
+        downgrade = name == "downgrade"
+        sent = emission(self.revision, downgrade=downgrade)
+        steps = tuple(_steps(sent))
+        measured = effects.Way() if isinstance(self.effects, str) else self.effects.way(downgrade=downgrade)
+        return Way(name, self.line_of(f"def {name}"), sent, steps, measured)
 
 
-def _steps(sent: Emission, schema: Schema) -> Iterator[Step]:
+def _steps(sent: Emission) -> Iterator[Step]:
     for text in sent.texts:
-        for statement in statements(text.sql):
-            yield Step(statement, impact(statement, schema), text.line_at(statement.start))
+        found = statements(text.sql)
+        lines = text.lines_at(statement.start for statement in found)
+        yield from (Step(*each) for each in zip(found, lines, strict=True))

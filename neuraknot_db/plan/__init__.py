@@ -1,47 +1,31 @@
-"""What is pending on a live database, and what it would do there: seen in one read-only transaction, without trace."""
+"""What is pending on a live database, and what it would do there: seen in read-only transactions, without trace.
+
+What the statements do was measured by `neuraknot-db snapshot` (`effects`); it is joined here with the database as it
+is: sizes, sessions, partitions, and whether its schema is the one that was measured on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import guards, outside, retry, revisions, snapshots
-from neuraknot_db.catalog import Schema, read_schema
+from neuraknot_db import effects, guards, outside, retry, revisions, snapshots, verify
+from neuraknot_db.compare import plural
 from neuraknot_db.declared import Declared
-from neuraknot_db.emission import Emission, emission
-from neuraknot_db.errors import UsageError
-from neuraknot_db.impact import Families, LockMode, Name, after, impact
+from neuraknot_db.effects import LockMode, Way
+from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.plan.refusals import declarations, refusal
 from neuraknot_db.plan.render import render
-from neuraknot_db.plan.survey import families, locked, survey
+from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
 from neuraknot_db.settings import Limits, Settings
-from neuraknot_db.sqltext import statements
 
 __all__ = ["Plan", "make", "render"]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The database as it was found.
-
-    Attributes:
-        schema: its tables.
-        families: its partitions and heirs.
-        unread: why that is not what its catalogs say; empty where it is.
-        locked: the tables whose locks were in the way.
-    """
-
-    state: guards.DatabaseState
-    schema: Schema
-    families: Families
-    unread: str = ""
-    locked: tuple[Name, ...] = ()
 
 
 def make(connection: Connection, script: ScriptDirectory, where: Settings, limits: Limits, target: str) -> Plan:
@@ -59,18 +43,19 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         RefusedError: the database is at a revision that is not here.
     """
     try:
-        found = _look(connection, script)
-        state = found.state
+        revisions.demand_known(script, guards.inspect(connection))
+        doubt, in_the_way = _doubt(connection, script)
+        connection.rollback()
+        state = _begin(connection)
         downgrade, pending = _pending(script, state.versions, target)
-        planned: list[PlannedRevision] = []
-        made_by: dict[Name, str] = {}
-        for revision in pending:
-            schema = _schema_before(script, revision, downgrade, found.schema, first=not planned)
-            each = _plan_revision(script, revision, downgrade, limits, schema, found.families, made_by)
-            planned.append(each)
-            made_by.update({name: each.revision for one in each.statements for name in one.impact.creates})
-        wanted = dict.fromkeys(found.locked, LockMode.ACCESS_SHARE) | _strongest(planned)
-        tables = survey(connection, wanted, made_by)
+        planned = [_plan_revision(connection, script, revision, downgrade, limits) for revision in pending]
+        tables = survey(
+            connection,
+            dict.fromkeys(in_the_way, LockMode.ACCESS_SHARE) | _strongest(planned),
+            _made_by(script, pending, downgrade),
+        )
+        in_use = {name for name, table in tables.items() if table.exists}
+        planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
         why = refusal(connection, script, where, state, pending, downgrade=downgrade) if pending else ""
     finally:
         connection.rollback()
@@ -83,31 +68,32 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         tuple(planned),
         tables,
         why,
-        found.unread,
+        doubt if planned else "",
     )
 
 
-def _look(connection: Connection, script: ScriptDirectory) -> _Found:
-    """What stands in the database, in a read-only transaction that stays open."""
-    state = _begin(connection)
-    revisions.demand_known(script, state)
+def _doubt(connection: Connection, script: ScriptDirectory) -> tuple[str, Sequence[str]]:
+    """Why what was measured may not hold here, in sentences, and the tables that could not be read for a lock."""
     try:
-        return _Found(state, read_schema(connection), families(connection))
+        report = verify.verify(connection, script)
+    except RefusedError as refused:
+        return f"{refused.message} {refused.hint or ''}".rstrip(), ()
+    except UsageError:  # at two revisions at once: nothing can be planned
+        return "", ()
     except DBAPIError as error:
         if not retry.is_lock_timeout(error):
             raise
-    connection.rollback()
-    # Who holds the tables is what a plan is there to tell: it goes on with what the revision should hold.
-    state = _begin(connection)
-    revisions.demand_known(script, state)
-    known = state.revision is not None and snapshots.path_of(script, state.revision).exists()
-    return _Found(
-        state,
-        snapshots.load(script, str(state.revision)) if known else Schema(),
-        families(connection),
-        "Another session locks a table against being read: this goes by "
-        + (f"the snapshot of revision {state.revision}." if known else "the statements alone."),
-        locked(connection),
+        connection.rollback()
+        # Who holds the tables is what a plan is there to tell.
+        told = "Another session locks a table against being read: whether the schema is what it should be is not known."
+        return told, locked(connection)
+    if report.revision is None or report.matches:
+        return "", ()
+    count = len(report.differences)
+    return (
+        f"The schema is not what revision {report.revision} should hold ({count} {plural(count, 'difference')}):"
+        " what was measured may not hold here. neuraknot-db verify lists them.",
+        (),
     )
 
 
@@ -144,53 +130,69 @@ def _way(script: ScriptDirectory, current: Sequence[str], target: str) -> tuple[
     return True, list(script.iterate_revisions(tuple(current), target, select_for_downgrade=True))
 
 
-def _schema_before(script: ScriptDirectory, revision: Script, downgrade: bool, live: Schema, *, first: bool) -> Schema:
-    """The tables before a revision: the live ones before the first, then as the revisions before it leave them."""
-    before = revision.revision if downgrade else revision.down_revision
-    if first or not isinstance(before, str) or not snapshots.path_of(script, before).exists():
-        return live
-    return snapshots.load(script, before)
-
-
 def _plan_revision(
-    script: ScriptDirectory,
-    revision: Script,
-    downgrade: bool,
-    limits: Limits,
-    schema: Schema,
-    families: Families,
-    made: Collection[Name],
+    connection: Connection, script: ScriptDirectory, revision: Script, downgrade: bool, limits: Limits
 ) -> PlannedRevision:
-    sent = emission(revision, downgrade=downgrade)
-    texts = None if sent.failure else [text.sql for text in sent.texts]
-    declared = declarations(script, revision, downgrade=downgrade, sent=texts)
-    transactional = getattr(revision.module, "transactional", True) is not False
-    found = tuple(_statements(sent, schema, families, transactional))
+    measured = effects.load(script, revision)
+    found = Way(failure=f"Not known: {measured}. neuraknot-db snapshot measures it")
+    if not isinstance(measured, str):
+        found = measured.way(downgrade=downgrade)
+        found = replace(found, failure=found.failure and f"Not measured from here on: {found.failure}")
+    alone = getattr(revision.module, "transactional", True) is False
+    sent = [each.sql for each in found.statements] if alone and not found.failure else None
+    declared = declarations(script, revision, downgrade=downgrade, sent=sent)
     lock_timeout, statement_timeout = _timeouts(declared, limits)
     return PlannedRevision(
         revision.revision,
         revision.doc or "",
         str(revisions.here(revision.path)),
-        found,
-        transactional=transactional,
+        tuple(_statements(connection, found, _tables_before(script, revision, downgrade), transactional=not alone)),
+        transactional=not alone,
         lock_timeout=lock_timeout,
         statement_timeout=statement_timeout,
-        waits=_waits(found, made),
         losses=tuple(declared.losses or ()),
-        failure=sent.failure,
+        failure=f"{found.failure}." if found.failure else "",
     )
 
 
-def _statements(sent: Emission, schema: Schema, families: Families, transactional: bool) -> Iterator[PlannedStatement]:
-    held: dict[Name, LockMode] = {}
-    for text in sent.texts:
-        for statement in statements(text.sql):
-            found = impact(statement, schema, families)
-            tables = {effect.table: held[effect.table] for effect in found.effects if effect.table in held}
-            yield PlannedStatement(statement.text, text.line_at(statement.start), found, tables)
-            for effect in found.effects if transactional else ():
-                held[effect.table] = max(effect.mode, held.get(effect.table, effect.mode))
-            schema = after(statement, schema)
+def _statements(
+    connection: Connection, way: Way, known: Collection[str], *, transactional: bool
+) -> Iterator[PlannedStatement]:
+    further = below(connection, {effect.relation for each in way.statements for effect in each.effects}, known)
+    held: dict[str, LockMode] = {}
+    for each in way.statements:
+        told = {effect.relation: effect for effect in each.effects}
+        above: dict[str, str] = {}
+        for effect in each.effects:
+            for name in further.get(effect.relation, ()):
+                told.setdefault(name, replace(effect, relation=name))
+                above[name] = effect.relation
+        yield PlannedStatement(each.sql, each.line, tuple(told.values()), above, dict(held), each.note)
+        for effect in told.values():
+            if transactional and effect.lock:
+                held[effect.relation] = max(effect.lock, held.get(effect.relation, effect.lock))
+
+
+def _tables_before(script: ScriptDirectory, revision: Script, downgrade: bool) -> Collection[str]:
+    """The tables that were there when a way was measured, by the snapshot."""
+    before = revision.revision if downgrade else revision.down_revision
+    return _tables(script, before) if isinstance(before, str) else ()
+
+
+def _tables(script: ScriptDirectory, revision: str) -> Collection[str]:
+    return snapshots.load(script, revision).tables if snapshots.path_of(script, revision).exists() else ()
+
+
+def _made_by(script: ScriptDirectory, pending: Sequence[Script], downgrade: bool) -> Mapping[str, str]:
+    """The tables that the revisions make, each with the first that does."""
+    found: dict[str, str] = {}
+    for each in pending:
+        after, before = _tables(script, each.revision), _tables_before(script, each, downgrade=False)
+        if downgrade:
+            after, before = before, after
+        for name in set(after) - set(before):
+            found.setdefault(name, each.revision)
+    return found
 
 
 def _timeouts(declared: Declared, limits: Limits) -> tuple[int, int]:
@@ -203,28 +205,25 @@ def _timeouts(declared: Declared, limits: Limits) -> tuple[int, int]:
     )
 
 
-def _waits(found: Iterable[PlannedStatement], made_before: Collection[Name]) -> int:
+def _waits(statements: Iterable[PlannedStatement], in_use: Collection[str]) -> int:
     """How many locks are taken on tables in use from the first that keeps the application out.
 
-    A lock that is made stronger is waited for once more. What pending revisions make themselves is not in use yet.
+    A lock that is made stronger is waited for once more.
     """
-    made = set(made_before)
     waits = 0
-    for statement in found:
-        for effect in statement.impact.effects:
-            is_new = effect.table not in made and statement.held.get(effect.table, 0) < effect.mode
-            if is_new and (waits or effect.mode.blocks):
-                waits += 1
-        made.update(statement.impact.creates)
+    for statement in statements:
+        for effect in statement.effects:
+            for lock in (effect.lock, effect.index_lock):
+                if lock and effect.relation in in_use and (waits or lock.blocks):
+                    waits += 1
     return waits
 
 
-def _strongest(planned: Iterable[PlannedRevision]) -> dict[Name, LockMode]:
-    found: dict[Name, LockMode] = {}
-    for revision in planned:
-        for statement in revision.statements:
-            for effect in statement.impact.effects:
-                found[effect.table] = max(effect.mode, found.get(effect.table, effect.mode))
+def _strongest(planned: Iterable[PlannedRevision]) -> dict[str, LockMode]:
+    found: dict[str, LockMode] = {}
+    for effect in (effect for each in planned for statement in each.statements for effect in statement.effects):
+        lock = effect.lock or LockMode.ACCESS_SHARE
+        found[effect.relation] = max(lock, found.get(effect.relation, lock))
     return found
 
 
@@ -232,6 +231,5 @@ def _after(pending: Sequence[Script], downgrade: bool, current: str | None) -> s
     if not pending:
         return current
     last = pending[-1]
-    if not downgrade:
-        return last.revision
-    return last.down_revision if isinstance(last.down_revision, str) else None
+    before = last.down_revision
+    return (before if isinstance(before, str) else None) if downgrade else last.revision

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from neuraknot_db import cells
-from neuraknot_db.impact import Effect, LockMode, Work
+from neuraknot_db.effects import Effect
 from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
 from neuraknot_db.redaction import redacted
 
@@ -33,15 +33,15 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
     yield from _wrapped(f"{plan.place}: {count} from {at} {direction} {plan.target or 'no revision'}", width, "")
     if plan.refusal:
         yield from _wrapped(f"! It would be refused: {plan.refusal}", width, "")
-    if plan.unread:
-        yield from _wrapped(f"! {plan.unread}", width, "")
+    if plan.doubt:
+        yield from _wrapped(f"! {plan.doubt}", width, "")
     for revision in plan.revisions:
         yield ""
         yield from _revision(plan, revision, width)
     if in_use := [table for _, table in sorted(plan.tables.items()) if table.exists]:
         yield ""
         yield "tables now"
-        longest = max(len(str(table.name)) for table in in_use)
+        longest = max(len(table.name) for table in in_use)
         for table in in_use:
             yield from _table(table, longest, width)
 
@@ -56,29 +56,37 @@ def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]
     for statement in planned.statements:
         yield from _statement(plan, statement, width)
     if planned.failure:
-        yield from _wrapped(f"! {planned.failure}: what follows is not known.", width, "     ")
+        yield from _wrapped(f"! {planned.failure}", width, "     ")
     yield from _wrapped(_waiting(planned), width, "     ")
 
 
 def _statement(plan: Plan, statement: PlannedStatement, width: int) -> Iterator[str]:
-    yield _cut(f"{statement.line:>5}  {' '.join(statement.sql.split())}", width)
-    for effect in statement.impact.effects:
-        table = plan.tables.get(effect.table)
-        if table is not None and table.made_by is not None:
-            continue  # nobody uses it yet
-        yield from _wrapped(_told(effect, table, statement.held.get(effect.table)), width, "         ")
-    if statement.impact.opaque:
-        yield from _wrapped(f"! {statement.impact.opaque}", width, "         ")
+    told = [(effect, plan.tables.get(effect.relation)) for effect in statement.effects]
+    # What a pending revision makes nobody uses yet.
+    told = [(effect, table) for effect, table in told if table is None or table.made_by is None]
+    if not (told or statement.note):
+        return
+    yield _cut(f"{statement.line:>5}  {statement.sql}", width)
+    for effect, table in told:
+        yield from _wrapped(_told(statement, effect, table), width, "         ")
+    if statement.note:
+        yield from _wrapped(f"! {statement.note}", width, "         ")
 
 
-def _told(effect: Effect, table: TableNow | None, held: LockMode | None) -> str:
-    mode = max(effect.mode, held or effect.mode)
-    lock = f"{mode} as before" if mode == held else f"{mode}, blocks {mode.blocks}" if mode.blocks else str(mode)
+def _told(statement: PlannedStatement, effect: Effect, table: TableNow | None) -> str:
+    mode, blocks = statement.mode(effect), statement.blocks(effect)
+    lock = str(mode) if mode else "no lock"
+    if effect.index_lock:
+        lock += f", {effect.index_lock} on an index"
+    elif mode and mode == statement.held.get(effect.relation):
+        blocks, lock = "", f"{lock} as before"
+    lock += f", blocks {blocks}" if blocks else ""
     in_use = table is not None and table.exists
-    size = f" ({_size(table, brief=True)})" if table is not None and in_use and effect.work >= Work.SCAN else ""
-    why = f": {effect.why}" if effect.why else ""
+    size = f" ({_size(table, brief=True)})" if table is not None and in_use and effect.takes_time else ""
+    above = statement.above.get(effect.relation)
+    why = f": assumed as on {above}, above it" if above else ""
     missing = "" if in_use else "; there is no such table now"
-    return f"{effect.table}: {lock}; {effect.work}{size}{why}{missing}"
+    return f"{effect.relation}: {lock}; {effect.work}{size}{why}{missing}"
 
 
 def _waiting(planned: PlannedRevision) -> str:
@@ -102,7 +110,7 @@ def _waiting(planned: PlannedRevision) -> str:
 
 
 def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
-    yield f"  {table.name!s:<{longest}}  {_size(table)}"
+    yield f"  {table.name:<{longest}}  {_size(table)}"
     shown = [holder for holder in table.holders if holder.in_the_way]
     for holder in shown:
         yield from _wrapped(_held(holder), width, "    ")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import retry, sqltext
+from neuraknot_db import rawsql, retry, sqltext
 from neuraknot_db.blockers import QUERY_READ
-from neuraknot_db.impact import Families, LockMode, Name
+from neuraknot_db.effects import BY_NAME, LockMode
 from neuraknot_db.plan.values import Holder, TableNow
 
 QUERY_LENGTH = 500
 """Characters of another session's query that are shown at most."""
-
-_MODES = {mode.name.title().replace("_", "") + "Lock": mode for mode in LockMode}
 
 # The other modes that each mode waits for: https://www.postgresql.org/docs/current/explicit-locking.html
 _WAITS_FOR_STRONGER_THAN = {
@@ -28,11 +26,13 @@ _WAITS_FOR_STRONGER_THAN = {
     LockMode.EXCLUSIVE: LockMode.ACCESS_SHARE,
 }
 
+_NAME = "CASE n.nspname WHEN 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(c.relname)"
+"""A relation as SQL names it under the search path `public`."""
+
 _TABLES = """
-SELECT n.nspname, c.relname, c.oid, c.reltuples::bigint AS rows
-  FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS wanted (schema, name)
-  JOIN pg_namespace n ON n.nspname = wanted.schema
-  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+SELECT wanted.name, c.oid, c.reltuples::bigint AS rows
+  FROM unnest(%(names)s::text[]) AS wanted (name)
+  JOIN pg_class c ON c.oid = to_regclass(wanted.name)
 """
 
 # To look at a size takes a lock: a table that somebody keeps even readers from would be waited for.
@@ -45,14 +45,14 @@ SELECT c.oid,
  WHERE c.oid = ANY (%(oids)s) AND c.oid <> ALL (%(locked)s)
 """
 
-_LOCKED = """
-SELECT DISTINCT n.nspname, c.relname, c.oid
+_LOCKED = f"""
+SELECT DISTINCT {_NAME} AS name, c.oid
   FROM pg_locks l
   JOIN pg_class c ON c.oid = l.relation
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p')
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
- ORDER BY n.nspname, c.relname
+ ORDER BY name
 """
 
 _HOLDERS = f"""
@@ -68,15 +68,20 @@ SELECT l.relation, l.mode, a.pid, coalesce(nullif(a.application_name, ''), a.bac
 """
 
 
-_FAMILIES = """
-SELECT pn.nspname, p.relname, cn.nspname, c.relname, p.relkind = 'p'
-  FROM pg_inherits i
-  JOIN pg_class p ON p.oid = i.inhparent
-  JOIN pg_namespace pn ON pn.oid = p.relnamespace
-  JOIN pg_class c ON c.oid = i.inhrelid
-  JOIN pg_namespace cn ON cn.oid = c.relnamespace
- WHERE p.relkind IN ('r', 'p', 'f')
- ORDER BY 1, 2, 3, 4
+# Partitions and heirs of tables, with all that is below them.
+_BELOW = f"""
+WITH RECURSIVE below (above, oid) AS (
+  SELECT wanted.name, i.inhrelid
+    FROM unnest(%(names)s::text[]) AS wanted (name) JOIN pg_inherits i ON i.inhparent = to_regclass(wanted.name)
+   UNION
+  SELECT below.above, i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid
+)
+SELECT below.above, {_NAME} AS name, n.nspname = 'public' AS in_public, c.relname
+  FROM below
+  JOIN pg_class c ON c.oid = below.oid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'f')
+ ORDER BY 1, 2
 """
 
 
@@ -89,9 +94,7 @@ def conflicts(wanted: LockMode, held: LockMode) -> bool:
     return held > _WAITS_FOR_STRONGER_THAN[wanted]
 
 
-def survey(
-    connection: Connection, wanted: Mapping[Name, LockMode], made_by: Mapping[Name, str]
-) -> dict[Name, TableNow]:
+def survey(connection: Connection, wanted: Mapping[str, LockMode], made_by: Mapping[str, str]) -> dict[str, TableNow]:
     """The tables as they are now.
 
     Args:
@@ -100,49 +103,42 @@ def survey(
         made_by: the pending revision that makes a table.
     """
     names = sorted(wanted)
-    columns = {"schemas": [name.schema for name in names], "names": [name.name for name in names]}
-    rows = {Name(row.nspname, row.relname): row for row in connection.exec_driver_sql(_TABLES, columns)}
+    rows = {row.name: row for row in connection.exec_driver_sql(_TABLES, {"names": names})}
     holders = _holders(connection, {row.oid: wanted[name] for name, row in rows.items()})
     sizes = _sizes(connection, [row.oid for row in rows.values()])
-    found = {}
-    for name in names:
-        row = rows.get(name)
-        found[name] = (
-            TableNow(name, exists=False, made_by=made_by.get(name))
-            if row is None
-            else TableNow(
-                name,
-                exists=True,
-                made_by=None,
-                # Never analysed: -1, which says nothing.
-                rows=row.rows if row.rows >= 0 else None,
-                bytes=sizes.get(row.oid),
-                holders=tuple(holders.get(row.oid, ())),
-            )
+    return {
+        name: TableNow(
+            name,
+            exists=True,
+            # Never analysed: -1, which says nothing.
+            rows=rows[name].rows if rows[name].rows >= 0 else None,
+            bytes=sizes.get(rows[name].oid),
+            holders=tuple(holders.get(rows[name].oid, ())),
         )
+        if name in rows
+        else TableNow(name, exists=False, made_by=made_by.get(name))
+        for name in names
+    }
+
+
+def below(connection: Connection, tables: Collection[str], known: Collection[str]) -> dict[str, list[str]]:
+    """The partitions and heirs of tables that only this database has.
+
+    Args:
+        connection: its transaction may be read-only.
+        tables: whose.
+        known: tables of the schema `public` that were there when it was measured.
+    """
+    found: dict[str, list[str]] = {}
+    for row in connection.exec_driver_sql(_BELOW, {"names": sorted(tables)}):
+        if not (row.in_public and row.relname in known):
+            found.setdefault(row.above, []).append(row.name)
     return found
 
 
-def families(connection: Connection) -> Families:
-    """Which tables are partitions or heirs of which."""
-    children: dict[Name, list[Name]] = {}
-    partition_of = {}
-    for schema, parent, child_schema, child, is_partition in connection.exec_driver_sql(_FAMILIES):
-        children.setdefault(Name(schema, parent), []).append(Name(child_schema, child))
-        if is_partition:
-            partition_of[Name(child_schema, child)] = Name(schema, parent)
-
-    def below(name: Name) -> Iterator[Name]:
-        for child in children.get(name, ()):
-            yield child
-            yield from below(child)
-
-    return Families({name: tuple(dict.fromkeys(below(name))) for name in children}, partition_of)
-
-
-def locked(connection: Connection) -> tuple[Name, ...]:
+def locked(connection: Connection) -> tuple[str, ...]:
     """The tables that another session keeps even readers from, or waits to."""
-    return tuple(Name(row.nspname, row.relname) for row in connection.exec_driver_sql(_LOCKED))
+    return tuple(row.name for row in rawsql.execute(connection, _LOCKED))
 
 
 def _sizes(connection: Connection, oids: Sequence[int]) -> dict[int, int]:
@@ -162,7 +158,7 @@ def _sizes(connection: Connection, oids: Sequence[int]) -> dict[int, int]:
 def _holders(connection: Connection, wanted: Mapping[int, LockMode]) -> dict[int, list[Holder]]:
     found: dict[int, dict[int, Holder]] = {}
     for row in connection.exec_driver_sql(_HOLDERS, {"oids": list(wanted)}) if wanted else ():
-        mode = _MODES.get(row.mode)
+        mode = BY_NAME.get(row.mode)
         if mode is None:  # a mode that tables don't have
             continue
         sessions = found.setdefault(row.relation, {})

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuraknot_db.impact import Effect, Impact, LockMode, Name
+from neuraknot_db.effects import Effect, LockMode
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TableNow:
         bytes: with its indexes and its TOAST table; None if a session locks it against being looked at.
     """
 
-    name: Name
+    name: str
     exists: bool
     made_by: str | None = None
     rows: int | None = None
@@ -54,19 +54,32 @@ class TableNow:
 
 @dataclass(frozen=True)
 class PlannedStatement:
-    """A statement of a pending revision.
+    """A statement of a pending revision that does something to relations that were there before it.
 
     Attributes:
-        sql: as written.
+        sql: in one line, cut where it is long.
         line: in the revision's file.
-        impact: what it locks and does.
-        held: the locks on its tables that the transaction holds already, from statements before it.
+        effects: as measured; and on partitions and heirs that only this database has, as on the table above them.
+        above: of each of these, the table above it.
+        held: the locks that the transaction holds already, from statements before it.
+        note: why it may do otherwise here; empty where there is no reason.
     """
 
     sql: str
     line: int
-    impact: Impact
-    held: Mapping[Name, LockMode] = field(default_factory=dict)
+    effects: tuple[Effect, ...]
+    above: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, LockMode] = field(default_factory=dict)
+    note: str = ""
+
+    def mode(self, effect: Effect) -> LockMode | None:
+        """The strongest lock on the relation while the statement runs."""
+        strongest = max(effect.lock or 0, self.held.get(effect.relation, 0))
+        return LockMode(strongest) if strongest else None
+
+    def blocks(self, effect: Effect) -> str:
+        """What the application can't do to the relation meanwhile, in words; empty for nothing."""
+        return LockMode(max(self.mode(effect) or 1, effect.index_lock or 1)).blocks
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class PlannedRevision:
         waits: how many locks on tables in use may each be waited for so long while the first, or the wait for it,
             keeps the application out.
         losses: what it destroys, in words, in a downgrade.
-        failure: why its statements could not all be read; empty where they could.
+        failure: why not all of its statements are known; empty where they are.
     """
 
     revision: str
@@ -98,7 +111,7 @@ class PlannedRevision:
     @property
     def unknown(self) -> bool:
         """Whether it may lock more than is said."""
-        return bool(self.failure) or any(each.impact.opaque for each in self.statements)
+        return bool(self.failure) or any(each.note for each in self.statements)
 
     @property
     def longest_wait(self) -> int | None:
@@ -117,7 +130,7 @@ class Plan:
         downgrade: whether it is a way back.
         tables: those that the revisions touch, by name.
         refusal: why the database would not be migrated as it is now; empty if it would.
-        unread: why the plan goes by something else than the tables as they are; empty where it does not.
+        doubt: why what was measured may not hold for this database; empty where it does.
     """
 
     place: str
@@ -126,9 +139,9 @@ class Plan:
     target: str | None
     downgrade: bool
     revisions: tuple[PlannedRevision, ...]
-    tables: Mapping[Name, TableNow] = field(default_factory=dict)
+    tables: Mapping[str, TableNow] = field(default_factory=dict)
     refusal: str = ""
-    unread: str = ""
+    doubt: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for programs."""
@@ -140,7 +153,7 @@ class Plan:
             "target": self.target,
             "direction": "downgrade" if self.downgrade else "upgrade",
             "refusal": self.refusal or None,
-            "unread": self.unread or None,
+            "doubt": self.doubt or None,
             "revisions": [_revision(each) for each in self.revisions],
             "tables": [_table(each) for _, each in sorted(self.tables.items())],
         }
@@ -163,30 +176,37 @@ def _revision(planned: PlannedRevision) -> dict[str, Any]:
             {
                 "line": each.line,
                 "sql": each.sql,
-                "form": each.impact.form,
-                "locks": [_effect(effect, each.held.get(effect.table)) for effect in each.impact.effects],
-                "creates": [str(name) for name in each.impact.creates],
-                "unknown": each.impact.opaque or None,
+                "locks": [_effect(each, effect) for effect in each.effects],
+                "note": each.note or None,
             }
             for each in planned.statements
         ],
     }
 
 
-def _effect(effect: Effect, held: LockMode | None) -> dict[str, Any]:
+def _effect(statement: PlannedStatement, effect: Effect) -> dict[str, Any]:
+    held = statement.held.get(effect.relation)
     return {
-        "table": str(effect.table),
-        "mode": str(effect.mode),
+        "table": effect.relation,
+        "mode": str(effect.lock) if effect.lock else None,
         "held": str(held) if held else None,
-        "blocks": max(effect.mode, held or effect.mode).blocks or None,
-        "work": effect.work.name.lower(),
-        "why": effect.why or None,
+        "index_mode": str(effect.index_lock) if effect.index_lock else None,
+        "blocks": statement.blocks(effect) or None,
+        "rewritten": effect.rewritten,
+        "index_built": effect.index_built,
+        "scanned": effect.scanned,
+        "rows_changed": list(effect.rows_changed),
+        "dropped": effect.dropped,
+        "emptied": effect.emptied,
+        "columns_dropped": list(effect.columns_dropped),
+        "columns_retyped": list(effect.columns_retyped),
+        "assumed_as_on": statement.above.get(effect.relation),
     }
 
 
 def _table(table: TableNow) -> dict[str, Any]:
     return {
-        "name": str(table.name),
+        "name": table.name,
         "exists": table.exists,
         "made_by": table.made_by,
         "rows": table.rows,

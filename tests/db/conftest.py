@@ -238,7 +238,7 @@ class Project:
         Path(cache_from_source(str(path))).unlink(missing_ok=True)
         path.write_text(
             f'"""Added {revision}."""\n\nfrom alembic import op\n\n'
-            f"revision = {revision!r}\ndown_revision = {after!r}\n{extra}\n\n"
+            f"revision = {revision!r}\ndown_revision = {after or None!r}\n{extra}\n\n"
             f"def upgrade() -> None:\n    op.execute({upgrade!r})\n\n\n"
             f"def downgrade() -> None:\n    op.execute({downgrade!r})\n",
             encoding="utf-8",
@@ -251,3 +251,12 @@ def project(tmp_path: Path) -> Project:
     shutil.copy(PROJECT / "alembic.ini", tmp_path)
     shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
     return Project(tmp_path)
+
+
+@pytest.fixture
+def empty(project: Project) -> Project:
+    """A project without revisions."""
+    for folder in ("versions", "snapshots"):
+        shutil.rmtree(project.root / "alembic" / folder)
+        (project.root / "alembic" / folder).mkdir()
+    return project

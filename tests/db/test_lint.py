@@ -15,7 +15,8 @@ from alembic.script import ScriptDirectory
 
 from neuraknot_db.errors import UsageError
 from neuraknot_db.lint import lint, rendered, select
-from tests.db.conftest import BIN
+from tests.db.conftest import BIN, Server
+from tests.db.measuring import measured
 from tests.projects import PROJECT
 
 HEADER = '''"""{id}."""
@@ -27,11 +28,14 @@ down_revision = {down!r}
 '''
 BASE = """
 def upgrade() -> None:
-    op.execute("CREATE TABLE one (id bigint, a text); CREATE TABLE two (id bigint)")
+    op.execute("CREATE TABLE one (id bigint UNIQUE, a text); CREATE TABLE two (id bigint)")
+    op.execute("CREATE INDEX i ON one (a)")
+    op.execute("CREATE PROCEDURE fill_b() LANGUAGE sql AS 'SELECT 1'")
+    op.execute("CREATE MATERIALIZED VIEW v AS SELECT id FROM two; CREATE UNIQUE INDEX v_id ON v (id)")
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE one, two")
+    op.execute("DROP TABLE one, two CASCADE")
 """
 QUIET = """
 [always]
@@ -42,14 +46,16 @@ ban-drop-table = "it undoes"
 ban-drop-column = "it undoes"
 [revisions.001]
 several-tables = "one statement"
+require-concurrent-index-creation = "of its own view"
 """
 
 
 class Project:
     """A folder of revisions of our own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, server: Server) -> None:
         self.root = root
+        self._server = server
         (root / "alembic" / "versions").mkdir(parents=True)
         (root / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/alembic\npath_separator = os\n")
         (root / "alembic" / "env.py").write_text("")
@@ -68,16 +74,21 @@ class Project:
     def script(self) -> ScriptDirectory:
         return ScriptDirectory.from_config(Config(str(self.root / "alembic.ini")))
 
+    def measured(self) -> ScriptDirectory:
+        """The revisions, with what they do."""
+        measured(self.root, self._server)
+        return self.script()
+
     def findings(self, revisions: str | None = None) -> list[tuple[str, str]]:
         """Each finding's code, and the line of the file that it points to."""
-        script = self.script()
+        script = self.measured()
         found = lint(script, select(script, revisions))
         return [(each.code, each.path.read_text().splitlines()[each.line - 1].strip()) for each in found]
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+def project(tmp_path: Path, server_18: Server) -> Project:
+    return Project(tmp_path, server_18)
 
 
 def ways(up: str, down: str) -> str:
@@ -195,12 +206,12 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         [("whole-table-change", "DO $$BEGIN TRUNCATE one; END$$")],
     ),
     "rows are moved": (
-        ways(f"{ADD};\nWITH gone AS (DELETE FROM two RETURNING id) INSERT INTO one (id) SELECT id FROM gone", UNDO),
+        ways(f"{ADD};\nWITH gone AS (DELETE FROM two RETURNING id) INSERT INTO one (id) SELECT id + 9 FROM gone", UNDO),
         {"losses": COUNT},
         [
             (
                 "whole-table-change",
-                "WITH gone AS (DELETE FROM two RETURNING id) INSERT INTO one (id) SELECT id FROM gone",
+                "WITH gone AS (DELETE FROM two RETURNING id) INSERT INTO one (id) SELECT id + 9 FROM gone",
             )
         ],
     ),
@@ -230,7 +241,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         [("uncounted-loss", 'op.execute("DO $$BEGIN ALTER TABLE one DROP COLUMN b; END$$")')],
     ),
     "a type takes columns along": (
-        ways("CREATE TYPE mood AS ENUM ('a')", 'op.execute("DROP TYPE mood CASCADE")'),
+        ways("CREATE TYPE mood AS ENUM ('a'); ALTER TABLE one ADD m mood", 'op.execute("DROP TYPE mood CASCADE")'),
         {},
         [
             ("ban-drop-type", 'op.execute("DROP TYPE mood CASCADE")'),
@@ -238,7 +249,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         ],
     ),
     "a schema takes tables along": (
-        ways("CREATE SCHEMA other", 'op.execute("DROP SCHEMA other CASCADE")'),
+        ways("CREATE SCHEMA other; CREATE TABLE other.three (id bigint)", 'op.execute("DROP SCHEMA other CASCADE")'),
         {},
         [
             ("ban-drop-schema", 'op.execute("DROP SCHEMA other CASCADE")'),
@@ -246,7 +257,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         ],
     ),
     "an extension takes columns along": (
-        ways("CREATE EXTENSION citext", 'op.execute("DROP EXTENSION citext CASCADE")'),
+        ways("CREATE EXTENSION citext; ALTER TABLE one ADD b citext", 'op.execute("DROP EXTENSION citext CASCADE")'),
         {},
         [
             ("ban-drop-extension", 'op.execute("DROP EXTENSION citext CASCADE")'),
@@ -259,7 +270,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         [("ban-drop-type", 'op.execute("DROP TYPE mood")')],
     ),
     "what CASCADE takes is counted": (
-        ways("CREATE EXTENSION citext", 'op.execute("DROP EXTENSION citext CASCADE")'),
+        ways("CREATE EXTENSION citext; ALTER TABLE one ADD b citext", 'op.execute("DROP EXTENSION citext CASCADE")'),
         {"losses": COUNT},
         [("ban-drop-extension", 'op.execute("DROP EXTENSION citext CASCADE")')],
     ),
@@ -274,7 +285,10 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         [("table-rewrite", "VACUUM FULL")],
     ),
     "cluster": (
-        ways(f"{ADD};\nCLUSTER one USING i;\nCREATE TABLE three (id bigint); CLUSTER three USING j", UNDO),
+        ways(
+            f"{ADD};\nCLUSTER one USING i;\nCREATE TABLE three (id bigint PRIMARY KEY); CLUSTER three USING three_pkey",
+            UNDO,
+        ),
         {"losses": COUNT},
         [("table-rewrite", "CLUSTER one USING i;")],
     ),
@@ -284,9 +298,9 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         [("table-rewrite", "REFRESH MATERIALIZED VIEW v")],
     ),
     "a setting for later revisions": (
-        ways(f"SET search_path = x;\n{ADD};\nRESET search_path", UNDO),
+        ways(f"SET work_mem = '9MB';\n{ADD};\nRESET work_mem", UNDO),
         {"losses": COUNT},
-        [("session-setting", "SET search_path = x;"), ("session-setting", "RESET search_path")],
+        [("session-setting", "SET work_mem = '9MB';"), ("session-setting", "RESET work_mem")],
     ),
     "a setting by a function": (
         ways(f"{ADD};\nSELECT pg_catalog.set_config('search_path', 'x', false)", UNDO),
@@ -331,7 +345,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         [("require-concurrent-index-deletion", 'op.execute("DROP INDEX IF EXISTS i")')],
     ),
     "a procedure may end transactions": (
-        ways("CALL fill_b()", 'op.execute("CALL empty_b()")'),
+        ways("CALL fill_b()", 'op.execute("CALL fill_b()")'),
         {"transactional": False},
         [],
     ),
@@ -395,7 +409,33 @@ def test_each_rule_finds_what_it_is_for_and_nothing_else(
     project: Project, body: str, variables: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     project.revision("002", "001", body, **variables)
-    assert project.findings("002") == expected
+    found = project.findings("002")
+    # Some can't be run at all.
+    assert [each for each in found if each[0] != "not-measured"] == expected
+
+
+def test_a_revision_that_was_not_measured_is_found(project: Project) -> None:
+    project.measured()
+    path = project.revision("002", "001", ways(ADD, UNDO), losses=COUNT)
+
+    def told() -> str:
+        script = project.script()
+        (finding,) = lint(script, select(script, "002"))
+        assert (finding.code, "neuraknot-db snapshot" in finding.help) == ("not-measured", True)
+        return finding.message
+
+    assert told() == "What this revision locks is not known: it was not measured."
+    project.measured()
+    assert lint(project.script(), select(project.script(), "002")) == []
+    path.write_text(path.read_text().replace("ADD COLUMN b text", "ADD COLUMN b varchar"))
+    assert told() == "What this revision locks is not known: it was edited after it was measured."
+
+
+def test_a_revision_that_fails_on_the_sample_rows_is_found(project: Project) -> None:
+    project.revision("002", "001", ways(CHECK.replace("> 0", "> 5"), 'op.execute("ALTER TABLE one DROP CONSTRAINT c")'))
+    script = project.measured()
+    found = {each.code: each.message for each in lint(script, select(script, "002"))}
+    assert found["not-measured"].startswith("upgrade() fails on the sample rows: CheckViolation: check constraint")
 
 
 @pytest.mark.parametrize(
@@ -426,7 +466,7 @@ def test_an_autocommit_block_behind_a_statement_is_found(project: Project, befor
 )
 def test_ids_follow_each_other(project: Project, id_: str, name: str, message: str) -> None:
     project.revision(id_, "001", ways(ADD, UNDO), name=name, losses=COUNT)
-    script = project.script()
+    script = project.measured()
     (finding,) = lint(script, select(script, None))
     assert (finding.code, finding.message) == ("id-out-of-sequence", message)
 
@@ -478,7 +518,7 @@ def test_ranges_are_alembics(project: Project) -> None:
 
 def test_a_finding_is_a_place_for_editors_and_its_help_fits_the_width(project: Project) -> None:
     path = project.revision("002", "001", ways(ADD, UNDO))
-    script = project.script()
+    script = project.measured()
     (finding,) = lint(script, select(script, "002"))
     first, *below = rendered(finding, 60).splitlines()
     assert re.match(rf"\S*{path.name}:{finding.line}: uncounted-loss: \w", first)
@@ -509,6 +549,7 @@ def test_findings_end_with_exit_code_3_and_an_unknown_revision_with_2(
     project: Project, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     project.revision("002", "001", ways(ADD, UNDO))
+    project.measured()
     done = command("lint", cwd=project.root)
     assert (done.returncode, done.stderr) == (3, "error: 1 finding in 2 revisions.\n")
     assert done.stdout.startswith("alembic/versions/002_test.py:")

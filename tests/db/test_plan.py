@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -15,13 +14,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.impact import LockMode
+from neuraknot_db.effects import LockMode
 from neuraknot_db.plan import make
 from neuraknot_db.plan.render import duration, size
 from neuraknot_db.plan.survey import conflicts
-from neuraknot_db.settings import Limits, Settings
-from neuraknot_db.sqltext import statements
-from tests.db.conftest import Database
+from neuraknot_db.settings import Limits
+from tests.db.conftest import Database, Project
+from tests.db.measuring import measured, settings_of
 from tests.projects import PROJECT
 
 
@@ -32,19 +31,10 @@ def planned(database: Database, *arguments: str, cwd: Path = PROJECT) -> dict[st
     return found
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of the revisions, to add to."""
-    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PROJECT / "alembic.ini", tmp_path)
-    return tmp_path
-
-
-def add_revision(project: Path, upgrade: str, *, settings: str = "") -> None:
-    (project / "alembic" / "versions" / "005_test.py").write_text(
-        f'"""A test.\n\nRevision ID: 005\n"""\nfrom alembic import op\nrevision = "005"\ndown_revision = "004"\n'
-        f'{settings}\n\ndef upgrade() -> None:\n    op.execute("""{upgrade}""")\n\ndef downgrade() -> None:\n    pass\n'
-    )
+def add_revision(project: Project, database: Database, upgrade: str, *, settings: str = "") -> None:
+    """A revision 005, measured as its author does it."""
+    project.add("005", upgrade, after="004", extra=settings)
+    measured(project.root, database)
 
 
 def test_each_pending_revision_with_each_statement_and_its_locks(at: Callable[[str], Database]) -> None:
@@ -54,18 +44,16 @@ def test_each_pending_revision_with_each_statement_and_its_locks(at: Callable[[s
     avatars = plan["revisions"][0]
     assert (avatars["lock_waits"], avatars["longest_wait_ms"]) == (2, 4000)
     assert [
-        (lock["table"], lock["mode"], lock["held"], lock["blocks"], lock["work"])
+        (lock["table"], lock["mode"], lock["held"], lock["blocks"])
         for statement in avatars["statements"]
         for lock in statement["locks"]
     ] == [
-        ("ai_agents", "ACCESS EXCLUSIVE", None, "reads and writes", "catalog"),
-        ("ai_agents", "SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE", "reads and writes", "catalog"),
-        ("users", "ACCESS EXCLUSIVE", None, "reads and writes", "catalog"),
-        ("users", "SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE", "reads and writes", "catalog"),
+        ("ai_agents", "ACCESS EXCLUSIVE", None, "reads and writes"),
+        ("users", "ACCESS EXCLUSIVE", None, "reads and writes"),
     ]
-    path = PROJECT / avatars["path"]
+    lines = (PROJECT / avatars["path"]).read_text().splitlines()
     for statement in avatars["statements"]:
-        assert path.read_text().splitlines()[statement["line"] - 1].startswith(statement["sql"].split("\n")[0])
+        assert statement["sql"].startswith(lines[statement["line"] - 1].strip().rstrip(";"))
 
 
 @pytest.mark.parametrize(("start", "arguments"), [("004", ()), ("002", ("002",))])
@@ -93,15 +81,6 @@ def test_the_target_is_what_upgrade_and_downgrade_take(
     assert plan["target"] == end
 
 
-def test_what_is_planned_is_what_runs(database: Database) -> None:
-    script = database.alembic("upgrade", "base:head", "--sql").out
-    ran = [each.text for each in statements(script) if "alembic_version" not in each.text]
-    plan = planned(database)
-    assert [statement["sql"] for each in plan["revisions"] for statement in each["statements"]] == [
-        text for text in ran if text not in ("SET search_path = public", "BEGIN", "COMMIT")
-    ]
-
-
 def test_tables_come_with_their_size_and_who_is_in_the_way(at: Callable[[str], Database]) -> None:
     database = at("002")
     database.run(
@@ -127,11 +106,11 @@ def test_tables_come_with_their_size_and_who_is_in_the_way(at: Callable[[str], D
     assert "about 1,234 rows" in text
 
 
-def test_a_lock_that_is_not_in_the_way_is_told_apart(database_at_head: Database, project: Path) -> None:
-    add_revision(project, "ALTER TABLE users VALIDATE CONSTRAINT chk_users_status")
+def test_a_lock_that_is_not_in_the_way_is_told_apart(database_at_head: Database, project: Project) -> None:
+    add_revision(project, database_at_head, "ANALYZE users")
     with database_at_head.engine().connect() as reader:
         reader.exec_driver_sql("SELECT FROM public.users")
-        plan = planned(database_at_head, cwd=project)
+        plan = planned(database_at_head, cwd=project.root)
     (users,) = plan["tables"]
     assert [holder["in_the_way"] for holder in users["holders"]] == [False]
     assert plan["revisions"][0]["longest_wait_ms"] == 0
@@ -207,10 +186,10 @@ def test_what_upgrade_would_refuse_is_said(database: Database) -> None:
     assert "It would be refused" in database.neuraknot_db("plan").out
 
 
-def test_an_applied_revision_that_was_edited_would_be_refused(at: Callable[[str], Database], project: Path) -> None:
-    path = project / "alembic" / "versions" / "002_allow_concise_and_no_persona.py"
+def test_an_applied_revision_that_was_edited_would_be_refused(at: Callable[[str], Database], project: Project) -> None:
+    path = project.versions / "002_allow_concise_and_no_persona.py"
     path.write_text(path.read_text().replace("'concise'", "'terse'"))
-    assert "Revision 002 was edited" in planned(at("003"), cwd=project)["refusal"]
+    assert "Revision 002 was edited" in planned(at("003"), cwd=project.root)["refusal"]
 
 
 ONE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON users (status)"
@@ -227,16 +206,16 @@ ONE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON users (status)"
     ],
 )
 def test_what_a_revision_is_refused_for_is_said(
-    database_at_head: Database, project: Path, upgrade: str, settings: str, code: int, words: str
+    database_at_head: Database, project: Project, upgrade: str, settings: str, code: int, words: str
 ) -> None:
-    add_revision(project, upgrade, settings=settings)
-    refusal = planned(database_at_head, cwd=project)["refusal"]
+    add_revision(project, database_at_head, upgrade, settings=settings)
+    refusal = planned(database_at_head, cwd=project.root)["refusal"]
     assert words in refusal
-    done = database_at_head.neuraknot_db("upgrade", "head", cwd=project)
+    done = database_at_head.neuraknot_db("upgrade", "head", cwd=project.root)
     assert done.code == code
     assert words in done.err
     assert f"! It would be refused: {refusal}" in " ".join(
-        database_at_head.neuraknot_db("plan", cwd=project).out.split()
+        database_at_head.neuraknot_db("plan", cwd=project.root).out.split()
     )
 
 
@@ -271,27 +250,58 @@ def refused(database: Database, *command: str, words: str, env: str = "test") ->
     assert (done.code, words in done.err) == (5, True), done.err
 
 
-def test_what_the_tables_are_decides(database_at_head: Database, project: Path) -> None:
+def test_the_work_is_told_with_the_size_of_the_table(database_at_head: Database, project: Project) -> None:
     add_revision(
-        project,
+        project, database_at_head,
         "ALTER TABLE users ALTER COLUMN status TYPE varchar(60);"
-        "ALTER TABLE messages ALTER COLUMN sender_type TYPE varchar(10);"
-        "DROP INDEX idx_messages_sender; DROP INDEX nowhere",
-    )
-    (revision,) = planned(database_at_head, cwd=project)["revisions"]
-    found = [(lock["table"], lock["work"]) for each in revision["statements"] for lock in each["locks"]]
-    assert found == [("users", "scan"), ("messages", "rewrite"), ("messages", "catalog"), ("nowhere", "catalog")]
-    assert "nowhere: ACCESS EXCLUSIVE, blocks reads and writes; catalogs only; there is no such table now" in " ".join(
-        database_at_head.neuraknot_db("plan", cwd=project).out.split()
-    )
+        "ALTER TABLE messages ALTER COLUMN sender_type TYPE varchar(10)",
+    )  # fmt: skip
+    database_at_head.run("ANALYZE users, messages")
+    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project.root).out.split())
+    assert "users: ACCESS EXCLUSIVE, blocks reads and writes; reads every row to build an index (about 0 rows, " in text
+    anew = "messages: ACCESS EXCLUSIVE, blocks reads and writes; writes the whole table and its indexes anew (about"
+    assert anew in text
 
 
-def test_timeouts_are_the_revisions_own(database_at_head: Database, project: Path) -> None:
+def test_a_schema_that_is_not_the_measured_one_is_said(at: Callable[[str], Database]) -> None:
+    database = at("003")
+    database.run("ALTER TABLE users DROP COLUMN avatar_url; DROP TABLE ai_tool_usage")
+    doubt = planned(database)["doubt"]
+    assert doubt.startswith("The schema is not what revision 003 should hold (2 differences): what was measured may")
+    assert f"! {doubt}" in " ".join(database.neuraknot_db("plan").out.split())
+    text = " ".join(database.neuraknot_db("plan", "base").out.split())
+    assert (
+        "ai_tool_usage: ACCESS EXCLUSIVE, blocks reads and writes; every row goes; there is no such table now" in text
+    )
+    assert planned(at("003"))["doubt"] is None
+
+
+@pytest.mark.parametrize("how", ["never", "edited", "broken"])
+def test_a_revision_that_was_not_measured_is_said(database_at_head: Database, project: Project, how: str) -> None:
+    path = project.add("005", "ALTER TABLE users ADD b int", after="004")
+    words = "it was not measured"
+    if how == "edited":
+        measured(project.root, database_at_head)
+        path.write_text(path.read_text().replace("ADD b int", "ADD b text"))
+        words = "it was edited after it was measured"
+    elif how == "broken":
+        (project.root / "alembic" / "snapshots" / "005.effects.json").write_text("{")
+        words = "005.effects.json can't be read"
+    (revision,) = planned(database_at_head, cwd=project.root)["revisions"]
+    assert (revision["statements"], revision["may_lock_more"]) == ([], True)
+    assert revision["failure"] == f"Not known: {words}. neuraknot-db snapshot measures it."
+    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project.root).out.split())
+    assert f"! {revision['failure']}" in text
+    assert text.endswith("Whom it keeps waiting shows only when it runs.")
+
+
+def test_timeouts_are_the_revisions_own(database_at_head: Database, project: Project) -> None:
     add_revision(
-        project, "ALTER TABLE users ADD x int; ALTER TABLE messages ADD x int; DROP TABLE ai_tool_usage",
+        project, database_at_head,
+        "ALTER TABLE users ADD x int; ALTER TABLE messages ADD x int; DROP TABLE ai_tool_usage",
         settings='lock_timeout = "500ms"\nstatement_timeout = "1h"',
     )  # fmt: skip
-    (revision,) = planned(database_at_head, cwd=project)["revisions"]
+    (revision,) = planned(database_at_head, cwd=project.root)["revisions"]
     # Dropping a table drops its foreign keys, and so locks the tables that it refers to.
     assert (revision["lock_timeout_ms"], revision["statement_timeout_ms"], revision["lock_waits"]) == (
         500,
@@ -309,14 +319,14 @@ def test_timeouts_are_the_revisions_own(database_at_head: Database, project: Pat
     ],
 )
 def test_limits_outside_of_a_transaction_are_those_that_the_run_sets(
-    database_at_head: Database, project: Path, sql: str, limits: tuple[int, int], waits: int, longest: int
+    database_at_head: Database, project: Project, sql: str, limits: tuple[int, int], waits: int, longest: int
 ) -> None:
-    add_revision(project, sql, settings="transactional = False")
-    plan = planned(database_at_head, cwd=project)
+    add_revision(project, database_at_head, sql, settings="transactional = False")
+    plan = planned(database_at_head, cwd=project.root)
     (revision,) = plan["revisions"]
     assert (revision["lock_timeout_ms"], revision["statement_timeout_ms"]) == limits
     assert (revision["lock_waits"], revision["longest_wait_ms"]) == (waits, longest)
-    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project).out.split())
+    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project.root).out.split())
     assert ("Keeps no query of the application waiting." in text) is (waits == 0)
 
     # The run itself says what it sets: a trigger on DDL is told of it.
@@ -326,96 +336,92 @@ def test_limits_outside_of_a_transaction_are_those_that_the_run_sets(
         "CREATE EVENT TRIGGER tell ON ddl_command_start WHEN TAG IN ('ALTER TABLE', 'CREATE INDEX')"
         " EXECUTE FUNCTION tell()"
     )
-    done = database_at_head.neuraknot_db("upgrade", "head", cwd=project)
+    done = database_at_head.neuraknot_db("upgrade", "head", cwd=project.root)
     assert ("limits 0 0" if limits == (0, 0) else "limits 2s 15min") in done.err
 
 
-def test_who_keeps_the_tables_from_being_read_is_told(database_at_head: Database, project: Path) -> None:
-    add_revision(project, "ALTER TABLE messages ALTER COLUMN sender_type TYPE text")
+def test_who_keeps_the_tables_from_being_read_is_told(database_at_head: Database, project: Project) -> None:
+    add_revision(project, database_at_head, "ALTER TABLE messages ALTER COLUMN sender_type TYPE text")
     with database_at_head.engine().connect() as other:
         other.exec_driver_sql("SET application_name = 'import'")
         pid = other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         other.exec_driver_sql("LOCK TABLE public.users")
-        plan = planned(database_at_head, cwd=project)
-        text = database_at_head.neuraknot_db("plan", cwd=project).out
-    assert plan["unread"].endswith("this goes by the snapshot of revision 004.")
-    assert f"! {plan['unread']}" in " ".join(text.split())
+        plan = planned(database_at_head, cwd=project.root)
+        text = database_at_head.neuraknot_db("plan", cwd=project.root).out
+    assert plan["doubt"].endswith("whether the schema is what it should be is not known.")
+    assert f"! {plan['doubt']}" in " ".join(text.split())
     tables = {table["name"]: table for table in plan["tables"]}
     (holder,) = tables["users"]["holders"]
     assert (holder["pid"], holder["application"], holder["in_the_way"]) == (pid, "import", True)
     assert tables["users"]["bytes"] is None
     assert "users" in text
     assert f"in the way: pid {pid}, import" in text
-    # By the snapshot: the type's values stay as they are.
     assert tables["messages"]["bytes"] > 0
-    assert plan["revisions"][0]["statements"][0]["locks"][0]["work"] == "scan"
+    assert plan["revisions"][0]["statements"][0]["locks"][0]["mode"] == "ACCESS EXCLUSIVE"
 
 
-def test_without_a_snapshot_it_goes_by_the_statements(database: Database) -> None:
+def test_without_a_revision_too(database: Database) -> None:
     database.run("CREATE TABLE theirs (id int CHECK (id > 0))")
     with database.engine().connect() as other:
         other.exec_driver_sql("LOCK TABLE public.theirs")
         plan = planned(database)
-    assert plan["unread"].endswith("this goes by the statements alone.")
+    assert plan["doubt"]
     assert len(plan["revisions"]) == 4
     assert [table["name"] for table in plan["tables"] if table["holders"]] == ["theirs"]
 
 
-def test_what_goes_by_cascade_is_locked_too(database_at_head: Database, project: Path) -> None:
-    add_revision(project, "TRUNCATE ai_agents CASCADE")
-    (revision,) = planned(database_at_head, cwd=project)["revisions"]
-    assert (revision["lock_waits"], revision["may_lock_more"]) == (6, True)
-    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project).out.split())
-    assert "and then for the work. What is marked with ! may add to that." in text
-    add_revision(project, "DROP FUNCTION update_updated_at_column() CASCADE")
-    plan = planned(database_at_head, cwd=project)
+def test_what_goes_by_cascade_is_locked_too(database_at_head: Database, project: Project) -> None:
+    add_revision(project, database_at_head, "TRUNCATE ai_agents CASCADE")
+    (revision,) = planned(database_at_head, cwd=project.root)["revisions"]
+    assert (revision["lock_waits"], revision["may_lock_more"]) == (6, False)
+    add_revision(project, database_at_head, "DROP FUNCTION update_updated_at_column() CASCADE")
+    plan = planned(database_at_head, cwd=project.root)
     assert {table["name"] for table in plan["tables"]} == {
         "users", "user_service_configs", "ai_agents", "conversations",
     }  # fmt: skip
     assert plan["revisions"][0]["longest_wait_ms"] == 8000
 
 
-@pytest.mark.parametrize("what", ["SCHEMA nowhere", 'EXTENSION "uuid-ossp"', "SEQUENCE s", "TYPE t"])
-def test_nobody_is_promised_that_cascade_keeps_no_query_waiting(
-    database_at_head: Database, project: Path, what: str
+def test_partitions_and_heirs_that_only_this_database_has_are_locked_with_their_parents(
+    database_at_head: Database, project: Project
 ) -> None:
-    add_revision(project, f"DROP {what} CASCADE")
-    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project).out.split())
-    assert "! what else goes by CASCADE is locked too" in text
-    assert text.endswith("Whom it keeps waiting shows only when it runs.")
-
-
-def test_partitions_and_heirs_are_locked_with_their_parents(database_at_head: Database, project: Path) -> None:
+    tables = "CREATE TABLE parts (id int) PARTITION BY LIST (id); CREATE TABLE base (id int)"
+    project.add("005", f"{tables}; CREATE TABLE known PARTITION OF parts FOR VALUES IN (9)", after="004")
+    project.add("006", "CREATE INDEX ON parts (id); ALTER TABLE base ADD b int; ALTER TABLE base OWNER TO CURRENT_USER",
+                after="005")  # fmt: skip
+    assert database_at_head.neuraknot_db("snapshot", cwd=project.root).code == 0
+    assert database_at_head.neuraknot_db("upgrade", "005", cwd=project.root).code == 0
     database_at_head.run(
-        "CREATE TABLE parts (id int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parts FOR VALUES IN (1);"
-        "CREATE TABLE base (id int); CREATE TABLE heir () INHERITS (base); INSERT INTO part VALUES (1); ANALYZE part"
+        'CREATE SCHEMA far; CREATE TABLE far."a part" PARTITION OF parts FOR VALUES IN (1);'
+        'CREATE TABLE heir () INHERITS (base); INSERT INTO far."a part" VALUES (1); ANALYZE far."a part"'
     )
-    add_revision(project, "CREATE INDEX ON parts (id); ALTER TABLE base ADD b int; DROP TABLE part")
-    plan = planned(database_at_head, cwd=project)
+    plan = planned(database_at_head, cwd=project.root)
     assert [
-        (lock["table"], lock["mode"]) for statement in plan["revisions"][0]["statements"] for lock in statement["locks"]
+        (lock["table"], lock["mode"], lock["assumed_as_on"])
+        for statement in plan["revisions"][0]["statements"]
+        for lock in statement["locks"]
     ] == [
-        ("parts", "SHARE"),
-        ("part", "SHARE"),
-        ("base", "ACCESS EXCLUSIVE"),
-        ("heir", "ACCESS EXCLUSIVE"),
-        ("part", "ACCESS EXCLUSIVE"),
-        ("parts", "ACCESS EXCLUSIVE"),
+        ("known", "SHARE", None),
+        ("parts", "SHARE", None),
+        ('far."a part"', "SHARE", "parts"),
+        ("base", "ACCESS EXCLUSIVE", None),
+        ("heir", "ACCESS EXCLUSIVE", "base"),
     ]
-    assert {table["name"]: table["rows"] for table in plan["tables"]}["part"] == 1
+    assert {table["name"]: table["rows"] for table in plan["tables"]}['far."a part"'] == 1
+    text = " ".join(database_at_head.neuraknot_db("plan", cwd=project.root).out.split())
+    assert "heir: ACCESS EXCLUSIVE, blocks reads and writes; catalogs only: assumed as on base, above it" in text
 
 
-def test_an_index_that_is_locked_is_no_obstacle(database_at_head: Database, project: Path) -> None:
-    add_revision(project, "ALTER TABLE users ADD b int")
+def test_an_index_that_is_locked_is_no_obstacle(database_at_head: Database, project: Project) -> None:
+    add_revision(project, database_at_head, "ALTER TABLE users ADD b int")
     with database_at_head.engine().connect() as other:
         other.exec_driver_sql("REINDEX INDEX public.idx_users_email")
-        plan = planned(database_at_head, cwd=project)
+        plan = planned(database_at_head, cwd=project.root)
     assert [table["name"] for table in plan["tables"]] == ["users"]
     assert plan["tables"][0]["holders"][0]["in_the_way"]
 
 
 def test_it_may_not_write(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    where = Settings(database.host, database.port, database.user, None, database.name)
     written: list[str] = []
 
     def write(connection: Connection, *_: object, **__: object) -> str:
@@ -426,22 +432,18 @@ def test_it_may_not_write(database: Database, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("neuraknot_db.plan.refusal", write)
     with database.engine().connect() as connection:
-        make(connection, ScriptDirectory(str(PROJECT / "alembic")), where, Limits(), "head")
+        make(connection, ScriptDirectory(str(PROJECT / "alembic")), settings_of(database), Limits(), "head")
     assert written == ["repeatable read"]
 
 
-def test_what_can_only_be_seen_when_it_runs_is_said(database_at_head: Database, project: Path) -> None:
-    add_revision(project, "DO $$BEGIN EXECUTE 'SELECT 1'; UPDATE users SET status = 'x'; END$$")
-    path = project / "alembic" / "versions" / "005_test.py"
-    more = "    op.get_bind().exec_driver_sql('SELECT 1')"
-    path.write_text(path.read_text().replace("\n\ndef down", f"\n{more}\n\ndef down"))
-    (revision,) = planned(database_at_head, cwd=project)["revisions"]
+def test_what_other_rows_may_lead_elsewhere_is_said(database_at_head: Database, project: Project) -> None:
+    add_revision(project, database_at_head, "DO $$BEGIN UPDATE users SET status = 'suspended' WHERE false; END$$")
+    (revision,) = planned(database_at_head, cwd=project.root)["revisions"]
     (statement,) = revision["statements"]
-    assert statement["unknown"] == "what else a DO block locks shows only when it runs"
+    assert statement["note"] == "measured with the sample rows: other rows may lead it to other tables"
     assert [(lock["table"], lock["mode"]) for lock in statement["locks"]] == [("users", "ROW EXCLUSIVE")]
-    assert revision["failure"].startswith("upgrade() needs a database: AttributeError")
     assert revision["may_lock_more"]
-    text = database_at_head.neuraknot_db("plan", cwd=project).out
+    text = database_at_head.neuraknot_db("plan", cwd=project.root).out
     assert "Keeps no query" not in text
     assert "Whom it keeps waiting shows only when it runs." in text
 

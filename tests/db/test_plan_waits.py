@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import threading
 import time
-from pathlib import Path
 
-from tests.db.conftest import BIN, Database
-from tests.projects import PROJECT
+from tests.db.conftest import BIN, Database, Project
+from tests.db.measuring import measured
 
 REVISION = '''"""Three tables at once.
 
@@ -33,11 +31,10 @@ def downgrade() -> None:
 '''
 
 
-def test_the_application_waits_no_longer_than_the_plan_had_said(database_at_head: Database, tmp_path: Path) -> None:
-    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PROJECT / "alembic.ini", tmp_path)
-    (tmp_path / "alembic" / "versions" / "005_test.py").write_text(REVISION)
-    told = json.loads(database_at_head.neuraknot_db("plan", "--json", cwd=tmp_path).out)["revisions"][0]
+def test_the_application_waits_no_longer_than_the_plan_had_said(database_at_head: Database, project: Project) -> None:
+    (project.versions / "005_test.py").write_text(REVISION)
+    measured(project.root, database_at_head)
+    told = json.loads(database_at_head.neuraknot_db("plan", "--json", cwd=project.root).out)["revisions"][0]
     assert (told["lock_waits"], told["longest_wait_ms"]) == (3, 2100)
 
     application = Application(database_at_head)
@@ -45,7 +42,7 @@ def test_the_application_waits_no_longer_than_the_plan_had_said(database_at_head
         reader.exec_driver_sql("SELECT FROM public.messages")
         upgrade = subprocess.Popen(
             [BIN / "neuraknot-db", "upgrade", "head"],
-            cwd=tmp_path,
+            cwd=project.root,
             env=database_at_head.environment(),
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

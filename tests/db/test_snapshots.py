@@ -68,7 +68,8 @@ def test_a_project_without_snapshots_gets_them(database: Database, project: Proj
     assert database.neuraknot_db("snapshot", "--check", cwd=project.root).code == 3
     assert not folder.exists()
     assert database.neuraknot_db("snapshot", cwd=project.root).code == 0
-    assert sorted(path.stem for path in folder.iterdir()) == list(REVISIONS)
+    assert sorted(path.stem for path in folder.glob("00?.json")) == list(REVISIONS)
+    assert sorted(path.stem for path in folder.glob("*.effects.json")) == [f"{each}.effects" for each in REVISIONS]
 
 
 def test_a_scratch_database_is_one_that_nobody_has(

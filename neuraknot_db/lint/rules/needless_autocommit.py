@@ -23,4 +23,4 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _may_commit(step: Step) -> bool:
     """Whether it is a procedure, or a DO block, that can end transactions of its own."""
-    return step.impact.form in ("CALL", "DO")
+    return step.words[0] in ("call", "do")

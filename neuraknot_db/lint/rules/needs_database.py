@@ -8,8 +8,8 @@ from neuraknot_db.lint.finding import Finding, Subject
 
 CODE = "needs-database"
 HELP = (
-    "Neither this linter, nor plan, nor --sql can see what it sends: write the SQL into op.execute(...),"
-    " with a DO block for what depends on the database."
+    "Neither this linter nor --sql can see what it sends: write the SQL into op.execute(...), with a DO block for what"
+    " depends on the database."
 )
 
 

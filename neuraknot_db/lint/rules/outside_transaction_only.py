@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuraknot_db.impact.reader import Reader
 from neuraknot_db.lint.finding import Finding, Step, Subject
 
 CODE = "outside-transaction-only"
@@ -13,8 +12,10 @@ HELP = (
 )
 
 _FORMS = (
-    *("vacuum", "alter system", "create database", "drop database", "create tablespace", "drop tablespace"),
-    *("create subscription", "drop subscription", "reindex database", "reindex schema", "reindex system"),
+    ("vacuum",),
+    ("alter", "system"),
+    *((verb, what) for verb in ("create", "drop") for what in ("database", "tablespace", "subscription")),
+    *(("reindex", what) for what in ("database", "schema", "system")),
 )
 
 
@@ -25,18 +26,15 @@ def check(subject: Subject) -> Iterator[Finding]:
     for way in subject.ways:
         for step in way.steps:
             if no_transaction_takes(step):
-                message = (
-                    f"The server refuses this {step.impact.form} within a transaction, and {way.name}() is in one."
-                )
+                form = step.words[0].upper()
+                message = f"The server refuses this {form} within a transaction, and {way.name}() is in one."
                 yield subject.finding(step.line, CODE, message, HELP)
 
 
 def no_transaction_takes(step: Step) -> bool:
     """Whether the server refuses a statement within a transaction."""
-    reader = Reader(step.statement.tokens)
-    if reader.at("refresh"):
+    words = step.words
+    if words[0] == "refresh":
         return False
-    if reader.at("reindex ("):
-        return any(token.text.lower() == "concurrently" for token in reader.rest)
-    every_table = step.impact.form == "CLUSTER" and not step.impact.effects
-    return every_table or reader.has("concurrently") or any(reader.at(form) for form in _FORMS)
+    every_table = words[0] == "cluster" and all(word in "(verbose),;" for word in words[1:])
+    return every_table or "concurrently" in words or any(tuple(words[: len(form)]) == form for form in _FORMS)

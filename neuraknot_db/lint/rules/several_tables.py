@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuraknot_db.impact import LockMode, Name
-from neuraknot_db.lint.finding import Finding, Step, Subject, Way
+from neuraknot_db.effects import LockMode, Measured
+from neuraknot_db.lint.finding import Finding, Subject, Way
 
 CODE = "several-tables"
 HELP = (
@@ -15,10 +15,8 @@ HELP = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find more than one existing table that is locked against writes, or against reads and writes."""
-    for way in subject.ways:
-        if not subject.transactional:
-            continue
+    """Find more than one table in use that is locked against writes, or against reads and writes."""
+    for way in subject.ways if subject.transactional else ():
         locked = blocking_locks(way)
         if len(locked) > 1:
             tables = ", ".join(f"{name} ({mode})" for name, (mode, _) in locked.items())
@@ -26,14 +24,13 @@ def check(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(second.line, CODE, f"{way.name}() locks {len(locked)} tables in use: {tables}.", HELP)
 
 
-def blocking_locks(way: Way) -> dict[Name, tuple[LockMode, Step]]:
-    """The tables that were there before, each with its strongest lock and the statement that first takes one."""
-    made: set[Name] = set()
-    locked: dict[Name, tuple[LockMode, Step]] = {}
-    for step in way.steps:
-        for effect in step.impact.effects:
-            if effect.mode.blocks and effect.table not in made:
-                mode, first = locked.get(effect.table, (effect.mode, step))
-                locked[effect.table] = max(mode, effect.mode), first
-        made.update(step.impact.creates)
+def blocking_locks(way: Way) -> dict[str, tuple[LockMode, Measured]]:
+    """The tables in use, each with its strongest lock and the statement that first takes one."""
+    locked: dict[str, tuple[LockMode, Measured]] = {}
+    for statement in way.measured.statements:
+        for effect in statement.effects:
+            lock = max(effect.lock or LockMode.ACCESS_SHARE, effect.index_lock or LockMode.ACCESS_SHARE)
+            if lock.blocks:
+                mode, first = locked.get(effect.relation, (lock, statement))
+                locked[effect.relation] = max(mode, lock), first
     return locked

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuraknot_db.impact import Name, parts
-from neuraknot_db.impact.reader import Reader
+from neuraknot_db.effects import DELETED, UPDATED_ALL, Effect, Measured
 from neuraknot_db.lint.finding import Finding, Subject
 
 CODE = "whole-table-change"
@@ -17,27 +16,19 @@ HELP = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find DELETE, TRUNCATE, and UPDATE without WHERE, on tables that the revision does not make itself."""
-    made: set[Name] = set()
-    for step in subject.upgrade.steps:
-        for part in parts(step.statement):
-            for table, what in _changes(part):
-                if table not in made:
-                    yield subject.finding(step.line, CODE, f"upgrade() {what} {table}.", HELP)
-        made.update(step.impact.creates)
+    """Find rows of tables in use that are deleted, and an UPDATE of all of them."""
+    for statement in subject.upgrade.measured.statements:
+        for effect in statement.effects:
+            if what := _change(statement, effect):
+                yield subject.finding(statement.line, CODE, f"upgrade() {what} {effect.relation}.", HELP)
 
 
-def _changes(part: Reader) -> Iterator[tuple[Name, str]]:
-    """The tables that a statement changes far and wide, and how."""
-    if part.accept("truncate table", "truncate"):
-        yield from ((table, "empties") for table in part.names())
-        return
-    inside = range(len(part.rest)) if part.at("with") else range(1)
-    for index in inside:
-        reader = Reader(part.rest[index:])
-        if reader.accept("delete from"):
-            yield from ((table, "deletes rows of") for table in reader.names()[:1])
-        elif reader.accept("update"):
-            names = reader.names()[:1]
-            if reader.has("set") and not reader.has("where"):
-                yield from ((table, "changes every row of") for table in names)
+def _change(statement: Measured, effect: Effect) -> str:
+    """What a statement does to the rows of a table far and wide; empty for nothing."""
+    words = statement.sql.lower().split()
+    if effect.emptied:
+        return "empties"
+    if DELETED in effect.rows_changed or (words[0] == "delete" and statement.changes_rows_of(effect)):
+        return "deletes rows of"
+    everywhere = words[0] == "update" and "where" not in words and statement.changes_rows_of(effect)
+    return "changes every row of" if everywhere or UPDATED_ALL in effect.rows_changed else ""
