@@ -290,7 +290,7 @@ class _Watch:
 
     def _sent(self, _connection: Connection, _cursor: Any, sql: str, *_more: object) -> None:
         if session.driver(self._connection).autocommit:
-            tables = {oid: each.name for oid, each in self._tables() if each.kind in "rp"}
+            tables = {oid: each.name for oid, each in self._tables()}
             self._before = self._look()
             self._holders = _Holders(self._where, tables, sql, session.driver(self._connection).info.backend_pid)
             return
@@ -386,7 +386,7 @@ class _Watch:
         return _TRIGGERS if any(each.has_triggers and each.name in changed for each in after.values()) else ""
 
     def _tables(self) -> Iterator[tuple[int, _Relation]]:
-        return ((oid, each) for oid, each in self._before.items() if each.kind in "rpm")
+        return ((oid, each) for oid, each in self._before.items() if each.kind in "rp")
 
     def _look(self) -> _State:
         return {oid: _relation(*values) for oid, *values in self._ask(_STATE)}
