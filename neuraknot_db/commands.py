@@ -19,6 +19,7 @@ from neuraknot_db import (
     engine,
     guards,
     migration,
+    preflight,
     rawsql,
     retry,
     revisions,
@@ -27,6 +28,7 @@ from neuraknot_db import (
     settings,
     snapshots,
 )
+from neuraknot_db.command import Command
 from neuraknot_db.console import Outcome, log, write, write_exactly, write_json
 from neuraknot_db.errors import LockUnavailableError, StaleFileError, UsageError
 from neuraknot_db.history import Entry, History
@@ -34,7 +36,7 @@ from neuraknot_db.record import Recorder
 
 
 @dataclass(frozen=True)
-class Command:
+class Registered:
     """A function that Alembic's command line can call, and the options that only we know.
 
     Attributes:
@@ -113,15 +115,14 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
     where = session.target()
     revisions.load(script)
     with session.open_session(where, exclusive=not dry_run) as connection:
-        state = guards.inspect(connection)
-        revisions.demand_known(script, state)
-        outcome.before = outcome.after = state.revision
-        history = History(connection)
-        name = guards.environment(where, history.environment)
-        if not dry_run:
-            guards.refuse_read_only(state)
-            history.demand_allowed()
-        connection.rollback()
+        if dry_run:
+            found = preflight.look(connection, where)
+            revisions.demand_known(script, found.state)
+            connection.rollback()
+        else:
+            found = preflight.run(connection, where, script, Command("adopt")).found
+        outcome.before = outcome.after = found.state.revision
+        history = found.history
         recorder = Recorder(where, connection)
         recorded: list[Adoption] = []
 
@@ -131,7 +132,7 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
         def record(adoption: Adoption) -> None:
             history.create()
             if history.environment is None:
-                history.mark(name)
+                history.mark(found.environment)
             recorder.write(connection, entry(adoption))
             recorded.append(adoption)
 
@@ -282,10 +283,9 @@ def mark(config: Config, environment: str) -> None:
         raise UsageError("This is no name of an environment.", hint="neuraknot-db mark prod")
     where = session.target()
     with session.open_session(where, exclusive=True) as connection:
-        guards.refuse_read_only(guards.inspect(connection))
-        history = History(connection)
+        script = ScriptDirectory.from_config(config)
+        history = preflight.run(connection, where, script, Command("mark")).found.history
         before = history.environment
-        connection.rollback()
         recorder, entry, outcome = Recorder(where, connection), Entry(None, "mark"), config.attributes[runner.OUTCOME]
         try:
             history.mark(environment)
@@ -336,8 +336,8 @@ _JSON = (("--json",), {"action": "store_true", "dest": "as_json", "help": "print
 _CHECK = (("--check",), {"action": "store_true", "help": "write nothing; exit code 3 if something is out of date"})
 
 COMMANDS = (
-    Command(create_db),
-    Command(
+    Registered(create_db),
+    Registered(
         reset,
         (
             (("--confirm",), {"metavar": "NAME", "help": "the database's name, to confirm"}),
@@ -345,7 +345,7 @@ COMMANDS = (
             (("--no-upgrade",), {"action": "store_true", "help": "leave the schema empty"}),
         ),
     ),
-    Command(
+    Registered(
         adopt,
         (
             (("--dry-run",), {"action": "store_true", "help": "only say what would be done"}),
@@ -353,11 +353,11 @@ COMMANDS = (
             _JSON,
         ),
     ),
-    Command(verify, (_JSON,)),
-    Command(snapshot, (_CHECK,)),
-    Command(mark),
-    Command(show_log, (_JSON,)),
-    Command(
+    Registered(verify, (_JSON,)),
+    Registered(snapshot, (_CHECK,)),
+    Registered(mark),
+    Registered(show_log, (_JSON,)),
+    Registered(
         plan,
         (
             (
@@ -367,10 +367,10 @@ COMMANDS = (
             _JSON,
         ),
     ),
-    Command(
+    Registered(
         lint,
         ((("revision_range",), {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; all by default"}),),
     ),
-    Command(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}), _CHECK)),
-    Command(serve, ((("--data",), {"metavar": "FOLDER", "help": "keep the data there instead"}),)),
+    Registered(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}), _CHECK)),
+    Registered(serve, ((("--data",), {"metavar": "FOLDER", "help": "keep the data there instead"}),)),
 )

@@ -16,12 +16,11 @@ from neuraknot_db import (
     afterwards,
     cascade,
     console,
-    declared,
     diagnosis,
     failures,
-    guards,
     lock,
     migration,
+    preflight,
     privileges,
     rawsql,
     retry,
@@ -31,6 +30,7 @@ from neuraknot_db import (
     settings,
     snapshots,
 )
+from neuraknot_db.command import Command
 from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.history import Entry, History
@@ -70,21 +70,18 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
     """
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
-    # Whatever can refuse does so before a row is counted or a name asked for, and above all before anything is dropped.
-    steps = script._upgrade_revs(script.get_current_head() or "base", "base") if upgrade else []
-    for step in steps:
-        declared.of(step)
+    asked_for = Command("reset", steps=lambda *_: script._upgrade_revs(script.get_current_head() or "base", "base"))
+    if not upgrade:
+        asked_for = Command("reset")
     outcome: Outcome = config.attributes[runner.OUTCOME]
-    outcome.aim(joined(heads_after(steps, ())))
+    outcome.aim(joined(heads_after(asked_for.resolve(()), ())))
     where = session.target()
     with session.open_session(where, exclusive=False) as connection:
-        state = guards.inspect(connection)
+        # Whatever can refuse does so before a row is counted or a name asked for, and above all before a drop.
+        ready = preflight.run(connection, where, script, asked_for)
+        state, name, history = ready.found.state, ready.environment, ready.found.history
         outcome.before = outcome.after = state.revision
-        history = History(connection)
-        name = guards.environment(where, history.environment)
         migration.greet(where, state, name)
-        guards.refuse_read_only(state)
-        history.demand_allowed()
         _demand_confirmations(where, name, confirm, environment, marked=history.environment is not None)
         _survey(connection, script)
         together = _together(script) if upgrade else None

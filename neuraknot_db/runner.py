@@ -6,11 +6,11 @@ from alembic import context
 from alembic.runtime.environment import EnvironmentContext
 
 from neuraknot_db import declared, guards, revisions, session, stdio, xoptions
+from neuraknot_db.command import Command
 from neuraknot_db.console import Outcome, reporting
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import UsageError
 from neuraknot_db.migration import VERSION_SCHEMA, Held, migrate, migrate_held
-from neuraknot_db.steps import Steps
 
 OUTCOME, HELD = "neuraknot_db.outcome", "neuraknot_db.held"
 """Keys of `Config.attributes`: what the caller wants filled in, and the session that the caller holds."""
@@ -44,36 +44,35 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
         )
     revisions.load(environment.script)
     xoptions.read(environment.config)  # refuses what no command knows
+    command = Command.of(environment)
     held: Held | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
-        _print_sql(environment)
+        _print_sql(environment, command)
     elif held is not None:
-        migrate_held(environment, held, outcome)
-    elif "destination_rev" in options or options["fn"].__name__ == "do_ensure_version":
-        migrate(environment, outcome)
+        migrate_held(environment, command, held, outcome)
+    elif command.changes:
+        migrate(environment, command, outcome)
     else:
         _read(environment)
 
 
-def _print_sql(environment: EnvironmentContext) -> None:
+def _print_sql(environment: EnvironmentContext, command: Command) -> None:
     """`--sql`: the same statements, on standard output, for psql."""
     from neuraknot_db import offline
 
     stdio.carry_data()
-    options = environment.context_opts
-    steps: Steps = options["fn"]
     ready: list[tuple[Step, Declared]] = []
+    steps = environment.context_opts["fn"]
     environment.configure(
         dialect_name="postgresql",
         literal_binds=True,
         transaction_per_migration=True,
         version_table_schema=VERSION_SCHEMA,
-        fn=(lambda _heads, migration: offline.script(ready, migration)) if "destination_rev" in options else steps,
+        fn=steps if command.steps is None else lambda _heads, migration: offline.script(ready, migration),
     )
     migration = environment.get_context()
-    if "destination_rev" in options:
-        # Before anything is printed: a refusal is to leave no half of a script.
-        ready += [(step, declared.of(step)) for step in steps(migration.get_current_heads(), migration)]
+    # Before anything is printed: a refusal is to leave no half of a script.
+    ready += [(step, declared.of(step)) for step in command.resolve(migration.get_current_heads())]
     # A role's own would put the tables elsewhere.
     migration.impl.static_output("SET search_path = public;")
     with environment.begin_transaction():

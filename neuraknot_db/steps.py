@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, MigrationInfo, RevisionStep
@@ -19,6 +19,7 @@ from neuraknot_db.containment import Conduct, demand_run, supervised, words
 from neuraknot_db.declared import Declared, Step, revision_of
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history import Entry
+from neuraknot_db.lock_budget import LockBudget
 from neuraknot_db.record import Recorder, Standing
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Limits
@@ -26,14 +27,43 @@ from neuraknot_db.settings import Limits
 if TYPE_CHECKING:
     from neuraknot_db.sqltext import Statement
 
-Steps = Callable[[Any, Any], Iterable[Step]]
-"""What an Alembic command gives for its work: from the present heads to the steps ahead."""
 
-_WORTH_COUNTING = 0.1
-"""Seconds; a statement that took less has not waited for anybody."""
+@dataclass
+class StepRun:
+    """One step of a run, and how it goes.
 
-_LEAST_SHARE = 0.25
-"""Of `lock_timeout`: what the next statement has in any case, since the last one may have worked, not waited."""
+    Attributes:
+        step: Alembic's.
+        declared: what its revision declares.
+        entry: its row in the log, but for how it went.
+        attempt: which try this is, from 1.
+        waited: seconds that the tries before this one have waited for locks, with the pauses between.
+    """
+
+    step: Step
+    declared: Declared
+    entry: Entry
+    attempt: int = 1
+    waited: float = 0.0
+
+    @classmethod
+    def of(cls, step: Step, declared: Declared) -> StepRun:
+        """A step that has not begun."""
+        return cls(step, declared, _entry(step, declared))
+
+    @property
+    def revision(self) -> str:
+        """The revision that it applies, takes back or stamps."""
+        return revision_of(self.step)
+
+    @property
+    def doing(self) -> str:
+        """What is being done, as the subject of a sentence."""
+        return f"Revision {self.revision}" if self.step.is_upgrade else f"Going back from revision {self.revision}"
+
+    def limits(self, otherwise: Limits) -> Limits:
+        """Its own limits, as far as it has any."""
+        return _limits(self.declared, otherwise)
 
 
 class Walk:
@@ -49,13 +79,13 @@ class Walk:
 
     def __init__(
         self,
-        steps: list[Step],
+        steps: Iterable[StepRun],
         heads: Iterable[str],
         outcome: Outcome,
         recorder: Recorder,
         limits: Limits,
     ) -> None:
-        """Read what the revisions declare, and prepare their checksums.
+        """Prepare the steps.
 
         Args:
             steps: in order.
@@ -63,26 +93,19 @@ class Walk:
             outcome: filled in as the steps go.
             recorder: records each step.
             limits: of statements whose revision says nothing else.
-
-        Raises:
-            UsageError, RefusedError: as `declared.of` does.
         """
-        self.steps = steps
+        self.steps = list(steps)
         self.done = 0
         self.heads = frozenset(heads)
         self._outcome = outcome
         self._recorder = recorder
         self._limits = limits
+        self._budget = LockBudget(limits)
         self._driver: Any = None
         self._statement_began = 0.0
-        self._lock_budget = 0.0
-        self._timeouts_set = False
-        self._declared = [declared.of(step) for step in steps]
-        self._entries = [_entry(*each) for each in zip(steps, self._declared, strict=True)]
         self._began = time.monotonic()
         self._started = self._began
         self._next_heads, self._recorded = self.heads, False
-        self._attempt, self._waited = 1, 0.0
         self._landed: bool | None = False
         self._begun = self._within_another = False
         self._conduct = Conduct()
@@ -103,19 +126,19 @@ class Walk:
         for index in range(self.done, len(self.steps)):
             interrupt.check()
             self._begun = True
-            step, declaration = self.steps[index], self._declared[index]
+            run = self.steps[index]
             self._started, self._recorded = time.monotonic(), False
-            self._next_heads = heads_after([step], self.heads)
-            if index and self._declared[index - 1].sets:
+            self._next_heads = heads_after([run.step], self.heads)
+            if index and self.steps[index - 1].declared.sets:
                 session.restore(connection, self._limits)
             # On the migration's connection, so in the transaction that the step then runs in.
-            _tell_losses(connection, step, declaration.losses or {})
-            self._set_timeouts(connection, declaration)
+            _tell_losses(connection, run)
+            self._budget.begin(connection, run.limits(self._limits))
             self._conduct, self._alone = Conduct(), None
-            if isinstance(step, RevisionStep):
-                step.migration_fn = self._applying(step, declaration, migration)
-            yield step
-            self._committed(step)
+            if isinstance(run.step, RevisionStep):
+                run.step.migration_fn = self._applying(run.step, run.declared, migration)
+            yield run.step
+            self._committed(run)
 
     def applied(
         self, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], run_args: Mapping[str, Any]
@@ -134,7 +157,8 @@ class Walk:
         waiting = self._waiting()
         entry = self._row("failed", explained.message)
         # Before it is written: who sees the row may end the run at that very moment.
-        self._attempt, self._waited = failure.number + 1, self._waited + waiting + failure.pause
+        run = self.steps[self.done]
+        run.attempt, run.waited = failure.number + 1, run.waited + waiting + failure.pause
         self._recorder.write_failure(connection, entry)
 
     def fail(self, error: Exception, connection: Connection) -> Exception | None:
@@ -178,11 +202,6 @@ class Walk:
             return MigrationFailedError(found.message, hint=hint, details=found.details)
         return found
 
-    def losses(self) -> list[tuple[str, str, str]]:
-        """What going back will lose: the revision, the noun phrase, and the query that counts."""
-        pairs = zip(self.steps, self._declared, strict=True)
-        return [(revision_of(step), *loss) for step, each in pairs for loss in (each.losses or {}).items()]
-
     def conclude(self) -> None:
         """Say where the database is now."""
         where = f"at {self._outcome.after}" if self._outcome.after else "at no revision"
@@ -194,49 +213,36 @@ class Walk:
         log.info("%s: %d %s in %s", where, count, revisions, _duration(time.monotonic() - self._began))
 
     @property
-    def current(self) -> Step | None:
+    def current(self) -> StepRun | None:
         """The step that is not committed yet."""
         return self.steps[self.done] if self.done < len(self.steps) else None
 
     @property
     def lock_timeout(self) -> float | None:
         """Milliseconds that the current revision's own words give its statements; None where it has none."""
-        return self._declared[self.done].lock_timeout if self.current is not None else None
+        return self.current.declared.lock_timeout if self.current else None
 
     @property
     def doing(self) -> str:
         """What is being done, as the subject of a sentence."""
-        step = self.current
-        if step is None:
-            return "The run"
-        direction = "" if step.is_upgrade else "Going back from "
-        return f"{direction}Revision {revision_of(step)}".replace("from R", "from r")
+        return self.current.doing if self.current else "The run"
 
     @property
     def _place(self) -> failures.Place:
-        step = self.current
+        step = self.current.step if self.current else None
         # Where the step before landed, this one is the next.
         landed = True if step is None else None if self._landed is None else False
         alone, left = (self._alone, self._conduct.left) if self._begun else (None, False)
         return failures.Place(self.doing, landed, self._outcome.after, step, alone, self._begun, left=left)
 
-    def _committed(self, step: Step) -> None:
+    def _committed(self, run: StepRun) -> None:
         self.done += 1
         self._begun = False
         self.heads = self._next_heads
-        self._attempt, self._waited = 1, 0.0
         self._outcome.after = joined(self.heads)
-        self._outcome.ran.append(revision_of(step))
+        self._outcome.ran.append(run.revision)
         seconds = _duration(time.monotonic() - self._started)
-        log.info(fitted(f"  {revision_of(step)}  {seconds:>9}  {_title(step)}"))
-
-    def _set_timeouts(self, connection: Connection, declaration: Declared) -> None:
-        limits = _limits(declaration, self._limits)
-        self._lock_budget = limits.lock_timeout
-        # The session has the run's own; in the one transaction of a reset, what was set last stays.
-        if limits != self._limits or self._timeouts_set:
-            session.set_timeouts(connection, limits, local=True)
-        self._timeouts_set = limits != self._limits
+        log.info(fitted(f"  {run.revision}  {seconds:>9}  {_title(run.step)}"))
 
     @contextlib.contextmanager
     def _statement(self, connection: Connection) -> Iterator[None]:
@@ -250,26 +256,15 @@ class Walk:
             self._demand_transaction(error)
             raise
         self._demand_transaction(None)
-        self._took(time.monotonic() - self._statement_began, connection)
+        in_transaction = self._driver.status == STATUS_BEGIN
+        if self.current and isinstance(self.current.step, RevisionStep) and in_transaction:
+            self._budget.spend(connection, time.monotonic() - self._statement_began)
 
     def _demand_transaction(self, error: DBAPIError | None) -> None:
         """psycopg2 takes itself to be in a transaction: is the server of the same opinion?"""
         driver = self._driver
         if driver.status == STATUS_BEGIN and driver.info.transaction_status == TRANSACTION_STATUS_IDLE:
             raise failures.ended_itself(self._place, error) from error
-
-    def _took(self, seconds: float, connection: Connection) -> None:
-        """Take off what a statement may have waited for its locks: `lock_timeout` counts for each lock anew.
-
-        The application waits behind the locks that the revision holds already, for as long as it waits for the next.
-        """
-        step, declaration = self.current, self._declared[self.done]
-        if seconds < _WORTH_COUNTING or not isinstance(step, RevisionStep) or self._driver.status != STATUS_BEGIN:
-            return
-        least = _limits(declaration, self._limits).lock_timeout * _LEAST_SHARE
-        self._lock_budget = max(self._lock_budget - 1000 * seconds, least, 1)
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self._lock_budget:.0f}")
-        self._timeouts_set = True
 
     def _waiting(self) -> float:
         """Seconds since the last statement began."""
@@ -323,12 +318,13 @@ class Walk:
         return self._recorder.write(connection, self._row("succeeded"), then)
 
     def _row(self, outcome: str, error: str | None = None) -> Entry:
+        run = self.steps[self.done]
         return replace(
-            self._entries[self.done],
+            run.entry,
             outcome=outcome,
             duration_ms=round((time.monotonic() - self._started) * 1000),
-            attempt=self._attempt,
-            lock_wait_ms=round(self._waited * 1000),
+            attempt=run.attempt,
+            lock_wait_ms=round(run.waited * 1000),
             error=error,
             before=joined(self.heads),
             after=joined(self._next_heads if outcome == "succeeded" else self.heads),
@@ -376,11 +372,11 @@ class _Heads(HeadMaintainer):
         self.heads.add(to_)
 
 
-def _tell_losses(connection: Connection, step: Step, losses: Mapping[str, str]) -> None:
-    for what, query in losses.items():
+def _tell_losses(connection: Connection, run: StepRun) -> None:
+    for what, query in (run.declared.losses or {}).items():
         count = rawsql.execute(connection, query).scalar_one()
         if count:
-            log.info("  %s loses %s %s", revision_of(step), f"{count:,}", what)
+            log.info("  %s loses %s %s", run.revision, f"{count:,}", what)
 
 
 def _limits(declaration: Declared, otherwise: Limits) -> Limits:

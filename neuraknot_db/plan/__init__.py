@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from alembic.runtime.migration import RevisionStep
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import RevisionError
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import effects, guards, outside, retry, revisions, snapshots, verify
+from neuraknot_db.command import to_target
 from neuraknot_db.compare import plural
 from neuraknot_db.declared import Declared
 from neuraknot_db.effects import LockMode, Way
@@ -47,7 +48,11 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         doubt, in_the_way = _doubt(connection, script)
         connection.rollback()
         state = _begin(connection)
-        downgrade, pending = _pending(script, state.versions, target)
+        command, steps = to_target(script, state.versions, target)
+        downgrade, pending = (
+            command.kind == "downgrade",
+            [step.revision for step in steps if isinstance(step, RevisionStep)],
+        )
         planned = [_plan_revision(connection, script, revision, downgrade, limits) for revision in pending]
         tables = survey(
             connection,
@@ -56,7 +61,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         )
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
-        why = refusal(connection, script, where, state, pending, downgrade=downgrade) if pending else ""
+        refused = refusal(connection, script, where, state, command, steps)
     finally:
         connection.rollback()
     return Plan(
@@ -67,7 +72,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         downgrade,
         tuple(planned),
         tables,
-        why,
+        refused,
         doubt if planned else "",
     )
 
@@ -103,31 +108,6 @@ def _begin(connection: Connection) -> guards.DatabaseState:
     state = guards.inspect(connection)
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
     return state
-
-
-def _pending(script: ScriptDirectory, current: Sequence[str], target: str) -> tuple[bool, list[Script]]:
-    """Whether the way leads back, and the revisions on it, in the order in which they would run."""
-    try:
-        return _way(script, current, target)
-    except RevisionError as error:
-        raise UsageError(
-            f"There is no way to {target} from {', '.join(current) or 'no revision'}: {str(error).rstrip('.')}.",
-            hint="alembic history shows the revisions that exist.",
-        ) from None
-
-
-def _way(script: ScriptDirectory, current: Sequence[str], target: str) -> tuple[bool, list[Script]]:
-    applied = {each.revision for each in script.iterate_revisions(tuple(current), "base")} if current else set()
-    back = target == "base" or target.startswith("-")
-    if not back and not target.startswith("+"):
-        wanted = script.get_revision(target)
-        back = wanted is not None and wanted.revision in applied and wanted.revision not in current
-    if not back:
-        ahead = script.iterate_revisions(target, tuple(current) or "base", implicit_base=True)
-        return False, [each for each in ahead if each.revision not in applied][::-1]
-    if not current:
-        raise UsageError("The database is at no revision: there is no way back.")
-    return True, list(script.iterate_revisions(tuple(current), target, select_for_downgrade=True))
 
 
 def _plan_revision(

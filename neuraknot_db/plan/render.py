@@ -27,12 +27,12 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
     at = plan.current or "no revision"
     if not plan.revisions:
         yield from _wrapped(f"{plan.place}: at {at}, nothing to do", width, "")
+        yield from _refused(plan, width)
         return
     count = f"{len(plan.revisions)} revision{'' if len(plan.revisions) == 1 else 's'}"
     direction = "back to" if plan.downgrade else "to"
     yield from _wrapped(f"{plan.place}: {count} from {at} {direction} {plan.target or 'no revision'}", width, "")
-    if plan.refusal:
-        yield from _wrapped(f"! It would be refused: {plan.refusal}", width, "")
+    yield from _refused(plan, width)
     if plan.doubt:
         yield from _wrapped(f"! {plan.doubt}", width, "")
     for revision in plan.revisions:
@@ -44,6 +44,11 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
         longest = max(len(table.name) for table in in_use)
         for table in in_use:
             yield from _table(table, longest, width)
+
+
+def _refused(plan: Plan, width: int) -> Iterator[str]:
+    if plan.refused:
+        yield from _wrapped(f"! It would be refused: {plan.refused.message}", width, "")
 
 
 def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]:

@@ -120,6 +120,19 @@ class PlannedRevision:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Why a run would change nothing.
+
+    Attributes:
+        code: the exit code that it would end with.
+        message: its sentence, and what to do.
+    """
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What would run.
 
@@ -129,7 +142,7 @@ class Plan:
         target: the revision that it would be at.
         downgrade: whether it is a way back.
         tables: those that the revisions touch, by name.
-        refusal: why the database would not be migrated as it is now; empty if it would.
+        refused: why the database would not be migrated as it is now; None if it would.
         doubt: why what was measured may not hold for this database; empty where it does.
     """
 
@@ -140,7 +153,7 @@ class Plan:
     downgrade: bool
     revisions: tuple[PlannedRevision, ...]
     tables: Mapping[str, TableNow] = field(default_factory=dict)
-    refusal: str = ""
+    refused: Refusal | None = None
     doubt: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -152,7 +165,7 @@ class Plan:
             "current": self.current,
             "target": self.target,
             "direction": "downgrade" if self.downgrade else "upgrade",
-            "refusal": self.refusal or None,
+            "refused": self.refused and {"code": self.refused.code, "message": self.refused.message},
             "doubt": self.doubt or None,
             "revisions": [_revision(each) for each in self.revisions],
             "tables": [_table(each) for _, each in sorted(self.tables.items())],

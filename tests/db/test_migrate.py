@@ -69,7 +69,7 @@ def test_the_launcher_gets_one_json_object_on_the_last_line(database: Database) 
     assert result("stamp", "003") == ran("stamp", "002", "003", "003")
     assert result("stamp", "002") == ran("stamp", "003", "002", "002")
     assert result("downgrade", "base") == ran("downgrade", "002", None, "002", "001")
-    assert str(result("upgrade", "nowhere")["error"]).startswith("Can't locate revision")
+    assert str(result("upgrade", "nowhere")["error"]).startswith("There is no revision")
     assert result("current") == {"command": "current", "before": None, "after": None, "ran": [], "error": None}
 
 

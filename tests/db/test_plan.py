@@ -182,14 +182,14 @@ def test_a_fresh_database_has_nothing_in_use(database: Database) -> None:
 
 def test_what_upgrade_would_refuse_is_said(database: Database) -> None:
     database.run("CREATE TABLE users (id int)")
-    assert "neuraknot-db adopt" in planned(database)["refusal"]
+    assert "neuraknot-db adopt" in planned(database)["refused"]["message"]
     assert "It would be refused" in database.neuraknot_db("plan").out
 
 
 def test_an_applied_revision_that_was_edited_would_be_refused(at: Callable[[str], Database], project: Project) -> None:
     path = project.versions / "002_allow_concise_and_no_persona.py"
     path.write_text(path.read_text().replace("'concise'", "'terse'"))
-    assert "Revision 002 was edited" in planned(at("003"), cwd=project.root)["refusal"]
+    assert "Revision 002 was edited" in planned(at("003"), cwd=project.root)["refused"]["message"]
 
 
 ONE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON users (status)"
@@ -209,7 +209,7 @@ def test_what_a_revision_is_refused_for_is_said(
     database_at_head: Database, project: Project, upgrade: str, settings: str, code: int, words: str
 ) -> None:
     add_revision(project, database_at_head, upgrade, settings=settings)
-    refusal = planned(database_at_head, cwd=project.root)["refusal"]
+    refusal = planned(database_at_head, cwd=project.root)["refused"]["message"]
     assert words in refusal
     done = database_at_head.neuraknot_db("upgrade", "head", cwd=project.root)
     assert done.code == code
@@ -245,7 +245,7 @@ def refused(database: Database, *command: str, words: str, env: str = "test") ->
     """A command is refused, and the plan of it had said so."""
     done = database.neuraknot_db("plan", "--json", command[1], NEURAKNOT_ENV=env)
     assert done.code == 0, done.err
-    assert words in json.loads(done.out)["refusal"]
+    assert words in json.loads(done.out)["refused"]["message"]
     done = database.neuraknot_db(*command, NEURAKNOT_ENV=env)
     assert (done.code, words in done.err) == (5, True), done.err
 
@@ -424,11 +424,10 @@ def test_an_index_that_is_locked_is_no_obstacle(database_at_head: Database, proj
 def test_it_may_not_write(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
 
-    def write(connection: Connection, *_: object, **__: object) -> str:
+    def write(connection: Connection, *_: object, **__: object) -> None:
         with pytest.raises(DBAPIError, match="read-only transaction"), connection.begin_nested():
             connection.exec_driver_sql("CREATE TABLE trace ()")
         written.append(connection.exec_driver_sql("SHOW transaction_isolation").scalar_one())
-        return ""
 
     monkeypatch.setattr("neuraknot_db.plan.refusal", write)
     with database.engine().connect() as connection:
@@ -462,7 +461,7 @@ def cells(line: str) -> int:
 
 def test_bad_input_is_one_sentence_with_its_code(at: Callable[[str], Database]) -> None:
     database = at("004")
-    for target, words in (("009", "Can't locate revision"), ("+7", "no way to +7"), ("-7", "no way to -7")):
+    for target, words in (("009", "There is no revision 009."), ("+7", "no way to +7"), ("-7", "no way to -7")):
         done = database.neuraknot_db("plan", target)
         assert (done.code, done.out) == (2, ""), done.err
         assert words in done.err
