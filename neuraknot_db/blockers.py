@@ -5,45 +5,28 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
 
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from neuraknot_db import rawsql
+from neuraknot_db import sessions
 
 _INTERVAL = 0.2
 """Of `lock_timeout`: less than any statement waits before it fails, so that each such wait is seen."""
 
 _JOIN_TIMEOUT = 1.0
 
-QUERY_READ = 10_000
-"""Characters of another session's query that are asked for: what is shown is cut only when its literals are gone."""
-
-_QUERY_SHOWN = 200
-
-_SESSION = f"""
-       coalesce(nullif(a.application_name, ''), a.backend_type, 'unknown') AS application, a.usename,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::int AS age, a.state, left(a.query, {QUERY_READ}) AS query,
-       current_user AS reader
-"""
-
 # pg_blocking_pids stops the server's lock manager for a moment: it is called only while there is a wait.
-_SEEN = f"""
-SELECT DISTINCT b.pid, {_SESSION}
-  FROM pg_stat_activity w
- CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) b(pid)
-  LEFT JOIN pg_stat_activity a ON a.pid = b.pid
+_SEEN = """
+SELECT DISTINCT b.pid
+  FROM pg_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) b(pid)
  WHERE w.pid = %(pid)s AND w.wait_event_type = 'Lock'
- ORDER BY age DESC NULLS LAST
 """
 
 # A statement on a partitioned table locks its partitions, and one on a table what that refers to. Whoever has begun
 # only now was not in the way.
-_HOLDING = f"""
-SELECT l.pid, {_SESSION},
-       array_agg(c.relname::text)
+_HOLDING = """
+SELECT l.pid, array_agg(c.relname::text)
        || array(SELECT r.relname::text
                   FROM unnest(array_agg(c.oid)) o CROSS JOIN pg_partition_ancestors(o) p JOIN pg_class r ON r.oid = p)
        || array(SELECT r.relname::text
@@ -56,12 +39,8 @@ SELECT l.pid, {_SESSION},
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND coalesce(a.xact_start < clock_timestamp() - coalesce(%(lock_timeout)s::float8 * interval '1 ms',
                                                             current_setting('lock_timeout')::interval) / 4, true)
- GROUP BY l.pid, a.application_name, a.backend_type, a.usename, a.xact_start, a.state, a.query
- ORDER BY age DESC NULLS LAST
+ GROUP BY l.pid
 """
-
-_SHOWN = 5
-_HIDDEN = "<insufficient privilege>"
 
 
 class Watch:
@@ -107,8 +86,8 @@ class Watch:
             connection = opened.execution_options(isolation_level="AUTOCOMMIT")
             connection.exec_driver_sql("SET application_name = 'neuraknot-db watch'; SET idle_session_timeout = 0")
             while not self._ended.is_set():
-                if rows := connection.exec_driver_sql(_SEEN, {"pid": self._pid}).all():
-                    self._seen = time.monotonic(), tuple(_told(rows))
+                if pids := connection.exec_driver_sql(_SEEN, {"pid": self._pid}).scalars().all():
+                    self._seen = time.monotonic(), tuple(sessions.told(sessions.find(connection, pids)))
                 self._ended.wait(interval)
 
 
@@ -129,25 +108,7 @@ def guessed(connection: Connection, statement: str, lock_timeout: float | None =
     # That a lock could not be had is what is to be told, not that this could not be found out.
     with contextlib.suppress(SQLAlchemyError):
         rows = connection.exec_driver_sql(_HOLDING, {"lock_timeout": lock_timeout}).all()
+        found = sessions.find(connection, [row.pid for row in rows if words.intersection(row.names)])
         connection.rollback()
-        return tuple(_told([row for row in rows if words.intersection(row.names)]))
+        return tuple(sessions.told(found))
     return ()
-
-
-def _told(rows: Sequence[Row[Any]]) -> Iterator[str]:
-    for row in rows[:_SHOWN]:
-        yield f"held by {_described(row)}"
-    if hidden := [row for row in rows if row.query == _HIDDEN]:
-        yield f"what they do is shown after GRANT pg_read_all_stats TO {rawsql.quoted(hidden[0].reader)}"
-
-
-def _described(row: Row[Any]) -> str:
-    from neuraknot_db import sqltext
-
-    if row.pid == 0:
-        return "a prepared transaction: SELECT * FROM pg_prepared_xacts"
-    who = f"pid {row.pid}, {row.application} ({row.usename or 'the server'})"
-    if row.query == _HIDDEN:
-        return f"{who}; what it does is not shown to this role"
-    age = "in no transaction" if row.age is None else f"in a transaction for {row.age} s"
-    return f"{who}, {age}, {row.state or 'at work'}: {sqltext.without_literals(row.query or '')[:_QUERY_SHOWN]}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import (
@@ -76,18 +78,8 @@ def verify(config: Config, as_json: bool = False) -> None:
     revisions.load(script)
     with session.open_session(session.target(), exclusive=False) as connection:
         revisions.demand_known(script, guards.inspect(connection))
-        try:
+        with _read_schema(connection, script):
             report = verify(connection, script)
-        except DBAPIError as error:
-            if not retry.is_lock_timeout(error):
-                raise
-            connection.rollback()
-            ours = " ".join(map(rawsql.quoted, snapshots.table_names(script)))
-            raise LockUnavailableError(
-                "The schema can't be read now: another session locks a table.",
-                hint="Run the command again when that has ended.",
-                details=blockers.guessed(connection, ours),
-            ) from error
         connection.rollback()
     if as_json:
         write_json(report.to_json())
@@ -100,6 +92,23 @@ def verify(config: Config, as_json: bool = False) -> None:
     for note in report.notes:
         log.info("note: %s", note)
     report.demand(listed=True)
+
+
+@contextlib.contextmanager
+def _read_schema(connection: Connection, script: ScriptDirectory) -> Iterator[None]:
+    """Say who keeps the schema from being read."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not retry.is_lock_timeout(error):
+            raise
+        connection.rollback()
+        ours = " ".join(map(rawsql.quoted, snapshots.table_names(script)))
+        raise LockUnavailableError(
+            "The schema can't be read now: another session locks a table.",
+            hint="Run the command again when that has ended.",
+            details=blockers.guessed(connection, ours),
+        ) from error
 
 
 def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False, as_json: bool = False) -> None:
@@ -137,7 +146,10 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
             recorded.append(adoption)
 
         try:
-            adoption = adopt(connection, script, replace_functions=replace_functions, dry_run=dry_run, record=record)
+            with _read_schema(connection, script):
+                adoption = adopt(
+                    connection, script, replace_functions=replace_functions, dry_run=dry_run, record=record
+                )
         except Exception as error:
             if not recorded:
                 raise

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import rawsql
+from neuraknot_db import sessions
 from neuraknot_db.console import log
 from neuraknot_db.errors import InterruptedRunError, LockUnavailableError
 
@@ -18,11 +18,11 @@ KEY = int.from_bytes(hashlib.sha256(b"neuraknot_db").digest()[:8], signed=True)
 _SHORTEST, _LONGEST = 0.025, 2.0
 
 _HOLDER = """
-SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unknown'), a.backend_start::timestamp(0), current_user
-  FROM pg_locks l JOIN pg_stat_activity a USING (pid)
- WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND (l.classid::bigint << 32 | l.objid::bigint) = %(key)s
+SELECT pid
+  FROM pg_locks
+ WHERE locktype = 'advisory' AND granted AND objsubid = 1
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND (classid::bigint << 32 | objid::bigint) = %(key)s
 """
 
 _ENDING = 5_000
@@ -87,14 +87,15 @@ def acquire(
 
 
 def _holder(connection: Connection) -> str:
-    row = connection.exec_driver_sql(_HOLDER, {"key": KEY}).first()
-    if row is None:
+    pids = connection.exec_driver_sql(_HOLDER, {"key": KEY}).scalars().all()
+    found = sessions.find(connection, pids)
+    if not found:
         return "one that has just ended"
-    pid, application, since, reader = row
-    if since is None:
-        hidden = f"since when is not shown to this role (GRANT pg_read_all_stats TO {rawsql.quoted(reader)})"
-        return f"pid {pid}, {application}, {hidden}"
-    return f"pid {pid}, {application}, connected since {since}"
+    holder = found[0]
+    shown = f"connected since {holder.since}"
+    if holder.since is None:
+        shown = f"since when is not shown to this role ({sessions.grant(holder)})"
+    return f"pid {holder.pid}, {holder.application}, {shown}"
 
 
 def end(connection: Connection, pid: int) -> bool:

@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from neuraknot_db import rawsql, session
+from neuraknot_db import rawsql, session, sessions
 from neuraknot_db.console import log
 from neuraknot_db.containment import contained, demand_run
 from neuraknot_db.errors import LockUnavailableError, RefusedError
@@ -245,5 +245,6 @@ def _tell(watch: Watch, pid: int, ended: threading.Event) -> None:
                     (row.blocks_done, row.blocks_total), (row.tuples_done, row.tuples_total), key=lambda pair: pair[1]
                 )
                 share = f", {100 * done // total} %" if total else ""
-                waiting = f", for {row.lockers}, now pid {row.current_locker_pid}" if row.lockers else ""
+                lockers = sessions.find(connection, [row.current_locker_pid] if row.lockers else [])
+                waiting = f", for {row.lockers}, now {lockers[0]}" if lockers else ""
                 log.info("  %s%s%s", row.phase, share, waiting)

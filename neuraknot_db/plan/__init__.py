@@ -200,10 +200,12 @@ def _waits(statements: Iterable[PlannedStatement], in_use: Collection[str]) -> i
 
 
 def _strongest(planned: Iterable[PlannedRevision]) -> dict[str, LockMode]:
+    """Of each relation, the lock that its holders now would have to give way to."""
     found: dict[str, LockMode] = {}
-    for effect in (effect for each in planned for statement in each.statements for effect in statement.effects):
-        lock = effect.lock or LockMode.ACCESS_SHARE
-        found[effect.relation] = max(lock, found.get(effect.relation, lock))
+    for statement in (statement for each in planned for statement in each.statements):
+        for effect in statement.effects:
+            lock = statement.waits_for(effect)
+            found[effect.relation] = max(lock, found.get(effect.relation, lock))
     return found
 
 

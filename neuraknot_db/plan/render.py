@@ -119,15 +119,16 @@ def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
     shown = [holder for holder in table.holders if holder.in_the_way]
     for holder in shown:
         yield from _wrapped(_held(holder), width, "    ")
-        yield _cut(f"      {holder.query}", width)
+        yield _cut(f"      {holder.session.query}", width)
     if others := len(table.holders) - len(shown):
         yield f"    {others} more hold{'s' if others == 1 else ''} a lock that is not in the way"
 
 
 def _held(holder: Holder) -> str:
-    who = f"pid {holder.pid}, {holder.application}" + (f" ({holder.user})" if holder.user else "")
-    age = "" if holder.seconds is None else f", in a transaction for {duration(holder.seconds * 1000)}"
-    state = f", {holder.state}" if holder.state else ""
+    session = holder.session
+    who = f"pid {session.pid}, {session.application}" + (f" ({session.user})" if session.user else "")
+    age = "" if session.age is None else f", in a transaction for {duration(session.age * 1000)}"
+    state = f", {session.state}" if session.state else ""
     return f"in the way: {who}{age}{state}, holds {holder.mode}"
 
 

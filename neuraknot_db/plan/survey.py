@@ -7,13 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import rawsql, retry, sqltext
-from neuraknot_db.blockers import QUERY_READ
+from neuraknot_db import rawsql, retry, sessions
 from neuraknot_db.effects import BY_NAME, LockMode
 from neuraknot_db.plan.values import Holder, TableNow
-
-QUERY_LENGTH = 500
-"""Characters of another session's query that are shown at most."""
 
 # The other modes that each mode waits for: https://www.postgresql.org/docs/current/explicit-locking.html
 _WAITS_FOR_STRONGER_THAN = {
@@ -55,16 +51,11 @@ SELECT DISTINCT {_NAME} AS name, c.oid
  ORDER BY name
 """
 
-_HOLDERS = f"""
-SELECT l.relation, l.mode, a.pid, coalesce(nullif(a.application_name, ''), a.backend_type, 'unknown') AS application,
-       coalesce(a.usename, '') AS username, coalesce(a.state, a.backend_type, '') AS state,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::int AS seconds,
-       left(coalesce(a.query, ''), {QUERY_READ}) AS query
-  FROM pg_locks l
-  JOIN pg_stat_activity a USING (pid)
- WHERE l.granted AND l.locktype = 'relation' AND l.relation = ANY (%(oids)s) AND l.pid <> pg_backend_pid()
-   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
- ORDER BY a.xact_start NULLS LAST, a.pid
+_HOLDERS = """
+SELECT relation, mode, pid
+  FROM pg_locks
+ WHERE granted AND locktype = 'relation' AND relation = ANY (%(oids)s) AND pid <> pg_backend_pid()
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 
@@ -156,22 +147,14 @@ def _sizes(connection: Connection, oids: Sequence[int]) -> dict[int, int]:
 
 
 def _holders(connection: Connection, wanted: Mapping[int, LockMode]) -> dict[int, list[Holder]]:
-    found: dict[int, dict[int, Holder]] = {}
+    modes: dict[tuple[int, int], set[LockMode]] = {}
     for row in connection.exec_driver_sql(_HOLDERS, {"oids": list(wanted)}) if wanted else ():
-        mode = BY_NAME.get(row.mode)
-        if mode is None:  # a mode that tables don't have
-            continue
-        sessions = found.setdefault(row.relation, {})
-        before = sessions.get(row.pid)
-        in_the_way = conflicts(wanted[row.relation], mode)
-        sessions[row.pid] = Holder(
-            row.pid,
-            row.application,
-            row.username,
-            row.state,
-            row.seconds,
-            max(mode, before.mode) if before else mode,
-            in_the_way or (before is not None and before.in_the_way),
-            sqltext.without_literals(row.query)[:QUERY_LENGTH],
-        )
-    return {relation: list(sessions.values()) for relation, sessions in found.items()}
+        if row.mode in BY_NAME:  # others are none that tables have
+            modes.setdefault((row.relation, row.pid), set()).add(BY_NAME[row.mode])
+    found: dict[int, list[Holder]] = {}
+    for session in sessions.find(connection, {pid for _, pid in modes}):
+        for relation, mode in wanted.items():
+            if held := modes.get((relation, session.pid)):
+                in_the_way = any(conflicts(mode, each) for each in held)
+                found.setdefault(relation, []).append(Holder(session, max(held), in_the_way))
+    return found

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuraknot_db.effects import Effect, LockMode
+from neuraknot_db.sessions import Session
 
 FORMAT = 2
+
+QUERY_LENGTH = 500
+"""Characters of another session's query that are shown at most."""
 
 
 @dataclass(frozen=True)
@@ -16,21 +20,13 @@ class Holder:
     """A session that holds a lock on a table now.
 
     Attributes:
-        application: its `application_name`, or what kind of process it is.
-        seconds: since its transaction began; None where that is not shown to this role.
         mode: its strongest lock on the table.
         in_the_way: whether the plan's strongest lock on the table would have to wait for it.
-        query: what it runs, or ran last, on one line and cut.
     """
 
-    pid: int
-    application: str
-    user: str
-    state: str
-    seconds: int | None
+    session: Session
     mode: LockMode
     in_the_way: bool
-    query: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +72,14 @@ class PlannedStatement:
         """The strongest lock on the relation while the statement runs."""
         strongest = max(effect.lock or 0, self.held.get(effect.relation, 0))
         return LockMode(strongest) if strongest else None
+
+    def waits_for(self, effect: Effect) -> LockMode:
+        """The lock that it waits for on the relation, in effect: CONCURRENTLY waits for more than it locks."""
+        words = self.sql.upper().split()
+        lock = effect.lock or LockMode.ACCESS_SHARE
+        if "CONCURRENTLY" not in words or words[0] == "REFRESH":
+            return lock
+        return max(lock, LockMode.ACCESS_EXCLUSIVE if words[0] in ("DROP", "ALTER") else LockMode.SHARE)
 
     def blocks(self, effect: Effect) -> str:
         """What the application can't do to the relation meanwhile, in words; empty for nothing."""
@@ -226,14 +230,14 @@ def _table(table: TableNow) -> dict[str, Any]:
         "bytes": table.bytes,
         "holders": [
             {
-                "pid": holder.pid,
-                "application": holder.application,
-                "user": holder.user,
-                "state": holder.state,
-                "transaction_seconds": holder.seconds,
+                "pid": holder.session.pid,
+                "application": holder.session.application,
+                "user": holder.session.user,
+                "state": holder.session.state,
+                "transaction_seconds": holder.session.age,
                 "mode": str(holder.mode),
                 "in_the_way": holder.in_the_way,
-                "query": holder.query,
+                "query": holder.session.query[:QUERY_LENGTH],
             }
             for holder in table.holders
         ],

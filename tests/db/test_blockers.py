@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from neuraknot_db import blockers, lock, retry
 from neuraknot_db.settings import Limits
 from tests.db.conftest import Database, Finished, Project
+from tests.db.measuring import measured
 from tests.db.running import MIGRATOR, held, log_of, running, wait_until
 from tests.db.test_bad_input import said
 from tests.db.test_blocked import Application
@@ -72,6 +73,7 @@ def test_the_literals_of_who_is_in_the_way_are_not_told(
     database_at_head: Database, project: Project, columns: int
 ) -> None:
     project.add("005", "ALTER TABLE public.users ADD COLUMN note text", after="004")
+    measured(project.root, database_at_head)
     query = (
         f"SELECT {', '.join(['id'] * columns)} FROM public.users WHERE email = 'card 4111-1111' OR $$4111$$ = '4''111'"
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.db.conftest import Database, Project, Server, running_15
+from tests.db.measuring import measured
 from tests.db.test_bad_input import said
 
 COMMENT = "SELECT obj_description('public.users'::regclass)"
@@ -89,6 +90,7 @@ def test_a_database_that_can_not_hold_the_text_is_blamed_not_the_file(
 @pytest.mark.parametrize("shell", ["ascii", "latin-1"])
 def test_a_shell_of_another_encoding_breaks_no_output(database_at_head: Database, project: Project, shell: str) -> None:
     project.add("005", "COMMENT ON TABLE public.users IS '利用者'", after="004")
+    measured(project.root, database_at_head)
     environ = {"cwd": project.root, "PYTHONIOENCODING": shell}
     for command in (["plan"], ["plan", "base"]):
         done = database_at_head.neuraknot_db(*command, **environ)  # type: ignore[arg-type]

@@ -87,7 +87,8 @@ def test_it_waits_without_timeouts_and_tells_for_whom(
         running(database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root, **limits) as migration,
     ):
         pid = other.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
-        migration.says(f"for 1, now pid {pid}")
+        migration.says(f"for 1, now pid {pid}, reports (postgres), in a transaction for ")
+        migration.says("INSERT INTO public.users (cognito_user_id, email, display_name) VALUES (..., ..., ...)")
         other.rollback()
         done = migration.ended()
     assert done.code == 0, done.err

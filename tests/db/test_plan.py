@@ -192,6 +192,27 @@ def test_an_applied_revision_that_was_edited_would_be_refused(at: Callable[[str]
     assert "Revision 002 was edited" in planned(at("003"), cwd=project.root)["refused"]["message"]
 
 
+def test_an_edit_is_refused_where_nothing_is_pending_too(database_at_head: Database, project: Project) -> None:
+    path = project.versions / "002_allow_concise_and_no_persona.py"
+    path.write_text(path.read_text().replace("'concise'", "'terse'"))
+    plan = planned(database_at_head, cwd=project.root)
+    assert plan["revisions"] == []
+    assert (plan["refused"]["code"], "Revision 002 was edited" in plan["refused"]["message"]) == (5, True)
+    assert "It would be refused: Revision 002" in database_at_head.neuraknot_db("plan", cwd=project.root).out
+    assert database_at_head.neuraknot_db("upgrade", "head", cwd=project.root).code == 5
+
+
+def test_who_writes_is_in_the_way_of_a_concurrent_index(database_at_head: Database, project: Project) -> None:
+    add_revision(project, database_at_head, f"{ONE}", settings="transactional = False")
+    with database_at_head.engine().connect() as writer, database_at_head.engine().connect() as reader:
+        writer.exec_driver_sql("LOCK TABLE public.users IN ROW EXCLUSIVE MODE")
+        reader.exec_driver_sql("SELECT FROM public.users")
+        plan = planned(database_at_head, cwd=project.root)
+        pid = writer.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+    holders = {holder["pid"]: holder["in_the_way"] for holder in plan["tables"][0]["holders"]}
+    assert (len(holders), [each for each in holders if holders[each]]) == (2, [pid])
+
+
 ONE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON users (status)"
 
 

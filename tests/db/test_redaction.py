@@ -12,6 +12,7 @@ import pytest
 
 from neuraknot_db import redaction, settings
 from tests.db.conftest import Database, Project
+from tests.db.measuring import measured
 from tests.projects import PROJECT
 
 ORDINARY = 'correct "horse"'
@@ -64,6 +65,7 @@ def test_an_ordinary_password_is_hidden_in_whatever_a_revision_says(
     project.add(
         "005", f"COMMENT ON TABLE public.users IS '{ORDINARY}'", f"DROP TABLE users; -- {ORDINARY}", after="004"
     )
+    measured(project.root, database_at_head)
     url = database_at_head.url.replace("postgres@", f"postgres:{quote(ORDINARY)}@")
     for command in (["plan"], ["plan", "--json"], ["lint", "005"], ["upgrade", "head"], ["log"], ["log", "--json"]):
         done = database_at_head.neuraknot_db(*command, cwd=project.root, DATABASE_URL=url)

@@ -134,10 +134,13 @@ def test_verifying_leaves_the_database_as_it_was(database_at_head: Database) -> 
     assert database_at_head.run(everything) == before
 
 
-def test_who_keeps_the_schema_from_being_read_is_named(database_at_head: Database) -> None:
+@pytest.mark.parametrize("command", ["verify", "adopt", "adopt --dry-run"])
+def test_who_keeps_the_schema_from_being_read_is_named(database_at_head: Database, command: str) -> None:
+    if command != "verify":
+        database_at_head.run("DROP TABLE public.alembic_version")
     with database_at_head.engine().connect() as other:
         other.exec_driver_sql("SET application_name = 'report'; LOCK TABLE public.users")
-        done = database_at_head.neuraknot_db("verify", NEURAKNOT_LOCK_TIMEOUT="300ms")
+        done = database_at_head.neuraknot_db(*command.split(), NEURAKNOT_LOCK_TIMEOUT="300ms")
     assert done.code == 4
     assert "another session locks a table" in done.err
     assert ", report (postgres), in a transaction for " in done.err

@@ -1,0 +1,87 @@
+"""Where a command leads: a sentence and a hint where it leads nowhere, whichever command it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.db.conftest import Database, Project
+
+NOWHERE = {
+    # By the target: the sentence, from revision 003.
+    "head+1": "There is no revision head+1.",
+    "004-9": "There is no revision 004-9.",
+    "002+7": "There is no revision 002+7.",
+    "nope": "There is no revision nope.",
+    "00": "There is no revision 00.",
+    "current": "There is no revision current.",
+    "a@b": "There is no revision",
+    "": "No revision is named.",
+}
+
+
+@pytest.mark.parametrize("target", NOWHERE)
+@pytest.mark.parametrize("command", ["upgrade", "downgrade", "plan", "stamp"])
+def test_a_target_that_is_nowhere(at: Callable[[str], Database], command: str, target: str) -> None:
+    database = at("003")
+    done = database.neuraknot_db(command, target)
+    assert done.code == 2, done.err
+    assert done.err.count("error: ") == 1
+    assert NOWHERE[target] in done.err
+    assert "hint: " in done.err
+    assert "Traceback" not in done.err
+    assert database.value("SELECT version_num FROM alembic_version") == "003"
+
+
+@pytest.mark.parametrize(
+    ("command", "target"), [("upgrade", "+7"), ("downgrade", "-7"), ("plan", "+7"), ("plan", "-7")]
+)
+def test_a_target_that_is_too_far(at: Callable[[str], Database], command: str, target: str) -> None:
+    done = at("003").alembic(command, target) if command != "plan" else at("003").neuraknot_db(command, target)
+    assert done.code == 2, done.err
+    assert f"There is no way to {target} from 003." in done.err
+
+
+def test_a_downgrade_forward_is_told_apart(at: Callable[[str], Database]) -> None:
+    done = at("002").alembic("downgrade", "head")
+    assert done.code == 2
+    assert "head is not below 002, where the database is: there is no way back to it." in done.err
+    assert "alembic upgrade head" in done.err
+
+
+@pytest.mark.parametrize(
+    ("target", "direction", "ran"),
+    [
+        ("head", "upgrade", ["003", "004"]),
+        ("heads", "upgrade", ["003", "004"]),
+        ("@head", "upgrade", ["003", "004"]),
+        ("head-1", "upgrade", ["003"]),
+        ("002+1", "upgrade", ["003"]),
+        ("+2", "upgrade", ["003", "004"]),
+        ("002", "upgrade", []),
+        ("002-1", "downgrade", ["002"]),
+        ("base+1", "downgrade", ["002"]),
+        ("-2", "downgrade", ["002", "001"]),
+        ("base", "downgrade", ["002", "001"]),
+    ],
+)
+def test_plan_leads_where_the_command_does(
+    at: Callable[[str], Database], target: str, direction: str, ran: list[str]
+) -> None:
+    database = at("002")
+    plan = json.loads(database.neuraknot_db("plan", "--json", target).out)
+    assert (plan["direction"], [each["revision"] for each in plan["revisions"]]) == (direction, ran)
+    done = database.neuraknot_db(direction, target, NEURAKNOT_RESULT="json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out.splitlines()[-1])
+    assert (result["ran"], result["after"]) == (ran, plan["target"])
+
+
+def test_two_heads_are_told(database_at_head: Database, project: Project) -> None:
+    for revision in ("005", "006"):
+        project.add(revision, "SELECT 1", after="004")
+    for command in ("upgrade", "plan"):
+        done = database_at_head.neuraknot_db(command, "head", cwd=project.root)
+        assert (done.code, "There are two heads or more" in done.err) == (2, True)
