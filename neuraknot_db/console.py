@@ -98,7 +98,8 @@ def write(text: str) -> None:
 
 def write_json(value: Any) -> None:
     """A value as JSON on standard output; what a password in it would spoil are its texts alone."""
-    write_exactly(json.dumps(redacted_within(value), ensure_ascii=False, indent=2))
+    text = json.dumps(redacted_within(value), ensure_ascii=False, indent=2)
+    write_exactly("".join(each if stdio.shows(each) else json.dumps(each)[1:-1] for each in text))
 
 
 def write_exactly(text: str) -> None:

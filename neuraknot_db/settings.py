@@ -149,8 +149,13 @@ def is_production(environment: str) -> bool:
 
 
 def environment_name(environ: Mapping[str, str] = os.environ, *, default: str = "prod") -> str:
-    """The environment's name: `NEURAKNOT_ENV`, or the default."""
-    return environ.get("NEURAKNOT_ENV", "").strip() or default
+    """The environment's name: `NEURAKNOT_ENV`, or the default; what could not be typed is no part of it."""
+    return "".join(filter(str.isprintable, environ.get("NEURAKNOT_ENV", ""))).strip() or default
+
+
+def in_github_actions(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether what is printed is read by GitHub Actions."""
+    return environ.get("GITHUB_ACTIONS") == "true"
 
 
 def limits(environ: Mapping[str, str] = os.environ) -> Limits:

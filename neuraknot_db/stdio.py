@@ -1,4 +1,7 @@
-"""Standard output and standard error, the one exit: nothing breaks them, and no password leaves through them.
+"""Standard output and standard error, the one exit: nothing breaks them, and only what is harmless leaves.
+
+No password, no control character that would move a terminal's cursor or turn a line around, and no command to GitHub
+Actions, whatever another session's query, a database's name or a revision's own `print` may hold.
 
 A migration must not hang on who reads along: while `guarded` is open, no reader that goes away, no full disk and no
 closed file makes a write raise. Whether standard output, which carries data, was lost is asked for in the end.
@@ -9,15 +12,34 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from neuraknot_db import settings
 from neuraknot_db.redaction import redacted
 
 _PATIENCE = 2.0
 """Seconds that a reader has, while a migration works, before it is taken to have stopped."""
+
+
+_COMMAND = re.compile(r"^[^\S\n]*:(?=:.*::)|##(?=\[)", re.MULTILINE)
+"""What a line that GitHub Actions would obey has where a blank makes it harmless: `::name::value`, `##[name]value`."""
+
+
+def shows(character: str) -> bool:
+    """Whether a character does nothing but stand there."""
+    return character.isprintable() or character in "\t\n\xa0\u3000"  # a Japanese blank is no control
+
+
+def _harmless(text: str) -> str:
+    text = redacted(text)
+    shown = "".join(filter(shows, text))
+    if shown != text:  # what was left out may have hidden a password
+        text = redacted(shown)
+    return _COMMAND.sub(r"\g<0> ", text) if settings.in_github_actions() else text
 
 
 class _Unbreakable(io.FileIO):
@@ -50,7 +72,7 @@ class _Unbreakable(io.FileIO):
 
 
 class _Stream(io.TextIOWrapper):
-    """Text on its way out, without passwords.
+    """Text on its way out, as `_harmless` has it.
 
     Attributes:
         data: whether it is data instead, which goes as it stands.
@@ -60,7 +82,7 @@ class _Stream(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Write it."""
-        super().write(text if self.data else redacted(text))
+        super().write(text if self.data else _harmless(text))
         return len(text)
 
 
