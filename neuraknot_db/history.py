@@ -38,6 +38,27 @@ HAVING bool_or(direction = 'upgrade')
 """
 
 
+# A run is ended by a row that says how, or by one that is where the run was to lead.
+_UNENDED = f"""
+SELECT id
+  FROM {TABLE} s
+ WHERE outcome = 'started'
+   AND NOT EXISTS (SELECT FROM {TABLE} r
+                    WHERE r.run = s.run AND r.id > s.id
+                      AND (r.outcome <> 'succeeded' OR r.after IS NOT DISTINCT FROM s.after))
+"""
+
+# As long as nothing was run since.
+_VANISHED = f"""
+SELECT direction, started_at::timestamp(0)::text, coalesce(started_by, database_user), coalesce(client_host, '?')
+  FROM {TABLE}
+ WHERE id = (SELECT max(id) FROM ({_UNENDED}) u)
+   AND NOT EXISTS (SELECT FROM {TABLE} r
+                    WHERE r.id > {TABLE.partition(".")[2]}.id
+                      AND r.run IS DISTINCT FROM {TABLE.partition(".")[2]}.run)
+"""
+
+
 @dataclass(frozen=True)
 class Entry:
     """What is recorded of one attempt at one thing.
@@ -45,7 +66,7 @@ class Entry:
     Attributes:
         revision: None where it concerns no single one.
         direction: `upgrade`, `downgrade`, `stamp`, `adopt`, `accept`, `reset` or `mark`.
-        outcome: `succeeded`, `failed`, `interrupted` or `unknown`.
+        outcome: `started`, of a whole run; `succeeded`, `failed`, `interrupted` or `unknown`.
         duration_ms: until it was recorded.
         attempt: 1 for the first.
         lock_wait_ms: the pauses after earlier attempts that found no lock.
@@ -207,9 +228,19 @@ class History:
         rows = self._connection.exec_driver_sql(_APPLIED)
         return [Applied(*row) for row in rows]
 
+    def vanished(self) -> str | None:
+        """The last run, in words, if it never ended: it was killed, or its machine went."""
+        if not self.exists or self._format < _WITH_RUNS:
+            return None
+        row = self._connection.exec_driver_sql(_VANISHED).first()
+        return "{} of {} by {} on {}".format(*row) if row else None
+
     def records(self) -> Iterator[Record]:
-        """The rows, the oldest first."""
-        if self.exists:
-            run = "run::text, before, after" if self._format >= _WITH_RUNS else "NULL, NULL, NULL"
-            for row in self._connection.exec_driver_sql(f"SELECT {_COLUMNS}, {run} FROM {TABLE} ORDER BY id"):
-                yield Record(*row)
+        """The rows, the oldest first; that a run was started is told only where it never ended."""
+        if not self.exists:
+            return
+        run, rows = "NULL, NULL, NULL", "true"
+        if self._format >= _WITH_RUNS:
+            run, rows = "run::text, before, after", f"outcome <> 'started' OR id IN ({_UNENDED})"
+        for row in self._connection.exec_driver_sql(f"SELECT {_COLUMNS}, {run} FROM {TABLE} WHERE {rows} ORDER BY id"):
+            yield Record(*row)

@@ -22,7 +22,8 @@ def as_text(records: Sequence[Record]) -> Iterator[str]:
         when = record.started_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
         waited = f", {record.lock_wait_ms / 1000:.0f} s of it waiting for locks" if record.lock_wait_ms else ""
-        yield f"{when}  {what:<14}  {record.outcome:<11}  {record.duration_ms:>7,} ms{attempt}{waited}  {who}"
+        took = f"{record.duration_ms:>7,} ms" if record.outcome != "started" else " not ended"
+        yield f"{when}  {what:<14}  {record.outcome:<11}  {took}{attempt}{waited}  {who}"
         if record.error:
             yield f"    {record.error}"
         # In short; --json has them whole.

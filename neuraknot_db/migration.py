@@ -213,6 +213,8 @@ def _execute(
         history.create()
         if history.environment is None:
             history.mark(ready.environment)
+        if walk.steps or emptying:
+            recorder.begin(connection, command.kind, outcome.before, outcome.target)
         connection.commit()
     if nothing:
         return

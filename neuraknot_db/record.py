@@ -77,6 +77,7 @@ class Recorder:
         self._engine = connection.engine
         self._pid: int = session.driver(connection).info.backend_pid
         self._origin: dict[str, str | None] | None = None
+        self._begun = False
 
     def write(self, connection: Connection, entry: Entry, then: str = "") -> rawsql.Result:
         """Write a row, in the connection's transaction.
@@ -94,6 +95,22 @@ class Recorder:
         error = entry.error and redacted(entry.error)
         values = {**vars(entry), "error": error, **self._origin, "run": self.run}
         return connection.exec_driver_sql(f"{_INSERT};\n{then}" if then else _INSERT, values)
+
+    def begin(self, connection: Connection, direction: str, before: str | None, after: str | None) -> None:
+        """Write in the connection's transaction that the run begins, once; and say so if the one before never ended.
+
+        Args:
+            connection: what it is written on; the log is there.
+            direction: what the run is.
+            before: where the database is.
+            after: where the run is to lead.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        if vanished := History(connection).vanished():
+            log.warning("the last run never ended (%s): what it had committed by then has stayed", vanished)
+        self.write(connection, Entry(None, direction, "started", before=before, after=after))
 
     def settle(
         self, connection: Connection, error: Exception, entry: Entry, failed: Callable[[Standing], Entry | None]

@@ -95,6 +95,9 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         config.attributes[runner.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
         tries = _Tries(before=state.revision, after=together)
         started = tries.began
+        history.create()
+        recorder.begin(connection, "reset", state.revision, outcome.target)
+        connection.commit()
 
         def failed(failure: Failure) -> None:
             place = failures.Place("The reset", landed=False, revision=state.revision, kept=_KEPT)

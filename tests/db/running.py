@@ -88,8 +88,8 @@ def held(database: Database, sql: str, *, application: str = "reports") -> Itera
 
 
 def log_of(database: Database, columns: str = "revision, direction, outcome") -> list[tuple[object, ...]]:
-    """The rows of the log, the oldest first."""
-    return database.run(f"SELECT {columns} FROM neuraknot_db.migration_log ORDER BY id")
+    """The rows of the log, the oldest first, but for those that say that a run was started."""
+    return database.run(f"SELECT {columns} FROM neuraknot_db.migration_log WHERE outcome <> 'started' ORDER BY id")
 
 
 def alive(pid: int) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from neuraknot_db import __version__
 from tests.db.conftest import Database, Project
-from tests.db.running import held, log_of
+from tests.db.running import MIGRATOR, held, log_of, running, wait_until
 from tests.db.schemas import old_schema
 from tests.db.test_bad_input import SCHEMA, said
 from tests.projects import PROJECT
@@ -390,3 +392,70 @@ def test_who_may_not_take_the_log_over_is_given_the_statements(database: Databas
     said(done, 5, "may not keep the log", "ALTER TABLE neuraknot_db.migration_log ADD COLUMN run uuid")
     database.run(done.err.partition("As an administrator: ")[2])
     assert other.neuraknot_db("mark", "dev").code == 0
+
+
+def test_a_run_that_was_killed_is_told(database_at_head: Database, project: Project, tmp_path: Path) -> None:
+    project.add("005", "SELECT 1", after="004")
+    project.add("006", "SELECT pg_sleep(600)", after="005")
+    with running(
+        database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root, NEURAKNOT_STARTED_BY="hana"
+    ) as migration:
+        sleeping = f"SELECT count(*) FROM pg_stat_activity WHERE {MIGRATOR} AND wait_event = 'PgSleep'"
+        wait_until(lambda: database_at_head.value(sleeping) == 1)
+        migration.process.kill()
+        migration.ended()
+    wait_until(lambda: database_at_head.value(f"SELECT count(*) FROM pg_stat_activity WHERE {MIGRATOR}") == 0)
+    text = database_at_head.neuraknot_db("log").out.splitlines()
+    (told,) = [line for line in text if "started" in line]
+    assert "  upgrade         started       not ended  hana on " in told
+    assert text.index(told) == len(text) - 2  # revision 005 was committed after it
+    (row,) = [
+        row for row in json.loads(database_at_head.neuraknot_db("log", "--json").out) if row["outcome"] == "started"
+    ]
+    assert (row["revision"], row["before"], row["after"], row["started_by"]) == (None, "004", "006", "hana")
+
+    project.add("006", "SELECT 1", after="005")
+    again = database_at_head.neuraknot_db("upgrade", "head", cwd=project.root)
+    assert again.code == 0, again.err
+    assert re.search(
+        r"the last run never ended \(upgrade of \S+ \S+ by hana on \S+\): what it had committed", again.err
+    )
+    project.add("007", "SELECT 1", after="006")
+    assert "never ended" not in database_at_head.neuraknot_db("upgrade", "head", cwd=project.root).err
+
+
+def test_a_reset_that_was_killed_is_told_and_changed_nothing(
+    database_at_head: Database, project: Project, tmp_path: Path
+) -> None:
+    project.add("005", "SELECT pg_sleep(600)", after="004")
+    reset = ("reset", "--confirm", database_at_head.name)
+    with running(
+        database_at_head, *reset, said=tmp_path / "said", program="neuraknot-db", cwd=project.root
+    ) as migration:
+        sleeping = f"SELECT count(*) FROM pg_stat_activity WHERE {MIGRATOR} AND wait_event = 'PgSleep'"
+        wait_until(lambda: database_at_head.value(sleeping) == 1)
+        migration.process.kill()
+        migration.ended()
+    wait_until(lambda: database_at_head.value(f"SELECT count(*) FROM pg_stat_activity WHERE {MIGRATOR}") == 0)
+    assert "  reset           started       not ended  " in database_at_head.neuraknot_db("log").out
+    assert database_at_head.value("SELECT version_num FROM alembic_version") == "004"
+    done = database_at_head.neuraknot_db(*reset)
+    assert (done.code, "the last run never ended (reset of " in done.err) == (0, True), done.err
+    assert " not ended  " in database_at_head.neuraknot_db("log").out  # it is still so
+
+
+def test_a_run_that_ended_is_not_said_to_be_under_way(database: Database, project: Project) -> None:
+    project.add("005", "SELECT 1/0", after="004")
+    for program, arguments, code in (
+        ("alembic", ["upgrade", "head"], 7),
+        ("alembic", ["downgrade", "base"], 0),
+        ("alembic", ["upgrade", "002"], 0),
+        ("alembic", ["stamp", "003"], 0),
+        ("alembic", ["stamp", "--purge", "base"], 0),
+        ("neuraknot-db", ["reset", "--confirm", database.name], 7),
+        ("neuraknot-db", ["reset", "--confirm", database.name, "--no-upgrade"], 0),
+    ):
+        done = database.program(program, *arguments, cwd=project.root)
+        assert done.code == code, done.err
+        assert "never ended" not in done.err, arguments
+        assert " not ended  " not in database.neuraknot_db("log").out, arguments

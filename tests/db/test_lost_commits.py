@@ -10,6 +10,7 @@ import pytest
 
 from tests.db.conftest import Database, Finished, Project, Server
 from tests.db.proxies import Nth, is_commit, proxied
+from tests.db.running import log_of
 from tests.db.schemas import old_schema
 
 LOST = ["lose the answer", "lose the request"]
@@ -115,7 +116,7 @@ def execute(run: Run, database: Database, project: Project | None) -> Finished:
 def rows(database: Database) -> list[tuple[object, ...]]:
     if database.value("SELECT to_regclass('neuraknot_db.migration_log')") is None:
         return []
-    return database.run("SELECT run, direction, revision, outcome, after FROM neuraknot_db.migration_log ORDER BY id")
+    return log_of(database, "run, direction, revision, outcome, after")
 
 
 @pytest.mark.parametrize("kind", RUNS)
