@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
@@ -19,6 +19,7 @@ from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableEr
 from neuraknot_db.history import Entry, History
 from neuraknot_db.logtables import TABLE
 from neuraknot_db.redaction import redacted
+from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Origin, Settings
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -54,6 +55,35 @@ class Standing:
 
     landed: bool | None = None
     revision: str | None = None
+
+
+@dataclass
+class Attempts:
+    """The tries of one thing that is one transaction.
+
+    Attributes:
+        entry: its row in the log, but for how it went.
+        number: which try this is, from 1.
+        waited: seconds that those before have waited for locks, with the pauses between.
+        began: when this one began, by `time.monotonic`.
+    """
+
+    entry: Entry
+    number: int = 1
+    waited: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def again(self, failure: Failure, waiting: float) -> None:
+        """Count a try that found no lock after it had waited so many seconds."""
+        self.number = failure.number + 1
+        self.waited += waiting + failure.pause
+
+    def row(self, outcome: str = "succeeded", error: str | None = None) -> Entry:
+        """The row of this try, if it ends now."""
+        duration, waited = (round(1000 * seconds) for seconds in (time.monotonic() - self.began, self.waited))
+        return replace(
+            self.entry, outcome=outcome, error=error, duration_ms=duration, attempt=self.number, lock_wait_ms=waited
+        )
 
 
 class Recorder:

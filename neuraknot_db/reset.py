@@ -34,7 +34,7 @@ from neuraknot_db.command import Command
 from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.history import Entry, History
-from neuraknot_db.record import Recorder
+from neuraknot_db.record import Attempts, Recorder
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Settings
 from neuraknot_db.steps import heads_after, joined
@@ -93,7 +93,7 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         lock.acquire(connection, patience=settings.limits().patience)
         recorder = Recorder(where, connection)
         config.attributes[runner.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
-        tries = _Tries(before=state.revision, after=together)
+        tries = Attempts(Entry(None, "reset", before=state.revision, after=together))
         started = tries.began
         history.create()
         recorder.begin(connection, "reset", state.revision, outcome.target)
@@ -101,8 +101,8 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
 
         def failed(failure: Failure) -> None:
             place = failures.Place("The reset", landed=False, revision=state.revision, kept=_KEPT)
-            recorder.write_failure(connection, tries.entry("failed", str(failures.explained(failure.error, place))))
-            tries.next(failure)
+            recorder.write_failure(connection, tries.row("failed", str(failures.explained(failure.error, place))))
+            tries.again(failure, time.monotonic() - tries.began)
 
         try:
             retry.on_lock_timeout(
@@ -113,7 +113,7 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
                 limits=settings.limits(),
             )
         except Exception as error:
-            explained = recorder.explain(connection, error, tries.entry(), outcome, doing="The reset", kept=_KEPT)
+            explained = recorder.explain(connection, error, tries.row(), outcome, doing="The reset", kept=_KEPT)
             if explained is None and together != outcome.target:
                 place = failures.Place("The rest of the reset", landed=False, revision=outcome.after)
                 explained = failures.unanswered(error, place, "The first part of the reset")
@@ -129,32 +129,12 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         afterwards.check(recorder, script, heads, outcome, compare=upgrade, production=production)
 
 
-class _Tries:
-    """What the log is to say of the try that runs now."""
-
-    def __init__(self, *, before: str | None, after: str | None) -> None:
-        self._entry = Entry(None, "reset", before=before, after=after)
-        self._attempt, self._waited = 1, 0.0
-        self.began = time.monotonic()
-
-    def next(self, failure: Failure) -> None:
-        """Count a try that found no lock: it had done nothing but wait, and the next one follows a pause."""
-        self._attempt += 1
-        self._waited += time.monotonic() - self.began + failure.pause
-
-    def entry(self, outcome: str = "succeeded", error: str | None = None) -> Entry:
-        duration, waited = (round(1000 * seconds) for seconds in (time.monotonic() - self.began, self._waited))
-        return replace(
-            self._entry, outcome=outcome, duration_ms=duration, attempt=self._attempt, lock_wait_ms=waited, error=error
-        )
-
-
 def _replace(
     config: Config,
     connection: Connection,
     script: ScriptDirectory,
     recorder: Recorder,
-    tries: _Tries,
+    tries: Attempts,
     *,
     target: str | None,
 ) -> None:
@@ -172,7 +152,7 @@ def _replace(
             session.set_timeouts(connection, limits, local=True)
         privileges.create_schema(connection, properties)
         History(connection).create()
-        recorder.write(connection, tries.entry())
+        recorder.write(connection, tries.row())
         if target is not None:
             command.upgrade(config, target)
 

@@ -20,7 +20,7 @@ from neuraknot_db.declared import Declared, Step, revision_of
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history import Entry
 from neuraknot_db.lock_budget import LockBudget
-from neuraknot_db.record import Recorder, Standing
+from neuraknot_db.record import Attempts, Recorder, Standing
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Limits
 
@@ -35,21 +35,17 @@ class StepRun:
     Attributes:
         step: Alembic's.
         declared: what its revision declares.
-        entry: its row in the log, but for how it went.
-        attempt: which try this is, from 1.
-        waited: seconds that the tries before this one have waited for locks, with the pauses between.
+        attempts: its tries.
     """
 
     step: Step
     declared: Declared
-    entry: Entry
-    attempt: int = 1
-    waited: float = 0.0
+    attempts: Attempts
 
     @classmethod
     def of(cls, step: Step, declared: Declared) -> StepRun:
         """A step that has not begun."""
-        return cls(step, declared, _entry(step, declared))
+        return cls(step, declared, Attempts(_entry(step, declared)))
 
     @property
     def revision(self) -> str:
@@ -104,7 +100,6 @@ class Walk:
         self._driver: Any = None
         self._statement_began = 0.0
         self._began = time.monotonic()
-        self._started = self._began
         self._next_heads, self._recorded = self.heads, False
         self._landed: bool | None = False
         self._begun = self._within_another = False
@@ -127,7 +122,7 @@ class Walk:
             interrupt.check()
             self._begun = True
             run = self.steps[index]
-            self._started, self._recorded = time.monotonic(), False
+            run.attempts.began, self._recorded = time.monotonic(), False
             self._next_heads = heads_after([run.step], self.heads)
             if index and self.steps[index - 1].declared.sets:
                 session.restore(connection, self._limits)
@@ -157,8 +152,7 @@ class Walk:
         waiting = self._waiting()
         entry = self._row("failed", explained.message)
         # Before it is written: who sees the row may end the run at that very moment.
-        run = self.steps[self.done]
-        run.attempt, run.waited = failure.number + 1, run.waited + waiting + failure.pause
+        self.steps[self.done].attempts.again(failure, waiting)
         self._recorder.write_failure(connection, entry)
 
     def fail(self, error: Exception, connection: Connection) -> Exception | None:
@@ -241,7 +235,7 @@ class Walk:
         self.heads = self._next_heads
         self._outcome.after = joined(self.heads)
         self._outcome.ran.append(run.revision)
-        seconds = _duration(time.monotonic() - self._started)
+        seconds = _duration(time.monotonic() - run.attempts.began)
         log.info(fitted(f"  {run.revision}  {seconds:>9}  {_title(run.step)}"))
 
     @contextlib.contextmanager
@@ -268,7 +262,7 @@ class Walk:
 
     def _waiting(self) -> float:
         """Seconds since the last statement began."""
-        return time.monotonic() - max(self._statement_began, self._started)
+        return time.monotonic() - max(self._statement_began, self.steps[self.done].attempts.began)
 
     def _applying(self, step: RevisionStep, declaration: Declared, migration: MigrationContext) -> Callable[..., None]:
         """The step's function, which runs once a try, looked after."""
@@ -318,17 +312,9 @@ class Walk:
         return self._recorder.write(connection, self._row("succeeded"), then)
 
     def _row(self, outcome: str, error: str | None = None) -> Entry:
-        run = self.steps[self.done]
-        return replace(
-            run.entry,
-            outcome=outcome,
-            duration_ms=round((time.monotonic() - self._started) * 1000),
-            attempt=run.attempt,
-            lock_wait_ms=round(run.waited * 1000),
-            error=error,
-            before=joined(self.heads),
-            after=joined(self._next_heads if outcome == "succeeded" else self.heads),
-        )
+        after = self._next_heads if outcome == "succeeded" else self.heads
+        row = self.steps[self.done].attempts.row(outcome, error)
+        return replace(row, before=joined(self.heads), after=joined(after))
 
 
 def joined(heads: Iterable[str]) -> str | None:
