@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import console, diagnosis, rawsql, settings
+from neuraknot_db import diagnosis, rawsql, settings
+from neuraknot_db.confirmation import Confirmation
 from neuraknot_db.console import log
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Settings
@@ -169,12 +170,14 @@ def confirm_downgrade(
         if count != "0":
             log.warning("going back from %s will lose %s %s", revision, count, what)
     verb = command.split(" ", 1)[0]
-    if confirm is None:
-        purpose = "go back" if verb == "downgrade" else verb
-        confirm = console.ask(f"This is production. Type the name of the database ({where.database}) to {purpose}: ")
-    if confirm != where.database:
-        given = "was not given" if confirm is None else f"is {confirm!r}, and the database is {where.database!r}"
-        raise RefusedError(
-            f"The confirmation of the {verb} {given}: nothing was changed.",
-            hint=f"alembic -x {shlex.quote(f'confirm={where.database}')} {command}",
-        )
+    Confirmation(
+        where.database,
+        confirm,
+        f"This is production. Type the name of the database ({where.database}) to"
+        f" {'go back' if verb == 'downgrade' else verb}: ",
+        missing=f"The confirmation of the {verb} was not given: nothing was changed.",
+        wrong=lambda typed: (
+            f"The confirmation of the {verb} is {typed!r}, and the database is {where.database!r}: nothing was changed."
+        ),
+        hint=f"alembic -x {shlex.quote(f'confirm={where.database}')} {command}",
+    ).demand()

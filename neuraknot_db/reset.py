@@ -15,7 +15,6 @@ from sqlalchemy.exc import DBAPIError
 from neuraknot_db import (
     afterwards,
     cascade,
-    console,
     diagnosis,
     failures,
     lock,
@@ -31,12 +30,13 @@ from neuraknot_db import (
     snapshots,
 )
 from neuraknot_db.command import Command
+from neuraknot_db.confirmation import Confirmation
 from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.history import Entry, History
+from neuraknot_db.preflight import Ready
 from neuraknot_db.record import Attempts, Recorder
 from neuraknot_db.retry import Failure
-from neuraknot_db.settings import Settings
 from neuraknot_db.steps import heads_after, joined
 
 COUNTING_TIMEOUT = "10s"
@@ -82,14 +82,17 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         state, name, history = ready.found.state, ready.environment, ready.found.history
         outcome.before = outcome.after = state.revision
         migration.greet(where, state, name)
-        _demand_confirmations(where, name, confirm, environment, marked=history.environment is not None)
+        confirmations = _confirmations(ready, confirm, environment)
+        for each in confirmations:
+            each.demand_right()
         _survey(connection, script)
         together = _together(script) if upgrade else None
         _tell_rows(connection, state.tables)
         if upgrade:
             _tell_owners(connection, where.user)
         connection.rollback()
-        _ask(where, name, confirm, environment, marked=history.environment is not None)
+        for each in confirmations:
+            each.demand()
         lock.acquire(connection, patience=settings.limits().patience)
         recorder = Recorder(where, connection)
         config.attributes[runner.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
@@ -249,44 +252,32 @@ def _count(connection: Connection, table: str) -> str:
         connection.rollback()
 
 
-def _demand_confirmations(
-    where: Settings, name: str, confirm: str | None, environment: str | None, *, marked: bool
-) -> None:
-    """Go on only if what was given as a confirmation is right."""
-    hint = f"neuraknot-db reset {_option('--confirm', where.database)}"
-    if confirm is not None and confirm != where.database:
-        raise RefusedError(
-            f"The confirmation is {confirm!r}, and the database is {where.database!r}: nothing was dropped.", hint=hint
-        )
-    if environment is not None and environment.casefold() != name.casefold():
-        production = settings.is_production(name)
-        counts = "This counts as production, and the" if production else "The"
-        raise RefusedError(
-            f"{counts} environment is {name!r}, not {environment!r}: nothing was dropped.",
-            hint=f"{hint} {_option('--environment', name)}"
-            # A marker would contradict it.
-            + " (NEURAKNOT_ENV=dev where it is no production)" * (production and not marked),
-        )
-
-
-def _ask(where: Settings, name: str, confirm: str | None, environment: str | None, *, marked: bool) -> None:
-    """Ask for the confirmations that were not given."""
-    if confirm is None:
-        confirm = console.ask(f"Type the name of the database ({where.database}) to drop all of this: ")
-        if confirm is None:
-            raise RefusedError(
-                "The confirmation was not given: nothing was dropped.",
-                hint=f"neuraknot-db reset {_option('--confirm', where.database)}",
-            )
-    if environment is None and settings.is_production(name):
-        environment = console.ask(f"This is production. Type the name of the environment ({name}): ")
-        if environment is None:
-            raise RefusedError(
-                "This counts as production, and the environment is not named: nothing was dropped.",
-                hint=f"neuraknot-db reset {_option('--confirm', where.database)} {_option('--environment', name)}"
-                + " (NEURAKNOT_ENV=dev where it is no production)" * (not marked),
-            )
-    _demand_confirmations(where, name, confirm, environment, marked=marked)
+def _confirmations(ready: Ready, confirm: str | None, environment: str | None) -> tuple[Confirmation, ...]:
+    """The database's name, and in production the environment's as well."""
+    database, name = ready.found.where.database, ready.environment
+    production, marked = settings.is_production(name), ready.found.history.environment is not None
+    hint = f"neuraknot-db reset {_option('--confirm', database)}"
+    counts = "This counts as production, and the" if production else "The"
+    of_database = Confirmation(
+        database,
+        confirm,
+        f"Type the name of the database ({database}) to drop all of this: ",
+        missing="The confirmation was not given: nothing was dropped.",
+        wrong=lambda typed: f"The confirmation is {typed!r}, and the database is {database!r}: nothing was dropped.",
+        hint=hint,
+    )
+    of_environment = Confirmation(
+        name,
+        environment,
+        f"This is production. Type the name of the environment ({name}): ",
+        missing="This counts as production, and the environment is not named: nothing was dropped.",
+        wrong=lambda typed: f"{counts} environment is {name!r}, not {typed!r}: nothing was dropped.",
+        hint=f"{hint} {_option('--environment', name)}"
+        # A marker would contradict it.
+        + " (NEURAKNOT_ENV=dev where it is no production)" * (production and not marked),
+        exactly=False,
+    )
+    return (of_database, of_environment) if production or environment is not None else (of_database,)
 
 
 def _option(name: str, value: str) -> str:
