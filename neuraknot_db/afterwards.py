@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 
 from alembic.script import ScriptDirectory
@@ -9,7 +10,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db import diagnosis, failures, guards, interrupt
-from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import (
     InterruptedRunError,
     LockUnavailableError,
@@ -18,8 +18,11 @@ from neuraknot_db.errors import (
     SchemaDiffersError,
     UnreachableError,
 )
+from neuraknot_db.outcome import Outcome
 from neuraknot_db.record import Recorder
 from neuraknot_db.steps import joined
+
+log = logging.getLogger(__name__)
 
 
 def check(

@@ -17,8 +17,9 @@ from alembic.config import CommandFunction, CommandLine, Config
 from alembic.script import ScriptDirectory
 
 from neuraknot_db import __version__, commands, revisions, runner, stdio, xoptions
-from neuraknot_db.console import Outcome, demand_written, reporting
+from neuraknot_db.console import demand_written, reporting
 from neuraknot_db.errors import UsageError
+from neuraknot_db.outcome import Outcome
 
 DESCRIPTION = "Migrates NeuraKnot's PostgreSQL database: every Alembic command, and a few more."
 

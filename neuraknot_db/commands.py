@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,10 +32,13 @@ from neuraknot_db import (
     snapshots,
 )
 from neuraknot_db.command import Command
-from neuraknot_db.console import Outcome, log, write, write_exactly, write_json
+from neuraknot_db.console import write, write_exactly, write_json
 from neuraknot_db.errors import LockUnavailableError, StaleFileError, UsageError
 from neuraknot_db.history import Entry, History
+from neuraknot_db.outcome import Outcome
 from neuraknot_db.record import Recorder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

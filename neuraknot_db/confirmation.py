@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from neuraknot_db import console
 from neuraknot_db.errors import RefusedError
 
 
@@ -46,7 +46,7 @@ class Confirmation:
         Raises:
             RefusedError: it is missing or wrong.
         """
-        typed = console.ask(self.question) if self.given is None else self.given
+        typed = ask(self.question) if self.given is None else self.given
         if typed is None:
             raise RefusedError(self.missing, hint=self.hint)
         self._compare(typed)
@@ -55,3 +55,15 @@ class Confirmation:
         same = typed == self.name if self.exactly else typed.casefold() == self.name.casefold()
         if not same:
             raise RefusedError(self.wrong(typed), hint=self.hint)
+
+
+def ask(question: str) -> str | None:
+    """A line that a person types, None where there is no terminal to type it on."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    try:
+        return sys.stdin.readline().strip()
+    except OSError:  # the terminal is gone
+        return None

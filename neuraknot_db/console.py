@@ -12,13 +12,13 @@ import shutil
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from alembic.config import Config
 
 from neuraknot_db import diagnosis, interrupt, settings, stdio
 from neuraknot_db.errors import NeuraknotError
+from neuraknot_db.outcome import Outcome
 from neuraknot_db.redaction import redacted, redacted_within
 
 log = logging.getLogger("neuraknot_db")
@@ -37,56 +37,19 @@ _ELSEWHERE = "Run the command again, with its output elsewhere"
 
 
 class _StandardError(logging.Handler):
+    """Shows the narration; what has `in_one_line` as an extra is cut to the width of a terminal."""
+
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        line = self.format(record)
+        if getattr(record, "in_one_line", False) and sys.stderr.isatty():
+            line = redacted(line)  # of which a part could not be told any more
+            width = shutil.get_terminal_size().columns
+            line = line if len(line) <= width else line[: width - 1] + "…"
+        sys.stderr.write(line + "\n")
 
 
 log.addHandler(_StandardError())
 log.propagate = False
-
-
-@dataclass
-class Outcome:
-    """What a run did, filled in as it goes.
-
-    Attributes:
-        command: the command's name.
-        before: the revision that the database was at, None for none or not known.
-        after: the revision that it is at now, likewise.
-        ran: the revisions applied or taken back, in order.
-        target: the revision that it should be at in the end, None for none.
-        targeted: whether there is such a target.
-        unknown: whether the database could not be asked what was committed; `after` is None then.
-    """
-
-    command: str
-    before: str | None = None
-    after: str | None = None
-    ran: list[str] = field(default_factory=list)
-    target: str | None = None
-    targeted: bool = False
-    unknown: bool = False
-
-    def aim(self, target: str | None) -> None:
-        """Say where the database should be in the end, None for no revision."""
-        self.target, self.targeted = target, True
-
-    def found(self, landed: bool | None, revision: str | None) -> None:
-        """Take over what the database said after a failure.
-
-        Args:
-            landed: whether what was under way is committed; None where it could not be asked.
-            revision: where it is then.
-        """
-        self.unknown, self.after = landed is None, revision
-
-
-def fitted(line: str) -> str:
-    """A line of narration, cut to the terminal's width where there is one."""
-    if not sys.stderr.isatty():
-        return line
-    line, width = redacted(line), shutil.get_terminal_size().columns  # of which a part could not be told any more
-    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def write(text: str) -> None:
@@ -106,18 +69,6 @@ def write_exactly(text: str) -> None:
     """Data on standard output, as it stands, in UTF-8."""
     stdio.carry_data()
     write(text)
-
-
-def ask(question: str) -> str | None:
-    """A line that a person types, None where there is no terminal to type it on."""
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        return None
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    try:
-        return sys.stdin.readline().strip()
-    except OSError:  # the terminal is gone
-        return None
 
 
 @contextlib.contextmanager

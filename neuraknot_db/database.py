@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,9 +12,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import diagnosis, engine, rawsql
-from neuraknot_db.console import log
 from neuraknot_db.errors import RefusedError, UnreachableError
 from neuraknot_db.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _MAINTENANCE = ("postgres", "template1")
 """Databases that nearly every server has, to create another one from."""

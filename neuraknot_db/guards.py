@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from dataclasses import dataclass
 
@@ -10,9 +11,10 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import diagnosis, rawsql, settings
 from neuraknot_db.confirmation import Confirmation
-from neuraknot_db.console import log
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _STATE = """
 SELECT current_setting('server_version'),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 
 from sqlalchemy.engine import Connection
 
 from neuraknot_db import sessions
-from neuraknot_db.console import log
 from neuraknot_db.errors import InterruptedRunError, LockUnavailableError
+
+log = logging.getLogger(__name__)
 
 KEY = int.from_bytes(hashlib.sha256(b"neuraknot_db").digest()[:8], signed=True)
 """The advisory lock's key. Advisory locks belong to one database, so the key need not name it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import dataclass
 
 from alembic.runtime.environment import EnvironmentContext
@@ -23,16 +24,18 @@ from neuraknot_db import (
     xoptions,
 )
 from neuraknot_db.command import Command
-from neuraknot_db.console import Outcome, log
 from neuraknot_db.declared import Step
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError
 from neuraknot_db.guards import DatabaseState
 from neuraknot_db.history import Entry
+from neuraknot_db.outcome import Outcome
 from neuraknot_db.preflight import Ready
 from neuraknot_db.record import Recorder
 from neuraknot_db.settings import Settings
 from neuraknot_db.steps import StepRun, Walk, heads_after, joined
 from neuraknot_db.xoptions import XOptions
+
+log = logging.getLogger(__name__)
 
 VERSION_SCHEMA = "public"
 """Named, so that a revision that sets its search_path does not hide `alembic_version` from Alembic."""

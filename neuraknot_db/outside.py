@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,12 +15,13 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db import rawsql, session, sessions
-from neuraknot_db.console import log
 from neuraknot_db.containment import contained, demand_run
 from neuraknot_db.errors import LockUnavailableError, RefusedError
 from neuraknot_db.rawsql import Held
 from neuraknot_db.settings import Limits
 from neuraknot_db.sqltext import Statement
+
+log = logging.getLogger(__name__)
 
 _INTERVALS = (2.0, 3.0, 5.0)
 """Seconds before the first lines about a long index build; the last one is repeated."""

@@ -5,6 +5,7 @@ Every command that changes a database goes through here, and `plan`, which only 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from sqlalchemy.engine import Connection
 
 from neuraknot_db import checksums, declared, guards, revisions, xoptions
 from neuraknot_db.command import Command
-from neuraknot_db.console import log
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.guards import DatabaseState
 from neuraknot_db.history import Entry, History
@@ -23,6 +23,8 @@ from neuraknot_db.xoptions import XOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import time
 import uuid
@@ -14,13 +15,15 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db import __version__, diagnosis, failures, guards, interrupt, lock, rawsql, retry, session, settings
-from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableError
 from neuraknot_db.history import Entry, History
 from neuraknot_db.logtables import TABLE
+from neuraknot_db.outcome import Outcome
 from neuraknot_db.redaction import redacted
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Origin, Settings
+
+log = logging.getLogger(__name__)
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each try to ask on a new connection: a server that is restarted is back within half a minute."""

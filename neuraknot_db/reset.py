@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import time
 from dataclasses import replace
@@ -31,13 +32,15 @@ from neuraknot_db import (
 )
 from neuraknot_db.command import Command
 from neuraknot_db.confirmation import Confirmation
-from neuraknot_db.console import Outcome, log
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.history import Entry, History
+from neuraknot_db.outcome import Outcome
 from neuraknot_db.preflight import Ready
 from neuraknot_db.record import Attempts, Recorder
 from neuraknot_db.retry import Failure
 from neuraknot_db.steps import heads_after, joined
+
+log = logging.getLogger(__name__)
 
 COUNTING_TIMEOUT = "10s"
 """How long the rows of one table are counted before PostgreSQL's own estimate serves."""

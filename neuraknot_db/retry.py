@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import blockers
-from neuraknot_db.console import log
 from neuraknot_db.diagnosis import DEADLOCK, LOCK_NOT_AVAILABLE
 from neuraknot_db.settings import Limits
+
+log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 30.0
 """Seconds between two tries at the most."""

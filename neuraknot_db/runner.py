@@ -7,10 +7,11 @@ from alembic.runtime.environment import EnvironmentContext
 
 from neuraknot_db import declared, guards, revisions, session, stdio, xoptions
 from neuraknot_db.command import Command
-from neuraknot_db.console import Outcome, reporting
+from neuraknot_db.console import reporting
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import UsageError
 from neuraknot_db.migration import VERSION_SCHEMA, Held, migrate, migrate_held
+from neuraknot_db.outcome import Outcome
 
 OUTCOME, HELD = "neuraknot_db.outcome", "neuraknot_db.held"
 """Keys of `Config.attributes`: what the caller wants filled in, and the session that the caller holds."""

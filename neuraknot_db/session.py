@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
 from neuraknot_db import engine, interrupt, lock, settings
-from neuraknot_db.console import log
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.settings import Limits, Settings
+
+log = logging.getLogger(__name__)
 
 # Set outright: a role's or a database's own timeouts kill migrations, and a search_path of theirs hides tables.
 _PARAMETERS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,18 +15,20 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import checksums, declared, diagnosis, failures, interrupt, rawsql, record, session
-from neuraknot_db.console import Outcome, fitted, log
 from neuraknot_db.containment import Conduct, demand_run, supervised, words
 from neuraknot_db.declared import Declared, Step, revision_of
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history import Entry
 from neuraknot_db.lock_budget import LockBudget
+from neuraknot_db.outcome import Outcome
 from neuraknot_db.record import Attempts, Recorder, Standing
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Limits
 
 if TYPE_CHECKING:
     from neuraknot_db.sqltext import Statement
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -236,7 +239,7 @@ class Walk:
         self._outcome.after = joined(self.heads)
         self._outcome.ran.append(run.revision)
         seconds = _duration(time.monotonic() - run.attempts.began)
-        log.info(fitted(f"  {run.revision}  {seconds:>9}  {_title(run.step)}"))
+        log.info("  %s  %9s  %s", run.revision, seconds, _title(run.step), extra={"in_one_line": True})
 
     @contextlib.contextmanager
     def _statement(self, connection: Connection) -> Iterator[None]:
