@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +58,6 @@ _CHANGING = frozenset({"update", "delete", "merge"})
 _PLANNED = _QUERIES | _CHANGING | {"insert"}
 """What the planner runs: it would read the few sample rows one after the other, though there is an index."""
 
-_NO_TRANSACTION_TAKES_IT = frozenset({"25001", "2D000"})
 _MOST_HELD = 40
 """Tables, each by a session of its own."""
 _POLL = 0.02
@@ -115,6 +115,7 @@ class _Relation:
 
 
 _State = Mapping[int, _Relation]
+_Place = tuple[int, int]
 
 
 def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
@@ -169,26 +170,39 @@ def merged(kept: Effects | None, found: Effects) -> Effects:
 def _merged(kept: Way, found: Way, other: bool) -> Way:
     before, now = _by_place(kept), _by_place(found)
     statements = []
-    for key in sorted({**now, **before}):
+    for key in _joined(list(before), list(now)):
         one, two = before.get(key), now.get(key)
         if one == two or not (other or (one and one.note.startswith(_DIFFER))):
             statements += [two] if two else []
         else:
             either = [each for each in (one, two) if each]
-            effects: dict[str, Effect] = {}
+            strongest: dict[str, Effect] = {}
             for effect in (effect for each in either for effect in each.effects):
-                effects[effect.relation] = effects.get(effect.relation, effect).stronger(effect)
-            statements.append(replace(either[0], effects=_sorted(effects.values()), note=_DIFFER))
+                strongest[effect.relation] = strongest.get(effect.relation, effect).stronger(effect)
+            statements.append(replace(either[0], effects=_sorted(strongest.values()), note=_DIFFER))
     return Way(tuple(statements), found.failure or (kept.failure if other else ""))
 
 
-def _by_place(way: Way) -> Mapping[tuple[int, int], Measured]:
+def _by_place(way: Way) -> Mapping[_Place, Measured]:
     """The statements by their lines, and of a line with several by their turn."""
-    found: dict[tuple[int, int], Measured] = {}
+    turns = Counter[int]()
+    found: dict[_Place, Measured] = {}
     for each in way.statements:
-        turn = next(turn for turn in count() if (each.line, turn) not in found)
-        found[each.line, turn] = each
+        found[each.line, turns[each.line]] = each
+        turns[each.line] += 1
     return found
+
+
+def _joined(kept: list[_Place], found: list[_Place]) -> list[_Place]:
+    """In the order that is kept, each new one behind the one that it follows: who measures next changes nothing."""
+    known, at = set(kept), 0
+    for place in found:
+        if place in known:
+            at = kept.index(place) + 1
+        else:
+            kept.insert(at, place)
+            at += 1
+    return kept
 
 
 def one_way(connection: Connection, where: Settings, revision: Script, direction: Direction) -> Way:

@@ -661,6 +661,21 @@ def test_where_servers_differ_the_stronger_is_kept() -> None:
     assert merged(None, weak) == weak
 
 
+def test_the_order_in_which_statements_ran_is_kept() -> None:
+    def of(server: int, *lines: int) -> Effects:
+        return Effects("tree:1", server, Way(tuple(Measured(line, "x", note="n") for line in lines)))
+
+    def lines(found: Effects) -> list[int]:
+        return [each.line for each in found.upgrade.statements]
+
+    backward, more = of(18, 40, 10, 10), of(15, 40, 20, 10, 10, 5)
+    assert merged(backward, of(18, 40, 10, 10)) == backward
+    both = merged(backward, more)
+    assert lines(both) == [40, 20, 10, 10, 5]
+    for again in (backward, more):
+        assert lines(merged(both, again)) == [40, 20, 10, 10, 5]
+
+
 def test_an_edit_of_either_way_makes_it_stale_and_a_comment_does_not(empty: Project, database: Database) -> None:
     path = empty.add("001", "CREATE TABLE one (a int)", "DROP TABLE one", after="")
     measured(empty.root, database)
