@@ -212,12 +212,11 @@ def _execute(
     nothing = command.steps is not None and not walk.steps and not command.purge
     # The marker also where nothing is to be run: a log that was set aside has taken it along.
     unmarked = nothing and walk.heads and history.environment is None and history.allowed
-    if walk.steps or emptying or unmarked:
-        history.create()
-        if history.environment is None:
-            history.mark(ready.environment)
-        if walk.steps or emptying:
-            recorder.begin(connection, command.kind, outcome.before, outcome.target)
+    if walk.steps or emptying:
+        entry = Entry(None, command.kind, before=outcome.before, after=outcome.target)
+        recorder.begin(connection, history, ready.environment, entry)
+    elif unmarked:
+        history.mark(ready.environment)
         connection.commit()
     if nothing:
         return

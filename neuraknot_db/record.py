@@ -30,6 +30,10 @@ _PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 _METADATA_TIMEOUT = 1.0
 
+_TAKEN = "23505"
+_WRITTEN_AHEAD = 32
+"""Values of a sequence (SEQ_LOG_VALS in PostgreSQL's sequence.c)."""
+
 _NO_ANSWER = (DBAPIError, InvalidRequestError, RefusedError, UnreachableError)
 """What keeps the database from answering now; the next connection may get an answer."""
 
@@ -81,11 +85,17 @@ class Attempts:
         self.number = failure.number + 1
         self.waited += waiting + failure.pause
 
-    def row(self, outcome: str = "succeeded", error: str | None = None) -> Entry:
-        """The row of this try, if it ends now."""
+    def row(self, outcome: str = "succeeded", error: str | None = None, **places: str | None) -> Entry:
+        """The row of this try, if it ends now; `places` are `before` and `after`, where they are not the entry's."""
         duration, waited = (round(1000 * seconds) for seconds in (time.monotonic() - self.began, self.waited))
         return replace(
-            self.entry, outcome=outcome, error=error, duration_ms=duration, attempt=self.number, lock_wait_ms=waited
+            self.entry,
+            outcome=outcome,
+            error=error,
+            duration_ms=duration,
+            attempt=self.number,
+            lock_wait_ms=waited,
+            **places,  # type: ignore[arg-type]
         )
 
 
@@ -129,21 +139,37 @@ class Recorder:
         values = {**vars(entry), "error": error, **self._origin, "run": self.run}
         return connection.exec_driver_sql(f"{_INSERT};\n{then}" if then else _INSERT, values)
 
-    def begin(self, connection: Connection, direction: str, before: str | None, after: str | None) -> None:
-        """Write in the connection's transaction that the run begins, once; and say so if the one before never ended.
+    def begin(self, connection: Connection, history: History, environment: str, entry: Entry) -> None:
+        """Write that the run begins, once, and commit it; and say so if the one before never ended.
 
         Args:
-            connection: what it is written on; the log is there.
-            direction: what the run is.
-            before: where the database is.
-            after: where the run is to lead.
+            connection: the run's session, without a transaction; it is left so.
+            history: the log, which is made if it is not there.
+            environment: marks a database that has no marker yet.
+            entry: what the run is, where the database is, and where it is to lead.
+
+        Raises:
+            DBAPIError: the log is locked, or the connection is gone.
+            RefusedError: this role can't keep the log.
         """
-        if self._begun:
-            return
+        looked = [history]
+
+        def attempt() -> None:
+            # What an earlier try had made was rolled back with it.
+            now = looked.pop() if looked else History(connection)
+            now.create()
+            if now.environment is None:
+                now.mark(environment)
+            if not self._begun:
+                if vanished := now.vanished():
+                    log.warning("the last run never ended (%s): what it had committed by then has stayed", vanished)
+                self.write(connection, replace(entry, outcome="started"))
+            connection.commit()
+
+        retry.on_lock_timeout(
+            lambda: _numbered(connection, attempt), connection, what=lambda: "The log", limits=settings.limits()
+        )
         self._begun = True
-        if vanished := History(connection).vanished():
-            log.warning("the last run never ended (%s): what it had committed by then has stayed", vanished)
-        self.write(connection, Entry(None, direction, "started", before=before, after=after))
 
     def settle(
         self, connection: Connection, error: Exception, entry: Entry, failed: Callable[[Standing], Entry | None]
@@ -215,23 +241,21 @@ class Recorder:
         Raises:
             DBAPIError: the connection is gone.
         """
-        # Twice: in a copy of a database, its numbers may begin below those that are given away after a crash.
-        for last in (False, True):
-            try:
-                History(connection).create()
-                self.write(connection, entry)
-                connection.commit()
-            except DBAPIError as error:
-                connection.rollback()
-                if diagnosis.is_lost(error):
-                    raise
-                if last or retry.is_lock_timeout(error):
-                    break
-            except RefusedError:
-                break
-            else:
-                return
-        log.warning(_NOT_RECORDED)
+
+        def attempt() -> None:
+            History(connection).create()
+            self.write(connection, entry)
+            connection.commit()
+
+        try:
+            _numbered(connection, attempt)
+        except RefusedError:
+            log.warning(_NOT_RECORDED)
+        except DBAPIError as error:
+            connection.rollback()
+            if diagnosis.is_lost(error):
+                raise
+            log.warning(_NOT_RECORDED)
 
     @contextmanager
     def opened(self) -> Iterator[Connection]:
@@ -256,6 +280,23 @@ class Recorder:
             # A replica need not have heard yet.
             return Standing()
         return Standing(landed, state.revision)
+
+
+def _numbered(connection: Connection, write: Callable[[], None]) -> None:
+    """Write a row, again where its number is taken: each try takes the next.
+
+    In a copy of a database the numbers may begin, after a crash, below those that were given away: by as many as
+    PostgreSQL writes ahead.
+    """
+    for left in reversed(range(_WRITTEN_AHEAD + 1)):
+        try:
+            write()
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) != _TAKEN or not left:
+                raise
+            connection.rollback()
+        else:
+            return
 
 
 def _described(origin: Origin) -> dict[str, str | None]:

@@ -101,9 +101,7 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
         config.attributes[runner.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
         tries = Attempts(Entry(None, "reset", before=state.revision, after=together))
         started = tries.began
-        history.create()
-        recorder.begin(connection, "reset", state.revision, outcome.target)
-        connection.commit()
+        recorder.begin(connection, history, name, Entry(None, "reset", before=state.revision, after=outcome.target))
 
         def failed(failure: Failure) -> None:
             place = failures.Place("The reset", landed=False, revision=state.revision, kept=_KEPT)

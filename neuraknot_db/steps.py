@@ -316,8 +316,8 @@ class Walk:
 
     def _row(self, outcome: str, error: str | None = None) -> Entry:
         after = self._next_heads if outcome == "succeeded" else self.heads
-        row = self.steps[self.done].attempts.row(outcome, error)
-        return replace(row, before=joined(self.heads), after=joined(after))
+        attempts = self.steps[self.done].attempts
+        return attempts.row(outcome, error, before=joined(self.heads), after=joined(after))
 
 
 def joined(heads: Iterable[str]) -> str | None:

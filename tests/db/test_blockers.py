@@ -97,7 +97,7 @@ def test_whoever_holds_the_log_is_named(database_at_head: Database, project: Pro
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **{**BRISK, "NEURAKNOT_LOCK_TRIES": "1"})
         with database_at_head.connect() as looking:
             guessed = blockers.guessed(looking, "INSERT INTO neuraknot_db.migration_log VALUES (1)")
-    said(done, 4, f"held by pid {pid}, reports (postgres)", "the failure could not be recorded in the log")
+    said(done, 4, f"held by pid {pid}, reports (postgres)", "The log: no lock in time, try 1 of 1; given up")
     assert guessed[0].startswith(f"held by pid {pid}, ")
 
 

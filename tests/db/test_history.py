@@ -459,3 +459,16 @@ def test_a_run_that_ended_is_not_said_to_be_under_way(database: Database, projec
         assert done.code == code, done.err
         assert "never ended" not in done.err, arguments
         assert " not ended  " not in database.neuraknot_db("log").out, arguments
+
+
+def test_numbers_that_a_crash_has_set_back_end_no_run(database_at_head: Database, project: Project) -> None:
+    """As in a copy of a database whose server crashes."""
+    project.add("005", "SELECT 1", after="004")
+    project.add("006", "SELECT 1/0", after="005")
+    back = "ALTER TABLE neuraknot_db.migration_log ALTER COLUMN id RESTART WITH 1"
+    database_at_head.run(back)
+    done = database_at_head.alembic("upgrade", "005", cwd=project.root)
+    assert done.code == 0, done.err
+    database_at_head.run(back)
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 7
+    assert log_of(database_at_head)[-1] == ("006", "upgrade", "failed")

@@ -184,8 +184,8 @@ def test_where_nobody_can_be_asked_nothing_is_promised(
     old = command[0] == "adopt"
     database = make(Run(command, "" if old else "003", "004", old=old))
     words = [database.name if word == "NAME" else word for word in command]
-    # The lock's comes first, and an upgrade's second is the log's.
-    change = Nth(3 if command[0] == "upgrade" else 2, "lose the answer", meant=is_commit)
+    # The lock's comes first, and the second says in the log that the run begins.
+    change = Nth(2 if old else 3, "lose the answer", meant=is_commit)
 
     def meets(text: str) -> str:
         fate = change(text)
