@@ -9,8 +9,6 @@ import time
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from neuraknot_db import sessions
-
 _INTERVAL = 0.2
 """Of `lock_timeout`: less than any statement waits before it fails, so that each such wait is seen."""
 
@@ -86,6 +84,8 @@ class Watch:
             connection = opened.execution_options(isolation_level="AUTOCOMMIT")
             connection.exec_driver_sql("SET application_name = 'neuraknot-db watch'; SET idle_session_timeout = 0")
             while not self._ended.is_set():
+                from neuraknot_db import sessions  # few runs wait for another session
+
                 if pids := connection.exec_driver_sql(_SEEN, {"pid": self._pid}).scalars().all():
                     self._seen = time.monotonic(), tuple(sessions.told(sessions.find(connection, pids)))
                 self._ended.wait(interval)
@@ -99,7 +99,7 @@ def guessed(connection: Connection, statement: str, lock_timeout: float | None =
         statement: what failed.
         lock_timeout: milliseconds that it had; the session's own if it is None.
     """
-    from neuraknot_db import sqltext
+    from neuraknot_db import sessions, sqltext
 
     words = {
         token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text.lower()

@@ -10,7 +10,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import diagnosis, rawsql, settings
-from neuraknot_db.confirmation import Confirmation
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Settings
 
@@ -171,6 +170,8 @@ def confirm_downgrade(
         connection.rollback()
         if count != "0":
             log.warning("going back from %s will lose %s %s", revision, count, what)
+    from neuraknot_db.confirmation import Confirmation  # few runs go back in production
+
     verb = command.split(" ", 1)[0]
     Confirmation(
         where.database,

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import sessions
 from neuraknot_db.errors import InterruptedRunError, LockUnavailableError
 
 log = logging.getLogger(__name__)
@@ -89,6 +88,8 @@ def acquire(
 
 
 def _holder(connection: Connection) -> str:
+    from neuraknot_db import sessions  # few runs meet another session
+
     pids = connection.exec_driver_sql(_HOLDER, {"key": KEY}).scalars().all()
     found = sessions.find(connection, pids)
     if not found:

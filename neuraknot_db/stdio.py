@@ -25,7 +25,7 @@ _PATIENCE = 2.0
 """Seconds that a reader has, while a migration works, before it is taken to have stopped."""
 
 
-_COMMAND = re.compile(r"^[^\S\n]*:(?=:.*::)|##(?=\[)", re.MULTILINE)
+_COMMAND = r"(?m)^[^\S\n]*:(?=:.*::)|##(?=\[)"
 """What a line that GitHub Actions would obey has where a blank makes it harmless: `::name::value`, `##[name]value`."""
 
 
@@ -39,7 +39,7 @@ def _harmless(text: str) -> str:
     shown = "".join(filter(shows, text))
     if shown != text:  # what was left out may have hidden a password
         text = redacted(shown)
-    return _COMMAND.sub(r"\g<0> ", text) if settings.in_github_actions() else text
+    return re.sub(_COMMAND, r"\g<0> ", text) if settings.in_github_actions() else text
 
 
 class _Unbreakable(io.FileIO):
