@@ -65,6 +65,7 @@ class Effect:
 
     Attributes:
         relation: its name.
+        kind: what it is, if it is no table: `sequence`, `view`.
         lock: the strongest lock that the transaction did not hold yet; None for none.
         index_lock: that on an index of it, where it is stronger than the one on the table.
         dropped: it goes.
@@ -78,6 +79,7 @@ class Effect:
     """
 
     relation: str
+    kind: str = ""
     lock: LockMode | None = None
     index_lock: LockMode | None = None
     dropped: bool = False
@@ -117,7 +119,7 @@ class Effect:
                 return tuple(dict.fromkeys((*one, *two)))
             return max(one or 0, two or 0) or (None if name in _LOCKS else False)
 
-        names = (each.name for each in fields(self) if each.name != "relation")
+        names = (each.name for each in fields(self) if each.name not in ("relation", "kind"))
         return replace(self, **{name: of(name) for name in names})
 
 

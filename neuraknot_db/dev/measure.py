@@ -62,6 +62,7 @@ _MOST_HELD = 40
 """Tables, each by a session of its own."""
 _POLL = 0.02
 _FIRST_WORDS = 8
+_KINDS = {"S": "sequence", "v": "view"}
 _TELLING = 2
 """Rows from which on it says something that all of them were updated."""
 
@@ -343,7 +344,8 @@ class _Watch:
             if was.is_index:
                 continue
             lock = max(asked.get(oid, 0), (now.lock if now else LockMode.ACCESS_EXCLUSIVE))
-            effect = Effect(was.name, LockMode(lock) if lock > was.lock else None)
+            nothing = Effect(was.name, _KINDS.get(was.kind, ""))
+            effect = replace(nothing, lock=LockMode(lock) if lock > was.lock else None)
             if now is None:
                 effect = replace(effect, dropped=was.kind in "rpf")
             else:
@@ -351,7 +353,7 @@ class _Watch:
                 effect = replace(self._work(oid, was, now, effect), index_lock=index_lock, index_built=oid in built)
             if effect.rewritten:
                 effect = replace(effect, index_built=False)
-            if effect != Effect(was.name):
+            if effect != nothing:
                 yield effect
 
     def _index_lock(self, table: int, after: _State, above: int) -> LockMode | None:

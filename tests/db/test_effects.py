@@ -615,12 +615,14 @@ def test_a_revision_that_goes_round_op_execute_is_measured_too(empty: Project, d
     path = empty.add("002", "SELECT 1", after="001")
     path.write_text(path.read_text().replace("op.execute(", "op.get_bind().exec_driver_sql('TABLE one');op.execute("))
     (statement,) = measured(empty.root, database)["002"].upgrade.statements
-    assert statement.effects == (Effect("one", LockMode.ACCESS_SHARE, scanned=True),)
+    assert statement.effects == (Effect("one", lock=LockMode.ACCESS_SHARE, scanned=True),)
 
 
 # The file -----------------------------------------------------------------------------------------------------------
 
-ALL = Effect("a", LockMode.SHARE, LockMode.EXCLUSIVE, True, True, True, True, True, ("deleted",), ("x",), ("y",))
+ALL = Effect(
+    "a", "view", LockMode.SHARE, LockMode.EXCLUSIVE, True, True, True, True, True, ("deleted",), ("x",), ("y",)
+)
 FOUND = Effects(
     "tree:1",
     18,
@@ -640,7 +642,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def measured_as(server: int, lock: LockMode, checksum: str = "tree:1") -> Effects:
-    return Effects(checksum, server, Way((Measured(1, "x", (Effect("a", lock),)),)))
+    return Effects(checksum, server, Way((Measured(1, "x", (Effect("a", lock=lock),)),)))
 
 
 def test_where_servers_differ_the_stronger_is_kept() -> None:

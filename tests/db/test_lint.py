@@ -30,12 +30,12 @@ BASE = """
 def upgrade() -> None:
     op.execute("CREATE TABLE one (id bigint UNIQUE, a text); CREATE TABLE two (id bigint)")
     op.execute("CREATE INDEX i ON one (a)")
-    op.execute("CREATE PROCEDURE fill_b() LANGUAGE sql AS 'SELECT 1'")
+    op.execute("CREATE TABLE numbered (id bigint GENERATED ALWAYS AS IDENTITY); CREATE PROCEDURE fill_b() LANGUAGE sql AS 'SELECT 1'")
     op.execute("CREATE MATERIALIZED VIEW v AS SELECT id FROM two; CREATE UNIQUE INDEX v_id ON v (id)")
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE one, two CASCADE")
+    op.execute("DROP TABLE one, two, numbered CASCADE")
 """
 QUIET = """
 [always]
@@ -60,7 +60,9 @@ class Project:
         (root / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/alembic\npath_separator = os\n")
         (root / "alembic" / "env.py").write_text("")
         self.exceptions(QUIET)
-        self.revision("001", None, BASE, losses={"rows": "SELECT count(*) FROM one, two", "more": "SELECT 1 FROM two"})
+        self.revision(
+            "001", None, BASE, losses={"rows": "SELECT count(*) FROM one, two", "more": "SELECT 1 FROM two, numbered"}
+        )
 
     def exceptions(self, text: str) -> None:
         (self.root / "alembic" / "lint.toml").write_text(text)
@@ -175,6 +177,11 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
     "a table of its own does not count": (
         ways(f"CREATE TABLE three (id bigint);\nALTER TABLE three ADD c text;\n{ADD}", UNDO),
         {"losses": COUNT},
+        [],
+    ),
+    "a table's own sequence does not count": (
+        ways("SELECT 1", 'op.execute("DROP TABLE numbered")'),
+        {"losses": {"rows": "SELECT count(*) FROM numbered"}},
         [],
     ),
     "a comment locks too little to count": (

@@ -30,7 +30,7 @@ def blocking_locks(way: Way) -> dict[str, tuple[LockMode, Measured]]:
     for statement in way.measured.statements:
         for effect in statement.effects:
             lock = max(effect.lock or LockMode.ACCESS_SHARE, effect.index_lock or LockMode.ACCESS_SHARE)
-            if lock.blocks:
+            if lock.blocks and not effect.kind:
                 mode, first = locked.get(effect.relation, (lock, statement))
                 locked[effect.relation] = max(mode, lock), first
     return locked
