@@ -30,7 +30,8 @@ BASE = """
 def upgrade() -> None:
     op.execute("CREATE TABLE one (id bigint UNIQUE, a text); CREATE TABLE two (id bigint)")
     op.execute("CREATE INDEX i ON one (a)")
-    op.execute("CREATE TABLE numbered (id bigint GENERATED ALWAYS AS IDENTITY); CREATE PROCEDURE fill_b() LANGUAGE sql AS 'SELECT 1'")
+    op.execute("CREATE TABLE numbered (id bigint GENERATED ALWAYS AS IDENTITY)")
+    op.execute("CREATE PROCEDURE fill_b() LANGUAGE sql AS 'SELECT 1'")
     op.execute("CREATE MATERIALIZED VIEW v AS SELECT id FROM two; CREATE UNIQUE INDEX v_id ON v (id)")
 
 
