@@ -7,7 +7,6 @@ makes itself nobody uses yet.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -17,8 +16,10 @@ from typing import Any
 
 from alembic.script import Script, ScriptDirectory
 
-KIND = "tree:"
-"""Before each checksum, as in the log."""
+from neuraknot_db import checksums
+
+NAME = "CASE n.nspname WHEN 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(c.relname)"
+"""In a query of `pg_class c` and `pg_namespace n`: a relation as SQL names it under the search path `public`."""
 
 LONGEST = 300
 """Characters of a statement that are kept."""
@@ -180,11 +181,7 @@ class Effects:
 
 def checksum(source: bytes) -> str:
     """Of all that decides what a revision's statements do: both ways, and whether they are in a transaction."""
-    # Nothing to plan needs no syntax tree.
-    from neuraknot_db.syntax import Source
-
-    found = Source(source).canonical("upgrade", "backfill", "downgrade", "transactional")
-    return KIND + hashlib.sha256(found).hexdigest()
+    return checksums.checksum(source, *checksums.UPGRADE, "downgrade", "transactional")
 
 
 def path_of(script: ScriptDirectory, revision: str) -> Path:

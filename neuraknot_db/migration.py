@@ -84,15 +84,20 @@ def migrate(environment: EnvironmentContext, command: Command, outcome: Outcome)
             first = preflight.run(connection, where, environment.script, command, asked)
             before, greeted = first.found.state, _confirm(connection, first, asked)
         _lock(connection)
-        ready = preflight.run(connection, where, environment.script, command, asked)
+        found = preflight.look(connection, where)
         if before is not None:
-            _demand_unmoved(before, ready)
+            _demand_unmoved(before, found.state, command)
+        steps = preflight.resolve(command, environment.script, found)
+        ready = preflight.admit(command, environment.script, found, steps, asked)
+        connection.rollback()
         if not greeted:
-            greet(where, ready.found.state, ready.environment)
+            greet(where, found.state, ready.environment)
+        if ready.others:
+            log.info("other tables stand here, and stay as they are: %s", ", ".join(ready.others))
         recorder = Recorder(where, connection)
         outcome.before = outcome.after = ready.found.state.revision
-        steps = list(map(StepRun.of, ready.steps, ready.declared))
-        walk = Walk(steps, ready.heads, outcome, recorder, settings.limits())
+        runs = list(map(StepRun.of, ready.steps, ready.declared))
+        walk = Walk(runs, ready.heads, outcome, recorder, settings.limits())
         if command.steps is not None:
             outcome.aim(None if _is_emptying(ready) else joined(heads_after(ready.steps, walk.heads)))
         _take_edits(connection, ready, recorder)
@@ -107,7 +112,7 @@ def migrate(environment: EnvironmentContext, command: Command, outcome: Outcome)
         else:
             walk.conclude()
         if walk.done:
-            compare, production = steps[-1].step.is_upgrade, settings.is_production(ready.environment)
+            compare, production = runs[-1].step.is_upgrade, settings.is_production(ready.environment)
             afterwards.check(recorder, environment.script, walk.heads, outcome, compare=compare, production=production)
 
 
@@ -178,11 +183,10 @@ def _lock(connection: Connection) -> None:
     lock.acquire(connection, patience=settings.limits().patience)
 
 
-def _demand_unmoved(before: DatabaseState, ready: Ready) -> None:
+def _demand_unmoved(before: DatabaseState, state: DatabaseState, command: Command) -> None:
     """Go on only if the database is still where it was when the lock was not held yet."""
-    state = ready.found.state
     if before.versions != state.versions:
-        relative = ready.command.is_relative
+        relative = command.is_relative
         raise LockUnavailableError(
             f"Another migration moved the database from {before.revision or 'no revision'} to"
             f" {state.revision or 'no revision'} while this one waited{': its target was relative' * relative}.",

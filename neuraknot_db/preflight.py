@@ -5,8 +5,7 @@ Every command that changes a database goes through here, and `plan`, which only 
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alembic.runtime.migration import RevisionStep
@@ -23,8 +22,6 @@ from neuraknot_db.xoptions import XOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,7 @@ class Ready:
         declared: what each of them declares.
         heads: what `alembic_version` holds, as far as it counts.
         edits: the rows to write for edits of applied revisions that are taken.
+        others: tables of somebody else's, which are not in the way of a first upgrade.
     """
 
     command: Command
@@ -71,7 +69,8 @@ class Ready:
     steps: Sequence[Step] = ()
     declared: Sequence[Declared] = ()
     heads: Sequence[str] = ()
-    edits: Sequence[Entry] = field(default_factory=list)
+    edits: Sequence[Entry] = ()
+    others: Sequence[str] = ()
 
 
 def look(connection: Connection, where: Settings) -> Found:
@@ -116,8 +115,9 @@ def admit(
     if command.kind not in ("reset", "adopt", "mark"):
         guards.admit_changes(found.state, role=found.where.user)
     upgrades = any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps)
+    others: Sequence[str] = ()
     if upgrades and not found.state.versions and command.kind != "reset":
-        _admit_tables(script, found.state, force=asked.force)
+        others = _admit_tables(script, found.state, force=asked.force)
     read = [declared.of(step) for step in steps]
     edits: list[Entry] = []
     if command.kind in ("upgrade", "downgrade"):  # a stamp runs nothing, and minds no edit
@@ -125,7 +125,7 @@ def admit(
     if steps or command.purge or command.kind in ("reset", "adopt", "mark"):
         found.history.demand_allowed()
     heads = () if command.purge else found.state.versions
-    return Ready(command, found, environment, steps, read, heads, edits)
+    return Ready(command, found, environment, steps, read, heads, edits, others)
 
 
 def run(
@@ -143,12 +143,10 @@ def run(
     return ready
 
 
-def _admit_tables(script: ScriptDirectory, state: DatabaseState, *, force: bool) -> None:
+def _admit_tables(script: ScriptDirectory, state: DatabaseState, *, force: bool) -> Sequence[str]:
     if not state.tables or force:
-        return
+        return ()
     # Only a database without a revision and with tables needs the snapshots, which take a while to import.
     from neuraknot_db import snapshots
 
-    others = guards.admit_upgrade(state, own_tables=snapshots.table_names(script))
-    if others:
-        log.info("other tables stand here, and stay as they are: %s", ", ".join(others))
+    return guards.admit_upgrade(state, own_tables=snapshots.table_names(script))

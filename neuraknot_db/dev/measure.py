@@ -66,14 +66,13 @@ _KINDS = {"S": "sequence", "v": "view"}
 _TELLING = 2
 """Rows from which on it says something that all of them were updated."""
 
-_STATE = """
-SELECT c.oid, CASE n.nspname WHEN 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(c.relname),
-       c.relkind::text, coalesce(pg_relation_filenode(c.oid), 0),
+_STATE = f"""
+SELECT c.oid, {effects.NAME}, c.relkind::text, coalesce(pg_relation_filenode(c.oid), 0),
        CASE WHEN c.relkind IN ('r', 'm') THEN pg_relation_size(c.oid) ELSE 0 END,
        CASE WHEN c.relkind IN ('i', 'I') THEN 0 ELSE coalesce(pg_stat_get_xact_numscans(c.oid), 0) END,
        coalesce(pg_stat_get_xact_tuples_inserted(c.oid), 0), coalesce(pg_stat_get_xact_tuples_updated(c.oid), 0),
        coalesce(pg_stat_get_xact_tuples_deleted(c.oid), 0), coalesce(x.indrelid, 0),
-       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal), coalesce(l.modes, '{}'),
+       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal), coalesce(l.modes, '{{}}'),
        CASE WHEN c.relkind IN ('r', 'p', 'f') THEN
          ARRAY(SELECT ARRAY[a.attnum::text, a.attname, format_type(a.atttypid, a.atttypmod)] FROM pg_attribute a
                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) END
@@ -321,9 +320,8 @@ class _Watch:
         if self._holders:
             asked, note = self._holders.let_go()
             self._holders = None
-            if (
-                words[0] == "vacuum"
-            ):  # its first transaction only looks for the table, and the next one may be too quick
+            # Its first transaction only looks for the table, and the next one may be too quick to be seen.
+            if words[0] == "vacuum":
                 mode = LockMode.ACCESS_EXCLUSIVE if "full" in words else LockMode.SHARE_UPDATE_EXCLUSIVE
                 asked = dict.fromkeys(asked, mode)
         elif words[0] in _PLANNED:
@@ -397,7 +395,8 @@ class _Watch:
         strong = any(effect.lock and effect.lock > LockMode.ROW_SHARE for effect in found)
         if word in _BY_CODE or (word in _QUERIES - {"with"} and (strong or changed)):
             return _LEADS_ELSEWHERE
-        if word in _CHANGING and not changed and found:
+        writes = any(effect.lock == LockMode.ROW_EXCLUSIVE for effect in found)
+        if not changed and found and (word in _CHANGING or (word == "with" and writes)):
             return _NO_ROW
         return _TRIGGERS if any(each.has_triggers and each.name in changed for each in after.values()) else ""
 

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import rawsql, retry, sessions
-from neuraknot_db.effects import BY_NAME, LockMode
+from neuraknot_db.effects import BY_NAME, NAME, LockMode
 from neuraknot_db.plan.values import Holder, TableNow
 
 # The other modes that each mode waits for: https://www.postgresql.org/docs/current/explicit-locking.html
@@ -21,9 +21,6 @@ _WAITS_FOR_STRONGER_THAN = {
     LockMode.SHARE_ROW_EXCLUSIVE: LockMode.ROW_SHARE,
     LockMode.EXCLUSIVE: LockMode.ACCESS_SHARE,
 }
-
-_NAME = "CASE n.nspname WHEN 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(c.relname)"
-"""A relation as SQL names it under the search path `public`."""
 
 _TABLES = """
 SELECT wanted.name, c.oid, c.reltuples::bigint AS rows
@@ -42,7 +39,7 @@ SELECT c.oid,
 """
 
 _LOCKED = f"""
-SELECT DISTINCT {_NAME} AS name, c.oid
+SELECT DISTINCT {NAME} AS name, c.oid
   FROM pg_locks l
   JOIN pg_class c ON c.oid = l.relation
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -67,7 +64,7 @@ WITH RECURSIVE below (above, oid) AS (
    UNION
   SELECT below.above, i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid
 )
-SELECT below.above, {_NAME} AS name, n.nspname = 'public' AS in_public, c.relname
+SELECT below.above, {NAME} AS name, n.nspname = 'public' AS in_public, c.relname
   FROM below
   JOIN pg_class c ON c.oid = below.oid
   JOIN pg_namespace n ON n.oid = c.relnamespace
