@@ -10,10 +10,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import compare, guards, rawsql, snapshots, spelling
+from neuraknot_db import compare, rawsql, snapshots, spelling
 from neuraknot_db.catalog import read_schema, search_path_public
 from neuraknot_db.compare import Difference, plural
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
+from neuraknot_db.state import DatabaseState
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def adopt(
         SchemaDiffersError: no revision fits.
     """
     with connection.begin():
-        versions = guards.inspect(connection).versions
+        versions = DatabaseState.of(connection).versions
         if versions:
             raise RefusedError(
                 f"The database is at revision {', '.join(versions)} already: there is nothing to adopt.",

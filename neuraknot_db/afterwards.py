@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from neuraknot_db import diagnosis, failures, guards, interrupt
+from neuraknot_db import diagnosis, failures, interrupt
 from neuraknot_db.errors import (
     InterruptedRunError,
     LockUnavailableError,
@@ -20,6 +20,7 @@ from neuraknot_db.errors import (
 )
 from neuraknot_db.outcome import Outcome
 from neuraknot_db.record import Recorder
+from neuraknot_db.state import DatabaseState
 from neuraknot_db.steps import joined
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def check(
     at = joined(heads) or "no revision"
     try:
         with recorder.opened() as connection:
-            found = guards.inspect(connection)
+            found = DatabaseState.of(connection)
             outcome.after = found.revision
             if frozenset(found.versions) != frozenset(heads):
                 raise MigrationFailedError(

@@ -20,7 +20,6 @@ from neuraknot_db import (
     blockers,
     database,
     engine,
-    guards,
     migration,
     preflight,
     rawsql,
@@ -37,6 +36,7 @@ from neuraknot_db.errors import LockUnavailableError, StaleFileError, UsageError
 from neuraknot_db.history import Entry, History
 from neuraknot_db.outcome import Outcome
 from neuraknot_db.record import Recorder
+from neuraknot_db.state import DatabaseState
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def verify(config: Config, as_json: bool = False) -> None:
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
     with session.open_session(session.target(), exclusive=False) as connection:
-        revisions.demand_known(script, guards.inspect(connection))
+        revisions.demand_known(script, DatabaseState.of(connection))
         with _read_schema(connection, script):
             report = verify(connection, script)
         connection.rollback()

@@ -26,12 +26,12 @@ from neuraknot_db import (
 from neuraknot_db.command import Command
 from neuraknot_db.declared import Step
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError
-from neuraknot_db.guards import DatabaseState
 from neuraknot_db.history import Entry
 from neuraknot_db.outcome import Outcome
 from neuraknot_db.preflight import Ready
 from neuraknot_db.record import Recorder
 from neuraknot_db.settings import Settings
+from neuraknot_db.state import DatabaseState
 from neuraknot_db.steps import StepRun, Walk, heads_after, joined
 from neuraknot_db.xoptions import XOptions
 

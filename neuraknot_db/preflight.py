@@ -15,9 +15,9 @@ from sqlalchemy.engine import Connection
 from neuraknot_db import checksums, declared, guards, revisions, xoptions
 from neuraknot_db.command import Command
 from neuraknot_db.declared import Declared, Step
-from neuraknot_db.guards import DatabaseState
 from neuraknot_db.history import Entry, History
 from neuraknot_db.settings import Settings
+from neuraknot_db.state import DatabaseState
 from neuraknot_db.xoptions import XOptions
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Ready:
 
 def look(connection: Connection, where: Settings) -> Found:
     """See what stands in a database; the transaction that this begins is left to the caller."""
-    return Found(where, guards.inspect(connection), History(connection))
+    return Found(where, DatabaseState.of(connection), History(connection))
 
 
 def resolve(command: Command, script: ScriptDirectory, found: Found) -> list[Step]:

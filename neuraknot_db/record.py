@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from neuraknot_db import __version__, diagnosis, failures, guards, interrupt, lock, rawsql, retry, session, settings
+from neuraknot_db import __version__, diagnosis, failures, interrupt, lock, rawsql, retry, session, settings
 from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableError
 from neuraknot_db.history import Entry, History
 from neuraknot_db.logtables import TABLE
@@ -22,6 +22,7 @@ from neuraknot_db.outcome import Outcome
 from neuraknot_db.redaction import redacted
 from neuraknot_db.retry import Failure
 from neuraknot_db.settings import Origin, Settings
+from neuraknot_db.state import DatabaseState
 
 log = logging.getLogger(__name__)
 
@@ -273,7 +274,7 @@ class Recorder:
         same = session.driver(connection).info.backend_pid == self._pid
         # A session that the server has not missed yet might still commit: it ends before it is asked for.
         ended = same or lock.end(connection, self._pid)
-        state = guards.inspect(connection)
+        state = DatabaseState.of(connection)
         landed = not rolled_back and History(connection).holds(self.run, entry)
         connection.rollback()
         if not landed and (not ended or state.read_only):

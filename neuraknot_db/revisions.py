@@ -11,7 +11,7 @@ from alembic.util import CommandError
 
 from neuraknot_db.containment import EscapedError, contained, words
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
-from neuraknot_db.guards import DatabaseState
+from neuraknot_db.state import DatabaseState
 
 _MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
 """Words that Alembic takes for some revision or none, which no revision can be named."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from alembic import context
 from alembic.runtime.environment import EnvironmentContext
 
-from neuraknot_db import declared, guards, revisions, session, stdio, xoptions
+from neuraknot_db import declared, revisions, session, stdio, xoptions
 from neuraknot_db.command import Command
 from neuraknot_db.console import reporting
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import UsageError
 from neuraknot_db.migration import VERSION_SCHEMA, Held, migrate, migrate_held
 from neuraknot_db.outcome import Outcome
+from neuraknot_db.state import DatabaseState
 
 OUTCOME, HELD = "neuraknot_db.outcome", "neuraknot_db.held"
 """Keys of `Config.attributes`: what the caller wants filled in, and the session that the caller holds."""
@@ -83,6 +84,6 @@ def _print_sql(environment: EnvironmentContext, command: Command) -> None:
 def _read(environment: EnvironmentContext) -> None:
     """A command that only looks, such as `current`: no lock, and no version table made in passing."""
     with session.open_session(session.target(), exclusive=False) as connection:
-        revisions.demand_known(environment.script, guards.inspect(connection))
+        revisions.demand_known(environment.script, DatabaseState.of(connection))
         environment.configure(connection=connection, dont_mutate=True, version_table_schema=VERSION_SCHEMA)
         environment.run_migrations()

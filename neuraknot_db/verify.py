@@ -8,10 +8,11 @@ from typing import Any
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import compare, guards, snapshots, spelling
+from neuraknot_db import compare, snapshots, spelling
 from neuraknot_db.catalog import Schema, read_schema
 from neuraknot_db.compare import Difference, plural
 from neuraknot_db.errors import SchemaDiffersError, UsageError
+from neuraknot_db.state import DatabaseState
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def verify(connection: Connection, script: ScriptDirectory) -> Report:
         UsageError: the database is at several revisions at once.
         RefusedError: there is no snapshot of the revision.
     """
-    versions = guards.inspect(connection).versions
+    versions = DatabaseState.of(connection).versions
     if len(versions) > 1:
         raise UsageError(
             f"The database is at {len(versions)} revisions at once: {', '.join(versions)}.",

@@ -14,7 +14,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import effects, guards, outside, retry, revisions, snapshots, verify
+from neuraknot_db import effects, outside, retry, revisions, snapshots, verify
 from neuraknot_db.command import to_target
 from neuraknot_db.compare import plural
 from neuraknot_db.declared import Declared
@@ -25,6 +25,7 @@ from neuraknot_db.plan.render import render
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
 from neuraknot_db.settings import Limits, Settings
+from neuraknot_db.state import DatabaseState
 
 __all__ = ["Plan", "make", "render"]
 
@@ -44,7 +45,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         RefusedError: the database is at a revision that is not here.
     """
     try:
-        revisions.demand_known(script, guards.inspect(connection))
+        revisions.demand_known(script, DatabaseState.of(connection))
         doubt, in_the_way = _doubt(connection, script)
         connection.rollback()
         state = _begin(connection)
@@ -102,10 +103,10 @@ def _doubt(connection: Connection, script: ScriptDirectory) -> tuple[str, Sequen
     )
 
 
-def _begin(connection: Connection) -> guards.DatabaseState:
+def _begin(connection: Connection) -> DatabaseState:
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     # Before READ ONLY: whether a run could write is to be seen.
-    state = guards.inspect(connection)
+    state = DatabaseState.of(connection)
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
     return state
 

@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationStep
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import declared, guards, preflight, settings
+from neuraknot_db import declared, preflight, settings
 from neuraknot_db.command import Command
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError, RefusedError, UsageError
@@ -16,13 +16,14 @@ from neuraknot_db.history import History
 from neuraknot_db.plan.values import Refusal
 from neuraknot_db.preflight import Found
 from neuraknot_db.settings import Settings
+from neuraknot_db.state import DatabaseState
 
 
 def refusal(
     connection: Connection,
     script: ScriptDirectory,
     where: Settings,
-    state: guards.DatabaseState,
+    state: DatabaseState,
     command: Command,
     steps: Sequence[Step],
 ) -> Refusal | None:

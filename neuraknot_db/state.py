@@ -1,0 +1,60 @@
+"""What stands in a database now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+_STATE = """
+SELECT current_setting('server_version'),
+       current_setting('transaction_read_only') = 'on',
+       to_regnamespace('public') IS NOT NULL,
+       coalesce(has_schema_privilege(to_regnamespace('public')::oid, 'CREATE'), false),
+       to_regclass('public.alembic_version') IS NOT NULL,
+       ARRAY(SELECT relname::text FROM pg_class
+              WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p') AND relname <> 'alembic_version'
+              ORDER BY relname)
+"""
+
+# Somebody else's table of that name has other columns.
+_VERSIONS = """
+SELECT coalesce(to_jsonb(v) ->> 'version_num', to_jsonb(v)::text) FROM public.alembic_version v ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class DatabaseState:
+    """What stands in a database before anything is done to it.
+
+    Attributes:
+        server_version: PostgreSQL's version, such as `15.18`.
+        read_only: whether this server or session takes no writes.
+        has_schema: whether there is a schema `public`.
+        may_create: whether this role may create objects in it.
+        versions: the revisions that `alembic_version` names, none for a database that was never versioned; a row that
+            names none stands there as JSON.
+        tables: the tables in `public`, without `alembic_version`.
+    """
+
+    server_version: str
+    read_only: bool
+    has_schema: bool
+    may_create: bool
+    versions: tuple[str, ...]
+    tables: tuple[str, ...]
+
+    @classmethod
+    def of(cls, connection: Connection) -> DatabaseState:
+        """Look, in two short queries."""
+        version, read_only, has_schema, may_create, versioned, tables = connection.exec_driver_sql(_STATE).one()
+        versions: tuple[str, ...] = ()
+        if versioned:
+            rows = connection.exec_driver_sql(_VERSIONS)
+            versions = tuple(rows.scalars())
+        return cls(version.split(" ")[0], read_only, has_schema, may_create, versions, tuple(tables))
+
+    @property
+    def revision(self) -> str | None:
+        """The revisions as one word, None for none."""
+        return ", ".join(self.versions) or None
