@@ -16,10 +16,10 @@ from alembic import command
 from alembic.config import CommandFunction, CommandLine, Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db import __version__, commands, revisions, runner, stdio, xoptions
+from neuraknot_db import __version__, commands, revisions, stdio, xoptions
 from neuraknot_db.console import demand_written, reporting
 from neuraknot_db.errors import UsageError
-from neuraknot_db.outcome import Outcome
+from neuraknot_db.outcome import OUTCOME, Outcome
 
 DESCRIPTION = "Migrates NeuraKnot's PostgreSQL database: every Alembic command, and a few more."
 
@@ -112,7 +112,7 @@ class NeuraknotCommandLine(CommandLine):
         """Run a command, and end the process with this project's code if it fails."""
         function, positional, keywords = options.cmd
         outcome = Outcome(function.__name__)
-        config.attributes[runner.OUTCOME] = outcome
+        config.attributes[OUTCOME] = outcome
         with reporting(outcome, config):
             _allow_percent(config)
             asked = xoptions.read(config)

@@ -25,16 +25,16 @@ from neuraknot_db import (
     rawsql,
     retry,
     revisions,
-    runner,
     session,
     settings,
     snapshots,
 )
+from neuraknot_db.chosen import chosen
 from neuraknot_db.command import Command
 from neuraknot_db.console import write, write_exactly, write_json
 from neuraknot_db.errors import LockUnavailableError, StaleFileError, UsageError
 from neuraknot_db.history import Entry, History
-from neuraknot_db.outcome import Outcome
+from neuraknot_db.outcome import OUTCOME, Outcome
 from neuraknot_db.record import Recorder
 from neuraknot_db.state import DatabaseState
 
@@ -56,7 +56,7 @@ class Registered:
 
 def create_db(_config: Config) -> None:
     """Create the database that the settings name, unless it exists."""
-    database.create(session.target())
+    database.create(chosen())
 
 
 def reset(config: Config, confirm: str | None = None, environment: str | None = None, no_upgrade: bool = False) -> None:
@@ -68,7 +68,9 @@ def reset(config: Config, confirm: str | None = None, environment: str | None = 
     """
     from neuraknot_db.reset import reset
 
-    reset(config, confirm=confirm, environment=environment, upgrade=not no_upgrade)
+    script = ScriptDirectory.from_config(config)
+    revisions.load(script)
+    reset(config, script, chosen(), confirm=confirm, environment=environment, upgrade=not no_upgrade)
 
 
 def verify(config: Config, as_json: bool = False) -> None:
@@ -80,7 +82,7 @@ def verify(config: Config, as_json: bool = False) -> None:
 
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
-    with session.open_session(session.target(), exclusive=False) as connection:
+    with session.open_session(chosen(), exclusive=False) as connection:
         revisions.demand_known(script, DatabaseState.of(connection))
         with _read_schema(connection, script):
             report = verify(connection, script)
@@ -124,8 +126,8 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
     from neuraknot_db.adopt import Adoption, adopt
 
     script = ScriptDirectory.from_config(config)
-    outcome: Outcome = config.attributes[runner.OUTCOME]
-    where = session.target()
+    outcome: Outcome = config.attributes[OUTCOME]
+    where = chosen()
     revisions.load(script)
     with session.open_session(where, exclusive=not dry_run) as connection:
         if dry_run:
@@ -187,9 +189,9 @@ def snapshot(config: Config, check: bool = False) -> None:
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
     script.get_current_head()  # of two heads neither has a schema that a database will hold
-    server = session.target()
+    server = chosen()
     with database.scratch(server) as where, engine.connect(where) as connection:
-        config.attributes[runner.HELD] = migration.Held(where, connection, Recorder(where, connection))
+        config.attributes[migration.HELD] = migration.Held(where, connection, Recorder(where, connection))
 
         def upgrade_to(revision: str) -> None:
             command.upgrade(config, revision)
@@ -258,10 +260,10 @@ def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
 
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
-    where = session.target()
+    where = chosen()
     with session.open_session(where, exclusive=False) as connection:
         made = make(connection, script, where, settings.limits(), target)
-    outcome: Outcome = config.attributes[runner.OUTCOME]
+    outcome: Outcome = config.attributes[OUTCOME]
     outcome.before = outcome.after = made.current
     if as_json:
         write_json(made.to_json())
@@ -297,12 +299,12 @@ def mark(config: Config, environment: str) -> None:
     environment = environment.strip()
     if not (environment and environment.isprintable()):
         raise UsageError("This is no name of an environment.", hint="neuraknot-db mark prod")
-    where = session.target()
+    where = chosen()
     with session.open_session(where, exclusive=True) as connection:
         script = ScriptDirectory.from_config(config)
         history = preflight.run(connection, where, script, Command("mark")).found.history
         before = history.environment
-        recorder, entry, outcome = Recorder(where, connection), Entry(None, "mark"), config.attributes[runner.OUTCOME]
+        recorder, entry, outcome = Recorder(where, connection), Entry(None, "mark"), config.attributes[OUTCOME]
         try:
             history.mark(environment)
             recorder.write(connection, entry)
@@ -318,7 +320,7 @@ def show_log(_config: Config, as_json: bool = False) -> None:
     """Show what was run here: each revision and attempt, by whom, when, and how long it took."""
     from neuraknot_db import logbook
 
-    with session.open_session(session.target(), exclusive=False) as connection:
+    with session.open_session(chosen(), exclusive=False) as connection:
         history = History(connection)
         records = list(history.records())
         connection.rollback()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import RevisionStep, StampStep
 
+from neuraknot_db import concurrently
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.settings import milliseconds
 
@@ -110,7 +111,7 @@ def of(step: Step, sent: Sequence[str] | None = None) -> Declared:
         for sql in _read(source).texts(_direction(step)):
             if objection := objection_to(sql, revision, may_end=may_end):
                 raise objection
-    endless = not transactional and (alone is None or _waits_for_others(alone))
+    endless = not transactional and (alone is None or concurrently.waits_for_others(alone))
     return Declared(
         lock_timeout=timeout("lock_timeout", least=0 if endless else 1),
         statement_timeout=timeout("statement_timeout"),
@@ -172,12 +173,6 @@ def _losses(step: RevisionStep) -> Mapping[str, str]:
     return losses
 
 
-def _waits_for_others(statement: Statement) -> bool:
-    from neuraknot_db import outside
-
-    return outside.waits_for_others(statement)
-
-
 def _not_callable(function: object) -> str | None:
     """Why a call without arguments does not run a revision's function: a clause; None where it does."""
     if not callable(function):
@@ -203,8 +198,8 @@ def _read(source: bytes) -> Source:
 
 
 def _only_statement(step: RevisionStep, sent: Sequence[str]) -> Statement:
-    # Few revisions need these two, and they take a while to import.
-    from neuraknot_db import outside, sqltext
+    # Few revisions need it, and it takes a while to import.
+    from neuraknot_db import sqltext
 
     revision = step.revision.revision
     found = [statement for sql in sent for statement in sqltext.statements(sql)]
@@ -216,7 +211,7 @@ def _only_statement(step: RevisionStep, sent: Sequence[str]) -> Statement:
         )
     if objection := objection_to(found[0].text, revision, may_end=False):
         raise objection
-    if outside.is_nameless_index(found[0]):
+    if concurrently.is_nameless_index(found[0]):
         raise RefusedError(
             f"Revision {revision} builds an index without a name, which can't be found again after a failure.",
             hint="Name it: CREATE INDEX CONCURRENTLY IF NOT EXISTS name ON ...",

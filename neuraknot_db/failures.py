@@ -10,7 +10,7 @@ from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import diagnosis, interrupt, revisions
+from neuraknot_db import concurrently, diagnosis, interrupt, revisions
 from neuraknot_db.containment import words
 from neuraknot_db.declared import Step
 from neuraknot_db.errors import (
@@ -169,9 +169,7 @@ def _interrupted(error: InterruptedRunError, place: Place) -> InterruptedRunErro
 
 
 def _left_behind(statement: Statement, error: Exception) -> str:
-    from neuraknot_db import outside
-
-    index = outside.may_leave(statement)
+    index = concurrently.may_leave(statement)
     if index is not None and getattr(getattr(error, "orig", None), "pgcode", None) == _DUPLICATE:
         # An invalid one of that name would have been dropped before.
         return (

@@ -41,6 +41,10 @@ VERSION_SCHEMA = "public"
 """Named, so that a revision that sets its search_path does not hide `alembic_version` from Alembic."""
 
 
+HELD = "neuraknot_db.held"
+"""The key in `Config.attributes` of the session that the caller of an Alembic command holds."""
+
+
 @dataclass(frozen=True)
 class Held:
     """A session that the caller has opened, with the lock and the guards being the caller's.
@@ -61,19 +65,19 @@ def greet(where: Settings, state: DatabaseState, environment: str) -> None:
     log.info("%s as %s, PostgreSQL %s (%s)", where.place, where.user, state.server_version, environment)
 
 
-def migrate(environment: EnvironmentContext, command: Command, outcome: Outcome) -> None:
+def migrate(environment: EnvironmentContext, command: Command, where: Settings, outcome: Outcome) -> None:
     """Run a command that changes the database, with the lock and the guards around it.
 
     Args:
         environment: Alembic's.
         command: what it was asked for.
+        where: the database.
         outcome: filled in as the run goes.
 
     Raises:
         NeuraknotError: it was refused or interrupted, failed, or could not be confirmed afterwards.
     """
     asked = xoptions.read(environment.config)
-    where = session.target()
     if asked.create_db:
         # A database that is made for a target that there is not would be left behind.
         database.create(where, before=lambda: list(map(declared.of, command.resolve(()))))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+OUTCOME = "neuraknot_db.outcome"
+"""The key in `Config.attributes` of the outcome that the caller wants filled in."""
+
 
 @dataclass
 class Outcome:

@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from neuraknot_db import rawsql, session, sessions
+from neuraknot_db import concurrently, rawsql, session, sessions
 from neuraknot_db.containment import contained, demand_run
 from neuraknot_db.errors import LockUnavailableError, RefusedError
 from neuraknot_db.rawsql import Held
@@ -111,7 +111,7 @@ def of_transaction(
         send: does it.
         migration: the context whose connection it uses.
         statement: what is sent.
-        limits: the timeouts that it gets; `waits_for_others` says which it should have none of.
+        limits: the timeouts that it gets; `concurrently.waits_for_others` says which it should have none of.
         watch: opens a second connection; None to tell nothing of the progress.
     """
     with _lost_connection_told(), migration.autocommit_block():
@@ -121,19 +121,6 @@ def of_transaction(
             _repair(connection, statement)
             with _progress(connection, watch):
                 send()
-
-
-def waits_for_others(statement: Statement) -> bool:
-    """Whether it only waits for older transactions, in nobody's way, and ended half-way leaves something invalid."""
-    words = _folded(statement)
-    # VACUUM FULL keeps everybody out, as ALTER TABLE does.
-    return "concurrently" in words or (words[0] == "vacuum" and "full" not in words)
-
-
-def is_nameless_index(statement: Statement) -> bool:
-    """Whether it builds an index whose name the server is to choose."""
-    found = _index(statement)
-    return found is not None and found[0] == ""
 
 
 @contextlib.contextmanager
@@ -163,9 +150,9 @@ def _timeouts(connection: Connection, limits: Limits) -> Iterator[None]:
 
 def _repair(connection: Connection, statement: Statement) -> None:
     """Drop what an earlier run left behind: IF NOT EXISTS would take an invalid index for the one to build."""
-    if found := _index(statement):
+    if found := concurrently.built(statement):
         query, names = _INVALID, {"name": found[0], "table": found[1]}
-    elif reindexed := _reindexed(statement):
+    elif reindexed := concurrently.reindexed(statement):
         query, names = _LEFTOVERS, {"name": reindexed}
     else:
         return
@@ -177,45 +164,6 @@ def _repair(connection: Connection, statement: Statement) -> None:
             )
         log.info("  the index %s was left invalid by a run that failed: it is built anew", index)
         rawsql.execute(connection, f"DROP INDEX CONCURRENTLY {index}")
-
-
-def _index(statement: Statement) -> tuple[str, str] | None:
-    """The name and table of CREATE [UNIQUE] INDEX CONCURRENTLY [IF NOT EXISTS] name ON [ONLY] table; else None.
-
-    The name is folded as the server does it, empty where there is none; the table is as written.
-    """
-    words, folded = [token.text for token in statement.tokens], _folded(statement)
-    if folded[:1] != ["create"] or "index" not in folded[1:3] or "concurrently" not in folded[2:4]:
-        return None
-    rest = folded.index("concurrently") + 1
-    if folded[rest : rest + 3] == ["if", "not", "exists"]:
-        rest += 3
-    name = "" if folded[rest] == "on" else words[rest]
-    table = folded.index("on", rest) + 1
-    table += folded[table] == "only"
-    end = table + (3 if words[table + 1] == "." else 1)
-    name = name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
-    return name, "".join(words[table:end])
-
-
-def _reindexed(statement: Statement) -> str | None:
-    """The index or table that REINDEX [(...)] INDEX | TABLE CONCURRENTLY names, as written; else None."""
-    folded = _folded(statement)
-    if folded[0] != "reindex" or "concurrently" not in folded:
-        return None
-    return "".join(token.text for token in statement.tokens[folded.index("concurrently") + 1 :])
-
-
-def may_leave(statement: Statement) -> str | None:
-    """What it may leave invalid when it is ended half-way, and the next run repairs; None for nothing."""
-    if found := _index(statement):
-        return f"The index {found[0]}"
-    reindexed = _reindexed(statement)
-    return f"An index of {reindexed} whose name ends in _ccnew" if reindexed else None
-
-
-def _folded(statement: Statement) -> list[str]:
-    return [token.text.lower() for token in statement.tokens]
 
 
 @contextlib.contextmanager

@@ -24,8 +24,6 @@ from neuraknot_db import (
     privileges,
     rawsql,
     retry,
-    revisions,
-    runner,
     session,
     settings,
     snapshots,
@@ -34,10 +32,11 @@ from neuraknot_db.command import Command
 from neuraknot_db.confirmation import Confirmation
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.history import Entry, History
-from neuraknot_db.outcome import Outcome
+from neuraknot_db.outcome import OUTCOME, Outcome
 from neuraknot_db.preflight import Ready
 from neuraknot_db.record import Attempts, Recorder
 from neuraknot_db.retry import Failure
+from neuraknot_db.settings import Settings
 from neuraknot_db.steps import heads_after, joined
 
 log = logging.getLogger(__name__)
@@ -57,11 +56,21 @@ SELECT oid::regclass::text
 """
 
 
-def reset(config: Config, *, confirm: str | None, environment: str | None, upgrade: bool) -> None:
+def reset(
+    config: Config,
+    script: ScriptDirectory,
+    where: Settings,
+    *,
+    confirm: str | None,
+    environment: str | None,
+    upgrade: bool,
+) -> None:
     """Replace everything in `public` by the schema of the newest revision, or by nothing.
 
     Args:
         config: Alembic's.
+        script: where the revisions are.
+        where: the database.
         confirm: the database's name; asked for on a terminal if it is None.
         environment: in production the environment's name, likewise.
         upgrade: whether to run the revisions afterwards.
@@ -71,14 +80,11 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
             and privileges could not be restored. Nothing was changed.
         MigrationFailedError: a revision failed; the old schema and every row are still there.
     """
-    script = ScriptDirectory.from_config(config)
-    revisions.load(script)
     asked_for = Command("reset", steps=lambda *_: script._upgrade_revs(script.get_current_head() or "base", "base"))
     if not upgrade:
         asked_for = Command("reset")
-    outcome: Outcome = config.attributes[runner.OUTCOME]
+    outcome: Outcome = config.attributes[OUTCOME]
     outcome.aim(joined(heads_after(asked_for.resolve(()), ())))
-    where = session.target()
     with session.open_session(where, exclusive=False) as connection:
         # Whatever can refuse does so before a row is counted or a name asked for, and above all before a drop.
         ready = preflight.run(connection, where, script, asked_for)
@@ -98,7 +104,7 @@ def reset(config: Config, *, confirm: str | None, environment: str | None, upgra
             each.demand()
         lock.acquire(connection, patience=settings.limits().patience)
         recorder = Recorder(where, connection)
-        config.attributes[runner.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
+        config.attributes[migration.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
         tries = Attempts(Entry(None, "reset", before=state.revision, after=together))
         started = tries.began
         recorder.begin(connection, history, name, Entry(None, "reset", before=state.revision, after=outcome.target))

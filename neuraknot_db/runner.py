@@ -6,16 +6,14 @@ from alembic import context
 from alembic.runtime.environment import EnvironmentContext
 
 from neuraknot_db import declared, revisions, session, stdio, xoptions
+from neuraknot_db.chosen import chosen
 from neuraknot_db.command import Command
 from neuraknot_db.console import reporting
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.errors import UsageError
-from neuraknot_db.migration import VERSION_SCHEMA, Held, migrate, migrate_held
-from neuraknot_db.outcome import Outcome
+from neuraknot_db.migration import HELD, VERSION_SCHEMA, Held, migrate, migrate_held
+from neuraknot_db.outcome import OUTCOME, Outcome
 from neuraknot_db.state import DatabaseState
-
-OUTCOME, HELD = "neuraknot_db.outcome", "neuraknot_db.held"
-"""Keys of `Config.attributes`: what the caller wants filled in, and the session that the caller holds."""
 
 
 def run() -> None:
@@ -53,7 +51,7 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
     elif held is not None:
         migrate_held(environment, command, held, outcome)
     elif command.changes:
-        migrate(environment, command, outcome)
+        migrate(environment, command, chosen(), outcome)
     else:
         _read(environment)
 
@@ -83,7 +81,7 @@ def _print_sql(environment: EnvironmentContext, command: Command) -> None:
 
 def _read(environment: EnvironmentContext) -> None:
     """A command that only looks, such as `current`: no lock, and no version table made in passing."""
-    with session.open_session(session.target(), exclusive=False) as connection:
+    with session.open_session(chosen(), exclusive=False) as connection:
         revisions.demand_known(environment.script, DatabaseState.of(connection))
         environment.configure(connection=connection, dont_mutate=True, version_table_schema=VERSION_SCHEMA)
         environment.run_migrations()

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.engine import Connection, Engine
 
 from neuraknot_db import engine, interrupt, lock, settings
-from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Limits, Settings
 
 log = logging.getLogger(__name__)
@@ -37,27 +37,6 @@ _PARAMETERS = {
     "quote_all_identifiers": "off",
 }
 _SINCE_17 = {"transaction_timeout": "0"}
-
-
-def target() -> Settings:
-    """The database that the environment names, or the embedded one, started, where it names none.
-
-    Raises:
-        UsageError: nothing is named, and the embedded PostgreSQL is not installed.
-    """
-    named = settings.read()
-    if named is not None:
-        return named
-    # Not above: its package is an extra, and neither is in the image.
-    try:
-        from neuraknot_db import devserver
-    except ImportError:
-        raise UsageError(
-            "No database is named in the environment.", hint="Set DATABASE_URL, or DB_HOST and its companions."
-        ) from None
-    where = devserver.start()
-    log.info("no database is named in the environment: the embedded PostgreSQL in %s serves", where.host)
-    return where
 
 
 @contextlib.contextmanager

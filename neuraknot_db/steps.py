@@ -14,7 +14,7 @@ from psycopg2.extensions import STATUS_BEGIN, TRANSACTION_STATUS_IDLE
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import checksums, declared, diagnosis, failures, interrupt, rawsql, record, session
+from neuraknot_db import checksums, concurrently, declared, diagnosis, failures, interrupt, rawsql, record, session
 from neuraknot_db.containment import Conduct, demand_run, supervised, words
 from neuraknot_db.declared import Declared, Step, revision_of
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
@@ -307,7 +307,7 @@ class Walk:
                 migration.impl.send(each)  # type: ignore[attr-defined]
 
         self._alone = declaration.alone
-        limits = _limits(declaration, Limits(0, 0) if outside.waits_for_others(self._alone) else self._limits)
+        limits = _limits(declaration, Limits(0, 0) if concurrently.waits_for_others(self._alone) else self._limits)
         outside.of_transaction(send, migration, self._alone, limits, self._recorder.opened)
 
     def _record(self, connection: Connection, then: str = "") -> rawsql.Result:

@@ -14,7 +14,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import effects, outside, retry, revisions, snapshots, verify
+from neuraknot_db import concurrently, effects, retry, revisions, snapshots, verify
 from neuraknot_db.command import to_target
 from neuraknot_db.compare import plural
 from neuraknot_db.declared import Declared
@@ -178,7 +178,7 @@ def _made_by(script: ScriptDirectory, pending: Sequence[Script], downgrade: bool
 
 def _timeouts(declared: Declared, limits: Limits) -> tuple[int, int]:
     """How long a revision's statements wait for a lock, and run, as `steps` has it."""
-    free = declared.alone is not None and outside.waits_for_others(declared.alone)
+    free = declared.alone is not None and concurrently.waits_for_others(declared.alone)
     lock_timeout, statement_timeout = (0, 0) if free else (limits.lock_timeout, limits.statement_timeout)
     return (
         lock_timeout if declared.lock_timeout is None else declared.lock_timeout,
