@@ -20,6 +20,7 @@ from neuraknot_db import (
     blockers,
     database,
     engine,
+    lock,
     migration,
     preflight,
     rawsql,
@@ -82,7 +83,7 @@ def verify(config: Config, as_json: bool = False) -> None:
 
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
-    with session.open_session(chosen(), exclusive=False) as connection:
+    with session.open_session(chosen()) as connection:
         revisions.demand_known(script, DatabaseState.of(connection))
         with _read_schema(connection, script):
             report = verify(connection, script)
@@ -129,12 +130,13 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
     outcome: Outcome = config.attributes[OUTCOME]
     where = chosen()
     revisions.load(script)
-    with session.open_session(where, exclusive=not dry_run) as connection:
+    with session.open_session(where) as connection:
         if dry_run:
             found = preflight.look(connection, where)
             revisions.demand_known(script, found.state)
             connection.rollback()
         else:
+            lock.acquire(connection, settings.limits().patience)
             found = preflight.run(connection, where, script, Command("adopt")).found
         outcome.before = outcome.after = found.state.revision
         history = found.history
@@ -261,7 +263,7 @@ def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
     script = ScriptDirectory.from_config(config)
     revisions.load(script)
     where = chosen()
-    with session.open_session(where, exclusive=False) as connection:
+    with session.open_session(where) as connection:
         made = make(connection, script, where, settings.limits(), target)
     outcome: Outcome = config.attributes[OUTCOME]
     outcome.before = outcome.after = made.current
@@ -300,7 +302,8 @@ def mark(config: Config, environment: str) -> None:
     if not (environment and environment.isprintable()):
         raise UsageError("This is no name of an environment.", hint="neuraknot-db mark prod")
     where = chosen()
-    with session.open_session(where, exclusive=True) as connection:
+    with session.open_session(where) as connection:
+        lock.acquire(connection, settings.limits().patience)
         script = ScriptDirectory.from_config(config)
         history = preflight.run(connection, where, script, Command("mark")).found.history
         before = history.environment
@@ -320,7 +323,7 @@ def show_log(_config: Config, as_json: bool = False) -> None:
     """Show what was run here: each revision and attempt, by whom, when, and how long it took."""
     from neuraknot_db import logbook
 
-    with session.open_session(chosen(), exclusive=False) as connection:
+    with session.open_session(chosen()) as connection:
         history = History(connection)
         records = list(history.records())
         connection.rollback()

@@ -41,8 +41,8 @@ SELECT pg_terminate_backend(pid, %(patience)s)
 
 def acquire(
     connection: Connection,
-    *,
     patience: float,
+    *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:

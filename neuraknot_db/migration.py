@@ -81,13 +81,13 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
     if asked.create_db:
         # A database that is made for a target that there is not would be left behind.
         database.create(where, before=lambda: list(map(declared.of, command.resolve(()))))
-    with session.open_session(where, exclusive=False) as connection:
+    with session.open_session(where) as connection:
         greeted = False
         before: DatabaseState | None = None
         if command.may_go_back or command.is_relative:
             first = preflight.run(connection, where, environment.script, command, asked)
             before, greeted = first.found.state, _confirm(connection, first, asked)
-        _lock(connection)
+        lock.acquire(connection, settings.limits().patience)
         found = preflight.look(connection, where)
         if before is not None:
             _demand_unmoved(before, found.state, command)
@@ -181,10 +181,6 @@ def _losses(ready: Ready) -> list[tuple[str, str, str]]:
     """What going back will lose: the revision, the noun phrase, and the query that counts."""
     pairs: list[tuple[Step, declared.Declared]] = list(zip(ready.steps, ready.declared, strict=True))
     return [(declared.revision_of(step), *loss) for step, each in pairs for loss in (each.losses or {}).items()]
-
-
-def _lock(connection: Connection) -> None:
-    lock.acquire(connection, patience=settings.limits().patience)
 
 
 def _demand_unmoved(before: DatabaseState, state: DatabaseState, command: Command) -> None:

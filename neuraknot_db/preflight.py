@@ -12,7 +12,7 @@ from alembic.runtime.migration import RevisionStep
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import checksums, declared, guards, revisions, xoptions
+from neuraknot_db import declared, edits, guards, revisions, xoptions
 from neuraknot_db.command import Command
 from neuraknot_db.declared import Declared, Step
 from neuraknot_db.history import Entry, History
@@ -119,13 +119,13 @@ def admit(
     if upgrades and not found.state.versions and command.kind != "reset":
         others = _admit_tables(script, found.state, force=asked.force)
     read = [declared.of(step) for step in steps]
-    edits: list[Entry] = []
+    taken: list[Entry] = []
     if command.kind in ("upgrade", "downgrade"):  # a stamp runs nothing, and minds no edit
-        edits = checksums.demand_unedited(script, found.history, found.state.versions, accepted=asked.accept_edit)
+        taken = edits.demand_unedited(script, found.history, found.state.versions, accepted=asked.accept_edit)
     if steps or command.purge or command.kind in ("reset", "adopt", "mark"):
         found.history.demand_allowed()
     heads = () if command.purge else found.state.versions
-    return Ready(command, found, environment, steps, read, heads, edits, others)
+    return Ready(command, found, environment, steps, read, heads, taken, others)
 
 
 def run(

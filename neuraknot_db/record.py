@@ -261,7 +261,7 @@ class Recorder:
     @contextmanager
     def opened(self) -> Iterator[Connection]:
         """A connection beside the session's."""
-        with session.another(self._where, self._engine) as connection:
+        with session.open_session(self._where, self._engine) as connection:
             yield connection
 
     @contextmanager

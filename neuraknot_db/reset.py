@@ -85,7 +85,7 @@ def reset(
         asked_for = Command("reset")
     outcome: Outcome = config.attributes[OUTCOME]
     outcome.aim(joined(heads_after(asked_for.resolve(()), ())))
-    with session.open_session(where, exclusive=False) as connection:
+    with session.open_session(where) as connection:
         # Whatever can refuse does so before a row is counted or a name asked for, and above all before a drop.
         ready = preflight.run(connection, where, script, asked_for)
         state, name, history = ready.found.state, ready.environment, ready.found.history
@@ -102,7 +102,7 @@ def reset(
         connection.rollback()
         for each in confirmations:
             each.demand()
-        lock.acquire(connection, patience=settings.limits().patience)
+        lock.acquire(connection, settings.limits().patience)
         recorder = Recorder(where, connection)
         config.attributes[migration.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
         tries = Attempts(Entry(None, "reset", before=state.revision, after=together))

@@ -81,7 +81,7 @@ def _print_sql(environment: EnvironmentContext, command: Command) -> None:
 
 def _read(environment: EnvironmentContext) -> None:
     """A command that only looks, such as `current`: no lock, and no version table made in passing."""
-    with session.open_session(chosen(), exclusive=False) as connection:
+    with session.open_session(chosen()) as connection:
         revisions.demand_known(environment.script, DatabaseState.of(connection))
         environment.configure(connection=connection, dont_mutate=True, version_table_schema=VERSION_SCHEMA)
         environment.run_migrations()

@@ -1,4 +1,4 @@
-"""The one session in which a migration does its work: its timeouts, its lock, its signals."""
+"""A session in which a migration does its work: its parameters, its timeouts, its signals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
-from neuraknot_db import engine, interrupt, lock, settings
+from neuraknot_db import engine, interrupt, settings
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Limits, Settings
 
@@ -40,37 +40,18 @@ _SINCE_17 = {"transaction_timeout": "0"}
 
 
 @contextlib.contextmanager
-def open_session(where: Settings, *, exclusive: bool) -> Iterator[Connection]:
+def open_session(where: Settings, known: Engine | None = None) -> Iterator[Connection]:
     """A connection with this project's timeouts, whose statement SIGINT and SIGTERM cancel.
 
     Args:
         where: the database.
-        exclusive: whether to hold the migration lock, waiting for another migration to end.
+        known: the engine of another session there, which need not ask the server again what it is.
 
     Raises:
         UsageError: a limit in the environment is no duration.
         UnreachableError: no connection could be had.
         RefusedError: it leads to a pooler, not to PostgreSQL itself.
-        LockUnavailableError: another migration did not end in time.
         InterruptedRunError: SIGINT or SIGTERM came.
-    """
-    limits = settings.limits()
-    with another(where) as connection:
-        if exclusive:
-            lock.acquire(connection, patience=limits.patience)
-        yield connection
-
-
-@contextlib.contextmanager
-def another(where: Settings, known: Engine | None = None) -> Iterator[Connection]:
-    """A connection beside the session, with the same timeouts and under the same signals.
-
-    Args:
-        where: the database.
-        known: the session's engine, which need not ask the server again what it is.
-
-    Raises:
-        UsageError, UnreachableError, RefusedError, InterruptedRunError: as `open_session` does.
     """
     limits = settings.limits()
     connection = engine.connect(where, known=known)

@@ -133,7 +133,7 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
     """
     revisions = list(script.walk_revisions())[::-1]
     ways: dict[Direction, dict[str, Way]] = {"upgrade": {}, "downgrade": {}}
-    with session.another(where) as connection:
+    with session.open_session(where) as connection:
         samples = Samples(connection, Path(script.dir) / "snapshots" / "rows.sql")
         stopped = ""
         for direction in ways:

@@ -16,7 +16,7 @@ from neuraknot_db.catalog import read_schema
 from neuraknot_db.database import scratch
 from neuraknot_db.dev.measure import merged, one_way
 from neuraknot_db.effects import Effect, Effects, LockMode, Measured, Way
-from neuraknot_db.session import another
+from neuraknot_db.session import open_session
 from tests.db.conftest import Database, Project, Server
 from tests.db.measuring import measured, settings_of
 
@@ -433,7 +433,7 @@ def test_what_plan_says_is_what_the_server_does(new_database: Callable[..., Data
     for revision in ["001", *names]:
         snapshots.path_of(script, revision).write_text(snapshots.render(revision, schema))
     failed: list[str] = []
-    with another(settings_of(sample)) as connection:
+    with open_session(settings_of(sample)) as connection:
         for revision in names:
             connection.begin()  # each statement is measured, and run, from the same state
             way = one_way(connection, settings_of(sample), script.get_revision(revision), "upgrade")
@@ -471,7 +471,7 @@ def test_15_and_18_do_the_same_but_for_two_statements(server_15: Server, server_
     script = ScriptDirectory(str(empty.root / "alembic"))
     found: list[list[Way]] = []
     for server in (server_15, server_18):
-        with scratch(settings_of(server)) as where, another(where) as connection:
+        with scratch(settings_of(server)) as where, open_session(where) as connection:
             connection.exec_driver_sql(TABLES)
             connection.commit()
             ways = []
@@ -518,7 +518,7 @@ def test_what_no_transaction_takes(empty: Project, database: Database, sql: str)
     database.run(TABLES)
     empty.add("001", sql, after="", extra="transactional = False")
     revision = ScriptDirectory(str(empty.root / "alembic")).get_revision("001")
-    with another(settings_of(database)) as connection:
+    with open_session(settings_of(database)) as connection:
         (statement,) = one_way(connection, settings_of(database), revision, "upgrade").statements
     found = {each.relation: (each.lock, each.rewritten, each.index_built) for each in statement.effects}
     assert found == ALONE[sql]

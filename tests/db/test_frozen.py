@@ -210,7 +210,7 @@ def test_a_peer_that_vanished_is_noticed_with_data_in_flight_too(
         monkeypatch.setenv("DATABASE_URL", through.url)
         where = settings.read()
         assert where is not None
-        with session.another(where) as connection:
+        with session.open_session(where) as connection:
             with socket.socket(fileno=os.dup(session.driver(connection).fileno())) as ours:
                 waits = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
             assert 0 < waits < 60_000
