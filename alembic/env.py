@@ -1,5 +1,5 @@
-"""Alembic loads this file for each command that meets a database: the rest is in `neuraknot_db.runner`."""
+"""Alembic loads this file for each command that meets a database: the rest is in `neuraknot_db.cli.env`."""
 
-from neuraknot_db import runner
+from neuraknot_db.cli import env
 
-runner.run()
+env.run()

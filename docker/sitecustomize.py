@@ -6,8 +6,8 @@ import gc
 import os
 import signal
 
-# As in neuraknot_db.console, but before the imports, which make 90,000 objects and hardly any garbage: looking for it
-# took a third of their time at a quarter of a core. A run that makes much more still has it collected.
+# As in neuraknot_db.cli.console, but before the imports, which make 90,000 objects and hardly any garbage: looking for
+# it took a third of their time at a quarter of a core. A run that makes much more still has it collected.
 gc.set_threshold(200_000)
 atexit.register(gc.freeze)
 
@@ -17,7 +17,7 @@ def end_on_sigterm() -> None:
 
     The kernel takes the default action from process 1. A handler of Python's would wait for C code to return, such as
     libpq while it connects; a thread that the signal wakes does not. While a migration is under way,
-    neuraknot_db.interrupt stands in its place.
+    neuraknot_db.database.interrupt stands in its place.
     """
     woken, waker = os.pipe()
     os.set_blocking(waker, False)

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 import launcher.redaction
-import neuraknot_db.redaction
+import neuraknot_db.database.redaction
 
 
 class Redactor(Protocol):
@@ -28,7 +28,7 @@ class Redactor(Protocol):
     def value(self, value: object) -> object: ...
 
 
-PACKAGES = (launcher.redaction, neuraknot_db.redaction)
+PACKAGES = (launcher.redaction, neuraknot_db.database.redaction)
 NAMES = "app db.example neuraKnot alembic postgresql"
 
 PASSWORDS = (

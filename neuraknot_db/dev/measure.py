@@ -24,10 +24,15 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import effects, engine, outside, rawsql, session, settings
-from neuraknot_db.containment import contained, demand_run, words
+from neuraknot_db import settings
+from neuraknot_db.database import engine, rawsql, session
+from neuraknot_db.database.sqltext import Statement, statements, tokens
+from neuraknot_db.dev.emission import Places
 from neuraknot_db.dev.samples import Samples
-from neuraknot_db.effects import (
+from neuraknot_db.migrate import outside
+from neuraknot_db.revisions.containment import contained, demand_run, words
+from neuraknot_db.schema import effects
+from neuraknot_db.schema.effects import (
     BY_NAME,
     DELETED,
     INSERTED,
@@ -40,9 +45,7 @@ from neuraknot_db.effects import (
     Measured,
     Way,
 )
-from neuraknot_db.emission import Places
 from neuraknot_db.settings import Settings
-from neuraknot_db.sqltext import Statement, statements, tokens
 
 Direction = Literal["upgrade", "downgrade"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import rawsql
+from neuraknot_db.database import rawsql
 from neuraknot_db.errors import UsageError
 
 _TABLES = """

@@ -14,18 +14,20 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import concurrently, effects, retry, revisions, snapshots, verify
-from neuraknot_db.command import to_target
-from neuraknot_db.compare import plural
-from neuraknot_db.declared import Declared
-from neuraknot_db.effects import LockMode, Way
+from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.migrate import retry
+from neuraknot_db.migrate.command import to_target
 from neuraknot_db.plan.refusals import declarations, refusal
 from neuraknot_db.plan.render import render
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
+from neuraknot_db.revisions import concurrently, revisions
+from neuraknot_db.revisions.declared import Declared
+from neuraknot_db.schema import effects, snapshots, verify
+from neuraknot_db.schema.compare import plural
+from neuraknot_db.schema.effects import LockMode, Way
 from neuraknot_db.settings import Limits, Settings
-from neuraknot_db.state import DatabaseState
 
 __all__ = ["Plan", "make", "render"]
 

@@ -8,15 +8,17 @@ from alembic.runtime.migration import MigrationStep
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import declared, preflight, settings
-from neuraknot_db.command import Command
-from neuraknot_db.declared import Declared, Step
+from neuraknot_db import settings
+from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError, RefusedError, UsageError
-from neuraknot_db.history import History
+from neuraknot_db.history.history import History
+from neuraknot_db.migrate import preflight
+from neuraknot_db.migrate.command import Command
+from neuraknot_db.migrate.preflight import Found
 from neuraknot_db.plan.values import Refusal
-from neuraknot_db.preflight import Found
+from neuraknot_db.revisions import declared
+from neuraknot_db.revisions.declared import Declared, Step
 from neuraknot_db.settings import Settings
-from neuraknot_db.state import DatabaseState
 
 
 def refusal(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from neuraknot_db import cells
-from neuraknot_db.effects import Effect
+from neuraknot_db.database import cells
+from neuraknot_db.database.redaction import redacted
 from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
-from neuraknot_db.redaction import redacted
+from neuraknot_db.schema.effects import Effect
 
 _WIDEST = 120
 

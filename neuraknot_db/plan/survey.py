@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import rawsql, retry, sessions
-from neuraknot_db.effects import BY_NAME, NAME, LockMode
+from neuraknot_db.database import rawsql, sessions
+from neuraknot_db.migrate import retry
 from neuraknot_db.plan.values import Holder, TableNow
+from neuraknot_db.schema.effects import BY_NAME, NAME, LockMode
 
 # The other modes that each mode waits for: https://www.postgresql.org/docs/current/explicit-locking.html
 _WAITS_FOR_STRONGER_THAN = {

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuraknot_db.effects import Effect, LockMode
-from neuraknot_db.sessions import Session
+from neuraknot_db.database.sessions import Session
+from neuraknot_db.schema.effects import Effect, LockMode
 
 FORMAT = 2
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
-from neuraknot_db import effects
-from neuraknot_db.database import scratch
+from neuraknot_db.database.database import scratch
 from neuraknot_db.dev.measure import measure
-from neuraknot_db.effects import Effects
+from neuraknot_db.schema import effects
+from neuraknot_db.schema.effects import Effects
 from neuraknot_db.settings import Settings
 from tests.db.conftest import Database, Server
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from alembic.script import ScriptDirectory
 
-from neuraknot_db.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger, read_schema
+from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger, read_schema
 from tests.db.conftest import Database
 from tests.projects import PROJECT
 

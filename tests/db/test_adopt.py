@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from neuraknot_db.adopt import Adoption, Recognition, adopt, recognise
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
-from neuraknot_db.verify import verify
+from neuraknot_db.migrate.adopt import Adoption, Recognition, adopt, recognise
+from neuraknot_db.schema.verify import verify
 from tests.db.conftest import Database
 from tests.db.schemas import (
     REVISIONS,

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import retry
+from neuraknot_db.migrate import retry
 from neuraknot_db.settings import Limits
 from tests.db.conftest import Database, Project
 from tests.db.running import MIGRATOR, held, log_of, running, wait_until

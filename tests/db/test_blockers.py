@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db import blockers, lock, retry
+from neuraknot_db.database import lock
+from neuraknot_db.migrate import blockers, retry
 from neuraknot_db.settings import Limits
 from tests.db.conftest import Database, Finished, Project
 from tests.db.measuring import measured

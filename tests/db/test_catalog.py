@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import event
 
-from neuraknot_db import compare, spelling
-from neuraknot_db.catalog import Schema, read_schema
-from neuraknot_db.compare import Difference
+from neuraknot_db.schema import compare, spelling
+from neuraknot_db.schema.catalog import Schema, read_schema
+from neuraknot_db.schema.compare import Difference
 from tests.db.conftest import POSTGRES_15, Database, Server
 from tests.db.schemas import contract, live, old_schema, without_texts
 

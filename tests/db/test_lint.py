@@ -13,8 +13,8 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from neuraknot_db.dev.lint import lint, rendered, select
 from neuraknot_db.errors import UsageError
-from neuraknot_db.lint import lint, rendered, select
 from tests.db.conftest import BIN, Server
 from tests.db.measuring import measured
 from tests.projects import PROJECT

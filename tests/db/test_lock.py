@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from neuraknot_db import lock
+from neuraknot_db.database import lock
 from tests.db.conftest import BIN, Database, Project
 from tests.db.running import MIGRATOR, log_of, running, wait_until
 from tests.db.test_bad_input import said

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from neuraknot_db import database as database_module
 from neuraknot_db import settings
+from neuraknot_db.database import database as database_module
 from neuraknot_db.settings import Settings
 from tests.db.conftest import BIN, Database, Project, Server
 

@@ -14,10 +14,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.effects import LockMode
 from neuraknot_db.plan import make
 from neuraknot_db.plan.render import duration, size
 from neuraknot_db.plan.survey import conflicts
+from neuraknot_db.schema.effects import LockMode
 from neuraknot_db.settings import Limits
 from tests.db.conftest import Database, Project
 from tests.db.measuring import measured, settings_of

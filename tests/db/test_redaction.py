@@ -10,7 +10,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from neuraknot_db import redaction, settings
+from neuraknot_db import settings
+from neuraknot_db.database import redaction
 from tests.db.conftest import Database, Project
 from tests.db.measuring import measured
 from tests.projects import PROJECT
@@ -125,7 +126,7 @@ FAILURES = {
     "an exception": "raise ValueError(spelled)",
     "the server's word": "op.execute(f\"SELECT 'x' WHERE '{quoted}' = 1\")",
     "a statement that is shown": 'op.execute(f"SELECT nothing -- {secret}")',
-    "a defect of ours": "import neuraknot_db.failures as f; f.explained = None; raise RuntimeError(secret)",
+    "a defect of ours": "import neuraknot_db.migrate.failures as f; f.explained = None; raise RuntimeError(secret)",
 }
 
 

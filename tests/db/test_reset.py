@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from neuraknot_db import privileges
 from neuraknot_db.errors import RefusedError
+from neuraknot_db.migrate import privileges
 from tests.db.conftest import BIN, Database, Finished, Project
 from tests.db.running import log_of
 from tests.db.test_bad_input import said

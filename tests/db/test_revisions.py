@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neuraknot_db.catalog import Schema
+from neuraknot_db.schema.catalog import Schema
 from tests.db.conftest import Database
 from tests.db.schemas import (
     ID,

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
-from neuraknot_db import snapshots
-from neuraknot_db.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger
-from neuraknot_db.database import scratch
+from neuraknot_db.database.database import scratch
 from neuraknot_db.errors import RefusedError
+from neuraknot_db.schema import snapshots
+from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger
 from neuraknot_db.settings import Settings
 from tests.db.conftest import Database, Project
 from tests.db.schemas import REVISIONS, SCRIPT, TABLES, contract, without_texts
@@ -79,7 +79,7 @@ def test_a_scratch_database_is_one_that_nobody_has(
     somebodys = new_database(name=f"neuraknot_scratch_{taken.hex()}")
     somebodys.run("CREATE TABLE kept ()")
     drawn = iter([taken, free])
-    monkeypatch.setattr("neuraknot_db.database.os.urandom", lambda _: next(drawn))
+    monkeypatch.setattr("neuraknot_db.database.database.os.urandom", lambda _: next(drawn))
     where = Settings(somebodys.host, somebodys.port, somebodys.user, None, "postgres")
     with scratch(where) as temporary:
         assert temporary.database == f"neuraknot_scratch_{free.hex()}"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
-from neuraknot_db.verify import Report, verify
+from neuraknot_db.schema.verify import Report, verify
 from tests.db.conftest import Database
 from tests.db.schemas import REVISIONS, SCRIPT, TABLES, old_schema
 

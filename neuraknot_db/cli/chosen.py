@@ -1,0 +1,32 @@
+"""The database that a command works on."""
+
+from __future__ import annotations
+
+import logging
+
+from neuraknot_db import settings
+from neuraknot_db.errors import UsageError
+from neuraknot_db.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def chosen() -> Settings:
+    """The database that the environment names, or the embedded one, started, where it names none.
+
+    Raises:
+        UsageError: nothing is named, and the embedded PostgreSQL is not installed.
+    """
+    named = settings.read()
+    if named is not None:
+        return named
+    # Not above: its package is an extra, and neither is in the image.
+    try:
+        from neuraknot_db.dev import devserver
+    except ImportError:
+        raise UsageError(
+            "No database is named in the environment.", hint="Set DATABASE_URL, or DB_HOST and its companions."
+        ) from None
+    where = devserver.start()
+    log.info("no database is named in the environment: the embedded PostgreSQL in %s serves", where.host)
+    return where

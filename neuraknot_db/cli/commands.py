@@ -1,0 +1,402 @@
+"""This project's own commands, in the form in which Alembic registers a command."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db import settings
+from neuraknot_db.cli.chosen import chosen
+from neuraknot_db.cli.console import write, write_exactly, write_json
+from neuraknot_db.database import database, engine, lock, rawsql, session
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import LockUnavailableError, StaleFileError, UsageError
+from neuraknot_db.history.history import Entry, History
+from neuraknot_db.migrate import blockers, migration, preflight, retry
+from neuraknot_db.migrate.command import Command
+from neuraknot_db.migrate.outcome import OUTCOME, Outcome
+from neuraknot_db.migrate.record import Recorder
+from neuraknot_db.revisions import revisions
+from neuraknot_db.schema import snapshots
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A function that Alembic's command line can call, and the options that only we know.
+
+    Attributes:
+        function: its name is the command's, its docstring the help, its keywords the options' names.
+        options: the arguments of `add_argument`, one pair an option.
+    """
+
+    function: Callable[..., None]
+    options: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = ()
+
+
+@contextlib.contextmanager
+def _in_checkout(command: str) -> Iterator[None]:
+    """Around the imports of what the image is without.
+
+    Raises:
+        UsageError: it is not here.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("neuraknot_db.dev"):
+            raise
+        raise UsageError(
+            f"{command} needs a checkout: the image is without it.",
+            hint=f"In the project's folder: neuraknot-db {command}",
+        ) from None
+
+
+def create_db(_config: Config) -> None:
+    """Create the database that the settings name, unless it exists."""
+    database.create(chosen())
+
+
+def reset(config: Config, confirm: str | None = None, environment: str | None = None, no_upgrade: bool = False) -> None:
+    """Drop and recreate the schema public and upgrade to head, all or nothing.
+
+    Counts the rows that would go, and asks for the database's name unless --confirm gives it; in production for the
+    environment's name too. The schema's owner, privileges, default privileges and comment stay as they are. If
+    anything fails, the old schema and every row are still there.
+    """
+    from neuraknot_db.migrate.reset import reset
+
+    script = ScriptDirectory.from_config(config)
+    revisions.load(script)
+    reset(config, script, chosen(), confirm=confirm, environment=environment, upgrade=not no_upgrade)
+
+
+def verify(config: Config, as_json: bool = False) -> None:
+    """Compare the live schema with what its revision should hold.
+
+    Exit code 0, or 3 with a line for each difference on standard output.
+    """
+    from neuraknot_db.schema.verify import verify
+
+    script = ScriptDirectory.from_config(config)
+    revisions.load(script)
+    with session.open_session(chosen()) as connection:
+        revisions.demand_known(script, DatabaseState.of(connection))
+        with _read_schema(connection, script):
+            report = verify(connection, script)
+        connection.rollback()
+    if as_json:
+        write_json(report.to_json())
+    elif report.matches:
+        write(f"revision {report.revision}: the schema is what it should be")
+        for line in snapshots.summary(snapshots.load(script, str(report.revision))):
+            write(f"  {line}")
+    for difference in () if as_json else report.differences:
+        write(str(difference))
+    for note in report.notes:
+        log.info("note: %s", note)
+    report.demand(listed=True)
+
+
+@contextlib.contextmanager
+def _read_schema(connection: Connection, script: ScriptDirectory) -> Iterator[None]:
+    """Say who keeps the schema from being read."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not retry.is_lock_timeout(error):
+            raise
+        connection.rollback()
+        ours = " ".join(map(rawsql.quoted, snapshots.table_names(script)))
+        raise LockUnavailableError(
+            "The schema can't be read now: another session locks a table.",
+            hint="Run the command again when that has ended.",
+            details=blockers.guessed(connection, ours),
+        ) from error
+
+
+def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False, as_json: bool = False) -> None:
+    """Recognise the schema of an unversioned database and stamp the revision that it holds.
+
+    No row and no table is touched. Where no revision fits, nothing is stamped, and the differences from the nearest
+    are listed (exit code 3). Functions whose text differs are replaced only if that is asked for (exit code 5).
+    """
+    from neuraknot_db.migrate.adopt import Adoption, adopt
+
+    script = ScriptDirectory.from_config(config)
+    outcome: Outcome = config.attributes[OUTCOME]
+    where = chosen()
+    revisions.load(script)
+    with session.open_session(where) as connection:
+        if dry_run:
+            found = preflight.look(connection, where)
+            revisions.demand_known(script, found.state)
+            connection.rollback()
+        else:
+            lock.acquire(connection, settings.limits().patience)
+            found = preflight.run(connection, where, script, Command("adopt")).found
+        outcome.before = outcome.after = found.state.revision
+        history = found.history
+        recorder = Recorder(where, connection)
+        recorded: list[Adoption] = []
+
+        def entry(adoption: Adoption) -> Entry:
+            return Entry(adoption.revision, "adopt", after=adoption.revision)
+
+        def record(adoption: Adoption) -> None:
+            history.create()
+            if history.environment is None:
+                history.mark(found.environment)
+            recorder.write(connection, entry(adoption))
+            recorded.append(adoption)
+
+        try:
+            with _read_schema(connection, script):
+                adoption = adopt(
+                    connection, script, replace_functions=replace_functions, dry_run=dry_run, record=record
+                )
+        except Exception as error:
+            if not recorded:
+                raise
+            (adoption,) = recorded
+            explained = recorder.explain(connection, error, entry(adoption), outcome, doing="The adoption")
+            if explained is not None:
+                raise explained from error
+    outcome.after = None if dry_run else adoption.revision
+    for note in adoption.notes:
+        log.info("note: %s", note)
+    if as_json:
+        write_json(adoption.to_json())
+        return
+    for name in adoption.replaced_functions:
+        write(f"{'would replace' if dry_run else 'replaced'} {name}")
+    write(f"{where.place}: {'would be' if dry_run else 'is now'} at revision {adoption.revision}")
+
+
+def snapshot(config: Config, check: bool = False) -> None:
+    """Write alembic/snapshots/ anew: the schema after each revision, and what its statements lock and do.
+
+    Both are seen on scratch databases, which are made on the server that the settings name, and dropped in the end.
+    With --check nothing is written: exit code 3 if a file is not as it should be.
+    """
+    from neuraknot_db.schema import effects
+
+    with _in_checkout("snapshot"):
+        from neuraknot_db.dev.measure import measure, merged
+    script = ScriptDirectory.from_config(config)
+    revisions.load(script)
+    script.get_current_head()  # of two heads neither has a schema that a database will hold
+    server = chosen()
+    with database.scratch(server) as where, engine.connect(where) as connection:
+        config.attributes[migration.HELD] = migration.Held(where, connection, Recorder(where, connection))
+
+        def upgrade_to(revision: str) -> None:
+            command.upgrade(config, revision)
+
+        wanted = dict(snapshots.take_all(script, upgrade_to, lambda: engine.connect(where)))
+    with database.scratch(server) as where:
+        for revision, found in measure(script, where).items():
+            path = effects.path_of(script, revision)
+            wanted[path] = effects.render(revision, merged(effects.read(path), found))
+            for way, told in (("upgrade", found.upgrade), ("downgrade", found.downgrade)):
+                if told.failure:
+                    log.warning("the %s of revision %s was not measured: %s", way, revision, told.failure)
+    stale = snapshots.stale(script, wanted)
+    if not stale:
+        log.info("the snapshots are as they should be")
+    elif check:
+        names = ", ".join(path.name for path in stale)
+        raise StaleFileError(
+            f"What alembic/snapshots holds is not what the revisions make: {names}.",
+            hint="Write it anew: neuraknot-db snapshot",
+        )
+    snapshots.write(stale, wanted)
+    for path in stale:
+        write(f"{'wrote' if path.exists() else 'removed'} {path}")
+
+
+def diagram(config: Config, output: str | None = None, check: bool = False) -> None:
+    """Draw the newest revision's tables, columns and references; no database is needed.
+
+    Mermaid text on standard output, or a file: FILE.svg is a picture, FILE.mmd the Mermaid text. With --check nothing
+    is written: exit code 3 if FILE is not as it should be.
+    """
+    with _in_checkout("diagram"):
+        from neuraknot_db.dev import diagram
+
+    script = ScriptDirectory.from_config(config)
+    revisions.load(script)
+    head = script.get_current_head()
+    if head is None:
+        raise UsageError("There is no revision yet, and so no schema to draw.")
+    schema, title = snapshots.load(script, head), f"NeuraKnot, revision {head}"
+    if output is None and check:
+        raise UsageError("--check needs the file to look at.", hint="neuraknot-db diagram --check -o docs/schema.svg")
+    if output is None:
+        write_exactly(diagram.draw(schema, title).removesuffix("\n"))
+    elif check:
+        if not diagram.is_fresh(schema, title, Path(output)):
+            raise StaleFileError(
+                f"{output} is not a picture of revision {head}.",
+                hint=f"Draw it anew: neuraknot-db diagram -o {output}",
+            )
+        log.info("%s is as it should be", output)
+    else:
+        diagram.write(schema, title, Path(output))
+        log.info("wrote %s", output)
+
+
+def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
+    """Show what would run on the database, what it would lock, and who is in the way; nothing is changed.
+
+    Each pending revision with its statements: the locks they take, whether they read or write a whole table, how
+    large it is now, and who holds locks on it. REVISION is what upgrade or downgrade would get: head by default; an
+    older one, base or -1 is planned as a way back. To see what a revision sends, its upgrade() or downgrade() is run
+    here, without a database.
+    """
+    from neuraknot_db.plan import make, render
+
+    script = ScriptDirectory.from_config(config)
+    revisions.load(script)
+    where = chosen()
+    with session.open_session(where) as connection:
+        made = make(connection, script, where, settings.limits(), target)
+    outcome: Outcome = config.attributes[OUTCOME]
+    outcome.before = outcome.after = made.current
+    if as_json:
+        write_json(made.to_json())
+    else:
+        write(render(made, shutil.get_terminal_size().columns))
+
+
+def lint(config: Config, revision_range: str | None = None) -> None:
+    """Look for unsafe statements in revisions, with squawk and rules of our own; no database is needed.
+
+    RANGE is A:B for the revisions after A up to B, or one revision; all by default. Exit code 3 with a line for each
+    finding. Where a rule does not apply is said, with the reason, in alembic/lint.toml.
+    """
+    with _in_checkout("lint"):
+        from neuraknot_db.dev import lint
+
+    script = ScriptDirectory.from_config(config)
+    revisions.load(script)
+    selected = lint.select(script, revision_range)
+    found = lint.lint(script, selected)
+    for finding in found:
+        write(lint.rendered(finding))
+    count = f"{len(selected)} revision{'' if len(selected) == 1 else 's'}"
+    if found:
+        raise lint.FindingsError(f"{len(found)} finding{'' if len(found) == 1 else 's'} in {count}.")
+    log.info("%s: nothing found", count)
+
+
+def mark(config: Config, environment: str) -> None:
+    """Change the environment marker that the first upgrade stores in the database.
+
+    A database that is marked as production is reset and taken back only with its environment's name.
+    """
+    environment = environment.strip()
+    if not (environment and environment.isprintable()):
+        raise UsageError("This is no name of an environment.", hint="neuraknot-db mark prod")
+    where = chosen()
+    with session.open_session(where) as connection:
+        lock.acquire(connection, settings.limits().patience)
+        script = ScriptDirectory.from_config(config)
+        history = preflight.run(connection, where, script, Command("mark")).found.history
+        before = history.environment
+        recorder, entry, outcome = Recorder(where, connection), Entry(None, "mark"), config.attributes[OUTCOME]
+        try:
+            history.mark(environment)
+            recorder.write(connection, entry)
+            connection.commit()
+        except Exception as error:
+            explained = recorder.explain(connection, error, entry, outcome, doing="The marking")
+            if explained is not None:
+                raise explained from error
+    log.info("%s: marked as %s (before: %s)", where.place, environment, before or "nothing")
+
+
+def show_log(_config: Config, as_json: bool = False) -> None:
+    """Show what was run here: each revision and attempt, by whom, when, and how long it took."""
+    from neuraknot_db.cli import logbook
+
+    with session.open_session(chosen()) as connection:
+        history = History(connection)
+        records = list(history.records())
+        connection.rollback()
+    if not history.exists:
+        log.info("nothing was run here by this tool")
+    if as_json:
+        write_json(logbook.as_json(records))
+        return
+    for line in logbook.as_text(records):
+        write(line)
+
+
+show_log.__name__ = "log"  # the command's name, which `log` the logger has in this module
+
+
+def serve(_config: Config, data: str | None = None) -> None:
+    """Run the embedded PostgreSQL in the foreground; its URL is the first line on standard output.
+
+    Ctrl-C or SIGTERM ends it, with exit code 0. The data stays in .postgres of the checkout.
+    """
+    with _in_checkout("serve"):
+        from neuraknot_db.dev import devserver
+    devserver.serve(Path(data).absolute() if data else None, announce=write_exactly)
+
+
+_JSON = (("--json",), {"action": "store_true", "dest": "as_json", "help": "print a JSON object"})
+_CHECK = (("--check",), {"action": "store_true", "help": "write nothing; exit code 3 if something is out of date"})
+
+COMMANDS = (
+    Registered(create_db),
+    Registered(
+        reset,
+        (
+            (("--confirm",), {"metavar": "NAME", "help": "the database's name, to confirm"}),
+            (("--environment",), {"metavar": "ENV", "help": "the environment's name, to confirm in production"}),
+            (("--no-upgrade",), {"action": "store_true", "help": "leave the schema empty"}),
+        ),
+    ),
+    Registered(
+        adopt,
+        (
+            (("--dry-run",), {"action": "store_true", "help": "only say what would be done"}),
+            (("--replace-functions",), {"action": "store_true", "help": "take our functions where theirs differ"}),
+            _JSON,
+        ),
+    ),
+    Registered(verify, (_JSON,)),
+    Registered(snapshot, (_CHECK,)),
+    Registered(mark),
+    Registered(show_log, (_JSON,)),
+    Registered(
+        plan,
+        (
+            (
+                ("target",),
+                {"metavar": "REVISION", "nargs": "?", "default": "head", "help": "where to; head by default"},
+            ),
+            _JSON,
+        ),
+    ),
+    Registered(
+        lint,
+        ((("revision_range",), {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; all by default"}),),
+    ),
+    Registered(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}), _CHECK)),
+    Registered(serve, ((("--data",), {"metavar": "FOLDER", "help": "keep the data there instead"}),)),
+)

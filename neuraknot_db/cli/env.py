@@ -1,0 +1,90 @@
+"""What `alembic/env.py` hands over to: every Alembic command that meets a database, or prints SQL for one."""
+
+from __future__ import annotations
+
+from alembic import context
+from alembic.runtime.environment import EnvironmentContext
+
+from neuraknot_db.cli import stdio
+from neuraknot_db.cli.chosen import chosen
+from neuraknot_db.cli.console import reporting
+from neuraknot_db.database import session
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import UsageError
+from neuraknot_db.migrate import xoptions
+from neuraknot_db.migrate.command import Command
+from neuraknot_db.migrate.migration import HELD, VERSION_SCHEMA, Held, migrate, migrate_held
+from neuraknot_db.migrate.outcome import OUTCOME, Outcome
+from neuraknot_db.revisions import declared, revisions
+from neuraknot_db.revisions.declared import Declared, Step
+
+
+def run() -> None:
+    """Run the Alembic command that loaded `env.py`.
+
+    Raises:
+        SystemExit: under the plain `alembic` script, with the exit code of what went wrong.
+        NeuraknotError: under a caller that put an Outcome into `Config.attributes`.
+    """
+    # The module shows an EnvironmentContext's functions, but not what the command told it.
+    environment: EnvironmentContext = context._proxy  # type: ignore[attr-defined]
+    outcome = environment.config.attributes.get(OUTCOME)
+    if outcome is not None:
+        _dispatch(environment, outcome)
+        return
+    options = environment.config.cmd_opts
+    outcome = Outcome(options.cmd[0].__name__ if options else "alembic")
+    with reporting(outcome, environment.config):
+        _dispatch(environment, outcome)
+
+
+def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
+    options = environment.context_opts
+    if "revision_context" in options:
+        raise UsageError(
+            "There are no models to compare the database with: the revisions are the schema's source.",
+            hint="neuraknot-db verify compares the database with what its revision should hold.",
+        )
+    revisions.load(environment.script)
+    xoptions.read(environment.config)  # refuses what no command knows
+    command = Command.of(environment)
+    held: Held | None = environment.config.attributes.get(HELD)
+    if environment.is_offline_mode():
+        _print_sql(environment, command)
+    elif held is not None:
+        migrate_held(environment, command, held, outcome)
+    elif command.changes:
+        migrate(environment, command, chosen(), outcome)
+    else:
+        _read(environment)
+
+
+def _print_sql(environment: EnvironmentContext, command: Command) -> None:
+    """`--sql`: the same statements, on standard output, for psql."""
+    from neuraknot_db.migrate import offline
+
+    stdio.carry_data()
+    ready: list[tuple[Step, Declared]] = []
+    steps = environment.context_opts["fn"]
+    environment.configure(
+        dialect_name="postgresql",
+        literal_binds=True,
+        transaction_per_migration=True,
+        version_table_schema=VERSION_SCHEMA,
+        fn=steps if command.steps is None else lambda _heads, migration: offline.script(ready, migration),
+    )
+    migration = environment.get_context()
+    # Before anything is printed: a refusal is to leave no half of a script.
+    ready += [(step, declared.of(step)) for step in command.resolve(migration.get_current_heads())]
+    # A role's own would put the tables elsewhere.
+    migration.impl.static_output("SET search_path = public;")
+    with environment.begin_transaction():
+        environment.run_migrations()
+
+
+def _read(environment: EnvironmentContext) -> None:
+    """A command that only looks, such as `current`: no lock, and no version table made in passing."""
+    with session.open_session(chosen()) as connection:
+        revisions.demand_known(environment.script, DatabaseState.of(connection))
+        environment.configure(connection=connection, dont_mutate=True, version_table_schema=VERSION_SCHEMA)
+        environment.run_migrations()

@@ -1,0 +1,39 @@
+"""The log for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from neuraknot_db.history.history import Record
+
+
+def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What `--json` prints, the oldest entry first; times in ISO 8601."""
+    return [{**asdict(record), "started_at": record.started_at.isoformat()} for record in records]
+
+
+def as_text(records: Sequence[Record]) -> Iterator[str]:
+    """A line an entry, and below it what else is known."""
+    for record in records:
+        what = f"{record.direction} {record.revision or ''}".strip()
+        who = f"{record.started_by or record.database_user} on {record.client_host}"
+        when = record.started_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
+        waited = f", {record.lock_wait_ms / 1000:.0f} s of it waiting for locks" if record.lock_wait_ms else ""
+        took = f"{record.duration_ms:>7,} ms" if record.outcome != "started" else " not ended"
+        yield f"{when}  {what:<14}  {record.outcome:<11}  {took}{attempt}{waited}  {who}"
+        if record.error:
+            yield f"    {record.error}"
+        # In short; --json has them whole.
+        image, commit = _cut(record.image, after="@", length=19), _cut(record.git_commit, length=12)
+        if known := [f"{name} {value}" for name, value in (("image", image), ("commit", commit)) if value]:
+            yield f"    {'  '.join(known)}"
+        if record.task_arn:
+            yield f"    task {_cut(record.task_arn, after='/')}"
+
+
+def _cut(text: str | None, *, after: str = "\0", length: int | None = None) -> str:
+    """What stands behind the last separator, or as much of it as tells one from another."""
+    return text.rsplit(after, 1)[-1][:length] if text else ""

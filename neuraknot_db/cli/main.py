@@ -1,0 +1,172 @@
+"""The command `neuraknot-db`: Alembic's own command line, with this project's commands and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import inspect
+import re
+import textwrap
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import cast
+
+import alembic
+from alembic import command
+from alembic.config import CommandFunction, CommandLine, Config
+from alembic.script import ScriptDirectory
+
+from neuraknot_db import __version__
+from neuraknot_db.cli import commands, stdio
+from neuraknot_db.cli.console import demand_written, reporting
+from neuraknot_db.errors import UsageError
+from neuraknot_db.migrate import xoptions
+from neuraknot_db.migrate.outcome import OUTCOME, Outcome
+from neuraknot_db.revisions import revisions
+
+DESCRIPTION = "Migrates NeuraKnot's PostgreSQL database: every Alembic command, and a few more."
+
+EPILOG = """\
+environment variables:
+  DATABASE_URL
+      postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require
+  DB_HOST, DB_PORT (5432), DB_USER (postgres), DB_PASSWORD, DB_NAME (neuraKnot),
+  DB_SSLMODE (disable to verify-full), DB_SSLROOTCERT
+      the same one by one (the last two also for a DATABASE_URL that says
+      nothing of TLS); with none of all these set, an embedded PostgreSQL
+      serves (pip install 'neuraknot-db[dev]')
+  NEURAKNOT_ENV
+      the environment's name; dev, development, local, test and ci are not
+      production, any other is; not set: dev on the embedded PostgreSQL,
+      production elsewhere
+  NEURAKNOT_RESULT
+      json: the last line on standard output is a JSON object with the outcome
+      (of a command line that can be read)
+  NEURAKNOT_LOCK_TIMEOUT (2s), NEURAKNOT_STATEMENT_TIMEOUT (15min)
+      how long a statement waits for a table's lock, and how long it may take
+  NEURAKNOT_LOCK_TRIES (10), NEURAKNOT_LOCK_PAUSE (3s)
+      how often a revision without its lock is tried again, and the first
+      pause, which doubles
+  NEURAKNOT_LOCK_WAIT (10min)
+      how long to wait for another migration to end
+
+options of -x, which stands before the command:
+  -x create_db=true   create the database first if it is missing
+  -x force=true       upgrade although unversioned tables stand in the way
+  -x confirm=NAME     confirm a downgrade or a stamp in production, by the
+                      database's name
+  -x accept_edit=REV  take the edit of a revision that was applied before, of
+                      several as REV,REV
+
+exit codes:
+  0 done                     5 refused, nothing changed
+  1 a defect, or lost output 6 database not reached
+  2 wrong usage              7 a migration failed, rolled back
+  3 the schema differs       130, 143 interrupted
+  4 locked
+"""
+
+
+_WITHOUT_REVISIONS = (command.init, command.list_templates)
+_MAKING_REVISIONS = {
+    command.revision: 'neuraknot-db revision -m "add new table"',
+    command.merge: 'neuraknot-db merge heads -m "join both lines"',
+}
+_SEE = "Environment variables, -x and exit codes: neuraknot-db --help"
+
+
+class _Paragraphs(argparse.RawDescriptionHelpFormatter):
+    """Fits paragraphs into the terminal, and leaves lines of a layout of their own as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text == EPILOG:
+            return super()._fill_text(text, width, indent)
+        return "\n\n".join(textwrap.fill(paragraph, width) for paragraph in text.split("\n\n"))
+
+
+class NeuraknotCommandLine(CommandLine):
+    """Alembic's documented command line, extended: each stock command works as it is."""
+
+    _POSITIONAL_OPTS = {  # noqa: RUF012 - as Alembic declares it
+        **CommandLine._POSITIONAL_OPTS,
+        "environment": {"metavar": "ENV", "help": "such as dev or prod"},
+    }
+
+    def __init__(self, prog: str | None = None) -> None:
+        super().__init__(prog)
+        for action in self.parser._actions:
+            if isinstance(action, argparse._VersionAction):
+                action.version = f"%(prog)s {__version__}, with Alembic {alembic.__version__}"
+        self.parser.description = DESCRIPTION
+        self.parser.epilog = EPILOG
+        self.parser.formatter_class = _Paragraphs
+        self.subparsers.metavar = "COMMAND"
+        for added in commands.COMMANDS:
+            self.register_command(cast(CommandFunction, added.function))
+            subparser = self.subparsers.choices[added.function.__name__]
+            subparser.description = inspect.getdoc(added.function)
+            subparser.formatter_class = _Paragraphs
+            for flags, settings in added.options:
+                subparser.add_argument(*flags, **settings)
+        for subparser in self.subparsers.choices.values():
+            subparser.epilog = _SEE
+
+    def run_cmd(self, config: Config, options: Namespace) -> None:
+        """Run a command, and end the process with this project's code if it fails."""
+        function, positional, keywords = options.cmd
+        outcome = Outcome(function.__name__)
+        config.attributes[OUTCOME] = outcome
+        with reporting(outcome, config):
+            _allow_percent(config)
+            asked = xoptions.read(config)
+            if asked != xoptions.NOTHING and function.__module__ != command.__name__:
+                # A reset that minds none of them would have dropped everything by then.
+                raise UsageError(
+                    f"-x means nothing to {function.__name__}.",
+                    hint="It is for alembic's upgrade, downgrade and stamp.",
+                )
+            if function.__module__ == command.__name__ and function not in _WITHOUT_REVISIONS:
+                script = ScriptDirectory.from_config(config)
+                revisions.load(script)
+                if function in _MAKING_REVISIONS:
+                    options.rev_id = _new_revision_id(script, options, example=_MAKING_REVISIONS[function])
+            function(
+                config,
+                *(getattr(options, name, None) for name in positional),
+                **{name: getattr(options, name, None) for name in keywords},
+            )
+
+
+def _allow_percent(config: Config) -> None:
+    """Let the checkout's path hold a %, which the parser of alembic.ini takes for one of its own signs."""
+    try:
+        parser = config.file_config
+    except configparser.Error as error:
+        words = " ".join(str(error).split())
+        raise UsageError(f"alembic.ini can't be read: {words}.", hint="git checkout alembic.ini") from error
+    parser.set("DEFAULT", "here", parser.defaults()["here"].replace("%", "%%"))
+
+
+def _new_revision_id(script: ScriptDirectory, options: Namespace, *, example: str) -> str:
+    """The id that was asked for, or the number after the highest that a revision has: `005` after `004`."""
+    if not re.search(r"\w", options.message or ""):
+        raise UsageError("A revision needs a message, which also names its file.", hint=example)
+    known = {revision.revision for revision in script.walk_revisions()}
+    wanted: str | None = options.rev_id
+    if wanted is None:
+        return f"{max(map(int, filter(str.isdecimal, known)), default=0) + 1:03d}"
+    if not re.fullmatch(r"\w+", wanted):
+        raise UsageError(f"{wanted!r} is no revision id.", hint="Use letters, digits and underscores.")
+    if wanted in known:
+        raise UsageError(f"There is a revision {wanted} already.", hint="Leave --rev-id out: revisions are numbered.")
+    return wanted
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point of `neuraknot-db`."""
+    with stdio.guarded():
+        try:
+            NeuraknotCommandLine(prog="neuraknot-db").main(argv)
+        except SystemExit as stop:
+            demand_written(stop.code)
+            raise

@@ -1,0 +1,306 @@
+"""From an exception to the error that a person can act on."""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import NamedTuple
+
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ResourceClosedError
+
+from neuraknot_db.database import cells
+from neuraknot_db.database.redaction import redacted
+from neuraknot_db.errors import (
+    LockUnavailableError,
+    MigrationFailedError,
+    NeuraknotError,
+    RefusedError,
+    UnreachableError,
+    UsageError,
+)
+from neuraknot_db.settings import Settings
+
+LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
+_QUERY_CANCELED = "57014"
+_READ_ONLY = "25006"
+_INSUFFICIENT_PRIVILEGE = "42501"
+_UNTRANSLATABLE = "22P05"
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+_REFUSED_ROWS = ("23", "44")
+"""Classes of SQLSTATE whose details quote rows."""
+
+_AGAIN = "Run the command again."
+
+_SHOWN_AROUND = 6
+"""Lines of a long statement that are shown before and after the one at fault."""
+_LONGEST = 200
+"""Characters of a line that are shown: a statement of data may be one line of a megabyte."""
+
+# What libpq and the server say when a login fails, as patterns. psycopg2 gives no SQLSTATE for it, so the words must
+# do, in this order.
+_LOGIN_REASONS = (
+    (
+        ("does not support SSL", "SSL is not enabled", "sslmode value"),
+        "{place} was asked for TLS, and does not offer it as demanded.",
+        "Correct DB_SSLMODE, or turn TLS on at the server.",
+    ),
+    (
+        ("certificate", "SSL error", "sslrootcert", "root.crt"),
+        "The TLS certificate of {place} could not be verified.",
+        "Let DB_SSLROOTCERT name the authority's certificate (for RDS, its regional bundle).",
+    ),
+    (
+        ("password authentication failed", "no password supplied", "authentication failed"),
+        "{place} refused the login of user {user}.",
+        "Correct DB_USER and DB_PASSWORD, or DATABASE_URL.",
+    ),
+    (
+        ("pg_hba.conf",),
+        "{place} lets user {user} in from here in no way that was tried.",
+        "Many servers demand TLS: set DB_SSLMODE=require. Otherwise ask for an entry in pg_hba.conf.",
+    ),
+    (
+        ("permission denied for database",),
+        "User {user} may not connect to the database {database}.",
+        'As its owner: GRANT CONNECT ON DATABASE "{database}" TO "{user}"',
+    ),
+    (
+        ('role ".*" does not exist',),
+        "{place} has no role {user}.",
+        "Correct DB_USER, or DATABASE_URL.",
+    ),
+    (
+        ("is not permitted to log in",),
+        "User {user} may not log in to {place}.",
+        'As an administrator: ALTER ROLE "{user}" LOGIN',
+    ),
+    (
+        ("is not currently accepting connections",),
+        "The database {database} takes no connections.",
+        'As an administrator, connected to another one: ALTER DATABASE "{database}" ALLOW_CONNECTIONS true',
+    ),
+    (
+        ("does not exist",),
+        "There is no database {database} on this server.",
+        "Create the database: neuraknot-db create_db",
+    ),
+    (
+        ("too many clients", "remaining connection slots", "too many connections for (role|database)"),
+        "{place} has no connection to spare.",
+        "Wait for sessions to end, or end some: SELECT pid, state, query FROM pg_stat_activity",
+    ),
+)
+
+# What a function executes.
+_INNER_SQL = re.compile(r'((?:SQL (?:statement|expression)|PL/pgSQL (?:assignment|expression)) ")(.*?)("?)')
+_QUOTED = re.compile(r'["«„“].*["»“”]')
+
+# The server's severity is translated too. libpq writes two blanks behind it, and one behind its own words.
+_ANSWER = re.compile(r"failed: [^:]+:  ")
+
+
+def explain(error: BaseException) -> NeuraknotError | None:
+    """The error behind an exception, or None for a defect of ours."""
+    if isinstance(error, NeuraknotError):
+        return error
+    if isinstance(error, DBAPIError):
+        return database_error(error)
+    if isinstance(error, ResourceClosedError):
+        return UnreachableError("The command lost its connection.", hint=_AGAIN)
+    if isinstance(error, CommandError):
+        return command_error(error)
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename:
+        return UsageError(
+            f"{error.filename} can't be written: {error.strerror}.",
+            hint="New revisions and snapshots are made in a checkout, not in the image.",
+        )
+    return None
+
+
+def command_error(error: CommandError) -> NeuraknotError:
+    """Alembic's own complaint about how it was called."""
+    words = str(error).strip().rstrip(".")
+    if "multiple head" in words.lower():
+        return UsageError(
+            "There are two heads or more, and the command needs one.",
+            hint="alembic heads shows them: set the newer one's down_revision to the other, or name a revision.",
+            details=(words,),
+        )
+    if "revision" in words.lower():
+        return UsageError(f"{words}.", hint="alembic history shows the revisions that exist.")
+    if "script_location" in words:
+        return UsageError(
+            "There is no alembic.ini here.", hint="Run this in the checkout, or name the file with -c PATH."
+        )
+    return UsageError(f"{words}.", hint="neuraknot-db --help lists the commands and their options.")
+
+
+def database_error(error: DBAPIError, *, doing: str = "The command", undone: str = "") -> NeuraknotError:
+    """What the server's answer means.
+
+    Args:
+        error: as SQLAlchemy wraps psycopg2's.
+        doing: what failed, the sentence's subject.
+        undone: what became of what it had done, as far as that was seen.
+    """
+    state = getattr(error.orig, "pgcode", None)
+    primary, details = _words(error)
+    if is_lost(error):
+        return UnreachableError(f"{doing} lost its connection{undone}: {primary}.", hint=_AGAIN)
+    if state in {LOCK_NOT_AVAILABLE, DEADLOCK}:
+        return LockUnavailableError(
+            f"{doing} could not have a lock in time{undone}: {primary}.",
+            hint="Try again later, or end the session that holds it.",
+            details=details,
+        )
+    if state == _READ_ONLY:
+        return RefusedError(
+            "The server is read-only: nothing can be changed there.",
+            hint="Connect to the primary, not to a replica (see DB_HOST), or end its read-only mode.",
+        )
+    if state == _INSUFFICIENT_PRIVILEGE:
+        return RefusedError(
+            f"{doing} lacks a privilege: {primary}.",
+            hint="Connect as the role that owns what it changes, or have that role grant the privilege.",
+            details=details,
+        )
+    if state == _QUERY_CANCELED:
+        return MigrationFailedError(f"{doing} was cancelled{undone.replace(' was', '')}: {primary}.", details=details)
+    hint = None
+    if state == _UNTRANSLATABLE:
+        hint = "The database can't store that text: make one in UTF-8 (neuraknot-db create_db does) and move there."
+    return MigrationFailedError(f"{doing} failed{undone}: {primary}.", hint=hint, details=details)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection ended, with or without the server's word."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, ResourceClosedError)  # what else is sent over a connection that was lost
+    state = getattr(error.orig, "pgcode", None)
+    ended = isinstance(error, OperationalError | InterfaceError) if state is None else state.startswith(("08", "57P"))
+    return ended or error.connection_invalidated
+
+
+def is_error(error: BaseException) -> bool:
+    """Whether it is the server's word that a statement failed, on a connection that goes on."""
+    return isinstance(error, DBAPIError) and not is_lost(error)
+
+
+def login_error(words: str, settings: Settings, *, database: str | None = None) -> NeuraknotError:
+    """The error that a failed login's words stand for."""
+    names = {"place": settings.place, "user": settings.user, "database": database or settings.database}
+    details = tuple(line.strip() for line in words.strip().splitlines() if line.strip())
+    for needles, message, hint in _LOGIN_REASONS:
+        if any(re.search(needle, words) for needle in needles):
+            return UnreachableError(message.format(**names), hint=hint.format(**names), details=details)
+    if any(needle in words for needle in ("invalid connection option", "for connection option", ' value: "')):
+        return UsageError(
+            "DATABASE_URL holds a parameter, or a value of one, that libpq does not know.",
+            hint="The usual ones: sslmode, sslrootcert, connect_timeout (in seconds), application_name.",
+            details=details,
+        )
+    if any(map(_ANSWER.search, details)):
+        return UnreachableError(
+            f"{settings.place} refused the login of user {settings.user}.",
+            hint="The server's own words say why: correct DB_USER, DB_PASSWORD and DB_NAME, or DATABASE_URL.",
+            details=details,
+        )
+    return UnreachableError(
+        f"{settings.place} can't be reached.",
+        hint="See that the server runs and that DB_HOST and DB_PORT (or DATABASE_URL) name it.",
+        details=details,
+    )
+
+
+def is_answer(words: str) -> bool:
+    """Whether a failed login's words are those of a server that refused it, in whatever language."""
+    return _ANSWER.search(words) is not None
+
+
+def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
+    """The server's sentence without its full stop, and the statement with the position in it."""
+    diag = getattr(error.orig, "diag", None)
+    primary = getattr(diag, "message_primary", None) or str(error.orig).strip().split("\n", 1)[0]
+    details: list[str] = []
+    if detail := _without_data(getattr(diag, "message_detail", None) or "", getattr(error.orig, "pgcode", None) or ""):
+        details.append(detail)
+    if server_hint := getattr(diag, "message_hint", None):
+        details.append(server_hint)
+    if context := getattr(diag, "context", None):
+        details.append(_excerpt(_without_literals(redacted(context.split("\n", 1)[0])))[0])
+    if error.statement:
+        position = getattr(diag, "statement_position", None)
+        shown = _redacted(error.statement, position)
+        if shown.hides_position:
+            primary = _QUOTED.sub('"***"', primary)
+        details += _statement(shown.statement, shown.position)
+    return primary.rstrip("."), tuple(details)
+
+
+def _without_literals(context: str) -> str:
+    """The server's context, where that is SQL of a function's, which may have been made from rows."""
+    found = _INNER_SQL.fullmatch(context)
+    if found is None:
+        return context
+    from neuraknot_db.database import sqltext
+
+    return f"{found[1]}{sqltext.without_literals(found[2])}{found[3]}"
+
+
+def _without_data(detail: str, state: str) -> str:
+    """A detail without the values of a row that a constraint or a view refuses: they are no business of a log.
+
+    The server may say it in any language: only the columns' names are taken from it.
+    """
+    if not state.startswith(_REFUSED_ROWS):
+        return detail
+    columns = re.match(r"[^(]*\((.*?)\)=\(", detail, re.DOTALL)
+    return f"Key ({columns[1]}); its values are not shown." if columns else ""
+
+
+class _Redacted(NamedTuple):
+    statement: str
+    position: str | None
+    hides_position: bool
+
+
+def _redacted(statement: str, position: str | None) -> _Redacted:
+    """The statement without passwords, a part of which nobody could tell any more once it is cut; and where it fails.
+
+    Within a password nothing is pointed at, and what the server quotes from there is part of it.
+    """
+    shown = redacted(statement)
+    if position is None or shown == statement:
+        return _Redacted(shown, position, hides_position=False)
+    before = redacted(statement[: int(position) - 1])
+    if not shown.startswith(before):
+        return _Redacted(shown, None, hides_position=True)
+    return _Redacted(shown, str(len(before) + 1), hides_position=shown.startswith("***", len(before)))
+
+
+def _statement(statement: str, position: str | None) -> list[str]:
+    """The statement, numbered and cut, with a caret under the position that the server named (1-based)."""
+    lines = statement.split("\n")
+    if position is None:
+        first, last, row, column = 0, min(len(lines), 2 * _SHOWN_AROUND), -1, 0
+    else:
+        before = statement[: int(position) - 1]
+        row, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
+        first, last = max(0, row - _SHOWN_AROUND), min(len(lines), row + _SHOWN_AROUND + 1)
+    shown: list[str] = []
+    for index in range(first, last):
+        text, at = _excerpt(lines[index], column if index == row else 0)
+        if text.strip() or index == row:
+            shown.append(f"{index + 1:>4} | {text}")
+        if index == row:
+            below = "".join("\t" if each == "\t" else " " * cells.width(each) for each in text[:at])
+            shown.append(f"     | {below}^")
+    return [*shown, "     | ..."] if last < len(lines) and any(map(str.strip, lines[last:])) else shown
+
+
+def _excerpt(line: str, column: int = 0) -> tuple[str, int]:
+    """As much of a line around a column as a person reads, and where the column is in it."""
+    start = max(0, min(column - _LONGEST // 2, len(line) - _LONGEST))
+    before, after = "…" * (start > 0), "…" * (start + _LONGEST < len(line))
+    return f"{before}{line[start : start + _LONGEST]}{after}", column - start + len(before)

@@ -1,0 +1,112 @@
+"""One migration at a time for a database, whichever machine it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+
+from sqlalchemy.engine import Connection
+
+from neuraknot_db.errors import InterruptedRunError, LockUnavailableError
+
+log = logging.getLogger(__name__)
+
+KEY = int.from_bytes(hashlib.sha256(b"neuraknot_db").digest()[:8], signed=True)
+"""The advisory lock's key. Advisory locks belong to one database, so the key need not name it."""
+
+_SHORTEST, _LONGEST = 0.025, 2.0
+
+_HOLDER = """
+SELECT pid
+  FROM pg_locks
+ WHERE locktype = 'advisory' AND granted AND objsubid = 1
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND (classid::bigint << 32 | objid::bigint) = %(key)s
+"""
+
+_ENDING = 5_000
+"""Milliseconds that a session may take to end."""
+
+# A session of that number that does not hold the lock is somebody else's.
+_END = """
+SELECT pg_terminate_backend(pid, %(patience)s)
+  FROM pg_locks
+ WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid = %(pid)s
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND (classid::bigint << 32 | objid::bigint) = %(key)s
+"""
+
+
+def acquire(
+    connection: Connection,
+    patience: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Take the lock on this session, and hold it until the session ends.
+
+    It is polled, each time in a transaction of its own: a blocking wait would hold a snapshot that CREATE INDEX
+    CONCURRENTLY waits for, and the two would deadlock.
+
+    Args:
+        connection: the migration's own connection, so that the lock ends with it.
+        patience: seconds to wait.
+        clock: seconds that never go back.
+        sleep: waits for seconds.
+
+    Raises:
+        LockUnavailableError: another session still holds it when patience ends.
+    """
+    started = clock()
+    pause = _SHORTEST
+    told = False
+    while True:
+        taken = connection.exec_driver_sql("SELECT pg_try_advisory_lock(%(key)s)", {"key": KEY}).scalar_one()
+        holder = None if taken else _holder(connection)
+        connection.commit()
+        waited = clock() - started
+        if taken:
+            return
+        if waited >= patience:
+            raise LockUnavailableError(
+                f"Another migration still runs after {waited:.0f} s: {holder}.",
+                hint="Wait for it to end; neuraknot-db log shows what it did.",
+            )
+        if not told:
+            log.info("waiting for another migration: %s", holder)
+            told = True
+        try:
+            sleep(min(pause, patience - waited))
+        except InterruptedRunError as error:
+            error.message = f"{error.message.rstrip('.')} while it waited for another migration: nothing was changed."
+            error.hint = "Run the command again."
+            raise
+        pause = min(2 * pause, _LONGEST)
+
+
+def _holder(connection: Connection) -> str:
+    from neuraknot_db.database import sessions  # few runs meet another session
+
+    pids = connection.exec_driver_sql(_HOLDER, {"key": KEY}).scalars().all()
+    found = sessions.find(connection, pids)
+    if not found:
+        return "one that has just ended"
+    holder = found[0]
+    shown = f"connected since {holder.since}"
+    if holder.since is None:
+        shown = f"since when is not shown to this role ({sessions.grant(holder)})"
+    return f"pid {holder.pid}, {holder.application}, {shown}"
+
+
+def end(connection: Connection, pid: int) -> bool:
+    """End another session of ours that holds the lock, and tell whether it is gone.
+
+    Args:
+        connection: of the same role.
+        pid: the session's process on the server.
+    """
+    rows = connection.exec_driver_sql(_END, {"key": KEY, "pid": pid, "patience": _ENDING}).scalars()
+    return all(rows)

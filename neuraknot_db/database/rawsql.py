@@ -1,0 +1,117 @@
+"""Raw SQL reaches the server, or the `--sql` script, exactly as a revision wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.ddl.postgresql import PostgresqlImpl
+from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.schema import ExecutableDDLElement, Table
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.dml import Update
+from sqlalchemy.util import immutabledict
+
+from neuraknot_db.database.driver import Guard, GuardedConnection
+
+# psycopg2 then does not look for parameters, so that a % is a %.
+_AS_WRITTEN = {"no_parameters": True}
+
+Result = CursorResult[*tuple[Any, ...]]
+
+
+def execute(connection: Connection, sql: str) -> Result:
+    """Execute SQL exactly as it stands; it takes no parameters."""
+    return connection.exec_driver_sql(sql, execution_options=_AS_WRITTEN)
+
+
+def quoted(name: str) -> str:
+    """A name as an identifier that SQL sent by `execute` may hold; SQLAlchemy's own doubles a %."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is to be executed, as SQL and as Alembic has handed it over."""
+
+    sql: str
+    arguments: tuple[Any, ...]
+
+
+class VerbatimPostgresqlImpl(PostgresqlImpl):
+    """Alembic's PostgreSQL implementation, but strings never pass through `text()` or a parameter parser.
+
+    With those, `'{"a":true}'` reads as a bind parameter `:true`, a `%` as a placeholder, and a tab in `--sql`
+    comes out as four spaces. Alembic finds the newest class of a dialect: importing this module is enough.
+
+    Attributes:
+        around_statement: entered around each statement that is executed.
+        held: not executed and not printed, but kept here while this is a list: `send` does it afterwards.
+        move: executes Alembic's UPDATE that moves the version, and gives its result; None for its own way.
+    """
+
+    __dialect__ = "postgresql"
+
+    around_statement: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    held: list[Held] | None = None
+    move: Callable[[str], Result] | None = None
+    _guard: Guard | None = None
+
+    def version_table_impl(self, **how: Any) -> Table:
+        """Alembic's table, by which its UPDATE is known from one of a revision."""
+        self._version = super().version_table_impl(**how)
+        return self._version
+
+    def _exec(
+        self,
+        construct: Executable | str,
+        execution_options: Mapping[str, Any] | None = None,
+        multiparams: Sequence[Mapping[str, Any]] | None = None,
+        params: Mapping[str, Any] = immutabledict(),
+    ) -> Result | None:
+        if self.held is not None:
+            self.held.append(Held(self._text(construct), (construct, execution_options, multiparams, params)))
+            return None
+        if self.as_sql:
+            if self._guard is not None:
+                self._guard.statement(self._text(construct))
+            if not isinstance(construct, str):
+                return super()._exec(construct, execution_options, multiparams, params)
+            # On a line of its own: a comment at the end of the statement would swallow the semicolon.
+            self.static_output(construct + "\n" + self.command_terminator)
+            return None
+        with self.around_statement():
+            assert self.connection is not None
+            if self.move and isinstance(construct, Update) and construct.table is self._version:
+                return self.move(str(construct.compile(dialect=self.dialect)))
+            if not isinstance(construct, str):
+                return super()._exec(construct, execution_options, multiparams, params)
+            options = execution_options or {}
+            return execute(self.connection.execution_options(**options) if options else self.connection, construct)
+
+    @contextlib.contextmanager
+    def guarded(self, guard: Guard) -> Iterator[None]:
+        """Show `guard` what is about to be sent, or printed; what goes round Alembic, by `op.get_bind()`, too."""
+        self._guard = guard
+        driver = None if self.as_sql or self.connection is None else self.connection.connection.driver_connection
+        if isinstance(driver, GuardedConnection):
+            driver.guard = guard
+        try:
+            yield
+        finally:
+            self._guard = None
+            if isinstance(driver, GuardedConnection):
+                driver.guard = None
+
+    def send(self, held: Held) -> None:
+        """Execute, or print, what was held."""
+        self._exec(*held.arguments)
+
+    def _text(self, construct: Executable | str) -> str:
+        if isinstance(construct, str):
+            return construct
+        literal = {} if isinstance(construct, ExecutableDDLElement) else {"literal_binds": True}
+        return str(construct.compile(dialect=self.dialect, compile_kwargs=literal))  # type: ignore[attr-defined]

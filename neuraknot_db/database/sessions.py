@@ -1,0 +1,99 @@
+"""Other sessions of the server: who they are and what they do, asked and told in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from neuraknot_db.database import rawsql
+
+_QUERY_READ = 10_000
+"""Characters of a query that are asked for: what is shown is cut only when its literals are gone."""
+
+_QUERY_SHOWN = 200
+_SHOWN = 5
+_HIDDEN = "<insufficient privilege>"
+_PREPARED = 0
+"""The number that PostgreSQL gives for a prepared transaction, which no process has."""
+
+_SESSIONS = f"""
+SELECT pid, coalesce(nullif(application_name, ''), backend_type, 'unknown') AS application,
+       coalesce(usename, '') AS username, extract(epoch FROM clock_timestamp() - xact_start)::int AS age,
+       coalesce(state, '') AS state, left(coalesce(query, ''), {_QUERY_READ}) AS query,
+       backend_start::timestamp(0)::text AS since, current_user AS reader
+  FROM pg_stat_activity
+ WHERE pid = ANY (%(pids)s)
+"""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session.
+
+    Attributes:
+        application: its `application_name`, or what kind of process it is.
+        user: empty for a process of the server's own.
+        age: seconds since its transaction began; None where it is in none, or that is not shown to this role.
+        state: as in `pg_stat_activity`.
+        query: what it runs, or ran last, without literals and in one line.
+        since: when it connected; None where that is not shown.
+        hidden: whether what it does is not shown to this role.
+        reader: this role.
+    """
+
+    pid: int
+    application: str = "unknown"
+    user: str = ""
+    age: int | None = None
+    state: str = ""
+    query: str = ""
+    since: str | None = None
+    hidden: bool = False
+    reader: str = ""
+
+    def __str__(self) -> str:
+        if self.pid == _PREPARED:
+            return "a prepared transaction: SELECT * FROM pg_prepared_xacts"
+        who = f"pid {self.pid}, {self.application} ({self.user or 'the server'})"
+        if self.hidden:
+            return f"{who}; what it does is not shown to this role"
+        age = "in no transaction" if self.age is None else f"in a transaction for {self.age} s"
+        return f"{who}, {age}, {self.state or 'at work'}: {self.query[:_QUERY_SHOWN]}"
+
+
+def find(connection: Connection, pids: Collection[int]) -> list[Session]:
+    """The sessions with these process numbers that are still there, the oldest transaction first."""
+    from neuraknot_db.database import sqltext  # few runs meet another session
+
+    rows = connection.exec_driver_sql(_SESSIONS, {"pids": list(pids)}).all() if pids else []
+    found = [
+        Session(
+            row.pid,
+            row.application,
+            row.username,
+            row.age,
+            row.state,
+            "" if row.query == _HIDDEN else sqltext.without_literals(row.query),
+            row.since,
+            row.query == _HIDDEN,
+            row.reader,
+        )
+        for row in rows
+    ]
+    found += [Session(_PREPARED)] if _PREPARED in pids else []
+    return sorted(found, key=lambda each: (each.age is None, -(each.age or 0), each.pid))
+
+
+def told(found: Sequence[Session], *, holding: str = "held by") -> Iterator[str]:
+    """Lines about sessions that are in the way."""
+    for each in found[:_SHOWN]:
+        yield f"{holding} {each}"
+    if hidden := [each for each in found if each.hidden]:
+        yield f"what they do is shown after {grant(hidden[0])}"
+
+
+def grant(hidden: Session) -> str:
+    """What shows this role what others do."""
+    return f"GRANT pg_read_all_stats TO {rawsql.quoted(hidden.reader)}"

@@ -1,0 +1,205 @@
+"""Where the boxes stand: tables in columns, near what they refer to, with room for the lines between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from unicodedata import east_asian_width
+
+from neuraknot_db.dev.diagram.picture import Box, Picture, Reference
+
+CHARACTER = 7.25
+"""The width of a character of a monospaced 12 px font: the widest of the usual ones, rounded up."""
+
+ROW, HEADER, FOOT = 22, 32, 8
+MARKS, NULL = 50, 34
+"""The widths of the slots before a name, for its marks, and behind a type, for its `null`."""
+
+GAP = 48
+"""Between two boxes of a column, before lines need more. With HEADER and FOOT it makes whole rows."""
+
+_GUTTER = 90
+_ASPECT = 1.1
+_TRIES = 20_000
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a box takes, in pixels."""
+
+    width: int
+    height: int
+
+
+Columns = tuple[tuple[str, ...], ...]
+"""The tables' names, column by column, each from top to bottom."""
+
+
+def text_width(text: str) -> float:
+    """The width of a line, in pixels; Chinese and Japanese characters take two places."""
+    return CHARACTER * sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def size(box: Box) -> Size:
+    """The room that a box needs."""
+    rows = max((text_width(row.name) + text_width(row.type) for row in box.rows), default=0)
+    unique = max((text_width(unique_line(names)) for names in box.unique), default=0)
+    inner = max(MARKS + rows + 3 * CHARACTER + NULL + 8, text_width(box.name) * 1.15 + 16, unique + 16)
+    height = HEADER + ROW * (len(box.rows) + len(box.unique)) + FOOT
+    return Size(2 * math.ceil(inner / 2), height)
+
+
+def unique_line(names: Sequence[str]) -> str:
+    """The line at a box's foot for columns that are unique together."""
+    return f"unique ({', '.join(names)})"
+
+
+def row_center(box: Box, column: str) -> int:
+    """How far below the box's upper edge the middle of a column's row is."""
+    index = next(index for index, row in enumerate(box.rows) if row.name == column)
+    return HEADER + ROW * index + ROW // 2
+
+
+def arrange(picture: Picture) -> Columns:
+    """Put the tables into columns so that the references are short, cross little, and point to the left and up.
+
+    A descent by moving and swapping tables from one start for each number of columns: the same picture always gives
+    the same columns.
+    """
+    model = _Model(picture)
+    starts = {_start(model, count) for count in range(1, min(len(picture.boxes), 8) + 1)}
+    candidates = [_descend(model, start, _TRIES // len(starts)) for start in sorted(starts)]
+    return min(candidates, key=lambda each: (round(model.cost(each), 3), each), default=())
+
+
+class _Model:
+    """Sizes and references at hand, and what an arrangement costs."""
+
+    def __init__(self, picture: Picture) -> None:
+        boxes = {box.name: box for box in picture.boxes}
+        self.sizes = {name: size(box) for name, box in boxes.items()}
+        self.depths = _depths(boxes, picture.references)
+        self.links = [
+            (
+                reference.table,
+                row_center(boxes[reference.table], reference.columns[0]),
+                reference.target,
+                row_center(boxes[reference.target], reference.target_columns[0]),
+            )
+            for reference in picture.references
+        ]
+
+    def cost(self, columns: Columns) -> float:
+        """Pixels of line, with what makes a picture hard to read counted as pixels too."""
+        heights = [sum(self.sizes[name].height + GAP for name in column) - GAP for column in columns]
+        height = max(heights)
+        place: dict[str, tuple[int, float, float]] = {}
+        x = 0.0
+        for index, column in enumerate(columns):
+            width: float = max(self.sizes[name].width for name in column)
+            y = (height - heights[index]) / 2
+            for name in column:
+                place[name] = (index, x + width / 2, y)
+                y += self.sizes[name].height + GAP
+            x += width + _GUTTER
+        width = x - _GUTTER
+        cost = 0.4 * (width + height) + 900 * abs(math.log(width / height / _ASPECT))
+        segments = []
+        for table, here, target, there in self.links:
+            (first, x1, y1), (second, x2, y2) = place[table], place[target]
+            y1, y2 = y1 + here, y2 + there
+            between = abs(first - second) - 1
+            cost += abs(y1 - y2) + (60 if between < 0 else _GUTTER + 320 * between)
+            if first < second or (first == second and y1 < y2):
+                cost += 150
+            segments.append((x1, y1, x2, y2, target))
+        for one, two in combinations(segments, 2):
+            if one[4] != two[4] and _cross(one, two):
+                cost += 90
+        return cost
+
+
+_Segment = tuple[float, float, float, float, str]
+
+
+def _cross(one: _Segment, two: _Segment) -> bool:
+    ax, ay, bx, by, _ = one
+    cx, cy, dx, dy, _ = two
+
+    def side(px: float, py: float, qx: float, qy: float, rx: float, ry: float) -> float:
+        return (qx - px) * (ry - py) - (qy - py) * (rx - px)
+
+    return (
+        side(ax, ay, bx, by, cx, cy) * side(ax, ay, bx, by, dx, dy) < 0
+        and side(cx, cy, dx, dy, ax, ay) * side(cx, cy, dx, dy, bx, by) < 0
+    )
+
+
+def _depths(boxes: Mapping[str, Box], references: Sequence[Reference]) -> dict[str, int]:
+    """How many references away from a table that refers to none each one is; a circle is cut where it closes."""
+    targets: dict[str, set[str]] = {name: set() for name in boxes}
+    for reference in references:
+        targets[reference.table].add(reference.target)
+    depths: dict[str, int] = {}
+    for name in sorted(boxes):
+        _depth(name, targets, depths, ())
+    return depths
+
+
+def _depth(name: str, targets: Mapping[str, set[str]], depths: dict[str, int], path: tuple[str, ...]) -> int:
+    if name not in depths:
+        further = [other for other in sorted(targets[name]) if other not in (*path, name)]
+        found = 1 + max((_depth(other, targets, depths, (*path, name)) for other in further), default=-1)
+        depths.setdefault(name, found)
+    return depths[name]
+
+
+def _start(model: _Model, count: int) -> Columns:
+    """The tables by depth, cut into columns of about the same height."""
+    order = sorted(model.depths, key=lambda name: (model.depths[name], name))
+    total = sum(model.sizes[name].height + GAP for name in order)
+    columns: list[list[str]] = [[] for _ in range(count)]
+    passed = 0.0
+    for name in order:
+        height = model.sizes[name].height + GAP
+        columns[min(count - 1, int((passed + height / 2) * count / total))].append(name)
+        passed += height
+    return tuple(tuple(column) for column in columns if column)
+
+
+def _descend(model: _Model, columns: Columns, tries: int) -> Columns:
+    """Take the best neighbour until none is better, or the tries are used up."""
+    cost = model.cost(columns)
+    while tries > 0:
+        best, best_cost = columns, cost
+        for neighbour in _neighbours(columns):
+            tries -= 1
+            if (found := model.cost(neighbour)) < best_cost - 1e-6:
+                best, best_cost = neighbour, found
+            if tries <= 0:
+                break
+        if best is columns:
+            break
+        columns, cost = best, best_cost
+    return columns
+
+
+def _neighbours(columns: Columns) -> Iterator[Columns]:
+    """Each arrangement that differs by one table moved, or by two swapped."""
+    places = [(index, row) for index, column in enumerate(columns) for row in range(len(column))]
+    for index, row in places:
+        name = columns[index][row]
+        without = [list(column) for column in columns]
+        del without[index][row]
+        for other, column in enumerate(without):
+            for position in range(len(column) + 1):
+                if (other, position) != (index, row):
+                    moved = [*column[:position], name, *column[position:]]
+                    result = [*without[:other], moved, *without[other + 1 :]]
+                    yield tuple(tuple(each) for each in result if each)
+    for (one, row), (two, other_row) in combinations(places, 2):
+        swapped = [list(column) for column in columns]
+        swapped[one][row], swapped[two][other_row] = swapped[two][other_row], swapped[one][row]
+        yield tuple(tuple(column) for column in swapped)

@@ -1,0 +1,94 @@
+"""Unsafe statements in revisions: squawk's rules, revision by revision, and our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from alembic.script import Script, ScriptDirectory
+
+from neuraknot_db.database.redaction import redacted
+from neuraknot_db.dev.lint import exceptions, squawk
+from neuraknot_db.dev.lint.exceptions import Exceptions
+from neuraknot_db.dev.lint.finding import Finding, Subject
+from neuraknot_db.dev.lint.rules import CHECKS
+from neuraknot_db.errors import NeuraknotError
+from neuraknot_db.schema import snapshots
+
+UNUSED = "unused-exception"
+
+
+class FindingsError(NeuraknotError):
+    """The linter found something."""
+
+    exit_code = 3
+
+
+def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
+    """Look at revisions, each on its own: tables that it makes itself are nobody's yet.
+
+    Args:
+        script: where the revisions are; `lint.toml` beside them names the exceptions.
+        revisions: which to look at.
+
+    Raises:
+        UsageError: squawk is not installed, or the exceptions can't be read.
+    """
+    program = squawk.program()
+    excepted = exceptions.load(snapshots.path_of(script, "").parents[1] / "lint.toml")
+    found: list[Finding] = []
+    for revision in revisions:
+        found += _lint_one(program, Subject(script, revision), excepted)
+    return sorted(found)
+
+
+def select(script: ScriptDirectory, text: str | None) -> list[Script]:
+    """The revisions of a range, the oldest first.
+
+    Args:
+        script: where the revisions are.
+        text: `A:B` for those after A up to B, `B` for that one, None for all.
+
+    Raises:
+        CommandError: there is no such revision.
+    """
+    if text is None:
+        return list(script.walk_revisions())[::-1]
+    lower, colon, upper = text.partition(":")
+    if colon:
+        return list(script.iterate_revisions(upper or "heads", lower or "base"))[::-1]
+    return [script.get_revision(text)]
+
+
+def rendered(finding: Finding, width: int | None = None) -> str:
+    """A finding for people: the place as an editor takes it, and the help below.
+
+    Args:
+        finding: what was found.
+        width: of the terminal, in characters; by default this one's.
+    """
+    path = Path(os.path.relpath(finding.path))
+    lines = [f"{path}:{finding.line}: {finding.code}: {finding.message}"]
+    width = width or min(shutil.get_terminal_size().columns, 120)
+    told = redacted(finding.help)  # a part of a secret, on a line of its own, could not be told any more
+    lines += textwrap.wrap(told, width, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _lint_one(program: str, subject: Subject, excepted: Exceptions) -> Iterator[Finding]:
+    reasons = excepted.revisions.get(subject.revision.revision, {})
+    found = [finding for check in CHECKS for finding in check(subject) if finding.code not in excepted.always]
+    for way in subject.ways:
+        found += squawk.check(program, subject, way, excluded=excepted.general(way.name))
+    yield from (finding for finding in found if finding.code not in reasons)
+    for code in sorted(reasons.keys() - {finding.code for finding in found}):
+        yield Finding(
+            excepted.path,
+            excepted.line_of(subject.revision.revision, code),
+            UNUSED,
+            f"Revision {subject.revision.revision} gives no cause for {code}.",
+            "Remove the exception.",
+        )

@@ -1,0 +1,44 @@
+"""Our own rules: what squawk does not know. One rule a module, with its code, its help and its check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from neuraknot_db.dev.lint.finding import Finding, Subject
+from neuraknot_db.dev.lint.rules import (
+    id_out_of_sequence,
+    late_autocommit_block,
+    missing_downgrade,
+    missing_upgrade,
+    module_level_call,
+    needless_autocommit,
+    needs_database,
+    not_measured,
+    outside_transaction_only,
+    session_setting,
+    several_statements,
+    several_tables,
+    table_rewrite,
+    uncounted_loss,
+    uncounted_source,
+    whole_table_change,
+)
+
+CHECKS: Sequence[Callable[[Subject], Iterator[Finding]]] = (
+    id_out_of_sequence.check,
+    late_autocommit_block.check,
+    missing_downgrade.check,
+    missing_upgrade.check,
+    module_level_call.check,
+    needless_autocommit.check,
+    needs_database.check,
+    not_measured.check,
+    outside_transaction_only.check,
+    session_setting.check,
+    several_statements.check,
+    several_tables.check,
+    table_rewrite.check,
+    uncounted_loss.check,
+    uncounted_source.check,
+    whole_table_change.check,
+)

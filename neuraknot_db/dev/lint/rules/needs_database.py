@@ -1,0 +1,20 @@
+"""A revision whose SQL shows only when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuraknot_db.dev.lint.finding import Finding, Subject
+
+CODE = "needs-database"
+HELP = (
+    "Neither this linter nor --sql can see what it sends: write the SQL into op.execute(...), with a DO block for what"
+    " depends on the database."
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Find a way that can't be read without a connection."""
+    for way in subject.ways:
+        if way.emission.failure:
+            yield subject.finding(way.line, CODE, f"{way.emission.failure}.", HELP)

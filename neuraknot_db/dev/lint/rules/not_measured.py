@@ -1,0 +1,29 @@
+"""A revision of which it is not known what it locks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuraknot_db.dev.lint.finding import Finding, Subject
+from neuraknot_db.schema.effects import WITHOUT_ROWS
+
+CODE = "not-measured"
+HELP = "What it locks and does is measured on a scratch database, and kept for plan: neuraknot-db snapshot"
+ROWS_HELP = (
+    "It may fail in production as well. Let it carry such rows along; or correct alembic/snapshots/rows.sql, if no"
+    " row is like that."
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Find effects that are missing, those of another text, and a way that could not be measured to its end."""
+    if isinstance(subject.effects, str):
+        yield subject.finding(1, CODE, f"What this revision locks is not known: {subject.effects}.", HELP)
+        return
+    for way in subject.ways:
+        if way.measured.failure:
+            message = f"What {way.name}() locks is not known: {way.measured.failure.rstrip('.')}."
+            yield subject.finding(way.line, CODE, message, HELP)
+        elif failed := [each for each in way.measured.statements if each.note.startswith(WITHOUT_ROWS)]:
+            words = failed[0].note.removeprefix(WITHOUT_ROWS)
+            yield subject.finding(way.line, CODE, f"{way.name}() fails on the sample rows: {words}.", ROWS_HELP)

@@ -1,0 +1,40 @@
+"""A statement that no transaction takes, in a revision that runs in one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuraknot_db.dev.lint.finding import Finding, Step, Subject
+
+CODE = "outside-transaction-only"
+HELP = (
+    "Let the revision hold this statement alone, made re-runnable with IF [NOT] EXISTS, and say transactional = False."
+)
+
+_FORMS = (
+    ("vacuum",),
+    ("alter", "system"),
+    *((verb, what) for verb in ("create", "drop") for what in ("database", "tablespace", "subscription")),
+    *(("reindex", what) for what in ("database", "schema", "system")),
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Find CONCURRENTLY, VACUUM and their like without `transactional = False`."""
+    if not subject.transactional:
+        return
+    for way in subject.ways:
+        for step in way.steps:
+            if no_transaction_takes(step):
+                form = step.words[0].upper()
+                message = f"The server refuses this {form} within a transaction, and {way.name}() is in one."
+                yield subject.finding(step.line, CODE, message, HELP)
+
+
+def no_transaction_takes(step: Step) -> bool:
+    """Whether the server refuses a statement within a transaction."""
+    words = step.words
+    if words[0] == "refresh":
+        return False
+    every_table = words[0] == "cluster" and all(word in "(verbose),;" for word in words[1:])
+    return every_table or "concurrently" in words or any(tuple(words[: len(form)]) == form for form in _FORMS)

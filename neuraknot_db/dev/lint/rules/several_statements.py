@@ -1,0 +1,20 @@
+"""A revision outside of a transaction that can stop half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuraknot_db.dev.lint.finding import Finding, Subject
+
+CODE = "several-statements-without-transaction"
+HELP = "Nothing takes back the first when the second fails: give each statement a revision of its own."
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Find `transactional = False` with more than one statement on a way."""
+    if subject.transactional:
+        return
+    for way in subject.ways:
+        if len(way.steps) > 1:
+            message = f"{way.name}() sends {len(way.steps)} statements, and is not in a transaction."
+            yield subject.finding(way.steps[1].line, CODE, message, HELP)

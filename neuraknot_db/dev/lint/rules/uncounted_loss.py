@@ -1,0 +1,39 @@
+"""A downgrade that loses data without saying how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuraknot_db.database.sqltext import tokens
+from neuraknot_db.dev.lint.finding import Finding, Subject
+from neuraknot_db.schema.effects import Effect, Measured
+
+CODE = "uncounted-loss"
+HELP = (
+    "Count them before they go, in the revision's variable `losses`:"
+    ' losses = {{"what is lost, following a number": "SELECT count(*) FROM {table} WHERE ..."}}'
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Find rows or values that downgrade() destroys or changes, and that no query of `losses` counts."""
+    counted = {token.text.strip('"') for query in subject.losses.values() for token in tokens(query)}
+    told: set[str] = set()
+    for statement in subject.downgrade.measured.statements:
+        for effect in statement.effects:
+            what, table = _loss(statement, effect), effect.relation
+            if what and table not in told and table.rpartition(".")[2].strip('"') not in counted:
+                told.add(table)
+                message = f"downgrade() {what} {table}, and nothing counts what is lost."
+                yield subject.finding(statement.line, CODE, message, HELP.format(table=table))
+
+
+def _loss(statement: Measured, effect: Effect) -> str:
+    """What a statement does to the data of a table; empty for no harm."""
+    if effect.dropped or effect.emptied:
+        return "drops" if effect.dropped else "empties"
+    if effect.columns_dropped:
+        return "drops a column of"
+    if effect.columns_retyped and effect.rewritten:
+        return "changes the type of a column of"
+    return "changes or deletes rows of" if statement.changes_rows_of(effect) else ""

@@ -1,0 +1,34 @@
+"""An upgrade that deletes rows, or changes all of a table in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuraknot_db.dev.lint.finding import Finding, Subject
+from neuraknot_db.schema.effects import DELETED, UPDATED_ALL, Effect, Measured
+
+CODE = "whole-table-change"
+HELP = (
+    "Every row stays locked until the revision ends, and no downgrade brings the old values back. Change some thousand"
+    " rows at a time, outside of the revision, and keep what is overwritten or deleted until nobody misses it. Where"
+    " the rows are few, or nobody's, count them (SELECT count(*) ...) and say so in alembic/lint.toml."
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Find rows of tables in use that are deleted, and an UPDATE of all of them."""
+    for statement in subject.upgrade.measured.statements:
+        for effect in statement.effects:
+            if what := _change(statement, effect):
+                yield subject.finding(statement.line, CODE, f"upgrade() {what} {effect.relation}.", HELP)
+
+
+def _change(statement: Measured, effect: Effect) -> str:
+    """What a statement does to the rows of a table far and wide; empty for nothing."""
+    words = statement.sql.lower().split()
+    if effect.emptied:
+        return "empties"
+    if DELETED in effect.rows_changed or (words[0] == "delete" and statement.changes_rows_of(effect)):
+        return "deletes rows of"
+    everywhere = words[0] == "update" and "where" not in words and statement.changes_rows_of(effect)
+    return "changes every row of" if everywhere or UPDATED_ALL in effect.rows_changed else ""

@@ -1,0 +1,89 @@
+"""squawk, a linter of PostgreSQL migrations, started as a program: https://squawkhq.com/docs/rules."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from neuraknot_db.dev.emission import Emission
+from neuraknot_db.dev.lint.finding import Finding, Subject, Way
+from neuraknot_db.errors import UsageError
+
+PG_VERSION = "15.0"
+"""The oldest server that the revisions run on."""
+
+_FOUND_SOMETHING = 1
+_SYNTAX_ERROR = "syntax-error"
+_TIMEOUT = 60.0
+
+
+def program() -> str:
+    """Where squawk is: beside this Python, or on the PATH.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    beside = Path(sys.executable).parent / "squawk"
+    found = str(beside) if beside.exists() else shutil.which("squawk")
+    if found is None:
+        raise UsageError(
+            "squawk is not installed: it reads the SQL of the revisions.",
+            hint="It is a development dependency, and not in the image: pip install squawk-cli",
+        )
+    return found
+
+
+def check(squawk: str, subject: Subject, way: Way, *, excluded: Collection[str]) -> Iterator[Finding]:
+    """What squawk finds on one way of a revision.
+
+    Args:
+        squawk: the program.
+        subject: the revision.
+        way: its upgrade or downgrade.
+        excluded: rules that are not to be looked at.
+
+    Raises:
+        UsageError: squawk itself failed.
+    """
+    document, lines = _document(way.emission)
+    if not document:
+        return
+    in_transaction = "--assume-in-transaction" if subject.transactional else "--no-assume-in-transaction"
+    arguments = [squawk, "--reporter=json", f"--pg-version={PG_VERSION}", in_transaction]
+    arguments += [f"--exclude={','.join(sorted(excluded))}"] if excluded else []
+    # Started where no .squawk.toml lies about: what is ignored stands in lint.toml, with its reason.
+    done = subprocess.run(  # noqa: S603 - a program by its path, no shell
+        [*arguments, "--stdin-filepath", f"{way.name}.sql"],
+        input=document,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=_TIMEOUT,
+        cwd=Path(squawk).parent,
+    )
+    try:
+        found = json.loads(done.stdout) if done.returncode in (0, _FOUND_SOMETHING) else None
+    except ValueError:
+        found = None
+    if found is None:
+        words = tuple((done.stderr.strip() or done.stdout.strip()).splitlines()[:5])
+        raise UsageError(f"squawk failed with exit code {done.returncode}.", details=words)
+    errors = [each for each in found if each["rule_name"] == _SYNTAX_ERROR]
+    for each in errors[:1] or found:  # what follows a syntax error is mostly its echo
+        line = lines[min(each["line"], len(lines) - 1)]
+        yield subject.finding(line, each["rule_name"], each["message"], each["help"] or "")
+
+
+def _document(sent: Emission) -> tuple[str, list[int]]:
+    """All texts as one script, and the line in the revision's file of each of its lines."""
+    parts: list[str] = []
+    lines: list[int] = []
+    for text in sent.texts:
+        part = text.sql + "\n;\n"
+        lines += [text.line + number if text.as_written else text.line for number in range(part.count("\n"))]
+        parts.append(part)
+    return "".join(parts), lines

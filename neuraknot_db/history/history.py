@@ -1,0 +1,247 @@
+"""The log of what was run: `neuraknot_db.migration_log`, outside of `public`, so that a reset does not erase it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.engine import Connection
+
+from neuraknot_db.database import rawsql
+from neuraknot_db.errors import RefusedError
+from neuraknot_db.history import logtables
+from neuraknot_db.history.logtables import SCHEMA, TABLE
+
+_COLUMNS = (
+    "id, revision, direction, outcome, started_at, duration_ms, attempt, lock_wait_ms, error, checksum, source_sha256, "
+    "database_user, client_host, tool_version, image, git_commit, task_arn, started_by"
+)
+_WITH_RUNS = 2
+"""The format since which a row says which run it belongs to."""
+
+_HOLDS = f"""
+SELECT EXISTS (SELECT FROM {TABLE} WHERE run = %(run)s::uuid AND direction = %(direction)s
+                  AND revision IS NOT DISTINCT FROM %(revision)s AND outcome = 'succeeded')
+"""
+
+_APPLIED = f"""
+SELECT revision, array_remove(array_agg(checksum), NULL), array_remove(array_agg(source_sha256), NULL)
+  FROM (SELECT *, max(id) FILTER (WHERE direction <> 'accept') OVER (PARTITION BY revision) AS ran
+          FROM {TABLE}
+         -- A stamp says where the database is, and neither runs anything nor takes it back.
+         WHERE outcome = 'succeeded' AND revision IS NOT NULL AND direction <> 'stamp'
+           AND id > (SELECT coalesce(max(id), 0) FROM {TABLE} WHERE direction = 'reset' AND outcome = 'succeeded')
+       ) since
+ WHERE id >= ran
+ GROUP BY revision
+HAVING bool_or(direction = 'upgrade')
+"""
+
+
+# A run is ended by a row that says how, or by one that is where the run was to lead.
+_UNENDED = f"""
+SELECT id
+  FROM {TABLE} s
+ WHERE outcome = 'started'
+   AND NOT EXISTS (SELECT FROM {TABLE} r
+                    WHERE r.run = s.run AND r.id > s.id
+                      AND (r.outcome <> 'succeeded' OR r.after IS NOT DISTINCT FROM s.after))
+"""
+
+# As long as nothing was run since.
+_VANISHED = f"""
+SELECT direction, started_at::timestamp(0)::text, coalesce(started_by, database_user), coalesce(client_host, '?')
+  FROM {TABLE}
+ WHERE id = (SELECT max(id) FROM ({_UNENDED}) u)
+   AND NOT EXISTS (SELECT FROM {TABLE} r
+                    WHERE r.id > {TABLE.partition(".")[2]}.id
+                      AND r.run IS DISTINCT FROM {TABLE.partition(".")[2]}.run)
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is recorded of one attempt at one thing.
+
+    Attributes:
+        revision: None where it concerns no single one.
+        direction: `upgrade`, `downgrade`, `stamp`, `adopt`, `accept`, `reset` or `mark`.
+        outcome: `started`, of a whole run; `succeeded`, `failed`, `interrupted` or `unknown`.
+        duration_ms: until it was recorded.
+        attempt: 1 for the first.
+        lock_wait_ms: the pauses after earlier attempts that found no lock.
+        error: the sentence, for a failure.
+        checksum: of the SQL that was executed.
+        source_sha256: of the revision's file.
+        before: the revision that the database was at, None for none.
+        after: the revision that it is at with this row, likewise.
+    """
+
+    revision: str | None
+    direction: str
+    outcome: str = "succeeded"
+    duration_ms: int = 0
+    attempt: int = 1
+    lock_wait_ms: int = 0
+    error: str | None = None
+    checksum: str | None = None
+    source_sha256: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row of the log, as it is stored."""
+
+    id: int
+    revision: str | None
+    direction: str
+    outcome: str
+    started_at: datetime
+    duration_ms: int
+    attempt: int
+    lock_wait_ms: int
+    error: str | None
+    checksum: str | None
+    source_sha256: str | None
+    database_user: str
+    client_host: str | None
+    tool_version: str
+    image: str | None
+    git_commit: str | None
+    task_arn: str | None
+    started_by: str | None
+    run: str | None
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What is known of a revision that the log says was applied.
+
+    Attributes:
+        checksums: of the SQL that was executed, and of each edit of it that was taken since.
+        sources: the SHA-256 of each of these files.
+    """
+
+    revision: str
+    checksums: list[str]
+    sources: list[str]
+
+
+class History:
+    """The log and the settings of one database.
+
+    Attributes:
+        exists: whether the tables are there; `create` makes them.
+        allowed: whether this role can keep the log.
+        environment: the stored environment marker, None for none.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Look, changing nothing.
+
+        Raises:
+            RefusedError: the tables are of a newer version of this tool, were tampered with, or may not be read.
+        """
+        self._connection = connection
+        self._has_schema, self.exists, may_read, self.allowed, owned, user, database = connection.exec_driver_sql(
+            logtables.LOOK
+        ).one()
+        self._user, role = user, rawsql.quoted(user)
+        self._format = logtables.FORMAT
+        tables = f"ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
+        if self.exists:
+            self._grant = f"GRANT SELECT, INSERT {tables}; GRANT UPDATE ON {SCHEMA}.settings TO {role}"
+        elif self._has_schema:
+            self._grant = f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}"
+        else:
+            self._grant = f"GRANT CREATE ON DATABASE {rawsql.quoted(database)} TO {role}"
+        stored: dict[str, str] = {}
+        if self.exists:
+            if not may_read:
+                raise RefusedError(
+                    f"User {user} may not read the log of migrations in the schema {SCHEMA}.",
+                    hint=f"As an administrator: GRANT USAGE ON SCHEMA {SCHEMA} TO {role}; GRANT SELECT {tables}",
+                )
+            shape = set(connection.exec_driver_sql(logtables.SHAPE).scalars())
+            logtables.demand_settings(shape)
+            rows = connection.exec_driver_sql(f"SELECT name, value FROM {SCHEMA}.settings")
+            stored = {row.name: row.value for row in rows}
+            self._format = logtables.demand_log(stored, shape)
+            if self._format < logtables.FORMAT and not owned:
+                self.allowed = False
+                self._grant = f"{' '.join(logtables.TAKE_OVER.split())} {self._grant}"
+        self.environment = stored.get("environment")
+
+    def demand_allowed(self) -> None:
+        """Go on only if this role can keep the log.
+
+        Raises:
+            RefusedError: it may not make the tables, or not write to them.
+        """
+        if not self.allowed:
+            raise RefusedError(
+                f"User {self._user} may not keep the log of migrations in the schema {SCHEMA}.",
+                hint=f"As an administrator: {self._grant}",
+            )
+
+    def create(self) -> None:
+        """Make the tables if they are missing, or take them over from an older format, in the connection's transaction.
+
+        Raises:
+            RefusedError: this role may not make them, or not write to them.
+        """
+        self.demand_allowed()
+        if not self.exists:
+            # IF NOT EXISTS would take the right to create schemas even where there is nothing to create.
+            schema = "" if self._has_schema else f"CREATE SCHEMA {SCHEMA};"
+            self._connection.exec_driver_sql(f"{schema} {logtables.CREATE}")
+            self.exists = True
+        elif self._format < logtables.FORMAT:
+            self._connection.exec_driver_sql(logtables.TAKE_OVER)
+            self._format = logtables.FORMAT
+
+    def mark(self, environment: str) -> None:
+        """Store the environment's name, in the connection's transaction."""
+        self.create()
+        self._connection.exec_driver_sql(
+            f"INSERT INTO {SCHEMA}.settings VALUES ('environment', %(it)s)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            {"it": environment},
+        )
+        self.environment = environment
+
+    def holds(self, run: str, entry: Entry) -> bool:
+        """Whether a run's row of this revision and direction is there, and says that it succeeded."""
+        if not self.exists or self._format < _WITH_RUNS:
+            return False
+        values = {"run": run, "direction": entry.direction, "revision": entry.revision}
+        return bool(self._connection.exec_driver_sql(_HOLDS, values).scalar_one())
+
+    def applied(self) -> list[Applied]:
+        """The revisions whose last successful entry since the last reset is an upgrade, edits aside."""
+        if not self.exists:
+            return []
+        rows = self._connection.exec_driver_sql(_APPLIED)
+        return [Applied(*row) for row in rows]
+
+    def vanished(self) -> str | None:
+        """The last run, in words, if it never ended: it was killed, or its machine went."""
+        if not self.exists or self._format < _WITH_RUNS:
+            return None
+        row = self._connection.exec_driver_sql(_VANISHED).first()
+        return "{} of {} by {} on {}".format(*row) if row else None
+
+    def records(self) -> Iterator[Record]:
+        """The rows, the oldest first; that a run was started is told only where it never ended."""
+        if not self.exists:
+            return
+        run, rows = "NULL, NULL, NULL", "true"
+        if self._format >= _WITH_RUNS:
+            run, rows = "run::text, before, after", f"outcome <> 'started' OR id IN ({_UNENDED})"
+        for row in self._connection.exec_driver_sql(f"SELECT {_COLUMNS}, {run} FROM {TABLE} WHERE {rows} ORDER BY id"):
+            yield Record(*row)

@@ -1,0 +1,171 @@
+"""Take over a database that was never versioned: recognise which revision's schema it holds, and stamp it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+
+from neuraknot_db.database import rawsql
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import RefusedError, SchemaDiffersError
+from neuraknot_db.schema import compare, snapshots, spelling
+from neuraknot_db.schema.catalog import read_schema, search_path_public
+from neuraknot_db.schema.compare import Difference, plural
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Which revision's schema a database holds.
+
+    Attributes:
+        revision: the revision that fits, or else comes nearest.
+        differences: from that revision's schema, apart from the text of functions.
+        functions: those whose text differs from the revision's; they are expected to in an old database.
+        tables: how many tables of the revision are there.
+        notes: what is worth knowing and no difference.
+    """
+
+    revision: str
+    differences: tuple[Difference, ...]
+    functions: tuple[Difference, ...]
+    tables: int
+    notes: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the database holds the revision's schema, but for the text of functions."""
+        return not self.differences
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What was done, or would have been.
+
+    Attributes:
+        revision: the revision that was stamped.
+        replaced_functions: the functions that now have the revision's text.
+        notes: what is worth knowing.
+        dry_run: whether nothing was done.
+    """
+
+    revision: str
+    replaced_functions: tuple[str, ...]
+    notes: tuple[str, ...]
+    dry_run: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """What a program would want to know."""
+        return {
+            "revision": self.revision,
+            "replaced_functions": list(self.replaced_functions),
+            "notes": list(self.notes),
+            "dry_run": self.dry_run,
+        }
+
+
+def recognise(connection: Connection, script: ScriptDirectory) -> Recognition:
+    """Compare a database with every snapshot; the one with the fewest differences is its own, or the nearest.
+
+    Args:
+        connection: its transaction may be read-only; nothing is changed.
+        script: where the revisions and snapshots are.
+
+    Raises:
+        RefusedError: the database holds none of our tables, or there are no snapshots.
+    """
+    live = read_schema(connection)
+    known = snapshots.load_all(script)
+    if not known:
+        raise RefusedError("There are no snapshots to recognise a schema by.", hint="Write them: neuraknot-db snapshot")
+    settled = spelling.settle(connection, live, known.values())
+    candidates = [
+        _candidate(revision, compare.compare(live, expected, settled)) for revision, expected in known.items()
+    ]
+    # Of two that are equally near the newer one.
+    revision, differences, functions = min(reversed(candidates), key=lambda candidate: len(candidate[1]))
+    expected = known[revision]
+    tables = len(expected.tables) - len(compare.missing_tables(live, expected))
+    if not tables:
+        raise RefusedError(
+            "The database holds none of our tables: there is nothing to adopt.",
+            hint="Create them: alembic upgrade head",
+        )
+    return Recognition(revision, differences, functions, tables, compare.notes(live, expected))
+
+
+def adopt(
+    connection: Connection,
+    script: ScriptDirectory,
+    *,
+    replace_functions: bool = False,
+    dry_run: bool = False,
+    record: Callable[[Adoption], None] = lambda _adoption: None,
+) -> Adoption:
+    """Recognise a database's schema and stamp its revision, all in one transaction.
+
+    Args:
+        connection: not in a transaction; the caller holds the migration lock.
+        script: where the revisions and snapshots are.
+        replace_functions: take the revision's functions where their text differs.
+        dry_run: change nothing.
+        record: called within the transaction, after the stamp.
+
+    Raises:
+        RefusedError: the database has a revision already, holds none of our tables, or has other functions, and
+            `replace_functions` was not said.
+        SchemaDiffersError: no revision fits.
+    """
+    with connection.begin():
+        versions = DatabaseState.of(connection).versions
+        if versions:
+            raise RefusedError(
+                f"The database is at revision {', '.join(versions)} already: there is nothing to adopt.",
+                hint="Does it hold what it should there? neuraknot-db verify",
+            )
+        recognition = recognise(connection, script)
+        _demand(recognition, replace_functions=replace_functions)
+        replaced = tuple(function.object for function in recognition.functions)
+        adoption = Adoption(recognition.revision, replaced, recognition.notes, dry_run)
+        if not dry_run:
+            for function in recognition.functions:
+                assert function.expected is not None
+                rawsql.execute(connection, function.expected)
+            _stamp(connection, script, recognition.revision)
+            record(adoption)
+    return adoption
+
+
+def _stamp(connection: Connection, script: ScriptDirectory, revision: str) -> None:
+    """Record the revision in `alembic_version` as Alembic does, within the connection's transaction."""
+    with search_path_public(connection):
+        MigrationContext.configure(connection).stamp(script, revision)
+
+
+def _candidate(
+    revision: str, found: tuple[Difference, ...]
+) -> tuple[str, tuple[Difference, ...], tuple[Difference, ...]]:
+    functions = tuple(difference for difference in found if difference.is_function_text)
+    return revision, tuple(difference for difference in found if not difference.is_function_text), functions
+
+
+def _demand(recognition: Recognition, *, replace_functions: bool) -> None:
+    count = len(recognition.differences)
+    if not recognition.fits:
+        raise SchemaDiffersError(
+            f"The schema is that of no revision; the nearest is {recognition.revision},"
+            f" with {count} {plural(count, 'difference')}.",
+            hint="Make it fit by hand, then: neuraknot-db adopt",
+            details=tuple(str(difference) for difference in recognition.differences),
+        )
+    if recognition.functions and not replace_functions:
+        raise RefusedError(
+            f"The schema is that of revision {recognition.revision}, but for the text of"
+            f" {', '.join(function.object for function in recognition.functions)}.",
+            hint="Take the revision's functions instead: neuraknot-db adopt --replace-functions",
+            details=tuple(line for function in recognition.functions for line in function.diff),
+        )

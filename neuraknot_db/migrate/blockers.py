@@ -1,0 +1,114 @@
+"""Who holds the lock that a migration waits for: seen while it waits, since the server can't tell afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+_INTERVAL = 0.2
+"""Of `lock_timeout`: less than any statement waits before it fails, so that each such wait is seen."""
+
+_JOIN_TIMEOUT = 1.0
+
+# pg_blocking_pids stops the server's lock manager for a moment: it is called only while there is a wait.
+_SEEN = """
+SELECT DISTINCT b.pid
+  FROM pg_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) b(pid)
+ WHERE w.pid = %(pid)s AND w.wait_event_type = 'Lock'
+"""
+
+# A statement on a partitioned table locks its partitions, and one on a table what that refers to. Whoever has begun
+# only now was not in the way.
+_HOLDING = """
+SELECT l.pid, array_agg(c.relname::text)
+       || array(SELECT r.relname::text
+                  FROM unnest(array_agg(c.oid)) o CROSS JOIN pg_partition_ancestors(o) p JOIN pg_class r ON r.oid = p)
+       || array(SELECT r.relname::text
+                  FROM pg_constraint f JOIN pg_class r ON r.oid = f.conrelid
+                 WHERE f.contype = 'f' AND f.confrelid = ANY (array_agg(c.oid))) AS names
+  FROM pg_locks l
+  JOIN pg_stat_activity a USING (pid)
+  JOIN pg_class c ON c.oid = l.relation
+ WHERE l.granted AND l.locktype = 'relation' AND l.pid <> pg_backend_pid()
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND coalesce(a.xact_start < clock_timestamp() - coalesce(%(lock_timeout)s::float8 * interval '1 ms',
+                                                            current_setting('lock_timeout')::interval) / 4, true)
+ GROUP BY l.pid
+"""
+
+
+class Watch:
+    """While this is open, another connection looks whom a session waits for; made only once the session takes long."""
+
+    def __init__(self, connection: Connection, lock_timeout: float) -> None:
+        """Prepare it.
+
+        Args:
+            connection: the session's.
+            lock_timeout: milliseconds that its statements wait.
+        """
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+        self._engine = connection.engine
+        self._pid: int = driver_connection.info.backend_pid
+        self._lock_timeout = lock_timeout / 1000
+        self._ended = threading.Event()
+        self._seen: tuple[float, tuple[str, ...]] = (0.0, ())
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(_JOIN_TIMEOUT)
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Lines about the sessions that were waited for last, and just now."""
+        when, lines = self._seen
+        return lines if time.monotonic() - when < self._lock_timeout else ()
+
+    def _look(self) -> None:
+        interval = self._lock_timeout * _INTERVAL
+        if self._ended.wait(2 * interval):
+            return
+        # What can't be seen is looked for afterwards; the migration does not depend on it.
+        with contextlib.suppress(Exception), self._engine.connect() as opened:
+            # A transaction would go on seeing what it saw first.
+            connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql("SET application_name = 'neuraknot-db watch'; SET idle_session_timeout = 0")
+            while not self._ended.is_set():
+                from neuraknot_db.database import sessions  # few runs wait for another session
+
+                if pids := connection.exec_driver_sql(_SEEN, {"pid": self._pid}).scalars().all():
+                    self._seen = time.monotonic(), tuple(sessions.told(sessions.find(connection, pids)))
+                self._ended.wait(interval)
+
+
+def guessed(connection: Connection, statement: str, lock_timeout: float | None = None) -> tuple[str, ...]:
+    """Lines about the sessions that hold locks on what a statement names, where nobody was seen.
+
+    Args:
+        connection: not in a transaction.
+        statement: what failed.
+        lock_timeout: milliseconds that it had; the session's own if it is None.
+    """
+    from neuraknot_db.database import sessions, sqltext
+
+    words = {
+        token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text.lower()
+        for token in sqltext.tokens(statement)
+    }
+    # That a lock could not be had is what is to be told, not that this could not be found out.
+    with contextlib.suppress(SQLAlchemyError):
+        rows = connection.exec_driver_sql(_HOLDING, {"lock_timeout": lock_timeout}).all()
+        found = sessions.find(connection, [row.pid for row in rows if words.intersection(row.names)])
+        connection.rollback()
+        return tuple(sessions.told(found))
+    return ()

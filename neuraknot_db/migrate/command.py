@@ -1,0 +1,146 @@
+"""What was asked for: an Alembic command, or one of this project's own, as a value."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from neuraknot_db.database import diagnosis
+from neuraknot_db.errors import NeuraknotError, UsageError
+from neuraknot_db.revisions.declared import Step
+
+Kind = Literal["upgrade", "downgrade", "stamp", "ensure_version", "look", "reset", "adopt", "mark"]
+
+Steps = Callable[[Any, Any], Iterable[Step]]
+"""What an Alembic command gives for its work: from the present heads to the steps ahead."""
+
+_KINDS: dict[str, Kind] = {
+    "upgrade": "upgrade",
+    "downgrade": "downgrade",
+    "do_stamp": "stamp",
+    "do_ensure_version": "ensure_version",
+}
+"""By the names of the functions that Alembic's commands hand over; any other only looks."""
+
+_RELATIVE = re.compile(r"[+-]\d+")
+_REVISIONS = "alembic history shows the revisions that exist."
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    Attributes:
+        kind: which.
+        target: the revisions that were named, as they were typed.
+        purge: whether `alembic_version` is emptied first, whatever it says.
+        steps: gives the steps from where a database is; None for a command without any.
+    """
+
+    kind: Kind
+    target: tuple[str, ...] = ()
+    purge: bool = False
+    steps: Steps | None = None
+
+    @classmethod
+    def of(cls, environment: EnvironmentContext) -> Command:
+        """The Alembic command that has loaded `env.py`."""
+        options = environment.context_opts
+        kind = _KINDS.get(options["fn"].__name__, "look")
+        if "destination_rev" not in options:
+            return cls(kind)
+        target = options["destination_rev"]
+        return cls(
+            kind, (target,) if isinstance(target, str) else tuple(target), bool(options.get("purge")), options["fn"]
+        )
+
+    @classmethod
+    def upgrade(cls, script: ScriptDirectory, target: str) -> Command:
+        """`alembic upgrade TARGET`."""
+        return cls("upgrade", (target,), steps=lambda heads, _: script._upgrade_revs(target, heads))
+
+    @classmethod
+    def downgrade(cls, script: ScriptDirectory, target: str) -> Command:
+        """`alembic downgrade TARGET`."""
+        return cls("downgrade", (target,), steps=lambda heads, _: script._downgrade_revs(target, heads))
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes a database."""
+        return self.kind != "look"
+
+    @property
+    def may_go_back(self) -> bool:
+        """Whether it may take a database back, or lose where it is."""
+        return self.kind in ("downgrade", "stamp")
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether where it leads depends on where the database is."""
+        return len(self.target) == 1 and _RELATIVE.fullmatch(self.target[0]) is not None
+
+    @property
+    def words(self) -> str:
+        """The command as a person would type it."""
+        return shlex.join([self.kind, *["--purge"] * self.purge, *self.target])
+
+    def resolve(self, heads: Collection[str]) -> list[Step]:
+        """The steps from where a database is, in order.
+
+        Raises:
+            UsageError: there is no such target, or no way to it from there.
+        """
+        if self.steps is None:
+            return []
+        try:
+            return list(self.steps(() if self.purge else tuple(heads), None))
+        except AssertionError as error:  # Alembic has walked past the end of the line
+            raise _nowhere(self.target) from error
+        except CommandError as error:
+            raise self._explained(error, heads) from error
+
+    def _explained(self, error: CommandError, heads: Collection[str]) -> NeuraknotError:
+        words, at = str(error), ", ".join(sorted(heads)) or "no revision"
+        if found := re.match(r"Can't locate revision identified by '(.*)'", words):
+            return _nowhere((found[1],))
+        if words.startswith("Walked too far"):
+            return _nowhere(self.target)
+        if words.startswith("Relative revision"):
+            return UsageError(f"There is no way to {' '.join(self.target)} from {at}.", hint=_REVISIONS)
+        if "is not a valid downgrade target" in words:
+            target = " ".join(self.target)
+            return UsageError(
+                f"{target} is not below {at}, where the database is: there is no way back to it.",
+                hint=f"Forward it is: alembic upgrade {shlex.quote(target)}",
+            )
+        return diagnosis.command_error(error)
+
+
+def to_target(script: ScriptDirectory, heads: Collection[str], target: str) -> tuple[Command, list[Step]]:
+    """The upgrade, or the downgrade, that leads to a target, and its steps; an upgrade where there is nothing to do.
+
+    Raises:
+        UsageError: there is no such target, or no way to it from there.
+    """
+    up, down = Command.upgrade(script, target), Command.downgrade(script, target)
+    if target.startswith("-") or target == "base":
+        if not heads:
+            raise UsageError("The database is at no revision: there is no way back.", hint=_REVISIONS)
+        return down, down.resolve(heads)
+    steps = up.resolve(heads)
+    if steps or target.startswith("+") or not heads:
+        return up, steps
+    back = down.resolve(heads)
+    return (down, back) if back else (up, [])
+
+
+def _nowhere(target: Iterable[str]) -> UsageError:
+    named = " ".join(target)
+    return UsageError(f"There is no revision {named}." if named else "No revision is named.", hint=_REVISIONS)

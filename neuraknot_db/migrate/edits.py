@@ -1,0 +1,83 @@
+"""Was an applied revision edited afterwards? What it does may not change any more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Set
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+
+from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.history.history import Applied, Entry, History
+from neuraknot_db.revisions.checksums import KIND, checksum, source_sha256
+
+
+def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:
+    """The heads and all that they stand on; a stamp may have left the log saying more."""
+    found: set[str] = set()
+    ahead = list(heads)
+    while ahead:
+        revision = script.get_revision(ahead.pop())
+        if revision.revision not in found:
+            found.add(revision.revision)
+            for below in (revision.down_revision, revision.dependencies):
+                ahead += [below] if isinstance(below, str) else below or ()
+    return found
+
+
+def demand_unedited(
+    script: ScriptDirectory, history: History, heads: Collection[str], *, accepted: Collection[str]
+) -> list[Entry]:
+    """Compare what the log says was executed with what the files say now.
+
+    Args:
+        script: where the revisions are.
+        history: the database's log.
+        heads: the revisions that the database is at.
+        accepted: revisions whose edit is taken.
+
+    Returns:
+        The entries to record for edits that are taken.
+
+    Raises:
+        RefusedError: an applied revision was edited.
+        UsageError: an edit is to be taken of a revision that is not applied.
+    """
+    standing = _applied(script, heads)
+    applied = {each.revision: each for each in history.applied() if each.revision in standing}
+    if unknown := sorted(set(accepted) - set(applied)):
+        raise UsageError(
+            f"-x accept_edit={unknown[0]}: the log knows no such applied revision.",
+            hint="neuraknot-db log shows what was applied.",
+        )
+    edited = {}
+    for revision, known in sorted(applied.items()):
+        found = script.get_revision(revision)
+        source = Path(found.path).read_bytes()
+        sha256 = source_sha256(source)
+        if known.checksums and sha256 not in known.sources and (now := checksum(source)) not in known.checksums:
+            edited[revision] = Entry(revision, "accept", checksum=now, source_sha256=sha256)
+    if refused := [revision for revision in edited if revision not in accepted]:
+        files = " and ".join(Path(script.get_revision(revision).path).name for revision in refused)
+        raise RefusedError(
+            _edited([applied[revision] for revision in refused]),
+            hint=f"Restore {files} and write the change as a new revision,"
+            # Whatever was asked for: to take an edit is no reason to go to head.
+            f" or take the edit, before the same command: alembic -x accept_edit={','.join(edited)} ...",
+        )
+    return list(edited.values())
+
+
+def _edited(revisions: list[Applied]) -> str:
+    """What is known of edits, in a sentence."""
+    old = [each.revision for each in revisions if not any(known.startswith(KIND) for known in each.checksums)]
+    if len(revisions) == 1:
+        start = f"Revision {revisions[0].revision} was edited after it had been applied"
+        otherwise = "what its upgrade() does is not what was executed here"
+    else:
+        start = f"Revisions {', '.join(each.revision for each in revisions)} were edited after they had been applied"
+        otherwise = "what they do is not what was executed here"
+    if not old:
+        return f"{start}: {otherwise}."
+    which = "" if len(old) == len(revisions) else f" of {', '.join(old)}"
+    return f"{start}. An older version took the checksum{which}: whether only comments changed can't be told."

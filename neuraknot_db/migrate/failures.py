@@ -1,0 +1,191 @@
+"""What ended a step of a run, in words: which revision, what became of what it had done, where the database is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic.runtime.migration import RevisionStep
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db.database import diagnosis, interrupt
+from neuraknot_db.errors import (
+    InterruptedRunError,
+    LockUnavailableError,
+    MigrationFailedError,
+    NeuraknotError,
+    RefusedError,
+    TransactionEndedError,
+    UnreachableError,
+)
+from neuraknot_db.revisions import concurrently, revisions
+from neuraknot_db.revisions.containment import words
+from neuraknot_db.revisions.declared import Step
+
+if TYPE_CHECKING:
+    from neuraknot_db.database.sqltext import Statement
+
+
+_DUPLICATE = "42P07"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run was when something ended it, and what the database says of that.
+
+    Attributes:
+        doing: what was under way, as the subject of a sentence.
+        landed: whether it is committed: as the database says, None where it could not be asked.
+        revision: where the database is.
+        step: the same as Alembic's step, None for what is none or where everything is committed.
+        alone: the statement, where it is one outside of a transaction, and was sent.
+        begun: whether anything of it had been sent.
+        kept: a sentence instead of where the database is: what a rollback has kept.
+        left: whether the revision has sent something in an autocommit_block, which stays.
+    """
+
+    doing: str
+    landed: bool | None
+    revision: str | None
+    step: Step | None = None
+    alone: Statement | None = None
+    begun: bool = True
+    kept: str = ""
+    left: bool = False
+
+    @property
+    def at(self) -> str:
+        """Where the database is, as a sentence."""
+        if self.landed is None:
+            return "Ask the database once it answers: alembic current, and neuraknot-db log."
+        return self.kept if self.kept and not self.landed else f"The database is at {self.revision or 'no revision'}."
+
+    @property
+    def undone(self) -> str:
+        """What became of what had been done, to follow a verb."""
+        if not self.begun:
+            return " before it began"
+        if self.landed is None:
+            return ", and whether it was committed is not known"
+        if self.alone is not None:
+            return " outside of a transaction"
+        return " and was rolled back" + ", but for what its autocommit_block has sent" * self.left
+
+
+def explained(error: Exception, place: Place) -> NeuraknotError | None:
+    """The error that says what happened to which revision; None for a defect of ours."""
+    if interrupted := interrupt.interruption(error):
+        return _interrupted(interrupted, place)
+    if isinstance(error, NeuraknotError) or place.landed or (place.step is None and not isinstance(error, DBAPIError)):
+        found = diagnosis.explain(error)
+    else:
+        found = _of_step(error, place)
+    if found is not None and place.kept and not isinstance(found, RefusedError | TransactionEndedError):
+        found.hint = place.at
+    return found
+
+
+def _of_step(error: Exception, place: Place) -> NeuraknotError:
+    found: NeuraknotError
+    if isinstance(error, DBAPIError):
+        found = diagnosis.database_error(error, doing=place.doing, undone=place.undone)
+    elif diagnosis.is_lost(error):
+        found = UnreachableError(f"{place.doing} lost its connection{place.undone}.", hint="Run the command again.")
+    elif isinstance(error, CommandError) and "expected to match" in str(error):
+        # Alembic's own update of alembic_version found another revision there.
+        return moved("on")
+    elif isinstance(error, AssertionError) and _in_autocommit_block(error):
+        found = MigrationFailedError(
+            f"{place.doing} leaves its transaction (autocommit_block), which the one transaction of a reset forbids."
+        )
+    else:
+        found = MigrationFailedError(f"{place.doing} failed{place.undone}: {words(error)}.")
+    if isinstance(found, MigrationFailedError | UnreachableError):
+        # The server's word may be that the file is not to blame.
+        advice = found.hint
+        if advice is None and isinstance(place.step, RevisionStep):
+            advice = f"Correct {path_of(place.step)} and run the command again."
+        left = _left_behind(place.alone, error) if place.alone is not None else None
+        found.hint = " ".join(filter(None, (place.at, advice, left)))
+    return found
+
+
+def unanswered(error: Exception, place: Place, committed: str) -> UnreachableError:
+    """The connection was lost with the answer to a COMMIT that landed, and there is more to do.
+
+    Args:
+        error: what came.
+        place: where the run is now.
+        committed: what landed, as the subject of a sentence.
+    """
+    why = diagnosis.database_error(error).message.partition(": ")[2] if isinstance(error, DBAPIError) else f"{error}."
+    return UnreachableError(
+        f"{committed} was committed, but the connection was lost before the server said so: {why}",
+        hint=f"{place.at} Run the command again: it goes on from there.",
+    )
+
+
+def ended_itself(place: Place, error: DBAPIError | None) -> TransactionEndedError:
+    """A revision that committed or rolled back what its transaction held."""
+    shown = diagnosis.database_error(error, doing="What came then", undone="").message if error else ""
+    what = path_of(place.step) if isinstance(place.step, RevisionStep) else "the revision"
+    return TransactionEndedError(
+        f"{place.doing} ended its own transaction: what it had committed by then has stayed, and was not recorded.",
+        hint=f"{place.at} Undo by hand what has stayed, take COMMIT and ROLLBACK out of {what}, and run it again.",
+        details=(shown,) if shown else (),
+    )
+
+
+def moved(where: str) -> LockUnavailableError:
+    """Somebody else's migration."""
+    return LockUnavailableError(
+        f"The database was moved {where} while this run was at work.",
+        hint="Somebody migrates without the lock. See neuraknot-db log, then run the command again.",
+    )
+
+
+def path_of(step: RevisionStep) -> Path:
+    """The revision's file, as a person would type it here."""
+    return revisions.here(step.revision.path)
+
+
+def _interrupted(error: InterruptedRunError, place: Place) -> InterruptedRunError:
+    name, again = interrupt.name_of(error.exit_code), "Run the command again: it goes on from there."
+    doing = place.doing[0].lower() + place.doing[1:]
+    if place.landed:
+        error.message, again = f"{name} when everything was committed.", "See neuraknot-db verify."
+    elif not place.begun:
+        error.message = f"{name} before {doing} began."
+    elif place.landed is None:
+        error.message, again = f"{name}; whether {doing} was committed is not known.", ""
+    elif place.alone is None:
+        error.message = f"{name}: {doing} was rolled back."
+    else:
+        error.message = f"{name}: {doing} was ended, outside of a transaction."
+        again += f" {_left_behind(place.alone, error)}"
+    error.hint = f"{place.at} {'' if place.kept else again}".rstrip()
+    return error
+
+
+def _left_behind(statement: Statement, error: Exception) -> str:
+    index = concurrently.may_leave(statement)
+    if index is not None and getattr(getattr(error, "orig", None), "pgcode", None) == _DUPLICATE:
+        # An invalid one of that name would have been dropped before.
+        return (
+            f"{index} was not begun: what has its name stands untouched."
+            " Write IF NOT EXISTS to take that for it, or drop it first."
+        )
+    if index is None:
+        return "What a statement outside of a transaction has done stays."
+    return f"{index} may have stayed invalid: the next run drops it and builds it anew."
+
+
+def _in_autocommit_block(error: AssertionError) -> bool:
+    trace = error.__traceback__
+    names = []
+    while trace is not None:
+        names.append(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    return "autocommit_block" in names

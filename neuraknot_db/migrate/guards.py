@@ -1,0 +1,134 @@
+"""What must not be done to a database as it stands."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db import settings
+from neuraknot_db.database import diagnosis, rawsql
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import RefusedError
+from neuraknot_db.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def refuse_read_only(state: DatabaseState) -> None:
+    """Refuse a replica, or a session that may only read.
+
+    Raises:
+        RefusedError: it is one.
+    """
+    if state.read_only:
+        raise RefusedError(
+            "The server is read-only: nothing can be changed there.",
+            hint="Connect to the primary, not to a replica (see DB_HOST), or end its read-only mode.",
+        )
+
+
+def admit_changes(state: DatabaseState, *, role: str) -> None:
+    """Refuse what can only fail half-way.
+
+    Raises:
+        RefusedError: the server is read-only, there is no schema `public`, or the role may not create in it.
+    """
+    refuse_read_only(state)
+    if not state.has_schema:
+        raise RefusedError("The database has no schema public.", hint="Create it: neuraknot-db reset")
+    if not state.may_create:
+        raise RefusedError(
+            f"User {role} may not create anything in the schema public.",
+            hint=f"As the owner of the database: GRANT CREATE ON SCHEMA public TO {rawsql.quoted(role)}",
+        )
+
+
+def admit_upgrade(state: DatabaseState, *, own_tables: frozenset[str]) -> tuple[str, ...]:
+    """Refuse to run the first revision over tables that it did not make.
+
+    Args:
+        state: the database, without a recorded revision.
+        own_tables: the names that the revisions' tables have.
+
+    Returns:
+        The tables of somebody else's, which are not in the way.
+
+    Raises:
+        RefusedError: some of our tables stand there already.
+    """
+    ours = [name for name in state.tables if name in own_tables]
+    if ours:
+        raise RefusedError(
+            f"The database holds {', '.join(ours)}, but no record of a revision.",
+            hint="Let it be recognised first: neuraknot-db adopt (alembic -x force=true upgrade goes on all the same)",
+        )
+    return tuple(name for name in state.tables if name not in own_tables)
+
+
+def environment(where: Settings, marker: str | None) -> str:
+    """The environment's name: what NEURAKNOT_ENV says, what the database is marked with, or the default.
+
+    Raises:
+        RefusedError: the two contradict each other, and one of them is production.
+    """
+    if marker is None:
+        return where.environment
+    if not where.environment_named or marker.casefold() == where.environment.casefold():
+        return marker
+    if settings.is_production(marker) or settings.is_production(where.environment):
+        raise RefusedError(
+            f"The database is marked as {marker}, and NEURAKNOT_ENV says {where.environment}.",
+            hint=f"Is it the right database? Then NEURAKNOT_ENV={shlex.quote(marker)}, or change the marker:"
+            f" neuraknot-db mark {shlex.quote(where.environment)}",
+        )
+    return where.environment
+
+
+def confirm_downgrade(
+    connection: Connection,
+    where: Settings,
+    losses: list[tuple[str, str, str]],
+    *,
+    command: str,
+    confirm: str | None,
+) -> None:
+    """In production: say what going back will lose, and have the database's name repeated.
+
+    Args:
+        connection: not in a transaction.
+        where: the database.
+        losses: the revision, the noun phrase and the query of each loss.
+        command: the command line that goes back, such as `downgrade -1` or `stamp --purge 001`.
+        confirm: the name, asked for on a terminal if it is None.
+
+    Raises:
+        RefusedError: it was not repeated.
+    """
+    for revision, what, query in losses:
+        try:
+            count = f"{rawsql.execute(connection, query).scalar_one():,}"
+        except DBAPIError as error:
+            if diagnosis.is_lost(error):
+                raise
+            # Written for the schema as its revision left it, which a later one may have changed.
+            count = "an unknown number of"
+        connection.rollback()
+        if count != "0":
+            log.warning("going back from %s will lose %s %s", revision, count, what)
+    from neuraknot_db.migrate.confirmation import Confirmation  # few runs go back in production
+
+    verb = command.split(" ", 1)[0]
+    Confirmation(
+        where.database,
+        confirm,
+        f"This is production. Type the name of the database ({where.database}) to"
+        f" {'go back' if verb == 'downgrade' else verb}: ",
+        missing=f"The confirmation of the {verb} was not given: nothing was changed.",
+        wrong=lambda typed: (
+            f"The confirmation of the {verb} is {typed!r}, and the database is {where.database!r}: nothing was changed."
+        ),
+        hint=f"alembic -x {shlex.quote(f'confirm={where.database}')} {command}",
+    ).demand()

@@ -1,0 +1,261 @@
+"""A command that changes a database: the lock, guards and questions around its steps, and the check afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from alembic.runtime.environment import EnvironmentContext
+from sqlalchemy.engine import Connection
+
+from neuraknot_db import settings
+from neuraknot_db.database import database, diagnosis, lock, session
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import LockUnavailableError, MigrationFailedError
+from neuraknot_db.history.history import Entry
+from neuraknot_db.migrate import afterwards, guards, preflight, retry, xoptions
+from neuraknot_db.migrate.command import Command
+from neuraknot_db.migrate.outcome import Outcome
+from neuraknot_db.migrate.preflight import Ready
+from neuraknot_db.migrate.record import Recorder
+from neuraknot_db.migrate.steps import StepRun, Walk, heads_after, joined
+from neuraknot_db.migrate.xoptions import XOptions
+from neuraknot_db.revisions import declared
+from neuraknot_db.revisions.declared import Step
+from neuraknot_db.settings import Settings
+
+log = logging.getLogger(__name__)
+
+VERSION_SCHEMA = "public"
+"""Named, so that a revision that sets its search_path does not hide `alembic_version` from Alembic."""
+
+
+HELD = "neuraknot_db.held"
+"""The key in `Config.attributes` of the session that the caller of an Alembic command holds."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A session that the caller has opened, with the lock and the guards being the caller's.
+
+    Attributes:
+        where: its database.
+        connection: if it is in a transaction, everything runs in that one, and the caller commits.
+        recorder: of the caller's run.
+    """
+
+    where: Settings
+    connection: Connection
+    recorder: Recorder
+
+
+def greet(where: Settings, state: DatabaseState, environment: str) -> None:
+    """Say which database this is."""
+    log.info("%s as %s, PostgreSQL %s (%s)", where.place, where.user, state.server_version, environment)
+
+
+def migrate(environment: EnvironmentContext, command: Command, where: Settings, outcome: Outcome) -> None:
+    """Run a command that changes the database, with the lock and the guards around it.
+
+    Args:
+        environment: Alembic's.
+        command: what it was asked for.
+        where: the database.
+        outcome: filled in as the run goes.
+
+    Raises:
+        NeuraknotError: it was refused or interrupted, failed, or could not be confirmed afterwards.
+    """
+    asked = xoptions.read(environment.config)
+    if asked.create_db:
+        # A database that is made for a target that there is not would be left behind.
+        database.create(where, before=lambda: list(map(declared.of, command.resolve(()))))
+    with session.open_session(where) as connection:
+        greeted = False
+        before: DatabaseState | None = None
+        if command.may_go_back or command.is_relative:
+            first = preflight.run(connection, where, environment.script, command, asked)
+            before, greeted = first.found.state, _confirm(connection, first, asked)
+        lock.acquire(connection, settings.limits().patience)
+        found = preflight.look(connection, where)
+        if before is not None:
+            _demand_unmoved(before, found.state, command)
+        steps = preflight.resolve(command, environment.script, found)
+        ready = preflight.admit(command, environment.script, found, steps, asked)
+        connection.rollback()
+        if not greeted:
+            greet(where, found.state, ready.environment)
+        if ready.others:
+            log.info("other tables stand here, and stay as they are: %s", ", ".join(ready.others))
+        recorder = Recorder(where, connection)
+        outcome.before = outcome.after = ready.found.state.revision
+        runs = list(map(StepRun.of, ready.steps, ready.declared))
+        walk = Walk(runs, ready.heads, outcome, recorder, settings.limits())
+        if command.steps is not None:
+            outcome.aim(None if _is_emptying(ready) else joined(heads_after(ready.steps, walk.heads)))
+        _take_edits(connection, ready, recorder)
+        try:
+            _execute(environment, connection, walk, recorder, outcome, ready)
+        except MigrationFailedError as error:
+            if asked.force and ready.found.state.tables and not ready.found.state.versions:
+                error.hint = "Where these tables are ours already, let them be recognised: neuraknot-db adopt"
+            raise
+        if _is_emptying(ready):
+            log.info("at no revision: alembic_version was emptied")
+        else:
+            walk.conclude()
+        if walk.done:
+            compare, production = runs[-1].step.is_upgrade, settings.is_production(ready.environment)
+            afterwards.check(recorder, environment.script, walk.heads, outcome, compare=compare, production=production)
+
+
+def migrate_held(environment: EnvironmentContext, command: Command, held: Held, outcome: Outcome) -> None:
+    """Run it within a session whose caller has asked the guards: in its transaction, if it has begun one.
+
+    Args:
+        environment: Alembic's.
+        command: what it was asked for.
+        held: the session.
+        outcome: filled in as the run goes.
+
+    Raises:
+        NeuraknotError: it was interrupted, or failed.
+        DBAPIError: within the caller's transaction, a lock could not be had in time, or the connection was lost.
+    """
+    connection = held.connection
+    in_one = connection.in_transaction()
+    if not in_one:
+        # What the revisions of the first part may have set.
+        session.restore(connection, settings.limits())
+        connection.commit()
+    found = preflight.look(connection, held.where)
+    outcome.after = found.state.revision
+    steps = preflight.resolve(command, environment.script, found)
+    runs = [StepRun.of(step, declared.of(step)) for step in steps]
+    walk = Walk(runs, found.state.versions, outcome, held.recorder, settings.limits())
+    if not in_one:
+        # Alembic would take the transaction of a mere look for the caller's own, and commit nothing.
+        connection.rollback()
+        ready = Ready(command, found, held.where.environment, steps)
+        _execute(environment, connection, walk, held.recorder, outcome, ready)
+        walk.conclude()
+        return
+    try:
+        _run(environment, connection, walk, command)
+    except Exception as error:
+        # The caller rolls back: it tries again where it was a lock, and asks what landed where nobody answered.
+        if retry.is_lock_timeout(error) or diagnosis.is_lost(error):
+            raise
+        raise walk.explain(error) or error from error
+
+
+def _confirm(connection: Connection, ready: Ready, asked: XOptions) -> bool:
+    """In production, ask before what may go back: without the lock, which nobody may hold while a person thinks.
+
+    Returns:
+        Whether the database was named to the reader.
+    """
+    command, found = ready.command, ready.found
+    if not (command.may_go_back and settings.is_production(ready.environment)):
+        return False
+    greet(found.where, found.state, ready.environment)
+    # A purge forgets where the database is, whatever it says instead.
+    purged = command.purge and found.state.versions
+    if purged or any(not step.is_upgrade for step in ready.steps):
+        guards.confirm_downgrade(connection, found.where, _losses(ready), command=command.words, confirm=asked.confirm)
+    return True
+
+
+def _losses(ready: Ready) -> list[tuple[str, str, str]]:
+    """What going back will lose: the revision, the noun phrase, and the query that counts."""
+    pairs: list[tuple[Step, declared.Declared]] = list(zip(ready.steps, ready.declared, strict=True))
+    return [(declared.revision_of(step), *loss) for step, each in pairs for loss in (each.losses or {}).items()]
+
+
+def _demand_unmoved(before: DatabaseState, state: DatabaseState, command: Command) -> None:
+    """Go on only if the database is still where it was when the lock was not held yet."""
+    if before.versions != state.versions:
+        relative = command.is_relative
+        raise LockUnavailableError(
+            f"Another migration moved the database from {before.revision or 'no revision'} to"
+            f" {state.revision or 'no revision'} while this one waited{': its target was relative' * relative}.",
+            hint="Name the revision that you want.",
+        )
+
+
+def _take_edits(connection: Connection, ready: Ready, recorder: Recorder) -> None:
+    if ready.edits:
+        ready.found.history.create()
+        for edit in ready.edits:
+            log.warning("the edit of revision %s is taken as it is", edit.revision)
+            recorder.write(connection, edit)
+        connection.commit()
+
+
+def _execute(
+    environment: EnvironmentContext,
+    connection: Connection,
+    walk: Walk,
+    recorder: Recorder,
+    outcome: Outcome,
+    ready: Ready,
+) -> None:
+    """Make the log, and run the steps with the retries around them, each in a transaction of its own."""
+    command, history, emptying = ready.command, ready.found.history, _is_emptying(ready)
+    nothing = command.steps is not None and not walk.steps and not command.purge
+    # The marker also where nothing is to be run: a log that was set aside has taken it along.
+    unmarked = nothing and walk.heads and history.environment is None and history.allowed
+    if walk.steps or emptying:
+        entry = Entry(None, command.kind, before=outcome.before, after=outcome.target)
+        recorder.begin(connection, history, ready.environment, entry)
+    elif unmarked:
+        history.mark(ready.environment)
+        connection.commit()
+    if nothing:
+        return
+    purged = Entry("base", "stamp", before=outcome.before)
+
+    def attempt() -> None:
+        # Alembic empties the table in a transaction of its own, unless it finds itself in one: it is recorded in it.
+        with connection.begin() if emptying else contextlib.nullcontext():
+            _run(environment, connection, walk, command)
+            if emptying:
+                recorder.write(connection, purged)
+
+    try:
+        retry.on_lock_timeout(
+            attempt,
+            connection,
+            what=lambda: walk.doing,
+            failed=lambda failure: None if emptying else walk.retry(failure, connection),
+            lock_timeout=lambda: walk.lock_timeout,
+            limits=settings.limits(),
+        )
+    except Exception as error:
+        if emptying:
+            explained = recorder.explain(connection, error, purged, outcome, doing="The stamp")
+        else:
+            explained = walk.fail(error, connection)
+        if explained is not None:
+            raise explained from error
+    if emptying:
+        outcome.after = None
+
+
+def _run(environment: EnvironmentContext, connection: Connection, walk: Walk, command: Command) -> None:
+    """Let Alembic iterate over the steps."""
+    environment.configure(
+        connection=connection,
+        transaction_per_migration=True,
+        on_version_apply=walk.applied,
+        version_table_schema=VERSION_SCHEMA,
+        fn=environment.context_opts["fn"] if command.steps is None else walk,
+    )
+    with environment.begin_transaction():
+        environment.run_migrations()
+
+
+def _is_emptying(ready: Ready) -> bool:
+    """Whether this is `stamp --purge base`, which changes the database without a step."""
+    return bool(ready.command.purge and ready.found.state.versions and not ready.steps)

@@ -1,0 +1,86 @@
+"""Revisions without a database: printed as a script, or run to see what they would send."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TextIO
+
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext, RevisionStep
+
+from neuraknot_db.errors import MigrationFailedError, NeuraknotError
+from neuraknot_db.revisions import declared, revisions
+from neuraknot_db.revisions.containment import Conduct, contained, demand_run, supervised, words
+from neuraknot_db.revisions.declared import Declared, Step
+
+
+def emit(direction: Callable[[], object], buffer: TextIO) -> None:
+    """Write what a revision's `upgrade` or `downgrade` emits, a `write` each `op.execute`.
+
+    Not to be called while a migration runs: Alembic's `op` serves one context at a time.
+
+    Raises:
+        Exception: whatever the revision raises; EscapedError where it is none.
+    """
+    context = _context()
+    context.impl.output_buffer = buffer
+    with contained(), Operations.context(context):
+        demand_run(direction())
+
+
+def script(steps: Iterable[tuple[Step, Declared]], migration: MigrationContext) -> Iterator[Step]:
+    """The steps of a `--sql` script: what each would lose as a comment, what can't be in a transaction outside of one.
+
+    Args:
+        steps: with their declarations.
+        migration: the context that writes the script.
+    """
+    for step, declaration in steps:
+        for what, query in (declaration.losses or {}).items():
+            migration.impl.static_output(f"-- Loses {what}: {' '.join(query.split())}")
+        if isinstance(step, RevisionStep):
+            step.migration_fn = _printing(step, declaration, migration)
+        yield step
+
+
+def _printing(step: RevisionStep, declaration: Declared, migration: MigrationContext) -> Callable[..., None]:
+    apply, revision = step.migration_fn, step.revision.revision
+
+    def objection(sql: str, in_transaction: bool) -> NeuraknotError | None:
+        return declared.objection_to(sql, revision, may_end=in_transaction)
+
+    def run(**_options: Any) -> None:
+        try:
+            if declaration.transactional:
+                late_block = functools.partial(declared.late_block, revision)
+                with supervised(migration, Conduct(), objection=objection, late_block=late_block):
+                    demand_run(apply())
+            else:
+                _print_alone(step, apply, migration)
+        except NeuraknotError as error:
+            error.hint = f"{error.hint or ''} The script is not whole: don't run it.".lstrip()
+            raise
+        except Exception as error:
+            raise MigrationFailedError(
+                f"Revision {revision} failed, and the script is not whole: {words(error)}.",
+                hint=f"Don't run it. Correct {revisions.here(step.revision.path)} and print it again.",
+            ) from error
+
+    return run
+
+
+def _print_alone(step: RevisionStep, apply: Callable[..., None], migration: MigrationContext) -> None:
+    from neuraknot_db.migrate import outside
+
+    held = outside.hold(apply, migration, step.revision.revision)
+    declared.of(step, [each.sql for each in held])
+    with migration.autocommit_block():
+        for each in held:
+            migration.impl.send(each)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _context() -> MigrationContext:
+    # It takes ten times as long to make as a revision takes to emit its SQL.
+    return MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True, "literal_binds": True})

@@ -1,0 +1,201 @@
+"""A revision that can't be in a transaction: run by itself, repaired first, watched while it takes long."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from itertools import chain, repeat
+from typing import NoReturn, cast
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+
+from neuraknot_db.database import rawsql, session, sessions
+from neuraknot_db.database.rawsql import Held
+from neuraknot_db.database.sqltext import Statement
+from neuraknot_db.errors import LockUnavailableError, RefusedError
+from neuraknot_db.revisions import concurrently
+from neuraknot_db.revisions.containment import contained, demand_run
+from neuraknot_db.settings import Limits
+
+log = logging.getLogger(__name__)
+
+_INTERVALS = (2.0, 3.0, 5.0)
+"""Seconds before the first lines about a long index build; the last one is repeated."""
+
+_JOIN_TIMEOUT = 2.0
+
+# An index lies in its table's schema. One that some session is building now is invalid as well.
+_INVALID = """
+SELECT format('%%I.%%I', n.nspname, i.relname), p.pid
+  FROM pg_index x
+  JOIN pg_class i ON i.oid = x.indexrelid
+  JOIN pg_namespace n ON n.oid = i.relnamespace
+  LEFT JOIN pg_stat_progress_create_index p ON p.index_relid = x.indexrelid
+ WHERE i.relname = %(name)s AND NOT x.indisvalid AND x.indrelid = to_regclass(%(table)s)
+"""
+
+_PROGRESS = """
+SELECT phase, blocks_done, blocks_total, tuples_done, tuples_total, lockers_total - lockers_done AS lockers,
+       current_locker_pid
+  FROM pg_stat_progress_create_index
+ WHERE pid = %(pid)s
+"""
+
+_LEFTOVERS = """
+SELECT format('%%I.%%I', n.nspname, i.relname), p.pid
+  FROM pg_index x
+  JOIN pg_class i ON i.oid = x.indexrelid
+  JOIN pg_namespace n ON n.oid = i.relnamespace
+  JOIN pg_class t ON t.oid = to_regclass(%(name)s)
+  LEFT JOIN pg_index old ON old.indexrelid = t.oid
+  LEFT JOIN pg_stat_progress_create_index p ON p.relid = x.indrelid
+ WHERE NOT x.indisvalid AND x.indrelid = coalesce(old.indrelid, t.oid) AND i.relname ~ '_cc(new|old)[0-9]*$'
+   AND (old.indexrelid IS NULL OR starts_with(t.relname, regexp_replace(i.relname, '_cc(new|old)[0-9]*$', '')))
+"""
+"""What REINDEX CONCURRENTLY leaves behind when it is ended; the name may be a table's or an index's.
+
+Any build on the table counts as one of it: to drop an index beside it would end in a deadlock of the two.
+"""
+
+Watch = Callable[[], AbstractContextManager[Connection]]
+
+
+def hold(apply: Callable[..., object], migration: MigrationContext, revision: str) -> list[Held]:
+    """Run a revision's `upgrade` or `downgrade`, and keep what it hands over: nothing is sent, or printed, yet.
+
+    Raises:
+        RefusedError: it asks for the connection, through which it could send more.
+        EscapedError: as `contained` does.
+    """
+    impl = migration.impl
+    assert isinstance(impl, rawsql.VerbatimPostgresqlImpl)
+    connections = migration.connection, impl.connection
+    migration.connection = impl.connection = cast("Connection", _NoConnection(revision))
+    held: list[Held] = []
+    impl.held = held
+    try:
+        with contained():
+            demand_run(apply())
+    finally:
+        migration.connection, impl.connection = connections
+        impl.held = None
+    return held
+
+
+class _NoConnection:
+    def __init__(self, revision: str) -> None:
+        self._revision = revision
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RefusedError(
+            f"Revision {self._revision} is not transactional, and asks for the connection, through which it could send"
+            " more than its one statement.",
+            hint="Write its one statement as op.execute(...), and what looks at the database as a revision of its own.",
+        )
+
+
+def of_transaction(
+    send: Callable[[], None],
+    migration: MigrationContext,
+    statement: Statement,
+    limits: Limits,
+    watch: Watch | None,
+) -> None:
+    """Send a statement in autocommit mode.
+
+    Args:
+        send: does it.
+        migration: the context whose connection it uses.
+        statement: what is sent.
+        limits: the timeouts that it gets; `concurrently.waits_for_others` says which it should have none of.
+        watch: opens a second connection; None to tell nothing of the progress.
+    """
+    with _lost_connection_told(), migration.autocommit_block():
+        connection = migration.connection
+        assert connection is not None
+        with _timeouts(connection, limits):
+            _repair(connection, statement)
+            with _progress(connection, watch):
+                send()
+
+
+@contextlib.contextmanager
+def _lost_connection_told() -> Iterator[None]:
+    """Raise what ended the statement, not what Alembic then met when it left its block on a connection that is gone."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        first: BaseException | None = error
+        while first is not None and not isinstance(first, DBAPIError):
+            first = first.__context__
+        raise first or error from None
+
+
+@contextlib.contextmanager
+def _timeouts(connection: Connection, limits: Limits) -> Iterator[None]:
+    names = ("lock_timeout", "statement_timeout")
+    before = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names}
+    session.set_timeouts(connection, limits, local=False)
+    try:
+        yield
+    finally:
+        # A connection that is gone has no timeouts to restore.
+        with contextlib.suppress(DBAPIError, InvalidRequestError):
+            connection.exec_driver_sql("; ".join(f"SET {name} = '{value}'" for name, value in before.items()))
+
+
+def _repair(connection: Connection, statement: Statement) -> None:
+    """Drop what an earlier run left behind: IF NOT EXISTS would take an invalid index for the one to build."""
+    if found := concurrently.built(statement):
+        query, names = _INVALID, {"name": found[0], "table": found[1]}
+    elif reindexed := concurrently.reindexed(statement):
+        query, names = _LEFTOVERS, {"name": reindexed}
+    else:
+        return
+    for index, builder in connection.exec_driver_sql(query, names).all():
+        if builder is not None:
+            raise LockUnavailableError(
+                f"The index {index} is invalid, and pid {builder}, another session, builds an index of that table.",
+                hint="Wait for it to end, then run the command again.",
+            )
+        log.info("  the index %s was left invalid by a run that failed: it is built anew", index)
+        rawsql.execute(connection, f"DROP INDEX CONCURRENTLY {index}")
+
+
+@contextlib.contextmanager
+def _progress(connection: Connection, watch: Watch | None) -> Iterator[None]:
+    driver_connection = connection.connection.driver_connection
+    if watch is None or driver_connection is None:
+        yield
+        return
+    ended = threading.Event()
+    arguments = (watch, driver_connection.info.backend_pid, ended)
+    teller = threading.Thread(target=_tell, args=arguments, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join(_JOIN_TIMEOUT)
+
+
+def _tell(watch: Watch, pid: int, ended: threading.Event) -> None:
+    for seconds in chain(_INTERVALS, repeat(_INTERVALS[-1])):
+        if ended.wait(seconds):
+            return
+        # What can't be seen now may be seen the next time; the build does not depend on it.
+        with contextlib.suppress(Exception), watch() as connection:
+            row = connection.exec_driver_sql(_PROGRESS, {"pid": pid}).first()
+            if row is not None and not ended.is_set():
+                done, total = max(
+                    (row.blocks_done, row.blocks_total), (row.tuples_done, row.tuples_total), key=lambda pair: pair[1]
+                )
+                share = f", {100 * done // total} %" if total else ""
+                lockers = sessions.find(connection, [row.current_locker_pid] if row.lockers else [])
+                waiting = f", for {row.lockers}, now {lockers[0]}" if lockers else ""
+                log.info("  %s%s%s", row.phase, share, waiting)

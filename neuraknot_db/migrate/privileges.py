@@ -1,0 +1,216 @@
+"""Owner, privileges, default privileges and comment of the schema `public`: read before a reset, restored by it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from neuraknot_db.database import rawsql
+from neuraknot_db.errors import RefusedError
+
+_SCHEMA = """
+SELECT pg_get_userbyid(n.nspowner),
+       (SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()), current_database(),
+       n.nspacl IS NOT NULL, obj_description(n.oid, 'pg_namespace'), current_user,
+       pg_has_role(n.nspowner, 'USAGE'), has_database_privilege(current_database(), 'CREATE'),
+       -- From 16 on, to create for another role takes the right to SET ROLE to it.
+       CASE WHEN current_setting('server_version_num')::int >= 160000
+            THEN pg_has_role(n.nspowner, 'SET') ELSE pg_has_role(n.nspowner, 'MEMBER') END
+  FROM pg_namespace n
+ WHERE n.nspname = 'public'
+"""
+
+_GRANTS = """
+SELECT coalesce((SELECT rolname FROM pg_roles WHERE oid = x.grantee), ''), x.privilege_type, bool_or(x.is_grantable)
+  FROM pg_namespace n CROSS JOIN aclexplode(n.nspacl) x
+ WHERE n.nspname = 'public'
+ GROUP BY 1, 2
+ ORDER BY 1, 2
+"""
+
+_DEFAULTS = """
+SELECT pg_get_userbyid(d.defaclrole), pg_has_role(d.defaclrole, 'USAGE'), d.defaclobjtype::text,
+       coalesce((SELECT rolname FROM pg_roles WHERE oid = x.grantee), ''), x.privilege_type, x.is_grantable
+  FROM pg_default_acl d CROSS JOIN aclexplode(d.defaclacl) x
+ WHERE d.defaclnamespace = 'public'::regnamespace
+ ORDER BY 1, 3, 4, 5
+"""
+
+# What the default privileges give is given again, and so is what everybody may do with a new function.
+_GRANTED_OBJECTS = """
+WITH granted(name, kind, owner, acl) AS (
+    SELECT c.relname::text, CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END, c.relowner, c.relacl
+      FROM pg_class c
+     WHERE c.relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT c.relname || '.' || a.attname, 'column', c.relowner, a.attacl
+      FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+     WHERE c.relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT format('%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), 'f', p.proowner, p.proacl
+      FROM pg_proc p
+     WHERE p.pronamespace = 'public'::regnamespace
+), given(kind, owner, grantee, privilege) AS (
+    SELECT d.defaclobjtype::text, d.defaclrole, x.grantee, x.privilege_type
+      FROM pg_default_acl d CROSS JOIN aclexplode(d.defaclacl) x
+     WHERE d.defaclnamespace IN (0, 'public'::regnamespace)
+)
+SELECT DISTINCT g.name
+  FROM granted g CROSS JOIN aclexplode(g.acl) x
+ WHERE x.grantee <> g.owner AND NOT (g.kind = 'f' AND x.grantee = 0)
+   AND NOT EXISTS (SELECT FROM given d
+                    WHERE (d.kind, d.owner, d.grantee, d.privilege) = (g.kind, g.owner, x.grantee, x.privilege_type))
+UNION
+-- Taken from everybody, and given again by the server.
+SELECT g.name
+  FROM granted g
+ WHERE g.kind = 'f' AND g.acl IS NOT NULL
+   AND NOT EXISTS (SELECT FROM aclexplode(g.acl) x WHERE x.grantee = 0)
+   AND NOT EXISTS (SELECT FROM pg_default_acl d
+                    WHERE d.defaclnamespace = 0 AND d.defaclobjtype = 'f' AND d.defaclrole = g.owner)
+ ORDER BY 1
+"""
+
+# What belongs to an extension, or as a sequence to a column, goes with that.
+_OWNERS = """
+SELECT pg_get_userbyid(o.owner) AS owner, array_agg(o.name ORDER BY o.name) AS names
+  FROM (SELECT relowner AS owner, relname::text AS name, 'pg_class'::regclass AS catalog, oid
+          FROM pg_class
+         WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+        UNION ALL
+        SELECT proowner, proname || '()', 'pg_proc'::regclass, oid
+          FROM pg_proc
+         WHERE pronamespace = to_regnamespace('public')) o
+ WHERE pg_get_userbyid(o.owner) <> current_user
+   AND NOT EXISTS (SELECT FROM pg_depend d
+                    WHERE d.classid = o.catalog AND d.objid = o.oid AND d.deptype IN ('e', 'a', 'i'))
+ GROUP BY 1
+ ORDER BY 1
+"""
+
+_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A privilege of a role; an empty grantee is PUBLIC, everybody."""
+
+    grantee: str
+    privilege: str
+    grantable: bool
+
+
+@dataclass(frozen=True)
+class DefaultGrant:
+    """A privilege that new objects of a role in the schema come with."""
+
+    role: str
+    kind: str
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class SchemaProperties:
+    """What `CREATE SCHEMA public` alone does not bring back.
+
+    Attributes:
+        grants: None if nobody ever changed the privileges.
+        granted_objects: tables, columns and functions with privileges of their own, which a reset does not restore.
+    """
+
+    owner: str
+    grants: tuple[Grant, ...] | None
+    defaults: tuple[DefaultGrant, ...]
+    comment: str | None
+    granted_objects: tuple[str, ...]
+
+
+def read(connection: Connection) -> SchemaProperties | None:
+    """The properties of `public`, None if there is no such schema.
+
+    Raises:
+        RefusedError: this role could not bring them back.
+    """
+    row = connection.exec_driver_sql(_SCHEMA).first()
+    if row is None:
+        return None
+    owner, database_owner, database, changed, comment, user, may_drop, may_create, may_give = row
+    # Nobody logs in as pg_database_owner, or is made a member of it.
+    login = database_owner if owner == "pg_database_owner" else owner
+    if not may_drop:
+        raise RefusedError(
+            f"User {user} may not drop the schema public: it belongs to {owner}.",
+            hint=f"Connect as {login}{', the owner of the database' * (login != owner)}.",
+        )
+    if not (may_create and may_give):
+        grant = f"CREATE ON DATABASE {rawsql.quoted(database)}" if may_give else rawsql.quoted(login)
+        raise RefusedError(
+            f"User {user} could not create the schema public again for its owner {owner}.",
+            hint=f"As an administrator: GRANT {grant} TO {rawsql.quoted(user)}",
+        )
+    defaults = connection.exec_driver_sql(_DEFAULTS).all()
+    foreign = sorted({role for role, mine, *_ in defaults if not mine})
+    if foreign:
+        raise RefusedError(
+            f"User {user} could not restore the default privileges of {', '.join(foreign)} in the schema public.",
+            hint=f"As an administrator: GRANT {rawsql.quoted(foreign[0])} TO {rawsql.quoted(user)}",
+        )
+    return SchemaProperties(
+        owner=owner,
+        grants=tuple(Grant(*grant) for grant in connection.exec_driver_sql(_GRANTS)) if changed else None,
+        defaults=tuple(DefaultGrant(role, kind, Grant(*grant)) for role, _, kind, *grant in defaults),
+        comment=comment,
+        granted_objects=tuple(rawsql.execute(connection, _GRANTED_OBJECTS).scalars()),
+    )
+
+
+def other_owners(connection: Connection) -> dict[str, list[str]]:
+    """What in `public` belongs to other roles than this one, by role: tables, views, sequences and functions."""
+    return {row.owner: row.names for row in connection.exec_driver_sql(_OWNERS)}
+
+
+def create_schema(connection: Connection, wanted: SchemaProperties | None) -> None:
+    """Create `public` with these properties, or with PostgreSQL's own ones, in the caller's transaction.
+
+    Raises:
+        RefusedError: the privileges came out otherwise.
+    """
+    run = functools.partial(rawsql.execute, connection)
+    if wanted is None:
+        run("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
+        run("GRANT USAGE ON SCHEMA public TO PUBLIC")
+        return
+    run(f"CREATE SCHEMA public AUTHORIZATION {rawsql.quoted(wanted.owner)}")
+    if wanted.comment is not None:
+        connection.exec_driver_sql("SELECT set_config('neuraknot_db.comment', %(it)s, true)", {"it": wanted.comment})
+        run(
+            "DO $$ BEGIN EXECUTE format('COMMENT ON SCHEMA public IS %L', current_setting('neuraknot_db.comment'));"
+            " END $$"
+        )
+    if wanted.grants is not None:
+        run(f"REVOKE ALL ON SCHEMA public FROM PUBLIC, {rawsql.quoted(wanted.owner)}")
+        for grant in wanted.grants:
+            run(f"GRANT {grant.privilege} ON SCHEMA public {_to(grant)}")
+    for default in wanted.defaults:
+        run(
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {rawsql.quoted(default.role)} IN SCHEMA public"
+            f" GRANT {default.grant.privilege} ON {_KINDS[default.kind]} {_to(default.grant)}"
+        )
+    found = read(connection)
+    if found is None or (found.owner, found.grants, found.defaults, found.comment) != (
+        wanted.owner,
+        wanted.grants,
+        wanted.defaults,
+        wanted.comment,
+    ):
+        raise RefusedError(
+            "The schema's owner and privileges would not have come out as they were; all is as before.",
+            hint="Compare \\dn+ and \\ddp in psql with what this role may grant, or reset as the schema's owner.",
+        )
+
+
+def _to(grant: Grant) -> str:
+    grantee = rawsql.quoted(grant.grantee) if grant.grantee else "PUBLIC"
+    return f"TO {grantee}{' WITH GRANT OPTION' if grant.grantable else ''}"

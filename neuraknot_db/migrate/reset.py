@@ -1,0 +1,281 @@
+"""Drop and recreate the schema `public` and upgrade to head, all or nothing."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from dataclasses import replace
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db import settings
+from neuraknot_db.database import diagnosis, lock, rawsql, session
+from neuraknot_db.errors import RefusedError
+from neuraknot_db.history.history import Entry, History
+from neuraknot_db.migrate import afterwards, cascade, failures, migration, preflight, privileges, retry
+from neuraknot_db.migrate.command import Command
+from neuraknot_db.migrate.confirmation import Confirmation
+from neuraknot_db.migrate.outcome import OUTCOME, Outcome
+from neuraknot_db.migrate.preflight import Ready
+from neuraknot_db.migrate.record import Attempts, Recorder
+from neuraknot_db.migrate.retry import Failure
+from neuraknot_db.migrate.steps import heads_after, joined
+from neuraknot_db.schema import snapshots
+from neuraknot_db.settings import Settings
+
+log = logging.getLogger(__name__)
+
+COUNTING_TIMEOUT = "10s"
+"""How long the rows of one table are counted before PostgreSQL's own estimate serves."""
+
+_KEPT = "The reset was rolled back: the old schema and every row are still there."
+
+# Who owns the schema may drop a table in it that is another's, but not lock it.
+_LOCKABLE = """
+SELECT oid::regclass::text
+  FROM pg_class
+ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+   AND has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE')
+ ORDER BY oid
+"""
+
+
+def reset(
+    config: Config,
+    script: ScriptDirectory,
+    where: Settings,
+    *,
+    confirm: str | None,
+    environment: str | None,
+    upgrade: bool,
+) -> None:
+    """Replace everything in `public` by the schema of the newest revision, or by nothing.
+
+    Args:
+        config: Alembic's.
+        script: where the revisions are.
+        where: the database.
+        confirm: the database's name; asked for on a terminal if it is None.
+        environment: in production the environment's name, likewise.
+        upgrade: whether to run the revisions afterwards.
+
+    Raises:
+        RefusedError: a confirmation is missing or wrong, CASCADE would reach out of `public`, or the schema's owner
+            and privileges could not be restored. Nothing was changed.
+        MigrationFailedError: a revision failed; the old schema and every row are still there.
+    """
+    asked_for = Command("reset", steps=lambda *_: script._upgrade_revs(script.get_current_head() or "base", "base"))
+    if not upgrade:
+        asked_for = Command("reset")
+    outcome: Outcome = config.attributes[OUTCOME]
+    outcome.aim(joined(heads_after(asked_for.resolve(()), ())))
+    with session.open_session(where) as connection:
+        # Whatever can refuse does so before a row is counted or a name asked for, and above all before a drop.
+        ready = preflight.run(connection, where, script, asked_for)
+        state, name, history = ready.found.state, ready.environment, ready.found.history
+        outcome.before = outcome.after = state.revision
+        migration.greet(where, state, name)
+        confirmations = _confirmations(ready, confirm, environment)
+        for each in confirmations:
+            each.demand_right()
+        _survey(connection, script)
+        together = _together(script) if upgrade else None
+        _tell_rows(connection, state.tables)
+        if upgrade:
+            _tell_owners(connection, where.user)
+        connection.rollback()
+        for each in confirmations:
+            each.demand()
+        lock.acquire(connection, settings.limits().patience)
+        recorder = Recorder(where, connection)
+        config.attributes[migration.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
+        tries = Attempts(Entry(None, "reset", before=state.revision, after=together))
+        started = tries.began
+        recorder.begin(connection, history, name, Entry(None, "reset", before=state.revision, after=outcome.target))
+
+        def failed(failure: Failure) -> None:
+            place = failures.Place("The reset", landed=False, revision=state.revision, kept=_KEPT)
+            recorder.write_failure(connection, tries.row("failed", str(failures.explained(failure.error, place))))
+            tries.again(failure, time.monotonic() - tries.began)
+
+        try:
+            retry.on_lock_timeout(
+                lambda: _replace(config, connection, script, recorder, tries, target=together),
+                connection,
+                what=lambda: "The reset",
+                failed=failed,
+                limits=settings.limits(),
+            )
+        except Exception as error:
+            explained = recorder.explain(connection, error, tries.row(), outcome, doing="The reset", kept=_KEPT)
+            if explained is None and together != outcome.target:
+                place = failures.Place("The rest of the reset", landed=False, revision=outcome.after)
+                explained = failures.unanswered(error, place, "The first part of the reset")
+            if explained is not None:
+                outcome.ran = outcome.ran if outcome.after == together else []
+                raise explained from error
+        outcome.after = together
+        if together != outcome.target:
+            command.upgrade(config, "head")
+        at = outcome.after or "no revision"
+        log.info("the schema public was reset in %.1f s, and is at %s", time.monotonic() - started, at)
+        heads, production = tuple(filter(None, [outcome.target])), settings.is_production(name)
+        afterwards.check(recorder, script, heads, outcome, compare=upgrade, production=production)
+
+
+def _replace(
+    config: Config,
+    connection: Connection,
+    script: ScriptDirectory,
+    recorder: Recorder,
+    tries: Attempts,
+    *,
+    target: str | None,
+) -> None:
+    tries.began = time.monotonic()
+    limits = settings.limits()
+    with connection.begin():
+        # Once more, now that nobody else migrates: what was told is what goes.
+        properties = _survey(connection, script, quiet=True)
+        if properties is not None:
+            left = _lock_tables(connection, limits.lock_timeout)
+            # What goes was listed already; the server's own list ends after a hundred.
+            drop = "SET LOCAL client_min_messages = warning; DROP SCHEMA public CASCADE"
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {left}; {drop}")
+            connection.exec_driver_sql("SET LOCAL client_min_messages = notice")
+            session.set_timeouts(connection, limits, local=True)
+        privileges.create_schema(connection, properties)
+        History(connection).create()
+        recorder.write(connection, tries.row())
+        if target is not None:
+            command.upgrade(config, target)
+
+
+def _lock_tables(connection: Connection, budget: int) -> int:
+    """Lock every table that this role may lock, within one `lock_timeout` altogether; DROP has as much for each.
+
+    Args:
+        connection: in the reset's transaction.
+        budget: milliseconds.
+
+    Returns:
+        The milliseconds that are left, 1 at least.
+    """
+    deadline = time.monotonic() + budget / 1000
+    for table in connection.exec_driver_sql(_LOCKABLE).scalars().all():
+        rawsql.execute(connection, f"SET LOCAL lock_timeout = {_left(deadline)}; LOCK TABLE ONLY {table}")
+    return _left(deadline)
+
+
+def _left(deadline: float) -> int:
+    return max(round(1000 * (deadline - time.monotonic())), 1)
+
+
+def _together(script: ScriptDirectory) -> str | None:
+    """The newest revision up to which all can be in one transaction; None if the very first can't be."""
+    before: str | None = None
+    for revision in reversed(list(script.walk_revisions())):
+        if not getattr(revision.module, "transactional", True):
+            log.warning(
+                "revision %s can't be in a transaction: the reset is all or nothing up to %s only",
+                revision.revision,
+                before or "the empty schema",
+            )
+            return before
+        before = revision.revision
+    return before
+
+
+def _survey(
+    connection: Connection, script: ScriptDirectory, *, quiet: bool = False
+) -> privileges.SchemaProperties | None:
+    """Refuse what can't be undone or restored, and say what is not restored."""
+    properties = privileges.read(connection)
+    if properties is None:
+        return None
+    brought_back = frozenset(name for schema in snapshots.load_all(script).values() for name in schema.extensions)
+    lost = cascade.casualties(connection, brought_back=brought_back)
+    if lost:
+        raise RefusedError(
+            f"Dropping the schema public would take {len(lost)} thing{'s' * (len(lost) > 1)} outside of it.",
+            hint="Move or drop them first; what depends on an extension needs it in another schema.",
+            details=tuple(map(str, lost)),
+        )
+    if properties.granted_objects and not quiet:
+        log.warning("privileges on single objects are not restored: %s", ", ".join(properties.granted_objects))
+    return properties
+
+
+def _tell_rows(connection: Connection, tables: tuple[str, ...]) -> None:
+    full = {table: rows for table in tables if (rows := _count(connection, table)) != "0"}
+    if not full:
+        log.info("no rows would go: %s", "every table is empty" if tables else "there are no tables")
+        return
+    log.info("these rows would go:")
+    width = max(map(len, full))
+    for table, rows in full.items():
+        log.info("  %-*s  %s", width, table, rows)
+
+
+def _tell_owners(connection: Connection, user: str) -> None:
+    """Say whose the new tables will not be: not SET ROLE, since that role may not be one to make extensions."""
+    for owner, names in privileges.other_owners(connection).items():
+        log.warning("these belong to %s, and what replaces them will belong to %s: %s", owner, user, ", ".join(names))
+        log.warning("  where the application connects as %s, reset as that role: it has no rights to them then", owner)
+
+
+def _count(connection: Connection, table: str) -> str:
+    """The rows of a table, or as much as is known of them."""
+    name = f"public.{rawsql.quoted(table)}"
+    connection.rollback()
+    try:
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{COUNTING_TIMEOUT}'")
+        return f"{rawsql.execute(connection, f'SELECT count(*) FROM {name}').scalar_one():,}"
+    except DBAPIError as error:
+        if diagnosis.is_lost(error):
+            raise
+        connection.rollback()
+        estimate = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%(name)s)"
+        rows = connection.exec_driver_sql(estimate, {"name": name}).scalar() or 0
+        # -1 where it was never looked at, and 0 may be long ago.
+        return f"about {rows:,}" if rows > 0 else "an unknown number of rows"
+    finally:
+        connection.rollback()
+
+
+def _confirmations(ready: Ready, confirm: str | None, environment: str | None) -> tuple[Confirmation, ...]:
+    """The database's name, and in production the environment's as well."""
+    database, name = ready.found.where.database, ready.environment
+    production, marked = settings.is_production(name), ready.found.history.environment is not None
+    hint = f"neuraknot-db reset {_option('--confirm', database)}"
+    counts = "This counts as production, and the" if production else "The"
+    of_database = Confirmation(
+        database,
+        confirm,
+        f"Type the name of the database ({database}) to drop all of this: ",
+        missing="The confirmation was not given: nothing was dropped.",
+        wrong=lambda typed: f"The confirmation is {typed!r}, and the database is {database!r}: nothing was dropped.",
+        hint=hint,
+    )
+    of_environment = Confirmation(
+        name,
+        environment,
+        f"This is production. Type the name of the environment ({name}): ",
+        missing="This counts as production, and the environment is not named: nothing was dropped.",
+        wrong=lambda typed: f"{counts} environment is {name!r}, not {typed!r}: nothing was dropped.",
+        hint=f"{hint} {_option('--environment', name)}"
+        # A marker would contradict it.
+        + " (NEURAKNOT_ENV=dev where it is no production)" * (production and not marked),
+        exactly=False,
+    )
+    return (of_database, of_environment) if production or environment is not None else (of_database,)
+
+
+def _option(name: str, value: str) -> str:
+    """An option as a shell takes it: a value with a dash in front would be taken for another one."""
+    return f"{name}{'=' if value.startswith('-') else ' '}{shlex.quote(value)}"

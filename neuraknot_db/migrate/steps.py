@@ -1,0 +1,404 @@
+"""The walk through a run's revisions: one transaction each, timed, told, recorded, and explained where it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.migration import HeadMaintainer, MigrationContext, MigrationInfo, RevisionStep
+from psycopg2.extensions import STATUS_BEGIN, TRANSACTION_STATUS_IDLE
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db.database import diagnosis, interrupt, rawsql, session
+from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
+from neuraknot_db.history.history import Entry
+from neuraknot_db.migrate import failures, record
+from neuraknot_db.migrate.lock_budget import LockBudget
+from neuraknot_db.migrate.outcome import Outcome
+from neuraknot_db.migrate.record import Attempts, Recorder, Standing
+from neuraknot_db.migrate.retry import Failure
+from neuraknot_db.revisions import checksums, concurrently, declared
+from neuraknot_db.revisions.containment import Conduct, demand_run, supervised, words
+from neuraknot_db.revisions.declared import Declared, Step, revision_of
+from neuraknot_db.settings import Limits
+
+if TYPE_CHECKING:
+    from neuraknot_db.database.sqltext import Statement
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class StepRun:
+    """One step of a run, and how it goes.
+
+    Attributes:
+        step: Alembic's.
+        declared: what its revision declares.
+        attempts: its tries.
+    """
+
+    step: Step
+    declared: Declared
+    attempts: Attempts
+
+    @classmethod
+    def of(cls, step: Step, declared: Declared) -> StepRun:
+        """A step that has not begun."""
+        return cls(step, declared, Attempts(_entry(step, declared)))
+
+    @property
+    def revision(self) -> str:
+        """The revision that it applies, takes back or stamps."""
+        return revision_of(self.step)
+
+    @property
+    def doing(self) -> str:
+        """What is being done, as the subject of a sentence."""
+        return f"Revision {self.revision}" if self.step.is_upgrade else f"Going back from revision {self.revision}"
+
+    def limits(self, otherwise: Limits) -> Limits:
+        """Its own limits, as far as it has any."""
+        return _limits(self.declared, otherwise)
+
+
+class Walk:
+    """The steps of one run; Alembic iterates over it, and asks for the next when the one before is committed.
+
+    It can be iterated over again: it goes on with the first step that is not committed.
+
+    Attributes:
+        steps: all of them, in order.
+        done: how many are committed.
+        heads: what `alembic_version` should hold now.
+    """
+
+    def __init__(
+        self,
+        steps: Iterable[StepRun],
+        heads: Iterable[str],
+        outcome: Outcome,
+        recorder: Recorder,
+        limits: Limits,
+    ) -> None:
+        """Prepare the steps.
+
+        Args:
+            steps: in order.
+            heads: what `alembic_version` holds.
+            outcome: filled in as the steps go.
+            recorder: records each step.
+            limits: of statements whose revision says nothing else.
+        """
+        self.steps = list(steps)
+        self.done = 0
+        self.heads = frozenset(heads)
+        self._outcome = outcome
+        self._recorder = recorder
+        self._limits = limits
+        self._budget = LockBudget(limits)
+        self._driver: Any = None
+        self._statement_began = 0.0
+        self._began = time.monotonic()
+        self._next_heads, self._recorded = self.heads, False
+        self._landed: bool | None = False
+        self._begun = self._within_another = False
+        self._conduct = Conduct()
+        self._alone: Statement | None = None
+
+    def __call__(self, heads: Any, migration: MigrationContext) -> Iterator[Step]:
+        """The steps that are not committed yet."""
+        if frozenset(heads) != self.heads:
+            raise failures.moved(f"to {joined(heads) or 'no revision'}")
+        connection = migration.connection
+        assert connection is not None
+        self._driver = session.driver(connection)
+        # `rawsql` is what makes Alembic use an implementation that has it.
+        self._within_another = migration._in_external_transaction
+        impl: Any = migration.impl
+        impl.around_statement = lambda: self._statement(connection)
+        impl.move = lambda update: self._record(connection, then=update)
+        for index in range(self.done, len(self.steps)):
+            interrupt.check()
+            self._begun = True
+            run = self.steps[index]
+            run.attempts.began, self._recorded = time.monotonic(), False
+            self._next_heads = heads_after([run.step], self.heads)
+            if index and self.steps[index - 1].declared.sets:
+                session.restore(connection, self._limits)
+            # On the migration's connection, so in the transaction that the step then runs in.
+            _tell_losses(connection, run)
+            self._budget.begin(connection, run.limits(self._limits))
+            self._conduct, self._alone = Conduct(), None
+            if isinstance(run.step, RevisionStep):
+                run.step.migration_fn = self._applying(run.step, run.declared, migration)
+            yield run.step
+            self._committed(run)
+
+    def applied(
+        self, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], run_args: Mapping[str, Any]
+    ) -> None:
+        """Alembic's `on_version_apply`: record the step in its own transaction."""
+        del step, heads, run_args
+        assert ctx.connection is not None
+        if not self._recorded:
+            self._record(ctx.connection)
+
+    def retry(self, failure: Failure, connection: Connection) -> None:
+        """Record a try that found no lock; the next one goes on with the same step."""
+        interrupt.check()
+        explained = diagnosis.database_error(failure.error, doing=self.doing, undone=self._place.undone)
+        # The last statement had done nothing but wait.
+        waiting = self._waiting()
+        entry = self._row("failed", explained.message)
+        # Before it is written: who sees the row may end the run at that very moment.
+        self.steps[self.done].attempts.again(failure, waiting)
+        self._recorder.write_failure(connection, entry)
+
+    def fail(self, error: Exception, connection: Connection) -> Exception | None:
+        """What ended the run, recorded and explained; None if everything is committed all the same.
+
+        Args:
+            error: what came.
+            connection: the run's session.
+        """
+        if self.current is None:
+            return self.explain(error) or error
+        committed = self.doing
+
+        def failed(standing: Standing) -> Entry | None:
+            self._found(standing)
+            explained = self.explain(error)
+            outcome = "interrupted" if isinstance(explained, InterruptedRunError) else "failed"
+            return self._row(outcome, explained.message if explained else words(error)) if self._begun else None
+
+        standing = self._recorder.settle(connection, error, self._row("succeeded"), failed)
+        if standing.landed:
+            self._committed(self.steps[self.done])
+        self._found(standing)
+        if not (standing.landed and diagnosis.is_lost(error)) or interrupt.interruption(error):
+            return self.explain(error) or error
+        if self.current is not None:
+            return failures.unanswered(error, self._place, committed)
+        log.warning(record.UNANSWERED)
+        return None
+
+    def _found(self, standing: Standing) -> None:
+        self._landed = standing.landed
+        self._outcome.found(standing.landed, standing.revision)
+
+    def explain(self, error: Exception) -> NeuraknotError | None:
+        """The error that names the failed revision, its statement, and where the database is now."""
+        found = failures.explained(error, self._place)
+        if isinstance(found, RefusedError | UsageError) and self._outcome.ran and not self._within_another:
+            # A refusal would say that nothing was changed.
+            hint = " ".join(filter(None, (self._place.at, found.hint)))
+            return MigrationFailedError(found.message, hint=hint, details=found.details)
+        return found
+
+    def conclude(self) -> None:
+        """Say where the database is now."""
+        where = f"at {self._outcome.after}" if self._outcome.after else "at no revision"
+        if not self.steps:
+            log.info("%s: nothing to do", where)
+            return
+        count = len(self.steps)
+        revisions = "revision" if count == 1 else "revisions"
+        log.info("%s: %d %s in %s", where, count, revisions, _duration(time.monotonic() - self._began))
+
+    @property
+    def current(self) -> StepRun | None:
+        """The step that is not committed yet."""
+        return self.steps[self.done] if self.done < len(self.steps) else None
+
+    @property
+    def lock_timeout(self) -> float | None:
+        """Milliseconds that the current revision's own words give its statements; None where it has none."""
+        return self.current.declared.lock_timeout if self.current else None
+
+    @property
+    def doing(self) -> str:
+        """What is being done, as the subject of a sentence."""
+        return self.current.doing if self.current else "The run"
+
+    @property
+    def _place(self) -> failures.Place:
+        step = self.current.step if self.current else None
+        # Where the step before landed, this one is the next.
+        landed = True if step is None else None if self._landed is None else False
+        alone, left = (self._alone, self._conduct.left) if self._begun else (None, False)
+        return failures.Place(self.doing, landed, self._outcome.after, step, alone, self._begun, left=left)
+
+    def _committed(self, run: StepRun) -> None:
+        self.done += 1
+        self._begun = False
+        self.heads = self._next_heads
+        self._outcome.after = joined(self.heads)
+        self._outcome.ran.append(run.revision)
+        seconds = _duration(time.monotonic() - run.attempts.began)
+        log.info("  %s  %9s  %s", run.revision, seconds, _title(run.step), extra={"in_one_line": True})
+
+    @contextlib.contextmanager
+    def _statement(self, connection: Connection) -> Iterator[None]:
+        """Around each statement of a step, and around Alembic's own that moves the version."""
+        interrupt.check()
+        self._demand_transaction(None)
+        self._statement_began = time.monotonic()
+        try:
+            yield
+        except DBAPIError as error:
+            self._demand_transaction(error)
+            raise
+        self._demand_transaction(None)
+        in_transaction = self._driver.status == STATUS_BEGIN
+        if self.current and isinstance(self.current.step, RevisionStep) and in_transaction:
+            self._budget.spend(connection, time.monotonic() - self._statement_began)
+
+    def _demand_transaction(self, error: DBAPIError | None) -> None:
+        """psycopg2 takes itself to be in a transaction: is the server of the same opinion?"""
+        driver = self._driver
+        if driver.status == STATUS_BEGIN and driver.info.transaction_status == TRANSACTION_STATUS_IDLE:
+            raise failures.ended_itself(self._place, error) from error
+
+    def _waiting(self) -> float:
+        """Seconds since the last statement began."""
+        return time.monotonic() - max(self._statement_began, self.steps[self.done].attempts.began)
+
+    def _applying(self, step: RevisionStep, declaration: Declared, migration: MigrationContext) -> Callable[..., None]:
+        """The step's function, which runs once a try, looked after."""
+        module, revision = step.revision.module, step.revision.revision
+        apply = module.upgrade if step.is_upgrade else module.downgrade
+
+        def objection(sql: str, in_transaction: bool) -> NeuraknotError | None:
+            found = declared.objection_to(sql, revision, may_end=in_transaction)
+            return found and self._refused(found)
+
+        def late_block() -> NeuraknotError:
+            return self._refused(declared.late_block(revision))
+
+        def run(**_options: Any) -> None:
+            if declaration.transactional:
+                with supervised(migration, self._conduct, objection=objection, late_block=late_block):
+                    demand_run(apply())
+            else:
+                self._apply_outside(step, apply, migration)
+
+        return run
+
+    def _refused(self, found: NeuraknotError) -> NeuraknotError:
+        """The same of a revision that runs: what it has sent is rolled back."""
+        stays = " What its autocommit_block has sent stays." if self._conduct.left else ""
+        message = f"{found.message} The revision was rolled back before that.{stays}"
+        return MigrationFailedError(message, hint=f"{self._place.at} {found.hint}")
+
+    def _apply_outside(self, step: RevisionStep, apply: Callable[[], object], migration: MigrationContext) -> None:
+        """What can't be in a transaction is sent when the function has returned, and only if it is one statement."""
+        from neuraknot_db.migrate import outside
+
+        held = outside.hold(apply, migration, step.revision.revision)
+        declaration = declared.of(step, [each.sql for each in held])
+        assert declaration.alone is not None
+
+        def send() -> None:
+            for each in held:
+                migration.impl.send(each)  # type: ignore[attr-defined]
+
+        self._alone = declaration.alone
+        limits = _limits(declaration, Limits(0, 0) if concurrently.waits_for_others(self._alone) else self._limits)
+        outside.of_transaction(send, migration, self._alone, limits, self._recorder.opened)
+
+    def _record(self, connection: Connection, then: str = "") -> rawsql.Result:
+        self._recorded = True
+        return self._recorder.write(connection, self._row("succeeded"), then)
+
+    def _row(self, outcome: str, error: str | None = None) -> Entry:
+        after = self._next_heads if outcome == "succeeded" else self.heads
+        attempts = self.steps[self.done].attempts
+        return attempts.row(outcome, error, before=joined(self.heads), after=joined(after))
+
+
+def joined(heads: Iterable[str]) -> str | None:
+    """The revisions that a database is at as one word, None for none."""
+    return ", ".join(sorted(heads)) or None
+
+
+def heads_after(steps: Iterable[Step], heads: Iterable[str]) -> frozenset[str]:
+    """What `alembic_version` holds once the steps are done.
+
+    Args:
+        steps: in order.
+        heads: what it holds before.
+
+    Raises:
+        UsageError: Alembic gives steps that don't follow each other, as it does for the parts of a merge.
+    """
+    maintained = _Heads(None, set(heads))  # type: ignore[arg-type]
+    try:
+        for step in steps:
+            maintained.update_to_step(step)
+    except (KeyError, AssertionError) as error:
+        raise UsageError(
+            "Alembic has no way from where the database is to these revisions.",
+            hint="To write them down whatever it is at: alembic stamp --purge REVISION ...",
+        ) from error
+    return frozenset(maintained.heads)
+
+
+class _Heads(HeadMaintainer):
+    """Alembic's own bookkeeping of heads, without its table."""
+
+    def _insert_version(self, version: str) -> None:
+        self.heads.add(version)
+
+    def _delete_version(self, version: str) -> None:
+        self.heads.remove(version)
+
+    def _update_version(self, from_: str, to_: str) -> None:
+        self.heads.remove(from_)
+        self.heads.add(to_)
+
+
+def _tell_losses(connection: Connection, run: StepRun) -> None:
+    for what, query in (run.declared.losses or {}).items():
+        count = rawsql.execute(connection, query).scalar_one()
+        if count:
+            log.info("  %s loses %s %s", run.revision, f"{count:,}", what)
+
+
+def _limits(declaration: Declared, otherwise: Limits) -> Limits:
+    lock_timeout, statement_timeout = declaration.lock_timeout, declaration.statement_timeout
+    if lock_timeout is None and statement_timeout is None:
+        return otherwise
+    return replace(
+        otherwise,
+        lock_timeout=otherwise.lock_timeout if lock_timeout is None else lock_timeout,
+        statement_timeout=otherwise.statement_timeout if statement_timeout is None else statement_timeout,
+    )
+
+
+def _entry(step: Step, declaration: Declared) -> Entry:
+    if not isinstance(step, RevisionStep):
+        return Entry(revision_of(step), "stamp")
+    if step.is_downgrade:
+        return Entry(revision_of(step), "downgrade")
+    return Entry(
+        revision_of(step),
+        "upgrade",
+        checksum=checksums.checksum(declaration.source),
+        source_sha256=checksums.source_sha256(declaration.source),
+    )
+
+
+def _title(step: Step) -> str:
+    if not isinstance(step, RevisionStep):
+        return "stamped"
+    return step.doc or "" if step.is_upgrade else f"taken back: {step.doc}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms" if seconds < 10 else f"{seconds:,.1f} s"

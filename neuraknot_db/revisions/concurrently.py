@@ -1,0 +1,60 @@
+"""Statements that can't be in a transaction, read by their words: what they build, wait for and may leave behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # read in runs that meet no such statement: its module takes a while to import
+    from neuraknot_db.database.sqltext import Statement
+
+
+def waits_for_others(statement: Statement) -> bool:
+    """Whether it only waits for older transactions, in nobody's way, and ended half-way leaves something invalid."""
+    words = _folded(statement)
+    # VACUUM FULL keeps everybody out, as ALTER TABLE does.
+    return "concurrently" in words or (words[0] == "vacuum" and "full" not in words)
+
+
+def is_nameless_index(statement: Statement) -> bool:
+    """Whether it builds an index whose name the server is to choose."""
+    found = built(statement)
+    return found is not None and found[0] == ""
+
+
+def built(statement: Statement) -> tuple[str, str] | None:
+    """The name and table of CREATE [UNIQUE] INDEX CONCURRENTLY [IF NOT EXISTS] name ON [ONLY] table; else None.
+
+    The name is folded as the server does it, empty where there is none; the table is as written.
+    """
+    words, folded = [token.text for token in statement.tokens], _folded(statement)
+    if folded[:1] != ["create"] or "index" not in folded[1:3] or "concurrently" not in folded[2:4]:
+        return None
+    rest = folded.index("concurrently") + 1
+    if folded[rest : rest + 3] == ["if", "not", "exists"]:
+        rest += 3
+    name = "" if folded[rest] == "on" else words[rest]
+    table = folded.index("on", rest) + 1
+    table += folded[table] == "only"
+    end = table + (3 if words[table + 1] == "." else 1)
+    name = name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
+    return name, "".join(words[table:end])
+
+
+def reindexed(statement: Statement) -> str | None:
+    """The index or table that REINDEX [(...)] INDEX | TABLE CONCURRENTLY names, as written; else None."""
+    folded = _folded(statement)
+    if folded[0] != "reindex" or "concurrently" not in folded:
+        return None
+    return "".join(token.text for token in statement.tokens[folded.index("concurrently") + 1 :])
+
+
+def may_leave(statement: Statement) -> str | None:
+    """What it may leave invalid when it is ended half-way, and the next run repairs; None for nothing."""
+    if found := built(statement):
+        return f"The index {found[0]}"
+    rebuilt = reindexed(statement)
+    return f"An index of {rebuilt} whose name ends in _ccnew" if rebuilt else None
+
+
+def _folded(statement: Statement) -> list[str]:
+    return [token.text.lower() for token in statement.tokens]

@@ -1,0 +1,160 @@
+"""A revision's Python is a stranger's: whatever it raises has failed the revision, and ends nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+
+from alembic.runtime.migration import MigrationContext
+
+from neuraknot_db.database import interrupt, rawsql, session
+from neuraknot_db.errors import NeuraknotError
+
+
+class EscapedError(Exception):
+    """A revision raised what would have ended this process, as if it were ours: SystemExit, say.
+
+    Its text is a clause about the revision: "it called sys.exit(0)".
+    """
+
+
+@dataclass
+class Conduct:
+    """What a revision's function has done so far.
+
+    Attributes:
+        sent: whether it has sent a statement.
+        left: whether it has sent one outside of its transaction, in an autocommit_block: that stays, whatever comes.
+    """
+
+    sent: bool = False
+    left: bool = False
+
+
+@dataclass
+class _Guard:
+    """Looks at what a revision sends.
+
+    Attributes:
+        conduct: filled in.
+        objection: as `supervised` has it.
+        in_block: whether the revision is in an autocommit_block, or on its way in or out.
+        ended: the objection to a commit() or rollback(), None before it; SQLAlchemy takes that for done.
+    """
+
+    conduct: Conduct
+    objection: Callable[[str, bool], NeuraknotError | None]
+    in_block: bool = False
+    ended: NeuraknotError | None = None
+
+    def statement(self, sql: str) -> None:
+        if found := self.objection(sql, not self.in_block):
+            raise found
+        self.conduct.sent, self.conduct.left = True, self.conduct.left or self.in_block
+
+    def ending(self, sql: str) -> None:
+        if found := self.objection(sql, not self.in_block):
+            self.ended = found
+            raise found
+
+
+@contextlib.contextmanager
+def supervised(
+    migration: MigrationContext,
+    conduct: Conduct,
+    *,
+    objection: Callable[[str, bool], NeuraknotError | None],
+    late_block: Callable[[], NeuraknotError],
+) -> Iterator[None]:
+    """Around a revision's upgrade() or downgrade(): each statement is looked at before it is sent, or printed.
+
+    Args:
+        migration: the context that runs it.
+        conduct: filled in meanwhile.
+        objection: why a statement may not be sent; it is told whether it would be in the revision's transaction.
+        late_block: why there may be no autocommit_block where a statement was sent.
+
+    Raises:
+        NeuraknotError: one of these two.
+        EscapedError, InterruptedRunError: as `contained` does.
+    """
+    guard = _Guard(conduct, objection)
+    alembics_own = migration.autocommit_block
+
+    @contextlib.contextmanager
+    def autocommit_block() -> Iterator[None]:
+        if conduct.sent:
+            raise late_block()
+        guard.in_block = True
+        try:
+            with alembics_own():
+                yield
+        finally:
+            guard.in_block = False
+
+    impl = migration.impl
+    assert isinstance(impl, rawsql.VerbatimPostgresqlImpl)
+    migration.autocommit_block = autocommit_block  # type: ignore[method-assign]
+    try:
+        with impl.guarded(guard), contained():
+            yield
+            if guard.ended:
+                raise guard.ended
+    finally:
+        migration.autocommit_block = alembics_own  # type: ignore[method-assign]
+        if guard.ended and migration.connection:
+            # SQLAlchemy would not send it any more.
+            session.driver(migration.connection).rollback()
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
+    """Around a revision's code: every exception comes out as an Exception, and a signal as what it is.
+
+    Raises:
+        EscapedError: the code raised SystemExit, KeyboardInterrupt or the like by itself, or what has no text.
+        InterruptedRunError: SIGINT or SIGTERM came, whatever the code has made of it.
+    """
+    try:
+        yield
+        interrupt.check()
+    except BaseException as error:
+        if interrupted := interrupt.interruption(error):
+            raise interrupted from (None if interrupted is error else error)
+        if isinstance(error, Exception) and _shown(error) is not None:
+            raise
+        raise EscapedError(_told(error)) from error
+
+
+def demand_run(result: object) -> None:
+    """See that a call has run the function, which a generator's and a coroutine's does not.
+
+    Raises:
+        EscapedError: it has not.
+    """
+    # By their types: the result of a statement can be iterated over as well.
+    if isinstance(result, GeneratorType | CoroutineType | AsyncGeneratorType | map | filter):
+        raise EscapedError("it returned a generator or a coroutine, of which nothing was run")
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({'' if error.code is None else _shown(error.code, repr) or '...'})"
+    return f"it raised {type(error).__name__}" + (f": {shown}" if (shown := _shown(error)) else "")
+
+
+def words(error: BaseException) -> str:
+    """What a revision raised, as the end of a sentence, without the full stop."""
+    if isinstance(error, EscapedError):
+        return str(error)
+    return f"{type(error).__name__}: {_shown(error) or ''}".rstrip(" :.")
+
+
+def _shown(value: object, by: Callable[[object], str] = str) -> str | None:
+    """Its text, of characters that PostgreSQL can keep; None where it has none: that is a stranger's code as well."""
+    try:
+        return by(value).replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    except BaseException:  # noqa: BLE001 - whatever it is, it is no answer
+        return None

@@ -1,0 +1,219 @@
+"""What a revision declares about itself in module variables, checked before anything runs.
+
+losses = {"values of users.avatar_url": "SELECT count(*) FROM ..."}   what its downgrade loses
+lock_timeout = "5s"          how long each of its statements waits for a lock
+statement_timeout = "1h"     how long each may take
+transactional = False        it is one statement that can't be in a transaction
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.migration import RevisionStep, StampStep
+
+from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
+from neuraknot_db.revisions import concurrently
+from neuraknot_db.settings import milliseconds
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from neuraknot_db.database.sqltext import Statement
+    from neuraknot_db.revisions.syntax import Source
+
+Step = RevisionStep | StampStep
+
+_SETTING = ("set", "discard")
+
+_NOT_RUN_BY_A_CALL = 0x20 | 0x80 | 0x200
+"""Flags of a function's code: a generator, a coroutine, both (`inspect`, which takes long to import)."""
+
+# What to look for in lower case before a text is looked at closely, which takes longer.
+_ENDING = re.compile(r"(?:commit|rollback|abort|end|prepare|discard|pg_advisory_unlock_all)\b")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A step's declarations.
+
+    Attributes:
+        lock_timeout: milliseconds; None for the run's own.
+        statement_timeout: likewise.
+        transactional: False for one that can't be in a transaction.
+        alone: its one statement then; None where that shows only when it runs.
+        losses: what a downgrade loses: a noun phrase for each query that counts it; nothing for an upgrade.
+        sets: whether it may change a parameter of the session, going by its text.
+        source: the revision's file; empty for a stamp.
+    """
+
+    lock_timeout: int | None = None
+    statement_timeout: int | None = None
+    transactional: bool = True
+    alone: Statement | None = None
+    losses: Mapping[str, str] | None = None
+    sets: bool = False
+    source: bytes = b""
+
+
+def revision_of(step: Step) -> str:
+    """The revision that a step applies, takes back or stamps."""
+    if isinstance(step, RevisionStep):
+        return step.revision.revision
+    return ", ".join(step.to_revisions) or "base"
+
+
+def of(step: Step, sent: Sequence[str] | None = None) -> Declared:
+    """What the step's revision declares; nothing of it is run.
+
+    Args:
+        step: of the run.
+        sent: what a revision outside of a transaction wants to send, once it has run; None before that: then its
+            file is looked at, as far as it holds texts that are constant.
+
+    Raises:
+        UsageError: a timeout is no duration, or another variable is not what it should be.
+        MigrationFailedError: its function is missing, or none that can be called and has run then.
+        RefusedError: it is to run outside of a transaction, and holds more than one statement; or it ends its own; or
+            it gives up the lock that keeps other migrations out.
+    """
+    if not isinstance(step, RevisionStep):
+        return Declared()
+    module, revision = step.revision.module, step.revision.revision
+    if found := _not_callable(getattr(module, _direction(step), None)):
+        raise MigrationFailedError(
+            f"The {_direction(step)}() of revision {revision} can't be run: {found}.",
+            hint=f"Write it as `def {_direction(step)}() -> None:`, in {Path(step.revision.path).name}.",
+        )
+
+    def timeout(name: str, *, least: int = 0) -> int | None:
+        value = getattr(module, name, None)
+        if value is None:
+            return None
+        return milliseconds(value, f"{name} of revision {revision}", least=least)
+
+    source = Path(step.revision.path).read_bytes()
+    text = source.decode("utf-8", errors="replace").lower()
+    transactional = getattr(module, "transactional", True)
+    if not isinstance(transactional, bool):
+        raise UsageError(f"transactional of revision {revision} is {transactional!r}.", hint="Write True or False.")
+    alone: Statement | None = None
+    if not transactional:
+        sent = _read(source).exactly(_direction(step)) if sent is None else sent
+        alone = None if sent is None else _only_statement(step, sent)
+    elif _ENDING.search(text):
+        # An autocommit_block ends it in Alembic's own way.
+        may_end = "autocommit_block" not in text
+        for sql in _read(source).texts(_direction(step)):
+            if objection := objection_to(sql, revision, may_end=may_end):
+                raise objection
+    endless = not transactional and (alone is None or concurrently.waits_for_others(alone))
+    return Declared(
+        lock_timeout=timeout("lock_timeout", least=0 if endless else 1),
+        statement_timeout=timeout("statement_timeout"),
+        transactional=transactional,
+        alone=alone,
+        losses=_losses(step) if step.is_downgrade else {},
+        sets=any(word in text for word in _SETTING),
+        source=source,
+    )
+
+
+def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | None:
+    """Why a revision may not send this: it would end the revision's own transaction, or give up the run's lock.
+
+    Args:
+        sql: a statement or several.
+        revision: whose they are.
+        may_end: whether one that ends a transaction would end the revision's.
+    """
+    if not _ENDING.search(sql.lower()):
+        return None
+    from neuraknot_db.database import sqltext
+
+    for statement in sqltext.statements(sql):
+        words = [token.text.lower() for token in statement.tokens]
+        # In what a CREATE FUNCTION defines it is not run.
+        unlocks = words[0] != "create" and any("pg_advisory_unlock_all" in word for word in words)
+        if unlocks or words[:2] == ["discard", "all"]:
+            return RefusedError(
+                f"Revision {revision} gives up the lock that keeps other migrations out ({statement.text}).",
+                hint="Take it out: whatever a revision sets is set back after it in any case.",
+            )
+        ends = words[0] in {"commit", "rollback", "abort", "end"} or words[:2] == ["prepare", "transaction"]
+        if may_end and ends and not (words[0] == "rollback" and "to" in words[1:3]):
+            return RefusedError(
+                f"Revision {revision} ends its own transaction ({statement.text}): what comes before it would stay, or"
+                " be lost, whatever comes after.",
+                hint="Take it out: each revision is one transaction, committed when it has been recorded.",
+            )
+    return None
+
+
+def late_block(revision: str) -> MigrationFailedError:
+    """Why a revision may not leave its transaction (Alembic's `autocommit_block`) when it has sent a statement."""
+    return MigrationFailedError(
+        f"Revision {revision} leaves its transaction (autocommit_block) after it has sent a statement, which would be"
+        " committed without a record.",
+        hint="Give what can't be in a transaction a revision of its own, with transactional = False.",
+    )
+
+
+def _losses(step: RevisionStep) -> Mapping[str, str]:
+    losses: Any = getattr(step.revision.module, "losses", {})
+    if not isinstance(losses, Mapping) or not all(isinstance(text, str) for pair in losses.items() for text in pair):
+        raise UsageError(
+            f"losses of revision {step.revision.revision} is {losses!r}.",
+            hint='Write what is lost and the query that counts it: {"rows of a": "SELECT count(*) FROM public.a"}',
+        )
+    return losses
+
+
+def _not_callable(function: object) -> str | None:
+    """Why a call without arguments does not run a revision's function: a clause; None where it does."""
+    if not callable(function):
+        return "there is none" if function is None else "it is no function"
+    code: CodeType | None = getattr(function, "__code__", None)
+    if code is None:
+        return None
+    if code.co_flags & _NOT_RUN_BY_A_CALL:
+        return "a call of it makes a generator or a coroutine, and runs nothing"
+    defaults, named = getattr(function, "__defaults__", None) or (), getattr(function, "__kwdefaults__", None) or ()
+    wanted = code.co_argcount - len(defaults) + code.co_kwonlyargcount - len(named)
+    return "it wants an argument" if wanted > 0 else None
+
+
+def _direction(step: RevisionStep) -> str:
+    return "upgrade" if step.is_upgrade else "downgrade"
+
+
+def _read(source: bytes) -> Source:
+    from neuraknot_db.revisions.syntax import Source
+
+    return Source(source)
+
+
+def _only_statement(step: RevisionStep, sent: Sequence[str]) -> Statement:
+    # Few revisions need it, and it takes a while to import.
+    from neuraknot_db.database import sqltext
+
+    revision = step.revision.revision
+    found = [statement for sql in sent for statement in sqltext.statements(sql)]
+    if len(found) != 1:
+        raise RefusedError(
+            f"Revision {revision} is not transactional, and its {_direction(step)} holds {len(found)} statements: if"
+            " one failed, those before it would stay.",
+            hint="Split it into revisions of one statement each.",
+        )
+    if objection := objection_to(found[0].text, revision, may_end=False):
+        raise objection
+    if concurrently.is_nameless_index(found[0]):
+        raise RefusedError(
+            f"Revision {revision} builds an index without a name, which can't be found again after a failure.",
+            hint="Name it: CREATE INDEX CONCURRENTLY IF NOT EXISTS name ON ...",
+        )
+    return found[0]

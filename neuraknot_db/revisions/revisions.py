@@ -1,0 +1,120 @@
+"""The revision files: read before anything runs, and refused where they make no sense."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
+from neuraknot_db.revisions.containment import EscapedError, contained, words
+
+_MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
+"""Words that Alembic takes for some revision or none, which no revision can be named."""
+
+
+def load(script: ScriptDirectory) -> None:
+    """Read every revision file now, so that a broken one is found before anything is run.
+
+    Raises:
+        UsageError: two files hold the same revision.
+        MigrationFailedError: a file can't be read, or names a revision that no file has.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            with contained():
+                script.get_heads()
+        except Exception as error:
+            raise _unreadable(script, error) or error from error
+    if told:
+        _refuse_twice(script)
+
+
+def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
+    """Refuse a database whose recorded revision no file here has.
+
+    Raises:
+        RefusedError: it is at such a revision, or what it has recorded is none.
+    """
+    versions = state.versions
+    rows = [version for version in versions if version.startswith("{")]
+    if rows or len(set(versions)) < len(versions) or not _MEANING_OTHERS.isdisjoint(versions):
+        foreign = any('"version_num"' not in row for row in rows)
+        emptied = "drop that table, which is not Alembic's, and alembic stamp" if foreign else "alembic stamp --purge"
+        raise RefusedError(
+            f"The table public.alembic_version holds {', '.join(map(repr, versions))}, which tells no revision.",
+            hint=f"Once you know which revision the schema holds: {emptied} REVISION",
+        )
+    for version in versions:
+        # Alembic takes the beginning of a revision's name for the whole.
+        if not _is_here(script, version):
+            raise RefusedError(
+                f"The database is at revision {version}, which is not in alembic/versions.",
+                hint="Use the checkout or the image that has it: the database is ahead of this one.",
+            )
+
+
+def _is_here(script: ScriptDirectory, version: str) -> bool:
+    try:
+        found = script.get_revision(version)
+    except CommandError:
+        return False
+    return found is not None and found.revision == version
+
+
+def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedError | None:
+    """Why the revisions' files can't be read; None where it is for Alembic to say."""
+    told, hint = words(error), "Correct it and run the command again"
+    if isinstance(error, CommandError):
+        if "Could not determine revision id" not in str(error):
+            return None
+        name = str(error).partition("filename ")[2].partition(". Be sure")[0]
+        told, place = "it holds no `revision = ...`", str(here(f"{script.versions}/{name}"))
+    elif isinstance(error, SyntaxError):
+        place = f"{here(error.filename or script.versions)}, line {error.lineno}"
+    elif isinstance(error, KeyError) and (naming := _naming(script, error.args[0])):
+        told, place = f"it names {error.args[0]}, which no file has", naming
+    else:
+        # What escaped was raised by the file, and only told by us.
+        raised = error.__cause__ or error if isinstance(error, EscapedError) else error
+        trace = traceback.extract_tb(raised.__traceback__)
+        ours = [frame for frame in trace if _is_within(frame.filename, script)]
+        place = f"{here(ours[-1].filename)}, line {ours[-1].lineno}" if ours else str(here(script.versions))
+    return MigrationFailedError(f"A revision file can't be read: {told}.", hint=f"{hint}: {place}")
+
+
+def _refuse_twice(script: ScriptDirectory) -> None:
+    """Refuse two files of one revision, of which Alembic would run the one that it read last.
+
+    Raises:
+        UsageError: there are some.
+    """
+    files: dict[str, list[str]] = {}
+    for each in script._load_revisions():
+        files.setdefault(each.revision, []).append(str(here(each.path)))
+    for revision, paths in files.items():
+        if len(paths) > 1:
+            raise UsageError(
+                f"Revision {revision} is in two files: {' and '.join(sorted(paths))}.",
+                hint="Give one of them the next number, in its name too, and the other as its down_revision.",
+            )
+
+
+def _naming(script: ScriptDirectory, unknown: object) -> str | None:
+    found = [each for each in script._load_revisions() if unknown in each._versioned_down_revisions]
+    return str(here(found[0].path)) if found else None
+
+
+def _is_within(path: str, script: ScriptDirectory) -> bool:
+    return Path(path).is_relative_to(script.versions)
+
+
+def here(path: str) -> Path:
+    """A file's path as a person would type it here."""
+    found = Path(path)
+    return found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found

@@ -1,0 +1,553 @@
+"""A revision's file as a syntax tree, read and never run: what its functions use, what they send, what they amount to.
+
+Only the standard library and `sqltext`: each Python from 3.11 on must find the same canonical form of the same file.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from neuraknot_db.database import sqltext
+
+_EXECUTE = "alembic.op.execute"
+_DEDENT = "textwrap.dedent"
+_STRIPPING = ("strip", "lstrip", "rstrip")
+
+# What the compiler ignores, or only a type checker reads, or a newer Python has added.
+_IGNORED = frozenset({"annotation", "returns", "type_comment", "type_params", "kind", "ctx"})
+
+# What is done with these may read, or bind, any name of the file.
+_REACHING = frozenset(
+    {"globals", "locals", "vars", "eval", "exec", "modules", "__import__", "__name__", "__dict__", "__globals__"}
+    | {"f_globals", "f_locals"}
+)
+
+_READING_DOCSTRINGS = {"__doc__", "getdoc"}
+
+# Tuples, and tables by type: each node of each revision is asked, and a union takes long to answer.
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES = (*_FUNCTIONS, ast.ClassDef, ast.Lambda, *_COMPREHENSIONS)
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_BINDING_STATEMENTS = (*_FUNCTIONS, ast.ClassDef, *_IMPORTS)
+_PARTS_OF_OTHERS = (ast.Attribute, ast.Subscript)
+_DEFINING = {ast.Assign, ast.AnnAssign, *_IMPORTS}
+
+_LONGEST_CHAIN = 20
+"""Of names that stand for names, before a text counts as unknown."""
+
+
+class Source:
+    """A file of Python.
+
+    Attributes:
+        tree: its syntax tree.
+    """
+
+    def __init__(self, source: bytes) -> None:
+        """Parse it.
+
+        Raises:
+            SyntaxError, ValueError: it is no Python.
+        """
+        with warnings.catch_warnings():
+            # Alembic has loaded the file, and said it then.
+            warnings.simplefilter("ignore")
+            self.tree = ast.parse(source)
+        # Most files have neither, and are spared a walk.
+        has_globals = b"global" in source or _is_encoded(source)
+        reads_docstrings = (b"doc" in source or not source.isascii() or _is_encoded(source)) and any(
+            _READING_DOCSTRINGS & {getattr(node, "id", ""), getattr(node, "attr", "")} for node in _walked(self.tree)
+        )
+        self._module = _Scope(self.tree.body)
+        self._parts = [_Part(each, self._module, has_globals, reads_docstrings) for each in self.tree.body]
+        self._module.names.update(name for part in self._parts for name in part.bound)
+
+    def canonical(self, *roots: str) -> bytes:
+        """What the named functions and variables amount to, with all that they use of this file.
+
+        Not counted: comments, docstrings, annotations, imports, and whatever else the file defines. The SQL of a text
+        that is handed to `op.execute`, or of a constant that is named there, counts as PostgreSQL's tokens, so that its
+        comments and the white space between tokens don't; every other literal counts byte for byte.
+
+        Returns:
+            Bytes that no other tree has.
+        """
+        parts = [part for part in self._used(roots) if part.kept([part.statement])]
+        return ascii([len(parts), *(each for part in parts for each in part.flat())]).encode()
+
+    def texts(self, *roots: str) -> list[str]:
+        """Every constant text that the named functions, and those that they use, may hand to `op.execute`."""
+        return [text for part in self._used(roots) for text in part.sql.values()]
+
+    def exactly(self, function: str) -> list[str] | None:
+        """All that a function hands to `op.execute`, in order; None where that shows only when it runs."""
+        found = [part for part in self._parts if function in part.bound]
+        statement = found[0].statement if len(found) == 1 else None
+        if not isinstance(statement, ast.FunctionDef) or statement.decorator_list:
+            return None
+        texts: list[str] = []
+        for each in found[0].kept(statement.body):
+            text = self._only_text(each, found[0])
+            if text is not None:
+                texts.append(text)
+            elif not (isinstance(each, ast.Assign | ast.AnnAssign) and isinstance(each.value, ast.Constant)):
+                return None
+        return texts
+
+    def qualified(self, node: ast.expr, function: ast.stmt) -> str | None:
+        """What an expression names of another module, such as `alembic.op.execute`; None for anything else.
+
+        Args:
+            node: a name, or an attribute of one.
+            function: the statement of the file's own level that it stands in.
+        """
+        return _named(node, next(part.scope for part in self._parts if part.statement is function))
+
+    def _only_text(self, statement: ast.stmt, part: _Part) -> str | None:
+        """What a statement hands to `op.execute`, if it is such a call and nothing else."""
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        if not isinstance(call, ast.Call) or len(call.args) + len(call.keywords) != 1:
+            return None
+        return part.sql.get(id((call.args or [keyword.value for keyword in call.keywords])[0]))
+
+    def _used(self, roots: Collection[str]) -> list[_Part]:
+        """The file's statements that bind the names, or may change what they hold, and so on for all that these use."""
+        binding: dict[str, list[_Part]] = {}
+        for part in self._parts:
+            for name in part.bound:
+                binding.setdefault(name, []).append(part)
+        changing = [part for part in self._parts if not part.only_binds]
+        found: set[_Part] = set()
+        names, ahead = set(roots), list(roots)
+
+        def use(part: _Part) -> None:
+            if part not in found:
+                found.add(part)
+                ahead.extend(part.mentioned - names)
+                names.update(part.mentioned)
+
+        while ahead:
+            while ahead:
+                for part in binding.get(ahead.pop(), ()):
+                    use(part)
+            held = {name for name in names if any(not part.imports for part in binding.get(name, ()))}
+            for part in changing:
+                if part not in found and held & _reached(part, binding):
+                    use(part)
+        if names.union(*(part.mentioned for part in changing)) & _REACHING:
+            return self._parts
+        used = [part for part in self._parts if part in found]
+        if all(part.only_binds and all(self._module.names[name] == 1 for name in part.bound) for part in used):
+            # Each name has its one value: in which order they stand says nothing.
+            used.sort(key=lambda part: sorted(part.bound))
+        return used
+
+
+class _Part:
+    """A statement of the file's own level.
+
+    Attributes:
+        statement: it.
+        bound: the names that it binds on the file's own level.
+    """
+
+    def __init__(self, statement: ast.stmt, module: _Scope, has_globals: bool, reads_docstrings: bool) -> None:
+        self.statement = statement
+        self._module = module
+        self._reads_docstrings = reads_docstrings
+        self.bound = _bound_in_scope([statement])
+        if has_globals:
+            self.bound.update(name for node in self.nodes if isinstance(node, ast.Global) for name in node.names)
+        if _is_text(statement):
+            self.bound.add("__doc__")
+
+    @property
+    def only_binds(self) -> bool:
+        """Whether it does nothing but bind names; a call, say, may change what a name holds as well."""
+        statement = self.statement
+        if isinstance(statement, ast.ClassDef) and (statement.bases or statement.keywords):
+            return False  # the base may know of it
+        if isinstance(statement, _BINDING_STATEMENTS):
+            return not any(isinstance(node, ast.Call) for each in _outside(statement) for node in _walked(each)) and (
+                not getattr(statement, "decorator_list", ())
+            )
+        if isinstance(statement, ast.Assign):
+            nodes = (node for target in statement.targets for node in _walked(target))
+            if any(isinstance(node, _PARTS_OF_OTHERS) for node in nodes):
+                return False
+        elif not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
+            return _is_text(statement)
+        value = statement.value
+        return value is None or isinstance(value, ast.Constant) or not any(type(n) is ast.Call for n in _walked(value))
+
+    @property
+    def imports(self) -> bool:
+        """Whether all that it binds is another module's."""
+        return isinstance(self.statement, _IMPORTS)
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """It and all within."""
+        return _walked(self.statement)
+
+    @cached_property
+    def scope(self) -> _Scope:
+        """What the names within stand for."""
+        body = self.statement.body if isinstance(self.statement, ast.FunctionDef | ast.AsyncFunctionDef) else ()
+        scope = _Scope((node for each in body for node in _in_scope([each])), outer=self._module)
+        scope.names.update(name for node in self.nodes for name in _binding(node))
+        if isinstance(own := getattr(self.statement, "name", None), str):
+            scope.names[own] -= 1
+        return scope
+
+    @cached_property
+    def sql(self) -> Mapping[int, str]:
+        """By each expression that `op.execute` gets: its text, where that is constant."""
+        found: dict[int, str] = {}
+        for node in self.nodes:
+            if isinstance(node, ast.Call) and _named(node.func, self.scope) == _EXECUTE:
+                named = (keyword.value for keyword in node.keywords if keyword.arg == "sqltext")
+                argument = node.args[0] if node.args else next(named, None)
+                if argument is not None and (text := _text(argument, self.scope)) is not None:
+                    found[id(argument)] = text
+        return found
+
+    @cached_property
+    def mentioned(self) -> set[str]:
+        """The names of the file's own level that it mentions, but for constants that are folded as SQL."""
+        found: set[str] = set()
+        scopes: list[tuple[list[ast.AST], frozenset[str]]] = [(self.kept([self.statement]), frozenset())]
+        while scopes:
+            ahead, hidden = scopes.pop()
+            while ahead:
+                node = ahead.pop()
+                if id(node) in self.sql:
+                    continue
+                if isinstance(node, ast.Name):
+                    if node.id not in hidden:
+                        found.add(node.id)
+                elif isinstance(node, _SCOPES):
+                    ahead += _outside(node)
+                    scopes.append((self.kept(_children(node, _COUNTED)), hidden | _locals(node)))
+                else:
+                    if isinstance(node, ast.Attribute) and node.attr in _REACHING:
+                        found.add(node.attr)
+                    within = _children(node, _COUNTED)
+                    ahead += within if isinstance(node, ast.expr) else self.kept(within)
+        return found
+
+    def fields(self, node: ast.AST) -> dict[str, Any]:
+        """What of a node counts, in an order of our own: a newer Python may know more fields, and leave them empty."""
+        found: dict[str, Any] = {}
+        for name in _COUNTED[type(node)]:
+            value = getattr(node, name, None)
+            if type(value) is list and not isinstance(node, ast.expr):
+                value = self.kept(value)
+            if value is not None and value != []:
+                found[name] = value
+        return found
+
+    def kept(self, items: list[Any]) -> list[Any]:
+        """The items of a list in the tree, but for statements that do nothing, or import."""
+        return [item for item in items if not isinstance(item, ast.stmt) or not self._is_dropped(item)]
+
+    def _is_dropped(self, item: ast.stmt) -> bool:
+        if isinstance(item, (*_IMPORTS, ast.Pass)) or id(item) in self._folded_constants:
+            return True
+        if isinstance(item, ast.AnnAssign) and item.value is None:
+            return id(item) not in self._of_classes
+        return _is_text(item) and not self._reads_docstrings
+
+    @cached_property
+    def _folded_constants(self) -> frozenset[int]:
+        """The assignments of a function's own constants that it does nothing with but name them in `op.execute`."""
+        if not any(type(node) in _DEFINING for node in self.nodes):
+            return frozenset()
+        sent = [node for node in self.nodes if id(node) in self.sql]
+        inside = {id(node) for expression in sent for node in _walked(expression)}
+        loads = [node for node in self.nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+        folded = {node.id for node in loads if id(node) in inside}
+        folded -= {node.id for node in loads if id(node) not in inside}
+        return frozenset(
+            id(node)
+            for node in self.nodes
+            for name, value in _definition(node).items()
+            if name in folded and self.scope.meaning(name)[0] is value and isinstance(value, ast.expr)
+        )
+
+    @cached_property
+    def _of_classes(self) -> frozenset[int]:
+        """What stands in a class: a dataclass is made of its annotations; elsewhere they are comments."""
+        return frozenset(id(each) for node in self.nodes if isinstance(node, ast.ClassDef) for each in node.body)
+
+    def flat(self) -> Iterator[object]:
+        """What it amounts to, as names, numbers of parts and constants, each node before its parts."""
+        ahead: list[Any] = [self.statement]
+        while ahead:
+            item = ahead.pop()
+            if isinstance(item, list):
+                yield len(item)
+                ahead += reversed(item)
+            elif item is None:
+                yield ("nothing",)  # the key of what ** unpacks, a default that is not given: no None
+            elif not isinstance(item, ast.AST):
+                yield _constant(item)
+            elif id(item) in self.sql:
+                # With its kind: a string's further part and a string of its own are told apart by nothing else.
+                tokens = [part for token in sqltext.tokens(self.sql[id(item)]) for part in (token.kind, token.text)]
+                yield ("SQL", *tokens)
+            elif isinstance(item, ast.Constant):
+                yield _constant(item.value)
+            elif isinstance(item, ast.JoinedStr):
+                parts = _merged(item.values)
+                if not _is_constant(parts):
+                    yield ("JoinedStr", len(parts))
+                ahead += reversed(parts or [ast.Constant("")])
+            elif isinstance(item, ast.AnnAssign) and item.value and id(item) not in self._of_classes:
+                ahead.append(ast.Assign([item.target], item.value))
+            else:
+                fields = self.fields(item)
+                yield (type(item).__name__, *fields)
+                ahead += reversed(fields.values())
+
+
+class _Scope:
+    """The file's own level, or the inside of one of its statements.
+
+    Attributes:
+        names: how often each is bound there.
+    """
+
+    def __init__(self, nodes: Iterable[ast.AST], outer: _Scope | None = None) -> None:
+        self.names: Counter[str] = Counter()
+        self._nodes = nodes
+        self._outer = outer
+
+    @cached_property
+    def definitions(self) -> Mapping[str, ast.expr | str]:
+        """What a name is bound to by an assignment or an import."""
+        return {name: value for node in self._nodes for name, value in _definition(node).items()}
+
+    def meaning(self, name: str) -> tuple[ast.expr | str | None, _Scope]:
+        """What a name always stands for: a value, or what is imported, and where that value is to be read.
+
+        None where the name is bound more than once, or otherwise than by an assignment or an import.
+        """
+        times = self.names[name]
+        if times == 0 and self._outer is not None:
+            return self._outer.meaning(name)
+        return (self.definitions.get(name) if times == 1 else None), self
+
+
+def _named(node: ast.expr, scope: _Scope) -> str | None:
+    if isinstance(node, ast.Attribute):
+        base = _named(node.value, scope)
+        return base and f"{base}.{node.attr}"
+    if not isinstance(node, ast.Name):
+        return None
+    found, _ = scope.meaning(node.id)
+    return found if isinstance(found, str) else None
+
+
+def _text(node: ast.expr, scope: _Scope, names: int = 0) -> str | None:
+    """The text that an expression always has; None where it is none, or depends on what happens."""
+    if isinstance(node, ast.BinOp):
+        return _sum(node, scope, names)
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.Name) and names < _LONGEST_CHAIN:
+        found, scope = scope.meaning(node.id)
+        return _text(found, scope, names + 1) if isinstance(found, ast.expr) else None
+    if isinstance(node, ast.JoinedStr):
+        parts = [_part_text(part, scope, names) for part in node.values]
+        return None if None in parts else "".join(filter(None, parts))
+    if isinstance(node, ast.Call) and not node.keywords:
+        return _called(node, scope, names)
+    return None
+
+
+def _part_text(node: ast.expr, scope: _Scope, names: int) -> str | None:
+    if isinstance(node, ast.FormattedValue):
+        plain = node.conversion == -1 and node.format_spec is None
+        return _text(node.value, scope, names) if plain else None
+    return _text(node, scope, names)
+
+
+def _sum(node: ast.expr, scope: _Scope, names: int) -> str | None:
+    parts: list[str | None] = []
+    while isinstance(node, ast.BinOp):
+        if not isinstance(node.op, ast.Add):
+            return None
+        parts.append(_text(node.right, scope, names))
+        node = node.left
+    parts.append(_text(node, scope, names))
+    return None if None in parts else "".join(filter(None, reversed(parts)))
+
+
+def _called(node: ast.Call, scope: _Scope, names: int) -> str | None:
+    if _named(node.func, scope) == _DEDENT and len(node.args) == 1:
+        import textwrap
+
+        text = _text(node.args[0], scope, names)
+        return None if text is None else textwrap.dedent(text)
+    if isinstance(node.func, ast.Attribute) and node.func.attr in _STRIPPING and not node.args:
+        text = _text(node.func.value, scope, names)
+        return None if text is None else str(getattr(text, node.func.attr)())
+    return None
+
+
+class _Fields(dict[type, tuple[str, ...]]):
+    """By a type of node, the names of its fields, found when first asked for; none of a constant's."""
+
+    def __init__(self, but: Collection[str]) -> None:
+        self._but = frozenset(but)
+
+    def __missing__(self, kind: type) -> tuple[str, ...]:
+        names = () if kind is ast.Constant else getattr(kind, "_fields", ())
+        self[kind] = found = tuple(sorted({*names} - self._but))
+        return found
+
+
+_COUNTED = _Fields(_IGNORED)
+_WITHIN = _Fields({"ctx", "id", "attr", "arg", "kind", "type_comment"})
+
+
+def _walked(node: ast.AST) -> list[ast.AST]:
+    """The node and all within, but for what says whether a name is read or written; `ast.walk` takes thrice as long."""
+    found = [node]
+    for each in found:
+        found += _children(each)
+    return found
+
+
+def _children(node: ast.AST, fields: _Fields = _WITHIN) -> list[ast.AST]:
+    found: list[ast.AST] = []
+    for name in fields[type(node)]:
+        value = getattr(node, name, None)
+        if type(value) is list:
+            found += [item for item in value if isinstance(item, ast.AST)]
+        elif isinstance(value, ast.AST):
+            found.append(value)
+    return found
+
+
+def _merged(parts: list[ast.expr]) -> list[ast.expr]:
+    """An f-string's parts, its neighbouring constants as one: 3.12.1 splits them otherwise than 3.11 and 3.13."""
+    merged: list[ast.expr] = []
+    for part in parts:
+        if isinstance(part, ast.Constant) and not part.value:
+            continue
+        if isinstance(part, ast.Constant) and merged and isinstance(merged[-1], ast.Constant):
+            merged[-1] = ast.Constant(f"{merged[-1].value!s}{part.value!s}")
+        else:
+            merged.append(part)
+    return merged
+
+
+def _is_constant(parts: list[ast.expr]) -> bool:
+    return not parts or (len(parts) == 1 and isinstance(parts[0], ast.Constant))
+
+
+def _constant(value: object) -> object:
+    """A constant as what `ascii` writes in the same way in each Python."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (hex(value),)  # of which there may be more digits than Python writes as a decimal number
+    return value
+
+
+_BINDING: Mapping[type, Callable[[Any], Collection[str]]] = {
+    ast.Name: lambda node: () if isinstance(node.ctx, ast.Load) else (node.id,),
+    ast.arg: lambda node: (node.arg,),
+    **dict.fromkeys((*_FUNCTIONS, ast.ClassDef), lambda node: (node.name,)),
+    **dict.fromkeys((ast.ExceptHandler, ast.MatchAs, ast.MatchStar), lambda node: (node.name,) if node.name else ()),
+    ast.MatchMapping: lambda node: (node.rest,) if node.rest else (),
+    ast.alias: lambda node: (node.asname or node.name.partition(".")[0],),
+    **dict.fromkeys((ast.Global, ast.Nonlocal), lambda node: node.names * 2),
+}
+
+
+def _binding(node: ast.AST) -> Collection[str]:
+    """The names that a node binds by itself; twice what a scope takes from outside, since it is bound there too."""
+    found = _BINDING.get(type(node))
+    return found(node) if found else ()
+
+
+def _in_scope(nodes: Iterable[ast.AST]) -> list[ast.AST]:
+    """The nodes and all within, but for what lies in functions, classes and comprehensions of their own."""
+    found = list(nodes)
+    for node in found:
+        found += _outside(node) if isinstance(node, _SCOPES) else _children(node)
+    return found
+
+
+def _outside(node: ast.AST) -> list[ast.AST]:
+    """What of a function, a class or a comprehension is evaluated where that stands."""
+    if isinstance(node, _COMPREHENSIONS):
+        return [node.generators[0].iter]
+    found: list[ast.AST] = [*getattr(node, "decorator_list", ())]
+    if isinstance(node, ast.ClassDef):
+        return [*found, *node.bases, *node.keywords]
+    if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+        found += filter(None, (*node.args.defaults, *node.args.kw_defaults))
+    return found
+
+
+def _reached(part: _Part, binding: Mapping[str, list[_Part]]) -> set[str]:
+    """The names of the file's own level that a statement may touch, by whatever it uses."""
+    found, ahead = set(part.mentioned), [*part.mentioned]
+    while ahead:
+        for each in binding.get(ahead.pop(), ()):
+            ahead += each.mentioned - found
+            found |= each.mentioned
+    return found
+
+
+def _bound_in_scope(nodes: Iterable[ast.AST]) -> set[str]:
+    return {name for node in _in_scope(nodes) for name in _binding(node)}
+
+
+def _locals(node: ast.AST) -> frozenset[str]:
+    """The names that a function, a lambda or a comprehension has for itself."""
+    if isinstance(node, _COMPREHENSIONS):
+        return frozenset(_bound_in_scope([comprehension.target for comprehension in node.generators]))
+    if not isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+        return frozenset()
+    inside = list(_in_scope([*(node.body if isinstance(node.body, list) else [node.body]), node.args]))
+    declared = {name for each in inside if isinstance(each, ast.Global) for name in each.names}
+    return frozenset({name for each in inside for name in _binding(each)} - declared)
+
+
+def _definition(node: ast.AST) -> Mapping[str, ast.expr | str]:
+    """The names that an assignment or an import binds, with the value, or with what they name in another module."""
+    if type(node) not in _DEFINING:
+        return {}
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return {name: value}
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            return {name: value}
+        case ast.Import(names=names):
+            return {each.asname or each.name.partition(".")[0]: _import(each) for each in names}
+        case ast.ImportFrom(module=module, names=names, level=level):
+            prefix = "." * level + (f"{module}." if module else "")
+            return {each.asname or each.name: prefix + each.name for each in names}
+    return {}
+
+
+def _import(found: ast.alias) -> str:
+    return found.name if found.asname else found.name.partition(".")[0]
+
+
+def _is_encoded(source: bytes) -> bool:
+    """Whether it may be written in anything but UTF-8, in which its keywords need not be what they are in ASCII."""
+    return b"coding" in source
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)

@@ -1,0 +1,195 @@
+"""Where a live schema differs from what a snapshot holds, in a line each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from neuraknot_db.schema.catalog import Column, Constraint, Index, Schema, Table, Trigger
+from neuraknot_db.schema.spelling import Spelling
+
+_Part = TypeVar("_Part")
+_Commented = Table | Column | Constraint
+
+# The downgrade to 003 brings this check back for new and changed rows only: old ones may hold what it does not list.
+_MAY_BE_NOT_VALID = {("ai_agents", "chk_model")}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as it should be.
+
+    Attributes:
+        object: what it is about, such as `users.email` or `update_updated_at_column()`.
+        aspect: what of it: `table`, `column`, `type`, `default`, `index`, `function` and so on.
+        live: what is there; None if nothing is.
+        expected: what should be there; None if nothing should.
+        remark: a sentence for the reader.
+    """
+
+    object: str
+    aspect: str
+    live: str | None
+    expected: str | None
+    remark: str = ""
+
+    def __str__(self) -> str:
+        if self.is_function_text:
+            line = f"{self.object}: function text differs (verify --json shows both)"
+        elif self.live is None:
+            line = f"{self.object}: {self.aspect} missing" + (f", expected {self.expected}" if self.expected else "")
+        elif self.expected is None:
+            line = f"{self.object}: unexpected {self.aspect}" + (f" {self.live}" if self.live else "")
+        else:
+            line = f"{self.object}: {self.aspect} {self.live}, expected {self.expected}"
+        return f"{line} ({self.remark})" if self.remark else line
+
+    @property
+    def is_function_text(self) -> bool:
+        """Whether it is the same function in another text."""
+        return self.aspect == "function" and self.live is not None
+
+    @property
+    def diff(self) -> tuple[str, ...]:
+        """From what is there to what should be, as a unified diff in lines."""
+        live, expected = ((text or "").splitlines() for text in (self.live, self.expected))
+        return tuple(
+            difflib.unified_diff(live, expected, f"database: {self.object}", f"revision: {self.object}", lineterm="")
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints for it."""
+        return {**asdict(self), "line": str(self)}
+
+
+def compare(live: Schema, expected: Schema, spelling: Spelling) -> tuple[Difference, ...]:
+    """The differences of our tables, functions and extensions, tables first.
+
+    The order of columns and the wording of comments don't count, nor does what `expected` knows nothing of: other
+    tables, functions and extensions.
+
+    Args:
+        live: what the database holds.
+        expected: what it should hold.
+        spelling: which of their checks are the same in other words.
+    """
+    return tuple(_differences(live, expected, spelling))
+
+
+def notes(live: Schema, expected: Schema) -> tuple[str, ...]:
+    """What is worth knowing and no difference."""
+    return tuple(_notes(live, expected))
+
+
+def plural(count: int, noun: str) -> str:
+    """The noun as it stands after a count."""
+    return noun if count == 1 else f"{noun}s"
+
+
+def missing_tables(live: Schema, expected: Schema) -> tuple[str, ...]:
+    """The tables that should be there and are not."""
+    return tuple(name for name in expected.tables if name not in live.tables)
+
+
+def _differences(live: Schema, expected: Schema, spelling: Spelling) -> Iterator[Difference]:
+    for extension in expected.extensions:
+        if extension not in live.extensions:
+            yield Difference(extension, "extension", None, "")
+    for name, table in expected.tables.items():
+        if name in live.tables:
+            yield from _table(live.tables[name], table, spelling)
+        else:
+            kind = live.others.get(name)
+            yield Difference(name, "table", None, "", f"a {kind} has its name" if kind else "")
+    for signature, function in expected.functions.items():
+        found = live.functions.get(signature)
+        if found is None:
+            yield Difference(signature, "function", None, f"RETURNS {function.returns} LANGUAGE {function.language}")
+        elif found.returns != function.returns:
+            yield Difference(signature, "result", str(found.returns), str(function.returns))
+        elif found != function:
+            yield Difference(signature, "function", found.definition, function.definition)
+
+
+def _table(live: Table, expected: Table, spelling: Spelling) -> Iterator[Difference]:
+    def constraint(name: str, found: Constraint, wanted: Constraint) -> Iterator[Difference]:
+        same_words = found.definition == wanted.definition or spelling.same(
+            live.name, found.definition, wanted.definition
+        )
+        may_be_not_valid = not wanted.validated or (live.name, found.name) in _MAY_BE_NOT_VALID
+        if not (same_words and (found.validated or may_be_not_valid) and found.enforced):
+            remark = "" if same_words else spelling.obstacle
+            yield Difference(name, "constraint", str(found), str(wanted), remark)
+
+    if live.traits != expected.traits:
+        traits = (", ".join(table.traits) or "ordinary" for table in (live, expected))
+        yield Difference(live.name, "table", *traits)
+    yield from _comment(live.name, live, expected)
+    yield from _parts(live.name, "column", live.columns, expected.columns, _column)
+    yield from _parts(live.name, "constraint", live.constraints, expected.constraints, constraint)
+    yield from _parts(live.name, "index", live.indexes, expected.indexes, _index_or_trigger)
+    yield from _parts(live.name, "trigger", live.triggers, expected.triggers, _index_or_trigger)
+
+
+def _parts(
+    table: str,
+    aspect: str,
+    live: Mapping[str, _Part],
+    expected: Mapping[str, _Part],
+    differences: Callable[[str, _Part, _Part], Iterator[Difference]],
+) -> Iterator[Difference]:
+    """Those that only one side has, and what `differences` finds in those that both have."""
+    for name, wanted in expected.items():
+        if name in live:
+            yield from differences(f"{table}.{name}", live[name], wanted)
+            if isinstance(wanted, Column | Constraint) and isinstance(found := live[name], Column | Constraint):
+                yield from _comment(f"{table}.{name}", found, wanted)
+        else:
+            yield Difference(f"{table}.{name}", aspect, None, str(wanted))
+    for name, found in live.items():
+        if name not in expected:
+            yield Difference(f"{table}.{name}", aspect, str(found), None)
+
+
+def _comment(name: str, live: _Commented, expected: _Commented) -> Iterator[Difference]:
+    if expected.commented and not live.commented:
+        yield Difference(name, "comment", None, None)
+
+
+def _column(name: str, live: Column, expected: Column) -> Iterator[Difference]:
+    if live.type != expected.type:
+        yield Difference(name, "type", live.type, expected.type)
+    if live.nullable != expected.nullable:
+        words = ("NULL allowed" if column.nullable else "NOT NULL" for column in (live, expected))
+        yield Difference(name, "nullability", *words)
+    if live.default != expected.default:
+        yield Difference(name, "default", live.default or "none", expected.default or "none")
+
+
+def _index_or_trigger(name: str, live: Index | Trigger, expected: Index | Trigger) -> Iterator[Difference]:
+    if live != expected:
+        yield Difference(name, type(live).__name__.lower(), str(live), str(expected))
+
+
+def _notes(live: Schema, expected: Schema) -> Iterator[str]:
+    for table, name in sorted(_MAY_BE_NOT_VALID):
+        found = live.tables.get(table, Table(table)).constraints.get(name)
+        if found and not found.validated:
+            yield f"{table}.{name} is NOT VALID, as a downgrade leaves it: it binds new and changed rows only"
+    for what, names in (
+        ("table", [name for name in live.tables if name not in expected.tables]),
+        ("function", [name for name in live.functions if name not in expected.functions]),
+        ("extension", [name for name in live.extensions if name not in expected.extensions]),
+    ):
+        yield from _listed(f"other {what}", names)
+    others = {kind: [name for name in live.others if live.others[name] == kind] for kind in live.others.values()}
+    for kind, names in sorted(others.items()):
+        yield from _listed(f"other {kind}", names)
+
+
+def _listed(what: str, names: Iterable[str]) -> Iterator[str]:
+    listed = ", ".join(sorted(names))
+    if listed:
+        yield f"{what}: {listed}"

@@ -1,0 +1,265 @@
+"""`alembic/snapshots/00N.effects.json`: what the statements of a revision do to relations, as it was measured.
+
+`neuraknot-db snapshot` measures it on a scratch database (`dev.measure`); `plan` and `lint` read it here. Relations are
+named as SQL names them under the search path `public`. Only those are told that were there before the revision: what it
+makes itself nobody uses yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from alembic.script import Script, ScriptDirectory
+
+from neuraknot_db.revisions import checksums
+
+NAME = "CASE n.nspname WHEN 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(c.relname)"
+"""In a query of `pg_class c` and `pg_namespace n`: a relation as SQL names it under the search path `public`."""
+
+LONGEST = 300
+"""Characters of a statement that are kept."""
+
+INSERTED, UPDATED, UPDATED_ALL, DELETED = "inserted", "updated", "every row updated", "deleted"
+"""What may be done to rows."""
+
+WITHOUT_ROWS = "measured without rows: with the sample rows it fails: "
+"""How the note begins where only that could be done."""
+
+_LOCKS = ("lock", "index_lock")
+
+
+class LockMode(IntEnum):
+    """PostgreSQL's table locks, the weakest first (https://www.postgresql.org/docs/current/explicit-locking.html)."""
+
+    ACCESS_SHARE = 1
+    ROW_SHARE = 2
+    ROW_EXCLUSIVE = 3
+    SHARE_UPDATE_EXCLUSIVE = 4
+    SHARE = 5
+    SHARE_ROW_EXCLUSIVE = 6
+    EXCLUSIVE = 7
+    ACCESS_EXCLUSIVE = 8
+
+    def __str__(self) -> str:
+        return self.name.replace("_", " ")
+
+    @property
+    def blocks(self) -> str:
+        """What the application can't do to the table meanwhile, in words; empty for nothing."""
+        if self == LockMode.ACCESS_EXCLUSIVE:
+            return "reads and writes"
+        return "writes" if self >= LockMode.SHARE else ""
+
+
+BY_NAME: Mapping[str, LockMode] = {mode.name.title().replace("_", "") + "Lock": mode for mode in LockMode}
+"""The modes by their names in `pg_locks`."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a statement does to a relation.
+
+    Attributes:
+        relation: its name.
+        kind: what it is, if it is no table: `sequence`, `view`.
+        lock: the strongest lock that the transaction did not hold yet; None for none.
+        index_lock: that on an index of it, where it is stronger than the one on the table.
+        dropped: it goes.
+        emptied: every row goes (TRUNCATE).
+        rewritten: it is written anew, with its indexes.
+        index_built: an index of it is built, for which every row is read.
+        scanned: every row is read.
+        rows_changed: `inserted`, `updated` or `every row updated`, `deleted`.
+        columns_dropped: the columns that go.
+        columns_retyped: those that change their type.
+    """
+
+    relation: str
+    kind: str = ""
+    lock: LockMode | None = None
+    index_lock: LockMode | None = None
+    dropped: bool = False
+    emptied: bool = False
+    rewritten: bool = False
+    index_built: bool = False
+    scanned: bool = False
+    rows_changed: tuple[str, ...] = ()
+    columns_dropped: tuple[str, ...] = ()
+    columns_retyped: tuple[str, ...] = ()
+
+    @property
+    def work(self) -> str:
+        """What is done under the lock, in words."""
+        if self.dropped or self.emptied:
+            return "every row goes"
+        columns = f", {', '.join(self.columns_dropped)} goes" if self.columns_dropped else ""
+        if self.rewritten:
+            return f"writes the whole table and its indexes anew{columns}"
+        if self.index_built:
+            return f"reads every row to build an index{columns}"
+        parts = ["reads every row"] if self.scanned else []
+        parts += [f"rows {', '.join(self.rows_changed)}"] if self.rows_changed else []
+        return f"{', '.join(parts) or 'catalogs only'}{columns}"
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether it takes the longer, the larger the table is."""
+        return self.rewritten or self.index_built or self.scanned
+
+    def stronger(self, other: Effect) -> Effect:
+        """What covers both, for the same relation."""
+
+        def of(name: str) -> Any:
+            one, two = getattr(self, name), getattr(other, name)
+            if isinstance(one, tuple):
+                return tuple(dict.fromkeys((*one, *two)))
+            return max(one or 0, two or 0) or (None if name in _LOCKS else False)
+
+        names = (each.name for each in fields(self) if each.name not in ("relation", "kind"))
+        return replace(self, **{name: of(name) for name in names})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A statement.
+
+    Attributes:
+        line: in the revision's file.
+        sql: in one line, cut where it is long.
+        effects: one for each relation, in the order of their names.
+        note: why it may do otherwise elsewhere; empty where there is no reason.
+    """
+
+    line: int
+    sql: str
+    effects: tuple[Effect, ...] = ()
+    note: str = ""
+
+    def changes_rows_of(self, effect: Effect) -> bool:
+        """Whether rows that a relation had are changed or deleted, though perhaps no sample row was."""
+        changed = not {UPDATED, UPDATED_ALL, DELETED}.isdisjoint(effect.rows_changed)
+        names_it = self.sql.lower().startswith(("update", "delete", "merge")) and effect.lock == LockMode.ROW_EXCLUSIVE
+        return changed or names_it
+
+
+@dataclass(frozen=True)
+class Way:
+    """A revision's upgrade or downgrade.
+
+    Attributes:
+        statements: those that do something to a relation that was there before, in order.
+        failure: why what follows could not be measured; empty where all was.
+    """
+
+    statements: tuple[Measured, ...] = ()
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What a revision does.
+
+    Attributes:
+        checksum: of the revision that was measured.
+        server: the major version of the server that measured it.
+    """
+
+    checksum: str
+    server: int
+    upgrade: Way = field(default_factory=Way)
+    downgrade: Way = field(default_factory=Way)
+
+    def way(self, *, downgrade: bool) -> Way:
+        """One of the two."""
+        return self.downgrade if downgrade else self.upgrade
+
+
+def checksum(source: bytes) -> str:
+    """Of all that decides what a revision's statements do: both ways, and whether they are in a transaction."""
+    return checksums.checksum(source, *checksums.UPGRADE, "downgrade", "transactional")
+
+
+def path_of(script: ScriptDirectory, revision: str) -> Path:
+    """Where a revision's effects are kept."""
+    return Path(script.dir) / "snapshots" / f"{revision}.effects.json"
+
+
+def read(path: Path) -> Effects | None:
+    """What a file holds; None where there is none, or it can't be read."""
+    try:
+        return _parse(path.read_text(encoding="utf-8"))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def load(script: ScriptDirectory, revision: Script) -> Effects | str:
+    """What a revision was measured to do, or why that is not known: a clause."""
+    path = path_of(script, revision.revision)
+    found = read(path)
+    if found is None:
+        return f"{path.name} can't be read" if path.exists() else "it was not measured"
+    if found.checksum != checksum(Path(revision.path).read_bytes()):
+        return "it was edited after it was measured"
+    return found
+
+
+def render(revision: str, found: Effects) -> str:
+    """The file's text: a relation a line."""
+    lines = ["{", f'  "revision": {_json(revision)},', f'  "checksum": {_json(found.checksum)},']
+    lines += [f'  "server": {found.server},']
+    for name, way in (("upgrade", found.upgrade), ("downgrade", found.downgrade)):
+        entries = ",\n".join(_entries(way))
+        lines.append(f'  "{name}": [' + (f"\n{entries}\n  ]" if entries else "]") + ("," if name == "upgrade" else ""))
+    return "\n".join(lines) + "\n}\n"
+
+
+def _parse(text: str) -> Effects:
+    document = json.loads(text)
+    return Effects(document["checksum"], document["server"], _way(document["upgrade"]), _way(document["downgrade"]))
+
+
+def _entries(way: Way) -> Iterator[str]:
+    for each in way.statements:
+        parts = [f'      "line": {each.line}', f'      "sql": {_json(each.sql)}']
+        relations = ",\n".join(
+            f"        {_json(effect.relation)}: {_json(_document(effect))}" for effect in each.effects
+        )
+        parts += [f'      "relations": {{\n{relations}\n      }}'] if relations else []
+        parts += [f'      "note": {_json(each.note)}'] if each.note else []
+        yield "    {\n" + ",\n".join(parts) + "\n    }"
+    if way.failure:
+        yield f'    {{"not_measured": {_json(way.failure)}}}'
+
+
+def _document(effect: Effect) -> Mapping[str, Any]:
+    values = ((each.name, getattr(effect, each.name)) for each in fields(effect) if each.name != "relation")
+    return {name: str(value) if name in _LOCKS else value for name, value in values if value}
+
+
+def _way(entries: Iterable[Mapping[str, Any]]) -> Way:
+    statements, failure = [], ""
+    for entry in entries:
+        if "not_measured" in entry:
+            failure = entry["not_measured"]
+            continue
+        effects = tuple(_effect(name, values) for name, values in entry.get("relations", {}).items())
+        statements.append(Measured(entry["line"], entry["sql"], effects, entry.get("note", "")))
+    return Way(tuple(statements), failure)
+
+
+def _effect(relation: str, values: Mapping[str, Any]) -> Effect:
+    def plain(name: str, value: Any) -> Any:
+        return (
+            LockMode[value.replace(" ", "_")] if name in _LOCKS else tuple(value) if isinstance(value, list) else value
+        )
+
+    return Effect(relation, **{name: plain(name, value) for name, value in values.items()})
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,198 @@
+"""`alembic/snapshots/00N.json`: what a database must hold at each revision, kept for review and comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+
+from neuraknot_db.errors import RefusedError
+from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger, read_schema
+
+_PARTS = {"columns": Column, "constraints": Constraint, "indexes": Index, "triggers": Trigger}
+_LINE = 100
+
+
+def path_of(script: ScriptDirectory, revision: str) -> Path:
+    """Where a revision's snapshot is kept."""
+    return Path(script.dir) / "snapshots" / f"{revision}.json"
+
+
+def load(script: ScriptDirectory, revision: str) -> Schema:
+    """The schema that a database at `revision` must hold.
+
+    Raises:
+        RefusedError: there is no snapshot of it, or it can't be read.
+    """
+    path = path_of(script, revision)
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RefusedError(
+            f"There is no snapshot of revision {revision}: nothing says what a database should hold there.",
+            hint="Write the missing snapshots into alembic/snapshots: neuraknot-db snapshot",
+        ) from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RefusedError(
+            f"The snapshot {path.name} can't be read: {type(error).__name__}: {error}.",
+            hint="Write it anew: neuraknot-db snapshot",
+        ) from error
+
+
+def load_all(script: ScriptDirectory) -> Mapping[str, Schema]:
+    """Every snapshot by its revision, the oldest revision first; revisions without a snapshot are left out."""
+    return {revision: load(script, revision) for revision in revisions(script) if path_of(script, revision).exists()}
+
+
+def table_names(script: ScriptDirectory) -> frozenset[str]:
+    """The names that tables of this project have had at any revision."""
+    return frozenset(name for schema in load_all(script).values() for name in schema.tables)
+
+
+def summary(schema: Schema) -> Sequence[str]:
+    """A line for each table: its name, and how many parts of each kind it has."""
+    width = max(map(len, schema.tables), default=0)
+    return [
+        f"{name:<{width}}" + "".join(_counted(len(getattr(table, part)), part) for part in _PARTS).rstrip()
+        for name, table in sorted(schema.tables.items())
+    ]
+
+
+def _counted(count: int, parts: str) -> str:
+    noun = parts if count != 1 else {"indexes": "index"}.get(parts, parts.removesuffix("s"))
+    return f"  {count:>3} {noun:<{len(parts)}}"
+
+
+def revisions(script: ScriptDirectory) -> Sequence[str]:
+    """Every revision, the oldest first."""
+    return [found.revision for found in script.walk_revisions()][::-1]
+
+
+def take_all(
+    script: ScriptDirectory, upgrade_to: Callable[[str], None], connect: Callable[[], Connection]
+) -> Mapping[Path, str]:
+    """Walk an empty database through every revision, and take the text of each one's snapshot.
+
+    Args:
+        script: where the revisions are.
+        upgrade_to: migrates the scratch database to a revision.
+        connect: opens a connection to it, which is closed here.
+
+    Returns:
+        The files with their texts, the oldest revision first.
+    """
+    taken = {}
+    for revision in revisions(script):
+        upgrade_to(revision)
+        with connect() as connection:
+            taken[path_of(script, revision)] = render(revision, read_schema(connection))
+    return taken
+
+
+def stale(script: ScriptDirectory, wanted: Mapping[Path, str]) -> Sequence[Path]:
+    """The JSON files of `alembic/snapshots/` that are not as they should be: to be written, or to be removed.
+
+    Args:
+        script: where the revisions are.
+        wanted: every file that there should be, with its text.
+    """
+    there = sorted(path_of(script, "").parent.glob("*.json"))
+    return [
+        *(path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text),
+        *(path for path in there if path not in wanted),
+    ]
+
+
+def write(paths: Iterable[Path], wanted: Mapping[Path, str]) -> None:
+    """Write, or remove, those that are stale."""
+    for path in paths:
+        if path in wanted:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(wanted[path], encoding="utf-8")
+        else:
+            path.unlink()
+
+
+def render(revision: str, schema: Schema) -> str:
+    """A snapshot's text: a line for each column, constraint, index and trigger, and for each line of a function.
+
+    What is as usual (valid, enabled, uncommented) is not written. Relations that are no tables are left out.
+    """
+    document = {
+        "revision": revision,
+        "extensions": list(schema.extensions),
+        "tables": {name: _table_document(table) for name, table in sorted(schema.tables.items())},
+        "functions": {
+            function.signature: {
+                "returns": function.returns,
+                "language": function.language,
+                "definition": function.definition.removesuffix("\n").split("\n"),
+            }
+            for function in schema.functions.values()
+        },
+    }
+    return _layout(document, "") + "\n"
+
+
+def parse(text: str) -> Schema:
+    """The schema that `render` wrote.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: the text is no snapshot.
+    """
+    document = json.loads(text)
+    return Schema(
+        tables={name: _table(name, found) for name, found in document["tables"].items()},
+        functions={
+            signature: Function(signature, found["returns"], found["language"], "\n".join(found["definition"]) + "\n")
+            for signature, found in document["functions"].items()
+        },
+        extensions=tuple(document["extensions"]),
+    )
+
+
+def _table_document(table: Table) -> dict[str, Any]:
+    document: dict[str, Any] = {"commented": True} if table.commented else {}
+    if table.traits:
+        document["traits"] = list(table.traits)
+    for part in _PARTS:
+        document[part] = [_unusual(value) for value in getattr(table, part).values()]
+    return document
+
+
+def _unusual(value: Any) -> dict[str, Any]:
+    """A part's attributes that differ from their defaults, and those that have none."""
+    pairs = ((attribute, getattr(value, attribute.name)) for attribute in fields(value))
+    return {
+        attribute.name: found
+        for attribute, found in pairs
+        if attribute.default in (MISSING, None) or found != attribute.default
+    }
+
+
+def _table(name: str, document: Mapping[str, Any]) -> Table:
+    parts = {part: {found["name"]: kind(**found) for found in document[part]} for part, kind in _PARTS.items()}
+    return Table(name, **parts, traits=tuple(document.get("traits", ())), commented=document.get("commented", False))
+
+
+def _layout(value: Any, indent: str) -> str:
+    """JSON with what holds no further objects or lists on one line, if the line is short or the thing an object."""
+    line = json.dumps(value, ensure_ascii=False)
+    items: Iterable[str]
+    if isinstance(value, dict):
+        if not any(isinstance(item, dict | list) for item in value.values()):
+            return line
+        items = (f"{json.dumps(key)}: {_layout(item, indent + '  ')}" for key, item in value.items())
+    elif isinstance(value, list):
+        if not any(isinstance(item, dict | list) for item in value) and len(line) <= _LINE:
+            return line
+        items = (_layout(item, indent + "  ") for item in value)
+    else:
+        return line
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return opening + ",".join(f"\n{indent}  {item}" for item in items) + f"\n{indent}{closing}"

@@ -1,0 +1,115 @@
+"""Does the live database hold what its revision should?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import SchemaDiffersError, UsageError
+from neuraknot_db.schema import compare, snapshots, spelling
+from neuraknot_db.schema.catalog import Schema, read_schema
+from neuraknot_db.schema.compare import Difference, plural
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a look at a database found.
+
+    Attributes:
+        revision: the revision that the database is said to be at; None if it is at none.
+        differences: from what it should hold there.
+        notes: what is worth knowing and no difference.
+        missing_tables: the tables of the revision that are not there; of the newest one, where there is no revision.
+    """
+
+    revision: str | None
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+    missing_tables: tuple[str, ...]
+
+    @property
+    def matches(self) -> bool:
+        """Whether the database is as it should be."""
+        return not self.differences
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "revision": self.revision,
+            "matches": self.matches,
+            "missing_tables": list(self.missing_tables),
+            "differences": [difference.to_json() for difference in self.differences],
+            "notes": list(self.notes),
+        }
+
+    def demand(self, *, listed: bool = False) -> None:
+        """Go on only if the database is as it should be.
+
+        Args:
+            listed: whether the reader has the differences already, so that the error need not hold them.
+
+        Raises:
+            SchemaDiffersError: it is not.
+        """
+        if self.matches:
+            return
+        count = len(self.differences)
+        if self.revision:
+            message = (
+                f"The schema is not what revision {self.revision} should hold: {count} {plural(count, 'difference')}."
+            )
+            hint = "Undo what was changed by hand, or write it as a revision: neuraknot-db revision -m MESSAGE"
+        elif any(difference.aspect == "revision" for difference in self.differences):
+            message = "The database holds our tables, but no record of a revision."
+            hint = "Let the schema be recognised: neuraknot-db adopt"
+        else:
+            message, hint = "The database holds none of our tables.", "Create them: alembic upgrade head"
+        details = () if listed else tuple(str(found) for found in self.differences)
+        raise SchemaDiffersError(message, hint=hint, details=details)
+
+
+def verify(connection: Connection, script: ScriptDirectory) -> Report:
+    """Compare the live schema with the snapshot of the revision that `alembic_version` names.
+
+    Args:
+        connection: its transaction may be read-only; it is neither begun nor ended here, and nothing is changed.
+        script: where the revisions and snapshots are.
+
+    Raises:
+        UsageError: the database is at several revisions at once.
+        RefusedError: there is no snapshot of the revision.
+    """
+    versions = DatabaseState.of(connection).versions
+    if len(versions) > 1:
+        raise UsageError(
+            f"The database is at {len(versions)} revisions at once: {', '.join(versions)}.",
+            hint="Join them and upgrade: neuraknot-db merge heads -m MESSAGE && alembic upgrade head",
+        )
+    live = read_schema(connection)
+    if not versions:
+        return _unversioned(live, script)
+    (revision,) = versions
+    expected = snapshots.load(script, revision)
+    settled = spelling.settle(connection, live, [expected])
+    return Report(
+        revision,
+        compare.compare(live, expected, settled),
+        compare.notes(live, expected),
+        compare.missing_tables(live, expected),
+    )
+
+
+def _unversioned(live: Schema, script: ScriptDirectory) -> Report:
+    """Without a revision nothing can be compared, but what is missing can be said."""
+    newest = ([Schema(), *snapshots.load_all(script).values()])[-1]
+    missing = compare.missing_tables(live, newest)
+    found = [name for name in newest.tables if name in live.tables]
+    differences = [Difference(name, "table", None, "") for name in missing]
+    if found:
+        count = f"{len(found)} of {len(newest.tables)} tables are there"
+        differences.insert(0, Difference("alembic_version", "revision", None, "", count))
+    return Report(None, tuple(differences), compare.notes(live, newest), missing)
