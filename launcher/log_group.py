@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from launcher.errors import AwsError, TransientAwsError
 from launcher.models import Clock, Stack
-from launcher.plan import LOG_DAYS
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
 
+LOG_DAYS = 7
 _PAUSES = (1.0, 2.0, 4.0)  # seconds, while somebody else makes it
 
 

@@ -22,8 +22,8 @@ from launcher.errors import LauncherError, UsageError
 # Whoever asks for help need not wait for what only a run needs: it is imported where it is used.
 if TYPE_CHECKING:
     from launcher.console import Console
+    from launcher.given import Options
     from launcher.models import Sourced
-    from launcher.stack import Options
     from launcher.world import World
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
@@ -235,8 +235,8 @@ def revision_name(text: str | None) -> str | None:
 
 def _common(context: typer.Context, values: dict[str, Any], world: World, console: Console) -> Common:
     from launcher.backend import redirection
+    from launcher.given import Options
     from launcher.models import Sourced
-    from launcher.stack import Options
 
     def sourced(name: str, value: Any) -> Sourced[Any]:
         source = _source(context, name, value, world)

@@ -12,7 +12,7 @@ from launcher.terraform import Outputs, read_password
 
 if TYPE_CHECKING:
     from launcher.aws import Aws
-    from launcher.stack import Options
+    from launcher.given import Options
 
 _SECRET = re.compile(
     r"arn:aws[\w-]*:(?:secretsmanager:[\w-]+:\d{12}:secret:[^\s:]+(?:(?::[^\s:]*){3})?|ssm:[\w-]+:\d{12}:parameter/\S+)"

@@ -10,9 +10,10 @@ from launcher import iam_policy
 from launcher.backend import backend, state_in_s3
 from launcher.commands import read_terraform
 from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
+from launcher.given import Options
 from launcher.options import Common
 from launcher.scope import Scope
-from launcher.stack import Options, identify, region_for, resolve
+from launcher.stack import identify, region_for, resolve
 from launcher.terraform import Outputs
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _scope(common: Common, outputs: Outputs, aws: Aws, region: str) -> Scope:
 
 def _ci_role(common: Common, scope: Scope, aws: Aws) -> str:
     """The ARN of the role that is to get the policy, whoever asks for it; with its path, where IAM tells."""
-    name = f"{common.options.name}-github-actions-role"
+    name = common.options.names.ci_role
     try:
         found = aws.role_arn(name)
     except AwsError:  # the next question to IAM tells why

@@ -12,7 +12,6 @@ from launcher.errors import UsageError
 from launcher.image import Image
 from launcher.models import FamilyTasks, Place, Request, Stack, Task
 
-LOG_DAYS = 7
 STREAM_PREFIX = "migrate"
 
 # What AWS adds to a definition that was registered.

@@ -16,13 +16,13 @@ from launcher import commands
 from launcher.console import Console
 from launcher.errors import ConfigurationError, UsageError
 from launcher.execute import Done
+from launcher.given import Options
 from launcher.image import DOCKERFILE
 from launcher.local.database import EmbeddedDatabase
 from launcher.logs import LogLine
 from launcher.models import Sourced
 from launcher.options import Common
 from launcher.plan import Migration, Run
-from launcher.stack import Options
 
 if TYPE_CHECKING:
     from launcher.local.failures import Failure

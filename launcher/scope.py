@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.errors import ConfigurationError
+from launcher.given import Options
 from launcher.models import Identity, Stack
 from launcher.password import named_secret
 from launcher.service import gives_network
-from launcher.stack import Options, instance_for, value_for
+from launcher.stack import instance_for, value_for
 from launcher.terraform import Outputs
 
 
@@ -62,7 +63,7 @@ class Scope:
     @classmethod
     def by_name(cls, options: Options, outputs: Outputs, account: str, region: str) -> Scope:
         """The scope of a stack that can't be read: as options and Terraform name it; the rest has its usual name."""
-        name, given = options.name, options.given
+        names, given = options.names, options.given
         host, secret = _known(options, outputs, "db_host"), None
         instance = instance_for(options, host or "")
         with suppress(ConfigurationError):
@@ -73,13 +74,13 @@ class Scope:
         return cls(
             account=account,
             region=region,
-            cluster=_known(options, outputs, "cluster") or f"{name}-cluster",
-            service="*" if gives_network(given) else _known(options, outputs, "service") or f"{name}-backend-go",
-            family=f"{name}-migrate",
-            repository=f"{name}-migrate".lower(),
-            log_group=f"/ecs/{name}-migrate",
-            roles=(*named, *([] if complete else [f"arn:aws:iam::{account}:role/{name}-*"])),
-            db_instance=instance.value if instance else None if host else f"{name}-db".lower(),
+            cluster=_known(options, outputs, "cluster") or names.cluster,
+            service="*" if gives_network(given) else _known(options, outputs, "service") or names.service,
+            family=names.family,
+            repository=names.repository,
+            log_group=names.log_group,
+            roles=(*named, *([] if complete else [f"arn:aws:iam::{account}:role/{names.prefix}-*"])),
+            db_instance=instance.value if instance else None if host else names.db_instance,
             secret=secret_arn(secret.value if secret else None),
             state=outputs.state,
         )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import ConfigurationError, CredentialsError, UsageError
+from launcher.errors import ConfigurationError, CredentialsError
+from launcher.given import Options
 from launcher.models import Identity, Place, Sourced, Stack
 from launcher.password import find_password
 from launcher.process import Runner
@@ -19,12 +18,9 @@ from launcher.terraform import ObjectReader, Outputs, read_outputs
 if TYPE_CHECKING:
     from launcher.aws import Aws
 
-NON_PRODUCTION = frozenset({"dev", "development", "local", "test", "ci"})
-"""The environments without production's guards; the database's side knows the same names."""
 DEFAULT_REGION = "ap-northeast-1"
 CONTAINER = "migrate"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
 # A proxy's and a cluster's host name an instance no more than a host elsewhere does.
 _RDS_HOST = re.compile(r"^([a-z][a-z0-9-]*)\.(?!proxy-|cluster-)[^.]+\.[^.]+\.rds\.amazonaws\.com$")
 _ENDPOINT = re.compile(r"([^:]+):(\d+)")
@@ -41,52 +37,6 @@ _OUTPUTS = {
     "subnets": "private_subnet_ids",
 }
 _DEFAULTS: Mapping[str, Any] = {"db_port": 5432, "db_name": "neuraKnot", "db_user": "postgres"}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the caller gives of a stack; whatever is not given comes from Terraform and the service.
-
-    Attributes:
-        environment: `dev`, `prod`, or any other name.
-        given: values by name (`cluster`, `db_host`, ...), each with the option or variable it came from.
-        project: the prefix of every name: `neuraKnot`.
-        root: where `terraform/environments/` is looked for.
-        terraform_dir: the Terraform root, if it is elsewhere.
-        workspace: the Terraform workspace, where a variable names one.
-        redirected: the variable that may lead Terraform to another state than its files do, if there is one.
-    """
-
-    environment: str
-    given: Mapping[str, Sourced[Any]] = field(default_factory=dict)
-    project: str = "neuraKnot"
-    root: Path = field(default_factory=Path)
-    terraform_dir: Sourced[Path] | None = None
-    workspace: str | None = None
-    redirected: str | None = None
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.environment):
-            raise UsageError(
-                f"{self.environment!r} is no environment's name.", hint="Name one like dev or prod with --environment."
-            )
-
-    @property
-    def production(self) -> bool:
-        """Whether production's guards apply: they do for every name that is not known."""
-        return self.environment.lower() not in NON_PRODUCTION
-
-    @property
-    def name(self) -> str:
-        """What the names of this environment's resources begin with."""
-        return f"{self.project}-{self.environment}"
-
-    @property
-    def directory(self) -> Path:
-        """The Terraform root."""
-        if self.terraform_dir is not None:
-            return self.terraform_dir.value
-        return self.root / "terraform" / "environments" / self.environment
 
 
 def outputs_for(
@@ -233,10 +183,10 @@ def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, en
         db_sslmode=options.given.get("db_sslmode") or Sourced("require", "default"),
         db_sslrootcert=options.given.get("db_sslrootcert"),
         password=find_password(options, outputs, aws, instance, environ),
-        family=f"{options.name}-migrate",
+        family=options.names.family,
         container=CONTAINER,
-        repository=f"{options.name}-migrate".lower(),
-        log_group=f"/ecs/{options.name}-migrate",
+        repository=options.names.repository,
+        log_group=options.names.log_group,
     )
 
 
@@ -250,10 +200,10 @@ def place_for(options: Options, outputs: Outputs) -> Place:
         environment=options.environment,
         region=region_for(options, outputs).value,
         cluster=value_for(options, outputs, "cluster").value,
-        family=f"{options.name}-migrate",
+        family=options.names.family,
         container=CONTAINER,
-        repository=f"{options.name}-migrate".lower(),
-        log_group=f"/ecs/{options.name}-migrate",
+        repository=options.names.repository,
+        log_group=options.names.log_group,
     )
 
 

@@ -12,10 +12,11 @@ from launcher.doctor.facts import Facts, Subject
 from launcher.doctor.network import NETWORK_CHECKS
 from launcher.doctor.report import Check, Report, SkippedError, diagnose
 from launcher.errors import ConfigurationError, LauncherError
+from launcher.given import Options
 from launcher.models import Sourced
 from launcher.password import find_password
 from launcher.service import gives_network
-from launcher.stack import Options, identify, instance_for, region_for, value_for, values_for
+from launcher.stack import identify, instance_for, region_for, value_for, values_for
 from launcher.terraform import Outputs
 
 _GROUPS = ("Caller", "ECS", "Roles", "Network", "Database", "Image and log")
@@ -78,17 +79,18 @@ def _subject(
         except ConfigurationError:  # the check of Terraform tells
             return None
 
+    names = options.names
     host = known("db_host")
-    usual = Sourced(f"{options.name}-db".lower(), "its usual name") if host is None else None
+    usual = Sourced(names.db_instance, "its usual name") if host is None else None
     instance = instance_for(options, host or "") or usual
     return Subject(
         environment=options.environment,
         region=region,
-        cluster=known("cluster") or f"{options.name}-cluster",
-        service=None if gives_network(options.given) else known("service") or f"{options.name}-backend-go",
-        family=f"{options.name}-migrate",
-        repository=f"{options.name}-migrate".lower(),
-        log_group=f"/ecs/{options.name}-migrate",
+        cluster=known("cluster") or names.cluster,
+        service=None if gives_network(options.given) else known("service") or names.service,
+        family=names.family,
+        repository=names.repository,
+        log_group=names.log_group,
         subnets=given("subnets"),
         security_groups=given("security_groups"),
         assign_public_ip=given("public_ip"),

@@ -18,6 +18,7 @@ from moto.sts.models import sts_backends
 
 from launcher.local import roles
 from launcher.local.network import WayOut, build_network
+from launcher.names import Names
 
 Login = Literal["tfvars", "managed", "output"]
 
@@ -62,16 +63,14 @@ class LocalStack:
         self.region = region
         self.options = options
         name = f"neuraKnot-{options.environment}"
-        self.cluster = f"{name}-cluster"
-        self.service = f"{name}-backend-go"
-        self.family = f"{name}-migrate"
-        self.log_group = f"/ecs/{name}-migrate"
-        self.repository = f"{name}-migrate".lower()
-        self.database_instance = f"{name}-db".lower()
+        names = Names(name)
+        self.cluster, self.service = names.cluster, names.service
+        self.family, self.log_group, self.repository = names.family, names.log_group, names.repository
+        self.database_instance = names.db_instance
         self.database = "neuraKnot"
         self.execution_role = f"{name}-ecs-execution-role"
         self.task_role = f"{name}-ecs-task-role"
-        self.ci_role = f"{name}-github-actions-role"
+        self.ci_role = names.ci_role
 
         self.ec2: EC2Backend = ec2_backends[account][region]
         self.ecr: ECRBackend = ecr_backends[account][region]

@@ -17,6 +17,7 @@ from launcher import iam_policy
 from launcher.aws import Aws
 from launcher.doctor import Finding, Report, Status, examine, lines
 from launcher.doctor.report import Check, diagnose
+from launcher.given import Options
 from launcher.local.cloud import LocalAws
 from launcher.local.plays import start_task
 from launcher.local.stack import DATABASE_PASSWORD
@@ -24,7 +25,7 @@ from launcher.local.terraform import write_root
 from launcher.models import Sourced
 from launcher.process import Completed
 from launcher.scope import Scope
-from launcher.stack import Options, outputs_for
+from launcher.stack import outputs_for
 from launcher.terraform import Outputs
 from tests.ecs.conftest import MakeCloud
 

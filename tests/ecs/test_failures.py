@@ -15,6 +15,7 @@ import pytest
 from launcher import commands
 from launcher.aws import Aws
 from launcher.console import Console
+from launcher.given import Options
 from launcher.image import content_tag
 from launcher.local import plays
 from launcher.local.cloud import LocalAws
@@ -29,7 +30,6 @@ from launcher.models import Sourced
 from launcher.options import Common
 from launcher.plan import Migration
 from launcher.process import run
-from launcher.stack import Options
 from launcher.world import World
 from tests.ecs.conftest import FakeClock, MakeCloud
 

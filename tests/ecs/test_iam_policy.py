@@ -19,6 +19,7 @@ import launcher.aws
 from launcher import cli, iam_policy
 from launcher.aws import Aws
 from launcher.console import Console
+from launcher.given import Options
 from launcher.iam_policy import PERMISSIONS
 from launcher.image import content_tag
 from launcher.local.cloud import LocalAws
@@ -28,7 +29,6 @@ from launcher.local.stack import DATABASE_PASSWORD
 from launcher.local.terraform import write_root
 from launcher.process import run
 from launcher.scope import Scope
-from launcher.stack import Options
 from launcher.terraform import Outputs
 from launcher.world import World
 from tests.ecs.conftest import FakeClock, MakeCloud

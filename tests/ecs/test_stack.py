@@ -7,19 +7,11 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import ConfigurationError
+from launcher.given import NON_PRODUCTION, Options
 from launcher.iam_policy import policy
 from launcher.models import Sourced, Stack
 from launcher.scope import Scope
-from launcher.stack import (
-    NON_PRODUCTION,
-    Options,
-    identify,
-    instance_for,
-    outputs_for,
-    region_for,
-    resolve,
-    value_for,
-)
+from launcher.stack import identify, instance_for, outputs_for, region_for, resolve, value_for
 from launcher.terraform import Outputs
 from neuraknot_db.settings import NON_PRODUCTION as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
