@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import PROJECT, ROOT, Cost, Server, compared, plain_project, server
-from launcher.context import files
-from launcher.image import DOCKERFILE
+from launcher.image.context import files
+from launcher.image.image import DOCKERFILE
 
 REGISTRY = "127.0.0.1:5000"
 REPOSITORY = f"{REGISTRY}/neuraknot-benchmark"

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from launcher.context import files
-from launcher.image import DOCKERFILE, content_tag
-from launcher.local.cloud import LocalAws
-from launcher.local.docker import digest_of
-from launcher.local.program import Container, Program, Script, ScriptedProgram
-from launcher.local.stack import DATABASE_PASSWORD
-from launcher.local.task import Pace
-from launcher.local.terraform import write_root
+from launcher.image.context import files
+from launcher.image.image import DOCKERFILE, content_tag
+from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.docker import digest_of
+from launcher.rehearsal.program import Container, Program, Script, ScriptedProgram
+from launcher.rehearsal.stack import DATABASE_PASSWORD
+from launcher.rehearsal.task import Pace
+from launcher.rehearsal.terraform import write_root
 
 ROOT = Path(__file__).parent.parent
 RUNS = 7

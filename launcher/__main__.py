@@ -16,9 +16,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     try:
-        from launcher import cli
+        from launcher.cli.main import main
 
-        cli.main()
+        main()
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] in _EXTRA:
             sys.stderr.write(

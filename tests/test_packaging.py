@@ -69,8 +69,8 @@ def test_neuraknot_db_needs_what_the_image_holds() -> None:
 @pytest.mark.parametrize(
     ("package", "module", "rooms"),
     [
-        ("launcher", "boto3", {"launcher/aws.py", "launcher/local"}),
-        ("launcher", "subprocess", {"launcher/process.py", "launcher/local"}),
+        ("launcher", "boto3", {"launcher/aws/aws.py", "launcher/rehearsal"}),
+        ("launcher", "subprocess", {"launcher/machine/process.py", "launcher/rehearsal"}),
     ],
 )
 def test_one_room_for_each_way_out(package: str, module: str, rooms: set[str]) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-import launcher.redaction
+import launcher.machine.redaction
 import neuraknot_db.database.redaction
 
 
@@ -28,7 +28,7 @@ class Redactor(Protocol):
     def value(self, value: object) -> object: ...
 
 
-PACKAGES = (launcher.redaction, neuraknot_db.database.redaction)
+PACKAGES = (launcher.machine.redaction, neuraknot_db.database.redaction)
 NAMES = "app db.example neuraKnot alembic postgresql"
 
 PASSWORDS = (

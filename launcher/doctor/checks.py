@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from launcher import iam_policy
+from launcher.doctor import iam_policy
 from launcher.doctor.facts import Facts
 from launcher.doctor.report import Check, Fact, SkippedError, WrongError
+from launcher.doctor.scope import Scope, role_arn, secret_arn
+from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, LauncherError, NotFoundError
 from launcher.models import Identity
-from launcher.scope import Scope, role_arn, secret_arn
-from launcher.stack import CONTAINER
-from launcher.tasks import find_tasks
+from launcher.task.tasks import find_tasks
 
 
 def _credentials(facts: Facts) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from launcher.doctor.iam_policy import DOCTOR_ONLY
 from launcher.errors import AccessDeniedError, LauncherError
-from launcher.iam_policy import DOCTOR_ONLY
 
 T = TypeVar("T")
 F = TypeVar("F")

@@ -20,12 +20,12 @@ from typing import Any
 import psycopg2
 import pytest
 
-from launcher.aws import Aws
-from launcher.builder import Builder
-from launcher.context import files
-from launcher.image import DOCKERFILE, content_tag
-from launcher.local.cloud import LocalAws
-from launcher.process import run
+from launcher.aws.aws import Aws
+from launcher.image.builder import Builder
+from launcher.image.context import files
+from launcher.image.image import DOCKERFILE, content_tag
+from launcher.machine.process import run
+from launcher.rehearsal.cloud import LocalAws
 from tests.projects import PROJECT, ROOT
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 import neuraknot_db
-from launcher.builder import Builder
 from launcher.errors import ImageError
-from launcher.image import DOCKERFILE, content_tag
+from launcher.image.builder import Builder
+from launcher.image.image import DOCKERFILE, content_tag
 from tests.docker.conftest import PLATFORM, REGISTRY, REPOSITORY, docker, inspect
 
 MakeBuilder = Callable[..., Builder]

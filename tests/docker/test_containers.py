@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from launcher.local.containers import in_containers
-from launcher.local.database import EmbeddedDatabase
-from launcher.local.program import Container, Program, PullError
-from launcher.process import run
+from launcher.machine.process import run
+from launcher.rehearsal.containers import in_containers
+from launcher.rehearsal.database import EmbeddedDatabase
+from launcher.rehearsal.program import Container, Program, PullError
 from tests.docker.conftest import REPOSITORY, docker
 
 HOST = "database.internal"

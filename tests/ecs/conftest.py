@@ -13,10 +13,10 @@ import botocore.session
 import pytest
 from botocore.retries.adaptive import ClientRateLimiter
 
-from launcher.aws import Aws
-from launcher.local.cloud import LocalAws
-from launcher.local.program import Script, Start, scripted
-from launcher.local.stack import StackOptions
+from launcher.aws.aws import Aws
+from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.program import Script, Start, scripted
+from launcher.rehearsal.stack import StackOptions
 
 
 class FakeClock:

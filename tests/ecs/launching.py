@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from launcher import cli
-from launcher.aws import Aws
-from launcher.console import Console
-from launcher.image import content_tag
-from launcher.interrupts import Interrupts
-from launcher.local import plays
-from launcher.local.cloud import LocalAws
-from launcher.local.docker import StandInDocker, digest_of
-from launcher.local.program import Script
-from launcher.local.terraform import write_root
-from launcher.process import Runner, run
-from launcher.world import World
+from launcher.aws.aws import Aws
+from launcher.cli.console import Console
+from launcher.cli.main import main
+from launcher.cli.world import World
+from launcher.image.image import content_tag
+from launcher.machine.interrupts import Interrupts
+from launcher.machine.process import Runner, run
+from launcher.rehearsal import plays
+from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.docker import StandInDocker, digest_of
+from launcher.rehearsal.program import Script
+from launcher.rehearsal.terraform import write_root
 from tests.ecs.conftest import FakeClock
 
 PASSWORD = 'pl4nted: 100% "quoted" ${x} %{y} \'n @/ pässword\\'
@@ -77,7 +77,7 @@ class Stage:
         where |= {"NEURAKNOT_TERRAFORM_DIR": str(self.terraform)} if terraform else {}
         try:
             with patch.dict(os.environ, where):
-                cli.main([command, "--environment", self.cloud.stack.options.environment, *rest], world)
+                main([command, "--environment", self.cloud.stack.options.environment, *rest], world)
         except SystemExit as end:
             return Outcome(end.code if isinstance(end.code, int) else 1, out.getvalue(), err.getvalue())
         raise AssertionError("the launcher did not end")

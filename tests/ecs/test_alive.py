@@ -9,12 +9,12 @@ from typing import Any
 import boto3
 import pytest
 
-from launcher.local.api import Call
-from launcher.local.plays import start_task
-from launcher.local.program import Script, scripted
-from launcher.local.server import Answer
-from launcher.local.task import LocalTask
-from launcher.tasks import read_task
+from launcher.rehearsal.api import Call
+from launcher.rehearsal.plays import start_task
+from launcher.rehearsal.program import Script, scripted
+from launcher.rehearsal.server import Answer
+from launcher.rehearsal.task import LocalTask
+from launcher.task.tasks import read_task
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, make_stage
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import ProgramNotFoundError
-from launcher.local.docker import StandInDocker
-from launcher.process import Completed
+from launcher.machine.process import Completed
+from launcher.rehearsal.docker import StandInDocker
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, PASSWORD, Stage, make_stage
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from launcher.cli import app
+from launcher.cli.main import app
+from launcher.cli.options import duration
+from launcher.environment.tls import SSLMODES
 from launcher.errors import UsageError
-from launcher.options import duration
-from launcher.process import Completed, run
-from launcher.tls import SSLMODES
+from launcher.machine.process import Completed, run
 from neuraknot_db.settings import SSLMODES as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, make_stage

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.console import Console
+from launcher.cli.console import Console
 from launcher.errors import LauncherError
-from launcher.logs import LogLine
+from launcher.task.logs import LogLine
 
 
 class Terminal(io.StringIO):
@@ -87,8 +87,8 @@ def test_json_tells_a_terminal_nothing_and_programs_all() -> None:
 
 _ENDLESS = """
 import io
-from launcher.console import Console
-from launcher.logs import LogLine
+from launcher.cli.console import Console
+from launcher.task.logs import LogLine
 
 console = Console(stdout=io.StringIO(), stderr=io.StringIO(), environ={"GITHUB_ACTIONS": "true"})
 for text in ("##[", "\\n", " ", "::", ":", "\\x1b[", "\\x1b[0m", "\\n::"):
@@ -103,7 +103,7 @@ def test_in_github_a_line_takes_as_long_as_it_is() -> None:
 
 
 _TO_NOBODY = """
-from launcher.console import Console
+from launcher.cli.console import Console
 
 console = Console()
 for number in range(3):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.context import files, fingerprint
+from launcher.image.context import files, fingerprint
 
 DOCKERFILE = "Dockerfile.migrate"
 TREE = (
@@ -98,7 +98,7 @@ def test_ignored_folders_are_not_walked(root: Path, monkeypatch: pytest.MonkeyPa
     (root / ".dockerignore").write_text("*\n!alembic\n")
     (root / ".venv").mkdir(mode=0o000)
     walked = [folder for folder, _, _ in os.walk(root)]
-    monkeypatch.setattr("launcher.context.os.walk", lambda top: _noting(top, seen))
+    monkeypatch.setattr("launcher.image.context.os.walk", lambda top: _noting(top, seen))
     seen: list[str] = []
     assert set(files(root, DOCKERFILE)) == {name for name in TREE if name.startswith("alembic/")}
     assert len(seen) < len(walked)

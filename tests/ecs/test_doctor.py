@@ -13,20 +13,19 @@ from typing import Any
 import pytest
 from moto.ssm.models import ssm_backends
 
-from launcher import iam_policy
-from launcher.aws import Aws
-from launcher.doctor import Finding, Report, Status, examine, lines
+from launcher.aws.aws import Aws
+from launcher.doctor import Finding, Report, Status, examine, iam_policy, lines
 from launcher.doctor.report import Check, diagnose
-from launcher.given import Options
-from launcher.local.cloud import LocalAws
-from launcher.local.plays import start_task
-from launcher.local.stack import DATABASE_PASSWORD
-from launcher.local.terraform import write_root
+from launcher.doctor.scope import Scope
+from launcher.environment.given import Options
+from launcher.environment.stack import outputs_for
+from launcher.machine.process import Completed
 from launcher.models import Sourced
-from launcher.process import Completed
-from launcher.scope import Scope
-from launcher.stack import outputs_for
-from launcher.terraform import Outputs
+from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.plays import start_task
+from launcher.rehearsal.stack import DATABASE_PASSWORD
+from launcher.rehearsal.terraform import write_root
+from launcher.terraform.terraform import Outputs
 from tests.ecs.conftest import MakeCloud
 
 

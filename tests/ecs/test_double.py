@@ -9,10 +9,10 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from launcher.aws import Aws
-from launcher.local.cloud import LocalAws
-from launcher.local.program import Script
-from launcher.local.task import Injected
+from launcher.aws.aws import Aws
+from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.program import Script
+from launcher.rehearsal.task import Injected
 from tests.ecs.conftest import FakeClock, MakeCloud
 
 DIGEST = "sha256:" + "a" * 64

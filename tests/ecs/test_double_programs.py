@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.local.cloud import LocalAws
-from launcher.local.program import Container, ProcessProgram, Program, Script, ScriptedProgram, in_checkout
-from launcher.local.stack import DATABASE_PASSWORD
+from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.program import Container, ProcessProgram, Program, Script, ScriptedProgram, in_checkout
+from launcher.rehearsal.stack import DATABASE_PASSWORD
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.test_double import look, register, run
 

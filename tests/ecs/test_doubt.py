@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from launcher.asked import is_plain_upgrade, move
-from launcher.local import plays
-from launcher.local.api import Call, Refusal
-from launcher.local.program import Script, scripted
+from launcher.rehearsal import plays
+from launcher.rehearsal.api import Call, Refusal
+from launcher.rehearsal.program import Script, scripted
+from launcher.task.asked import is_plain_upgrade, move
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Outcome, Stage, make_stage
 
@@ -122,7 +122,7 @@ def test_nor_does_a_failure_say_what_became_of_the_database(stage: Stage, code: 
 def test_an_older_image_that_names_no_target(
     stage: Stage, arguments: list[str], after: str | None, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.local.program.TARGETED", frozenset())
+    monkeypatch.setattr("launcher.rehearsal.program.TARGETED", frozenset())
     assert launched(stage, {"after": after}, arguments).code == code
 
 

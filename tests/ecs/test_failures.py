@@ -12,25 +12,25 @@ from typing import Any
 
 import pytest
 
-from launcher import commands
-from launcher.aws import Aws
-from launcher.console import Console
-from launcher.given import Options
-from launcher.image import content_tag
-from launcher.local import plays
-from launcher.local.cloud import LocalAws
-from launcher.local.docker import StandInDocker, digest_of
-from launcher.local.failures import FAILURES, Failure
-from launcher.local.plays import Scene
-from launcher.local.program import Script
-from launcher.local.stack import DATABASE_PASSWORD
-from launcher.local.task import Pace
-from launcher.local.terraform import write_root
+from launcher.aws.aws import Aws
+from launcher.cli import commands
+from launcher.cli.console import Console
+from launcher.cli.options import Common
+from launcher.cli.world import World
+from launcher.environment.given import Options
+from launcher.image.image import content_tag
+from launcher.launch.plan import Migration
+from launcher.machine.process import run
 from launcher.models import Sourced
-from launcher.options import Common
-from launcher.plan import Migration
-from launcher.process import run
-from launcher.world import World
+from launcher.rehearsal import plays
+from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.docker import StandInDocker, digest_of
+from launcher.rehearsal.failures import FAILURES, Failure
+from launcher.rehearsal.plays import Scene
+from launcher.rehearsal.program import Script
+from launcher.rehearsal.stack import DATABASE_PASSWORD
+from launcher.rehearsal.task import Pace
+from launcher.rehearsal.terraform import write_root
 from tests.ecs.conftest import FakeClock, MakeCloud
 
 GOOD = Script(lines=plays.BEGINNING, seconds=3.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.local.api import Call, Refusal
+from launcher.rehearsal.api import Call, Refusal
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, make_stage
 from tests.ecs.test_watching import at

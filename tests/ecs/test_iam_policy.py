@@ -15,22 +15,23 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-import launcher.aws
-from launcher import cli, iam_policy
-from launcher.aws import Aws
-from launcher.console import Console
-from launcher.given import Options
-from launcher.iam_policy import PERMISSIONS
-from launcher.image import content_tag
-from launcher.local.cloud import LocalAws
-from launcher.local.docker import StandInDocker
-from launcher.local.policy import allows
-from launcher.local.stack import DATABASE_PASSWORD
-from launcher.local.terraform import write_root
-from launcher.process import run
-from launcher.scope import Scope
-from launcher.terraform import Outputs
-from launcher.world import World
+import launcher.aws.aws
+from launcher.aws.aws import Aws
+from launcher.cli.console import Console
+from launcher.cli.main import main
+from launcher.cli.world import World
+from launcher.doctor import iam_policy
+from launcher.doctor.iam_policy import PERMISSIONS
+from launcher.doctor.scope import Scope
+from launcher.environment.given import Options
+from launcher.image.image import content_tag
+from launcher.machine.process import run
+from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.docker import StandInDocker
+from launcher.rehearsal.policy import allows
+from launcher.rehearsal.stack import DATABASE_PASSWORD
+from launcher.rehearsal.terraform import write_root
+from launcher.terraform.terraform import Outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
 
 ACTIONS = {action for permission in PERMISSIONS for action in permission.actions}
@@ -50,10 +51,10 @@ BESIDES = {
 
 
 def calls_of_aws_py() -> set[str]:
-    """Every boto3 call in launcher/aws.py, as IAM names it: `self._ecs.run_task(...)` is ecs:RunTask."""
+    """Every boto3 call in launcher/aws/aws.py, as IAM names it: `self._ecs.run_task(...)` is ecs:RunTask."""
     session = botocore.session.Session()
     calls = set()
-    for node in ast.walk(ast.parse(inspect.getsource(launcher.aws))):
+    for node in ast.walk(ast.parse(inspect.getsource(launcher.aws.aws))):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         client = node.func.value
@@ -161,7 +162,7 @@ def launcher_says(arguments: list[str], cloud: LocalAws, clock: FakeClock, folde
     )
     shared = ["--root", str(folder), "--terraform-dir", str(folder / "tf")]
     with pytest.raises(SystemExit) as ended:
-        cli.main([arguments[0], *shared, *arguments[1:]], world)
+        main([arguments[0], *shared, *arguments[1:]], world)
     code = ended.value.code
     return (code if isinstance(code, int) else 0), out.getvalue(), err.getvalue()
 

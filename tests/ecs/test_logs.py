@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from launcher.aws import Aws, LogPage
+from launcher.aws.aws import Aws, LogPage
 from launcher.errors import AccessDeniedError, TransientAwsError
-from launcher.local.cloud import LocalAws
-from launcher.logs import QUIET, LogFollower
+from launcher.rehearsal.cloud import LocalAws
+from launcher.task.logs import QUIET, LogFollower
 from tests.ecs.conftest import FakeClock
 
 RESULT = json.dumps({"neuraknot_result": 1, "before": "001", "after": "004", "ran": ["002"], "exit_code": 0})

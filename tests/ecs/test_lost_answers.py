@@ -9,12 +9,12 @@ from typing import Any
 import boto3
 import pytest
 
-from launcher.aws import Aws
+from launcher.aws.aws import Aws
 from launcher.errors import TransientAwsError
-from launcher.local import plays
-from launcher.local.api import Call, Refusal
-from launcher.local.program import Script, scripted
-from launcher.local.task import Obstacle
+from launcher.rehearsal import plays
+from launcher.rehearsal.api import Call, Refusal
+from launcher.rehearsal.program import Script, scripted
+from launcher.rehearsal.task import Obstacle
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 from tests.ecs.test_double import register, run

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.local.docker import StandInDocker
-from launcher.local.program import Script, scripted
+from launcher.rehearsal.docker import StandInDocker
+from launcher.rehearsal.program import Script, scripted
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 

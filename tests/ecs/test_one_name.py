@@ -8,9 +8,9 @@ from typing import Any
 import boto3
 import pytest
 
-from launcher.local.api import Call
-from launcher.local.program import Script, scripted
-from launcher.local.task import Obstacle
+from launcher.rehearsal.api import Call
+from launcher.rehearsal.program import Script, scripted
+from launcher.rehearsal.task import Obstacle
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 from tests.ecs.test_lost_answers import lose

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.local.plays import start_task
-from launcher.local.program import Script, scripted
+from launcher.rehearsal.plays import start_task
+from launcher.rehearsal.program import Script, scripted
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, PASSWORD, SHOWN, Stage, make_stage
 

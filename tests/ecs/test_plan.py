@@ -11,9 +11,18 @@ from typing import Any
 import pytest
 
 from launcher.errors import UsageError
-from launcher.image import Image
+from launcher.image.image import Image
+from launcher.launch.plan import (
+    Difference,
+    Migration,
+    Plan,
+    Survey,
+    client_token,
+    make_plan,
+    run_request,
+    task_definition,
+)
 from launcher.models import FamilyTasks, Identity, Password, Request, Secret, Sourced, Stack
-from launcher.plan import Difference, Migration, Plan, Survey, client_token, make_plan, run_request, task_definition
 
 IMAGE = Image("1.dkr.ecr.ap-northeast-1.amazonaws.com/migrate", "content-1", "sha256:" + "a" * 64)
 SECRET = "hidden by design"

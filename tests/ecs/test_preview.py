@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.local.program import Script
+from launcher.rehearsal.program import Script
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import Stage, make_stage
 from tests.projects import PROJECT

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.aws.refusals import refusal
 from launcher.errors import AccessDeniedError, AwsError
-from launcher.refusals import refusal
 
 WHO = "arn:aws:sts::123456789012:assumed-role/ci/session"
 WHAT = "arn:aws:ecs:ap-northeast-1:123456789012:task-definition/neuraKnot-prod-migrate:1"

@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from launcher import cli
-from launcher.console import Console
-from launcher.local.failures import FAILURES
-from launcher.local.stack import DATABASE_PASSWORD
-from launcher.world import World
+from launcher.cli.console import Console
+from launcher.cli.main import main
+from launcher.cli.world import World
+from launcher.rehearsal.failures import FAILURES
+from launcher.rehearsal.stack import DATABASE_PASSWORD
 from tests.projects import REVISIONS, ROOT
 
 HEAD = json.loads((ROOT / "alembic" / "snapshots" / f"{REVISIONS[-1]}.json").read_text(encoding="utf-8"))
@@ -32,7 +32,7 @@ def rehearse(*arguments: str, root: Path = ROOT) -> tuple[int, str, str]:
     out, err = StringIO(), StringIO()
     world = World(console=lambda as_json: Console(json=as_json, stdout=out, stderr=err))
     with pytest.raises(SystemExit) as ended:
-        cli.main(["rehearse", "--root", str(root), *arguments], world)
+        main(["rehearse", "--root", str(root), *arguments], world)
     code = ended.value.code
     return (code if isinstance(code, int) else 0), out.getvalue(), err.getvalue()
 
@@ -111,7 +111,7 @@ def test_it_needs_a_checkout(tmp_path: Path) -> None:
 
 
 def test_without_its_extra_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.rehearsal.find_spec", lambda name: None if name == "moto" else True)
+    monkeypatch.setattr("launcher.cli.rehearse.find_spec", lambda name: None if name == "moto" else True)
     code, _, said = rehearse()
     assert code == 20
     assert "neuraknot-db[local]" in said

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.aws import LogPage
-from launcher.console import Console
-from launcher.interrupts import Interrupts, Signalled
-from launcher.local.program import Script, scripted
-from launcher.logs import Interruptible
+from launcher.aws.aws import LogPage
+from launcher.cli.console import Console
+from launcher.machine.interrupts import Interrupts, Signalled
+from launcher.rehearsal.program import Script, scripted
+from launcher.task.logs import Interruptible
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, make_stage
 from tests.ecs.test_watching import at, send
@@ -187,7 +187,7 @@ def test_a_defect_before_there_is_a_task_stays_one(stage: Stage, monkeypatch: py
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("launcher.commands.make_plan", broken)
+    monkeypatch.setattr("launcher.cli.commands.make_plan", broken)
     with pytest.raises(ZeroDivisionError):
         stage.launch("ecs-migrate")
 
@@ -228,7 +228,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["launcher.cli", "typer", "launcher.world"])
+@pytest.mark.parametrize("module", ["launcher.cli.main", "typer", "launcher.cli.world"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_among_the_imports_ends_with_one_line(number: signal.Signals, code: int, module: str) -> None:
     command = [sys.executable, "-c", _AMONG_IMPORTS, str(int(number)), module]

@@ -9,9 +9,9 @@ from pathlib import Path
 import botocore.session
 import pytest
 
-from launcher.local.api import Call, Refusal
-from launcher.local.docker import StandInDocker
-from launcher.local.plays import start_task
+from launcher.rehearsal.api import Call, Refusal
+from launcher.rehearsal.docker import StandInDocker
+from launcher.rehearsal.plays import start_task
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, make_stage
 from tests.ecs.test_watching import at, send

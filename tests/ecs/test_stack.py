@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from launcher.doctor.iam_policy import policy
+from launcher.doctor.scope import Scope
+from launcher.environment.given import NON_PRODUCTION, Options
+from launcher.environment.stack import identify, instance_for, outputs_for, region_for, resolve, value_for
 from launcher.errors import ConfigurationError
-from launcher.given import NON_PRODUCTION, Options
-from launcher.iam_policy import policy
 from launcher.models import Sourced, Stack
-from launcher.scope import Scope
-from launcher.stack import identify, instance_for, outputs_for, region_for, resolve, value_for
-from launcher.terraform import Outputs
+from launcher.terraform.terraform import Outputs
 from neuraknot_db.settings import NON_PRODUCTION as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import PASSWORD, Stage, make_stage
@@ -25,7 +25,7 @@ def stage_of(make_cloud: MakeCloud, clock: FakeClock, folder: Path, login: str) 
 
 
 def stack_of(stage: Stage, given: dict[str, str] | None = None, environ: dict[str, str] | None = None) -> Stack:
-    from launcher.aws import Aws
+    from launcher.aws.aws import Aws
 
     options = Options(
         "dev",

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from launcher import builder, context
-from launcher.aws import LogPage
+from launcher.aws.aws import LogPage
+from launcher.cli.report import summary
 from launcher.errors import ConfigurationError
-from launcher.execute import Launch
-from launcher.local.api import JSON_TYPE, Call
-from launcher.local.program import Script, scripted
-from launcher.logs import LogFollower
+from launcher.image import builder, context
+from launcher.launch.execute import Launch
+from launcher.launch.plan import compare
+from launcher.machine.process import Completed
+from launcher.machine.strangers import UnreadableError, parse_json
 from launcher.models import ContainerReport, TaskResult, Verdict
-from launcher.plan import compare
-from launcher.process import Completed
-from launcher.report import summary
-from launcher.strangers import UnreadableError, parse_json
-from launcher.terraform import read_outputs
+from launcher.rehearsal.api import JSON_TYPE, Call
+from launcher.rehearsal.program import Script, scripted
+from launcher.task.logs import LogFollower
+from launcher.terraform.terraform import read_outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 from tests.ecs.test_logs import Pages, page
@@ -145,9 +145,9 @@ def test_nothing_else_in_the_launcher_parses_json() -> None:
     found = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "launcher").rglob("*.py")
-        if "local" not in path.parts and re.search(r"json\.loads?\(|JSONDecoder|hcl2\.loads", path.read_text())
+        if "rehearsal" not in path.parts and re.search(r"json\.loads?\(|JSONDecoder|hcl2\.loads", path.read_text())
     }
-    assert found == {"launcher/hcl.py", "launcher/strangers.py"}
+    assert found == {"launcher/terraform/hcl.py", "launcher/machine/strangers.py"}
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ ANSWERS = {
 def test_an_answer_that_is_none_of_aws_s_is_a_sentence(
     stage: Stage, operation: str, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from launcher.local import server
+    from launcher.rehearsal import server
 
     encode, broken = server._encode, object()
 

@@ -11,7 +11,7 @@ import pytest
 from botocore import exceptions as errors
 from botocore.httpsession import URLLib3Session
 
-from launcher.local.api import Call, Refusal
+from launcher.rehearsal.api import Call, Refusal
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from launcher.causes import cause
-from launcher.logs import LogFollower
 from launcher.models import ContainerReport, Place, Task
-from launcher.tasks import Watched
-from launcher.verdict import judge
+from launcher.task.causes import cause
+from launcher.task.logs import LogFollower
+from launcher.task.tasks import Watched
+from launcher.task.verdict import judge
 
 PLACE = Place("prod", "ap-northeast-1", "c", "neuraKnot-prod-migrate", "migrate", "r", "/ecs/g")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.local.api import Call, Refusal
-from launcher.local.program import Script, scripted
+from launcher.rehearsal.api import Call, Refusal
+from launcher.rehearsal.program import Script, scripted
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 

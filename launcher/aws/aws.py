@@ -1,0 +1,499 @@
+"""The only module that imports boto3: each call is a method, each refusal one of the launcher's errors."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import boto3
+from botocore import exceptions as botocore_errors
+from botocore.config import Config
+from botocore.parsers import ResponseParserError
+
+from launcher.aws.answers import checked, unreadable
+from launcher.aws.refusals import refusal
+from launcher.errors import AwsError, CredentialsError, NotFoundError, TransientAwsError
+from launcher.models import Identity, Secret
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.client import EC2Client
+    from mypy_boto3_ec2.type_defs import (
+        RouteTableTypeDef,
+        SecurityGroupTypeDef,
+        SubnetTypeDef,
+        VpcEndpointTypeDef,
+    )
+    from mypy_boto3_ecr.client import ECRClient
+    from mypy_boto3_ecr.type_defs import RepositoryTypeDef
+    from mypy_boto3_ecs.client import ECSClient
+    from mypy_boto3_ecs.type_defs import (
+        ClusterTypeDef,
+        FailureTypeDef,
+        ServiceTypeDef,
+        TaskDefinitionTypeDef,
+        TaskTypeDef,
+    )
+    from mypy_boto3_iam.client import IAMClient
+    from mypy_boto3_iam.type_defs import EvaluationResultTypeDef
+    from mypy_boto3_logs.client import CloudWatchLogsClient
+    from mypy_boto3_logs.type_defs import LogGroupTypeDef, OutputLogEventTypeDef
+    from mypy_boto3_rds.client import RDSClient
+    from mypy_boto3_rds.type_defs import DBInstanceTypeDef, DBSnapshotTypeDef
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_secretsmanager.client import SecretsManagerClient
+    from mypy_boto3_ssm.client import SSMClient
+    from mypy_boto3_sts.client import STSClient
+
+_PAGES = 1000  # of one list: 100,000 tasks of an hour
+
+
+@dataclass(frozen=True)
+class RegistryLogin:
+    """What `docker login` needs for ECR; valid for twelve hours.
+
+    Attributes:
+        username: always `AWS`.
+        password: for standard input only.
+        host: the registry, without a scheme.
+    """
+
+    username: str
+    password: Secret
+    host: str
+
+
+@dataclass(frozen=True)
+class LogPage:
+    """One answer of GetLogEvents.
+
+    Attributes:
+        events: in the stream's order; `timestamp` in milliseconds.
+        token: where the next call goes on; the same one again once nothing more is there.
+    """
+
+    events: tuple[OutputLogEventTypeDef, ...]
+    token: str
+
+
+class Aws:
+    """AWS's API as far as the launcher uses it, for one profile and one region.
+
+    Every method raises `AwsError` or one of its kinds. Clients are made on first use and may be used from several
+    threads. `AWS_ENDPOINT_URL` puts a local AWS in the place of the real one, as in every AWS program.
+    """
+
+    def __init__(
+        self, *, profile: str | None = None, region: str | None = None, attempts: int = 6, timeout: float = 20.0
+    ) -> None:
+        """`attempts` is how often a throttled or lost call is tried in all; `timeout`, in seconds, ends one try."""
+        self.profile = profile
+        self.region = region
+        config = Config(
+            retries={"mode": "adaptive", "total_max_attempts": attempts},
+            connect_timeout=min(5.0, timeout),
+            read_timeout=timeout,
+            user_agent_extra="neuraknot-launcher",
+        )
+        self._config, self._once = config, config.merge(Config(retries={"total_max_attempts": 1}))
+        self._session: boto3.Session | None = None
+        self._clients: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    # Who
+
+    def identity(self) -> Identity:
+        """The account and the role or user of the credentials (sts:GetCallerIdentity)."""
+        with self._translated("sts:GetCallerIdentity"):
+            answer = self._sts.get_caller_identity()
+            return Identity(account=answer["Account"], arn=answer["Arn"])
+
+    # ECS
+
+    def cluster(self, name: str) -> ClusterTypeDef | None:
+        """The cluster, INACTIVE ones too; None if there never was one."""
+        with self._translated("ecs:DescribeClusters"):
+            clusters = self._ecs.describe_clusters(clusters=[name])["clusters"]
+        return clusters[0] if clusters else None
+
+    def service(self, cluster: str, name: str) -> ServiceTypeDef | None:
+        """The service, INACTIVE ones too; None if there is none.
+
+        Raises:
+            NotFoundError: the cluster is not there.
+        """
+        with self._translated("ecs:DescribeServices"):
+            services = self._ecs.describe_services(cluster=cluster, services=[name])["services"]
+        return services[0] if services else None
+
+    def task_definition(self, name: str) -> TaskDefinitionTypeDef | None:
+        """A task definition by ARN, `family:revision`, or family (then the latest active one); None if absent."""
+        with self._translated("ecs:DescribeTaskDefinition"):
+            try:
+                return self._ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]
+            except botocore_errors.ClientError as error:
+                if _code(error) == "ClientException" and "describe task definition" in str(error):
+                    return None
+                raise
+
+    def register_task_definition(self, definition: Mapping[str, Any]) -> TaskDefinitionTypeDef:
+        """Registers a new revision."""
+        with self._translated("ecs:RegisterTaskDefinition"):
+            return self._ecs.register_task_definition(**definition)["taskDefinition"]
+
+    def run_task(self, request: Mapping[str, Any]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
+        """Starts a task; AWS tells of a refusal either by an error or, with HTTP 200, in the list of failures.
+
+        It is tried once, whatever `attempts` says, so that no lost answer goes unnoticed: `tasks.start_task`.
+        A task in the answer is no description: of one that is over, a second try by its clientToken gets only the ARN
+        and two states.
+        """
+        with self._translated("ecs:RunTask"):
+            answer = self._ecs_once.run_task(**request)
+            return answer["tasks"], answer["failures"]
+
+    def task_arns(self, cluster: str, family: str, *, stopped: bool) -> list[str]:
+        """ARNs of a family's tasks by what they are to be, running or stopped, whatever they are: `tasks.find_tasks`.
+
+        Those that stopped in the last hour or so are among them.
+        """
+        wanted: Literal["RUNNING", "STOPPED"] = "STOPPED" if stopped else "RUNNING"
+        page, seen, found = "", set[str](), list[str]()
+        while page not in seen and len(seen) < _PAGES:
+            seen.add(page)
+            with self._translated("ecs:ListTasks"):
+                more: Any = {"nextToken": page} if page else {}
+                answer = self._ecs.list_tasks(cluster=cluster, family=family, desiredStatus=wanted, **more)
+                found += answer["taskArns"]
+            page = answer.get("nextToken", "")
+            if not page:
+                return found
+        raise unreadable("ecs:ListTasks", "its pages have no end")
+
+    def tasks(self, cluster: str, arns: Sequence[str]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
+        """Tasks as they are; those that are not known are in the list of failures, with the reason MISSING."""
+        found, failures = list["TaskTypeDef"](), list["FailureTypeDef"]()
+        for first in range(0, len(arns), 100):
+            with self._translated("ecs:DescribeTasks"):
+                answer = self._ecs.describe_tasks(cluster=cluster, tasks=list(arns[first : first + 100]))
+                found += answer["tasks"]
+                failures += answer["failures"]
+        return found, failures
+
+    def stop_task(self, cluster: str, arn: str, reason: str) -> None:
+        """Sends SIGTERM, and SIGKILL after the container's stopTimeout (30 s)."""
+        with self._translated("ecs:StopTask"):
+            self._ecs.stop_task(cluster=cluster, task=arn, reason=reason)
+
+    # ECR
+
+    def repository(self, name: str) -> RepositoryTypeDef | None:
+        """The repository, or None."""
+        try:
+            with self._translated("ecr:DescribeRepositories"):
+                return self._ecr.describe_repositories(repositoryNames=[name])["repositories"][0]
+        except NotFoundError:
+            return None
+
+    def create_repository(self, name: str) -> RepositoryTypeDef | None:
+        """Makes a repository that scans what is pushed to it; None if it is there already."""
+        with self._translated("ecr:CreateRepository"):
+            try:
+                return self._ecr.create_repository(
+                    repositoryName=name, imageScanningConfiguration={"scanOnPush": True}
+                )["repository"]
+            except botocore_errors.ClientError as error:
+                if _code(error) != "RepositoryAlreadyExistsException":
+                    raise
+                return None
+
+    def image_digest(self, repository: str, *, tag: str | None = None, digest: str | None = None) -> str | None:
+        """The digest of the image with this tag or digest; None if there is none, or no such repository."""
+        wanted: Any = {"imageTag": tag} if digest is None else {"imageDigest": digest}
+        try:
+            with self._translated("ecr:DescribeImages"):
+                images = self._ecr.describe_images(repositoryName=repository, imageIds=[wanted])["imageDetails"]
+                return images[0]["imageDigest"] if images else None
+        except NotFoundError:
+            return None
+
+    def registry_login(self) -> RegistryLogin:
+        """A fresh password for the account's registry."""
+        with self._translated("ecr:GetAuthorizationToken"):
+            data = self._ecr.get_authorization_token()["authorizationData"][0]
+            username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+            return RegistryLogin(username, Secret(password), data["proxyEndpoint"].split("://", 1)[-1])
+
+    # CloudWatch Logs
+
+    def log_group(self, name: str) -> LogGroupTypeDef | None:
+        """The log group, or None."""
+        with self._translated("logs:DescribeLogGroups"):
+            groups = self._logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+        return next((group for group in groups if group["logGroupName"] == name), None)
+
+    def create_log_group(self, name: str) -> bool:
+        """Makes a log group that keeps its lines for ever; False if it is there already."""
+        with self._translated("logs:CreateLogGroup"):
+            try:
+                self._logs.create_log_group(logGroupName=name)
+            except botocore_errors.ClientError as error:
+                if _code(error) != "ResourceAlreadyExistsException":
+                    raise
+                return False
+        return True
+
+    def put_retention(self, name: str, *, days: int) -> None:
+        """Has a log group keep its lines for so many days."""
+        with self._translated("logs:PutRetentionPolicy"):
+            self._logs.put_retention_policy(logGroupName=name, retentionInDays=days)
+
+    def log_events(self, group: str, stream: str, token: str | None = None) -> LogPage | None:
+        """A page of a stream, from its head or from `token` on; None while the stream does not exist."""
+        position: Any = {"startFromHead": True} if token is None else {"startFromHead": True, "nextToken": token}
+        try:
+            with self._translated("logs:GetLogEvents"):
+                answer = self._logs.get_log_events(logGroupName=group, logStreamName=stream, **position)
+                return LogPage(tuple(answer["events"]), answer["nextForwardToken"])
+        except NotFoundError:
+            return None
+
+    # RDS
+
+    def db_instance(self, identifier: str) -> DBInstanceTypeDef | None:
+        """The database instance, or None."""
+        try:
+            with self._translated("rds:DescribeDBInstances"):
+                return self._rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0]
+        except NotFoundError:
+            return None
+
+    def create_db_snapshot(self, instance: str, snapshot: str, tags: Mapping[str, str]) -> DBSnapshotTypeDef:
+        """Begins a snapshot."""
+        with self._translated("rds:CreateDBSnapshot"):
+            return self._rds.create_db_snapshot(
+                DBInstanceIdentifier=instance,
+                DBSnapshotIdentifier=snapshot,
+                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            )["DBSnapshot"]
+
+    def db_snapshot(self, snapshot: str) -> DBSnapshotTypeDef | None:
+        """The snapshot, or None."""
+        try:
+            with self._translated("rds:DescribeDBSnapshots"):
+                found = self._rds.describe_db_snapshots(DBSnapshotIdentifier=snapshot)["DBSnapshots"]
+        except NotFoundError:
+            return None
+        return found[0] if found else None
+
+    # S3
+
+    def read_object(self, bucket: str, key: str) -> bytes | None:
+        """An object's content, or None."""
+        try:
+            with self._translated("s3:GetObject"):
+                return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except NotFoundError:
+            return None
+
+    # What `doctor` looks at
+
+    def simulate(
+        self, role: str, actions: Sequence[str], resources: Sequence[str], context: Mapping[str, str] | None = None
+    ) -> list[EvaluationResultTypeDef]:
+        """What IAM would decide if the role with this ARN asked for each action on the resources.
+
+        `context` holds condition keys, such as `ecs:cluster`, as the real call would carry them.
+        """
+        entries: Any = [
+            {"ContextKeyName": key, "ContextKeyType": "string", "ContextKeyValues": [value]}
+            for key, value in (context or {}).items()
+        ]
+        with self._translated("iam:SimulatePrincipalPolicy"):
+            return self._iam.simulate_principal_policy(
+                PolicySourceArn=role, ActionNames=list(actions), ResourceArns=list(resources), ContextEntries=entries
+            )["EvaluationResults"]
+
+    def role_arn(self, name: str) -> str | None:
+        """The ARN of the role with this name, its path included; None if there is none."""
+        try:
+            with self._translated("iam:GetRole"):
+                return self._iam.get_role(RoleName=name)["Role"]["Arn"]
+        except NotFoundError:
+            return None
+
+    def subnets(self, ids: Sequence[str]) -> list[SubnetTypeDef]:
+        """The subnets with these ids."""
+        with self._translated("ec2:DescribeSubnets"):
+            return self._ec2.describe_subnets(SubnetIds=list(ids))["Subnets"]
+
+    def security_groups(self, ids: Sequence[str]) -> list[SecurityGroupTypeDef]:
+        """The security groups with these ids."""
+        with self._translated("ec2:DescribeSecurityGroups"):
+            return self._ec2.describe_security_groups(GroupIds=list(ids))["SecurityGroups"]
+
+    def route_tables(self, vpc: str) -> list[RouteTableTypeDef]:
+        """All route tables of a VPC."""
+        with self._translated("ec2:DescribeRouteTables"):
+            return self._ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
+
+    def vpc_endpoints(self, vpc: str) -> list[VpcEndpointTypeDef]:
+        """All endpoints of a VPC."""
+        with self._translated("ec2:DescribeVpcEndpoints"):
+            return self._ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
+
+    def secret_exists(self, arn: str) -> bool:
+        """Whether Secrets Manager has this secret; its value is never read."""
+        try:
+            with self._translated("secretsmanager:DescribeSecret"):
+                self._secretsmanager.describe_secret(SecretId=arn)
+        except NotFoundError:
+            return False
+        return True
+
+    def parameter_exists(self, *names: str) -> bool:
+        """Whether SSM has a parameter of one of these names; its value is never decrypted."""
+        with self._translated("ssm:DescribeParameters"):
+            found = self._ssm.describe_parameters(
+                ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": sorted(set(names))}]
+            )["Parameters"]
+        return bool(found)
+
+    # Clients, made once each: making one is slow, and not safe in two threads at once.
+
+    @property
+    def _sts(self) -> STSClient:
+        return cast("STSClient", self._client("sts"))
+
+    @property
+    def _ecs(self) -> ECSClient:
+        return cast("ECSClient", self._client("ecs"))
+
+    @property
+    def _ecs_once(self) -> ECSClient:
+        return cast("ECSClient", self._client("ecs", self._once))
+
+    @property
+    def _ecr(self) -> ECRClient:
+        return cast("ECRClient", self._client("ecr"))
+
+    @property
+    def _logs(self) -> CloudWatchLogsClient:
+        return cast("CloudWatchLogsClient", self._client("logs"))
+
+    @property
+    def _rds(self) -> RDSClient:
+        return cast("RDSClient", self._client("rds"))
+
+    @property
+    def _s3(self) -> S3Client:
+        return cast("S3Client", self._client("s3"))
+
+    @property
+    def _iam(self) -> IAMClient:
+        return cast("IAMClient", self._client("iam"))
+
+    @property
+    def _ec2(self) -> EC2Client:
+        return cast("EC2Client", self._client("ec2"))
+
+    @property
+    def _secretsmanager(self) -> SecretsManagerClient:
+        return cast("SecretsManagerClient", self._client("secretsmanager"))
+
+    @property
+    def _ssm(self) -> SSMClient:
+        return cast("SSMClient", self._client("ssm"))
+
+    def _client(self, service: Any, config: Config | None = None) -> Any:
+        name = service if config is None else f"{service}, by another configuration"
+        with self._lock:
+            if name not in self._clients:
+                if self._session is None:
+                    self._session = boto3.Session(profile_name=self.profile, region_name=self.region)
+                try:
+                    client = self._session.client(service, config=config or self._config)
+                except ValueError as error:
+                    raise _not_made(service, error) from error
+                # Before botocore's own of the service, which make texts into other things.
+                prefix = client.meta.service_model.service_id.hyphenize()
+                client.meta.events.register_first(f"after-call.{prefix}", _check)
+                self._clients[name] = client
+            return self._clients[name]
+
+    # Errors, in one place
+
+    @contextmanager
+    def _translated(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except botocore_errors.ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            message = str(error.response.get("Error", {}).get("Message", "")).strip()
+            raise refusal(action, _code(error), message, status, sign_in=self._login) from error
+        except (
+            botocore_errors.NoCredentialsError,
+            botocore_errors.PartialCredentialsError,
+            botocore_errors.CredentialRetrievalError,
+        ) as error:
+            raise CredentialsError("There are no AWS credentials.", hint=self._login, action=action) from error
+        except botocore_errors.ProfileNotFound as error:
+            raise CredentialsError(
+                f"There is no AWS profile named {self.profile}.",
+                hint="List them with `aws configure list-profiles`, and name one with --profile.",
+                action=action,
+            ) from error
+        except (
+            botocore_errors.SSOError,
+            botocore_errors.TokenRetrievalError,
+        ) as error:
+            raise CredentialsError(
+                "The AWS sign-in has expired.", hint=self._login, action=action, code="ExpiredToken"
+            ) from error
+        # botocore has two families for a lost network: a connection that was never made is not in HTTPClientError's.
+        except (botocore_errors.HTTPClientError, botocore_errors.ConnectionError) as error:
+            raise TransientAwsError(
+                f"AWS does not answer {action}: {str(error).rstrip('.')}.",
+                hint="Check the network, the proxy (HTTPS_PROXY) and the region (--region); then run the same command"
+                " again.",
+                action=action,
+            ) from error
+        except botocore_errors.BotoCoreError as error:
+            raise _not_made(action, error) from error
+        # botocore wraps the network's own; EOFError is of a question, for an MFA code, that nobody answers.
+        except (OSError, EOFError) as error:
+            raise CredentialsError(
+                f"The AWS credentials can't be read: {error}.",
+                hint="Look at what this machine's settings name: credential_process, web_identity_token_file and"
+                " mfa_serial of the profile, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.",
+                action=action,
+            ) from error
+        # An answer that is none of AWS's: a proxy's page, or JSON that no parser gets through.
+        except (ResponseParserError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise unreadable(action, type(error).__name__) from error
+
+    @property
+    def _login(self) -> str:
+        profile = f" --profile {self.profile}" if self.profile else ""
+        return f"Sign in with `aws sso login{profile}`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID; then try again."
+
+
+def _not_made(what: str, error: Exception) -> AwsError:
+    return AwsError(
+        f"The call {what} can't be made: {str(error).rstrip('.')}.",
+        hint="Check the profile and the region (--profile, --region), and what AWS_* variables are set.",
+        action=what,
+    )
+
+
+def _check(*, http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """Called by botocore with each answer, which it gives to the caller afterwards."""
+    if http_response.status_code < 300 and model.output_shape is not None:
+        parsed.update(checked(f"{model.service_model.service_name}:{model.name}", parsed, model.output_shape))
+
+
+def _code(error: botocore_errors.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,237 @@
+"""What each command does, between the command line and the modules that know how."""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import os
+import socket
+import threading
+import uuid
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.cli import report
+from launcher.cli.options import Common
+from launcher.environment.stack import identify, outputs_for, region_for, resolve
+from launcher.errors import LauncherError, ProgramNotFoundError, UsageError
+from launcher.image.builder import require_engine
+from launcher.launch import guards, lint
+from launcher.launch.execute import Executor, Launch, Steps
+from launcher.launch.plan import Plan, Work, make_plan
+from launcher.launch.snapshot import require_instance
+from launcher.launch.survey import survey
+from launcher.models import Request, Stack, TaskResult, Verdict
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+    from launcher.terraform.terraform import Outputs
+
+
+@dataclass(frozen=True)
+class How:
+    """How a task is to be run, whatever it does.
+
+    Attributes:
+        timeout: seconds.
+        image: a reference, in place of the content-addressed one.
+        dry_run: plan only.
+        detach: return once it was started.
+        attach: follow one that is alive.
+        client_token: names this run.
+    """
+
+    timeout: float
+    image: str | None
+    dry_run: bool
+    detach: bool
+    attach: bool
+    client_token: str | None
+
+
+def launch(
+    common: Common,
+    name: str,
+    work: Work,
+    how: How,
+    *,
+    confirm_reset: str | None = None,
+    snapshot: bool | None = None,
+    lint_to: str | None = None,
+) -> int:
+    """`ecs-migrate` and `ecs-run`: plan, ask where that is due, execute, and say how it went.
+
+    Args:
+        common: options and collaborators.
+        name: the command, for the result.
+        work: what the container is to do.
+        how: how it is to be run.
+        confirm_reset: the environment's name, where a reset was confirmed by an option.
+        snapshot: whether to make a snapshot first; None leaves it to what the work is.
+        lint_to: lint the revisions after the database's own up to this one, on this machine.
+
+    Returns:
+        The exit code.
+    """
+    console, known = common.console, Launch()
+    try:
+        with common.world.interrupts.handled():
+            plan, aws = _planned(common, work, how, snapshot, known)
+            if how.dry_run:
+                if console.json:
+                    console.result({"verdict": Verdict.DRY_RUN.value, "exit_code": 0, **report.plan_object(plan)})
+                else:
+                    for line in report.plan_lines(plan):
+                        console.data(line)
+                return 0
+            if guards.task_instead(plan) is None and plan.builds:
+                require_engine(common.world.run)  # before anybody is asked, or anything made
+            if work.resets:
+                guards.confirm_reset(plan.stack, confirm_reset, common.world.ask or console.ask())
+            result = executor(common, aws, known).execute(plan)
+    except LauncherError as error:
+        for line in report.result_lines(known):
+            console.say(f"   {line}")
+        console.failure(error)
+        if console.json:
+            console.result(report.result_object(known, command=name, error=error))
+        _summarize(common, known, name, error.message, error.hint, good=False)
+        return error.exit_code
+    if lint_to is not None and result.exit_code == 0:
+        known.lint = lint.pending(common.world.run, common.options.root, result, lint_to)
+        for line in known.lint.lines:
+            console.say(f"   {line}")
+    tell(common, known, result, name)
+    return result.exit_code
+
+
+def refuse_with_plan(**options: bool) -> None:
+    """Refuse options that change something, beside `--plan`, which changes nothing.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name, given in options.items():
+        if given:
+            raise UsageError(
+                f"--plan and --{name.replace('_', '-')} exclude each other.",
+                hint="A plan is told of an upgrade, by a task that is followed to its end.",
+            )
+
+
+def doctor(common: Common) -> int:
+    """Every check, as a tree."""
+    import shutil
+
+    from launcher.doctor import examine, lines
+
+    world, console = common.world, common.console
+    found = examine(
+        common.options,
+        lambda: read_terraform(common),
+        lambda region: world.aws(common.profile, region),
+        world.environ,
+        common.shown,
+    )
+    if console.json:
+        console.result(found.as_json())
+    else:
+        for style, line in lines(found, shutil.get_terminal_size((100, 24)).columns):
+            console.styled(style, line)
+    return found.exit_code
+
+
+def _planned(common: Common, work: Work, how: How, snapshot: bool | None, known: Launch) -> tuple[Plan, Aws]:
+    """The two steps that only read."""
+    world, console = common.world, common.console
+    # boto3 takes a while to import, and so does Terraform to answer.
+    threading.Thread(target=importlib.import_module, args=("launcher.aws.aws",), daemon=True).start()
+    steps = Steps(world.clock, console, known.timings)
+    with steps.step("terraform") as done:
+        outputs = read_terraform(common)
+        done(f"{len(outputs.values)} values from {outputs.origin}" if outputs.directory else "not needed")
+    with steps.step("service") as done:
+        aws = world.aws(common.profile, region_for(common.options, outputs).value)
+        identity = identify(common.options, outputs, aws)
+        stack = resolve(common.options, outputs, aws, identity, world.environ)
+        password = stack.password.value.value
+        console.redactor.hide(password.reveal() if password else None)
+        request = _request(common, stack, work, how, snapshot)
+        plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
+        if request.snapshot:
+            require_instance(stack, aws)
+        done(f"{stack.service.value if stack.service else 'as given'} in {identity.account}")
+    known.plan = plan
+    return plan, aws
+
+
+def _request(common: Common, stack: Stack, work: Work, how: How, snapshot: bool | None) -> Request:
+    environ = common.world.environ
+    run = "/".join(
+        environ.get(f"GITHUB_{part}", "") for part in ("REPOSITORY", "RUN_ID", "RUN_ATTEMPT", "JOB", "ACTION")
+    )
+    in_ci = bool(environ.get("GITHUB_RUN_ID"))
+    who = f"{environ.get('GITHUB_ACTOR', 'nobody')} {run}" if in_ci else f"{_user()}@{socket.gethostname()}"
+    return Request(
+        command=work.command(stack),
+        reset=work.resets,
+        timeout=how.timeout,
+        image=how.image,
+        snapshot=(work.resets and stack.production) if snapshot is None else snapshot,
+        detach=how.detach,
+        attach=how.attach,
+        client_token=how.client_token or (run if in_ci else uuid.uuid4().hex),
+        repeatable=in_ci or how.client_token is not None,
+        git_commit=environ.get("GITHUB_SHA") or _git_commit(common),
+        started_by=who,
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container that was given a number, no name stands for it
+        return f"uid-{os.getuid()}"
+
+
+def _git_commit(common: Common) -> str | None:
+    try:
+        answer = common.world.run(["git", "-C", str(common.options.root), "rev-parse", "HEAD"])
+    except ProgramNotFoundError:
+        return None
+    return answer.stdout.strip() or None if answer.exit_code == 0 else None
+
+
+def read_terraform(common: Common, needed: frozenset[str] | None = None) -> Outputs:
+    """The outputs of the command's environment; `needed` as `stack.outputs_for` takes it."""
+    world, run = common.world, common.world.run
+    if common.profile:
+        # Its own way to be told of --profile.
+        run = partial(run, environment={**world.environ, "AWS_PROFILE": common.profile})
+    return outputs_for(common.options, run, lambda region: world.aws(common.profile, region), needed=needed)
+
+
+def executor(common: Common, aws: Aws, known: Launch) -> Executor:
+    """What carries a command out, and notes in `known` what it learns."""
+    world, root = common.world, common.options.root
+    docker_config = Path(world.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    return Executor(aws, world.run, world.clock, world.interrupts, common.console, known, root, docker_config)
+
+
+def tell(common: Common, known: Launch, result: TaskResult, name: str) -> None:
+    """Say how the run of the command `name` went, to people, to programs and on GitHub's page."""
+    console, good = common.console, result.exit_code == 0
+    for line in (*result.details, *report.result_lines(known)):
+        console.say(f"   {line}")
+    console.verdict(result.message, result.hint, good=good)
+    if console.json:
+        console.result(report.result_object(known, command=name))
+    _summarize(common, known, name, result.message, result.hint, good=good)
+
+
+def _summarize(common: Common, known: Launch, name: str, message: str, hint: str | None, *, good: bool) -> None:
+    hint = common.console.with_options(hint)
+    title = f"{name} {common.options.environment}"
+    common.console.summary(report.summary(known, title, message=message, hint=hint, good=good))

@@ -1,0 +1,284 @@
+"""Progress for people on a terminal, in a pipe and in GitHub Actions; the one exit where secrets are hidden."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
+
+from launcher.cli.streams import Outlet
+from launcher.errors import LauncherError
+from launcher.machine.redaction import Redactor
+from launcher.task.logs import LogLine
+
+if TYPE_CHECKING:
+    from rich.status import Status
+    from rich.text import Text
+
+    from launcher.launch.execute import Done
+
+STEPS_IN_ALL = 8
+_WIDTH = 18
+_PROPOSED = re.compile(
+    r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
+)
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
+_COMMAND = re.compile(r"^(?:[^\S\n]|\x1b\[[0-9;]*m)*:(?=:.*::)|##(?=\[)", re.MULTILINE)
+"""What a line that GitHub Actions would obey has where a blank makes it harmless: `::name::value`, `##[name]value`."""
+_STYLES = {"OK": "32", "NG": "31", "SKIP": "33", "group": "1", "fix": "36", "sum": "1"}
+
+
+class Console:
+    """Narration on standard error, data on standard output.
+
+    The container's lines are data, unless standard output is to hold one JSON object only. On a terminal a line that
+    moves shows what is going on; in a pipe and in a CI log there are only lines that stay. Whatever becomes of either
+    stream, nothing here fails.
+
+    Attributes:
+        json: whether standard output holds one JSON object.
+        shown: the options that belong to every command that is proposed.
+        answered: whether it does so by now.
+        redactor: what must not be shown.
+    """
+
+    def __init__(
+        self,
+        *,
+        json: bool = False,
+        stdout: TextIO | Outlet | None = None,
+        stderr: TextIO | Outlet | None = None,
+        environ: Mapping[str, str] | None = None,
+        shown: str = "",
+    ) -> None:
+        environ = environ or {}
+        self.json = json
+        self.shown = shown
+        self.answered = False
+        self.redactor = Redactor()
+        self._out = stdout if isinstance(stdout, Outlet) else Outlet(stdout or sys.stdout)
+        self._err = stderr if isinstance(stderr, Outlet) else Outlet(stderr or sys.stderr)
+        self._terminal = self._err.isatty() and environ.get("TERM") != "dumb"
+        self._colours = self._terminal and not environ.get("NO_COLOR")
+        self._github = environ.get("GITHUB_ACTIONS") == "true"
+        self._summary = environ.get("GITHUB_STEP_SUMMARY")
+        self._live: Status | None = None
+        self._lock = threading.Lock()
+        self._status = ""
+        self._title = ""
+        self._begun = 0.0
+
+    # Progress
+
+    @contextmanager
+    def step(self, key: str, title: str, number: int | None) -> Iterator[Done]:
+        """A step, with a tick or a cross and its time at the end."""
+        outcome: list[tuple[str, bool]] = []
+
+        def done(words: str, *, good: bool = True) -> None:
+            outcome.append((words, good))
+
+        label = f"{number}/{STEPS_IN_ALL}" if number is not None else "  +"
+        begun = time.monotonic()
+        self._title, self._status, self._begun = f"{label} {title}", "", begun
+        if self._github:
+            self._write(f"::group::{label} {title}", command=True)
+        self._start_live()
+        try:
+            yield done
+        except BaseException:
+            outcome[:] = [("", False)]
+            raise
+        finally:
+            self._stop_live()
+            words, good = outcome[-1] if outcome else ("", True)
+            mark, colour = ("✓", "32") if good else ("✗", "31")
+            took = self._paint(f"{time.monotonic() - begun:6.1f} s", "2")
+            self._write(f" {self._paint(mark, colour)} {label} {title:<{_WIDTH}} {took}  {words}".rstrip())
+            if self._github:
+                self._write("::endgroup::", command=True)
+
+    def status(self, text: str) -> None:
+        """What the present step is at: on the moving line, or a line of its own where that has changed."""
+        text = text.strip()
+        if not text or text == self._status:
+            return
+        self._status = text
+        if self._live is not None:
+            self._live.update(self._moving())
+        elif not self._terminal:
+            self._write(f"   {text}")
+
+    def detail(self, text: str) -> None:
+        """What a program says that the step has started: on the moving line, or folded away in GitHub's group."""
+        if self._live is not None or self._github:
+            self.status(text)
+
+    def notice(self, text: str) -> None:
+        """A sentence that stays."""
+        self._write(f"   {self._paint(text, '33')}")
+
+    def log_line(self, line: LogLine) -> None:
+        """A line of the container's, as it is."""
+        text = line.text.replace("\n", "")
+        if self.json or (self._terminal and self._out.isatty()):
+            self._write(f"   {self._paint('│', '2')} {text}")
+        else:
+            self.data(text)
+
+    # What is said besides
+
+    def say(self, text: str = "") -> None:
+        """Narration."""
+        self._write(text)
+
+    def data(self, text: str) -> None:
+        """A line on standard output."""
+        before = self._out.lost
+        text = self._harmless(text)
+        with self._lock:
+            print(text, file=self._out, flush=True)
+        lost = self._out.lost
+        if lost is not before and not isinstance(lost, BrokenPipeError):  # a reader that has enough is no news
+            self.notice(f"Standard output can't be written any more: {lost}.")
+
+    def styled(self, style: str, text: str) -> None:
+        """A line on standard output, in the colour of its style where that is a terminal."""
+        colour = _STYLES.get(style)
+        self.data(f"\033[{colour}m{text}\033[0m" if colour and self._colours and self._out.isatty() else text)
+
+    def result(self, value: Mapping[str, Any]) -> None:
+        """The one JSON object on standard output."""
+        self.answered = True
+        if isinstance(value.get("hint"), str):
+            value = {**value, "hint": self.with_options(value["hint"])}
+        # Where a character has to be escaped, it must be in JSON's own way.
+        escaped = not self._out.encoding.lower().startswith("utf")
+        text = json.dumps(self.redactor.value(value), ensure_ascii=escaped, indent=2)
+        # The same to JSON, and neither a command to GitHub nor anything to a terminal.
+        self.data("".join(c if _shows(c) else json.dumps(c)[1:-1] for c in text.replace("##[", r"##\u005b")))
+
+    def with_options(self, hint: str | None) -> str | None:
+        """A hint whose commands are complete, so that they can be pasted."""
+        return None if hint is None else _PROPOSED.sub(lambda found: f"{found[0]} {self.shown}".rstrip(), hint)
+
+    def failure(self, error: LauncherError) -> None:
+        """What went wrong, in a sentence; then the details, then what to do."""
+        for line in error.details:
+            self._write(f"   {line}")
+        self.verdict(error.message, error.hint, good=False)
+
+    def verdict(self, message: str, hint: str | None, *, good: bool) -> None:
+        """The last words."""
+        hint = self.with_options(hint)
+        if self._github and not good:
+            # Redacted first: escaped, a secret is no longer what the redactor looks for, and GitHub undoes the escape.
+            words = self._clean(f"{message} {hint or ''}".rstrip())
+            self._write(f"::error title=launcher::{_command_data(words)}", command=True)
+        word, colour = ("Done.", "1;32") if good else ("Error:", "1;31")
+        self._write(f"{self._paint(word, colour)} {message}")
+        if hint:
+            self._write(f"{self._paint('Hint:', '1')} {hint}")
+
+    def summary(self, markdown: str) -> None:
+        """A summary on the page of the GitHub Actions job; nothing elsewhere."""
+        if not (self._github and self._summary):
+            return
+        try:
+            with Path(self._summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(self._clean(markdown))
+        except OSError as error:
+            self.notice(f"The summary of this job can't be written: {error}.")
+
+    def ask(self) -> Callable[[str], str] | None:
+        """How to ask a question; None where nobody can answer."""
+        if not (sys.stdin.isatty() and self._err.isatty()):
+            return None
+
+        def question(text: str) -> str:
+            self._err.write(self._harmless(text))
+            self._err.flush()
+            answer = ""
+            try:
+                answer = sys.stdin.readline()
+            finally:
+                if not answer.endswith("\n"):
+                    self._err.write("\n")  # what comes next begins a line of its own
+            return answer.rstrip("\n")
+
+        return question
+
+    # Ways out
+
+    def _write(self, text: str, *, command: bool = False) -> None:
+        text = self._clean(text) if command else self._harmless(text)
+        with self._lock:
+            if self._live is not None:
+                self._live.console.out(text, highlight=False)
+            else:
+                print(text, file=self._err, flush=True)
+
+    def _clean(self, text: str) -> str:
+        """Without secrets, after whatever could hide them, move the cursor or end a line has been left out."""
+        return self.redactor.text(_printable(text))
+
+    def _harmless(self, text: str) -> str:
+        """No command to GitHub Actions, to whose log both streams may lead, or either: that can't be told from here."""
+        text = self._clean(text)
+        return _COMMAND.sub(r"\g<0> ", text) if self._github else text
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if self._colours and text else text
+
+    def _start_live(self) -> None:
+        if not self._terminal:
+            return
+        from rich.console import Console as RichConsole
+        from rich.status import Status
+
+        console = RichConsole(file=cast(IO[str], self._err), stderr=True)
+        self._live = Status(self._moving(), console=console, spinner="dots")
+        self._live.start()
+
+    def _stop_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _moving(self) -> _Moving:
+        words = self._clean(f"{self._title}  {self._status}".rstrip())
+        return _Moving(words, self._begun)
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """The moving line's words, with the seconds since `begun`, counted anew each time that it is drawn."""
+
+    words: str
+    begun: float
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(f"{self.words}, {time.monotonic() - self.begun:.0f} s", no_wrap=True, overflow="ellipsis")
+
+
+def _printable(text: str) -> str:
+    """Without what could move the cursor or clear the screen; colours, tabs and line feeds may stay."""
+    kept = (part if _COLOUR.fullmatch(part) else "".join(filter(_shows, part)) for part in _COLOUR.split(text))
+    return "".join(kept)
+
+
+def _shows(character: str) -> bool:
+    return character.isprintable() or character in "\t\n\xa0\u3000"  # a Japanese blank is no control
+
+
+def _command_data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

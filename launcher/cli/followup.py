@@ -1,0 +1,162 @@
+"""`status`, `logs` and `stop`: what there is of tasks that were started before, what they said, and their end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from launcher.cli import commands, report
+from launcher.cli.options import Common
+from launcher.environment.stack import place_for
+from launcher.errors import ConfigurationError, RefusedError
+from launcher.launch.execute import Launch
+from launcher.launch.plan import log_stream
+from launcher.models import Place, Task, TaskRun, Verdict
+from launcher.task.logs import LogFollower, LogLine
+from launcher.task.tasks import find_tasks, read_task, stop_task
+from launcher.terraform.terraform import written_passwords
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+
+
+def status(common: Common) -> int:
+    """The tasks that are alive, and those that stopped in the last hour."""
+    place, aws = _place(common)
+    found = find_tasks(aws, place.cluster, place.family, place.container)
+    alive, over = found.alive, found.over
+    if common.console.json:
+        tasks = {"alive": [report.task_object(task) for task in alive], "over": [report.task_object(t) for t in over]}
+        common.console.result({"environment": place.environment, **tasks})
+        return 0
+    width = max((len(_ended(task)) for task in (*alive, *over)), default=0)
+    for task in (*alive, *over):
+        common.console.data(_task_line(task, width))
+    if not alive and not over:
+        common.console.say(f"No migration task of {place.environment} is alive, and none stopped in the last hour.")
+    return 0
+
+
+def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
+    """A task's log; with `follow` to the end, and with its exit code."""
+    place, aws = _place(common)
+    console = common.console
+    task = _find(aws, place, task_id)
+    if task is None and task_id is None:
+        raise ConfigurationError(
+            f"No migration task of {place.environment} is alive, and none stopped in the last hour.",
+            hint=f"Older logs: aws logs tail {place.log_group} --region {place.region}",
+        )
+    stream = log_stream(place, task.id if task else str(task_id).rsplit("/", 1)[-1])
+    _hide_password(common)
+    if task is None or not follow:
+        lines = _print_log(common, aws, place, stream)
+        if lines is None:
+            raise ConfigurationError(
+                f"There is no log stream {stream} in {place.log_group}.", hint="See what there is: launcher status"
+            )
+        if console.json:
+            console.result(
+                {
+                    "log": {"group": place.log_group, "stream": stream},
+                    "task": report.task_object(task) if task else None,
+                    "lines": [{"at": line.at, "text": line.text} for line in lines],
+                }
+            )
+        return 0
+    known = Launch()
+    run = TaskRun(task, task.definition, None, place.log_group, stream, attached=True)
+    result = commands.executor(common, aws, known).follow(place, run)
+    commands.tell(common, known, result, "logs")
+    return result.exit_code
+
+
+def stop(common: Common, task_id: str | None) -> int:
+    """Stop a task, and read its log to the end; 0 once it is over.
+
+    Raises:
+        RefusedError: it is no migration task of this environment.
+        ConfigurationError: ECS does not know it.
+    """
+    place, aws = _place(common)
+    console = common.console
+    task = _find(aws, place, task_id, alive=True)
+    if task is None and task_id:
+        raise ConfigurationError(
+            f"ECS knows no task {task_id} in {place.cluster}: it is another's, or was over an hour ago.",
+            hint="See what there is: launcher status",
+        )
+    if task is not None and task.family not in (None, place.family):
+        raise RefusedError(
+            f"The task {task.id} is no migration of {place.environment}: it is of {task.family}. It goes on.",
+            hint="See what there is: launcher status",
+        )
+    _hide_password(common)
+    if task is None or not task.alive:
+        which = f"The task {task.id}" if task else f"No migration task of {place.environment}"
+        which += " is over already" if task else " is alive"
+        console.verdict(f"{which}; there is nothing to stop.", None, good=True)
+        if console.json:
+            console.result({"stopped": False, "task": report.task_object(task) if task else None})
+        return 0
+    stop_task(aws, place.cluster, task, "launcher stop", common.world.interrupts)
+    known = Launch()
+    run = TaskRun(task, task.definition, None, place.log_group, log_stream(place, task.id), attached=True)
+    result = commands.executor(common, aws, known).follow(place, run)
+    over = result.task or task
+    ended = f"its container ended with {over.exit_code}"
+    if over.exit_code is None:
+        never = result.verdict is Verdict.NOT_STARTED
+        ended = "its container never ran" if never else "how its container ended is not known"
+    console.verdict(f"The task {task.id} is over; {ended}.", None, good=True)
+    if console.json:
+        console.result({"stopped": True, "task": report.task_object(over)})
+    return 0
+
+
+def _place(common: Common) -> tuple[Place, Aws]:
+    outputs = commands.read_terraform(common, frozenset({"cluster"}))
+    place = place_for(common.options, outputs)
+    return place, common.world.aws(common.profile, place.region)
+
+
+def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -> Task | None:
+    """The task that was named, else the newest; None if there is none, or ECS has forgotten it."""
+    if task_id is not None:
+        described, _ = aws.tasks(place.cluster, [task_id])
+        if described:
+            return read_task(described[0], place.container)
+        alive = True  # what is listed, and not described, is taken for that
+    tasks = find_tasks(aws, place.cluster, place.family, place.container)
+    known = (*tasks.alive, *(() if alive else tasks.over))
+    return next((task for task in known if task_id is None or task.id == task_id.rsplit("/", 1)[-1]), None)
+
+
+def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogLine] | None:
+    """The lines so far, shown as they come unless they are to be one JSON object; None if there is no such stream."""
+    log = LogFollower(aws, place.log_group, stream)
+    lines = []
+    for line in log.drain(common.world.clock, quiet=0.0):
+        lines.append(line)
+        if not common.console.json:
+            common.console.log_line(line)
+    if log.refused is not None:
+        raise log.refused
+    return lines if log.found else None
+
+
+def _hide_password(common: Common) -> None:
+    """A container may have printed it; here nothing else needs it."""
+    for password in written_passwords(common.options.directory):
+        common.console.redactor.hide(password.reveal())
+
+
+def _ended(task: Task) -> str:
+    return f"exit {task.exit_code}" if task.exit_code is not None else task.stop_code or ""
+
+
+def _task_line(task: Task, width: int) -> str:
+    when = f"{datetime.fromtimestamp(task.created):%Y-%m-%d %H:%M:%S}" if task.created else "?"
+    ended = f"{_ended(task):<{width}}"
+    words = f"{task.id}  {task.status:<14} {ended}  {when}  {task.started_by or '?'}  {' '.join(task.command)}"
+    return words.rstrip()

@@ -1,0 +1,253 @@
+"""The command line: parse, build the collaborators once, call one function, render."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+from typer._click.exceptions import NoArgsIsHelpError  # typer exports only some of its kinds
+from typer._click.exceptions import UsageError as TypersUsageError
+from typer.core import TyperGroup
+
+from launcher.cli.options import Common, duration, failed, revision_name, with_shared_options
+from launcher.errors import UsageError
+from launcher.machine.interrupts import Signalled
+
+
+class _Commands(TyperGroup):
+    """Says what is wrong with a line as every other error is said, to people and to programs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read what comes before the command's name."""
+        with _misuse_said(ctx, args):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the line names."""
+        with _misuse_said(ctx, ctx.args):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _misuse_said(context: Any, arguments: list[str]) -> Iterator[None]:
+    arguments = list(arguments)
+    try:
+        yield
+    except NoArgsIsHelpError:
+        raise
+    except TypersUsageError as error:
+        where = error.ctx or context
+        words = error.format_message()
+        words += "" if words.endswith((".", "?")) else "."
+        misused = UsageError(words, hint=f"See what there is: {where.command_path} --help")
+        raise typer.Exit(failed(where, misused, arguments)) from error
+
+
+app = typer.Typer(
+    name="launcher",
+    cls=_Commands,
+    help="Migrates NeuraKnot's PostgreSQL database by an ECS task, and tells the truth about how it went.",
+    epilog="Exit codes: the container's own, 0 to 7; 20 configuration, 21 AWS, 22 image, 23 the task never started,"
+    " 24 out of time, 25 outcome not known.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Image = Annotated[
+    str | None,
+    typer.Option(envvar="NEURAKNOT_IMAGE", help="An image that exists: REGISTRY/NAME:TAG, or by digest."),
+]
+Snapshot = Annotated[
+    bool | None,
+    typer.Option(
+        "--snapshot/--no-snapshot",
+        envvar="NEURAKNOT_SNAPSHOT",
+        help="An RDS snapshot first; as a rule before a reset of production only.",
+    ),
+]
+Timeout = Annotated[
+    str,
+    typer.Option(envvar="NEURAKNOT_TIMEOUT", help="How long the task may take: 90s, 30m, 2h. Then it is stopped."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", envvar="NEURAKNOT_DRY_RUN", help="Show what would be done, and change nothing.")
+]
+Detach = Annotated[
+    bool, typer.Option("--detach", envvar="NEURAKNOT_DETACH", help="Return as soon as the task is started.")
+]
+Attach = Annotated[
+    bool,
+    typer.Option(
+        "--attach", envvar="NEURAKNOT_ATTACH", help="If a task with the same command is alive, follow that one."
+    ),
+]
+ClientToken = Annotated[
+    str | None,
+    typer.Option(
+        envvar="NEURAKNOT_CLIENT_TOKEN",
+        help="Names this run: a second try follows the first one's task, and repeats nothing but a plain upgrade."
+        " GitHub Actions sets one by itself.",
+    ),
+]
+TaskId = Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task's id or ARN; else the newest.")]
+
+
+@app.command("ecs-migrate")
+@with_shared_options
+def ecs_migrate(
+    common: Common,
+    reset: Annotated[bool, typer.Option("--reset", help="Delete all data, then build the schema anew.")] = False,
+    create_db: Annotated[
+        bool, typer.Option("--create-db", envvar="NEURAKNOT_CREATE_DB", help="Create the database if it is missing.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go on although unversioned tables are in the way.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(envvar="NEURAKNOT_REVISION", help="Upgrade to this revision instead of the newest.")
+    ] = None,
+    confirm_reset: Annotated[
+        str | None, typer.Option(metavar="ENVIRONMENT", help="Confirms a reset of production without a terminal.")
+    ] = None,
+    snapshot: Snapshot = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Only tell what would run and what it would lock, seen by a task; add what the linter says."
+        ),
+    ] = False,
+    image: Image = None,
+    timeout: Timeout = "30m",
+    dry_run: DryRun = False,
+    detach: Detach = False,
+    attach: Attach = False,
+    client_token: ClientToken = None,
+) -> int:
+    """Run `alembic upgrade head` as an ECS task, and follow it to its end."""
+    from launcher.cli import commands
+    from launcher.launch.plan import Migration, Preview
+
+    work = Migration(reset, create_db, force, revision_name(revision))
+    run = commands.How(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
+    if plan:
+        commands.refuse_with_plan(
+            reset=reset,
+            create_db=create_db,
+            force=force,
+            detach=detach,
+            snapshot=bool(snapshot),
+            confirm_reset=confirm_reset is not None,
+        )
+        return commands.launch(common, "ecs-migrate", Preview(revision), run, lint_to=revision or "head")
+    if confirm_reset is not None and not reset:
+        raise UsageError(
+            "--confirm-reset confirms nothing without --reset.",
+            hint="Leave it out, or add --reset to delete all data.",
+        )
+    return commands.launch(common, "ecs-migrate", work, run, confirm_reset=confirm_reset, snapshot=snapshot)
+
+
+@app.command("ecs-run")
+@with_shared_options
+def ecs_run(
+    common: Common,
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="-- ARGS", help="The neuraknot-db command and its arguments, such as: plan")
+    ],
+    snapshot: Snapshot = None,
+    image: Image = None,
+    timeout: Timeout = "30m",
+    dry_run: DryRun = False,
+    detach: Detach = False,
+    attach: Attach = False,
+    client_token: ClientToken = None,
+) -> int:
+    """Run any `neuraknot-db` command as an ECS task: `ecs-run -- downgrade -1`."""
+    from launcher.cli import commands
+    from launcher.launch.plan import Run
+
+    run = commands.How(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
+    return commands.launch(common, "ecs-run", Run(tuple(arguments)), run, snapshot=snapshot)
+
+
+@app.command("status")
+@with_shared_options
+def status(common: Common) -> int:
+    """The migration task that runs now, and the last ones."""
+    from launcher.cli import followup
+
+    return followup.status(common)
+
+
+@app.command("logs")
+@with_shared_options
+def logs(
+    common: Common,
+    task: TaskId = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on to the task's end, and end as it ends.")
+    ] = False,
+) -> int:
+    """A migration task's log."""
+    from launcher.cli import followup
+
+    return followup.logs(common, task, follow=follow)
+
+
+@app.command("stop")
+@with_shared_options
+def stop(common: Common, task: TaskId = None) -> int:
+    """Stop a migration task, and read its log to the end."""
+    from launcher.cli import followup
+
+    return followup.stop(common, task)
+
+
+@app.command("doctor")
+@with_shared_options
+def doctor(common: Common) -> int:
+    """Everything that can be known to be wrong before a task is started."""
+    from launcher.cli import commands
+
+    return commands.doctor(common)
+
+
+@app.command("iam-policy")
+@with_shared_options
+def iam_policy(common: Common) -> int:
+    """The least policy that the launcher's caller needs, as JSON; on standard error, what the CI role lacks of it."""
+    from launcher.cli import permissions
+
+    return permissions.show(common)
+
+
+@app.command("rehearse")
+@partial(with_shared_options, with_stack=False)
+def rehearse(
+    common: Common,
+    fail: Annotated[
+        str | None,
+        typer.Option("--fail", metavar="NAME", help="Have it go wrong in this way; --fail list names them all."),
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Then once more, with --reset.")] = False,
+    in_docker: Annotated[
+        bool, typer.Option("--docker", help="Build, push, pull and run the real image, with the Docker engine here.")
+    ] = False,
+) -> int:
+    """The whole pipeline on this machine: a local AWS, an embedded PostgreSQL, no account."""
+    from launcher.cli.rehearse import rehearse
+
+    return rehearse(common, fail=fail, reset=reset, in_docker=in_docker)
+
+
+def main(arguments: list[str] | None = None, world: Any = None) -> None:
+    """Run the launcher; ends the process with the exit code."""
+    try:
+        typer.main.get_command(app).main(args=arguments, prog_name="launcher", obj=world)
+    except Signalled as signalled:  # between two who handle signals
+        typer.echo(f"Error: Interrupted by {signal.Signals(signalled.number).name}.", err=True)
+        sys.exit(128 + signalled.number)

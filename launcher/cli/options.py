@@ -1,0 +1,326 @@
+"""The options that every command shares, declared once, and how a command gets them."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from launcher.environment import tls
+from launcher.errors import LauncherError, UsageError
+
+# Whoever asks for help need not wait for what only a run needs: it is imported where it is used.
+if TYPE_CHECKING:
+    from launcher.cli.console import Console
+    from launcher.cli.world import World
+    from launcher.environment.given import Options
+    from launcher.models import Sourced
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
+_BACKWARDS = re.compile(r"-\d+")
+_TRUE = {"1", "true", "t", "yes", "y", "on"}
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_STACK = "Stack: what Terraform gives otherwise"
+_NETWORK = "Network and roles: what the running service gives otherwise"
+_DATABASE = "Database: what Terraform gives otherwise"
+
+
+def _given(flag: str, variable: str, text: str, panel: str) -> Any:
+    return typer.Option(flag, envvar=variable, help=text, rich_help_panel=panel, show_default=False)
+
+
+def _flag(name: str, value: Any) -> str:
+    return f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+
+
+def _flags(name: str, kind: type) -> str:
+    return f"{_flag(name, True)}/{_flag(name, False)}" if kind is bool else _flag(name, None)
+
+
+# Name, type and default of each. The type's annotation says how the command line spells it.
+_SHARED: tuple[tuple[str, Any, Any], ...] = (
+    (
+        "environment",
+        Annotated[str, typer.Option("--environment", "-e", envvar="NEURAKNOT_ENV", help="dev, prod, or another name.")],
+        "dev",
+    ),
+    (
+        "profile",
+        Annotated[str | None, typer.Option("--profile", envvar="AWS_PROFILE", help="The AWS profile.")],
+        None,
+    ),
+    (
+        "region",
+        Annotated[
+            str | None,
+            typer.Option("--region", envvar=["AWS_REGION", "AWS_DEFAULT_REGION"], help="The AWS region."),
+        ],
+        None,
+    ),
+    (
+        "json",
+        Annotated[bool, typer.Option("--json", envvar="NEURAKNOT_JSON", help="One JSON object on standard output.")],
+        False,
+    ),
+    (
+        "root",
+        Annotated[
+            Path,
+            typer.Option(
+                "--root",
+                envvar="NEURAKNOT_ROOT",
+                help="The project's root: Dockerfile.migrate, terraform/environments.",
+            ),
+        ],
+        Path(),
+    ),
+    (
+        "terraform_dir",
+        Annotated[
+            Path | None,
+            _given("--terraform-dir", "NEURAKNOT_TERRAFORM_DIR", "The Terraform root, if it is elsewhere.", _STACK),
+        ],
+        None,
+    ),
+    (
+        "project",
+        Annotated[str, _given("--project", "NEURAKNOT_PROJECT", "What every name begins with (neuraKnot).", _STACK)],
+        "neuraKnot",
+    ),
+)
+_GIVEN: tuple[tuple[str, Any], ...] = tuple(
+    (name, Annotated[kind | None, _given(_flags(name, kind), f"NEURAKNOT_{name.upper()}", text, panel)])
+    for name, kind, panel, text in (
+        ("account", str, _STACK, "The AWS account that it must be."),
+        ("cluster", str, _STACK, "The ECS cluster."),
+        ("service", str, _NETWORK, "The service whose network and roles are used."),
+        ("subnets", str, _NETWORK, "The task's subnets, with commas."),
+        ("security_groups", str, _NETWORK, "The task's security groups, with commas."),
+        ("public_ip", bool, _NETWORK, "Whether the task gets a public address."),
+        ("execution_role", str, _NETWORK, "ARN of the role that pulls the image and reads the secret."),
+        ("task_role", str, _NETWORK, "ARN of the role of the program itself."),
+        ("platform", str, _NETWORK, "linux/amd64 or linux/arm64."),
+        ("db_host", str, _DATABASE, "The database's host."),
+        ("db_port", int, _DATABASE, "Its port."),
+        ("db_name", str, _DATABASE, "The database's name."),
+        ("db_user", str, _DATABASE, "The database's user."),
+        ("db_sslmode", str, _DATABASE, "libpq's sslmode (require)."),
+        ("db_sslrootcert", str, _DATABASE, "The authority's certificate in the image, for verify-full."),
+        (
+            "db_password_secret",
+            str,
+            _DATABASE,
+            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else secrets.tfvars.",
+        ),
+        ("db_instance", str, _DATABASE, "The RDS instance, for its secret and snapshots."),
+    )
+)
+_SECRETS = ("DB_PASSWORD", "TF_VAR_db_password", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Variables that nothing here may show; none of the last three is read by the launcher itself."""
+
+_WITHOUT_STACK = {"environment", "json", "root"}
+_LISTS = {"subnets": "subnet", "security_groups": "security group"}
+_PLATFORMS = {"linux/amd64", "linux/arm64"}
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every command starts with.
+
+    Attributes:
+        options: the stack's.
+        world: the collaborators.
+        console: where everything is said.
+        profile: the AWS profile.
+        shown: the options of this command line that belong to any command on the same stack, as a shell takes them.
+    """
+
+    options: Options
+    world: World
+    console: Console
+    profile: str | None
+    shown: str
+
+
+def with_shared_options(command: Callable[..., int], *, with_stack: bool = True) -> Callable[..., None]:
+    """A typer command from a function that takes a `Common` first and returns an exit code.
+
+    It gets the shared options besides its own, and its errors are said on the console and become exit codes.
+
+    Args:
+        command: the function.
+        with_stack: whether it has a stack of AWS's to find, and so the options that say which.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    own = list(signature.parameters.values())[1:]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = (*_SHARED, *((name, kind, None) for name, kind in _GIVEN))
+    shared = [
+        inspect.Parameter(name, keyword, annotation=kind, default=value)
+        for name, kind, value in options
+        if with_stack or name in _WITHOUT_STACK
+    ]
+    absent = {} if with_stack else {name: value for name, _, value in options if name not in _WITHOUT_STACK}
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    parameters = [context, *(parameter.replace(kind=keyword) for parameter in own), *shared]
+
+    def run(context: typer.Context, **values: Any) -> None:
+        from launcher.cli.world import World
+
+        world = context.obj if isinstance(context.obj, World) else World()
+        console = world.make_console(values["json"])
+        for variable in _SECRETS:
+            console.redactor.hide(world.environ.get(variable))
+        _redact_tracebacks(console)
+        try:
+            with world.interrupts.handled():
+                common = _common(context, {**absent, **values}, world, console)
+                code = command(common, **{parameter.name: values[parameter.name] for parameter in own})
+        except LauncherError as error:
+            code = _said(context, console, error)
+        raise typer.Exit(code)
+
+    run.__name__ = command.__name__
+    run.__doc__ = command.__doc__
+    run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _redact_tracebacks(console: Console) -> None:
+    """Let a defect of ours be shown without secrets too."""
+
+    def show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody may read it any more
+            sys.stderr.write(console.redactor.text("".join(traceback.format_exception(kind, error, trace))))
+
+    sys.excepthook = show
+
+
+def duration(text: str, option: str) -> float:
+    """Seconds from `90`, `90s`, `30m` or `2h`.
+
+    Raises:
+        UsageError: it is none, or zero.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else 0.0
+    if seconds <= 0:
+        raise UsageError(f"{option} {text!r} is no time to wait.", hint=f"Write it as 90s, 30m or 2h: {option} 30m")
+    return seconds
+
+
+def revision_name(text: str | None) -> str | None:
+    """The revision as it was given.
+
+    Raises:
+        UsageError: it is an option in disguise, and no number of steps either.
+    """
+    if text is not None and text.startswith("-") and not _BACKWARDS.fullmatch(text):
+        raise UsageError(
+            f"--revision {text!r} is no revision.", hint="Name one, as in: launcher ecs-migrate --revision 003"
+        )
+    return text
+
+
+def _common(context: typer.Context, values: dict[str, Any], world: World, console: Console) -> Common:
+    from launcher.environment.given import Options
+    from launcher.models import Sourced
+    from launcher.terraform.backend import redirection
+
+    def sourced(name: str, value: Any) -> Sourced[Any]:
+        source = _source(context, name, value, world)
+        return Sourced(_read(name, value, source), source)
+
+    given = {name: sourced(name, values[name]) for name, _ in _GIVEN if values[name] not in (None, "")}
+    tls.check(given)
+    if values["region"]:
+        given["region"] = sourced("region", values["region"])
+    directory = values["terraform_dir"]
+    options = Options(
+        environment=values["environment"],
+        given=given,
+        project=values["project"],
+        root=values["root"],
+        terraform_dir=sourced("terraform_dir", directory) if directory else None,
+        workspace=world.environ.get("TF_WORKSPACE") or None,
+        redirected=redirection(world.environ),
+    )
+    console.shown = _shown(context, values)
+    return Common(options, world, console, values["profile"], console.shown)
+
+
+def _shown(context: typer.Context, values: dict[str, Any]) -> str:
+    """The environment, and what else of the shared options this command line gives; what variables say persists."""
+    words = ["--environment", values["environment"]]
+    for name in (shared[0] for shared in (*_SHARED, *_GIVEN)):
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE" or name in ("environment", "json"):
+            continue
+        value = values[name]
+        words += [_flag(name, value), *([] if isinstance(value, bool) else [str(value)])]
+    return shlex.join(words)
+
+
+def _source(context: typer.Context, name: str, value: Any, world: World) -> str:
+    source = context.get_parameter_source(name)
+    if source is not None and source.name == "ENVIRONMENT":
+        parameter = next(parameter for parameter in context.command.params if parameter.name == name)
+        variables = [parameter.envvar] if isinstance(parameter.envvar, str) else list(parameter.envvar or ())
+        return next((variable for variable in variables if world.environ.get(variable)), variables[0])
+    return _flag(name, value)
+
+
+def _read(name: str, value: Any, source: str) -> Any:
+    if name in _LISTS:
+        items = tuple(item.strip() for item in value.split(",") if item.strip())
+        if not items:
+            raise UsageError(f"{source} {value!r} names no {_LISTS[name]}.", hint=f"Give {_flag(name, value)} ID,ID")
+        return items
+    if name == "db_password_secret":
+        from launcher.environment.password import ARN_HINT, is_secret_arn
+
+        if not is_secret_arn(value):  # it may be the password itself, so it is not repeated
+            raise UsageError(f"{source} is no ARN of a secret or a parameter.", hint=ARN_HINT)
+    if name == "platform" and value not in _PLATFORMS:
+        raise UsageError(f"{value!r} is no platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64.")
+    return value
+
+
+def failed(context: Any, error: UsageError, arguments: list[str]) -> int:
+    """Say what is wrong with a command's line, of which no option was understood yet.
+
+    Args:
+        context: typer's, of the command.
+        error: what is wrong.
+        arguments: the line, in which `--json` may be asked for.
+
+    Returns:
+        The exit code.
+    """
+    from launcher.cli.world import World
+
+    world = context.obj if isinstance(context.obj, World) else World()
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    by_variable = world.environ.get("NEURAKNOT_JSON", "").lower() in _TRUE
+    return _said(context, world.make_console("--json" in options or by_variable), error)
+
+
+def _said(context: typer.Context, console: Console, error: LauncherError) -> int:
+    console.failure(error)
+    if console.json and not console.answered:
+        from launcher.cli.report import result_object
+        from launcher.launch.execute import Launch
+
+        console.result(result_object(Launch(), command=context.info_name or "", error=error))
+    return error.exit_code

@@ -1,0 +1,108 @@
+"""`launcher iam-policy`: the policy for one environment, and what its CI role lacks of it today."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from launcher.cli.commands import read_terraform
+from launcher.cli.options import Common
+from launcher.doctor import iam_policy
+from launcher.doctor.scope import Scope
+from launcher.environment.given import Options
+from launcher.environment.stack import identify, region_for, resolve
+from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
+from launcher.terraform.backend import backend, state_in_s3
+from launcher.terraform.terraform import Outputs
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+
+
+def show(common: Common) -> int:
+    """Print the policy on standard output, and on standard error where it comes from and what the CI role lacks.
+
+    Returns:
+        0; what could not be read is told, and usual names stand in for it.
+
+    Raises:
+        CredentialsError: there are no credentials, and no account is named either.
+    """
+    console = common.console
+    outputs = _outputs(common)
+    region = region_for(common.options, outputs).value
+    aws = common.world.aws(common.profile, region)
+    scope = _scope(common, outputs, aws, region)
+    role = _ci_role(common, scope, aws)
+    scope = replace(scope, caller=role)
+    console.data(json.dumps(iam_policy.policy(scope), indent=2))
+    _tell_lacking(common, scope, role, aws)
+    return 0
+
+
+def _outputs(common: Common) -> Outputs:
+    try:
+        return read_terraform(common)
+    except (ConfigurationError, AwsError) as error:
+        common.console.say(f"Terraform's outputs can't be read. {error.message}")
+        return Outputs(state=_state(common.options))
+
+
+def _state(options: Options) -> tuple[str, str] | None:
+    """Where the state is in S3, which whoever may not read it needs to be allowed first."""
+    try:
+        return state_in_s3(options.directory, options.workspace, *backend(options.directory))
+    except (ConfigurationError, OSError):
+        return None
+
+
+def _scope(common: Common, outputs: Outputs, aws: Aws, region: str) -> Scope:
+    """The stack's own names where it can be read; the usual ones else, since who asks may lack the permissions."""
+    options = common.options
+    try:
+        identity = identify(options, outputs, aws)
+        stack = resolve(options, outputs, aws, identity, common.world.environ)
+    except LauncherError as error:
+        account = options.given.get("account")
+        if account is None and isinstance(error, CredentialsError):
+            error.hint = f"{error.hint} Or name the account: launcher iam-policy {common.shown} --account 123456789012"
+            raise
+        number = str(account.value) if account is not None else aws.identity().account
+        common.console.say(
+            "The stack can't be read, so what neither options nor Terraform's outputs name goes by its usual name."
+            f" {error.message}"
+        )
+        return Scope.by_name(options, outputs, number, region)
+    return Scope.of(stack, outputs.state)
+
+
+def _ci_role(common: Common, scope: Scope, aws: Aws) -> str:
+    """The ARN of the role that is to get the policy, whoever asks for it; with its path, where IAM tells."""
+    name = common.options.names.ci_role
+    try:
+        found = aws.role_arn(name)
+    except AwsError:  # the next question to IAM tells why
+        found = None
+    return found or f"arn:aws:iam::{scope.account}:role/{name}"
+
+
+def _tell_lacking(common: Common, scope: Scope, role: str, aws: Aws) -> None:
+    console, name = common.console, role.rsplit("/", 1)[-1]
+    try:
+        missing = iam_policy.lacking(scope, role, aws)
+    except AwsError as error:
+        console.say(f"Which of these permissions {name} lacks could not be asked. {error.message}")
+        return
+    if not missing:
+        console.say(f"{name} has all of these permissions.")
+        return
+    console.say(f"{name} lacks:")
+    for action, resource in missing:
+        console.say(f"   {action:<32} {resource}")
+    command = f"launcher iam-policy {common.shown} 2>/dev/null"
+    console.say("To give it that:")
+    console.say(
+        f"   aws iam put-role-policy --role-name {name} --policy-name neuraknot-launcher "
+        f'--policy-document "$({command})"'
+    )

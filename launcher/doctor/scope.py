@@ -1,0 +1,111 @@
+"""The resources that a policy for the launcher's caller names."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.environment.given import Options
+from launcher.environment.password import named_secret
+from launcher.environment.service import gives_network
+from launcher.environment.stack import instance_for, value_for
+from launcher.errors import ConfigurationError
+from launcher.models import Identity, Stack
+from launcher.terraform.terraform import Outputs
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The resources that the policy names.
+
+    Attributes:
+        account, region: of the stack.
+        cluster, service, family, repository, log_group: the names of ECS's, ECR's and CloudWatch's resources.
+        roles: ARNs of the roles that the task gets; patterns where they are not known.
+        db_instance: the RDS identifier; None where none is known.
+        caller: the ARN of the role that is to get the policy, which `doctor` looks at too; None where there is none.
+        secret: the ARN of the password's secret in Secrets Manager; None where there is none.
+        state: bucket and key of a Terraform state in S3; None where it is elsewhere.
+    """
+
+    account: str
+    region: str
+    cluster: str
+    service: str
+    family: str
+    repository: str
+    log_group: str
+    roles: tuple[str, ...]
+    db_instance: str | None = None
+    caller: str | None = None
+    secret: str | None = None
+    state: tuple[str, str] | None = None
+
+    @classmethod
+    def of(cls, stack: Stack, state: tuple[str, str] | None = None) -> Scope:
+        """The scope of a stack that could be read."""
+        roles = [stack.execution_role.value, *([stack.task_role.value] if stack.task_role else [])]
+        return cls(
+            account=stack.identity.account,
+            region=stack.region.value,
+            cluster=stack.cluster.value,
+            service=stack.service.value if stack.service else "*",
+            family=stack.family,
+            repository=stack.repository,
+            log_group=stack.log_group,
+            roles=tuple(roles),
+            db_instance=stack.db_instance.value if stack.db_instance else None,
+            secret=secret_arn(stack.password.value.reference),
+            state=state,
+        )
+
+    @classmethod
+    def by_name(cls, options: Options, outputs: Outputs, account: str, region: str) -> Scope:
+        """The scope of a stack that can't be read: as options and Terraform name it; the rest has its usual name."""
+        names, given = options.names, options.given
+        host, secret = _known(options, outputs, "db_host"), None
+        instance = instance_for(options, host or "")
+        with suppress(ConfigurationError):
+            secret = named_secret(options, outputs)
+        # A service that can't be read has roles that nobody named; without one, there is no task role but a given one.
+        named = [given[role].value for role in ("execution_role", "task_role") if role in given]
+        complete = len(named) == 2 or gives_network(given)
+        return cls(
+            account=account,
+            region=region,
+            cluster=_known(options, outputs, "cluster") or names.cluster,
+            service="*" if gives_network(given) else _known(options, outputs, "service") or names.service,
+            family=names.family,
+            repository=names.repository,
+            log_group=names.log_group,
+            roles=(*named, *([] if complete else [f"arn:aws:iam::{account}:role/{names.prefix}-*"])),
+            db_instance=instance.value if instance else None if host else names.db_instance,
+            secret=secret_arn(secret.value if secret else None),
+            state=outputs.state,
+        )
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of a resource in this account and region."""
+        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+
+
+def _known(options: Options, outputs: Outputs, name: str) -> Any:
+    try:
+        return value_for(options, outputs, name).value
+    except ConfigurationError:  # it has been told
+        return None
+
+
+def secret_arn(reference: str | None) -> str | None:
+    """The Secrets Manager ARN in a `valueFrom`, which may go on with a JSON key, a stage and a version."""
+    if reference is None or ":secretsmanager:" not in reference:
+        return None
+    return ":".join(reference.split(":")[:7])
+
+
+def role_arn(identity: Identity) -> str | None:
+    """The ARN of the role behind a session, which does not tell the role's path; None for a user."""
+    if ":assumed-role/" not in identity.arn:
+        return None
+    return f"arn:aws:iam::{identity.account}:role/{identity.role}"

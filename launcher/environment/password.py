@@ -1,0 +1,97 @@
+"""How the database's password reaches the container."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import AccessDeniedError, AwsError, ConfigurationError
+from launcher.models import Password, Secret, Sourced
+from launcher.terraform.terraform import Outputs, read_password
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+    from launcher.environment.given import Options
+
+_SECRET = re.compile(
+    r"arn:aws[\w-]*:(?:secretsmanager:[\w-]+:\d{12}:secret:[^\s:]+(?:(?::[^\s:]*){3})?|ssm:[\w-]+:\d{12}:parameter/\S+)"
+)
+ARN_HINT = (
+    "Write it as arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, with :KEY:: after it (three colons) for a key of"
+    " a JSON secret, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME. A password itself belongs in DB_PASSWORD."
+)
+
+
+def is_secret_arn(value: Any) -> bool:
+    """Whether this is the ARN of a secret or a parameter, and not the password itself, which must never be shown."""
+    return isinstance(value, str) and _SECRET.fullmatch(value) is not None
+
+
+def find_password(
+    options: Options, outputs: Outputs, aws: Aws, instance: Sourced[str] | None, environ: Mapping[str, str]
+) -> Sourced[Password]:
+    """How the container gets the password: a secret's ARN, else a variable, else `secrets.tfvars`.
+
+    Args:
+        options: what the caller gives.
+        outputs: what Terraform knows.
+        aws: for the stack's region; no secret's value is read.
+        instance: the RDS instance, which may have a secret of its own.
+        environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
+
+    Raises:
+        ConfigurationError: there is no password anywhere, or Terraform gives one where the ARN of a secret belongs.
+        AwsError: AWS refused a call.
+    """
+    named = named_secret(options, outputs)
+    if named is not None:
+        return Sourced(Password(reference=named.value), named.source)
+    refused: AwsError | None = None
+    if instance is not None:
+        try:
+            described = aws.db_instance(instance.value)
+        except AccessDeniedError as error:
+            refused = error
+        else:
+            arn = (described or {}).get("MasterUserSecret", {}).get("SecretArn")
+            if arn:
+                return Sourced(Password(reference=_managed(arn)), f"MasterUserSecret of {instance.value}")
+    for variable in ("DB_PASSWORD", "TF_VAR_db_password"):
+        if environ.get(variable):
+            return Sourced(Password(value=Secret(environ[variable])), variable)
+    from_file = read_password(options.directory)
+    if from_file is not None:
+        return Sourced(Password(value=from_file.value), from_file.source)
+    if refused is not None:
+        raise refused
+    raise ConfigurationError(
+        f"There is no password for the database: no secret, no DB_PASSWORD, and no {options.directory}/secrets.tfvars.",
+        hint=f"Set DB_PASSWORD,{'' if instance else ' or name the RDS instance with --db-instance,'} or give a secret's"
+        f" ARN with --db-password-secret: aws secretsmanager list-secrets --region {aws.region}",
+    )
+
+
+def named_secret(options: Options, outputs: Outputs) -> Sourced[str] | None:
+    """The password's reference as the caller or Terraform gives it, without a look at the RDS instance.
+
+    Raises:
+        ConfigurationError: Terraform gives something else where the ARN of a secret belongs.
+    """
+    given = options.given.get("db_password_secret") or _arn(outputs, "db_password_secret_arn")
+    if given is not None:
+        return given
+    managed = _arn(outputs, "rds_master_user_secret_arn")
+    return Sourced(_managed(managed.value), managed.source) if managed else None
+
+
+def _managed(arn: str) -> str:
+    """The reference to the password in a secret that RDS manages."""
+    return f"{arn}:password::"
+
+
+def _arn(outputs: Outputs, name: str) -> Sourced[str] | None:
+    found = outputs.get(name)
+    if found is not None and not is_secret_arn(found.value):
+        raise ConfigurationError(f"{found.source} is no ARN of a secret or a parameter.", hint=ARN_HINT)
+    return found

@@ -1,0 +1,145 @@
+"""The task's network, roles and platform, taken over from a service that runs in the same stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import ConfigurationError, CredentialsError, NotFoundError
+from launcher.models import Identity, Sourced
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+
+_FROM_SERVICE = ("subnets", "security_groups", "execution_role")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where the task runs in the VPC, and with which roles; `service` is None where nothing comes from one."""
+
+    service: Sourced[str] | None
+    subnets: Sourced[tuple[str, ...]]
+    security_groups: Sourced[tuple[str, ...]]
+    assign_public_ip: Sourced[bool]
+    execution_role: Sourced[str]
+    task_role: Sourced[str] | None
+    platform: Sourced[str]
+
+
+def gives_network(given: Mapping[str, Sourced[Any]]) -> bool:
+    """Whether the caller gives what a service is needed for otherwise, and names no service besides."""
+    return all(name in given for name in _FROM_SERVICE) and "service" not in given
+
+
+def network_for(
+    given: Mapping[str, Sourced[Any]],
+    cluster: Sourced[str],
+    service: Sourced[str] | None,
+    aws: Aws,
+    identity: Identity,
+    region: Sourced[str],
+) -> Network:
+    """The task's network and roles, as the running service has them where the caller does not give them.
+
+    Args:
+        given: what the caller gives, by name.
+        cluster: where the service is.
+        service: its name; None where the caller gives the network.
+        aws: for the stack's region; it is only read from.
+        identity: whose account is looked into.
+        region: where; a service that is not there may be in another.
+
+    Raises:
+        ConfigurationError: the service is not there, or can't be used.
+        CredentialsError: the account or the region is another one.
+    """
+    if service is None:
+        return Network(
+            None,
+            given["subnets"],
+            given["security_groups"],
+            given.get("public_ip") or Sourced(False, "default"),
+            given["execution_role"],
+            given.get("task_role"),
+            given.get("platform") or Sourced("linux/amd64", "default"),
+        )
+    described, definition = _running_service(cluster, service, aws, identity, region)
+    vpc: Mapping[str, Any] = described.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+    source = f"service {service.value}"
+    subnets = given.get("subnets") or Sourced(tuple(vpc.get("subnets", ())), source)
+    if not subnets.value:
+        raise ConfigurationError(
+            f"The service {service.value} has no awsvpc network of its own.",
+            hint="Give the network: --subnets and --security-groups.",
+        )
+    execution_role = given.get("execution_role") or Sourced(str(definition.get("executionRoleArn", "")), source)
+    if not execution_role.value:
+        raise ConfigurationError(
+            f"The task definition of the service {service.value} has no execution role.", hint="Give --execution-role."
+        )
+    task_role = definition.get("taskRoleArn")
+    return Network(
+        service,
+        subnets,
+        given.get("security_groups") or Sourced(tuple(vpc.get("securityGroups", ())), source),
+        given.get("public_ip") or Sourced(vpc.get("assignPublicIp") == "ENABLED", source),
+        execution_role,
+        given.get("task_role") or (Sourced(str(task_role), source) if task_role else None),
+        given.get("platform") or Sourced(_platform(definition), source),
+    )
+
+
+def _running_service(
+    cluster: Sourced[str], service: Sourced[str], aws: Aws, identity: Identity, region: Sourced[str]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    try:
+        described = aws.service(cluster.value, service.value)
+    except NotFoundError:
+        described = None
+    if described is None:
+        raise _no_service(cluster, service, aws, identity, region)
+    if described["status"] != "ACTIVE":
+        raise ConfigurationError(
+            f"The service {service.value} in {cluster.value} is {described['status']}.",
+            hint="Name the service whose network and roles are to be used with --service.",
+        )
+    name = described["taskDefinition"]
+    definition = aws.task_definition(name)
+    if definition is None:
+        raise ConfigurationError(
+            f"The service {service.value} runs {name}, which does not exist.", hint="Deploy the service first."
+        )
+    return described, definition
+
+
+def _no_service(
+    cluster: Sourced[str], service: Sourced[str], aws: Aws, identity: Identity, region: Sourced[str]
+) -> ConfigurationError | CredentialsError:
+    """Why a service can't be found: itself, its cluster, or the account and region that were looked in."""
+    found = aws.cluster(cluster.value)
+    where = f"in the account {identity.account} (role {identity.role}), region {region.value} ({region.source})"
+    if found is not None and found.get("status") == "ACTIVE":
+        return ConfigurationError(
+            f"There is no service {service.value} ({service.source}) in the cluster {cluster.value}.",
+            hint=f"List them with: aws ecs list-services --cluster {cluster.value} --region {region.value}",
+        )
+    if found is not None:
+        return ConfigurationError(
+            f"The cluster {cluster.value} is {found.get('status')} {where}.", hint="Apply Terraform first."
+        )
+    message = f"There is no ECS cluster {cluster.value} ({cluster.source}) {where}."
+    if cluster.source.startswith(("--", "NEURAKNOT_")):
+        return ConfigurationError(message, hint=f"List them with: aws ecs list-clusters --region {region.value}")
+    return CredentialsError(
+        message, hint="Are the account and the region the right ones? Name them with --profile and --region."
+    )
+
+
+def _platform(definition: Mapping[str, Any]) -> str:
+    platform = definition.get("runtimePlatform", {})
+    family = str(platform.get("operatingSystemFamily", "LINUX"))
+    if family != "LINUX":
+        raise ConfigurationError(f"The service runs on {family}.", hint="Give --platform linux/amd64 or linux/arm64.")
+    return "linux/arm64" if platform.get("cpuArchitecture") == "ARM64" else "linux/amd64"

@@ -1,0 +1,263 @@
+"""From options, Terraform outputs and the running service to one `Stack` that knows where each value came from."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from launcher.environment.given import Options
+from launcher.environment.password import find_password
+from launcher.environment.service import gives_network, network_for
+from launcher.errors import ConfigurationError, CredentialsError
+from launcher.machine.process import Runner
+from launcher.models import Identity, Place, Sourced, Stack
+from launcher.terraform.terraform import ObjectReader, Outputs, read_outputs
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+
+DEFAULT_REGION = "ap-northeast-1"
+CONTAINER = "migrate"
+
+# A proxy's and a cluster's host name an instance no more than a host elsewhere does.
+_RDS_HOST = re.compile(r"^([a-z][a-z0-9-]*)\.(?!proxy-|cluster-)[^.]+\.[^.]+\.rds\.amazonaws\.com$")
+_ENDPOINT = re.compile(r"([^:]+):(\d+)")
+# Of what the tasks run in or connect to; a key, a secret or an image may be another account's, lent to this one.
+_STACK_ARN = re.compile(r"^arn:aws[\w-]*:(?:ecs|rds):[\w-]*:(\d{12}):(?:cluster|service|db)[:/]")
+# What must come from Terraform where no option gives it.
+_OUTPUTS = {
+    "cluster": "ecs_cluster_name",
+    "service": "backend_go_service_name",
+    "db_host": "rds_host",
+    "db_port": "rds_port",
+    "db_name": "rds_database_name",
+    "db_user": "rds_username",
+    "subnets": "private_subnet_ids",
+}
+_DEFAULTS: Mapping[str, Any] = {"db_port": 5432, "db_name": "neuraKnot", "db_user": "postgres"}
+
+
+def outputs_for(
+    options: Options, run: Runner, s3: Callable[[str | None], ObjectReader], *, needed: frozenset[str] | None = None
+) -> Outputs:
+    """The environment's Terraform outputs; none where the options give everything that is needed.
+
+    Args:
+        options: what the caller gives.
+        run: starts `terraform`.
+        s3: a reader for the region of the state's bucket.
+        needed: names of options; by default those without which there is no `Stack`.
+
+    Raises:
+        ConfigurationError: values are missing, and Terraform has none, or is of another environment.
+    """
+    if needed is None:
+        needed = frozenset({"cluster", "db_host"} | (set() if gives_network(options.given) else {"service"}))
+    missing = sorted(needed - set(options.given))
+    if not missing:
+        return Outputs()
+    directory = options.directory
+    if not directory.is_dir():
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise ConfigurationError(
+            f"There is no Terraform root {directory} for the environment {options.environment}.",
+            hint=f"{_known_environments(options)}Name one with --environment or --terraform-dir, or give {flags}.",
+        )
+    outputs = read_outputs(directory, run, s3, workspace=options.workspace, redirected=options.redirected)
+    of = outputs.get("environment")
+    if of is not None and of.value != options.environment:
+        raise ConfigurationError(
+            f"The Terraform state of {directory} is of the environment {of.value}, not {options.environment}.",
+            hint="Name the right root with --terraform-dir or TF_WORKSPACE, or its environment: "
+            f"launcher doctor --environment {shlex.quote(of.value)} --terraform-dir {shlex.quote(str(directory))}",
+        )
+    return outputs
+
+
+def region_for(options: Options, outputs: Outputs) -> Sourced[str]:
+    """The region: as the caller says, else as Terraform says, else Tokyo."""
+    return options.given.get("region") or outputs.get("aws_region") or Sourced(DEFAULT_REGION, "default")
+
+
+def identify(options: Options, outputs: Outputs, aws: Aws) -> Identity:
+    """Who the launcher is.
+
+    Raises:
+        CredentialsError: the credentials are of another account than the stack.
+    """
+    identity = aws.identity()
+    expected = _expected_account(options, outputs)
+    if expected is not None and expected.value != identity.account:
+        raise CredentialsError(
+            f"These credentials are of the account {identity.account} (role {identity.role}), but {options.environment}"
+            f" lives in the account {expected.value} ({expected.source}).",
+            hint=f"Sign in to the other account (if it is this one, give --account {identity.account}), or name a"
+            " profile of it with --profile: aws configure list-profiles",
+        )
+    return identity
+
+
+def value_for(options: Options, outputs: Outputs, name: str) -> Sourced[Any]:
+    """A value as the caller gives it, else as Terraform does.
+
+    Args:
+        options: what the caller gives.
+        outputs: what Terraform knows.
+        name: an option's: `cluster`, `db_host`, ...
+
+    Raises:
+        ConfigurationError: nobody gives it, or it can't be right.
+    """
+    if name == "db_port":
+        return _port_for(options, outputs)
+    if name in options.given:
+        found = options.given[name]
+    elif name in _DEFAULTS and outputs.directory is None:
+        found = Sourced(_DEFAULTS[name], "default")
+    else:
+        found = outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
+    if name == "db_host":
+        return _address(found)[0]
+    # ECS takes an ARN for a name, and IAM's ARNs are made of names.
+    return Sourced(found.value.rsplit("/", 1)[-1], found.source) if name in ("cluster", "service") else found
+
+
+def values_for(options: Options, outputs: Outputs) -> Mapping[str, Sourced[Any]]:
+    """Everything that a stack needs of the caller and of Terraform, by the options' names.
+
+    Raises:
+        ConfigurationError: nobody gives one of the values, or it can't be right.
+    """
+    names = ["cluster", "db_host", "db_port", "db_name", "db_user"]
+    if outputs.directory is not None:
+        names.append("subnets")  # the service's own are used; a state without them is no sound one
+    if not gives_network(options.given):
+        names.append("service")
+    return {name: value_for(options, outputs, name) for name in names}
+
+
+def instance_for(options: Options, host: str) -> Sourced[str] | None:
+    """The RDS instance: as the caller says, else as its host's name says; None where that is not RDS's."""
+    found = _RDS_HOST.match(host)
+    return options.given.get("db_instance") or (Sourced(found[1], "the database's host name") if found else None)
+
+
+def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, environ: Mapping[str, str]) -> Stack:
+    """The stack.
+
+    Args:
+        options: what the caller gives.
+        outputs: what Terraform knows.
+        aws: for the stack's region; it is only read from.
+        identity: from `identify`.
+        environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
+
+    Raises:
+        ConfigurationError: a value is missing, or the service can't be used.
+        AwsError: AWS refused a call.
+    """
+    region = region_for(options, outputs)
+    values = values_for(options, outputs)
+    network = network_for(options.given, values["cluster"], values.get("service"), aws, identity, region)
+    instance = instance_for(options, values["db_host"].value)
+    return Stack(
+        environment=options.environment,
+        production=options.production or _elsewhere(values["db_host"], outputs),
+        identity=identity,
+        region=region,
+        cluster=values["cluster"],
+        service=network.service,
+        subnets=network.subnets,
+        security_groups=network.security_groups,
+        assign_public_ip=network.assign_public_ip,
+        execution_role=network.execution_role,
+        task_role=network.task_role,
+        platform=network.platform,
+        db_instance=instance,
+        db_host=values["db_host"],
+        db_port=values["db_port"],
+        db_name=values["db_name"],
+        db_user=values["db_user"],
+        db_sslmode=options.given.get("db_sslmode") or Sourced("require", "default"),
+        db_sslrootcert=options.given.get("db_sslrootcert"),
+        password=find_password(options, outputs, aws, instance, environ),
+        family=options.names.family,
+        container=CONTAINER,
+        repository=options.names.repository,
+        log_group=options.names.log_group,
+    )
+
+
+def place_for(options: Options, outputs: Outputs) -> Place:
+    """Where the tasks of an environment run: what is needed to look at them.
+
+    Raises:
+        ConfigurationError: the cluster is not known.
+    """
+    return Place(
+        environment=options.environment,
+        region=region_for(options, outputs).value,
+        cluster=value_for(options, outputs, "cluster").value,
+        family=options.names.family,
+        container=CONTAINER,
+        repository=options.names.repository,
+        log_group=options.names.log_group,
+    )
+
+
+def _address(host: Sourced[str]) -> tuple[Sourced[str], Sourced[int] | None]:
+    """A host, and the port after it, which RDS's endpoint has in Terraform."""
+    found = _ENDPOINT.fullmatch(host.value)
+    return (Sourced(found[1], host.source), Sourced(int(found[2]), host.source)) if found else (host, None)
+
+
+def _elsewhere(host: Sourced[str], outputs: Outputs) -> bool:
+    """Whether the caller names another host than the environment's own: nobody knows whose database that is."""
+    own = outputs.values.get("rds_host")  # whatever it is: an option stands in for an output that is wrong
+    return isinstance(own, str) and own != "" and _address(Sourced(own, ""))[0].value.lower() != host.value.lower()
+
+
+def _port_for(options: Options, outputs: Outputs) -> Sourced[int]:
+    host = options.given.get("db_host") or outputs.get("rds_host")
+    beside = _address(host)[1] if host else None
+    found = options.given.get("db_port") or outputs.get("rds_port") or beside
+    if found is None:
+        no_terraform = outputs.directory is None
+        found = Sourced(_DEFAULTS["db_port"], "default") if no_terraform else outputs.require("rds_port", "--db-port")
+    port = Sourced(_port(found), found.source)
+    if host is not None and beside is not None and beside.value != port.value:
+        raise ConfigurationError(
+            f"The database's port is {port.value} ({port.source}), but {host.value} ({host.source}) has another.",
+            hint=f"Give both: --db-host {_address(host)[0].value} --db-port {port.value}",
+        )
+    return port
+
+
+def _port(value: Sourced[Any]) -> int:
+    try:
+        port = int(value.value)
+    except (TypeError, ValueError):
+        port = 0
+    if not 1 <= port <= 65535:
+        raise ConfigurationError(f"{value.value!r} ({value.source}) is no port.", hint="Give --db-port 5432.")
+    return port
+
+
+def _expected_account(options: Options, outputs: Outputs) -> Sourced[str] | None:
+    """The account that the stack lives in: as given, or as Terraform's outputs tell."""
+    told = options.given.get("account") or outputs.get("aws_account_id") or outputs.get("account_id")
+    if told is not None:
+        return Sourced(str(told.value), told.source)
+    for name, value in outputs.values.items():
+        found = _STACK_ARN.match(value) if isinstance(value, str) else None
+        if found is not None:
+            return Sourced(found[1], f"{outputs.origin} {name}")
+    return None
+
+
+def _known_environments(options: Options) -> str:
+    root = options.root / "terraform" / "environments"
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    return f"There are: {', '.join(names)}. " if names else ""

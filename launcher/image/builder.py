@@ -1,0 +1,266 @@
+"""How the image is built and gets into the registry when it is not there yet."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from launcher.errors import ImageError, ProgramNotFoundError
+from launcher.image.image import DOCKERFILE
+from launcher.machine.process import Completed, Runner, uncoloured
+from launcher.machine.redaction import Redactor
+from launcher.machine.strangers import UnreadableError, parse_json, read_text
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+
+_PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
+_PUSHING = re.compile(r"pushing layers|failed to push")
+_DENIED = re.compile(r"denied|unauthorized|no basic auth credentials|authorization token has expired", re.IGNORECASE)
+_LEGACY = re.compile(r"legacy builder is deprecated|Install the buildx component|docs\.docker\.com/go/buildx")
+_VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _Cause:
+    """A reason that Docker gives, as it is worded by the engine, by BuildKit and by registries.
+
+    Attributes:
+        words: how to recognise it.
+        means: how the sentence goes on that begins with what failed; `{platform}` is filled in.
+        hint: what to do.
+    """
+
+    words: re.Pattern[str]
+    means: str
+    hint: str
+
+
+_CAUSES = (
+    _Cause(
+        re.compile("no space left on device", re.IGNORECASE),
+        "the disk is full",
+        "See what Docker keeps, and remove what nobody needs: docker system df; docker system prune",
+    ),
+    _Cause(
+        re.compile(
+            "exec format error|does not match the specified platform|no match for platform|no matching manifest"
+        ),
+        "this Docker engine can't build for {platform}",
+        "Build on a machine of that kind, or teach this one with QEMU and buildx; or name an image with --image.",
+    ),
+    _Cause(
+        re.compile(
+            "manifest unknown|pull access denied|failed to resolve source metadata|registry-1.docker.io|toomanyrequests"
+        ),
+        "the base image can't be had",
+        f"Log in to its registry, or tag a copy from a mirror with the name in the first line of {DOCKERFILE}: "
+        "docker tag COPY NAME",
+    ),
+)
+_CAUSES_OF_THE_REGISTRY = (
+    _Cause(_DENIED, "the registry refused it", "`launcher iam-policy` prints the policy that the caller needs."),
+    _Cause(
+        re.compile(r"no such host|dial tcp|no route to host|TLS handshake timeout|Client\.Timeout|deadline exceeded"),
+        "the registry can't be reached",
+        "Check the network, the engine's proxy and the region (--region); then run the same command again.",
+    ),
+    _Cause(
+        re.compile(
+            "EOF|connection|broken pipe|timeout|retrying|received unexpected HTTP status|server error", re.IGNORECASE
+        ),
+        "the registry stopped answering",
+        "Run the same command again: the layers that have arrived are not sent twice.",
+    ),
+)
+
+
+def require_engine(run: Runner) -> None:
+    """See that Docker is there.
+
+    Raises:
+        ImageError: it is not installed, or not running.
+    """
+    try:
+        answer = run(["docker", "version", "--format", "{{.Server.Version}}"])
+    except ProgramNotFoundError as error:
+        raise ImageError(error.message, hint=error.hint) from error
+    if answer.exit_code != 0:
+        raise ImageError(
+            "Docker is not running, and the image has to be built.",
+            hint="Start Docker, or name an image that exists with --image.",
+            details=answer.tail[-2:],
+        )
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Builds an image and pushes it.
+
+    Attributes:
+        run: starts `docker`.
+        aws: hands out the registry's password.
+        root: the build context.
+        docker_config: the folder where the user's Docker keeps its logins.
+        on_line: called with each line that Docker prints.
+        git_commit: for the image's labels.
+    """
+
+    run: Runner
+    aws: Aws
+    root: Path
+    docker_config: Path
+    on_line: Callable[[str], None]
+    git_commit: str | None = None
+
+    def build_and_push(self, repository: str, tag: str, platform: str) -> str:
+        """Build for `platform`, without a provenance attestation, and push.
+
+        Returns:
+            The digest in the registry.
+
+        Raises:
+            ImageError: Docker is not there or not running, or the build or the push failed.
+        """
+        reference = f"{repository}:{tag}"
+        require_engine(self.run)
+        if self.run(["docker", "buildx", "version"]).exit_code == 0:
+            return self._with_buildx(reference, platform)
+        return self._without_buildx(reference, platform)
+
+    def _with_buildx(self, reference: str, platform: str) -> str:
+        with tempfile.TemporaryDirectory() as folder, self._logged_in(reference):
+            metadata = Path(folder) / "metadata.json"
+            completed = self._docker(
+                "buildx",
+                "build",
+                f"--platform={platform}",
+                "--provenance=false",  # an attestation makes an index of the image, which scanOnPush can't scan
+                "--build-arg=SOURCE_DATE_EPOCH=0",  # the image's own time of making, so that its digest is repeatable
+                "--push",
+                f"--metadata-file={metadata}",
+                *self._build_arguments(),
+                f"--file={self.root / DOCKERFILE}",
+                f"--tag={reference}",
+                str(self.root),
+            )
+            if completed.exit_code != 0:
+                what: Literal["build", "push"] = "push" if _PUSHING.search(completed.stderr) else "build"
+                raise self._failed(what, reference, completed, platform)
+            digest = _field(metadata, "containerimage.digest")
+        if not isinstance(digest, str):
+            raise ImageError(f"buildx does not say which digest {reference} has.", hint="Update Docker's buildx.")
+        return digest
+
+    def _without_buildx(self, reference: str, platform: str) -> str:
+        built = self._docker(
+            "build",
+            "--force-rm",  # the container of a step that fails stays otherwise
+            f"--platform={platform}",
+            *self._build_arguments(),
+            f"--file={self.root / DOCKERFILE}",
+            f"--tag={reference}",
+            str(self.root),
+        )
+        if built.exit_code != 0:
+            raise self._failed("build", reference, built, platform)
+        with self._logged_in(reference):  # only now, since a build may outlast the token
+            pushed = self._docker("push", reference)
+        if pushed.exit_code != 0:
+            raise self._failed("push", reference, pushed)
+        found = _PUSHED.search(pushed.stdout)
+        if found is None:
+            raise ImageError(
+                f"`docker push` does not say which digest {reference} has.",
+                hint=f"Push it by hand, then name its digest with --image: {self._push_by_hand(reference)}",
+                details=pushed.tail,
+            )
+        return found[1]
+
+    @contextmanager
+    def _logged_in(self, reference: str) -> Iterator[None]:
+        """Let Docker into the registry; the token stays nowhere unless the user was logged in there before."""
+        registry, login = _registry(reference), self.aws.registry_login()
+        known = _knows(self.docker_config, registry)
+        try:
+            completed = self.run(
+                ["docker", "login", "--username", login.username, "--password-stdin", registry],
+                stdin=login.password.reveal(),
+            )
+            if completed.exit_code != 0:
+                # A credential helper may repeat what it was given.
+                redactor = Redactor()
+                redactor.hide(login.password.reveal())
+                said = redactor.value({"stdout": completed.stdout, "stderr": completed.stderr})
+                raise self._failed("login", reference, replace(completed, **said))
+            yield
+        finally:
+            if not known:
+                self.run(["docker", "logout", registry])
+
+    def _docker(self, *arguments: str) -> Completed:
+        return self.run(["docker", *arguments], on_line=self.on_line)
+
+    def _build_arguments(self) -> tuple[str, ...]:
+        """What the image's labels say; no part of its tag."""
+        declared = self.root / "neuraknot_db" / "__init__.py"
+        version = (
+            _VERSION.search(declared.read_text(encoding="utf-8", errors="replace")) if declared.is_file() else None
+        )
+        known = {"VERSION": version and version[1], "REVISION": self.git_commit}
+        return tuple(f"--build-arg={name}={value}" for name, value in known.items() if value)
+
+    def _failed(
+        self, what: Literal["build", "login", "push"], reference: str, completed: Completed, platform: str = ""
+    ) -> ImageError:
+        # The engine's words are on either stream, coloured, with an advertisement among them.
+        output = uncoloured(completed.stdout.rstrip() + "\n" + completed.stderr)
+        details = tuple(line for line in output.splitlines() if line.strip() and not _LEGACY.search(line))[-10:]
+        sentence, by_hand = {
+            "build": ("The image could not be built", f"docker build --file {self.root / DOCKERFILE} {self.root}"),
+            "login": (f"Docker could not log in to {_registry(reference)}", self._login_by_hand(reference)),
+            "push": (f"The image {reference} was built, but not pushed", self._push_by_hand(reference)),
+        }[what]
+        causes = _CAUSES if what == "build" else (*_CAUSES_OF_THE_REGISTRY, _CAUSES[0])
+        for cause in causes:
+            if cause.words.search(output):
+                means = cause.means.format(platform=platform)
+                return ImageError(f"{sentence}: {means}.", hint=cause.hint, details=details)
+        return ImageError(f"{sentence}.", hint=f"Try it by hand: {by_hand}", details=details)
+
+    def _login_by_hand(self, reference: str) -> str:
+        password = f"aws ecr get-login-password --region {self.aws.region}"
+        return f"{password} | docker login --username AWS --password-stdin {_registry(reference)}"
+
+    def _push_by_hand(self, reference: str) -> str:
+        return f"{self._login_by_hand(reference)} && docker push {reference}"
+
+
+def _registry(reference: str) -> str:
+    return reference.split("/", 1)[0]
+
+
+def _knows(docker_config: Path, registry: str) -> bool:
+    """Whether the user's Docker has a login of its own there; also when that can't be told, so that none is lost."""
+    file = docker_config / "config.json"
+    try:
+        logins = parse_json(read_text(file)).get("auths", {}) if file.exists() else {}
+    except (UnreadableError, AttributeError):
+        return True
+    # Of what a credential helper keeps there is an empty entry.
+    known = {login.split("://")[-1].split("/")[0] for login in logins} if isinstance(logins, dict) else {registry}
+    return registry in known
+
+
+def _field(file: Path, name: str) -> Any:
+    """A field of a JSON object in a file; None where there is none."""
+    try:
+        value = parse_json(read_text(file))
+    except UnreadableError:
+        return None
+    return value.get(name) if isinstance(value, dict) else None

@@ -1,0 +1,92 @@
+"""The image: its name in the registry, and a tag that is the hash of its content."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.errors import ConfigurationError, ImageError, UsageError
+from launcher.image.context import fingerprint
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+
+DOCKERFILE = "Dockerfile.migrate"
+
+_REFERENCE = re.compile(
+    r"(?P<name>[a-z0-9][a-z0-9._:-]*(?:/[a-z0-9][a-z0-9._-]*)+)"
+    r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image, there or yet to be built.
+
+    Attributes:
+        repository: where it is pulled from, without tag: `123456789012.dkr.ecr.REGION.amazonaws.com/NAME`.
+        tag: the hash of its content, or as given.
+        digest: as the registry has it; None for an image that is yet to be built.
+        given: whether the caller named it outright.
+    """
+
+    repository: str
+    tag: str | None
+    digest: str | None
+    given: bool = False
+
+    @property
+    def reference(self) -> str:
+        """What the task definition names: by digest as soon as there is one."""
+        return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
+
+
+def content_tag(root: Path, platform: str) -> str:
+    """The tag of the image that would be built from `root` now.
+
+    Raises:
+        ConfigurationError: there is no Dockerfile, or a file can't be read.
+    """
+    if not (root / DOCKERFILE).is_file():
+        raise ConfigurationError(
+            f"There is no {DOCKERFILE} in {root.resolve()}.",
+            hint="Run the launcher in the project's root, name that with --root, or give --image.",
+        )
+    return f"content-{fingerprint(root, DOCKERFILE, platform)[:24]}"
+
+
+def given_image(reference: str, registry: str, aws: Aws) -> Image:
+    """The image that the caller names: by digest, or by a tag that the stack's own ECR can look up.
+
+    Args:
+        reference: as it was given.
+        registry: the host of the stack's own ECR; what another one has can't be seen from here.
+        aws: for the stack's region.
+
+    Raises:
+        UsageError: it is no reference, or one that can't be pinned.
+        ImageError: ECR has no such image.
+    """
+    parts = _REFERENCE.fullmatch(reference)
+    if parts is None or not (parts["tag"] or parts["digest"]):
+        raise UsageError(
+            f"{reference!r} is no image reference with a tag or a digest.",
+            hint="Write it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:...",
+        )
+    host, _, repository = parts["name"].partition("/")
+    digest: str | None = parts["digest"]
+    if host == registry:
+        digest = aws.image_digest(repository, tag=parts["tag"], digest=digest)
+        if digest is None:
+            raise ImageError(
+                f"ECR has no image {reference}.",
+                hint=f"List what it has: aws ecr describe-images --repository-name {repository} --region {aws.region}",
+            )
+    elif digest is None:
+        raise UsageError(
+            f"The image {reference} is not in this stack's ECR ({registry}), so its tag can't be pinned.",
+            hint="Name it by digest: REGISTRY/NAME@sha256:...",
+        )
+    return Image(parts["name"], parts["tag"], digest, given=True)

@@ -1,0 +1,359 @@
+"""The one sequence that changes anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from launcher.image.builder import Builder
+from launcher.image.image import Image
+from launcher.launch.guards import ran_already, task_instead
+from launcher.launch.lint import Lint
+from launcher.launch.plan import Plan, is_own, log_stream, run_request, with_image
+from launcher.launch.snapshot import take_snapshot
+from launcher.machine.interrupts import Interrupts
+from launcher.machine.process import Runner
+from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
+from launcher.task.asked import is_plain_upgrade
+from launcher.task.log_group import make_log_group
+from launcher.task.logs import Interruptible, LogFollower, LogLine
+from launcher.task.tasks import Watcher, attach_hint, find_tasks, start_task
+from launcher.task.verdict import judge
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+
+_CLOCKS_DIFFER = 300.0  # seconds at most: AWS refuses what is signed by a clock that is further off
+STEPS = {
+    "terraform": "Terraform",
+    "service": "Network and roles",
+    "image": "Image",
+    "log_group": "Log group",
+    "task_definition": "Task definition",
+    "task": "Task",
+    "log": "Log",
+    "verdict": "Verdict",
+}
+"""The steps of a run, in their order, with their titles."""
+
+
+class Done(Protocol):
+    """Takes a step's outcome."""
+
+    def __call__(self, words: str, *, good: bool = True) -> None:
+        """`words` are few; a step that is not `good` gets a cross."""
+        ...
+
+
+class Progress(Protocol):
+    """Shows people how a run gets on."""
+
+    def step(self, key: str, title: str, number: int | None) -> AbstractContextManager[Done]:
+        """A step: entered when it begins; what it gives is told the outcome."""
+        ...
+
+    def status(self, text: str) -> None:
+        """What the present step is at; may be shown for a moment only."""
+        ...
+
+    def detail(self, text: str) -> None:
+        """A line of a program that the step has started."""
+        ...
+
+    def notice(self, text: str) -> None:
+        """A sentence that stays."""
+        ...
+
+    def log_line(self, line: LogLine) -> None:
+        """A line of the container's."""
+        ...
+
+
+@dataclass
+class Launch:
+    """What is known of one run so far; it stays valid when a run ends with an error.
+
+    Attributes:
+        plan: what was to be done.
+        run: the task, once there is one.
+        snapshot: what was made first.
+        result: how it went.
+        timings: seconds by step.
+        lint: what the linter says of the pending revisions, where that was asked.
+    """
+
+    plan: Plan | None = None
+    run: TaskRun | None = None
+    snapshot: Snapshot | None = None
+    result: TaskResult | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    lint: Lint | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Times the steps of a run, and shows them.
+
+    Attributes:
+        clock: the time.
+        progress: told of each step.
+        timings: filled with seconds by step.
+        numbered: whether these are the eight of a whole run.
+    """
+
+    clock: Clock
+    progress: Progress
+    timings: dict[str, float]
+    numbered: bool = True
+
+    @contextmanager
+    def step(self, key: str, title: str | None = None) -> Iterator[Done]:
+        """One step; what it gives is told the outcome in a few words."""
+        begun = self.clock.now()
+        number = list(STEPS).index(key) + 1 if self.numbered and key in STEPS else None
+        with self.progress.step(key, title or STEPS[key], number) as done:
+            try:
+                yield done
+            finally:
+                self.timings[key] = round(self.clock.now() - begun, 3)
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Carries a plan out.
+
+    Attributes:
+        aws: for the stack's region.
+        runner: starts `docker`.
+        clock: the time.
+        interrupts: what signals say.
+        progress: told of everything.
+        launch: filled in as things become known.
+        root: the image's build context.
+        docker_config: the folder where the user's Docker keeps its logins.
+    """
+
+    aws: Aws
+    runner: Runner
+    clock: Clock
+    interrupts: Interrupts
+    progress: Progress
+    launch: Launch
+    root: Path
+    docker_config: Path
+
+    def step(self, key: str, title: str | None = None) -> AbstractContextManager[Done]:
+        """A step, timed and shown; with its number among the eight, if there are eight."""
+        whole_run = self.launch.plan is not None
+        return Steps(self.clock, self.progress, self.launch.timings, numbered=whole_run).step(key, title)
+
+    def execute(self, plan: Plan) -> TaskResult:
+        """Do what the plan says, or follow the task that does it already.
+
+        Raises:
+            AlreadyRunningError: another launcher's task is alive, or was started meanwhile.
+            LauncherError: something failed before there was a task, or nothing can be learned about it any more.
+        """
+        self.launch.plan = plan
+        other = task_instead(plan)
+        if other is not None:
+            return self._instead(plan, other)
+        if plan.request.snapshot:
+            self._snapshot(plan)
+        waited = plan.request.reset or plan.request.snapshot or plan.builds
+        with self.step("image") as done:
+            plan = self._with_image(plan, done)
+        with self.step("log_group") as done:
+            self._log_group(plan, done)
+        with self.step("task_definition") as done:
+            definition = self._definition(plan, done)
+        if waited:  # for somebody's answers, RDS or Docker: others may have started a task meanwhile
+            plan = self._looked_again(plan)
+            other = task_instead(plan)
+            if other is not None:
+                return self._instead(plan, other)
+        # From here on a signal must not come between the task's start and its ARN.
+        with self.interrupts.held():
+            begun = self.clock.now()
+            with self.step("task") as done:
+                run, lost = self._start(plan, definition)
+                done(f"{run.task.id} started")
+            result = self._own(plan, run)
+        task = result.task or run.task
+        # Where an answer was lost, the age tells whose task it is: this launcher's own may be over by now as well.
+        if _was_over(run.task) and (not lost or (task.created or begun) < begun - _CLOCKS_DIFFER):
+            return self._inherited(plan, result, task, last=False)
+        return result
+
+    def follow(self, place: Place, run: TaskRun) -> TaskResult:
+        """Follow a task that somebody started to its verdict, however long it takes; a signal lets it go on.
+
+        Raises:
+            OutcomeUnknownError: nothing can be learned about it any more.
+            InterruptedLaunchError: a signal came.
+        """
+        self.launch.run = run
+        return self._follow(place, run, math.inf)
+
+    def _looked_again(self, plan: Plan) -> Plan:
+        stack = plan.stack
+        tasks = find_tasks(self.aws, stack.cluster.value, stack.family, stack.container)
+        return replace(plan, survey=replace(plan.survey, tasks=tasks))
+
+    def _snapshot(self, plan: Plan) -> None:
+        def seen(snapshot: Snapshot) -> None:
+            if self.launch.snapshot is None:
+                self.progress.notice(f"RDS makes {snapshot.name}, whatever happens here.")
+            self.launch.snapshot = snapshot
+
+        with self.step("snapshot", "Snapshot") as done:
+            taken = take_snapshot(plan.stack, self.aws, self.clock, self.interrupts, seen, self.progress.status)
+            done(f"{taken.name} is available")
+        # Now, since whoever kills the launcher later on sees nothing else of it.
+        self.progress.notice(f"To restore {taken.name}:")
+        self.progress.notice(taken.restore)
+
+    def _with_image(self, plan: Plan, done: Done) -> Plan:
+        image = plan.survey.image
+        if not plan.builds:
+            done(f"{image.tag or image.digest} is there")
+            return plan
+        if not plan.survey.repository_exists:
+            made = self.aws.create_repository(plan.stack.repository)
+            if made is not None:
+                self.progress.notice(f"Made the repository {plan.stack.repository}.")
+            found = made or self.aws.repository(plan.stack.repository)  # else somebody has made it meanwhile
+            if found is not None:
+                image = replace(image, repository=found["repositoryUri"])
+        git_commit = plan.request.git_commit
+        builder = Builder(self.runner, self.aws, self.root, self.docker_config, self.progress.detail, git_commit)
+        digest = builder.build_and_push(image.repository, str(image.tag), plan.stack.platform.value)
+        done(f"pushed {image.tag}")
+        return with_image(plan, Image(image.repository, image.tag, digest))
+
+    def _log_group(self, plan: Plan, done: Done) -> None:
+        if plan.survey.log_group_exists:
+            done(f"{plan.stack.log_group} is there")
+        else:
+            done(make_log_group(plan.stack, self.aws, self.clock, self.progress.notice))
+
+    def _definition(self, plan: Plan, done: Done) -> str:
+        if plan.registers:
+            arn = self.aws.register_task_definition(plan.definition)["taskDefinitionArn"]
+            done(f"{arn.rsplit('/', 1)[-1]} registered")
+            return arn
+        arn = str(plan.registered)
+        done(f"{arn.rsplit('/', 1)[-1]} is the same")
+        return arn
+
+    def _start(self, plan: Plan, definition: str) -> tuple[TaskRun, bool]:
+        """The task, and whether an answer was lost before it: `start_task`."""
+        request, container = run_request(plan, definition), plan.stack.container
+        task, lost = start_task(self.aws, request, container, self.clock, self.interrupts, self.progress.notice)
+        run = TaskRun(
+            task,
+            definition,
+            plan.survey.image.reference,
+            plan.stack.log_group,
+            log_stream(plan.stack.place, task.id),
+        )
+        self.launch.run = run
+        return run, lost
+
+    def _instead(self, plan: Plan, task: Task) -> TaskResult:
+        """Follow a task that was there before: this run's own as such, another's without ever stopping it."""
+        own = is_own(plan.request, task)
+        stream = log_stream(plan.stack.place, task.id)
+        run = TaskRun(task, task.definition, None, plan.stack.log_group, stream, attached=not own)
+        if not own:
+            self.progress.notice(f"Attached to {task.id}, started by {task.started_by or 'somebody'}.")
+            return self.follow(plan.stack.place, run)
+        over = task.container_ended
+        is_over = "went well, and was the last one" if over else f"is {task.status}"
+        self.progress.notice(f"An earlier try of this run has started {task.id}, which {is_over}: no other is started.")
+        with self.interrupts.held():
+            self.launch.run, self.interrupts.hint = run, attach_hint(task)
+            result = self._own(plan, run)
+        return self._inherited(plan, result, task, last=True) if over else result
+
+    def _inherited(self, plan: Plan, result: TaskResult, task: Task, *, last: bool) -> TaskResult:
+        """The result of an earlier try of this run: of a plain upgrade only, whose last words say so.
+
+        What was not seen to be the `last` task says nothing about the database now.
+
+        Raises:
+            RefusedError: it is none.
+        """
+        if not is_plain_upgrade(plan.request.command) and result.verdict is not Verdict.NOT_STARTED:
+            self.launch.result = None
+            raise ran_already(task)
+        if result.exit_code == 0:
+            said = f"{result.message} That was an earlier try of this run, {task.id}: nothing was run now."
+            if not last:
+                so = f"An earlier try of this run, {task.id}, ended so: {result.message}"
+                said = f"{so} Nothing was run now, and whether others came after it is not known."
+            result = self.launch.result = replace(result, message=said)
+        return result
+
+    def _own(self, plan: Plan, run: TaskRun) -> TaskResult:
+        if plan.request.detach and not _was_over(run.task) and not run.task.container_ended:
+            return self._detached(run)
+        return self._follow(plan.stack.place, run, plan.request.timeout)
+
+    def _follow(self, place: Place, run: TaskRun, timeout: float) -> TaskResult:
+        self.interrupts.hint = attach_hint(run.task)
+        log = LogFollower(Interruptible(self.aws, self.interrupts), run.log_group, run.log_stream)
+        lines = 0
+
+        def on_line(line: LogLine) -> None:
+            nonlocal lines
+            lines += 1
+            self.progress.log_line(line)
+
+        def on_task(task: Task) -> None:
+            self.progress.status(f"the task is {task.status}")
+
+        watcher = Watcher(
+            self.aws,
+            place.cluster,
+            place.container,
+            self.clock,
+            self.interrupts,
+            on_line,
+            on_task,
+            self.progress.notice,
+        )
+        with self.step("log") as done:
+            watched = watcher.watch(run.task, log, timeout=timeout)
+            done(f"{lines} line{'' if lines == 1 else 's'}" if log.found else _no_log(log))
+        result = judge(watched, log, place, timeout)
+        self.launch.result = result
+        self.interrupts.hint, self.interrupts.fate = None, "the task is over"
+        if self.launch.plan is not None:  # else the last words tell, and whoever stops a task wants it to fail
+            with self.step("verdict") as done:
+                done(result.verdict.replace("_", " "), good=result.exit_code == 0)
+        return result
+
+    def _detached(self, run: TaskRun) -> TaskResult:
+        result = TaskResult(
+            Verdict.DETACHED,
+            0,
+            f"The task {run.task.id} goes on by itself; how it ends is not known yet.",
+            hint=self.interrupts.hint,
+            task=run.task,
+        )
+        self.launch.result = result
+        return result
+
+
+def _was_over(task: Task) -> bool:
+    """Whether a task that RunTask names is one of before: what it has just started is not at its end."""
+    return task.status in ("DEPROVISIONING", "STOPPED")
+
+
+def _no_log(log: LogFollower) -> str:
+    return "may not be read" if log.refused is not None else "no lines"

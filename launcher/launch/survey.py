@@ -1,0 +1,48 @@
+"""What AWS holds now of everything that a run would change. It only reads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.image.image import Image, content_tag, given_image
+from launcher.launch.plan import Survey
+from launcher.models import Request, Stack
+from launcher.task.tasks import find_tasks
+
+if TYPE_CHECKING:
+    from launcher.aws.aws import Aws
+
+
+def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
+    """Ask everything at once.
+
+    Args:
+        stack: where.
+        request: what; its image, if it names one.
+        aws: for the stack's region.
+        root: the image's build context.
+
+    Raises:
+        LauncherError: a call was refused, or the image that was named is not there.
+    """
+    registry = f"{stack.identity.account}.dkr.ecr.{stack.region.value}.amazonaws.com"
+    tag = None if request.image else content_tag(root, stack.platform.value)
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        digest = pool.submit(aws.image_digest, stack.repository, tag=tag) if tag else None
+        named = pool.submit(given_image, request.image, registry, aws) if request.image else None
+        group = pool.submit(aws.log_group, stack.log_group)
+        definition = pool.submit(aws.task_definition, stack.family)
+        tasks = pool.submit(find_tasks, aws, stack.cluster.value, stack.family, stack.container)
+        repository = pool.submit(aws.repository, stack.repository) if tag else None
+    found = repository.result() if repository else None
+    uri = found["repositoryUri"] if found else f"{registry}/{stack.repository}"
+    image = named.result() if named else Image(uri, tag, digest.result() if digest else None)
+    return Survey(
+        image=image,
+        repository_exists=bool(found) or named is not None,
+        log_group_exists=group.result() is not None,
+        definition=definition.result(),
+        tasks=tasks.result(),
+    )

@@ -1,0 +1,91 @@
+"""How a container's lines travel to CloudWatch Logs: at once, late, or never."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from launcher.rehearsal.api import Refusal
+from launcher.rehearsal.awslogs import LogDriver
+from launcher.rehearsal.program import Lines
+
+
+@dataclass(frozen=True)
+class Place:
+    """A log stream.
+
+    Attributes:
+        group, stream: their names.
+    """
+
+    group: str
+    stream: str
+
+
+@dataclass(frozen=True)
+class Travel:
+    """What happens on the way.
+
+    Attributes:
+        delay: seconds from a line's printing to its arrival.
+        stream_delay: seconds from the container's start until its stream exists.
+        same_time: give every line the timestamp of the container's start.
+        lost: never write anything.
+    """
+
+    delay: float = 0.0
+    stream_delay: float = 0.0
+    same_time: bool = False
+    lost: bool = False
+
+
+@dataclass(order=True)
+class _Parcel:
+    due: float
+    number: int
+    place: Place = field(compare=False)
+    lines: Lines | None = field(compare=False)  # None makes the stream
+
+
+class LogDelivery:
+    """Takes lines from containers, and hands them to the driver when they are due.
+
+    Attributes:
+        travel: what happens on the way.
+    """
+
+    def __init__(self, driver: LogDriver) -> None:
+        self.travel = Travel()
+        self._driver = driver
+        self._parcels: list[_Parcel] = []
+        self._numbers = itertools.count()
+
+    def begin(self, place: Place, started: float) -> None:
+        """A container that writes there has started."""
+        self._send(started + self.travel.stream_delay, place, None)
+
+    def take(self, place: Place, started: float, lines: Lines) -> None:
+        """Lines of a container, with the times at which they were printed."""
+        stream_there = started + self.travel.stream_delay
+        for at, text in lines:
+            stamp = started if self.travel.same_time else at
+            self._send(max(stream_there, at + self.travel.delay), place, [(stamp, text)])
+
+    def deliver(self, now: float) -> None:
+        """Write everything that is due by `now`; what CloudWatch refuses is lost, as the real driver would have it."""
+        due = sorted(parcel for parcel in self._parcels if parcel.due <= now)
+        self._parcels = [parcel for parcel in self._parcels if parcel.due > now]
+        for _, together in itertools.groupby(due, key=lambda parcel: (parcel.place, parcel.lines is None)):
+            parcels = list(together)
+            lines = [line for parcel in parcels for line in parcel.lines or ()]
+            place = parcels[0].place
+            with suppress(Refusal):
+                if lines:
+                    self._driver.put(place.group, place.stream, lines)
+                else:
+                    self._driver.create_stream(place.group, place.stream)
+
+    def _send(self, due: float, place: Place, lines: Lines | None) -> None:
+        if not self.travel.lost:
+            self._parcels.append(_Parcel(due, next(self._numbers), place, lines))

@@ -1,0 +1,119 @@
+"""What IAM asks before it lets a call through: actions, the resources they are asked on, and condition keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from launcher.rehearsal.api import Call
+from launcher.rehearsal.stack import LocalStack
+
+Need = tuple[str, str, Mapping[str, str]]
+"""An action, the ARN of what it acts on (`*` where the service knows none), and the condition keys."""
+
+_PASSED = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+
+
+def needed(stack: LocalStack, call: Call) -> Iterator[Need]:
+    """Everything that the caller must be allowed for this call to be carried out.
+
+    Resource types and condition keys are those of the Service Authorization Reference.
+    """
+    resource = _RESOURCES.get(call.action)
+    context = {"ecs:cluster": _cluster(stack, call)} if call.service == "ecs" and "cluster" in call.parameters else {}
+    yield call.action, resource(stack, call) if resource is not None else "*", context
+    if call.action == "ecs:RunTask":
+        yield from _tagging(stack, call)
+    if call.action == "ecs:RegisterTaskDefinition":
+        for role in ("executionRoleArn", "taskRoleArn"):
+            if role in call.parameters:
+                yield "iam:PassRole", str(call.parameters[role]), _PASSED
+    if call.action == "ecs:RunTask":
+        definition = stack.ecs.describe_task_definition(str(call.parameters["taskDefinition"]))
+        for role in ("execution_role_arn", "task_role_arn"):
+            if getattr(definition, role, None):
+                yield "iam:PassRole", str(getattr(definition, role)), _PASSED
+    if call.action == "ecr:CreateRepository" and call.parameters.get("tags"):
+        yield "ecr:TagResource", _repository(stack, call), {}
+    if call.action == "rds:CreateDBSnapshot":
+        yield call.action, _snapshot(stack, call), {}
+        if "Tags.Tag.1.Key" in call.parameters:
+            yield "rds:AddTagsToResource", _snapshot(stack, call), {}
+
+
+def _tagging(stack: LocalStack, call: Call) -> Iterator[Need]:
+    if call.parameters.get("tags"):
+        cluster = _cluster(stack, call).rsplit("/", 1)[-1]
+        yield "ecs:TagResource", stack.arn("ecs", f"task/{cluster}/*"), {"ecs:CreateAction": "RunTask"}
+
+
+def _cluster(stack: LocalStack, call: Call) -> str:
+    name = str(call.parameters.get("cluster", "default"))
+    return name if name.startswith("arn:") else stack.arn("ecs", f"cluster/{name}")
+
+
+def _definition(stack: LocalStack, call: Call) -> str:
+    name = str(call.parameters["taskDefinition"])
+    return name if name.startswith("arn:") else stack.arn("ecs", f"task-definition/{name}")
+
+
+def _task(stack: LocalStack, call: Call) -> str:
+    name = str(call.parameters["task"] if "task" in call.parameters else call.parameters["tasks"][0])
+    cluster = _cluster(stack, call).rsplit("/", 1)[-1]
+    return name if name.startswith("arn:") else stack.arn("ecs", f"task/{cluster}/{name}")
+
+
+def _service(stack: LocalStack, call: Call) -> str:
+    cluster = _cluster(stack, call).rsplit("/", 1)[-1]
+    return stack.arn("ecs", f"service/{cluster}/{call.parameters['services'][0]}")
+
+
+def _repository(stack: LocalStack, call: Call) -> str:
+    names = call.parameters.get("repositoryNames") or [call.parameters.get("repositoryName", "*")]
+    return stack.arn("ecr", f"repository/{names[0]}")
+
+
+def _log_group(stack: LocalStack, call: Call) -> str:
+    name = call.parameters.get("logGroupName", "")
+    stream = call.parameters.get("logStreamName")
+    # A stream's ARN ends with its name; the group's, as IAM takes it, with a colon and an asterisk.
+    return stack.arn("logs", f"log-group:{name}:log-stream:{stream}" if stream else f"log-group:{name}:*")
+
+
+def _role(stack: LocalStack, call: Call) -> str:
+    """With its path, which the call does not tell."""
+    name = call.parameters["RoleName"]
+    known = (str(role.arn) for role in stack.iam.roles.values() if role.name == name)
+    return next(known, stack.arn("iam", f"role/{name}"))
+
+
+def _database(stack: LocalStack, call: Call) -> str:
+    return stack.arn("rds", f"db:{call.parameters.get('DBInstanceIdentifier', '*')}")
+
+
+def _snapshot(stack: LocalStack, call: Call) -> str:
+    return stack.arn("rds", f"snapshot:{call.parameters.get('DBSnapshotIdentifier', '*')}")
+
+
+_RESOURCES: Mapping[str, Callable[[LocalStack, Call], str]] = {
+    "ecs:DescribeClusters": lambda stack, call: stack.arn("ecs", f"cluster/{call.parameters['clusters'][0]}"),
+    "ecs:DescribeServices": _service,
+    "ecs:DescribeTasks": _task,
+    "ecs:RegisterTaskDefinition": lambda stack, call: stack.arn(
+        "ecs", f"task-definition/{call.parameters['family']}:*"
+    ),
+    "ecs:RunTask": _definition,
+    "ecs:StopTask": _task,
+    "ecr:CreateRepository": _repository,
+    "ecr:DescribeImages": _repository,
+    "ecr:DescribeRepositories": _repository,
+    "iam:GetRole": _role,
+    "iam:SimulatePrincipalPolicy": lambda _, call: str(call.parameters["PolicySourceArn"]),
+    "logs:CreateLogGroup": _log_group,
+    "logs:GetLogEvents": _log_group,
+    "logs:PutRetentionPolicy": _log_group,
+    "rds:CreateDBSnapshot": _database,
+    "rds:DescribeDBInstances": _database,
+    "rds:DescribeDBSnapshots": _snapshot,
+    "s3:GetObject": lambda _, call: f"arn:aws:s3:::{call.parameters['Bucket']}/{call.parameters['Key']}",
+    "secretsmanager:DescribeSecret": lambda _, call: str(call.parameters["SecretId"]),
+}

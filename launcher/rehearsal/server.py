@@ -1,0 +1,162 @@
+"""The local AWS: moto behind a door of our own, which lets through, refuses, or answers itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from launcher.rehearsal.api import JSON_TYPE, Call, Refusal, read_call, refusal_body
+
+Answer = dict[str, Any]
+Handler = Callable[[Call], Answer | None]
+Fault = Callable[[Call], None]
+"""Looks at each call before it is carried out, and raises a `Refusal` to have it fail."""
+Observer = Callable[[float], None]
+"""Told the time before each call is carried out, so that what has become due by then has happened."""
+
+_accounts = itertools.count(123_456_789_012)  # the account of AWS's own examples first
+# One application for the process, since moto's state is the process's; each server has its own account.
+_moto = DomainDispatcherApplication(create_backend_app)
+_SERVICES = ("ec2", "ecr", "ecs", "iam", "logs", "rds", "secretsmanager", "ssm", "sts")
+
+
+class _QuietHandler(MotoRequestHandler):
+    """Requests are recorded as `Call`s, not as lines on standard error."""
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Print nothing."""
+
+
+class LocalServer:
+    """An AWS API on loopback, for one account.
+
+    Every server has an account of its own, so several live in one process, and none sees another's resources.
+
+    Attributes:
+        account: twelve digits.
+        region: the region that the stack lives in; others are there, and empty.
+        url: what `AWS_ENDPOINT_URL` must be.
+        calls: every call that came in, in order; those of the local AWS's own parts are not among them.
+        faults: asked in turn before a call is carried out.
+        observers: told the time before that.
+        handlers: what is answered here and not by moto, by action: `ecs:RunTask`.
+        pages: what is served to containers, by the beginning of the path.
+        own_keys: what the local AWS's own parts sign with.
+    """
+
+    def __init__(self, *, region: str, now: Callable[[], float] = time.time) -> None:
+        self.account = str(next(_accounts))
+        self.region = region
+        self.now = now
+        self.calls: list[Call] = []
+        self.faults: list[Fault] = []
+        self.observers: list[Observer] = []
+        self.handlers: dict[str, Handler] = {}
+        self.pages: dict[str, Callable[[str], Answer | None]] = {}
+        self.own_keys: set[str] = set()
+        self._keys: dict[str, bool] = {}
+        self._lock = threading.RLock()
+        self._server: BaseWSGIServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> LocalServer:
+        for service in _SERVICES:  # moto builds each on its first call, which would look like a slow AWS
+            scope = f"{self.account}/20260101/{self.region}/{service}/aws4_request"
+            _moto.get_application({"HTTP_AUTHORIZATION": f"AWS4-HMAC-SHA256 Credential={scope}", "PATH_INFO": "/"})
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._server = make_server("127.0.0.1", 0, self._application, threaded=True, request_handler=_QuietHandler)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="local-aws", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as `http://127.0.0.1:PORT`."""
+        if self._server is None:
+            raise RuntimeError("the local AWS is not running")
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def tick(self) -> None:
+        """Let everything happen that is due, as any call would."""
+        with self._lock:
+            for observer in self.observers:
+                observer(self.now())
+
+    def know(self, access_key: str, *, expired: bool = False) -> None:
+        """Accept calls that this key signed, or refuse them as AWS does once a session is over."""
+        self._keys[access_key] = expired
+
+    def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        page = self._page(environ.get("PATH_INFO", ""))
+        if page is not None:
+            return _send(start_response, 200, "application/json", json.dumps(page).encode())
+        call = read_call(environ, self.now())
+        if call is None:
+            return _send(start_response, 403, "text/plain", b"unsigned")
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self.account
+        if call.access_key in self.own_keys:
+            return self._forward(environ, start_response)
+        try:
+            with self._lock:
+                self._admit(call)
+                handler = self.handlers.get(call.action)
+                answer = handler(call) if handler is not None else None
+        except Refusal as refusal:
+            return _send(start_response, refusal.status, *refusal_body(call.service, refusal))
+        if answer is not None:
+            return _send(start_response, 200, *_encode(answer))
+        return self._forward(environ, start_response)
+
+    def _forward(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        result: Iterable[bytes] = _moto(environ, start_response)
+        return result
+
+    def _page(self, path: str) -> Answer | None:
+        for prefix, page in self.pages.items():
+            if path.startswith(prefix):
+                return page(path.removeprefix(prefix))
+        return None
+
+    def _admit(self, call: Call) -> None:
+        self.calls.append(call)
+        for observer in self.observers:
+            observer(call.at)
+        expired = self._keys.get(call.access_key)
+        if expired is None:
+            raise Refusal("UnrecognizedClientException", "The security token included in the request is invalid.")
+        if expired:
+            raise Refusal("ExpiredTokenException", "The security token included in the request is expired")
+        for fault in self.faults:
+            fault(call)
+
+
+def _encode(answer: Answer) -> tuple[str, bytes]:
+    if "xml" in answer:
+        return "text/xml", answer["xml"].encode()
+    return JSON_TYPE, json.dumps(answer).encode()
+
+
+def _send(start_response: StartResponse, status: int, content_type: str, body: bytes) -> Iterable[bytes]:
+    start_response(f"{status} Local", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
+    return [body]

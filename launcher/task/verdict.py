@@ -1,0 +1,165 @@
+"""From a task at its end to the truth about how it went."""
+
+from __future__ import annotations
+
+import signal
+
+from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
+from launcher.task import asked
+from launcher.task.causes import cause
+from launcher.task.logs import LogFollower
+from launcher.task.tasks import Watched
+
+_NEXT = {
+    3: "See what differs: launcher ecs-run -- verify",
+    4: "Another migration holds the lock. See who: launcher ecs-run -- plan",
+    5: "Nothing was changed. The log says what stands in the way.",
+    6: "Look with `launcher doctor` whether the task may reach the database, and whether the password is right.",
+    7: "What it had begun was rolled back, unless the log says otherwise. What was run: launcher ecs-run -- log",
+    137: "It was killed, perhaps for want of memory. The next run goes on from the last commit.",
+    143: "Somebody stopped the task. The next run goes on from the last commit.",
+}
+_ASK = "Ask the database: launcher ecs-run -- log, and: launcher ecs-run -- current"
+_OUT_OF_MEMORY = (
+    "The container was killed (137): it needed more memory than the task has.",
+    "What was committed stays. A revision that collects rows in Python had better leave them to the server, in SQL.",
+)
+
+
+def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> TaskResult:
+    """The verdict; a missing exit code is never success.
+
+    Args:
+        watched: the task at its end.
+        log: what it wrote.
+        place: where it ran.
+        timeout: seconds that it was allowed.
+    """
+    task, report = watched.task, log.report
+    details = _said(task)
+    if task.exit_code == 0:
+        doubt = _doubt(task, log)
+        if doubt is not None:
+            message = f"The container ended with 0, but {doubt}"
+            return TaskResult(Verdict.UNKNOWN, 25, message, hint=_ASK, details=details, task=task, report=report)
+        message = _success(task, report, place)
+        if watched.timed_out or watched.interrupted_by is not None:
+            message += " It had finished before it could be stopped."
+        return TaskResult(Verdict.SUCCEEDED, 0, message, task=task, report=report)
+    if watched.interrupted_by is not None:
+        name = signal.Signals(watched.interrupted_by).name
+        ended = f"ended with {task.exit_code}" if task.exit_code is not None else "was stopped"
+        return TaskResult(
+            Verdict.INTERRUPTED,
+            128 + watched.interrupted_by,
+            f"Interrupted by {name}: the container {ended}.",
+            hint="What was committed stays. The next run takes up from there.",
+            details=details,
+            task=task,
+            report=report,
+        )
+    if watched.timed_out:
+        return TaskResult(
+            Verdict.TIMED_OUT,
+            24,
+            f"The task was stopped: it had not ended after {timeout:.0f} s.",
+            hint="What was committed stays. Allow more time with --timeout, or see what it waits for in the log.",
+            details=details,
+            task=task,
+            report=report,
+        )
+    if task.exit_code is not None:
+        said = f": {report.error}" if report is not None and report.error else "."
+        message = f"The container ended with {task.exit_code}{said}"
+        unknown = report is not None and report.outcome == "unknown"
+        hint = _architecture(log) or (_ASK if unknown else _NEXT.get(task.exit_code, "The log says why."))
+        if "OutOfMemory" in (task.container_reason or ""):
+            message, hint = _OUT_OF_MEMORY
+        return TaskResult(
+            Verdict.UNKNOWN if unknown else Verdict.FAILED,
+            task.exit_code,
+            message,
+            hint=hint,
+            details=details,
+            task=task,
+            report=report,
+        )
+    if task.started is None and not log.found:
+        why = cause(" ".join(filter(None, (task.stopped_reason, task.container_reason))), place)
+        return TaskResult(
+            Verdict.NOT_STARTED,
+            23,
+            f"The container never started. {why.message}",
+            hint=why.hint,
+            details=details,
+            task=task,
+        )
+    return TaskResult(
+        Verdict.UNKNOWN,
+        25,
+        "The container started, but ECS does not know its exit code, so the outcome is not known.",
+        hint=_ASK,
+        details=details,
+        task=task,
+        report=report,
+    )
+
+
+def _doubt(task: Task, log: LogFollower) -> str | None:
+    """Why a container's exit code 0 is not believed: the rest of a sentence. None where it is."""
+    report, wanted = log.report, asked.move(task.command)
+    if report is not None and report.has_target and not task.command:  # what its image runs by itself
+        wanted = report.command
+    if report is not None and report.outcome == "unknown":
+        return "it says itself that the outcome is not known."
+    if wanted is None:
+        return None
+    if report is None:
+        return f"{log.gap} So it is not known what became of the {wanted}."
+    if report.command != wanted:
+        return f"its report is of {report.command or 'no command'}, not of the {wanted} that it was to do."
+    if report.outcome not in (None, "succeeded") or report.exit_code not in (None, 0):
+        said = report.outcome if report.outcome not in (None, "succeeded") else f"the exit code {report.exit_code}"
+        return f"it reports {said}{f': {report.error}' if report.error else '.'}"
+    if not report.has_target:  # an older image's
+        nowhere = report.after is None and wanted in ("reset", "upgrade")
+        return f"the database is at no revision after the {wanted}." if nowhere else None
+    if _heads(report.after) != _heads(report.target):
+        return f"the database is at {_named(report.after)}, and the {wanted} was to take it to {_named(report.target)}."
+    return None
+
+
+def _heads(revisions: str | None) -> list[str]:
+    return sorted(revisions.replace(",", " ").split()) if revisions else []
+
+
+def _named(revision: str | None) -> str:
+    return revision or "no revision"
+
+
+def _success(task: Task, report: ContainerReport | None, place: Place) -> str:
+    if report is None or (report.after is None and not report.ran):
+        return "The container ended with 0."
+    where = f"{place.environment} is at {f'revision {report.after}' if report.after else 'no revision'}"
+    if report.ran:
+        return f"{where}; {', '.join(report.ran)} {'taken back' if report.command == 'downgrade' else 'ran'}."
+    return f"{where}; nothing had to be done." if "upgrade" in task.command else f"{where}."
+
+
+def _said(task: Task) -> tuple[str, ...]:
+    """ECS's own words, the container's last so that they stand out."""
+    lines = []
+    # That a container has ended, and the task with it, is no news beside its exit code.
+    if task.stop_code != "EssentialContainerExited" or task.exit_code is None:
+        lines += [f"stopCode: {task.stop_code}"] if task.stop_code else []
+        lines += [f"stoppedReason: {task.stopped_reason}"] if task.stopped_reason else []
+    lines += [f"{name}: {reason}" for name, reason in task.other_reasons.items()]
+    if task.container_reason and task.container_reason != task.stopped_reason:
+        lines.append(f"reason: {task.container_reason}")
+    return tuple(lines)
+
+
+def _architecture(log: LogFollower) -> str | None:
+    if not log.wrong_architecture:
+        return None
+    return "The image is for another processor: leave --image out, so that it is built for the service's platform."

@@ -1,0 +1,343 @@
+"""A Terraform root's outputs: from `terraform output -json`, from a state file, or from a state in S3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsError, ProgramNotFoundError
+from launcher.machine.process import Completed, Runner, uncoloured
+from launcher.machine.strangers import UnreadableError, is_text, json_at, parse_json, read_text
+from launcher.models import Secret, Sourced
+from launcher.terraform import hcl
+from launcher.terraform.backend import backend, command, initialised, local_state, noted_backend, state_in_s3
+
+_NEEDS_INIT = re.compile(r"Backend initialization required|Initialization required|terraform init", re.IGNORECASE)
+_REASON = re.compile(r"^Reason: (.+)", re.MULTILINE)
+_LOCKED = re.compile(r"state lock|state is (already )?locked", re.IGNORECASE)
+_NO_CREDENTIALS = re.compile(
+    r"no valid credential|NoCredentialProviders|failed to (get shared config profile|refresh cached credentials)|"
+    r"ExpiredToken|RequestExpired|InvalidClientTokenId|InvalidAccessKeyId|SignatureDoesNotMatch|"
+    r"(token|credentials|session) .{0,60}(expired|invalid)",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(r"AccessDenied|not authorized to perform|StatusCode: 403", re.IGNORECASE)
+# What an output must be, where that is no string; whoever writes a number in quotes is understood.
+_KINDS: Mapping[str, Any] = {
+    "private_subnet_ids": list,
+    "rds_port": int | str,
+    "aws_account_id": int | str,
+    "account_id": int | str,
+}
+_WORDS = {bool: "a boolean", dict: "an object", float: "a number", int: "a number", list: "a list", str: "a string"}
+
+
+class ObjectReader(Protocol):
+    """Reads an object from S3."""
+
+    def read_object(self, bucket: str, key: str) -> bytes | None:
+        """Its content, or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of one Terraform root.
+
+    Attributes:
+        values: by name, as Terraform has them.
+        origin: where they were read, for people.
+        directory: the root; None for a stack without Terraform.
+        state: bucket and key of the state, where it is in S3.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    origin: str = "no Terraform"
+    directory: Path | None = None
+    state: tuple[str, str] | None = None
+
+    def get(self, name: str) -> Sourced[Any] | None:
+        """The output, or None where it is missing, null or empty.
+
+        Raises:
+            ConfigurationError: it is of another type than such an output has.
+        """
+        value = self.values.get(name)
+        if value in (None, "", [], {}):
+            return None
+        if isinstance(value, bool) or not isinstance(value, _KINDS.get(name, str)):
+            raise ConfigurationError(
+                f"The Terraform output {name} can't be {_WORDS[type(value)]} ({self.directory}).",
+                hint=f"Give the option instead, or put it right and apply: {command(self.directory, 'apply')}",
+            )
+        if isinstance(value, str) and not value.isprintable():
+            raise ConfigurationError(
+                f"The Terraform output {name} holds a character that can't be printed ({self.directory}).",
+                hint=f"Give the option instead, or put it right and apply: {command(self.directory, 'apply')}",
+            )
+        return Sourced(value, f"{self.origin} {name}")
+
+    def require(self, name: str, option: str) -> Sourced[Any]:
+        """The output; `option` is what can be given instead of it.
+
+        Raises:
+            ConfigurationError: it is missing, null or empty, or of another type than such an output has.
+        """
+        found = self.get(name)
+        if found is not None:
+            return found
+        hint = f"Give {option}, or add the output and apply: {command(self.directory, 'apply')}"
+        if self.directory is None:
+            raise ConfigurationError(
+                f"{option} is not given, and there is no Terraform to ask.", hint=f"Give {option}."
+            )
+        what = "is empty" if self.values.get(name) is not None else "is null" if name in self.values else "is missing"
+        raise ConfigurationError(f"The Terraform output {name} {what} ({self.directory}).", hint=hint)
+
+
+def read_outputs(
+    directory: Path,
+    run: Runner,
+    s3: Callable[[str | None], ObjectReader],
+    *,
+    workspace: str | None = None,
+    redirected: str | None = None,
+) -> Outputs:
+    """The outputs of the Terraform root in `directory`.
+
+    Args:
+        directory: such as `terraform/environments/prod`.
+        run: starts `terraform`; where that is not installed, or the root was never initialised here, the state is
+            read without it if its backend is known for certain.
+        s3: a reader for the region of the state's bucket.
+        workspace: as `TF_WORKSPACE` names it, which the program reads by itself; None for the one that was selected.
+        redirected: the variable, if there is one, that may lead the program to another state than its files do.
+
+    Raises:
+        ConfigurationError: there is no state, or it is locked, or holds no outputs.
+        AwsError: the state in S3 can't be read, be it for want of credentials.
+    """
+    try:
+        return _read(directory, run, s3, workspace, redirected)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename or directory} can't be read: {error.strerror}.",
+            hint=f"See whether Terraform can: {command(directory, 'output')}",
+        ) from error
+
+
+def _read(
+    directory: Path,
+    run: Runner,
+    s3: Callable[[str | None], ObjectReader],
+    workspace: str | None,
+    redirected: str | None,
+) -> Outputs:
+    kind, config = noted_backend(directory) or ("local", {})
+    if kind == "local":
+        _refuse_locked(directory, local_state(directory, workspace, config))
+    try:
+        completed = run(["terraform", f"-chdir={directory}", "output", "-json", "-no-color"])
+    except ProgramNotFoundError as error:
+        if redirected is not None:
+            raise ConfigurationError(
+                f"{error.message} With {redirected} set, nothing else can tell where {directory} keeps its state.",
+                hint=f"Install Terraform 1.x, or unset {redirected}.",
+            ) from error
+        return _from_state(directory, s3, workspace, missing=error)
+    if completed.exit_code != 0:
+        # A root that was set up once, and is refused now, has another backend than then: going round that would read
+        # the state that it has left.
+        if _NEEDS_INIT.search(completed.stderr) and not initialised(directory) and redirected is None:
+            return _from_state(directory, s3, workspace, missing=None)
+        raise _failed(directory, completed)
+    values = {name: output.get("value") for name, output in _output_object(completed.stdout, directory).items()}
+    state = state_in_s3(directory, workspace, kind, config)
+    return _not_empty(Outputs(values, "terraform output", directory, state))
+
+
+def read_password(directory: Path) -> Sourced[Secret] | None:
+    """`db_password` of the `secrets.tfvars` in `directory`; None where there is no such file.
+
+    Raises:
+        ConfigurationError: the file can't be read, or holds no such key, or not as a plain string.
+    """
+    path = directory / "secrets.tfvars"
+    if not path.is_file():
+        return None
+    values = hcl.read(path)
+    if "db_password" not in values:
+        raise ConfigurationError(
+            f"{path} holds no db_password.",
+            hint='Add the line db_password = "...", or set DB_PASSWORD, or give --db-password-secret.',
+        )
+    value = values["db_password"]
+    if not isinstance(value, str) or not value or not is_text(value):
+        raise ConfigurationError(
+            f"db_password in {path} is not a string in double quotes, or is empty.",
+            hint='Write it as db_password = "...", or set DB_PASSWORD.',
+        )
+    return Sourced(Secret(value), f"db_password in {path}")
+
+
+def written_passwords(directory: Path) -> list[Secret]:
+    """What must not be shown, as `secrets.tfvars` in `directory` holds it for `db_password`, whatever else is there."""
+    try:
+        found = read_password(directory)
+    except ConfigurationError:
+        return [Secret(text) for text in hcl.written(directory / "secrets.tfvars", "db_password")]
+    return [found.value] if found else []
+
+
+def _failed(directory: Path, completed: Completed) -> Exception:
+    """Why `terraform output` has failed."""
+    said, tail = completed.stderr, completed.tail
+    if _NO_CREDENTIALS.search(said):
+        return CredentialsError(
+            f"Terraform has no AWS credentials that work for the state of {directory}.",
+            hint="Sign in with `aws sso login`, and name the profile with --profile or AWS_PROFILE.",
+            details=tail,
+        )
+    if _DENIED.search(said):
+        return AccessDeniedError(
+            f"AWS does not let Terraform read the state of {directory}.",
+            hint="`launcher iam-policy` prints the policy that the caller needs.",
+            details=tail,
+        )
+    if _LOCKED.search(said):
+        return ConfigurationError(
+            f"The Terraform state of {directory} is locked.",
+            hint=f"Wait until the other Terraform has ended, then try again: {command(directory, 'output')}",
+            details=tail,
+        )
+    if _NEEDS_INIT.search(said):
+        reason = _REASON.search(said)
+        return ConfigurationError(
+            f"Terraform does not read the state of {directory} before that is initialised for its backend.",
+            hint=f"Initialise it: {command(directory, 'init')}",
+            details=(f"Terraform says: {reason[1]}",) if reason else tail,
+        )
+    return ConfigurationError(
+        f"`terraform output` failed in {directory}.",
+        hint=f"Try it by hand: {command(directory, 'output')}",
+        details=tail,
+    )
+
+
+def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
+    """The JSON object in the program's output, whatever a wrapper or a warning has printed around it."""
+    text, empty, unreadable = uncoloured(text), False, None
+    for found in re.finditer(r"^\{", text, re.MULTILINE):  # what is within the object is indented
+        try:
+            value = json_at(text, found.start())
+        except UnreadableError as error:
+            unreadable = unreadable or error
+            continue
+        if value and all(isinstance(item, dict) and "value" in item for item in value.values()):
+            return dict(value)
+        empty = empty or not value  # a wrapper may print one of its own before the program's
+    if unreadable is not None:
+        raise ConfigurationError(
+            f"What `terraform output -json` printed in {directory} can't be read: {unreadable}.",
+            hint=f"Is it a wrapper's, or is an output no text? Look at it: {command(directory, 'output', '-json')}",
+        )
+    if empty:
+        return {}
+    raise ConfigurationError(
+        f"`terraform output -json` in {directory} printed no JSON object with outputs.",
+        hint="Is `terraform` a wrapper that prints something else? In GitHub Actions set terraform_wrapper: false.",
+    )
+
+
+def _not_empty(outputs: Outputs) -> Outputs:
+    if outputs.values:
+        return outputs
+    raise ConfigurationError(
+        f"The Terraform root {outputs.directory} has no state, or a state without outputs.",
+        hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {command(outputs.directory, 'apply')}",
+    )
+
+
+def _refuse_locked(directory: Path, state: Path) -> None:
+    """A local state is being written while its lock file is beside it."""
+    path = state.parent / f".{state.name}.lock.info"
+    if not path.is_file():
+        return
+    try:
+        info = parse_json(read_text(path))
+    except UnreadableError:
+        info = None
+    told = {name: str(value) for name, value in info.items()} if isinstance(info, dict) else {}
+    who, when, lock = told.get("Who", "somebody"), told.get("Created", "some time ago"), told.get("ID", "LOCK_ID")
+    raise ConfigurationError(
+        f"The Terraform state of {directory} is locked by {who} since {when}.",
+        hint=f"Wait for it to end. If nothing runs any more: {command(directory, 'force-unlock', lock)}",
+    )
+
+
+def _from_state(
+    directory: Path,
+    s3: Callable[[str | None], ObjectReader],
+    workspace: str | None,
+    *,
+    missing: ProgramNotFoundError | None,
+) -> Outputs:
+    """Without the program: the state where the backend keeps it."""
+    kind, config = backend(directory)
+    if kind == "local":
+        path = local_state(directory, workspace, config)
+        _refuse_locked(directory, path)
+        if path.exists():
+            return _state_outputs(_content(path), str(path), directory)
+        if missing is None:
+            return _not_empty(Outputs({}, str(path), directory))
+        raise ConfigurationError(
+            f"{missing.message} There is no state file {path} to read without it.",
+            hint="Install Terraform 1.x, or give the values as options: launcher ecs-migrate --help",
+        )
+    if kind != "s3":
+        raise ConfigurationError(
+            f"The state of {directory} is kept by the backend {kind!r}, which only `terraform` itself can read.",
+            hint=f"Install Terraform 1.x, and run: {command(directory, 'init')}",
+        )
+    state = state_in_s3(directory, workspace, kind, config)
+    if state is None:
+        raise ConfigurationError(
+            f"The S3 backend of {directory} names no bucket or key.",
+            hint=f"Initialise it: {command(directory, 'init', '-backend-config=...')}",
+        )
+    origin = f"s3://{'/'.join(state)}"
+    body = s3(config.get("region")).read_object(*state)
+    if body is None:
+        raise ConfigurationError(
+            f"There is no Terraform state at {origin}.",
+            hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {command(directory, 'apply')}",
+        )
+    return replace(_state_outputs(body, origin, directory), state=state)
+
+
+def _state_outputs(body: bytes, origin: str, directory: Path) -> Outputs:
+    try:
+        state = parse_json(body)
+    except UnreadableError as error:
+        raise _no_state(origin, f": {error}") from None
+    outputs = state.get("outputs") if isinstance(state, dict) and state.get("version") == 4 else None
+    if not isinstance(outputs, dict) or not all(isinstance(output, dict) for output in outputs.values()):
+        raise _no_state(origin)
+    return _not_empty(Outputs({name: output.get("value") for name, output in outputs.items()}, origin, directory))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _no_state(str(path), f" that can be read: {error.strerror}") from None
+
+
+def _no_state(origin: str, why: str = "") -> ConfigurationError:
+    return ConfigurationError(
+        f"{origin} is no Terraform state of version 4{why}.", hint="Is the state encrypted? Then install Terraform."
+    )
