@@ -17,17 +17,18 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.cli.chosen import chosen
+from neuraknot_db.cli.chosen_database import chosen
 from neuraknot_db.cli.console import write, write_exactly, write_json
-from neuraknot_db.database import database, engine, lock, rawsql, session
+from neuraknot_db.database import engine, lock, raw_sql, session
+from neuraknot_db.database.create import create_database, scratch_database
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import LockUnavailableError, StaleFileError, UsageError
-from neuraknot_db.history.history import Entry, History
-from neuraknot_db.migrate import blockers, migration, preflight, retry
+from neuraknot_db.history.log import Entry, History
+from neuraknot_db.migrate import blockers, preflight, retry, run
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.record import Recorder
-from neuraknot_db.revisions import revisions
+from neuraknot_db.revisions import files
 from neuraknot_db.schema import snapshots
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def _in_checkout(command: str) -> Iterator[None]:
 
 def create_db(_config: Config) -> None:
     """Create the database that the settings name, unless it exists."""
-    database.create(chosen())
+    create_database(chosen())
 
 
 def reset(config: Config, confirm: str | None = None, environment: str | None = None, no_upgrade: bool = False) -> None:
@@ -79,7 +80,7 @@ def reset(config: Config, confirm: str | None = None, environment: str | None = 
     from neuraknot_db.migrate.reset import reset
 
     script = ScriptDirectory.from_config(config)
-    revisions.load(script)
+    files.load(script)
     reset(config, script, chosen(), confirm=confirm, environment=environment, upgrade=not no_upgrade)
 
 
@@ -91,9 +92,9 @@ def verify(config: Config, as_json: bool = False) -> None:
     from neuraknot_db.schema.verify import verify
 
     script = ScriptDirectory.from_config(config)
-    revisions.load(script)
+    files.load(script)
     with session.open_session(chosen()) as connection:
-        revisions.demand_known(script, DatabaseState.of(connection))
+        files.demand_known(script, DatabaseState.of(connection))
         with _read_schema(connection, script):
             report = verify(connection, script)
         connection.rollback()
@@ -119,7 +120,7 @@ def _read_schema(connection: Connection, script: ScriptDirectory) -> Iterator[No
         if not retry.is_lock_timeout(error):
             raise
         connection.rollback()
-        ours = " ".join(map(rawsql.quoted, snapshots.table_names(script)))
+        ours = " ".join(map(raw_sql.quoted, snapshots.table_names(script)))
         raise LockUnavailableError(
             "The schema can't be read now: another session locks a table.",
             hint="Run the command again when that has ended.",
@@ -138,11 +139,11 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
     script = ScriptDirectory.from_config(config)
     outcome: Outcome = config.attributes[OUTCOME]
     where = chosen()
-    revisions.load(script)
+    files.load(script)
     with session.open_session(where) as connection:
         if dry_run:
             found = preflight.look(connection, where)
-            revisions.demand_known(script, found.state)
+            files.demand_known(script, found.state)
             connection.rollback()
         else:
             lock.acquire(connection, settings.limits().patience)
@@ -196,17 +197,17 @@ def snapshot(config: Config, check: bool = False) -> None:
     with _in_checkout("snapshot"):
         from neuraknot_db.dev.measure import measure, merged
     script = ScriptDirectory.from_config(config)
-    revisions.load(script)
+    files.load(script)
     script.get_current_head()  # of two heads neither has a schema that a database will hold
     server = chosen()
-    with database.scratch(server) as where, engine.connect(where) as connection:
-        config.attributes[migration.HELD] = migration.Held(where, connection, Recorder(where, connection))
+    with scratch_database(server) as where, engine.connect(where) as connection:
+        config.attributes[run.HELD] = run.Held(where, connection, Recorder(where, connection))
 
         def upgrade_to(revision: str) -> None:
             command.upgrade(config, revision)
 
         wanted = dict(snapshots.take_all(script, upgrade_to, lambda: engine.connect(where)))
-    with database.scratch(server) as where:
+    with scratch_database(server) as where:
         for revision, found in measure(script, where).items():
             path = effects.path_of(script, revision)
             wanted[path] = effects.render(revision, merged(effects.read(path), found))
@@ -237,7 +238,7 @@ def diagram(config: Config, output: str | None = None, check: bool = False) -> N
         from neuraknot_db.dev import diagram
 
     script = ScriptDirectory.from_config(config)
-    revisions.load(script)
+    files.load(script)
     head = script.get_current_head()
     if head is None:
         raise UsageError("There is no revision yet, and so no schema to draw.")
@@ -269,7 +270,7 @@ def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
     from neuraknot_db.plan import make, render
 
     script = ScriptDirectory.from_config(config)
-    revisions.load(script)
+    files.load(script)
     where = chosen()
     with session.open_session(where) as connection:
         made = make(connection, script, where, settings.limits(), target)
@@ -291,7 +292,7 @@ def lint(config: Config, revision_range: str | None = None) -> None:
         from neuraknot_db.dev import lint
 
     script = ScriptDirectory.from_config(config)
-    revisions.load(script)
+    files.load(script)
     selected = lint.select(script, revision_range)
     found = lint.lint(script, selected)
     for finding in found:
@@ -330,7 +331,7 @@ def mark(config: Config, environment: str) -> None:
 
 def show_log(_config: Config, as_json: bool = False) -> None:
     """Show what was run here: each revision and attempt, by whom, when, and how long it took."""
-    from neuraknot_db.cli import logbook
+    from neuraknot_db.history import render
 
     with session.open_session(chosen()) as connection:
         history = History(connection)
@@ -339,9 +340,9 @@ def show_log(_config: Config, as_json: bool = False) -> None:
     if not history.exists:
         log.info("nothing was run here by this tool")
     if as_json:
-        write_json(logbook.as_json(records))
+        write_json(render.as_json(records))
         return
-    for line in logbook.as_text(records):
+    for line in render.as_text(records):
         write(line)
 
 

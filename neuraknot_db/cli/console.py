@@ -17,7 +17,7 @@ from typing import Any
 from alembic.config import Config
 
 from neuraknot_db import settings
-from neuraknot_db.cli import stdio
+from neuraknot_db.cli import streams
 from neuraknot_db.database import diagnosis, interrupt
 from neuraknot_db.database.redaction import redacted, redacted_within
 from neuraknot_db.errors import NeuraknotError
@@ -64,12 +64,12 @@ def write(text: str) -> None:
 def write_json(value: Any) -> None:
     """A value as JSON on standard output; what a password in it would spoil are its texts alone."""
     text = json.dumps(redacted_within(value), ensure_ascii=False, indent=2)
-    write_exactly("".join(each if stdio.shows(each) else json.dumps(each)[1:-1] for each in text))
+    write_exactly("".join(each if streams.shows(each) else json.dumps(each)[1:-1] for each in text))
 
 
 def write_exactly(text: str) -> None:
     """Data on standard output, as it stands, in UTF-8."""
-    stdio.carry_data()
+    streams.carry_data()
     write(text)
 
 
@@ -88,13 +88,13 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
     _collect_less()
     failure: NeuraknotError | None = None
     code = 0
-    with stdio.guarded():
+    with streams.guarded():
         before, config.stdout = config.stdout, sys.stdout
         interrupt.last_words = functools.partial(_last_words, outcome)
         # From here on, not only while a session is open: a login may get no answer either; nor may who reads the end.
         with interrupt.cancelling():
             try:
-                with stdio.impatient():
+                with streams.impatient():
                     try:
                         yield
                     finally:
@@ -139,7 +139,7 @@ def demand_written(
     Raises:
         SystemExit: it could not.
     """
-    lost = stdio.take_loss()
+    lost = streams.take_loss()
     if lost is None or not asked_for:
         return
     if reported or not isinstance(lost, BrokenPipeError):

@@ -5,18 +5,18 @@ from __future__ import annotations
 from alembic import context
 from alembic.runtime.environment import EnvironmentContext
 
-from neuraknot_db.cli import stdio
-from neuraknot_db.cli.chosen import chosen
+from neuraknot_db.cli import streams
+from neuraknot_db.cli.chosen_database import chosen
 from neuraknot_db.cli.console import reporting
 from neuraknot_db.database import session
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import UsageError
-from neuraknot_db.migrate import xoptions
+from neuraknot_db.migrate import x_options
 from neuraknot_db.migrate.command import Command
-from neuraknot_db.migrate.migration import HELD, VERSION_SCHEMA, Held, migrate, migrate_held
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
-from neuraknot_db.revisions import declared, revisions
-from neuraknot_db.revisions.declared import Declared, Step
+from neuraknot_db.migrate.run import HELD, VERSION_SCHEMA, Held, migrate, migrate_held
+from neuraknot_db.revisions import files
+from neuraknot_db.revisions.options import RevisionOptions, Step, read_options
 
 
 def run() -> None:
@@ -45,8 +45,8 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
             "There are no models to compare the database with: the revisions are the schema's source.",
             hint="neuraknot-db verify compares the database with what its revision should hold.",
         )
-    revisions.load(environment.script)
-    xoptions.read(environment.config)  # refuses what no command knows
+    files.load(environment.script)
+    x_options.read(environment.config)  # refuses what no command knows
     command = Command.of(environment)
     held: Held | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
@@ -63,8 +63,8 @@ def _print_sql(environment: EnvironmentContext, command: Command) -> None:
     """`--sql`: the same statements, on standard output, for psql."""
     from neuraknot_db.migrate import offline
 
-    stdio.carry_data()
-    ready: list[tuple[Step, Declared]] = []
+    streams.carry_data()
+    ready: list[tuple[Step, RevisionOptions]] = []
     steps = environment.context_opts["fn"]
     environment.configure(
         dialect_name="postgresql",
@@ -75,7 +75,7 @@ def _print_sql(environment: EnvironmentContext, command: Command) -> None:
     )
     migration = environment.get_context()
     # Before anything is printed: a refusal is to leave no half of a script.
-    ready += [(step, declared.of(step)) for step in command.resolve(migration.get_current_heads())]
+    ready += [(step, read_options(step)) for step in command.resolve(migration.get_current_heads())]
     # A role's own would put the tables elsewhere.
     migration.impl.static_output("SET search_path = public;")
     with environment.begin_transaction():
@@ -85,6 +85,6 @@ def _print_sql(environment: EnvironmentContext, command: Command) -> None:
 def _read(environment: EnvironmentContext) -> None:
     """A command that only looks, such as `current`: no lock, and no version table made in passing."""
     with session.open_session(chosen()) as connection:
-        revisions.demand_known(environment.script, DatabaseState.of(connection))
+        files.demand_known(environment.script, DatabaseState.of(connection))
         environment.configure(connection=connection, dont_mutate=True, version_table_schema=VERSION_SCHEMA)
         environment.run_migrations()

@@ -17,12 +17,12 @@ from alembic.config import CommandFunction, CommandLine, Config
 from alembic.script import ScriptDirectory
 
 from neuraknot_db import __version__
-from neuraknot_db.cli import commands, stdio
+from neuraknot_db.cli import commands, streams
 from neuraknot_db.cli.console import demand_written, reporting
 from neuraknot_db.errors import UsageError
-from neuraknot_db.migrate import xoptions
+from neuraknot_db.migrate import x_options
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
-from neuraknot_db.revisions import revisions
+from neuraknot_db.revisions import files
 
 DESCRIPTION = "Migrates NeuraKnot's PostgreSQL database: every Alembic command, and a few more."
 
@@ -118,8 +118,8 @@ class NeuraknotCommandLine(CommandLine):
         config.attributes[OUTCOME] = outcome
         with reporting(outcome, config):
             _allow_percent(config)
-            asked = xoptions.read(config)
-            if asked != xoptions.NOTHING and function.__module__ != command.__name__:
+            asked = x_options.read(config)
+            if asked != x_options.NOTHING and function.__module__ != command.__name__:
                 # A reset that minds none of them would have dropped everything by then.
                 raise UsageError(
                     f"-x means nothing to {function.__name__}.",
@@ -127,7 +127,7 @@ class NeuraknotCommandLine(CommandLine):
                 )
             if function.__module__ == command.__name__ and function not in _WITHOUT_REVISIONS:
                 script = ScriptDirectory.from_config(config)
-                revisions.load(script)
+                files.load(script)
                 if function in _MAKING_REVISIONS:
                     options.rev_id = _new_revision_id(script, options, example=_MAKING_REVISIONS[function])
             function(
@@ -164,7 +164,7 @@ def _new_revision_id(script: ScriptDirectory, options: Namespace, *, example: st
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of `neuraknot-db`."""
-    with stdio.guarded():
+    with streams.guarded():
         try:
             NeuraknotCommandLine(prog="neuraknot-db").main(argv)
         except SystemExit as stop:

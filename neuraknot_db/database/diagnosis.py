@@ -243,9 +243,9 @@ def _without_literals(context: str) -> str:
     found = _INNER_SQL.fullmatch(context)
     if found is None:
         return context
-    from neuraknot_db.database import sqltext
+    from neuraknot_db.database import sql_text
 
-    return f"{found[1]}{sqltext.without_literals(found[2])}{found[3]}"
+    return f"{found[1]}{sql_text.without_literals(found[2])}{found[3]}"
 
 
 def _without_data(detail: str, state: str) -> str:

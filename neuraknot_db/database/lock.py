@@ -88,16 +88,16 @@ def acquire(
 
 
 def _holder(connection: Connection) -> str:
-    from neuraknot_db.database import sessions  # few runs meet another session
+    from neuraknot_db.database import other_sessions  # few runs meet another session
 
     pids = connection.exec_driver_sql(_HOLDER, {"key": KEY}).scalars().all()
-    found = sessions.find(connection, pids)
+    found = other_sessions.find(connection, pids)
     if not found:
         return "one that has just ended"
     holder = found[0]
     shown = f"connected since {holder.since}"
     if holder.since is None:
-        shown = f"since when is not shown to this role ({sessions.grant(holder)})"
+        shown = f"since when is not shown to this role ({other_sessions.grant(holder)})"
     return f"pid {holder.pid}, {holder.application}, {shown}"
 
 

@@ -25,11 +25,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import engine, rawsql, session
-from neuraknot_db.database.sqltext import Statement, statements, tokens
-from neuraknot_db.dev.emission import Places
+from neuraknot_db.database import engine, raw_sql, session
+from neuraknot_db.database.sql_text import Statement, statements, tokens
 from neuraknot_db.dev.samples import Samples
-from neuraknot_db.migrate import outside
+from neuraknot_db.dev.sent_sql import Places
+from neuraknot_db.migrate import autocommit
 from neuraknot_db.revisions.containment import contained, demand_run, words
 from neuraknot_db.schema import effects
 from neuraknot_db.schema.effects import (
@@ -228,7 +228,7 @@ def one_way(connection: Connection, where: Settings, revision: Script, direction
                 with context.begin_transaction(_per_migration=True):
                     demand_run(function())
             else:
-                held = outside.hold(function, context, revision.revision)
+                held = autocommit.hold(function, context, revision.revision)
                 with context.autocommit_block():
                     for each in held:
                         context.impl.send(each)
@@ -253,7 +253,7 @@ def _either(connection: Connection, where: Settings, revision: Script, direction
     return Way(tuple(replace(each, note=note) for each in again.statements))
 
 
-class _OneByOne(rawsql.VerbatimPostgresqlImpl):
+class _OneByOne(raw_sql.VerbatimPostgresqlImpl):
     """Sends each statement of a text by itself, but INSERTs into a table that follow each other at once."""
 
     def _exec(self, construct: Any, *more: Any, **named: Any) -> Any:

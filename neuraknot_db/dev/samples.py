@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import rawsql
+from neuraknot_db.database import raw_sql
 from neuraknot_db.errors import UsageError
 
 _TABLES = """
@@ -79,12 +79,12 @@ class Samples:
         """Empty every table."""
         names = [name for _, name in self._rows(_TABLES)]
         if names:
-            rawsql.execute(self._connection, f"TRUNCATE {', '.join(names)} CASCADE")
+            raw_sql.execute(self._connection, f"TRUNCATE {', '.join(names)} CASCADE")
         self._connection.commit()
 
     def _insert_given(self) -> None:
         try:
-            rawsql.execute(self._connection, self._given.read_text(encoding="utf-8"))
+            raw_sql.execute(self._connection, self._given.read_text(encoding="utf-8"))
         except (DBAPIError, UnicodeDecodeError) as error:
             self._connection.rollback()
             words = str(error.orig if isinstance(error, DBAPIError) else error).strip().split("\n", 1)[0]
@@ -102,11 +102,11 @@ class Samples:
             row = f"({names}) VALUES ({values})" if columns else "DEFAULT VALUES"
             try:
                 with self._connection.begin_nested():
-                    rawsql.execute(self._connection, f"INSERT INTO {name} {row}")
+                    raw_sql.execute(self._connection, f"INSERT INTO {name} {row}")
             except DBAPIError:
                 continue
             return True
         return False
 
     def _rows(self, sql: str) -> list[tuple[int, str]]:
-        return [tuple(row) for row in rawsql.execute(self._connection, sql)]
+        return [tuple(row) for row in raw_sql.execute(self._connection, sql)]

@@ -10,10 +10,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db.database import rawsql
+from neuraknot_db.database import raw_sql
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
-from neuraknot_db.schema import compare, snapshots, spelling
+from neuraknot_db.schema import compare, equivalence, snapshots
 from neuraknot_db.schema.catalog import read_schema, search_path_public
 from neuraknot_db.schema.compare import Difference, plural
 
@@ -82,7 +82,7 @@ def recognise(connection: Connection, script: ScriptDirectory) -> Recognition:
     known = snapshots.load_all(script)
     if not known:
         raise RefusedError("There are no snapshots to recognise a schema by.", hint="Write them: neuraknot-db snapshot")
-    settled = spelling.settle(connection, live, known.values())
+    settled = equivalence.settle(connection, live, known.values())
     candidates = [
         _candidate(revision, compare.compare(live, expected, settled)) for revision, expected in known.items()
     ]
@@ -134,7 +134,7 @@ def adopt(
         if not dry_run:
             for function in recognition.functions:
                 assert function.expected is not None
-                rawsql.execute(connection, function.expected)
+                raw_sql.execute(connection, function.expected)
             _stamp(connection, script, recognition.revision)
             record(adoption)
     return adoption

@@ -84,10 +84,10 @@ class Watch:
             connection = opened.execution_options(isolation_level="AUTOCOMMIT")
             connection.exec_driver_sql("SET application_name = 'neuraknot-db watch'; SET idle_session_timeout = 0")
             while not self._ended.is_set():
-                from neuraknot_db.database import sessions  # few runs wait for another session
+                from neuraknot_db.database import other_sessions  # few runs wait for another session
 
                 if pids := connection.exec_driver_sql(_SEEN, {"pid": self._pid}).scalars().all():
-                    self._seen = time.monotonic(), tuple(sessions.told(sessions.find(connection, pids)))
+                    self._seen = time.monotonic(), tuple(other_sessions.told(other_sessions.find(connection, pids)))
                 self._ended.wait(interval)
 
 
@@ -99,16 +99,16 @@ def guessed(connection: Connection, statement: str, lock_timeout: float | None =
         statement: what failed.
         lock_timeout: milliseconds that it had; the session's own if it is None.
     """
-    from neuraknot_db.database import sessions, sqltext
+    from neuraknot_db.database import other_sessions, sql_text
 
     words = {
         token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text.lower()
-        for token in sqltext.tokens(statement)
+        for token in sql_text.tokens(statement)
     }
     # That a lock could not be had is what is to be told, not that this could not be found out.
     with contextlib.suppress(SQLAlchemyError):
         rows = connection.exec_driver_sql(_HOLDING, {"lock_timeout": lock_timeout}).all()
-        found = sessions.find(connection, [row.pid for row in rows if words.intersection(row.names)])
+        found = other_sessions.find(connection, [row.pid for row in rows if words.intersection(row.names)])
         connection.rollback()
-        return tuple(sessions.told(found))
+        return tuple(other_sessions.told(found))
     return ()

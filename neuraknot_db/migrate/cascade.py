@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from neuraknot_db.database import rawsql
+from neuraknot_db.database import raw_sql
 
 # From the schema along pg_depend, as PostgreSQL's own findDependentObjects() goes: to everything that depends on
 # what is reached, and from a part (a view's rule, an extension's function) to the whole that it can't leave.
@@ -88,6 +88,6 @@ def casualties(connection: Connection, *, brought_back: frozenset[str]) -> tuple
         connection: any session; one query.
         brought_back: extensions that the revisions create again.
     """
-    rows = rawsql.execute(connection, _REACHED)
+    rows = raw_sql.execute(connection, _REACHED)
     names = {name for extension in brought_back for name in (extension, f'"{extension}"')}
     return tuple(Casualty(kind, name) for kind, name in rows if not (kind == "extension" and name in names))

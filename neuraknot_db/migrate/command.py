@@ -14,7 +14,7 @@ from alembic.util import CommandError
 
 from neuraknot_db.database import diagnosis
 from neuraknot_db.errors import NeuraknotError, UsageError
-from neuraknot_db.revisions.declared import Step
+from neuraknot_db.revisions.options import Step
 
 Kind = Literal["upgrade", "downgrade", "stamp", "ensure_version", "look", "reset", "adopt", "mark"]
 

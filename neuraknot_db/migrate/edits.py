@@ -8,8 +8,8 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 
 from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.history.history import Applied, Entry, History
-from neuraknot_db.revisions.checksums import KIND, checksum, source_sha256
+from neuraknot_db.history.log import Applied, Entry, History
+from neuraknot_db.revisions.checksum import KIND, checksum, source_sha256
 
 
 def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:

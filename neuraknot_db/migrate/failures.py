@@ -20,12 +20,12 @@ from neuraknot_db.errors import (
     TransactionEndedError,
     UnreachableError,
 )
-from neuraknot_db.revisions import concurrently, revisions
+from neuraknot_db.revisions import concurrently, files
 from neuraknot_db.revisions.containment import words
-from neuraknot_db.revisions.declared import Step
+from neuraknot_db.revisions.options import Step
 
 if TYPE_CHECKING:
-    from neuraknot_db.database.sqltext import Statement
+    from neuraknot_db.database.sql_text import Statement
 
 
 _DUPLICATE = "42P07"
@@ -148,7 +148,7 @@ def moved(where: str) -> LockUnavailableError:
 
 def path_of(step: RevisionStep) -> Path:
     """The revision's file, as a person would type it here."""
-    return revisions.here(step.revision.path)
+    return files.here(step.revision.path)
 
 
 def _interrupted(error: InterruptedRunError, place: Place) -> InterruptedRunError:

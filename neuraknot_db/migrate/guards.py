@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, rawsql
+from neuraknot_db.database import diagnosis, raw_sql
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Settings
@@ -42,7 +42,7 @@ def admit_changes(state: DatabaseState, *, role: str) -> None:
     if not state.may_create:
         raise RefusedError(
             f"User {role} may not create anything in the schema public.",
-            hint=f"As the owner of the database: GRANT CREATE ON SCHEMA public TO {rawsql.quoted(role)}",
+            hint=f"As the owner of the database: GRANT CREATE ON SCHEMA public TO {raw_sql.quoted(role)}",
         )
 
 
@@ -109,7 +109,7 @@ def confirm_downgrade(
     """
     for revision, what, query in losses:
         try:
-            count = f"{rawsql.execute(connection, query).scalar_one():,}"
+            count = f"{raw_sql.execute(connection, query).scalar_one():,}"
         except DBAPIError as error:
             if diagnosis.is_lost(error):
                 raise

@@ -10,9 +10,9 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError
-from neuraknot_db.revisions import declared, revisions
+from neuraknot_db.revisions import files
 from neuraknot_db.revisions.containment import Conduct, contained, demand_run, supervised, words
-from neuraknot_db.revisions.declared import Declared, Step
+from neuraknot_db.revisions.options import RevisionOptions, Step, late_block_error, objection_to, read_options
 
 
 def emit(direction: Callable[[], object], buffer: TextIO) -> None:
@@ -29,31 +29,31 @@ def emit(direction: Callable[[], object], buffer: TextIO) -> None:
         demand_run(direction())
 
 
-def script(steps: Iterable[tuple[Step, Declared]], migration: MigrationContext) -> Iterator[Step]:
+def script(steps: Iterable[tuple[Step, RevisionOptions]], migration: MigrationContext) -> Iterator[Step]:
     """The steps of a `--sql` script: what each would lose as a comment, what can't be in a transaction outside of one.
 
     Args:
-        steps: with their declarations.
+        steps: with the options of their revisions.
         migration: the context that writes the script.
     """
-    for step, declaration in steps:
-        for what, query in (declaration.losses or {}).items():
+    for step, options in steps:
+        for what, query in (options.losses or {}).items():
             migration.impl.static_output(f"-- Loses {what}: {' '.join(query.split())}")
         if isinstance(step, RevisionStep):
-            step.migration_fn = _printing(step, declaration, migration)
+            step.migration_fn = _printing(step, options, migration)
         yield step
 
 
-def _printing(step: RevisionStep, declaration: Declared, migration: MigrationContext) -> Callable[..., None]:
+def _printing(step: RevisionStep, options: RevisionOptions, migration: MigrationContext) -> Callable[..., None]:
     apply, revision = step.migration_fn, step.revision.revision
 
     def objection(sql: str, in_transaction: bool) -> NeuraknotError | None:
-        return declared.objection_to(sql, revision, may_end=in_transaction)
+        return objection_to(sql, revision, may_end=in_transaction)
 
     def run(**_options: Any) -> None:
         try:
-            if declaration.transactional:
-                late_block = functools.partial(declared.late_block, revision)
+            if options.transactional:
+                late_block = functools.partial(late_block_error, revision)
                 with supervised(migration, Conduct(), objection=objection, late_block=late_block):
                     demand_run(apply())
             else:
@@ -64,17 +64,17 @@ def _printing(step: RevisionStep, declaration: Declared, migration: MigrationCon
         except Exception as error:
             raise MigrationFailedError(
                 f"Revision {revision} failed, and the script is not whole: {words(error)}.",
-                hint=f"Don't run it. Correct {revisions.here(step.revision.path)} and print it again.",
+                hint=f"Don't run it. Correct {files.here(step.revision.path)} and print it again.",
             ) from error
 
     return run
 
 
 def _print_alone(step: RevisionStep, apply: Callable[..., None], migration: MigrationContext) -> None:
-    from neuraknot_db.migrate import outside
+    from neuraknot_db.migrate import autocommit
 
-    held = outside.hold(apply, migration, step.revision.revision)
-    declared.of(step, [each.sql for each in held])
+    held = autocommit.hold(apply, migration, step.revision.revision)
+    read_options(step, [each.sql for each in held])
     with migration.autocommit_block():
         for each in held:
             migration.impl.send(each)  # type: ignore[attr-defined]

@@ -13,12 +13,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.history.history import Entry, History
-from neuraknot_db.migrate import edits, guards, xoptions
+from neuraknot_db.history.log import Entry, History
+from neuraknot_db.migrate import edits, guards, x_options
 from neuraknot_db.migrate.command import Command
-from neuraknot_db.migrate.xoptions import XOptions
-from neuraknot_db.revisions import declared, revisions
-from neuraknot_db.revisions.declared import Declared, Step
+from neuraknot_db.migrate.x_options import XOptions
+from neuraknot_db.revisions import files
+from neuraknot_db.revisions.options import RevisionOptions, Step, read_options
 from neuraknot_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Ready:
         found: the database.
         environment: the environment's name.
         steps: what is to be done, in order.
-        declared: what each of them declares.
+        options: what the revision of each says of itself.
         heads: what `alembic_version` holds, as far as it counts.
         edits: the rows to write for edits of applied revisions that are taken.
         others: tables of somebody else's, which are not in the way of a first upgrade.
@@ -68,7 +68,7 @@ class Ready:
     found: Found
     environment: str
     steps: Sequence[Step] = ()
-    declared: Sequence[Declared] = ()
+    options: Sequence[RevisionOptions] = ()
     heads: Sequence[str] = ()
     edits: Sequence[Entry] = ()
     others: Sequence[str] = ()
@@ -87,7 +87,7 @@ def resolve(command: Command, script: ScriptDirectory, found: Found) -> list[Ste
         RefusedError: the database is at a revision that is not here.
     """
     if not (command.purge or command.kind in ("reset", "mark")):
-        revisions.demand_known(script, found.state)
+        files.demand_known(script, found.state)
     return command.resolve(found.state.versions)
 
 
@@ -96,7 +96,7 @@ def admit(
     script: ScriptDirectory,
     found: Found,
     steps: Sequence[Step],
-    asked: XOptions = xoptions.NOTHING,
+    asked: XOptions = x_options.NOTHING,
 ) -> Ready:
     """Refuse whatever can be refused before anything is changed.
 
@@ -119,7 +119,7 @@ def admit(
     others: Sequence[str] = ()
     if upgrades and not found.state.versions and command.kind != "reset":
         others = _admit_tables(script, found.state, force=asked.force)
-    read = [declared.of(step) for step in steps]
+    read = [read_options(step) for step in steps]
     taken: list[Entry] = []
     if command.kind in ("upgrade", "downgrade"):  # a stamp runs nothing, and minds no edit
         taken = edits.demand_unedited(script, found.history, found.state.versions, accepted=asked.accept_edit)
@@ -134,7 +134,7 @@ def run(
     where: Settings,
     script: ScriptDirectory,
     command: Command,
-    asked: XOptions = xoptions.NOTHING,
+    asked: XOptions = x_options.NOTHING,
 ) -> Ready:
     """All three, on a connection without a transaction, which is left so."""
     found = look(connection, where)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from neuraknot_db.database import rawsql
+from neuraknot_db.database import raw_sql
 from neuraknot_db.errors import RefusedError
 
 _SCHEMA = """
@@ -145,24 +145,24 @@ def read(connection: Connection) -> SchemaProperties | None:
             hint=f"Connect as {login}{', the owner of the database' * (login != owner)}.",
         )
     if not (may_create and may_give):
-        grant = f"CREATE ON DATABASE {rawsql.quoted(database)}" if may_give else rawsql.quoted(login)
+        grant = f"CREATE ON DATABASE {raw_sql.quoted(database)}" if may_give else raw_sql.quoted(login)
         raise RefusedError(
             f"User {user} could not create the schema public again for its owner {owner}.",
-            hint=f"As an administrator: GRANT {grant} TO {rawsql.quoted(user)}",
+            hint=f"As an administrator: GRANT {grant} TO {raw_sql.quoted(user)}",
         )
     defaults = connection.exec_driver_sql(_DEFAULTS).all()
     foreign = sorted({role for role, mine, *_ in defaults if not mine})
     if foreign:
         raise RefusedError(
             f"User {user} could not restore the default privileges of {', '.join(foreign)} in the schema public.",
-            hint=f"As an administrator: GRANT {rawsql.quoted(foreign[0])} TO {rawsql.quoted(user)}",
+            hint=f"As an administrator: GRANT {raw_sql.quoted(foreign[0])} TO {raw_sql.quoted(user)}",
         )
     return SchemaProperties(
         owner=owner,
         grants=tuple(Grant(*grant) for grant in connection.exec_driver_sql(_GRANTS)) if changed else None,
         defaults=tuple(DefaultGrant(role, kind, Grant(*grant)) for role, _, kind, *grant in defaults),
         comment=comment,
-        granted_objects=tuple(rawsql.execute(connection, _GRANTED_OBJECTS).scalars()),
+        granted_objects=tuple(raw_sql.execute(connection, _GRANTED_OBJECTS).scalars()),
     )
 
 
@@ -177,12 +177,12 @@ def create_schema(connection: Connection, wanted: SchemaProperties | None) -> No
     Raises:
         RefusedError: the privileges came out otherwise.
     """
-    run = functools.partial(rawsql.execute, connection)
+    run = functools.partial(raw_sql.execute, connection)
     if wanted is None:
         run("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
         run("GRANT USAGE ON SCHEMA public TO PUBLIC")
         return
-    run(f"CREATE SCHEMA public AUTHORIZATION {rawsql.quoted(wanted.owner)}")
+    run(f"CREATE SCHEMA public AUTHORIZATION {raw_sql.quoted(wanted.owner)}")
     if wanted.comment is not None:
         connection.exec_driver_sql("SELECT set_config('neuraknot_db.comment', %(it)s, true)", {"it": wanted.comment})
         run(
@@ -190,12 +190,12 @@ def create_schema(connection: Connection, wanted: SchemaProperties | None) -> No
             " END $$"
         )
     if wanted.grants is not None:
-        run(f"REVOKE ALL ON SCHEMA public FROM PUBLIC, {rawsql.quoted(wanted.owner)}")
+        run(f"REVOKE ALL ON SCHEMA public FROM PUBLIC, {raw_sql.quoted(wanted.owner)}")
         for grant in wanted.grants:
             run(f"GRANT {grant.privilege} ON SCHEMA public {_to(grant)}")
     for default in wanted.defaults:
         run(
-            f"ALTER DEFAULT PRIVILEGES FOR ROLE {rawsql.quoted(default.role)} IN SCHEMA public"
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {raw_sql.quoted(default.role)} IN SCHEMA public"
             f" GRANT {default.grant.privilege} ON {_KINDS[default.kind]} {_to(default.grant)}"
         )
     found = read(connection)
@@ -212,5 +212,5 @@ def create_schema(connection: Connection, wanted: SchemaProperties | None) -> No
 
 
 def _to(grant: Grant) -> str:
-    grantee = rawsql.quoted(grant.grantee) if grant.grantee else "PUBLIC"
+    grantee = raw_sql.quoted(grant.grantee) if grant.grantee else "PUBLIC"
     return f"TO {grantee}{' WITH GRANT OPTION' if grant.grantable else ''}"

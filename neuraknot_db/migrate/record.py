@@ -15,12 +15,12 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db import __version__, settings
-from neuraknot_db.database import diagnosis, interrupt, lock, rawsql, session
+from neuraknot_db.database import diagnosis, interrupt, lock, raw_sql, session
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableError
-from neuraknot_db.history.history import Entry, History
-from neuraknot_db.history.logtables import TABLE
+from neuraknot_db.history.log import Entry, History
+from neuraknot_db.history.tables import TABLE
 from neuraknot_db.migrate import failures, retry
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.retry import Failure
@@ -125,7 +125,7 @@ class Recorder:
         self._origin: dict[str, str | None] | None = None
         self._begun = False
 
-    def write(self, connection: Connection, entry: Entry, then: str = "") -> rawsql.Result:
+    def write(self, connection: Connection, entry: Entry, then: str = "") -> raw_sql.Result:
         """Write a row, in the connection's transaction.
 
         Args:

@@ -14,17 +14,17 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, lock, rawsql, session
+from neuraknot_db.database import diagnosis, lock, raw_sql, session
 from neuraknot_db.errors import RefusedError
-from neuraknot_db.history.history import Entry, History
-from neuraknot_db.migrate import afterwards, cascade, failures, migration, preflight, privileges, retry
+from neuraknot_db.history.log import Entry, History
+from neuraknot_db.migrate import cascade, failures, postflight, preflight, privileges, retry, run
+from neuraknot_db.migrate.apply import heads_after, joined
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.confirmation import Confirmation
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.preflight import Ready
 from neuraknot_db.migrate.record import Attempts, Recorder
 from neuraknot_db.migrate.retry import Failure
-from neuraknot_db.migrate.steps import heads_after, joined
 from neuraknot_db.schema import snapshots
 from neuraknot_db.settings import Settings
 
@@ -79,7 +79,7 @@ def reset(
         ready = preflight.run(connection, where, script, asked_for)
         state, name, history = ready.found.state, ready.environment, ready.found.history
         outcome.before = outcome.after = state.revision
-        migration.greet(where, state, name)
+        run.greet(where, state, name)
         confirmations = _confirmations(ready, confirm, environment)
         for each in confirmations:
             each.demand_right()
@@ -93,7 +93,7 @@ def reset(
             each.demand()
         lock.acquire(connection, settings.limits().patience)
         recorder = Recorder(where, connection)
-        config.attributes[migration.HELD] = migration.Held(replace(where, environment=name), connection, recorder)
+        config.attributes[run.HELD] = run.Held(replace(where, environment=name), connection, recorder)
         tries = Attempts(Entry(None, "reset", before=state.revision, after=together))
         started = tries.began
         recorder.begin(connection, history, name, Entry(None, "reset", before=state.revision, after=outcome.target))
@@ -125,7 +125,7 @@ def reset(
         at = outcome.after or "no revision"
         log.info("the schema public was reset in %.1f s, and is at %s", time.monotonic() - started, at)
         heads, production = tuple(filter(None, [outcome.target])), settings.is_production(name)
-        afterwards.check(recorder, script, heads, outcome, compare=upgrade, production=production)
+        postflight.check(recorder, script, heads, outcome, compare=upgrade, production=production)
 
 
 def _replace(
@@ -168,7 +168,7 @@ def _lock_tables(connection: Connection, budget: int) -> int:
     """
     deadline = time.monotonic() + budget / 1000
     for table in connection.exec_driver_sql(_LOCKABLE).scalars().all():
-        rawsql.execute(connection, f"SET LOCAL lock_timeout = {_left(deadline)}; LOCK TABLE ONLY {table}")
+        raw_sql.execute(connection, f"SET LOCAL lock_timeout = {_left(deadline)}; LOCK TABLE ONLY {table}")
     return _left(deadline)
 
 
@@ -231,11 +231,11 @@ def _tell_owners(connection: Connection, user: str) -> None:
 
 def _count(connection: Connection, table: str) -> str:
     """The rows of a table, or as much as is known of them."""
-    name = f"public.{rawsql.quoted(table)}"
+    name = f"public.{raw_sql.quoted(table)}"
     connection.rollback()
     try:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{COUNTING_TIMEOUT}'")
-        return f"{rawsql.execute(connection, f'SELECT count(*) FROM {name}').scalar_one():,}"
+        return f"{raw_sql.execute(connection, f'SELECT count(*) FROM {name}').scalar_one():,}"
     except DBAPIError as error:
         if diagnosis.is_lost(error):
             raise

@@ -18,12 +18,12 @@ from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.migrate import retry
 from neuraknot_db.migrate.command import to_target
-from neuraknot_db.plan.refusals import declarations, refusal
+from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.render import render
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
-from neuraknot_db.revisions import concurrently, revisions
-from neuraknot_db.revisions.declared import Declared
+from neuraknot_db.revisions import concurrently, files
+from neuraknot_db.revisions.options import RevisionOptions
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.compare import plural
 from neuraknot_db.schema.effects import LockMode, Way
@@ -47,7 +47,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         RefusedError: the database is at a revision that is not here.
     """
     try:
-        revisions.demand_known(script, DatabaseState.of(connection))
+        files.demand_known(script, DatabaseState.of(connection))
         doubt, in_the_way = _doubt(connection, script)
         connection.rollback()
         state = _begin(connection)
@@ -123,17 +123,17 @@ def _plan_revision(
         found = replace(found, failure=found.failure and f"Not measured from here on: {found.failure}")
     alone = getattr(revision.module, "transactional", True) is False
     sent = [each.sql for each in found.statements] if alone and not found.failure else None
-    declared = declarations(script, revision, downgrade=downgrade, sent=sent)
-    lock_timeout, statement_timeout = _timeouts(declared, limits)
+    options = revision_options(script, revision, downgrade=downgrade, sent=sent)
+    lock_timeout, statement_timeout = _timeouts(options, limits)
     return PlannedRevision(
         revision.revision,
         revision.doc or "",
-        str(revisions.here(revision.path)),
+        str(files.here(revision.path)),
         tuple(_statements(connection, found, _tables_before(script, revision, downgrade), transactional=not alone)),
         transactional=not alone,
         lock_timeout=lock_timeout,
         statement_timeout=statement_timeout,
-        losses=tuple(declared.losses or ()),
+        losses=tuple(options.losses or ()),
         failure=f"{found.failure}." if found.failure else "",
     )
 
@@ -178,13 +178,13 @@ def _made_by(script: ScriptDirectory, pending: Sequence[Script], downgrade: bool
     return found
 
 
-def _timeouts(declared: Declared, limits: Limits) -> tuple[int, int]:
+def _timeouts(options: RevisionOptions, limits: Limits) -> tuple[int, int]:
     """How long a revision's statements wait for a lock, and run, as `steps` has it."""
-    free = declared.alone is not None and concurrently.waits_for_others(declared.alone)
+    free = options.alone is not None and concurrently.waits_for_others(options.alone)
     lock_timeout, statement_timeout = (0, 0) if free else (limits.lock_timeout, limits.statement_timeout)
     return (
-        lock_timeout if declared.lock_timeout is None else declared.lock_timeout,
-        statement_timeout if declared.statement_timeout is None else declared.statement_timeout,
+        lock_timeout if options.lock_timeout is None else options.lock_timeout,
+        statement_timeout if options.statement_timeout is None else options.statement_timeout,
     )
 
 

@@ -11,13 +11,12 @@ from sqlalchemy.engine import Connection
 from neuraknot_db import settings
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError, RefusedError, UsageError
-from neuraknot_db.history.history import History
+from neuraknot_db.history.log import History
 from neuraknot_db.migrate import preflight
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.preflight import Found
 from neuraknot_db.plan.values import Refusal
-from neuraknot_db.revisions import declared
-from neuraknot_db.revisions.declared import Declared, Step
+from neuraknot_db.revisions.options import RevisionOptions, Step, read_options
 from neuraknot_db.settings import Settings
 
 
@@ -58,10 +57,12 @@ def _told(refused: NeuraknotError) -> Refusal:
     return Refusal(refused.exit_code, f"{refused.message} {refused.hint or ''}".strip())
 
 
-def declarations(script: ScriptDirectory, revision: Script, *, downgrade: bool, sent: Sequence[str] | None) -> Declared:
+def revision_options(
+    script: ScriptDirectory, revision: Script, *, downgrade: bool, sent: Sequence[str] | None
+) -> RevisionOptions:
     """What a revision that sends this declares; nothing where a run would refuse it for that."""
     step = MigrationStep.downgrade_from_script if downgrade else MigrationStep.upgrade_from_script
     try:
-        return declared.of(step(script.revision_map, revision), sent)
+        return read_options(step(script.revision_map, revision), sent)
     except (RefusedError, UsageError, MigrationFailedError):
-        return Declared()
+        return RevisionOptions()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import rawsql, sessions
+from neuraknot_db.database import other_sessions, raw_sql
 from neuraknot_db.migrate import retry
 from neuraknot_db.plan.values import Holder, TableNow
 from neuraknot_db.schema.effects import BY_NAME, NAME, LockMode
@@ -127,7 +127,7 @@ def below(connection: Connection, tables: Collection[str], known: Collection[str
 
 def locked(connection: Connection) -> tuple[str, ...]:
     """The tables that another session keeps even readers from, or waits to."""
-    return tuple(row.name for row in rawsql.execute(connection, _LOCKED))
+    return tuple(row.name for row in raw_sql.execute(connection, _LOCKED))
 
 
 def _sizes(connection: Connection, oids: Sequence[int]) -> dict[int, int]:
@@ -150,7 +150,7 @@ def _holders(connection: Connection, wanted: Mapping[int, LockMode]) -> dict[int
         if row.mode in BY_NAME:  # others are none that tables have
             modes.setdefault((row.relation, row.pid), set()).add(BY_NAME[row.mode])
     found: dict[int, list[Holder]] = {}
-    for session in sessions.find(connection, {pid for _, pid in modes}):
+    for session in other_sessions.find(connection, {pid for _, pid in modes}):
         for relation, mode in wanted.items():
             if held := modes.get((relation, session.pid)):
                 in_the_way = any(conflicts(mode, each) for each in held)

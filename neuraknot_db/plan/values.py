@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuraknot_db.database.sessions import Session
+from neuraknot_db.database.other_sessions import Session
 from neuraknot_db.schema.effects import Effect, LockMode
 
 FORMAT = 2

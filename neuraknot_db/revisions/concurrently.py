@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # read in runs that meet no such statement: its module takes a while to import
-    from neuraknot_db.database.sqltext import Statement
+    from neuraknot_db.database.sql_text import Statement
 
 
 def waits_for_others(statement: Statement) -> bool:

@@ -9,7 +9,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from alembic.runtime.migration import MigrationContext
 
-from neuraknot_db.database import interrupt, rawsql, session
+from neuraknot_db.database import interrupt, raw_sql, session
 from neuraknot_db.errors import NeuraknotError
 
 
@@ -95,7 +95,7 @@ def supervised(
             guard.in_block = False
 
     impl = migration.impl
-    assert isinstance(impl, rawsql.VerbatimPostgresqlImpl)
+    assert isinstance(impl, raw_sql.VerbatimPostgresqlImpl)
     migration.autocommit_block = autocommit_block  # type: ignore[method-assign]
     try:
         with impl.guarded(guard), contained():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from neuraknot_db.database import sqltext
+from neuraknot_db.database import sql_text
 
 _EXECUTE = "alembic.op.execute"
 _DEDENT = "textwrap.dedent"
@@ -300,7 +300,7 @@ class _Part:
                 yield _constant(item)
             elif id(item) in self.sql:
                 # With its kind: a string's further part and a string of its own are told apart by nothing else.
-                tokens = [part for token in sqltext.tokens(self.sql[id(item)]) for part in (token.kind, token.text)]
+                tokens = [part for token in sql_text.tokens(self.sql[id(item)]) for part in (token.kind, token.text)]
                 yield ("SQL", *tokens)
             elif isinstance(item, ast.Constant):
                 yield _constant(item.value)

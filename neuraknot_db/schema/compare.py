@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from neuraknot_db.schema.catalog import Column, Constraint, Index, Schema, Table, Trigger
-from neuraknot_db.schema.spelling import Spelling
+from neuraknot_db.schema.equivalence import Spelling
 
 _Part = TypeVar("_Part")
 _Commented = Table | Column | Constraint

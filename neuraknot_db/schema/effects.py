@@ -16,7 +16,8 @@ from typing import Any
 
 from alembic.script import Script, ScriptDirectory
 
-from neuraknot_db.revisions import checksums
+from neuraknot_db.revisions.checksum import UPGRADE
+from neuraknot_db.revisions.checksum import checksum as of_revision
 
 NAME = "CASE n.nspname WHEN 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(c.relname)"
 """In a query of `pg_class c` and `pg_namespace n`: a relation as SQL names it under the search path `public`."""
@@ -181,7 +182,7 @@ class Effects:
 
 def checksum(source: bytes) -> str:
     """Of all that decides what a revision's statements do: both ways, and whether they are in a transaction."""
-    return checksums.checksum(source, *checksums.UPGRADE, "downgrade", "transactional")
+    return of_revision(source, *UPGRADE, "downgrade", "transactional")
 
 
 def path_of(script: ScriptDirectory, revision: str) -> Path:

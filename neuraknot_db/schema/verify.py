@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import SchemaDiffersError, UsageError
-from neuraknot_db.schema import compare, snapshots, spelling
+from neuraknot_db.schema import compare, equivalence, snapshots
 from neuraknot_db.schema.catalog import Schema, read_schema
 from neuraknot_db.schema.compare import Difference, plural
 
@@ -94,7 +94,7 @@ def verify(connection: Connection, script: ScriptDirectory) -> Report:
         return _unversioned(live, script)
     (revision,) = versions
     expected = snapshots.load(script, revision)
-    settled = spelling.settle(connection, live, [expected])
+    settled = equivalence.settle(connection, live, [expected])
     return Report(
         revision,
         compare.compare(live, expected, settled),

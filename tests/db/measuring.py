@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
-from neuraknot_db.database.database import scratch
+from neuraknot_db.database.create import scratch_database
 from neuraknot_db.dev.measure import measure
 from neuraknot_db.schema import effects
 from neuraknot_db.schema.effects import Effects
@@ -23,7 +23,7 @@ def settings_of(database: Database | Server) -> Settings:
 def measured(root: Path, server: Database | Server) -> dict[str, Effects]:
     """Measure a project's revisions, and write the files that plan and lint read."""
     script = ScriptDirectory(str(root / "alembic"))
-    with scratch(settings_of(server)) as where:
+    with scratch_database(settings_of(server)) as where:
         found = dict(measure(script, where))
     (root / "alembic" / "snapshots").mkdir(exist_ok=True)
     for revision, each in found.items():

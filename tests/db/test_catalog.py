@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import event
 
-from neuraknot_db.schema import compare, spelling
+from neuraknot_db.schema import compare, equivalence
 from neuraknot_db.schema.catalog import Schema, read_schema
 from neuraknot_db.schema.compare import Difference
 from tests.db.conftest import POSTGRES_15, Database, Server
@@ -66,7 +66,7 @@ def differences(database: Database, revision: str = "004") -> list[str]:
     expected = contract(revision)
     found = without_texts(live(database))
     with database.engine().connect() as connection:
-        return [str(one) for one in compare.compare(found, expected, spelling.settle(connection, found, [expected]))]
+        return [str(one) for one in compare.compare(found, expected, equivalence.settle(connection, found, [expected]))]
 
 
 DRIFT = {
@@ -243,7 +243,7 @@ def settled(database: Database, *, read_only: bool = False) -> tuple[Difference,
         if read_only:
             connection.exec_driver_sql("SET TRANSACTION READ ONLY")
         found = without_texts(read_schema(connection))
-        return compare.compare(found, expected, spelling.settle(connection, found, [expected]))
+        return compare.compare(found, expected, equivalence.settle(connection, found, [expected]))
 
 
 def test_where_checks_cannot_be_typed_in_the_difference_says_so(database_at_head: Database) -> None:
@@ -269,7 +269,9 @@ def test_typing_checks_in_leaves_nothing_behind_and_survives_what_cannot_be_type
     with database_at_head.engine().connect() as connection:
         connection.exec_driver_sql("CREATE TEMPORARY TABLE kept (id int)")
         expected, found = contract("004"), without_texts(read_schema(connection))
-        lines = [str(one) for one in compare.compare(found, expected, spelling.settle(connection, found, [expected]))]
+        lines = [
+            str(one) for one in compare.compare(found, expected, equivalence.settle(connection, found, [expected]))
+        ]
         assert [line.split(" missing")[0].split(" CHECK")[0] for line in lines] == [
             "users.status: column",
             "users.chk_users_status: constraint",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuraknot_db.revisions import checksums
+from neuraknot_db.revisions import checksum
 from neuraknot_db.revisions.syntax import Source
 from tests.db.conftest import Database, Project
 from tests.db.running import log_of
@@ -455,7 +455,7 @@ def test_a_checksum_of_an_older_version_is_taken_over_where_the_file_is_the_same
         said(database_at_head.alembic(*command, cwd=project.root), 5, old, "-x accept_edit=005 ...\n")
     done = database_at_head.alembic("-x", "accept_edit=005", "upgrade", "head", cwd=project.root)
     assert done.code == 0, done.err
-    assert str(log_of(database_at_head, "checksum")[-1][0]).startswith(checksums.KIND)
+    assert str(log_of(database_at_head, "checksum")[-1][0]).startswith(checksum.KIND)
     edited(project, SAME["white space"])
     assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
     edited(project, EDITED["a statement"])

@@ -11,7 +11,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db.database.database import scratch
+from neuraknot_db.database.create import scratch_database
 from neuraknot_db.database.session import open_session
 from neuraknot_db.dev.measure import merged, one_way
 from neuraknot_db.schema import effects, snapshots
@@ -471,7 +471,7 @@ def test_15_and_18_do_the_same_but_for_two_statements(server_15: Server, server_
     script = ScriptDirectory(str(empty.root / "alembic"))
     found: list[list[Way]] = []
     for server in (server_15, server_18):
-        with scratch(settings_of(server)) as where, open_session(where) as connection:
+        with scratch_database(settings_of(server)) as where, open_session(where) as connection:
             connection.exec_driver_sql(TABLES)
             connection.commit()
             ways = []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neuraknot_db import settings
-from neuraknot_db.database import database as database_module
+from neuraknot_db.database import create
 from neuraknot_db.settings import Settings
 from tests.db.conftest import BIN, Database, Project, Server
 
@@ -248,15 +248,15 @@ def test_two_that_create_the_database_at_once_both_succeed(database: Database) -
 
 def test_one_that_is_created_between_two_looks_is_there(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", Database(database.host, database.port, f"{database.name}_late", "").url)
-    where, is_listed = settings.read(), database_module._is_listed
+    where, is_listed = settings.read(), create._is_listed
     assert where is not None
 
     def created_meanwhile(where: Settings) -> bool:
         database.run(f'CREATE DATABASE "{where.database}"')
         return bool(is_listed(where))
 
-    monkeypatch.setattr(database_module, "_is_listed", created_meanwhile)
-    assert not database_module.create(where, quiet=True)
+    monkeypatch.setattr(create, "_is_listed", created_meanwhile)
+    assert not create.create_database(where, quiet=True)
     database.run(f'DROP DATABASE "{database.name}_late"')
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
-from neuraknot_db.revisions.checksums import checksum
+from neuraknot_db.revisions.checksum import checksum
 from tests.db.conftest import Database
 from tests.db.running import log_of
 from tests.projects import PROJECT, REVISIONS, ROOT

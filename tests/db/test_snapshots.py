@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
-from neuraknot_db.database.database import scratch
+from neuraknot_db.database.create import scratch_database
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.schema import snapshots
 from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger
@@ -79,9 +79,9 @@ def test_a_scratch_database_is_one_that_nobody_has(
     somebodys = new_database(name=f"neuraknot_scratch_{taken.hex()}")
     somebodys.run("CREATE TABLE kept ()")
     drawn = iter([taken, free])
-    monkeypatch.setattr("neuraknot_db.database.database.os.urandom", lambda _: next(drawn))
+    monkeypatch.setattr("neuraknot_db.database.create.os.urandom", lambda _: next(drawn))
     where = Settings(somebodys.host, somebodys.port, somebodys.user, None, "postgres")
-    with scratch(where) as temporary:
+    with scratch_database(where) as temporary:
         assert temporary.database == f"neuraknot_scratch_{free.hex()}"
     assert somebodys.run("SELECT FROM kept") == []
     exists = f"SELECT count(*) FROM pg_database WHERE datname = '{temporary.database}'"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from neuraknot_db.database.sqltext import statements, tokens, without_literals
+from neuraknot_db.database.sql_text import statements, tokens, without_literals
 from tests.db.conftest import Server
 
 KNOWN = [

@@ -23,7 +23,8 @@ from typing import Any
 from urllib.parse import quote
 
 from neuraknot_db import settings
-from neuraknot_db.database import database, engine
+from neuraknot_db.database import engine
+from neuraknot_db.database.create import create_database
 from neuraknot_db.errors import RefusedError, UnreachableError, UsageError
 from neuraknot_db.settings import Settings
 
@@ -90,7 +91,7 @@ def start(home: Path | None = None) -> Settings:
         )
     _offer_extension(home, _at(server, database="postgres"))
     target = _at(server, database=settings.DEFAULT_DATABASE)
-    database.create(target, quiet=True)
+    create_database(target, quiet=True)
     return target
 
 

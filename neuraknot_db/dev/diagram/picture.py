@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuraknot_db.database.sqltext import Token, tokens
+from neuraknot_db.database.sql_text import Token, tokens
 from neuraknot_db.schema.catalog import Constraint, Schema, Table
 
 _SHORTER = (

@@ -10,8 +10,8 @@ from types import ModuleType
 
 from alembic.script import Script, ScriptDirectory
 
-from neuraknot_db.database.sqltext import Statement, statements
-from neuraknot_db.dev.emission import Emission, emission
+from neuraknot_db.database.sql_text import Statement, statements
+from neuraknot_db.dev.sent_sql import Emission, emission
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from neuraknot_db.dev.emission import Emission
 from neuraknot_db.dev.lint.finding import Finding, Subject, Way
+from neuraknot_db.dev.sent_sql import Emission
 from neuraknot_db.errors import UsageError
 
 PG_VERSION = "15.0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuraknot_db.database.sqltext import tokens
+from neuraknot_db.database.sql_text import tokens
 from neuraknot_db.dev.lint.finding import Finding, Subject
 from neuraknot_db.schema.effects import Effect, Measured
 

@@ -23,7 +23,7 @@ from neuraknot_db.settings import milliseconds
 if TYPE_CHECKING:
     from types import CodeType
 
-    from neuraknot_db.database.sqltext import Statement
+    from neuraknot_db.database.sql_text import Statement
     from neuraknot_db.revisions.syntax import Source
 
 Step = RevisionStep | StampStep
@@ -38,8 +38,8 @@ _ENDING = re.compile(r"(?:commit|rollback|abort|end|prepare|discard|pg_advisory_
 
 
 @dataclass(frozen=True)
-class Declared:
-    """A step's declarations.
+class RevisionOptions:
+    """The options of a step's revision.
 
     Attributes:
         lock_timeout: milliseconds; None for the run's own.
@@ -67,7 +67,7 @@ def revision_of(step: Step) -> str:
     return ", ".join(step.to_revisions) or "base"
 
 
-def of(step: Step, sent: Sequence[str] | None = None) -> Declared:
+def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptions:
     """What the step's revision declares; nothing of it is run.
 
     Args:
@@ -82,7 +82,7 @@ def of(step: Step, sent: Sequence[str] | None = None) -> Declared:
             it gives up the lock that keeps other migrations out.
     """
     if not isinstance(step, RevisionStep):
-        return Declared()
+        return RevisionOptions()
     module, revision = step.revision.module, step.revision.revision
     if found := _not_callable(getattr(module, _direction(step), None)):
         raise MigrationFailedError(
@@ -112,7 +112,7 @@ def of(step: Step, sent: Sequence[str] | None = None) -> Declared:
             if objection := objection_to(sql, revision, may_end=may_end):
                 raise objection
     endless = not transactional and (alone is None or concurrently.waits_for_others(alone))
-    return Declared(
+    return RevisionOptions(
         lock_timeout=timeout("lock_timeout", least=0 if endless else 1),
         statement_timeout=timeout("statement_timeout"),
         transactional=transactional,
@@ -133,9 +133,9 @@ def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | No
     """
     if not _ENDING.search(sql.lower()):
         return None
-    from neuraknot_db.database import sqltext
+    from neuraknot_db.database import sql_text
 
-    for statement in sqltext.statements(sql):
+    for statement in sql_text.statements(sql):
         words = [token.text.lower() for token in statement.tokens]
         # In what a CREATE FUNCTION defines it is not run.
         unlocks = words[0] != "create" and any("pg_advisory_unlock_all" in word for word in words)
@@ -154,7 +154,7 @@ def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | No
     return None
 
 
-def late_block(revision: str) -> MigrationFailedError:
+def late_block_error(revision: str) -> MigrationFailedError:
     """Why a revision may not leave its transaction (Alembic's `autocommit_block`) when it has sent a statement."""
     return MigrationFailedError(
         f"Revision {revision} leaves its transaction (autocommit_block) after it has sent a statement, which would be"
@@ -199,10 +199,10 @@ def _read(source: bytes) -> Source:
 
 def _only_statement(step: RevisionStep, sent: Sequence[str]) -> Statement:
     # Few revisions need it, and it takes a while to import.
-    from neuraknot_db.database import sqltext
+    from neuraknot_db.database import sql_text
 
     revision = step.revision.revision
-    found = [statement for sql in sent for statement in sqltext.statements(sql)]
+    found = [statement for sql in sent for statement in sql_text.statements(sql)]
     if len(found) != 1:
         raise RefusedError(
             f"Revision {revision} is not transactional, and its {_direction(step)} holds {len(found)} statements: if"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from neuraknot_db.history.history import Record
+from neuraknot_db.history.log import Record
 
 
 def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from neuraknot_db.database import rawsql
+from neuraknot_db.database import raw_sql
 from neuraknot_db.errors import RefusedError
-from neuraknot_db.history import logtables
-from neuraknot_db.history.logtables import SCHEMA, TABLE
+from neuraknot_db.history import tables
+from neuraknot_db.history.tables import SCHEMA, TABLE
 
 _COLUMNS = (
     "id, revision, direction, outcome, started_at, duration_ms, attempt, lock_wait_ms, error, checksum, source_sha256, "
@@ -149,32 +149,32 @@ class History:
         """
         self._connection = connection
         self._has_schema, self.exists, may_read, self.allowed, owned, user, database = connection.exec_driver_sql(
-            logtables.LOOK
+            tables.LOOK
         ).one()
-        self._user, role = user, rawsql.quoted(user)
-        self._format = logtables.FORMAT
-        tables = f"ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
+        self._user, role = user, raw_sql.quoted(user)
+        self._format = tables.FORMAT
+        ours = f"ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
         if self.exists:
-            self._grant = f"GRANT SELECT, INSERT {tables}; GRANT UPDATE ON {SCHEMA}.settings TO {role}"
+            self._grant = f"GRANT SELECT, INSERT {ours}; GRANT UPDATE ON {SCHEMA}.settings TO {role}"
         elif self._has_schema:
             self._grant = f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}"
         else:
-            self._grant = f"GRANT CREATE ON DATABASE {rawsql.quoted(database)} TO {role}"
+            self._grant = f"GRANT CREATE ON DATABASE {raw_sql.quoted(database)} TO {role}"
         stored: dict[str, str] = {}
         if self.exists:
             if not may_read:
                 raise RefusedError(
                     f"User {user} may not read the log of migrations in the schema {SCHEMA}.",
-                    hint=f"As an administrator: GRANT USAGE ON SCHEMA {SCHEMA} TO {role}; GRANT SELECT {tables}",
+                    hint=f"As an administrator: GRANT USAGE ON SCHEMA {SCHEMA} TO {role}; GRANT SELECT {ours}",
                 )
-            shape = set(connection.exec_driver_sql(logtables.SHAPE).scalars())
-            logtables.demand_settings(shape)
+            shape = set(connection.exec_driver_sql(tables.SHAPE).scalars())
+            tables.demand_settings(shape)
             rows = connection.exec_driver_sql(f"SELECT name, value FROM {SCHEMA}.settings")
             stored = {row.name: row.value for row in rows}
-            self._format = logtables.demand_log(stored, shape)
-            if self._format < logtables.FORMAT and not owned:
+            self._format = tables.demand_log(stored, shape)
+            if self._format < tables.FORMAT and not owned:
                 self.allowed = False
-                self._grant = f"{' '.join(logtables.TAKE_OVER.split())} {self._grant}"
+                self._grant = f"{' '.join(tables.TAKE_OVER.split())} {self._grant}"
         self.environment = stored.get("environment")
 
     def demand_allowed(self) -> None:
@@ -199,11 +199,11 @@ class History:
         if not self.exists:
             # IF NOT EXISTS would take the right to create schemas even where there is nothing to create.
             schema = "" if self._has_schema else f"CREATE SCHEMA {SCHEMA};"
-            self._connection.exec_driver_sql(f"{schema} {logtables.CREATE}")
+            self._connection.exec_driver_sql(f"{schema} {tables.CREATE}")
             self.exists = True
-        elif self._format < logtables.FORMAT:
-            self._connection.exec_driver_sql(logtables.TAKE_OVER)
-            self._format = logtables.FORMAT
+        elif self._format < tables.FORMAT:
+            self._connection.exec_driver_sql(tables.TAKE_OVER)
+            self._format = tables.FORMAT
 
     def mark(self, environment: str) -> None:
         """Store the environment's name, in the connection's transaction."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, engine, rawsql
+from neuraknot_db.database import diagnosis, engine, raw_sql
 from neuraknot_db.errors import RefusedError, UnreachableError
 from neuraknot_db.settings import Settings
 
@@ -27,7 +27,7 @@ _IN_UTF8 = "SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database WHERE
 _MADE_UTF8 = " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
 
 
-def create(where: Settings, *, quiet: bool = False, before: Callable[[], object] = lambda: None) -> bool:
+def create_database(where: Settings, *, quiet: bool = False, before: Callable[[], object] = lambda: None) -> bool:
     """Create the settings' database unless it exists.
 
     Args:
@@ -52,7 +52,7 @@ def create(where: Settings, *, quiet: bool = False, before: Callable[[], object]
 
 
 @contextlib.contextmanager
-def scratch(where: Settings) -> Iterator[Settings]:
+def scratch_database(where: Settings) -> Iterator[Settings]:
     """A new, empty database on the same server, dropped in the end.
 
     Raises:
@@ -67,7 +67,7 @@ def scratch(where: Settings) -> Iterator[Settings]:
         yield temporary
     finally:
         with _maintenance(where) as connection:
-            rawsql.execute(connection, f"DROP DATABASE {rawsql.quoted(temporary.database)} WITH (FORCE)")
+            raw_sql.execute(connection, f"DROP DATABASE {raw_sql.quoted(temporary.database)} WITH (FORCE)")
 
 
 def _drawn(where: Settings) -> Settings:
@@ -100,8 +100,8 @@ def _create(where: Settings) -> bool:
     with _maintenance(where) as connection:
         try:
             # UTF-8 goes with the locale C on any server, and with its own perhaps not.
-            other = "" if rawsql.execute(connection, _IN_UTF8).scalar_one() else _MADE_UTF8
-            rawsql.execute(connection, f"CREATE DATABASE {rawsql.quoted(where.database)}{other}")
+            other = "" if raw_sql.execute(connection, _IN_UTF8).scalar_one() else _MADE_UTF8
+            raw_sql.execute(connection, f"CREATE DATABASE {raw_sql.quoted(where.database)}{other}")
         except DBAPIError as error:
             state = getattr(error.orig, "pgcode", None)
             if state == _NOT_ALLOWED:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import ProgrammingError
 
-from neuraknot_db.database import rawsql
+from neuraknot_db.database import raw_sql
 from neuraknot_db.schema.catalog import Schema, search_path_public
 
 _TABLE = "neuraknot_db_spelling"
@@ -79,7 +79,7 @@ def _obstacle(connection: Connection) -> str:
 def _retype(connection: Connection, table: str, definitions: Iterable[str]) -> dict[str, str]:
     """The definitions of checks as PostgreSQL spells them for a copy of the table; without those it refuses."""
     quoted = connection.dialect.identifier_preparer.quote_identifier(table)
-    execute = functools.partial(rawsql.execute, connection)
+    execute = functools.partial(raw_sql.execute, connection)
     words = {}
     outer = connection.begin_nested()
     try:

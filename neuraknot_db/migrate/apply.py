@@ -14,21 +14,28 @@ from psycopg2.extensions import STATUS_BEGIN, TRANSACTION_STATUS_IDLE
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, interrupt, rawsql, session
+from neuraknot_db.database import diagnosis, interrupt, raw_sql, session
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
-from neuraknot_db.history.history import Entry
+from neuraknot_db.history.log import Entry
 from neuraknot_db.migrate import failures, record
 from neuraknot_db.migrate.lock_budget import LockBudget
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.record import Attempts, Recorder, Standing
 from neuraknot_db.migrate.retry import Failure
-from neuraknot_db.revisions import checksums, concurrently, declared
+from neuraknot_db.revisions import checksum, concurrently
 from neuraknot_db.revisions.containment import Conduct, demand_run, supervised, words
-from neuraknot_db.revisions.declared import Declared, Step, revision_of
+from neuraknot_db.revisions.options import (
+    RevisionOptions,
+    Step,
+    late_block_error,
+    objection_to,
+    read_options,
+    revision_of,
+)
 from neuraknot_db.settings import Limits
 
 if TYPE_CHECKING:
-    from neuraknot_db.database.sqltext import Statement
+    from neuraknot_db.database.sql_text import Statement
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +46,18 @@ class StepRun:
 
     Attributes:
         step: Alembic's.
-        declared: what its revision declares.
+        options: what its revision says of itself.
         attempts: its tries.
     """
 
     step: Step
-    declared: Declared
+    options: RevisionOptions
     attempts: Attempts
 
     @classmethod
-    def of(cls, step: Step, declared: Declared) -> StepRun:
+    def of(cls, step: Step, options: RevisionOptions) -> StepRun:
         """A step that has not begun."""
-        return cls(step, declared, Attempts(_entry(step, declared)))
+        return cls(step, options, Attempts(_entry(step, options)))
 
     @property
     def revision(self) -> str:
@@ -64,7 +71,7 @@ class StepRun:
 
     def limits(self, otherwise: Limits) -> Limits:
         """Its own limits, as far as it has any."""
-        return _limits(self.declared, otherwise)
+        return _limits(self.options, otherwise)
 
 
 class Walk:
@@ -129,14 +136,14 @@ class Walk:
             run = self.steps[index]
             run.attempts.began, self._recorded = time.monotonic(), False
             self._next_heads = heads_after([run.step], self.heads)
-            if index and self.steps[index - 1].declared.sets:
+            if index and self.steps[index - 1].options.sets:
                 session.restore(connection, self._limits)
             # On the migration's connection, so in the transaction that the step then runs in.
             _tell_losses(connection, run)
             self._budget.begin(connection, run.limits(self._limits))
             self._conduct, self._alone = Conduct(), None
             if isinstance(run.step, RevisionStep):
-                run.step.migration_fn = self._applying(run.step, run.declared, migration)
+                run.step.migration_fn = self._applying(run.step, run.options, migration)
             yield run.step
             self._committed(run)
 
@@ -219,7 +226,7 @@ class Walk:
     @property
     def lock_timeout(self) -> float | None:
         """Milliseconds that the current revision's own words give its statements; None where it has none."""
-        return self.current.declared.lock_timeout if self.current else None
+        return self.current.options.lock_timeout if self.current else None
 
     @property
     def doing(self) -> str:
@@ -269,20 +276,22 @@ class Walk:
         """Seconds since the last statement began."""
         return time.monotonic() - max(self._statement_began, self.steps[self.done].attempts.began)
 
-    def _applying(self, step: RevisionStep, declaration: Declared, migration: MigrationContext) -> Callable[..., None]:
+    def _applying(
+        self, step: RevisionStep, options: RevisionOptions, migration: MigrationContext
+    ) -> Callable[..., None]:
         """The step's function, which runs once a try, looked after."""
         module, revision = step.revision.module, step.revision.revision
         apply = module.upgrade if step.is_upgrade else module.downgrade
 
         def objection(sql: str, in_transaction: bool) -> NeuraknotError | None:
-            found = declared.objection_to(sql, revision, may_end=in_transaction)
+            found = objection_to(sql, revision, may_end=in_transaction)
             return found and self._refused(found)
 
         def late_block() -> NeuraknotError:
-            return self._refused(declared.late_block(revision))
+            return self._refused(late_block_error(revision))
 
         def run(**_options: Any) -> None:
-            if declaration.transactional:
+            if options.transactional:
                 with supervised(migration, self._conduct, objection=objection, late_block=late_block):
                     demand_run(apply())
             else:
@@ -298,21 +307,21 @@ class Walk:
 
     def _apply_outside(self, step: RevisionStep, apply: Callable[[], object], migration: MigrationContext) -> None:
         """What can't be in a transaction is sent when the function has returned, and only if it is one statement."""
-        from neuraknot_db.migrate import outside
+        from neuraknot_db.migrate import autocommit
 
-        held = outside.hold(apply, migration, step.revision.revision)
-        declaration = declared.of(step, [each.sql for each in held])
-        assert declaration.alone is not None
+        held = autocommit.hold(apply, migration, step.revision.revision)
+        options = read_options(step, [each.sql for each in held])
+        assert options.alone is not None
 
         def send() -> None:
             for each in held:
                 migration.impl.send(each)  # type: ignore[attr-defined]
 
-        self._alone = declaration.alone
-        limits = _limits(declaration, Limits(0, 0) if concurrently.waits_for_others(self._alone) else self._limits)
-        outside.of_transaction(send, migration, self._alone, limits, self._recorder.opened)
+        self._alone = options.alone
+        limits = _limits(options, Limits(0, 0) if concurrently.waits_for_others(self._alone) else self._limits)
+        autocommit.of_transaction(send, migration, self._alone, limits, self._recorder.opened)
 
-    def _record(self, connection: Connection, then: str = "") -> rawsql.Result:
+    def _record(self, connection: Connection, then: str = "") -> raw_sql.Result:
         self._recorded = True
         return self._recorder.write(connection, self._row("succeeded"), then)
 
@@ -364,14 +373,14 @@ class _Heads(HeadMaintainer):
 
 
 def _tell_losses(connection: Connection, run: StepRun) -> None:
-    for what, query in (run.declared.losses or {}).items():
-        count = rawsql.execute(connection, query).scalar_one()
+    for what, query in (run.options.losses or {}).items():
+        count = raw_sql.execute(connection, query).scalar_one()
         if count:
             log.info("  %s loses %s %s", run.revision, f"{count:,}", what)
 
 
-def _limits(declaration: Declared, otherwise: Limits) -> Limits:
-    lock_timeout, statement_timeout = declaration.lock_timeout, declaration.statement_timeout
+def _limits(options: RevisionOptions, otherwise: Limits) -> Limits:
+    lock_timeout, statement_timeout = options.lock_timeout, options.statement_timeout
     if lock_timeout is None and statement_timeout is None:
         return otherwise
     return replace(
@@ -381,7 +390,7 @@ def _limits(declaration: Declared, otherwise: Limits) -> Limits:
     )
 
 
-def _entry(step: Step, declaration: Declared) -> Entry:
+def _entry(step: Step, options: RevisionOptions) -> Entry:
     if not isinstance(step, RevisionStep):
         return Entry(revision_of(step), "stamp")
     if step.is_downgrade:
@@ -389,8 +398,8 @@ def _entry(step: Step, declaration: Declared) -> Entry:
     return Entry(
         revision_of(step),
         "upgrade",
-        checksum=checksums.checksum(declaration.source),
-        source_sha256=checksums.source_sha256(declaration.source),
+        checksum=checksum.checksum(options.source),
+        source_sha256=checksum.source_sha256(options.source),
     )
 
 

@@ -14,9 +14,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from neuraknot_db.database import rawsql, session, sessions
-from neuraknot_db.database.rawsql import Held
-from neuraknot_db.database.sqltext import Statement
+from neuraknot_db.database import other_sessions, raw_sql, session
+from neuraknot_db.database.raw_sql import Held
+from neuraknot_db.database.sql_text import Statement
 from neuraknot_db.errors import LockUnavailableError, RefusedError
 from neuraknot_db.revisions import concurrently
 from neuraknot_db.revisions.containment import contained, demand_run
@@ -73,7 +73,7 @@ def hold(apply: Callable[..., object], migration: MigrationContext, revision: st
         EscapedError: as `contained` does.
     """
     impl = migration.impl
-    assert isinstance(impl, rawsql.VerbatimPostgresqlImpl)
+    assert isinstance(impl, raw_sql.VerbatimPostgresqlImpl)
     connections = migration.connection, impl.connection
     migration.connection = impl.connection = cast("Connection", _NoConnection(revision))
     held: list[Held] = []
@@ -164,7 +164,7 @@ def _repair(connection: Connection, statement: Statement) -> None:
                 hint="Wait for it to end, then run the command again.",
             )
         log.info("  the index %s was left invalid by a run that failed: it is built anew", index)
-        rawsql.execute(connection, f"DROP INDEX CONCURRENTLY {index}")
+        raw_sql.execute(connection, f"DROP INDEX CONCURRENTLY {index}")
 
 
 @contextlib.contextmanager
@@ -196,6 +196,6 @@ def _tell(watch: Watch, pid: int, ended: threading.Event) -> None:
                     (row.blocks_done, row.blocks_total), (row.tuples_done, row.tuples_total), key=lambda pair: pair[1]
                 )
                 share = f", {100 * done // total} %" if total else ""
-                lockers = sessions.find(connection, [row.current_locker_pid] if row.lockers else [])
+                lockers = other_sessions.find(connection, [row.current_locker_pid] if row.lockers else [])
                 waiting = f", for {row.lockers}, now {lockers[0]}" if lockers else ""
                 log.info("  %s%s%s", row.phase, share, waiting)

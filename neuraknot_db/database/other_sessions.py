@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from neuraknot_db.database import rawsql
+from neuraknot_db.database import raw_sql
 
 _QUERY_READ = 10_000
 """Characters of a query that are asked for: what is shown is cut only when its literals are gone."""
@@ -65,7 +65,7 @@ class Session:
 
 def find(connection: Connection, pids: Collection[int]) -> list[Session]:
     """The sessions with these process numbers that are still there, the oldest transaction first."""
-    from neuraknot_db.database import sqltext  # few runs meet another session
+    from neuraknot_db.database import sql_text  # few runs meet another session
 
     rows = connection.exec_driver_sql(_SESSIONS, {"pids": list(pids)}).all() if pids else []
     found = [
@@ -75,7 +75,7 @@ def find(connection: Connection, pids: Collection[int]) -> list[Session]:
             row.username,
             row.age,
             row.state,
-            "" if row.query == _HIDDEN else sqltext.without_literals(row.query),
+            "" if row.query == _HIDDEN else sql_text.without_literals(row.query),
             row.since,
             row.query == _HIDDEN,
             row.reader,
@@ -96,4 +96,4 @@ def told(found: Sequence[Session], *, holding: str = "held by") -> Iterator[str]
 
 def grant(hidden: Session) -> str:
     """What shows this role what others do."""
-    return f"GRANT pg_read_all_stats TO {rawsql.quoted(hidden.reader)}"
+    return f"GRANT pg_read_all_stats TO {raw_sql.quoted(hidden.reader)}"

@@ -20,9 +20,9 @@ from neuraknot_db.errors import (
     UnreachableError,
 )
 from neuraknot_db.migrate import failures
+from neuraknot_db.migrate.apply import joined
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.record import Recorder
-from neuraknot_db.migrate.steps import joined
 
 log = logging.getLogger(__name__)
 

@@ -10,19 +10,19 @@ from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy.engine import Connection
 
 from neuraknot_db import settings
-from neuraknot_db.database import database, diagnosis, lock, session
+from neuraknot_db.database import diagnosis, lock, session
+from neuraknot_db.database.create import create_database
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError
-from neuraknot_db.history.history import Entry
-from neuraknot_db.migrate import afterwards, guards, preflight, retry, xoptions
+from neuraknot_db.history.log import Entry
+from neuraknot_db.migrate import guards, postflight, preflight, retry, x_options
+from neuraknot_db.migrate.apply import StepRun, Walk, heads_after, joined
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.preflight import Ready
 from neuraknot_db.migrate.record import Recorder
-from neuraknot_db.migrate.steps import StepRun, Walk, heads_after, joined
-from neuraknot_db.migrate.xoptions import XOptions
-from neuraknot_db.revisions import declared
-from neuraknot_db.revisions.declared import Step
+from neuraknot_db.migrate.x_options import XOptions
+from neuraknot_db.revisions.options import RevisionOptions, Step, read_options, revision_of
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -67,10 +67,10 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
     Raises:
         NeuraknotError: it was refused or interrupted, failed, or could not be confirmed afterwards.
     """
-    asked = xoptions.read(environment.config)
+    asked = x_options.read(environment.config)
     if asked.create_db:
         # A database that is made for a target that there is not would be left behind.
-        database.create(where, before=lambda: list(map(declared.of, command.resolve(()))))
+        create_database(where, before=lambda: list(map(read_options, command.resolve(()))))
     with session.open_session(where) as connection:
         greeted = False
         before: DatabaseState | None = None
@@ -90,7 +90,7 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
             log.info("other tables stand here, and stay as they are: %s", ", ".join(ready.others))
         recorder = Recorder(where, connection)
         outcome.before = outcome.after = ready.found.state.revision
-        runs = list(map(StepRun.of, ready.steps, ready.declared))
+        runs = list(map(StepRun.of, ready.steps, ready.options))
         walk = Walk(runs, ready.heads, outcome, recorder, settings.limits())
         if command.steps is not None:
             outcome.aim(None if _is_emptying(ready) else joined(heads_after(ready.steps, walk.heads)))
@@ -107,7 +107,7 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
             walk.conclude()
         if walk.done:
             compare, production = runs[-1].step.is_upgrade, settings.is_production(ready.environment)
-            afterwards.check(recorder, environment.script, walk.heads, outcome, compare=compare, production=production)
+            postflight.check(recorder, environment.script, walk.heads, outcome, compare=compare, production=production)
 
 
 def migrate_held(environment: EnvironmentContext, command: Command, held: Held, outcome: Outcome) -> None:
@@ -132,7 +132,7 @@ def migrate_held(environment: EnvironmentContext, command: Command, held: Held, 
     found = preflight.look(connection, held.where)
     outcome.after = found.state.revision
     steps = preflight.resolve(command, environment.script, found)
-    runs = [StepRun.of(step, declared.of(step)) for step in steps]
+    runs = [StepRun.of(step, read_options(step)) for step in steps]
     walk = Walk(runs, found.state.versions, outcome, held.recorder, settings.limits())
     if not in_one:
         # Alembic would take the transaction of a mere look for the caller's own, and commit nothing.
@@ -169,8 +169,8 @@ def _confirm(connection: Connection, ready: Ready, asked: XOptions) -> bool:
 
 def _losses(ready: Ready) -> list[tuple[str, str, str]]:
     """What going back will lose: the revision, the noun phrase, and the query that counts."""
-    pairs: list[tuple[Step, declared.Declared]] = list(zip(ready.steps, ready.declared, strict=True))
-    return [(declared.revision_of(step), *loss) for step, each in pairs for loss in (each.losses or {}).items()]
+    pairs: list[tuple[Step, RevisionOptions]] = list(zip(ready.steps, ready.options, strict=True))
+    return [(revision_of(step), *loss) for step, each in pairs for loss in (each.losses or {}).items()]
 
 
 def _demand_unmoved(before: DatabaseState, state: DatabaseState, command: Command) -> None:
