@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.peers import PROJECT, ROOT, Cost, Server, compared, plain_project, server
 from launcher.image.context import files
-from launcher.image.image import DOCKERFILE
+from launcher.image.tag import DOCKERFILE
 
 REGISTRY = "127.0.0.1:5000"
 REPOSITORY = f"{REGISTRY}/neuraknot-benchmark"

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from launcher.image.context import files
-from launcher.image.image import DOCKERFILE, content_tag
+from launcher.image.tag import DOCKERFILE, content_tag
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.docker import digest_of
 from launcher.rehearsal.program import Container, Program, Script, ScriptedProgram

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from launcher.machine.strangers import UnreadableError, parse_json
+from launcher.machine.untrusted_text import UnreadableError, parse_json
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -69,7 +69,7 @@ def test_neuraknot_db_needs_what_the_image_holds() -> None:
 @pytest.mark.parametrize(
     ("package", "module", "rooms"),
     [
-        ("launcher", "boto3", {"launcher/aws/aws.py", "launcher/rehearsal"}),
+        ("launcher", "boto3", {"launcher/aws/client.py", "launcher/rehearsal"}),
         ("launcher", "subprocess", {"launcher/machine/process.py", "launcher/rehearsal"}),
     ],
 )

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.cli import report
-from launcher.cli.options import Common
+from launcher.cli.shared_options import Common
 from launcher.environment.stack import identify, outputs_for, region_for, resolve
 from launcher.errors import LauncherError, ProgramNotFoundError, UsageError
-from launcher.image.builder import require_engine
+from launcher.image.build import require_engine
 from launcher.launch import guards, lint
 from launcher.launch.execute import Executor, Launch, Steps
 from launcher.launch.plan import Plan, Work, make_plan
-from launcher.launch.snapshot import require_instance
+from launcher.launch.rds_snapshot import require_instance
 from launcher.launch.survey import survey
 from launcher.models import Request, Stack, TaskResult, Verdict
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
-    from launcher.terraform.terraform import Outputs
+    from launcher.aws.client import Aws
+    from launcher.terraform.outputs import Outputs
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def launch(
     """
     console, known = common.console, Launch()
     try:
-        with common.world.interrupts.handled():
+        with common.dependencies.interrupts.handled():
             plan, aws = _planned(common, work, how, snapshot, known)
             if how.dry_run:
                 if console.json:
@@ -87,9 +87,9 @@ def launch(
                         console.data(line)
                 return 0
             if guards.task_instead(plan) is None and plan.builds:
-                require_engine(common.world.run)  # before anybody is asked, or anything made
+                require_engine(common.dependencies.run)  # before anybody is asked, or anything made
             if work.resets:
-                guards.confirm_reset(plan.stack, confirm_reset, common.world.ask or console.ask())
+                guards.confirm_reset(plan.stack, confirm_reset, common.dependencies.ask or console.ask())
             result = executor(common, aws, known).execute(plan)
     except LauncherError as error:
         for line in report.result_lines(known):
@@ -100,7 +100,7 @@ def launch(
         _summarize(common, known, name, error.message, error.hint, good=False)
         return error.exit_code
     if lint_to is not None and result.exit_code == 0:
-        known.lint = lint.pending(common.world.run, common.options.root, result, lint_to)
+        known.lint = lint.pending(common.dependencies.run, common.options.root, result, lint_to)
         for line in known.lint.lines:
             console.say(f"   {line}")
     tell(common, known, result, name)
@@ -127,12 +127,12 @@ def doctor(common: Common) -> int:
 
     from launcher.doctor import examine, lines
 
-    world, console = common.world, common.console
+    dependencies, console = common.dependencies, common.console
     found = examine(
         common.options,
         lambda: read_terraform(common),
-        lambda region: world.aws(common.profile, region),
-        world.environ,
+        lambda region: dependencies.aws(common.profile, region),
+        dependencies.environ,
         common.shown,
     )
     if console.json:
@@ -145,17 +145,17 @@ def doctor(common: Common) -> int:
 
 def _planned(common: Common, work: Work, how: How, snapshot: bool | None, known: Launch) -> tuple[Plan, Aws]:
     """The two steps that only read."""
-    world, console = common.world, common.console
+    dependencies, console = common.dependencies, common.console
     # boto3 takes a while to import, and so does Terraform to answer.
-    threading.Thread(target=importlib.import_module, args=("launcher.aws.aws",), daemon=True).start()
-    steps = Steps(world.clock, console, known.timings)
+    threading.Thread(target=importlib.import_module, args=("launcher.aws.client",), daemon=True).start()
+    steps = Steps(dependencies.clock, console, known.timings)
     with steps.step("terraform") as done:
         outputs = read_terraform(common)
         done(f"{len(outputs.values)} values from {outputs.origin}" if outputs.directory else "not needed")
     with steps.step("service") as done:
-        aws = world.aws(common.profile, region_for(common.options, outputs).value)
+        aws = dependencies.aws(common.profile, region_for(common.options, outputs).value)
         identity = identify(common.options, outputs, aws)
-        stack = resolve(common.options, outputs, aws, identity, world.environ)
+        stack = resolve(common.options, outputs, aws, identity, dependencies.environ)
         password = stack.password.value.value
         console.redactor.hide(password.reveal() if password else None)
         request = _request(common, stack, work, how, snapshot)
@@ -168,7 +168,7 @@ def _planned(common: Common, work: Work, how: How, snapshot: bool | None, known:
 
 
 def _request(common: Common, stack: Stack, work: Work, how: How, snapshot: bool | None) -> Request:
-    environ = common.world.environ
+    environ = common.dependencies.environ
     run = "/".join(
         environ.get(f"GITHUB_{part}", "") for part in ("REPOSITORY", "RUN_ID", "RUN_ATTEMPT", "JOB", "ACTION")
     )
@@ -198,7 +198,7 @@ def _user() -> str:
 
 def _git_commit(common: Common) -> str | None:
     try:
-        answer = common.world.run(["git", "-C", str(common.options.root), "rev-parse", "HEAD"])
+        answer = common.dependencies.run(["git", "-C", str(common.options.root), "rev-parse", "HEAD"])
     except ProgramNotFoundError:
         return None
     return answer.stdout.strip() or None if answer.exit_code == 0 else None
@@ -206,18 +206,20 @@ def _git_commit(common: Common) -> str | None:
 
 def read_terraform(common: Common, needed: frozenset[str] | None = None) -> Outputs:
     """The outputs of the command's environment; `needed` as `stack.outputs_for` takes it."""
-    world, run = common.world, common.world.run
+    dependencies, run = common.dependencies, common.dependencies.run
     if common.profile:
         # Its own way to be told of --profile.
-        run = partial(run, environment={**world.environ, "AWS_PROFILE": common.profile})
-    return outputs_for(common.options, run, lambda region: world.aws(common.profile, region), needed=needed)
+        run = partial(run, environment={**dependencies.environ, "AWS_PROFILE": common.profile})
+    return outputs_for(common.options, run, lambda region: dependencies.aws(common.profile, region), needed=needed)
 
 
 def executor(common: Common, aws: Aws, known: Launch) -> Executor:
     """What carries a command out, and notes in `known` what it learns."""
-    world, root = common.world, common.options.root
-    docker_config = Path(world.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    return Executor(aws, world.run, world.clock, world.interrupts, common.console, known, root, docker_config)
+    dependencies, root = common.dependencies, common.options.root
+    docker_config = Path(dependencies.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    return Executor(
+        aws, dependencies.run, dependencies.clock, dependencies.interrupts, common.console, known, root, docker_config
+    )
 
 
 def tell(common: Common, known: Launch, result: TaskResult, name: str) -> None:

@@ -14,9 +14,9 @@ from typer._click.exceptions import NoArgsIsHelpError  # typer exports only some
 from typer._click.exceptions import UsageError as TypersUsageError
 from typer.core import TyperGroup
 
-from launcher.cli.options import Common, duration, failed, revision_name, with_shared_options
+from launcher.cli.shared_options import Common, duration, failed, revision_name, with_shared_options
 from launcher.errors import UsageError
-from launcher.machine.interrupts import Signalled
+from launcher.machine.signals import Signalled
 
 
 class _Commands(TyperGroup):
@@ -178,9 +178,9 @@ def ecs_run(
 @with_shared_options
 def status(common: Common) -> int:
     """The migration task that runs now, and the last ones."""
-    from launcher.cli import followup
+    from launcher.cli import task_commands
 
-    return followup.status(common)
+    return task_commands.status(common)
 
 
 @app.command("logs")
@@ -193,18 +193,18 @@ def logs(
     ] = False,
 ) -> int:
     """A migration task's log."""
-    from launcher.cli import followup
+    from launcher.cli import task_commands
 
-    return followup.logs(common, task, follow=follow)
+    return task_commands.logs(common, task, follow=follow)
 
 
 @app.command("stop")
 @with_shared_options
 def stop(common: Common, task: TaskId = None) -> int:
     """Stop a migration task, and read its log to the end."""
-    from launcher.cli import followup
+    from launcher.cli import task_commands
 
-    return followup.stop(common, task)
+    return task_commands.stop(common, task)
 
 
 @app.command("doctor")
@@ -220,9 +220,9 @@ def doctor(common: Common) -> int:
 @with_shared_options
 def iam_policy(common: Common) -> int:
     """The least policy that the launcher's caller needs, as JSON; on standard error, what the CI role lacks of it."""
-    from launcher.cli import permissions
+    from launcher.cli import iam_policy
 
-    return permissions.show(common)
+    return iam_policy.show(common)
 
 
 @app.command("rehearse")
@@ -244,10 +244,10 @@ def rehearse(
     return rehearse(common, fail=fail, reset=reset, in_docker=in_docker)
 
 
-def main(arguments: list[str] | None = None, world: Any = None) -> None:
+def main(arguments: list[str] | None = None, dependencies: Any = None) -> None:
     """Run the launcher; ends the process with the exit code."""
     try:
-        typer.main.get_command(app).main(args=arguments, prog_name="launcher", obj=world)
+        typer.main.get_command(app).main(args=arguments, prog_name="launcher", obj=dependencies)
     except Signalled as signalled:  # between two who handle signals
         typer.echo(f"Error: Interrupted by {signal.Signals(signalled.number).name}.", err=True)
         sys.exit(128 + signalled.number)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from launcher.cli import commands
 from launcher.cli.console import Console
-from launcher.cli.options import Common
-from launcher.environment.given import Options
+from launcher.cli.shared_options import Common
+from launcher.environment.options import Options
 from launcher.errors import ConfigurationError, UsageError
-from launcher.image.image import DOCKERFILE
+from launcher.image.tag import DOCKERFILE
 from launcher.launch.execute import Done
 from launcher.launch.plan import Migration, Run
 from launcher.models import Sourced
@@ -137,7 +137,7 @@ def _play(common: Common, stage: Stage, task: str, failure: Failure | None, rese
     on_stage = replace(
         common,
         options=Options(environment, root=common.options.root, terraform_dir=terraform_dir),
-        world=replace(common.world, run=stage.runner),
+        dependencies=replace(common.dependencies, run=stage.runner),
         profile=None,
     )
     timeout = failure.timeout if failure is not None and failure.timeout is not None else 1800.0
@@ -158,7 +158,7 @@ def _migrate(common: Common, *, timeout: float, reset: bool = False) -> int:
 def _show_tables(common: Common) -> int:
     """A second task lists what the database holds; of its own eight steps nothing is shown."""
     common.console.say("\nWhat the database holds, as a second task saw it (launcher ecs-run -- verify):")
-    quiet = replace(common, console=_TaskOnly.like(common.console, common.world.environ))
+    quiet = replace(common, console=_TaskOnly.like(common.console, common.dependencies.environ))
     code = commands.launch(quiet, "ecs-run", Run(("verify",)), _how(1800.0))
     common.console.say("\nSee it go wrong: launcher rehearse --fail list")
     return code

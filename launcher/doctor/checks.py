@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from launcher.doctor import iam_policy
+from launcher.doctor import least_policy
 from launcher.doctor.facts import Facts
+from launcher.doctor.policy_resources import PolicyResources, role_arn, secret_arn
 from launcher.doctor.report import Check, Fact, SkippedError, WrongError
-from launcher.doctor.scope import Scope, role_arn, secret_arn
 from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, LauncherError, NotFoundError
 from launcher.models import Identity
@@ -31,9 +31,9 @@ def _permissions(facts: Facts) -> str:
     facts.signed_in()
     identity = facts.identity.get()
     role = _own_role(facts, identity)
-    scope = _scope(facts, identity)
+    named = _named(facts, identity)
     try:
-        missing = {action for action, _ in iam_policy.lacking(scope, role, facts.aws, doctor=False)}
+        missing = {action for action, _ in least_policy.lacking(named, role, facts.aws, doctor=False)}
     except AccessDeniedError as error:
         raise SkippedError(f"{identity.role} may not ask IAM (iam:SimulatePrincipalPolicy)") from error
     except NotFoundError as error:
@@ -47,7 +47,7 @@ def _permissions(facts: Facts) -> str:
         )
         raise WrongError(
             f"{identity.role} may not do {', '.join(sorted(wanting))}.",
-            fix=f"launcher iam-policy{facts.subject.options} > policy.json{give}",
+            fix=f"launcher iam-policy{facts.subject.options} > least_policy.json{give}",
             exit_code=21,
         )
     if missing:
@@ -68,7 +68,7 @@ def _own_role(facts: Facts, identity: Identity) -> str:
 
 def _spared(facts: Facts) -> frozenset[str]:
     """What a migration of this stack gets by without: only some are preceded by a snapshot, and what is there stays."""
-    spared = set(iam_policy.SNAPSHOT_ONLY)
+    spared = set(least_policy.SNAPSHOT_ONLY)
     made: tuple[tuple[Fact[Any], tuple[str, ...]], ...] = (
         (facts.repository, ("ecr:CreateRepository",)),
         (facts.log_group, ("logs:CreateLogGroup", "logs:PutRetentionPolicy")),
@@ -81,7 +81,7 @@ def _spared(facts: Facts) -> frozenset[str]:
     return frozenset(spared)
 
 
-def _scope(facts: Facts, identity: Identity) -> Scope:
+def _named(facts: Facts, identity: Identity) -> PolicyResources:
     subject = facts.subject
     roles = []
     for which in ("execution", "task"):
@@ -91,7 +91,7 @@ def _scope(facts: Facts, identity: Identity) -> Scope:
             continue
     if not roles:
         raise SkippedError("not known, without the task's roles")
-    return Scope(
+    return PolicyResources(
         account=identity.account,
         region=subject.region,
         cluster=subject.cluster,

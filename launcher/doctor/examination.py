@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from launcher.aws.aws import Aws
+from launcher.aws.client import Aws
 from launcher.doctor.checks import CHECKS
 from launcher.doctor.facts import Facts, Subject
 from launcher.doctor.network import NETWORK_CHECKS
 from launcher.doctor.report import Check, Report, SkippedError, diagnose
-from launcher.environment.given import Options
+from launcher.environment.options import Options
 from launcher.environment.password import find_password
 from launcher.environment.service import gives_network
 from launcher.environment.stack import identify, instance_for, region_for, value_for, values_for
 from launcher.errors import ConfigurationError, LauncherError
 from launcher.models import Sourced
 from launcher.terraform.backend import command
-from launcher.terraform.terraform import Outputs
+from launcher.terraform.outputs import Outputs
 
 _GROUPS = ("Caller", "ECS", "Roles", "Network", "Database", "Image and log")
 ALL_CHECKS: tuple[Check[Facts], ...] = tuple(

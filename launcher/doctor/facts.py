@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from launcher.aws.aws import Aws
+from launcher.aws.client import Aws
 from launcher.doctor.report import Fact, SkippedError, WrongError
 from launcher.errors import LauncherError
 from launcher.models import Identity, Password, Sourced

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.doctor.facts import Facts, Network
+from launcher.doctor.policy_resources import secret_arn
 from launcher.doctor.report import Check, SkippedError, WrongError
-from launcher.doctor.scope import secret_arn
 
 # What a Fargate task needs of AWS before its first line; S3 holds the image's layers.
 _SERVICES = ("ecr.api", "ecr.dkr", "s3", "logs")

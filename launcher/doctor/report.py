@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from launcher.doctor.iam_policy import DOCTOR_ONLY
+from launcher.doctor.least_policy import DOCTOR_ONLY
 from launcher.errors import AccessDeniedError, LauncherError
 
 T = TypeVar("T")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.errors import AccessDeniedError, AwsError, ConfigurationError
 from launcher.models import Password, Secret, Sourced
-from launcher.terraform.terraform import Outputs, read_password
+from launcher.terraform.outputs import Outputs, read_password
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
-    from launcher.environment.given import Options
+    from launcher.aws.client import Aws
+    from launcher.environment.options import Options
 
 _SECRET = re.compile(
     r"arn:aws[\w-]*:(?:secretsmanager:[\w-]+:\d{12}:secret:[^\s:]+(?:(?::[^\s:]*){3})?|ssm:[\w-]+:\d{12}:parameter/\S+)"

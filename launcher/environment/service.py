@@ -10,7 +10,7 @@ from launcher.errors import ConfigurationError, CredentialsError, NotFoundError
 from launcher.models import Identity, Sourced
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 _FROM_SERVICE = ("subnets", "security_groups", "execution_role")
 

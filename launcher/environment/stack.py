@@ -7,16 +7,16 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from launcher.environment.given import Options
+from launcher.environment.options import Options
 from launcher.environment.password import find_password
 from launcher.environment.service import gives_network, network_for
 from launcher.errors import ConfigurationError, CredentialsError
 from launcher.machine.process import Runner
 from launcher.models import Identity, Place, Sourced, Stack
-from launcher.terraform.terraform import ObjectReader, Outputs, read_outputs
+from launcher.terraform.outputs import ObjectReader, Outputs, read_outputs
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 DEFAULT_REGION = "ap-northeast-1"
 CONTAINER = "migrate"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import ConfigurationError
-from launcher.machine.strangers import UnreadableError, read_text
+from launcher.machine.untrusted_text import UnreadableError, read_text
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from launcher.image.builder import Builder
-from launcher.image.image import Image
+from launcher.image.build import Builder
+from launcher.image.tag import Image
 from launcher.launch.guards import ran_already, task_instead
 from launcher.launch.lint import Lint
 from launcher.launch.plan import Plan, is_own, log_stream, run_request, with_image
-from launcher.launch.snapshot import take_snapshot
-from launcher.machine.interrupts import Interrupts
+from launcher.launch.rds_snapshot import take_snapshot
 from launcher.machine.process import Runner
+from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
-from launcher.task.asked import is_plain_upgrade
+from launcher.task.command_line import is_plain_upgrade
 from launcher.task.log_group import make_log_group
 from launcher.task.logs import Interruptible, LogFollower, LogLine
 from launcher.task.tasks import Watcher, attach_hint, find_tasks, start_task
 from launcher.task.verdict import judge
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 _CLOCKS_DIFFER = 300.0  # seconds at most: AWS refuses what is signed by a clock that is further off
 STEPS = {

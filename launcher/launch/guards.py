@@ -8,7 +8,7 @@ from collections.abc import Callable
 from launcher.errors import AlreadyRunningError, RefusedError
 from launcher.launch.plan import Plan, is_own
 from launcher.models import Stack, Task
-from launcher.task.asked import is_plain_upgrade
+from launcher.task.command_line import is_plain_upgrade
 
 DELETE = "DELETE ALL DATA"
 

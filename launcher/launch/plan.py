@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from launcher.errors import UsageError
-from launcher.image.image import Image
+from launcher.image.tag import Image
 from launcher.models import FamilyTasks, Place, Request, Stack, Task
 
 STREAM_PREFIX = "migrate"

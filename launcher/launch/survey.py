@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.image.image import Image, content_tag, given_image
+from launcher.image.tag import Image, content_tag, given_image
 from launcher.launch.plan import Survey
 from launcher.models import Request, Stack
 from launcher.task.tasks import find_tasks
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 
 def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher.machine.process import start
-from launcher.task import asked
+from launcher.task import command_line
 
 TARGETED = frozenset({"downgrade", "reset", "stamp", "upgrade"})
 """The commands whose report names the revision that they were to end at; an older image's names none."""
@@ -180,7 +180,7 @@ def report(script: Script, command: Sequence[str], exit_code: int | None) -> str
     """The last line of an imagined container that ran `command`; None where it was killed, or writes none."""
     if script.report is None or exit_code in (None, 137):
         return None
-    name, last = asked.move(command), command[-1]
+    name, last = command_line.move(command), command[-1]
     to = None if last == "base" else last if last.isdecimal() else "003" if name == "downgrade" else "004"
     good = exit_code == 0
     fields: dict[str, Any] = {

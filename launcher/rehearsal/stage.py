@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.image.builder import require_engine
-from launcher.image.image import content_tag
+from launcher.image.build import require_engine
+from launcher.image.tag import content_tag
 from launcher.machine.process import Runner, run
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.containers import REGISTRY, Registry, in_containers

@@ -10,7 +10,7 @@ from launcher.errors import AwsError, TransientAwsError
 from launcher.models import Clock, Stack
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 LOG_DAYS = 7
 _PAUSES = (1.0, 2.0, 4.0)  # seconds, while somebody else makes it

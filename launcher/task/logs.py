@@ -10,8 +10,8 @@ from launcher.errors import AccessDeniedError, AwsError
 from launcher.models import Clock, ContainerReport
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import LogPage
-    from launcher.machine.interrupts import Interrupts
+    from launcher.aws.client import LogPage
+    from launcher.machine.signals import Interrupts
 
 QUIET = 3.0
 """Seconds without a new line after which a log without a result is taken to be complete."""

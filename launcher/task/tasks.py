@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import AwsError, OutcomeUnknownError, RefusedError, TaskNotStartedError, TransientAwsError
-from launcher.machine.interrupts import Interrupts
+from launcher.machine.signals import Interrupts
 from launcher.models import Clock, FamilyTasks, Task
-from launcher.task import asked
+from launcher.task import command_line
 from launcher.task.logs import PATIENCE, QUIET, LogFollower, LogLine
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 POLL = 1.0
 """Seconds between two looks at a task."""
@@ -245,7 +245,7 @@ class Watcher:
                 self._show(log)
         self.interrupts.heeded = True  # there is nothing left to stop, and the log is read to its end
         if task.started is not None or task.exit_code is not None or log.found:
-            decides = task.exit_code == 0 and asked.move(task.command) is not None
+            decides = task.exit_code == 0 and command_line.move(task.command) is not None
             for line in log.drain(self.clock, PATIENCE if decides else QUIET):
                 self.on_line(line)
         return Watched(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)

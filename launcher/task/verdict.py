@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
-from launcher.task import asked
+from launcher.task import command_line
 from launcher.task.causes import cause
 from launcher.task.logs import LogFollower
 from launcher.task.tasks import Watched
@@ -107,7 +107,7 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
 
 def _doubt(task: Task, log: LogFollower) -> str | None:
     """Why a container's exit code 0 is not believed: the rest of a sentence. None where it is."""
-    report, wanted = log.report, asked.move(task.command)
+    report, wanted = log.report, command_line.move(task.command)
     if report is not None and report.has_target and not task.command:  # what its image runs by itself
         wanted = report.command
     if report is not None and report.outcome == "unknown":

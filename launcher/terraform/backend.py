@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import ConfigurationError
-from launcher.machine.strangers import UnreadableError, parse_json, read_text
+from launcher.machine.untrusted_text import UnreadableError, parse_json, read_text
 from launcher.terraform import hcl
 
 Backend = tuple[str, Mapping[str, Any]]

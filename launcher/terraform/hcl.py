@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import ConfigurationError
-from launcher.machine.strangers import UnreadableError, read_text
+from launcher.machine.untrusted_text import UnreadableError, read_text
 
 # python-hcl2 trips over these two escapes, so they travel through its parser as characters of private use.
 _LITERALS = {"$${": "\ue0f0", "%%{": "\ue0f1"}

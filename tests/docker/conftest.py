@@ -20,10 +20,10 @@ from typing import Any
 import psycopg2
 import pytest
 
-from launcher.aws.aws import Aws
-from launcher.image.builder import Builder
+from launcher.aws.client import Aws
+from launcher.image.build import Builder
 from launcher.image.context import files
-from launcher.image.image import DOCKERFILE, content_tag
+from launcher.image.tag import DOCKERFILE, content_tag
 from launcher.machine.process import run
 from launcher.rehearsal.cloud import LocalAws
 from tests.projects import PROJECT, ROOT

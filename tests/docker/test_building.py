@@ -19,8 +19,8 @@ import pytest
 
 import neuraknot_db
 from launcher.errors import ImageError
-from launcher.image.builder import Builder
-from launcher.image.image import DOCKERFILE, content_tag
+from launcher.image.build import Builder
+from launcher.image.tag import DOCKERFILE, content_tag
 from tests.docker.conftest import PLATFORM, REGISTRY, REPOSITORY, docker, inspect
 
 MakeBuilder = Callable[..., Builder]

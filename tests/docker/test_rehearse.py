@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.image.image import content_tag
+from launcher.image.tag import content_tag
 from tests.docker.conftest import PLATFORM, docker
 from tests.projects import REVISIONS
 

@@ -13,7 +13,7 @@ import botocore.session
 import pytest
 from botocore.retries.adaptive import ClientRateLimiter
 
-from launcher.aws.aws import Aws
+from launcher.aws.client import Aws
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.program import Script, Start, scripted
 from launcher.rehearsal.stack import StackOptions

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from launcher.aws.aws import Aws
+from launcher.aws.client import Aws
 from launcher.cli.console import Console
+from launcher.cli.dependencies import Dependencies
 from launcher.cli.main import main
-from launcher.cli.world import World
-from launcher.image.image import content_tag
-from launcher.machine.interrupts import Interrupts
+from launcher.image.tag import content_tag
 from launcher.machine.process import Runner, run
+from launcher.machine.signals import Interrupts
 from launcher.rehearsal import plays
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.docker import StandInDocker, digest_of
@@ -62,7 +62,7 @@ class Stage:
     def launch(self, *arguments: str, ask: Callable[[str], str] | None = None, terraform: bool = True) -> Outcome:
         """Run a command as a person would, but for the program's own name."""
         out, err = self.stream(), self.stream()
-        world = World(
+        dependencies = Dependencies(
             aws=lambda profile, region: Aws(profile=profile, region=region, attempts=1),
             run=self.runner,
             clock=self.clock,
@@ -77,7 +77,7 @@ class Stage:
         where |= {"NEURAKNOT_TERRAFORM_DIR": str(self.terraform)} if terraform else {}
         try:
             with patch.dict(os.environ, where):
-                main([command, "--environment", self.cloud.stack.options.environment, *rest], world)
+                main([command, "--environment", self.cloud.stack.options.environment, *rest], dependencies)
         except SystemExit as end:
             return Outcome(end.code if isinstance(end.code, int) else 1, out.getvalue(), err.getvalue())
         raise AssertionError("the launcher did not end")

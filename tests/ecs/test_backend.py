@@ -12,13 +12,13 @@ from typing import Any
 import boto3
 import pytest
 
-from launcher.aws.aws import Aws
+from launcher.aws.client import Aws
 from launcher.errors import ConfigurationError
 from launcher.machine.process import Runner, run
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.terraform import write_root
 from launcher.terraform.backend import redirection
-from launcher.terraform.terraform import read_outputs
+from launcher.terraform.outputs import read_outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, make_stage
 from tests.ecs.test_terraform import no_s3, not_installed

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from moto.ssm.models import ssm_backends
 
-from launcher.aws.aws import Aws
-from launcher.doctor import Finding, Report, Status, examine, iam_policy, lines
+from launcher.aws.client import Aws
+from launcher.doctor import Finding, Report, Status, examine, least_policy, lines
+from launcher.doctor.policy_resources import PolicyResources
 from launcher.doctor.report import Check, diagnose
-from launcher.doctor.scope import Scope
-from launcher.environment.given import Options
+from launcher.environment.options import Options
 from launcher.environment.stack import outputs_for
 from launcher.machine.process import Completed
 from launcher.models import Sourced
@@ -25,7 +25,7 @@ from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.plays import start_task
 from launcher.rehearsal.stack import DATABASE_PASSWORD
 from launcher.rehearsal.terraform import write_root
-from launcher.terraform.terraform import Outputs
+from launcher.terraform.outputs import Outputs
 from tests.ecs.conftest import MakeCloud
 
 
@@ -51,14 +51,14 @@ def write_outputs(cloud: LocalAws, folder: Path, **changes: Any) -> None:
     write_root(folder / "tf", {**cloud.stack.outputs, **changes}, DATABASE_PASSWORD)
 
 
-def by_name(cloud: LocalAws) -> Scope:
-    return Scope.by_name(Options("dev"), Outputs(), cloud.stack.account, cloud.stack.region)
+def by_name(cloud: LocalAws) -> PolicyResources:
+    return PolicyResources.by_name(Options("dev"), Outputs(), cloud.stack.account, cloud.stack.region)
 
 
 def let_the_caller_do_what_the_policy_says(cloud: LocalAws) -> None:
     stack = cloud.stack
-    scope = replace(by_name(cloud), caller=stack.ci_role_arn)
-    stack.allow(stack.ci_role, "launcher", *iam_policy.policy(scope)["Statement"])
+    named = replace(by_name(cloud), caller=stack.ci_role_arn)
+    stack.allow(stack.ci_role, "launcher", *least_policy.policy(named)["Statement"])
 
 
 def named(report: Report, status: Status) -> list[str]:
@@ -349,7 +349,7 @@ def test_a_caller_who_may_only_migrate_gets_skips_and_no_ng(cloud: LocalAws, tmp
     write_outputs(cloud, tmp_path)
     stack = cloud.stack
     statements = [
-        entry for entry in iam_policy.policy(by_name(cloud))["Statement"] if not entry["Sid"].startswith("Doctor")
+        entry for entry in least_policy.policy(by_name(cloud))["Statement"] if not entry["Sid"].startswith("Doctor")
     ]
     stack.allow(stack.ci_role, "launcher", *statements)
     cloud.iam.caller = stack.ci_role
@@ -429,7 +429,7 @@ def test_what_a_migration_can_do_without_need_not_be_allowed(cloud: LocalAws, tm
     stack = cloud.stack
     some = {"rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:DescribeDBSnapshots"}
     unless_there = {"ecr:CreateRepository", "logs:CreateLogGroup", "logs:PutRetentionPolicy"}
-    statements = iam_policy.policy(by_name(cloud))["Statement"]
+    statements = least_policy.policy(by_name(cloud))["Statement"]
     for statement in statements:
         statement["Action"] = [action for action in statement["Action"] if action not in some | unless_there]
     stack.allow(stack.ci_role, "launcher", *(statement for statement in statements if statement["Action"]))

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from launcher.aws.aws import Aws
+from launcher.aws.client import Aws
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.program import Script
 from launcher.rehearsal.task import Injected

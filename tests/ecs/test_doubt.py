@@ -10,7 +10,7 @@ import pytest
 from launcher.rehearsal import plays
 from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.program import Script, scripted
-from launcher.task.asked import is_plain_upgrade, move
+from launcher.task.command_line import is_plain_upgrade, move
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Outcome, Stage, make_stage
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from launcher.aws.aws import Aws
+from launcher.aws.client import Aws
 from launcher.cli import commands
 from launcher.cli.console import Console
-from launcher.cli.options import Common
-from launcher.cli.world import World
-from launcher.environment.given import Options
-from launcher.image.image import content_tag
+from launcher.cli.dependencies import Dependencies
+from launcher.cli.shared_options import Common
+from launcher.environment.options import Options
+from launcher.image.tag import content_tag
 from launcher.launch.plan import Migration
 from launcher.machine.process import run
 from launcher.models import Sourced
@@ -53,10 +53,10 @@ class Outcome:
 
 
 def migrate(clock: FakeClock, scene: Scene, root: Path, timeout: float | None) -> Outcome:
-    """`launcher ecs-migrate`, with the scene's world."""
+    """`launcher ecs-migrate`, with the scene's dependencies."""
     out, err = io.StringIO(), io.StringIO()
     console = Console(stdout=out, stderr=err)
-    world = World(
+    dependencies = Dependencies(
         aws=lambda profile, region: Aws(profile=profile, region=region, attempts=1),
         run=scene.run,
         clock=clock,
@@ -64,9 +64,9 @@ def migrate(clock: FakeClock, scene: Scene, root: Path, timeout: float | None) -
     )
     options = Options("dev", root=root, terraform_dir=Sourced(scene.directory, "--terraform-dir"))
     how = commands.How(timeout or 1800.0, None, dry_run=False, detach=False, attach=False, client_token=None)
-    with world.interrupts.handled():
+    with dependencies.interrupts.handled():
         code = commands.launch(
-            Common(options, world, console, None, "--environment dev"), "ecs-migrate", Migration(), how
+            Common(options, dependencies, console, None, "--environment dev"), "ecs-migrate", Migration(), how
         )
     return Outcome(code, err.getvalue(), out.getvalue())
 

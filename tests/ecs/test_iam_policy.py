@@ -15,23 +15,23 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-import launcher.aws.aws
-from launcher.aws.aws import Aws
+import launcher.aws.client
+from launcher.aws.client import Aws
 from launcher.cli.console import Console
+from launcher.cli.dependencies import Dependencies
 from launcher.cli.main import main
-from launcher.cli.world import World
-from launcher.doctor import iam_policy
-from launcher.doctor.iam_policy import PERMISSIONS
-from launcher.doctor.scope import Scope
-from launcher.environment.given import Options
-from launcher.image.image import content_tag
+from launcher.doctor import least_policy
+from launcher.doctor.least_policy import PERMISSIONS
+from launcher.doctor.policy_resources import PolicyResources
+from launcher.environment.options import Options
+from launcher.image.tag import content_tag
 from launcher.machine.process import run
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.docker import StandInDocker
 from launcher.rehearsal.policy import allows
 from launcher.rehearsal.stack import DATABASE_PASSWORD
 from launcher.rehearsal.terraform import write_root
-from launcher.terraform.terraform import Outputs
+from launcher.terraform.outputs import Outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
 
 ACTIONS = {action for permission in PERMISSIONS for action in permission.actions}
@@ -51,10 +51,10 @@ BESIDES = {
 
 
 def calls_of_aws_py() -> set[str]:
-    """Every boto3 call in launcher/aws/aws.py, as IAM names it: `self._ecs.run_task(...)` is ecs:RunTask."""
+    """Every boto3 call in launcher/aws/client.py, as IAM names it: `self._ecs.run_task(...)` is ecs:RunTask."""
     session = botocore.session.Session()
     calls = set()
-    for node in ast.walk(ast.parse(inspect.getsource(launcher.aws.aws))):
+    for node in ast.walk(ast.parse(inspect.getsource(launcher.aws.client))):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         client = node.func.value
@@ -70,12 +70,12 @@ def calls_of_aws_py() -> set[str]:
 def test_every_call_is_in_the_policy_and_nothing_else_is() -> None:
     calls = calls_of_aws_py()
     assert len(calls) > 20, "the calls were not found"
-    assert calls - ACTIONS == iam_policy.NEEDS_NO_PERMISSION
+    assert calls - ACTIONS == least_policy.NEEDS_NO_PERMISSION
     assert ACTIONS - calls == BESIDES
 
 
 def test_resources_are_the_stack_s_own_wherever_the_service_knows_any() -> None:
-    policy = iam_policy.policy(Scope.by_name(Options("prod"), Outputs(), "123456789012", "ap-northeast-1"))
+    policy = least_policy.policy(PolicyResources.by_name(Options("prod"), Outputs(), "123456789012", "ap-northeast-1"))
     wide = {action for entry in policy["Statement"] if entry["Resource"] == "*" for action in entry["Action"]}
     assert wide == {
         "ec2:DescribeRouteTables",
@@ -92,7 +92,7 @@ def test_resources_are_the_stack_s_own_wherever_the_service_knows_any() -> None:
 
 
 SCOPE = replace(
-    Scope.by_name(Options("dev"), Outputs(), "123456789012", "ap-northeast-1"),
+    PolicyResources.by_name(Options("dev"), Outputs(), "123456789012", "ap-northeast-1"),
     caller="arn:aws:iam::123456789012:role/caller",
     state=("states", "dev/terraform.tfstate"),
 )
@@ -147,13 +147,13 @@ ELSEWHERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-prod-cluster")}
 def test_the_policy_allows_the_launcher_s_work_and_nothing_next_to_it(
     action: str, resource: str, context: dict[str, str], allowed: bool
 ) -> None:
-    assert allows([iam_policy.policy(SCOPE)], action, resource, context) is allowed
+    assert allows([least_policy.policy(SCOPE)], action, resource, context) is allowed
 
 
 def launcher_says(arguments: list[str], cloud: LocalAws, clock: FakeClock, folder: Path) -> tuple[int, str, str]:
     """The launcher's exit code, standard output and standard error."""
     out, err = StringIO(), StringIO()
-    world = World(
+    dependencies = Dependencies(
         aws=lambda profile, region: Aws(profile=profile, region=region, attempts=1),
         run=StandInDocker(cloud.stack, run),
         clock=clock,
@@ -162,7 +162,7 @@ def launcher_says(arguments: list[str], cloud: LocalAws, clock: FakeClock, folde
     )
     shared = ["--root", str(folder), "--terraform-dir", str(folder / "tf")]
     with pytest.raises(SystemExit) as ended:
-        main([arguments[0], *shared, *arguments[1:]], world)
+        main([arguments[0], *shared, *arguments[1:]], dependencies)
     code = ended.value.code
     return (code if isinstance(code, int) else 0), out.getvalue(), err.getvalue()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.aws.aws import Aws, LogPage
+from launcher.aws.client import Aws, LogPage
 from launcher.errors import AccessDeniedError, TransientAwsError
 from launcher.rehearsal.cloud import LocalAws
 from launcher.task.logs import QUIET, LogFollower

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from launcher.aws.aws import Aws
+from launcher.aws.client import Aws
 from launcher.errors import TransientAwsError
 from launcher.rehearsal import plays
 from launcher.rehearsal.api import Call, Refusal

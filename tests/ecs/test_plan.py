@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from launcher.errors import UsageError
-from launcher.image.image import Image
+from launcher.image.tag import Image
 from launcher.launch.plan import (
     Difference,
     Migration,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import InterruptedLaunchError, ProgramNotFoundError
-from launcher.machine.interrupts import Interrupts
 from launcher.machine.process import run, start
+from launcher.machine.signals import Interrupts
 
 
 def python(code: str) -> list[str]:

@@ -17,8 +17,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from launcher.cli.console import Console
+from launcher.cli.dependencies import Dependencies
 from launcher.cli.main import main
-from launcher.cli.world import World
 from launcher.rehearsal.failures import FAILURES
 from launcher.rehearsal.stack import DATABASE_PASSWORD
 from tests.projects import REVISIONS, ROOT
@@ -30,9 +30,9 @@ TABLES = sorted(HEAD["tables"])
 def rehearse(*arguments: str, root: Path = ROOT) -> tuple[int, str, str]:
     """`launcher rehearse`: the exit code, standard output and standard error."""
     out, err = StringIO(), StringIO()
-    world = World(console=lambda as_json: Console(json=as_json, stdout=out, stderr=err))
+    dependencies = Dependencies(console=lambda as_json: Console(json=as_json, stdout=out, stderr=err))
     with pytest.raises(SystemExit) as ended:
-        main(["rehearse", "--root", str(root), *arguments], world)
+        main(["rehearse", "--root", str(root), *arguments], dependencies)
     code = ended.value.code
     return (code if isinstance(code, int) else 0), out.getvalue(), err.getvalue()
 

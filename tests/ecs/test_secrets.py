@@ -16,7 +16,7 @@ import pytest
 from launcher.errors import ConfigurationError
 from launcher.machine.process import Completed
 from launcher.rehearsal.program import Script, scripted
-from launcher.terraform.terraform import read_password
+from launcher.terraform.outputs import read_password
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, PASSWORD, Outcome, Stage, make_stage
 
@@ -153,7 +153,7 @@ def test_the_callers_own_keys_are_not_shown_by_a_container(stage: Stage, monkeyp
 
 def test_a_defect_is_shown_without_it(tmp_path: Path) -> None:
     code = (
-        "import os, launcher.cli.followup as followup; from launcher.cli.main import main\n"
+        "import os, launcher.cli.task_commands as followup; from launcher.cli.main import main\n"
         "def broken(common): raise RuntimeError(repr(os.environ['DB_PASSWORD']))\n"
         "followup.status = broken; main()"
     )

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.aws.aws import LogPage
+from launcher.aws.client import LogPage
 from launcher.cli.console import Console
-from launcher.machine.interrupts import Interrupts, Signalled
+from launcher.machine.signals import Interrupts, Signalled
 from launcher.rehearsal.program import Script, scripted
 from launcher.task.logs import Interruptible
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -228,7 +228,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["launcher.cli.main", "typer", "launcher.cli.world"])
+@pytest.mark.parametrize("module", ["launcher.cli.main", "typer", "launcher.cli.dependencies"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_among_the_imports_ends_with_one_line(number: signal.Signals, code: int, module: str) -> None:
     command = [sys.executable, "-c", _AMONG_IMPORTS, str(int(number)), module]

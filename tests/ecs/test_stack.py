@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.doctor.iam_policy import policy
-from launcher.doctor.scope import Scope
-from launcher.environment.given import NON_PRODUCTION, Options
+from launcher.doctor.least_policy import policy
+from launcher.doctor.policy_resources import PolicyResources
+from launcher.environment.options import NON_PRODUCTION, Options
 from launcher.environment.stack import identify, instance_for, outputs_for, region_for, resolve, value_for
 from launcher.errors import ConfigurationError
 from launcher.models import Sourced, Stack
-from launcher.terraform.terraform import Outputs
+from launcher.terraform.outputs import Outputs
 from neuraknot_db.settings import NON_PRODUCTION as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import PASSWORD, Stage, make_stage
@@ -25,7 +25,7 @@ def stage_of(make_cloud: MakeCloud, clock: FakeClock, folder: Path, login: str) 
 
 
 def stack_of(stage: Stage, given: dict[str, str] | None = None, environ: dict[str, str] | None = None) -> Stack:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
     options = Options(
         "dev",
@@ -125,7 +125,7 @@ def test_a_database_elsewhere_is_no_instance_of_this_account(
     stack = stack_of(stage, {"db_host": "db.internal"})
     assert stack.db_instance is None
     assert stack.password.value.reference is None  # the secret of an instance that nobody named is another database's
-    assert not [entry for entry in policy(Scope.of(stack))["Statement"] if "rds" in str(entry)]
+    assert not [entry for entry in policy(PolicyResources.of(stack))["Statement"] if "rds" in str(entry)]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_the_policy_of_a_cluster_given_by_its_arn_names_that_cluster(
     stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
     local = stage.cloud.stack
     by_arn = stack_of(stage, {"cluster": local.arn("ecs", f"cluster/{local.cluster}")})
-    assert policy(Scope.of(by_arn)) == policy(Scope.of(stack_of(stage)))
+    assert policy(PolicyResources.of(by_arn)) == policy(PolicyResources.of(stack_of(stage)))
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from launcher.aws.aws import LogPage
+from launcher.aws.client import LogPage
 from launcher.cli.report import summary
 from launcher.errors import ConfigurationError
-from launcher.image import builder, context
+from launcher.image import build, context
 from launcher.launch.execute import Launch
 from launcher.launch.plan import compare
 from launcher.machine.process import Completed
-from launcher.machine.strangers import UnreadableError, parse_json
+from launcher.machine.untrusted_text import UnreadableError, parse_json
 from launcher.models import ContainerReport, TaskResult, Verdict
 from launcher.rehearsal.api import JSON_TYPE, Call
 from launcher.rehearsal.program import Script, scripted
 from launcher.task.logs import LogFollower
-from launcher.terraform.terraform import read_outputs
+from launcher.terraform.outputs import read_outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 from tests.ecs.test_logs import Pages, page
@@ -147,7 +147,7 @@ def test_nothing_else_in_the_launcher_parses_json() -> None:
         for path in (ROOT / "launcher").rglob("*.py")
         if "rehearsal" not in path.parts and re.search(r"json\.loads?\(|JSONDecoder|hcl2\.loads", path.read_text())
     }
-    assert found == {"launcher/terraform/hcl.py", "launcher/machine/strangers.py"}
+    assert found == {"launcher/terraform/hcl.py", "launcher/machine/untrusted_text.py"}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_whatever_a_file_holds_it_is_a_sentence(stage: Stage, name: str, content
 )
 def test_logins_that_can_t_be_read_are_left_as_they_are(tmp_path: Path, content: str | bytes) -> None:
     (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert builder._knows(tmp_path, "registry")
+    assert build._knows(tmp_path, "registry")
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "[]", "{}", '{"containerimage.digest": ["x"]}', b"\xff"])

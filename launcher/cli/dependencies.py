@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from launcher.cli.console import Console
 from launcher.machine import process
-from launcher.machine.interrupts import Interrupts
+from launcher.machine.signals import Interrupts
 from launcher.models import Clock
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 
 class SystemClock:
@@ -31,13 +31,13 @@ class SystemClock:
 
 def make_aws(profile: str | None, region: str | None) -> Aws:
     """The real clients. boto3 is imported here, since that takes longer than all the rest of the command line."""
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
     return Aws(profile=profile, region=region)
 
 
 @dataclass(frozen=True)
-class World:
+class Dependencies:
     """The collaborators of every command.
 
     Attributes:

@@ -22,8 +22,8 @@ from launcher.errors import LauncherError, UsageError
 # Whoever asks for help need not wait for what only a run needs: it is imported where it is used.
 if TYPE_CHECKING:
     from launcher.cli.console import Console
-    from launcher.cli.world import World
-    from launcher.environment.given import Options
+    from launcher.cli.dependencies import Dependencies
+    from launcher.environment.options import Options
     from launcher.models import Sourced
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
@@ -139,14 +139,14 @@ class Common:
 
     Attributes:
         options: the stack's.
-        world: the collaborators.
+        dependencies: the collaborators.
         console: where everything is said.
         profile: the AWS profile.
         shown: the options of this command line that belong to any command on the same stack, as a shell takes them.
     """
 
     options: Options
-    world: World
+    dependencies: Dependencies
     console: Console
     profile: str | None
     shown: str
@@ -175,16 +175,16 @@ def with_shared_options(command: Callable[..., int], *, with_stack: bool = True)
     parameters = [context, *(parameter.replace(kind=keyword) for parameter in own), *shared]
 
     def run(context: typer.Context, **values: Any) -> None:
-        from launcher.cli.world import World
+        from launcher.cli.dependencies import Dependencies
 
-        world = context.obj if isinstance(context.obj, World) else World()
-        console = world.make_console(values["json"])
+        dependencies = context.obj if isinstance(context.obj, Dependencies) else Dependencies()
+        console = dependencies.make_console(values["json"])
         for variable in _SECRETS:
-            console.redactor.hide(world.environ.get(variable))
+            console.redactor.hide(dependencies.environ.get(variable))
         _redact_tracebacks(console)
         try:
-            with world.interrupts.handled():
-                common = _common(context, {**absent, **values}, world, console)
+            with dependencies.interrupts.handled():
+                common = _common(context, {**absent, **values}, dependencies, console)
                 code = command(common, **{parameter.name: values[parameter.name] for parameter in own})
         except LauncherError as error:
             code = _said(context, console, error)
@@ -233,13 +233,13 @@ def revision_name(text: str | None) -> str | None:
     return text
 
 
-def _common(context: typer.Context, values: dict[str, Any], world: World, console: Console) -> Common:
-    from launcher.environment.given import Options
+def _common(context: typer.Context, values: dict[str, Any], dependencies: Dependencies, console: Console) -> Common:
+    from launcher.environment.options import Options
     from launcher.models import Sourced
     from launcher.terraform.backend import redirection
 
     def sourced(name: str, value: Any) -> Sourced[Any]:
-        source = _source(context, name, value, world)
+        source = _source(context, name, value, dependencies)
         return Sourced(_read(name, value, source), source)
 
     given = {name: sourced(name, values[name]) for name, _ in _GIVEN if values[name] not in (None, "")}
@@ -253,11 +253,11 @@ def _common(context: typer.Context, values: dict[str, Any], world: World, consol
         project=values["project"],
         root=values["root"],
         terraform_dir=sourced("terraform_dir", directory) if directory else None,
-        workspace=world.environ.get("TF_WORKSPACE") or None,
-        redirected=redirection(world.environ),
+        workspace=dependencies.environ.get("TF_WORKSPACE") or None,
+        redirected=redirection(dependencies.environ),
     )
     console.shown = _shown(context, values)
-    return Common(options, world, console, values["profile"], console.shown)
+    return Common(options, dependencies, console, values["profile"], console.shown)
 
 
 def _shown(context: typer.Context, values: dict[str, Any]) -> str:
@@ -272,12 +272,12 @@ def _shown(context: typer.Context, values: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _source(context: typer.Context, name: str, value: Any, world: World) -> str:
+def _source(context: typer.Context, name: str, value: Any, dependencies: Dependencies) -> str:
     source = context.get_parameter_source(name)
     if source is not None and source.name == "ENVIRONMENT":
         parameter = next(parameter for parameter in context.command.params if parameter.name == name)
         variables = [parameter.envvar] if isinstance(parameter.envvar, str) else list(parameter.envvar or ())
-        return next((variable for variable in variables if world.environ.get(variable)), variables[0])
+        return next((variable for variable in variables if dependencies.environ.get(variable)), variables[0])
     return _flag(name, value)
 
 
@@ -308,12 +308,12 @@ def failed(context: Any, error: UsageError, arguments: list[str]) -> int:
     Returns:
         The exit code.
     """
-    from launcher.cli.world import World
+    from launcher.cli.dependencies import Dependencies
 
-    world = context.obj if isinstance(context.obj, World) else World()
+    dependencies = context.obj if isinstance(context.obj, Dependencies) else Dependencies()
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    by_variable = world.environ.get("NEURAKNOT_JSON", "").lower() in _TRUE
-    return _said(context, world.make_console("--json" in options or by_variable), error)
+    by_variable = dependencies.environ.get("NEURAKNOT_JSON", "").lower() in _TRUE
+    return _said(context, dependencies.make_console("--json" in options or by_variable), error)
 
 
 def _said(context: typer.Context, console: Console, error: LauncherError) -> int:

@@ -11,7 +11,7 @@ from launcher.errors import ConfigurationError, ImageError, UsageError
 from launcher.image.context import fingerprint
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 DOCKERFILE = "Dockerfile.migrate"
 

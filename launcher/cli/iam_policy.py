@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from launcher.cli.commands import read_terraform
-from launcher.cli.options import Common
-from launcher.doctor import iam_policy
-from launcher.doctor.scope import Scope
-from launcher.environment.given import Options
+from launcher.cli.shared_options import Common
+from launcher.doctor import least_policy
+from launcher.doctor.policy_resources import PolicyResources
+from launcher.environment.options import Options
 from launcher.environment.stack import identify, region_for, resolve
 from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
 from launcher.terraform.backend import backend, state_in_s3
-from launcher.terraform.terraform import Outputs
+from launcher.terraform.outputs import Outputs
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 
 def show(common: Common) -> int:
@@ -32,12 +32,12 @@ def show(common: Common) -> int:
     console = common.console
     outputs = _outputs(common)
     region = region_for(common.options, outputs).value
-    aws = common.world.aws(common.profile, region)
-    scope = _scope(common, outputs, aws, region)
-    role = _ci_role(common, scope, aws)
-    scope = replace(scope, caller=role)
-    console.data(json.dumps(iam_policy.policy(scope), indent=2))
-    _tell_lacking(common, scope, role, aws)
+    aws = common.dependencies.aws(common.profile, region)
+    named = _named(common, outputs, aws, region)
+    role = _ci_role(common, named, aws)
+    named = replace(named, caller=role)
+    console.data(json.dumps(least_policy.policy(named), indent=2))
+    _tell_lacking(common, named, role, aws)
     return 0
 
 
@@ -57,12 +57,12 @@ def _state(options: Options) -> tuple[str, str] | None:
         return None
 
 
-def _scope(common: Common, outputs: Outputs, aws: Aws, region: str) -> Scope:
+def _named(common: Common, outputs: Outputs, aws: Aws, region: str) -> PolicyResources:
     """The stack's own names where it can be read; the usual ones else, since who asks may lack the permissions."""
     options = common.options
     try:
         identity = identify(options, outputs, aws)
-        stack = resolve(options, outputs, aws, identity, common.world.environ)
+        stack = resolve(options, outputs, aws, identity, common.dependencies.environ)
     except LauncherError as error:
         account = options.given.get("account")
         if account is None and isinstance(error, CredentialsError):
@@ -73,24 +73,24 @@ def _scope(common: Common, outputs: Outputs, aws: Aws, region: str) -> Scope:
             "The stack can't be read, so what neither options nor Terraform's outputs name goes by its usual name."
             f" {error.message}"
         )
-        return Scope.by_name(options, outputs, number, region)
-    return Scope.of(stack, outputs.state)
+        return PolicyResources.by_name(options, outputs, number, region)
+    return PolicyResources.of(stack, outputs.state)
 
 
-def _ci_role(common: Common, scope: Scope, aws: Aws) -> str:
+def _ci_role(common: Common, named: PolicyResources, aws: Aws) -> str:
     """The ARN of the role that is to get the policy, whoever asks for it; with its path, where IAM tells."""
     name = common.options.names.ci_role
     try:
         found = aws.role_arn(name)
     except AwsError:  # the next question to IAM tells why
         found = None
-    return found or f"arn:aws:iam::{scope.account}:role/{name}"
+    return found or f"arn:aws:iam::{named.account}:role/{name}"
 
 
-def _tell_lacking(common: Common, scope: Scope, role: str, aws: Aws) -> None:
+def _tell_lacking(common: Common, named: PolicyResources, role: str, aws: Aws) -> None:
     console, name = common.console, role.rsplit("/", 1)[-1]
     try:
-        missing = iam_policy.lacking(scope, role, aws)
+        missing = least_policy.lacking(named, role, aws)
     except AwsError as error:
         console.say(f"Which of these permissions {name} lacks could not be asked. {error.message}")
         return

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from launcher.errors import ImageError, ProgramNotFoundError
-from launcher.image.image import DOCKERFILE
+from launcher.image.tag import DOCKERFILE
 from launcher.machine.process import Completed, Runner, uncoloured
 from launcher.machine.redaction import Redactor
-from launcher.machine.strangers import UnreadableError, parse_json, read_text
+from launcher.machine.untrusted_text import UnreadableError, parse_json, read_text
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 _PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _PUSHING = re.compile(r"pushing layers|failed to push")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsError, ProgramNotFoundError
 from launcher.machine.process import Completed, Runner, uncoloured
-from launcher.machine.strangers import UnreadableError, is_text, json_at, parse_json, read_text
+from launcher.machine.untrusted_text import UnreadableError, is_text, json_at, parse_json, read_text
 from launcher.models import Secret, Sourced
 from launcher.terraform import hcl
 from launcher.terraform.backend import backend, command, initialised, local_state, noted_backend, state_in_s3

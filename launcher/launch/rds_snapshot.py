@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from launcher.errors import AwsError, ConfigurationError, TransientAwsError
-from launcher.machine.interrupts import Interrupts
+from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Snapshot, Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_rds.type_defs import DBInstanceTypeDef
 
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 _POLL = 10.0
 _PATIENCE = 2 * 3600.0

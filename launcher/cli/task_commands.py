@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from launcher.cli import commands, report
-from launcher.cli.options import Common
+from launcher.cli.shared_options import Common
 from launcher.environment.stack import place_for
 from launcher.errors import ConfigurationError, RefusedError
 from launcher.launch.execute import Launch
@@ -14,10 +14,10 @@ from launcher.launch.plan import log_stream
 from launcher.models import Place, Task, TaskRun, Verdict
 from launcher.task.logs import LogFollower, LogLine
 from launcher.task.tasks import find_tasks, read_task, stop_task
-from launcher.terraform.terraform import written_passwords
+from launcher.terraform.outputs import written_passwords
 
 if TYPE_CHECKING:
-    from launcher.aws.aws import Aws
+    from launcher.aws.client import Aws
 
 
 def status(common: Common) -> int:
@@ -99,7 +99,7 @@ def stop(common: Common, task_id: str | None) -> int:
         if console.json:
             console.result({"stopped": False, "task": report.task_object(task) if task else None})
         return 0
-    stop_task(aws, place.cluster, task, "launcher stop", common.world.interrupts)
+    stop_task(aws, place.cluster, task, "launcher stop", common.dependencies.interrupts)
     known = Launch()
     run = TaskRun(task, task.definition, None, place.log_group, log_stream(place, task.id), attached=True)
     result = commands.executor(common, aws, known).follow(place, run)
@@ -117,7 +117,7 @@ def stop(common: Common, task_id: str | None) -> int:
 def _place(common: Common) -> tuple[Place, Aws]:
     outputs = commands.read_terraform(common, frozenset({"cluster"}))
     place = place_for(common.options, outputs)
-    return place, common.world.aws(common.profile, place.region)
+    return place, common.dependencies.aws(common.profile, place.region)
 
 
 def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -> Task | None:
@@ -136,7 +136,7 @@ def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogL
     """The lines so far, shown as they come unless they are to be one JSON object; None if there is no such stream."""
     log = LogFollower(aws, place.log_group, stream)
     lines = []
-    for line in log.drain(common.world.clock, quiet=0.0):
+    for line in log.drain(common.dependencies.clock, quiet=0.0):
         lines.append(line)
         if not common.console.json:
             common.console.log_line(line)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from launcher.doctor.scope import Scope
+from launcher.doctor.policy_resources import PolicyResources
 
 Policy = dict[str, Any]
 
@@ -18,63 +18,63 @@ class Permission:
     Attributes:
         sid: what they are for; the statement's `Sid`.
         actions: as IAM names them.
-        resources: ARNs in a scope; none leaves the statement out.
-        condition: IAM's condition block in a scope.
+        resources: ARNs of the stack; none leaves the statement out.
+        condition: IAM's condition block in a named.
         only_for: the one thing that needs it, if `ecs-migrate` does without as a rule.
     """
 
     sid: str
     actions: tuple[str, ...]
-    resources: Callable[[Scope], tuple[str, ...]]
-    condition: Callable[[Scope], Mapping[str, Mapping[str, str]]] = lambda _: {}
+    resources: Callable[[PolicyResources], tuple[str, ...]]
+    condition: Callable[[PolicyResources], Mapping[str, Mapping[str, str]]] = lambda _: {}
     only_for: Literal["doctor", "snapshot"] | None = None
 
 
-def _everything(_: Scope) -> tuple[str, ...]:
+def _everything(_: PolicyResources) -> tuple[str, ...]:
     """For actions for which the service knows no resource."""
     return ("*",)
 
 
-def _in_cluster(scope: Scope) -> Mapping[str, Mapping[str, str]]:
-    return {"ArnEquals": {"ecs:cluster": scope.arn("ecs", f"cluster/{scope.cluster}")}}
+def _in_cluster(named: PolicyResources) -> Mapping[str, Mapping[str, str]]:
+    return {"ArnEquals": {"ecs:cluster": named.arn("ecs", f"cluster/{named.cluster}")}}
 
 
-def _tasks(scope: Scope) -> tuple[str, ...]:
-    return (scope.arn("ecs", f"task/{scope.cluster}/*"),)
+def _tasks(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("ecs", f"task/{named.cluster}/*"),)
 
 
-def _definitions(scope: Scope) -> tuple[str, ...]:
-    return (scope.arn("ecs", f"task-definition/{scope.family}:*"),)
+def _definitions(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("ecs", f"task-definition/{named.family}:*"),)
 
 
-def _repository(scope: Scope) -> tuple[str, ...]:
-    return (scope.arn("ecr", f"repository/{scope.repository}"),)
+def _repository(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("ecr", f"repository/{named.repository}"),)
 
 
-def _log_group(scope: Scope) -> tuple[str, ...]:
+def _log_group(named: PolicyResources) -> tuple[str, ...]:
     # The asterisk covers the streams; IAM takes the group itself in this form too.
-    return (scope.arn("logs", f"log-group:{scope.log_group}:*"),)
+    return (named.arn("logs", f"log-group:{named.log_group}:*"),)
 
 
-def _database(scope: Scope) -> tuple[str, ...]:
-    return (scope.arn("rds", f"db:{scope.db_instance}"),) if scope.db_instance else ()
+def _database(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("rds", f"db:{named.db_instance}"),) if named.db_instance else ()
 
 
-def _snapshots(scope: Scope) -> tuple[str, ...]:
-    return (scope.arn("rds", f"snapshot:{scope.db_instance}-*"),) if scope.db_instance else ()
+def _snapshots(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("rds", f"snapshot:{named.db_instance}-*"),) if named.db_instance else ()
 
 
-# Every action behind a method of launcher/aws/aws.py; a test holds each of its calls against this table.
+# Every action behind a method of launcher/aws/client.py; a test holds each of its calls against this table.
 PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         "ReadTheCluster",
         ("ecs:DescribeClusters",),
-        lambda scope: (scope.arn("ecs", f"cluster/{scope.cluster}"),),
+        lambda named: (named.arn("ecs", f"cluster/{named.cluster}"),),
     ),
     Permission(
         "ReadTheService",
         ("ecs:DescribeServices",),
-        lambda scope: (scope.arn("ecs", f"service/{scope.cluster}/{scope.service}"),),
+        lambda named: (named.arn("ecs", f"service/{named.cluster}/{named.service}"),),
     ),
     Permission("ReadDefinitions", ("ecs:DescribeTaskDefinition",), _everything),
     Permission("RegisterTheDefinition", ("ecs:RegisterTaskDefinition",), _definitions),
@@ -84,7 +84,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         "HandOverTheTasksRoles",
         ("iam:PassRole",),
-        lambda scope: scope.roles,
+        lambda named: named.roles,
         lambda _: {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
     ),
     Permission("SignInToTheRegistry", ("ecr:GetAuthorizationToken",), _everything),
@@ -114,7 +114,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         "TakeASnapshot",
         ("rds:CreateDBSnapshot",),
-        lambda scope: (*_database(scope), *_snapshots(scope)),
+        lambda named: (*_database(named), *_snapshots(named)),
         only_for="snapshot",
     ),
     Permission(
@@ -126,17 +126,17 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         "ReadTheTerraformState",
         ("s3:GetObject",),
-        lambda scope: (f"arn:aws:s3:::{scope.state[0]}/{scope.state[1]}",) if scope.state else (),
+        lambda named: (f"arn:aws:s3:::{named.state[0]}/{named.state[1]}",) if named.state else (),
     ),
     Permission(  # Terraform looks for workspaces before it reads a state
         "FindTheTerraformState",
         ("s3:ListBucket",),
-        lambda scope: (f"arn:aws:s3:::{scope.state[0]}",) if scope.state else (),
+        lambda named: (f"arn:aws:s3:::{named.state[0]}",) if named.state else (),
     ),
     Permission(
         "DoctorLooksAtRoles",
         ("iam:GetRole", "iam:SimulatePrincipalPolicy"),
-        lambda scope: (*scope.roles, *([scope.caller] if scope.caller else [])),
+        lambda named: (*named.roles, *([named.caller] if named.caller else [])),
         only_for="doctor",
     ),
     Permission(
@@ -154,7 +154,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         "DoctorFindsTheSecret",
         ("secretsmanager:DescribeSecret",),
-        lambda scope: (scope.secret,) if scope.secret else (),
+        lambda named: (named.secret,) if named.secret else (),
         only_for="doctor",
     ),
 )
@@ -166,11 +166,11 @@ SNAPSHOT_ONLY = frozenset(action for entry in PERMISSIONS if entry.only_for == "
 NEEDS_NO_PERMISSION = frozenset({"sts:GetCallerIdentity"})
 
 
-def policy(scope: Scope) -> Policy:
+def policy(named: PolicyResources) -> Policy:
     """The policy, as `aws iam put-role-policy --policy-document` takes it."""
     statements = []
     for permission in PERMISSIONS:
-        resources = permission.resources(scope)
+        resources = permission.resources(named)
         if not resources:
             continue
         statement: dict[str, Any] = {
@@ -179,7 +179,7 @@ def policy(scope: Scope) -> Policy:
             "Action": list(permission.actions),
             "Resource": resources[0] if len(resources) == 1 else list(resources),
         }
-        condition = permission.condition(scope)
+        condition = permission.condition(named)
         if condition:
             statement["Condition"] = condition
         statements.append(statement)
@@ -196,11 +196,11 @@ class Simulator(Protocol):
         ...
 
 
-def lacking(scope: Scope, role: str, iam: Simulator, *, doctor: bool = True) -> tuple[tuple[str, str], ...]:
+def lacking(named: PolicyResources, role: str, iam: Simulator, *, doctor: bool = True) -> tuple[tuple[str, str], ...]:
     """What the role with this ARN is not allowed of the policy: actions, each with its resource.
 
     Args:
-        scope: the stack.
+        named: the stack.
         role: its ARN.
         iam: asks IAM.
         doctor: whether what only `doctor` needs counts too.
@@ -210,9 +210,9 @@ def lacking(scope: Scope, role: str, iam: Simulator, *, doctor: bool = True) -> 
     """
     missing: list[tuple[str, str]] = []
     for permission in PERMISSIONS:
-        resources = permission.resources(scope)
+        resources = permission.resources(named)
         if resources and (doctor or permission.only_for != "doctor"):
-            context = {key: value for keys in permission.condition(scope).values() for key, value in keys.items()}
+            context = {key: value for keys in permission.condition(named).values() for key, value in keys.items()}
             results = iam.simulate(role, permission.actions, resources, context)
             missing += [
                 (result["EvalActionName"], result.get("EvalResourceName", "*"))

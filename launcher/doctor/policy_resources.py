@@ -6,17 +6,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.environment.given import Options
+from launcher.environment.options import Options
 from launcher.environment.password import named_secret
 from launcher.environment.service import gives_network
 from launcher.environment.stack import instance_for, value_for
 from launcher.errors import ConfigurationError
 from launcher.models import Identity, Stack
-from launcher.terraform.terraform import Outputs
+from launcher.terraform.outputs import Outputs
 
 
 @dataclass(frozen=True)
-class Scope:
+class PolicyResources:
     """The resources that the policy names.
 
     Attributes:
@@ -43,8 +43,8 @@ class Scope:
     state: tuple[str, str] | None = None
 
     @classmethod
-    def of(cls, stack: Stack, state: tuple[str, str] | None = None) -> Scope:
-        """The scope of a stack that could be read."""
+    def of(cls, stack: Stack, state: tuple[str, str] | None = None) -> PolicyResources:
+        """Those of a stack that could be read."""
         roles = [stack.execution_role.value, *([stack.task_role.value] if stack.task_role else [])]
         return cls(
             account=stack.identity.account,
@@ -61,16 +61,16 @@ class Scope:
         )
 
     @classmethod
-    def by_name(cls, options: Options, outputs: Outputs, account: str, region: str) -> Scope:
-        """The scope of a stack that can't be read: as options and Terraform name it; the rest has its usual name."""
+    def by_name(cls, options: Options, outputs: Outputs, account: str, region: str) -> PolicyResources:
+        """Those of a stack that can't be read: as options and Terraform name it; the rest has its usual name."""
         names, given = options.names, options.given
         host, secret = _known(options, outputs, "db_host"), None
         instance = instance_for(options, host or "")
         with suppress(ConfigurationError):
             secret = named_secret(options, outputs)
         # A service that can't be read has roles that nobody named; without one, there is no task role but a given one.
-        named = [given[role].value for role in ("execution_role", "task_role") if role in given]
-        complete = len(named) == 2 or gives_network(given)
+        given_roles = [given[role].value for role in ("execution_role", "task_role") if role in given]
+        complete = len(given_roles) == 2 or gives_network(given)
         return cls(
             account=account,
             region=region,
@@ -79,7 +79,7 @@ class Scope:
             family=names.family,
             repository=names.repository,
             log_group=names.log_group,
-            roles=(*named, *([] if complete else [f"arn:aws:iam::{account}:role/{names.prefix}-*"])),
+            roles=(*given_roles, *([] if complete else [f"arn:aws:iam::{account}:role/{names.prefix}-*"])),
             db_instance=instance.value if instance else None if host else names.db_instance,
             secret=secret_arn(secret.value if secret else None),
             state=outputs.state,
