@@ -12,8 +12,9 @@ from launcher.errors import ConfigurationError, RefusedError
 from launcher.launch.execute import Launch
 from launcher.launch.plan import log_stream
 from launcher.models import Place, Task, TaskRun, Verdict
+from launcher.task.find import find_tasks, read_task
 from launcher.task.logs import LogFollower, LogLine
-from launcher.task.tasks import find_tasks, read_task, stop_task
+from launcher.task.watch import stop_task
 from launcher.terraform.outputs import written_passwords
 
 if TYPE_CHECKING:

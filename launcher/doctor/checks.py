@@ -13,7 +13,7 @@ from launcher.doctor.report import Check, Fact, SkippedError, WrongError
 from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, LauncherError, NotFoundError
 from launcher.models import Identity
-from launcher.task.tasks import find_tasks
+from launcher.task.find import find_tasks
 
 
 def _credentials(facts: Facts) -> str:

@@ -19,10 +19,12 @@ from launcher.machine.process import Runner
 from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
 from launcher.task.command_line import is_plain_upgrade
+from launcher.task.find import attach_hint, find_tasks
 from launcher.task.log_group import make_log_group
 from launcher.task.logs import Interruptible, LogFollower, LogLine
-from launcher.task.tasks import Watcher, attach_hint, find_tasks, start_task
+from launcher.task.start import start_task
 from launcher.task.verdict import judge
+from launcher.task.watch import Watcher
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from launcher.image.tag import Image, content_tag, given_image
 from launcher.launch.plan import Survey
 from launcher.models import Request, Stack
-from launcher.task.tasks import find_tasks
+from launcher.task.find import find_tasks
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws

@@ -8,7 +8,7 @@ from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
 from launcher.task import command_line
 from launcher.task.causes import cause
 from launcher.task.logs import LogFollower
-from launcher.task.tasks import Watched
+from launcher.task.watch import Watched
 
 _NEXT = {
     3: "See what differs: launcher ecs-run -- verify",

@@ -14,7 +14,7 @@ from launcher.rehearsal.plays import start_task
 from launcher.rehearsal.program import Script, scripted
 from launcher.rehearsal.server import Answer
 from launcher.rehearsal.task import LocalTask
-from launcher.task.tasks import read_task
+from launcher.task.find import read_task
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, make_stage
 

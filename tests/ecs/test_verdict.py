@@ -9,8 +9,8 @@ import pytest
 from launcher.models import ContainerReport, Place, Task
 from launcher.task.causes import cause
 from launcher.task.logs import LogFollower
-from launcher.task.tasks import Watched
 from launcher.task.verdict import judge
+from launcher.task.watch import Watched
 
 PLACE = Place("prod", "ap-northeast-1", "c", "neuraKnot-prod-migrate", "migrate", "r", "/ecs/g")
 

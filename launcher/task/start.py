@@ -1,0 +1,95 @@
+"""Start one task, and never a second one: a lost answer and a lack of capacity are tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import AwsError, OutcomeUnknownError, RefusedError, TaskNotStartedError, TransientAwsError
+from launcher.machine.signals import Interrupts
+from launcher.models import Clock, Task
+from launcher.task.find import attach_hint, read_task
+
+if TYPE_CHECKING:
+    from launcher.aws.client import Aws
+
+_START_PAUSES = (2.0, 4.0, 8.0, 16.0, 30.0)
+_LOST = "The task may have been started or not: first AWS did not answer,"
+
+
+def start_task(
+    aws: Aws,
+    request: Mapping[str, Any],
+    container: str,
+    clock: Clock,
+    interrupts: Interrupts,
+    notice: Callable[[str], None],
+) -> tuple[Task, bool]:
+    """Start the task; a lack of capacity, or of an answer, is tried again for a minute.
+
+    The request's clientToken sees to it that no try starts a second task. A signal ends the pauses; where no task
+    can have been started, it ends the launcher as well.
+
+    Returns:
+        The task as RunTask names it, which says nothing about how it ends: it is not taken for ended, even where the
+        answer to a second try has it STOPPED. And whether an answer was lost before that, so that it may be this
+        launcher's own although it is over.
+
+    Raises:
+        TaskNotStartedError: ECS did not start it, and says why.
+        OutcomeUnknownError: an answer was lost, or says neither, so that it may have been started.
+        RefusedError: the clientToken was used for another request.
+    """
+    pauses, lost = iter(_START_PAUSES), False
+    interrupts.hint, interrupts.fate = "See whether there is one: launcher status", "a task may have been started"
+    while True:
+        try:
+            started, failures = aws.run_task(request)
+        except TransientAwsError as error:
+            pause, lost = next(pauses, None), True
+            if pause is not None:
+                notice(f"{error.message} Trying again in {pause:.0f} s.")
+                _pause(pause, clock, interrupts)
+                continue
+            raise _unknown(f"AWS did not answer, so the task may have been started or not. {error.message}") from error
+        except AwsError as error:
+            if lost:  # an earlier try may have started it all the same
+                raise _unknown(f"{_LOST} then it refused. {error.message}") from error
+            if error.code != "ConflictException":
+                raise
+            raise RefusedError(
+                "A task was started under this client token already, and it was to do something else.",
+                hint="Give every run a name of its own: --client-token",
+            ) from error
+        if started:
+            task = replace(read_task(started[0], container), container_ended=False)
+            interrupts.hint, interrupts.fate = attach_hint(task), None
+            return task, lost
+        reason = "; ".join(
+            " ".join(filter(None, (failure.get("reason"), failure.get("detail")))) for failure in failures
+        )
+        pause = next(pauses, None)
+        if "capacity" not in reason.lower() or pause is None:
+            if not failures:
+                raise _unknown("The task may have been started or not: ECS names neither a task nor a failure.")
+            if lost:
+                raise _unknown(f"{_LOST} then it did not start it: {reason or 'it gives no reason'}.")
+            raise TaskNotStartedError(
+                f"ECS did not start the task: {reason or 'it gives no reason'}.",
+                hint="Run the same command again in some minutes, or give subnets of another zone with --subnets."
+                if "capacity" in reason.lower()
+                else "Is Fargate among the cluster's capacity providers? Look with: launcher doctor",
+            )
+        notice(f"Fargate has no capacity now; trying again in {pause:.0f} s.")
+        _pause(pause, clock, interrupts)
+        if interrupts.pending and not lost:
+            interrupts.end()
+
+
+def _unknown(message: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(message, hint="Look with `launcher status` before you run it again.")
+
+
+def _pause(seconds: float, clock: Clock, interrupts: Interrupts) -> None:
+    interrupts.cut_short(lambda: clock.sleep(seconds))

@@ -1,0 +1,169 @@
+"""Watch a task to its end, with its log, and stop it where its time is over or somebody asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from launcher.errors import AwsError, OutcomeUnknownError, TransientAwsError
+from launcher.machine.signals import Interrupts
+from launcher.models import Clock, Task
+from launcher.task import command_line
+from launcher.task.find import attach_hint, read_task
+from launcher.task.logs import PATIENCE, QUIET, LogFollower, LogLine
+
+if TYPE_CHECKING:
+    from launcher.aws.client import Aws
+
+POLL = 1.0
+"""Seconds between two looks at a task."""
+STOP_GRACE = 120.0
+"""Seconds that a task may take to end after StopTask: SIGTERM, 30 s, SIGKILL, and Fargate's own clearing up."""
+_MISSING_GRACE = 60.0
+_BEFORE_LOGS = {"PROVISIONING", "PENDING", "ACTIVATING"}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A task at the end of being watched.
+
+    Attributes:
+        task: as it was seen last.
+        timed_out: whether it was stopped since its time was over.
+        interrupted_by: the signal for which it was stopped.
+    """
+
+    task: Task
+    timed_out: bool = False
+    interrupted_by: int | None = None
+
+
+def stop_task(aws: Aws, cluster: str, task: Task, reason: str, interrupts: Interrupts) -> None:
+    """Tell a task to stop; whoever interrupts the launcher from now on is told that it was.
+
+    Raises:
+        AwsError: AWS refused, or did not answer.
+    """
+    interrupts.hint, interrupts.fate = f"Make sure: launcher stop {task.id}", "the task may have been told to stop"
+    aws.stop_task(cluster, task.arn, reason)
+    interrupts.hint, interrupts.fate = attach_hint(task), "the task was told to stop, and has not ended yet"
+
+
+@dataclass
+class Watcher:
+    """Watches one task to its end.
+
+    Attributes:
+        aws: the API.
+        cluster: where the task is.
+        container: whose verdict counts.
+        clock: the time.
+        interrupts: a signal stops the task, at once.
+        on_line: called with each line of the log.
+        on_task: called with the task each time that it was seen alive.
+        notice: called with a sentence for the reader.
+    """
+
+    aws: Aws
+    cluster: str
+    container: str
+    clock: Clock
+    interrupts: Interrupts
+    on_line: Callable[[LogLine], None]
+    on_task: Callable[[Task], None]
+    notice: Callable[[str], None]
+    _unreachable: bool = field(default=False, init=False)
+
+    def watch(self, task: Task, log: LogFollower, *, timeout: float) -> Watched:
+        """Follow the task and its log until the container is over and its log is read to the end.
+
+        The task is never waited for to be RUNNING: it may be over between two looks. Throttling, and AWS not
+        answering, are no reason to give up while there is time left.
+
+        Args:
+            task: as RunTask gave it.
+            log: its log.
+            timeout: seconds from now, on the wall clock, after which the task is stopped.
+
+        Raises:
+            OutcomeUnknownError: nothing can be learned about the task any more.
+        """
+        begun = seen = self.clock.now()
+        stopped_at: float | None = None
+        timed_out = told = False
+        while not task.container_ended:
+            now = self.clock.now()
+            if stopped_at is None:
+                timed_out = now - begun >= timeout
+                if timed_out or self.interrupts.signal_number is not None:
+                    stopped_at = now
+            if stopped_at is not None and not told:
+                told = self._stop(task, timed_out=timed_out, timeout=timeout)
+            if stopped_at is not None and now - stopped_at > STOP_GRACE:
+                was = "was told" if told else "was to be told, but AWS does not answer,"
+                raise OutcomeUnknownError(
+                    f"The task {task.id} {was} to stop {STOP_GRACE:.0f} s ago, and is still {task.status}.",
+                    hint=f"Look with `launcher status`, follow it with: launcher logs --follow {task.id}",
+                )
+            self.interrupts.cut_short(lambda: self.clock.sleep(POLL))
+            now = self.clock.now()
+            found = self._look(task)
+            if found is not None:
+                task, seen = found, now
+                if not task.container_ended:
+                    self.on_task(task)
+            elif now - seen > _MISSING_GRACE and not self._unreachable and not self.interrupts.pending:
+                raise OutcomeUnknownError(
+                    f"ECS does not know the task {task.id}.",
+                    hint="Look with `launcher status`; the database's own record: launcher ecs-run -- log",
+                )
+            if task.status not in _BEFORE_LOGS:
+                self._show(log)
+        self.interrupts.heeded = True  # there is nothing left to stop, and the log is read to its end
+        if task.started is not None or task.exit_code is not None or log.found:
+            decides = task.exit_code == 0 and command_line.move(task.command) is not None
+            for line in log.drain(self.clock, PATIENCE if decides else QUIET):
+                self.on_line(line)
+        return Watched(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
+
+    def _look(self, task: Task) -> Task | None:
+        """The task as it is now; None while AWS does not know it or does not answer, or if a signal came first."""
+        try:
+            answer = self.interrupts.cut_short(lambda: self.aws.tasks(self.cluster, [task.arn]))
+        except TransientAwsError:
+            self._unreachable = True
+            return None
+        except AwsError as error:  # whatever it is, it says nothing about how the task ends
+            raise OutcomeUnknownError(
+                f"The task {task.id} runs, but can't be watched any more. {error.message}",
+                hint=f"Once that is put right: launcher logs --follow {task.id}",
+            ) from error
+        if answer is None:
+            return None
+        self._unreachable = False
+        described, _ = answer
+        return read_task(described[0], self.container) if described else None
+
+    def _show(self, log: LogFollower) -> None:
+        before = log.refused
+        for line in log.read():
+            self.on_line(line)
+        if log.refused is not before and log.refused is not None:
+            self.notice(f"The log can't be read: {log.refused.message} The task's exit code still tells how it went.")
+
+    def _stop(self, task: Task, *, timed_out: bool, timeout: float) -> bool:
+        """Tell it to stop; False if no answer came, so that it has to be told again, which does no harm."""
+        reason = f"out of time after {timeout:.0f} s" if timed_out else "interrupted"
+        self.interrupts.heeded = True
+        try:
+            stop_task(self.aws, self.cluster, task, f"launcher: {reason}", self.interrupts)
+        except TransientAwsError:
+            return False
+        except AwsError as error:
+            raise OutcomeUnknownError(
+                f"The task {task.id} is to be stopped ({reason}), but AWS refused that. {error.message}",
+                hint=f"It may still run. Stop it with: launcher stop {task.id}",
+            ) from error
+        self.notice(f"Stopping the task: {reason}.")  # only now: nothing may come between a signal and the stop
+        return True
