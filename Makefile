@@ -26,10 +26,11 @@ rehearse: .venv/installed  ## the whole pipeline on this machine, with no AWS ac
 test: .venv/installed  ## every test
 	@$(BIN)/pytest
 
-check: .venv/installed  ## formatting, lint, types; the revisions' own lint, their snapshots and pictures
+check: .venv/installed  ## formatting, lint, types, the rooms' imports; the revisions' own lint, their snapshots and pictures
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/neuraknot-db lint
 	@$(BIN)/neuraknot-db snapshot --check
 	@$(BIN)/neuraknot-db diagram --check -o docs/schema.svg
@@ -55,4 +56,4 @@ lock: .venv/installed  ## pin the newest releases that pyproject.toml allows
 	$(COMPILE) --upgrade --extra dev --output-file requirements-dev.lock
 
 clean:  ## .venv, caches and the embedded database
-	rm -rf .venv .postgres .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .postgres .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

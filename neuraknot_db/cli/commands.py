@@ -267,7 +267,8 @@ def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
     older one, base or -1 is planned as a way back. To see what a revision sends, its upgrade() or downgrade() is run
     here, without a database.
     """
-    from neuraknot_db.plan import make, render
+    from neuraknot_db.plan.make import make
+    from neuraknot_db.plan.render import render
 
     script = ScriptDirectory.from_config(config)
     files.load(script)

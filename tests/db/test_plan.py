@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.plan import make
+from neuraknot_db.plan.make import make
 from neuraknot_db.plan.render import duration, size
 from neuraknot_db.plan.survey import conflicts
 from neuraknot_db.schema.effects import LockMode
@@ -450,7 +450,7 @@ def test_it_may_not_write(database: Database, monkeypatch: pytest.MonkeyPatch) -
             connection.exec_driver_sql("CREATE TABLE trace ()")
         written.append(connection.exec_driver_sql("SHOW transaction_isolation").scalar_one())
 
-    monkeypatch.setattr("neuraknot_db.plan.refusal", write)
+    monkeypatch.setattr("neuraknot_db.plan.make.refusal", write)
     with database.engine().connect() as connection:
         make(connection, ScriptDirectory(str(PROJECT / "alembic")), settings_of(database), Limits(), "head")
     assert written == ["repeatable read"]

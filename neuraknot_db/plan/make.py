@@ -1,0 +1,217 @@
+"""What is pending on a live database, and what it would do there: seen in read-only transactions, without trace.
+
+What the statements do was measured by `neuraknot-db snapshot` (`effects`); it is joined here with the database as it
+is: sizes, sessions, partitions, and whether its schema is the one that was measured on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from alembic.runtime.migration import RevisionStep
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.migrate import retry
+from neuraknot_db.migrate.command import to_target
+from neuraknot_db.plan.refusals import refusal, revision_options
+from neuraknot_db.plan.survey import below, locked, survey
+from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
+from neuraknot_db.revisions import concurrently, files
+from neuraknot_db.revisions.options import RevisionOptions
+from neuraknot_db.schema import effects, snapshots, verify
+from neuraknot_db.schema.compare import plural
+from neuraknot_db.schema.effects import LockMode, Way
+from neuraknot_db.settings import Limits, Settings
+
+
+def make(connection: Connection, script: ScriptDirectory, where: Settings, limits: Limits, target: str) -> Plan:
+    """Plan the way from the database's revision to another.
+
+    Args:
+        connection: without a transaction; it is left so.
+        script: where the revisions are.
+        where: the database.
+        limits: the timeouts of revisions that say nothing else.
+        target: as `upgrade` and `downgrade` take it; an older revision, `base` or `-1` is a way back.
+
+    Raises:
+        UsageError: there is no such target from here.
+        RefusedError: the database is at a revision that is not here.
+    """
+    try:
+        files.demand_known(script, DatabaseState.of(connection))
+        doubt, in_the_way = _doubt(connection, script)
+        connection.rollback()
+        state = _begin(connection)
+        command, steps = to_target(script, state.versions, target)
+        downgrade, pending = (
+            command.kind == "downgrade",
+            [step.revision for step in steps if isinstance(step, RevisionStep)],
+        )
+        planned = [_plan_revision(connection, script, revision, downgrade, limits) for revision in pending]
+        tables = survey(
+            connection,
+            dict.fromkeys(in_the_way, LockMode.ACCESS_SHARE) | _strongest(planned),
+            _made_by(script, pending, downgrade),
+        )
+        in_use = {name for name, table in tables.items() if table.exists}
+        planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
+        refused = refusal(connection, script, where, state, command, steps)
+    finally:
+        connection.rollback()
+    return Plan(
+        where.place,
+        state.server_version,
+        state.revision,
+        _after(pending, downgrade, state.revision),
+        downgrade,
+        tuple(planned),
+        tables,
+        refused,
+        doubt if planned else "",
+    )
+
+
+def _doubt(connection: Connection, script: ScriptDirectory) -> tuple[str, Sequence[str]]:
+    """Why what was measured may not hold here, in sentences, and the tables that could not be read for a lock."""
+    try:
+        report = verify.verify(connection, script)
+    except RefusedError as refused:
+        return f"{refused.message} {refused.hint or ''}".rstrip(), ()
+    except UsageError:  # at two revisions at once: nothing can be planned
+        return "", ()
+    except DBAPIError as error:
+        if not retry.is_lock_timeout(error):
+            raise
+        connection.rollback()
+        # Who holds the tables is what a plan is there to tell.
+        told = "Another session locks a table against being read: whether the schema is what it should be is not known."
+        return told, locked(connection)
+    if report.revision is None or report.matches:
+        return "", ()
+    count = len(report.differences)
+    return (
+        f"The schema is not what revision {report.revision} should hold ({count} {plural(count, 'difference')}):"
+        " what was measured may not hold here. neuraknot-db verify lists them.",
+        (),
+    )
+
+
+def _begin(connection: Connection) -> DatabaseState:
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    # Before READ ONLY: whether a run could write is to be seen.
+    state = DatabaseState.of(connection)
+    connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+    return state
+
+
+def _plan_revision(
+    connection: Connection, script: ScriptDirectory, revision: Script, downgrade: bool, limits: Limits
+) -> PlannedRevision:
+    measured = effects.load(script, revision)
+    found = Way(failure=f"Not known: {measured}. neuraknot-db snapshot measures it")
+    if not isinstance(measured, str):
+        found = measured.way(downgrade=downgrade)
+        found = replace(found, failure=found.failure and f"Not measured from here on: {found.failure}")
+    alone = getattr(revision.module, "transactional", True) is False
+    sent = [each.sql for each in found.statements] if alone and not found.failure else None
+    options = revision_options(script, revision, downgrade=downgrade, sent=sent)
+    lock_timeout, statement_timeout = _timeouts(options, limits)
+    return PlannedRevision(
+        revision.revision,
+        revision.doc or "",
+        str(files.here(revision.path)),
+        tuple(_statements(connection, found, _tables_before(script, revision, downgrade), transactional=not alone)),
+        transactional=not alone,
+        lock_timeout=lock_timeout,
+        statement_timeout=statement_timeout,
+        losses=tuple(options.losses or ()),
+        failure=f"{found.failure}." if found.failure else "",
+    )
+
+
+def _statements(
+    connection: Connection, way: Way, known: Collection[str], *, transactional: bool
+) -> Iterator[PlannedStatement]:
+    further = below(connection, {effect.relation for each in way.statements for effect in each.effects}, known)
+    held: dict[str, LockMode] = {}
+    for each in way.statements:
+        told = {effect.relation: effect for effect in each.effects}
+        above: dict[str, str] = {}
+        for effect in each.effects:
+            for name in further.get(effect.relation, ()):
+                told.setdefault(name, replace(effect, relation=name))
+                above[name] = effect.relation
+        yield PlannedStatement(each.sql, each.line, tuple(told.values()), above, dict(held), each.note)
+        for effect in told.values():
+            if transactional and effect.lock:
+                held[effect.relation] = max(effect.lock, held.get(effect.relation, effect.lock))
+
+
+def _tables_before(script: ScriptDirectory, revision: Script, downgrade: bool) -> Collection[str]:
+    """The tables that were there when a way was measured, by the snapshot."""
+    before = revision.revision if downgrade else revision.down_revision
+    return _tables(script, before) if isinstance(before, str) else ()
+
+
+def _tables(script: ScriptDirectory, revision: str) -> Collection[str]:
+    return snapshots.load(script, revision).tables if snapshots.path_of(script, revision).exists() else ()
+
+
+def _made_by(script: ScriptDirectory, pending: Sequence[Script], downgrade: bool) -> Mapping[str, str]:
+    """The tables that the revisions make, each with the first that does."""
+    found: dict[str, str] = {}
+    for each in pending:
+        after, before = _tables(script, each.revision), _tables_before(script, each, downgrade=False)
+        if downgrade:
+            after, before = before, after
+        for name in set(after) - set(before):
+            found.setdefault(name, each.revision)
+    return found
+
+
+def _timeouts(options: RevisionOptions, limits: Limits) -> tuple[int, int]:
+    """How long a revision's statements wait for a lock, and run, as `steps` has it."""
+    free = options.alone is not None and concurrently.waits_for_others(options.alone)
+    lock_timeout, statement_timeout = (0, 0) if free else (limits.lock_timeout, limits.statement_timeout)
+    return (
+        lock_timeout if options.lock_timeout is None else options.lock_timeout,
+        statement_timeout if options.statement_timeout is None else options.statement_timeout,
+    )
+
+
+def _waits(statements: Iterable[PlannedStatement], in_use: Collection[str]) -> int:
+    """How many locks are taken on tables in use from the first that keeps the application out.
+
+    A lock that is made stronger is waited for once more.
+    """
+    waits = 0
+    for statement in statements:
+        for effect in statement.effects:
+            for lock in (effect.lock, effect.index_lock):
+                if lock and effect.relation in in_use and (waits or lock.blocks):
+                    waits += 1
+    return waits
+
+
+def _strongest(planned: Iterable[PlannedRevision]) -> dict[str, LockMode]:
+    """Of each relation, the lock that its holders now would have to give way to."""
+    found: dict[str, LockMode] = {}
+    for statement in (statement for each in planned for statement in each.statements):
+        for effect in statement.effects:
+            lock = statement.waits_for(effect)
+            found[effect.relation] = max(lock, found.get(effect.relation, lock))
+    return found
+
+
+def _after(pending: Sequence[Script], downgrade: bool, current: str | None) -> str | None:
+    if not pending:
+        return current
+    last = pending[-1]
+    before = last.down_revision
+    return (before if isinstance(before, str) else None) if downgrade else last.revision
