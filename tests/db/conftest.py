@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,9 +21,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool
 
+from tests.db.forking import BIN, run
 from tests.projects import PROJECT, ROOT
 
-BIN = Path(sys.executable).parent
 POSTGRES_15 = Path(os.environ.get("POSTGRES_15_BIN", "/usr/lib/postgresql/15/bin"))
 SUPERUSER = "postgres"
 
@@ -87,16 +86,7 @@ class Database:
         return self.program("neuraknot-db", *arguments, cwd=cwd, **environ)
 
     def program(self, name: str, *arguments: str, cwd: Path = PROJECT, **environ: str) -> Finished:
-        done = subprocess.run(
-            [str(BIN / name), *arguments],
-            cwd=cwd,
-            env=self.environment(**environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
+        return Finished(*run(name, arguments, cwd=cwd, env=self.environment(**environ)))
 
 
 @dataclass(frozen=True)

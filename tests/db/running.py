@@ -13,7 +13,8 @@ from pathlib import Path
 
 from sqlalchemy.engine import Connection
 
-from tests.db.conftest import BIN, Database, Finished
+from tests.db.conftest import Database, Finished
+from tests.db.forking import BIN
 from tests.projects import PROJECT
 
 MIGRATOR = "datname = current_database() AND application_name = 'neuraknot-db'"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.db.conftest import BIN, Database, Finished, Project
+from tests.db.conftest import Database, Finished, Project
+from tests.db.forking import BIN
 from tests.projects import PROJECT
 
 PROGRAMS = ["alembic", "neuraknot-db"]

@@ -13,7 +13,8 @@ from alembic.config import CommandLine
 from neuraknot_db import settings
 from neuraknot_db.cli import commands
 from neuraknot_db.cli.main import NeuraknotCommandLine
-from tests.db.conftest import BIN, Project
+from tests.db.conftest import Project
+from tests.db.forking import BIN
 from tests.projects import PROJECT, ROOT
 
 OURS = sorted(command.function.__name__ for command in commands.COMMANDS)

@@ -18,7 +18,8 @@ from neuraknot_db.dev.diagram import draw
 from neuraknot_db.dev.diagram.layout import Layout, lay_out
 from neuraknot_db.dev.diagram.picture import Box, Picture, Reference, Row, picture
 from neuraknot_db.schema.catalog import Schema, read_schema
-from tests.db.conftest import BIN, Database
+from tests.db.conftest import Database
+from tests.db.forking import BIN
 from tests.projects import PROJECT
 
 

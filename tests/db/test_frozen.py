@@ -17,7 +17,8 @@ import pytest
 
 from neuraknot_db import settings
 from neuraknot_db.database import engine, session
-from tests.db.conftest import BIN, Database, Project, Server
+from tests.db.conftest import Database, Project, Server
+from tests.db.forking import BIN
 from tests.db.proxies import Nth, Proxy, is_commit, proxied
 from tests.db.running import MIGRATOR, log_of, running, wait_until
 from tests.projects import PROJECT

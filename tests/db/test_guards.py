@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.db.conftest import BIN, Database, Project
+from tests.db.conftest import Database, Project
+from tests.db.forking import BIN
 from tests.db.running import log_of
 from tests.db.test_bad_input import SCHEMA, said
 from tests.projects import PROJECT

@@ -18,7 +18,8 @@ import pytest
 
 from neuraknot_db.database import interrupt, lock
 from neuraknot_db.errors import InterruptedRunError
-from tests.db.conftest import BIN, Database, Project
+from tests.db.conftest import Database, Project
+from tests.db.forking import BIN
 from tests.db.killing import REVISIONS, Fork, generated_project, shape
 from tests.db.running import MIGRATOR, Running, held, log_of, running, wait_until
 from tests.projects import PROJECT

@@ -15,7 +15,8 @@ from alembic.script import ScriptDirectory
 
 from neuraknot_db.dev.lint import lint, rendered, select
 from neuraknot_db.errors import UsageError
-from tests.db.conftest import BIN, Server
+from tests.db.conftest import Server
+from tests.db.forking import BIN
 from tests.db.measuring import measured
 from tests.projects import PROJECT
 

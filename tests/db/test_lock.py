@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from neuraknot_db.database import lock
-from tests.db.conftest import BIN, Database, Project
+from tests.db.conftest import Database, Project
+from tests.db.forking import BIN
 from tests.db.running import MIGRATOR, log_of, running, wait_until
 from tests.db.test_bad_input import said
 from tests.projects import PROJECT

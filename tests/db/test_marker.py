@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.db.conftest import BIN, Database, Finished
+from tests.db.conftest import Database, Finished
+from tests.db.forking import BIN
 from tests.db.running import log_of
 from tests.db.schemas import SOME_ROWS
 from tests.db.test_bad_input import SCHEMA, said

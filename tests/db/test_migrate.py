@@ -13,7 +13,8 @@ import pytest
 from neuraknot_db import settings
 from neuraknot_db.database import create
 from neuraknot_db.settings import Settings
-from tests.db.conftest import BIN, Database, Project, Server
+from tests.db.conftest import Database, Project, Server
+from tests.db.forking import BIN
 
 PROGRAMS = ["alembic", "neuraknot-db"]
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.db.conftest import BIN, Database, Project, Server
+from tests.db.conftest import Database, Project, Server
+from tests.db.forking import BIN
 from tests.db.running import log_of, wait_until
 from tests.projects import PROJECT
 

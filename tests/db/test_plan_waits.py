@@ -7,7 +7,8 @@ import subprocess
 import threading
 import time
 
-from tests.db.conftest import BIN, Database, Project
+from tests.db.conftest import Database, Project
+from tests.db.forking import BIN
 from tests.db.measuring import measured
 
 REVISION = '''"""Three tables at once.

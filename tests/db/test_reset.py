@@ -13,7 +13,8 @@ import pytest
 
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.migrate import privileges
-from tests.db.conftest import BIN, Database, Finished, Project
+from tests.db.conftest import Database, Finished, Project
+from tests.db.forking import BIN
 from tests.db.running import log_of
 from tests.db.test_bad_input import said
 from tests.projects import PROJECT
