@@ -11,7 +11,7 @@ diagnosis        from an exception to the error that a person can act on
 raw_sql          SQL as it is written, to the server or to a script; driver lets it be looked at before it is sent
 sql_text         SQL's tokens and statements, as PostgreSQL's own scanner reads them
 redaction        passwords, taken out of whatever is shown or stored
-cells            how much room a text takes on a terminal
+display          how durations are written, how much room a text takes on a terminal
 
 In come `Settings`, from the environment; out come SQLAlchemy connections, values, and the errors of `errors.py`.
 """

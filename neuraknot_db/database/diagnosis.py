@@ -9,7 +9,7 @@ from typing import NamedTuple
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ResourceClosedError
 
-from neuraknot_db.database import cells
+from neuraknot_db.database import display
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.errors import (
     LockUnavailableError,
@@ -294,7 +294,7 @@ def _statement(statement: str, position: str | None) -> list[str]:
         if text.strip() or index == row:
             shown.append(f"{index + 1:>4} | {text}")
         if index == row:
-            below = "".join("\t" if each == "\t" else " " * cells.width(each) for each in text[:at])
+            below = "".join("\t" if each == "\t" else " " * display.width(each) for each in text[:at])
             shown.append(f"     | {below}^")
     return [*shown, "     | ..."] if last < len(lines) and any(map(str.strip, lines[last:])) else shown
 

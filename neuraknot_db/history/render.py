@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from neuraknot_db.database import display
 from neuraknot_db.history.log import Record
 
 
@@ -21,9 +22,9 @@ def as_text(records: Sequence[Record]) -> Iterator[str]:
         who = f"{record.started_by or record.database_user} on {record.client_host}"
         when = record.started_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
-        waited = f", {record.lock_wait_ms / 1000:.0f} s of it waiting for locks" if record.lock_wait_ms else ""
-        took = f"{record.duration_ms:>7,} ms" if record.outcome != "started" else " not ended"
-        yield f"{when}  {what:<14}  {record.outcome:<11}  {took}{attempt}{waited}  {who}"
+        waited = f", {display.duration(record.lock_wait_ms)} of it waiting for locks" if record.lock_wait_ms else ""
+        took = display.duration(record.duration_ms) if record.outcome != "started" else "not ended"
+        yield f"{when}  {what:<14}  {record.outcome:<11}  {took:>9}{attempt}{waited}  {who}"
         if record.error:
             yield f"    {record.error}"
         # In short; --json has them whole.

@@ -14,7 +14,7 @@ from psycopg2.extensions import STATUS_BEGIN, TRANSACTION_STATUS_IDLE
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, interrupt, raw_sql, session
+from neuraknot_db.database import diagnosis, display, interrupt, raw_sql, session
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history.log import Entry
 from neuraknot_db.migrate import failures, record
@@ -216,7 +216,7 @@ class Walk:
             return
         count = len(self.steps)
         revisions = "revision" if count == 1 else "revisions"
-        log.info("%s: %d %s in %s", where, count, revisions, _duration(time.monotonic() - self._began))
+        log.info("%s: %d %s in %s", where, count, revisions, display.duration(1000 * (time.monotonic() - self._began)))
 
     @property
     def current(self) -> StepRun | None:
@@ -247,8 +247,8 @@ class Walk:
         self.heads = self._next_heads
         self._outcome.after = joined(self.heads)
         self._outcome.ran.append(run.revision)
-        seconds = _duration(time.monotonic() - run.attempts.began)
-        log.info("  %s  %9s  %s", run.revision, seconds, _title(run.step), extra={"in_one_line": True})
+        took = display.duration(1000 * (time.monotonic() - run.attempts.began))
+        log.info("  %s  %8s  %s", run.revision, took, _title(run.step), extra={"in_one_line": True})
 
     @contextlib.contextmanager
     def _statement(self, connection: Connection) -> Iterator[None]:
@@ -407,7 +407,3 @@ def _title(step: Step) -> str:
     if not isinstance(step, RevisionStep):
         return "stamped"
     return step.doc or "" if step.is_upgrade else f"taken back: {step.doc}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1000:,.0f} ms" if seconds < 10 else f"{seconds:,.1f} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from neuraknot_db.database import cells
+from neuraknot_db.database import display
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
 from neuraknot_db.schema.effects import Effect
@@ -53,7 +53,7 @@ def _refused(plan: Plan, width: int) -> Iterator[str]:
 
 def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]:
     yield _cut(f"{planned.revision}  {'take back: ' if plan.downgrade else ''}{planned.title.rstrip('.')}", width)
-    limits = f"lock_timeout {duration(planned.lock_timeout)}, statement_timeout {duration(planned.statement_timeout)}"
+    limits = f"lock_timeout {_limit(planned.lock_timeout)}, statement_timeout {_limit(planned.statement_timeout)}"
     yield _cut(f"     {planned.path}", width)
     yield from _wrapped(f"{'one' if planned.transactional else 'no'} transaction, {limits}", width, "     ")
     for what in planned.losses:
@@ -101,11 +101,11 @@ def _waiting(planned: PlannedRevision) -> str:
     elif longest is None:
         told = "Without a lock_timeout, the application waits for as long as another session holds a lock."
     elif planned.waits == 1:
-        told = f"The application may wait up to {duration(longest)} for the lock, and then for the work."
+        told = f"The application may wait up to {display.duration(longest)} for the lock, and then for the work."
     else:
         told = (
-            f"The application may wait up to {duration(longest)} for {planned.waits} locks"
-            f" ({duration(planned.lock_timeout)} each, the first held meanwhile), and then for the work."
+            f"The application may wait up to {display.duration(longest)} for {planned.waits} locks"
+            f" ({display.duration(planned.lock_timeout)} each, the first held meanwhile), and then for the work."
         )
     if not planned.unknown:
         return told
@@ -127,7 +127,7 @@ def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
 def _held(holder: Holder) -> str:
     session = holder.session
     who = f"pid {session.pid}, {session.application}" + (f" ({session.user})" if session.user else "")
-    age = "" if session.age is None else f", in a transaction for {duration(session.age * 1000)}"
+    age = "" if session.age is None else f", in a transaction for {display.duration(session.age * 1000)}"
     state = f", {session.state}" if session.state else ""
     return f"in the way: {who}{age}{state}, holds {holder.mode}"
 
@@ -147,14 +147,8 @@ def size(count: int) -> str:
     return f"{amount:,.1f} TiB"
 
 
-def duration(milliseconds: int) -> str:
-    """A duration in words, as a revision would write it; 0 is no limit."""
-    if milliseconds == 0:
-        return "none"
-    for unit, length in (("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
-        if milliseconds >= length:
-            return f"{milliseconds / length:.3g} {unit}"
-    return f"{milliseconds} ms"
+def _limit(milliseconds: int) -> str:
+    return display.duration(milliseconds) if milliseconds else "none"
 
 
 def _cut(line: str, width: int) -> str:
@@ -162,7 +156,7 @@ def _cut(line: str, width: int) -> str:
     line = redacted(line)  # of which a part could not be told any more
     taken = 0
     for index, character in enumerate(line):
-        taken += cells.width(character)
+        taken += display.width(character)
         if taken >= width and (taken > width or index + 1 < len(line)):
             return line[:index] + "…"
     return line

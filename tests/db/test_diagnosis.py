@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from neuraknot_db.database import cells, diagnosis
+from neuraknot_db.database import diagnosis, display
 from neuraknot_db.database.diagnosis import _statement
 from neuraknot_db.settings import Settings
 
@@ -72,4 +72,9 @@ def test_the_caret_stands_in_the_cell_of_what_is_wrong() -> None:
     shown, caret = _statement(statement, str(statement.index("nope") + 1))
     before = shown[: shown.index("nope")]
     assert caret.expandtabs().index("^") == len(before.replace("日本語", "xx" * 3).expandtabs())
-    assert cells.width("日本語x") == 7
+    assert display.width("日本語x") == 7
+
+
+def test_a_duration_has_the_largest_unit_that_it_holds() -> None:
+    shown = [display.duration(found) for found in (0, 0.4, 250, 999.6, 2_000, 12_345, 90_000, 5_400_000)]
+    assert shown == ["0 ms", "0 ms", "250 ms", "1 s", "2 s", "12.3 s", "1.5 min", "1.5 h"]

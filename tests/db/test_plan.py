@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.plan.make import make
-from neuraknot_db.plan.render import duration, size
+from neuraknot_db.plan.render import size
 from neuraknot_db.plan.survey import conflicts
 from neuraknot_db.schema.effects import LockMode
 from neuraknot_db.settings import Limits
@@ -497,10 +497,3 @@ def test_amounts_are_told_in_words() -> None:
     assert [size(count) for count in (0, 1023, 49152, 10**8, 3 * 2**40)] == [
         "0 bytes", "1,023 bytes", "48.0 KiB", "95.4 MiB", "3.0 TiB",
     ]  # fmt: skip
-    assert [duration(count) for count in (0, 250, 2_000, 90_000, 5_400_000)] == [
-        "none",
-        "250 ms",
-        "2 s",
-        "1.5 min",
-        "1.5 h",
-    ]
