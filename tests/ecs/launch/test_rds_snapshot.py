@@ -1,0 +1,233 @@
+"""Before anything is deleted there is a snapshot, Docker if it is needed, and nobody else's task."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from pathlib import Path
+
+import botocore.session
+import pytest
+
+from launcher.rehearsal.api import Call, Refusal
+from launcher.rehearsal.docker import StandInDocker
+from launcher.rehearsal.plays import start_task
+from tests.ecs.conftest import FakeClock, MakeCloud
+from tests.ecs.launching import GOOD, Stage, make_stage
+from tests.ecs.task.test_watching import at, send
+
+
+@pytest.fixture
+def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
+    return make_stage(make_cloud(script=GOOD, environment="prod"), clock, tmp_path)
+
+
+def being(stage: Stage, status: str, *, looks: int) -> None:
+    """Have RDS show new snapshots in this status, so many times."""
+    left = iter(range(looks))
+
+    def describe(call: Call) -> dict[str, str] | None:
+        if next(left, None) is None:
+            return None
+        name = call.parameters["DBSnapshotIdentifier"]
+        snapshot = f"<DBSnapshotIdentifier>{name}</DBSnapshotIdentifier><Status>{status}</Status>"
+        result = f"<DBSnapshots><DBSnapshot>{snapshot}<PercentProgress>40</PercentProgress></DBSnapshot></DBSnapshots>"
+        action = "DescribeDBSnapshots"
+        return {"xml": f"<{action}Response><{action}Result>{result}</{action}Result></{action}Response>"}
+
+    stage.cloud.server.handlers["rds:DescribeDBSnapshots"] = describe
+
+
+def reset(stage: Stage, *arguments: str) -> int:
+    return stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", *arguments).code
+
+
+def test_the_reset_waits_until_it_is_available(stage: Stage, clock: FakeClock) -> None:
+    being(stage, "creating", looks=30)
+    begun = clock.now()
+    assert reset(stage) == 0
+    assert clock.now() - begun >= 300
+    assert stage.actions.index("RunTask") > max(
+        index for index, action in enumerate(stage.actions) if action == "DescribeDBSnapshots"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "looks", "words", "hint"),
+    [
+        ("failed", 1, "failed after 0 s", "aws rds describe-db-snapshots"),
+        ("creating", 10_000, "and goes on", "aws rds delete-db-snapshot"),
+    ],
+)
+def test_without_a_snapshot_nothing_is_deleted(stage: Stage, status: str, looks: int, words: str, hint: str) -> None:
+    being(stage, status, looks=looks)
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", "--json")
+    told = outcome.json
+    assert outcome.code == 20
+    assert "RunTask" not in stage.actions
+    assert told["snapshot"]["status"] == status
+    assert words in told["message"]
+    assert f"{hint} --db-snapshot-identifier {told['snapshot']['name']} --region ap-northeast-1" in told["hint"]
+
+
+def test_who_interrupts_the_wait_is_told_that_the_snapshot_goes_on(stage: Stage) -> None:
+    being(stage, "creating", looks=30)
+    at(stage, "rds:DescribeDBSnapshots", 2, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", "--json")
+    told, [name] = outcome.json, [name for name in stage.cloud.stack.rds.database_snapshots if "-before-" in name]
+    assert (outcome.code, told["verdict"]) == (130, "interrupted")
+    assert told["message"] == f"Interrupted by SIGINT; no task was started, but the snapshot {name} goes on."
+    assert f"aws rds delete-db-snapshot --db-snapshot-identifier {name} --region ap-northeast-1" in told["hint"]
+    assert (told["snapshot"]["name"], told["snapshot"]["status"]) == (name, "creating")
+    assert f"Snapshot  {name} (creating)" in outcome.err
+
+
+def test_who_interrupts_its_beginning_is_told_that_there_may_be_one(stage: Stage) -> None:
+    at(stage, "rds:CreateDBSnapshot", 1, send(signal.SIGTERM))
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
+    assert outcome.code == 143
+    assert "the snapshot neuraknot-prod-db-before-" in outcome.err
+    assert "may have been begun" in outcome.err
+
+
+def test_who_interrupts_later_on_is_told_of_no_snapshot_that_goes_on(stage: Stage) -> None:
+    at(stage, "logs:CreateLogGroup", 1, send(signal.SIGINT))
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
+    assert outcome.code == 130
+    assert "Error: Interrupted by SIGINT; no task was started.\n" in outcome.err
+    assert "to restore it:\n             aws rds restore-db-instance-from-db-snapshot" in outcome.err
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_is_restored_stands_where_the_database_stood(stage: Stage, on: bool) -> None:
+    stack = stage.cloud.stack
+    instance = stack.rds.databases[stack.database_instance]
+    instance.multi_az = instance.publicly_accessible = on
+    told = stage.launch("ecs-migrate", "--snapshot", "--json").json["snapshot"]
+    program, service, operation, *words = shlex.split(told["restore"])
+    assert (program, service, operation) == ("aws", "rds", "restore-db-instance-from-db-snapshot")
+    options = dict(option.partition(" ")[::2] for option in " ".join(words).removeprefix("--").split(" --"))
+    no = "" if on else "no-"
+    assert options == {
+        "db-instance-identifier": f"{stack.database_instance}-restored",
+        "db-snapshot-identifier": told["name"],
+        "db-instance-class": "db.t4g.micro",
+        "db-subnet-group-name": f"{stack.database_instance}-subnets",
+        "vpc-security-group-ids": stack.database_group,
+        "db-parameter-group-name": "default.postgres15",
+        "region": stack.region,
+        f"{no}multi-az": "",
+        f"{no}publicly-accessible": "",
+    }
+    rds = botocore.session.get_session().get_service_model("rds")
+    taken = rds.operation_model("RestoreDBInstanceFromDBSnapshot").input_shape
+    assert taken is not None
+    known = {botocore.xform_name(name, "-") for name in taken.members} | {"region"}
+    assert {option.removeprefix("no-") for option in options} <= known
+
+
+def test_a_database_that_is_not_on_rds_is_reset_without_one_only(stage: Stage) -> None:
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", "--db-instance", "elsewhere")
+    assert outcome.code == 20
+    assert "--no-snapshot" in outcome.err
+    assert "RunTask" not in stage.actions
+    assert reset(stage, "--db-instance", "elsewhere", "--no-snapshot") == 0
+
+
+ELSEWHERE = ("--db-host", "other-db.internal.example")
+
+
+@pytest.mark.parametrize("dry_run", [["--dry-run"], []])
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("other-db.internal.example", "RDS has no instance other-db.internal.example"),
+        (
+            "neuraknot-prod-db.another.ap-northeast-1.rds.amazonaws.com",
+            "rds.amazonaws.com (--db-host), but the RDS instance neuraknot-prod-db is at",
+        ),
+    ],
+)
+def test_a_snapshot_of_another_database_is_none(stage: Stage, host: str, says: str, dry_run: list[str]) -> None:
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", "--db-host", host, *dry_run)
+    assert outcome.code == 20
+    assert says in outcome.err
+    assert "--db-instance" in outcome.err
+    assert not stage.writes
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_an_instance_that_was_named_outright_is_believed(
+    stage: Stage, by_variable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = stage.cloud.stack.database_instance
+    if by_variable:
+        monkeypatch.setenv("NEURAKNOT_DB_INSTANCE", instance)
+    assert reset(stage, *ELSEWHERE, *([] if by_variable else ["--db-instance", instance])) == 0
+    assert "CreateDBSnapshot" in stage.writes
+
+
+def test_whatever_fails_after_the_snapshot_its_restoring_is_told(stage: Stage) -> None:
+    def lose(call: Call) -> None:
+        if call.action == "ecs:DescribeTasks":
+            raise Refusal("AccessDeniedException", "no")
+
+    stage.cloud.server.faults.append(lose)
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
+    assert outcome.code == 25
+    [snapshot] = [name for name in stage.cloud.stack.rds.database_snapshots if "-before-" in name]
+    assert f"To restore {snapshot}:\n   aws rds restore-db-instance-from-db-snapshot" in outcome.err
+
+
+def test_without_docker_no_snapshot_and_no_repository_is_made(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = make_stage(make_cloud(script=GOOD, environment="prod"), clock, tmp_path, pushed=False)
+    assert isinstance(stage.runner, StandInDocker)
+    stage.runner.engine = False
+
+    def ask(_: str) -> str:
+        raise AssertionError("somebody was asked")
+
+    outcome = stage.launch("ecs-migrate", "--reset", ask=ask)
+    assert outcome.code == 22
+    assert "Docker is not running" in outcome.err
+    assert not stage.writes
+    assert stage.launch("ecs-migrate", "--dry-run").code == 0
+
+
+def test_a_task_that_somebody_starts_meanwhile_gets_no_second_one_beside_it(stage: Stage) -> None:
+    def somebody(call: Call) -> None:
+        if call.action == "rds:CreateDBSnapshot":
+            start_task(stage.cloud, started_by="somebody else")
+
+    stage.cloud.server.faults.append(somebody)
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
+    assert outcome.code == 4
+    assert "started by somebody else. No other was started." in outcome.err
+    assert "To restore neuraknot-prod-db-before-" in outcome.err
+    assert "RunTask" not in stage.actions
+
+
+def test_nor_one_that_is_started_while_somebody_types(stage: Stage) -> None:
+    answers = iter(("YES", "prod", "DELETE ALL DATA"))
+
+    def ask(_: str) -> str:
+        answer = next(answers)
+        if answer == "prod":
+            start_task(stage.cloud, started_by="somebody else")
+        return answer
+
+    assert stage.launch("ecs-migrate", "--reset", "--no-snapshot", ask=ask).code == 4
+    assert "RunTask" not in stage.actions
+
+
+def test_nor_one_that_is_started_while_the_image_is_built(stage: Stage) -> None:
+    def somebody(call: Call) -> None:
+        if call.action == "ecr:GetAuthorizationToken":
+            start_task(stage.cloud, started_by="somebody else")
+
+    stage.cloud.server.faults.append(somebody)
+    (stage.root / "changed").write_text("so that the image must be built")
+    assert stage.launch("ecs-migrate").code == 4
+    assert "RunTask" not in stage.actions
