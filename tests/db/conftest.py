@@ -184,7 +184,8 @@ def new_database(server: Server) -> Iterator[Callable[..., Database]]:
 
     def make(template: str = "template1", name: str | None = None) -> Database:
         name = name or f"test_{os.getpid()}_{next(_numbers)}"
-        maintenance.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # By files: through the log, as it is by default, takes five times as long.
+        maintenance.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         made.append(name)
         return server.database(name)
 
