@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
 import pkgutil
 import runpy
+import selectors
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 BIN = Path(sys.executable).parent
 SCRIPTS = ("alembic", "neuraknot-db")
@@ -100,26 +102,34 @@ def _serve(path: str) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     listener.listen(64)
+    gc.collect()
+    gc.freeze()  # a collection would write to what is shared with this process
     os.write(1, b"ready\n")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        connection, _ = listener.accept()
-        if os.fork():
-            connection.close()
-            continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        listener.close()
-        message, pipes, _, _ = socket.recv_fds(connection, _LONGEST, 2)
-        command = os.fork()
-        if not command:
-            connection.close()
-            _become(json.loads(message), pipes)
-            return
-        for pipe in pipes:
-            os.close(pipe)
-        _, status = os.waitpid(command, 0)
-        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
-        os._exit(0)
+    asked: dict[int, tuple[int, socket.socket]] = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not listener:
+                    selector.unregister(key.fd)
+                    pid, connection = asked.pop(key.fd)
+                    connection.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+                    connection.close()
+                    os.close(key.fd)
+                    continue
+                connection, _ = listener.accept()
+                message, pipes, _, _ = socket.recv_fds(connection, _LONGEST, 2)
+                pid = os.fork()
+                if not pid:
+                    for mine in (listener, connection, *(each for _, each in asked.values())):
+                        mine.close()
+                    _become(json.loads(message), pipes)
+                    return
+                for pipe in pipes:
+                    os.close(pipe)
+                ended = os.pidfd_open(pid)
+                asked[ended] = pid, connection
+                selector.register(ended, selectors.EVENT_READ)
 
 
 def _become(request: Mapping[str, object], pipes: Sequence[int]) -> None:
@@ -132,6 +142,21 @@ def _become(request: Mapping[str, object], pipes: Sequence[int]) -> None:
     sys.argv = list(request["argv"])  # type: ignore[call-overload]
 
 
+def _leave(code: object) -> NoReturn:
+    """End as Python does, without taking apart what this process shares with the one that it was forked from."""
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF if isinstance(code, int) else 0)
+
+
 if __name__ == "__main__":
     _serve(sys.argv[1])
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as stop:
+        _leave(stop.code)
+    _leave(0)

@@ -407,7 +407,7 @@ def test_a_run_that_was_killed_is_told(database_at_head: Database, project: Proj
     wait_until(lambda: database_at_head.value(f"SELECT count(*) FROM pg_stat_activity WHERE {MIGRATOR}") == 0)
     text = database_at_head.neuraknot_db("log").out.splitlines()
     (told,) = [line for line in text if "started" in line]
-    assert "  upgrade         started       not ended  hana on " in told
+    assert "  upgrade         started      not ended  hana on " in told
     assert text.index(told) == len(text) - 2  # revision 005 was committed after it
     (row,) = [
         row for row in json.loads(database_at_head.neuraknot_db("log", "--json").out) if row["outcome"] == "started"
@@ -437,7 +437,7 @@ def test_a_reset_that_was_killed_is_told_and_changed_nothing(
         migration.process.kill()
         migration.ended()
     wait_until(lambda: database_at_head.value(f"SELECT count(*) FROM pg_stat_activity WHERE {MIGRATOR}") == 0)
-    assert "  reset           started       not ended  " in database_at_head.neuraknot_db("log").out
+    assert "  reset           started      not ended  " in database_at_head.neuraknot_db("log").out
     assert database_at_head.value("SELECT version_num FROM alembic_version") == "004"
     done = database_at_head.neuraknot_db(*reset)
     assert (done.code, "the last run never ended (reset of " in done.err) == (0, True), done.err

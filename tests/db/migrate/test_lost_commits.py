@@ -172,7 +172,9 @@ def truthful(run: Run, database: Database, done: Finished, new: list[tuple[objec
         assert at == run.start, where
 
 
-IMPATIENT = "from neuraknot_db import cli, record; record._PAUSES = (0.0,); cli.main()"
+IMPATIENT = (
+    "from neuraknot_db.cli.main import main; from neuraknot_db.migrate import record; record._PAUSES = (0.0,); main()"
+)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,9 @@ def test_help_names_the_variable_of_every_value(command: str, columns: int) -> N
 
 def test_help_needs_neither_boto3_nor_hcl() -> None:
     """They take longer to import than all the rest."""
-    code = "import sys; from launcher import cli; print(sorted({'boto3', 'hcl2', 'rich.console'} & set(sys.modules)))"
+    code = (
+        "import sys; from launcher.cli import main; print(sorted({'boto3', 'hcl2', 'rich.console'} & set(sys.modules)))"
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.stdout.strip() == "[]"
 
