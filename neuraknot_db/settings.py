@@ -195,7 +195,9 @@ def milliseconds(text: object, name: str, *, least: int = 0) -> int:
     """
     match = re.fullmatch(r"(\d{1,9})\s*(ms|s|min|h)|0", str(text))
     if match is None:
-        raise UsageError(f"{name} is {text!r}, which is no duration.", hint="Write it as 500ms, 2s, 15min or 1h.")
+        raise UsageError(
+            f"{name} is {text!r}, which is not a valid duration.", hint="Write it as 500ms, 2s, 15min or 1h."
+        )
     found = int(match[1]) * _UNITS[match[2]] if match[1] else 0
     if not least <= found <= _LONGEST:
         why = "no limit would stop the whole application" if found < least else "PostgreSQL takes 24 days at most"
@@ -279,7 +281,7 @@ def _port(text: str, name: str) -> int:
     if not text:
         return DEFAULT_PORT
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise UsageError(f"{name} is {text!r}, which is no port.", hint="Give a number from 1 to 65535.")
+        raise UsageError(f"{name} is {text!r}, which is not a valid port.", hint="Give a number from 1 to 65535.")
     return int(text)
 
 

@@ -44,7 +44,7 @@ def checked(action: str, value: Any, shape: Any, name: str = "it") -> Any:
     """
     kind: str = shape.type_name
     if not isinstance(value, _TYPES.get(kind, object)) or (type(value) is bool and kind != "boolean"):
-        raise unreadable(action, f"{name} is no {kind}")
+        raise unreadable(action, f"{name} is not of type {kind}")
     if kind == "list":
         return [checked(action, item, shape.member, f"{name}[]") for item in value]
     if kind == "structure":

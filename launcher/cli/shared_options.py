@@ -216,7 +216,9 @@ def duration(text: str, option: str) -> float:
     found = _DURATION.fullmatch(text.strip())
     seconds = float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else 0.0
     if seconds <= 0:
-        raise UsageError(f"{option} {text!r} is no time to wait.", hint=f"Write it as 90s, 30m or 2h: {option} 30m")
+        raise UsageError(
+            f"{option} {text!r} is not a valid duration.", hint=f"Write it as 90s, 30m or 2h: {option} 30m"
+        )
     return seconds
 
 
@@ -228,7 +230,8 @@ def revision_name(text: str | None) -> str | None:
     """
     if text is not None and text.startswith("-") and not _BACKWARDS.fullmatch(text):
         raise UsageError(
-            f"--revision {text!r} is no revision.", hint="Name one, as in: launcher ecs-migrate --revision 003"
+            f"--revision {text!r} is not a valid revision name.",
+            hint="Name one, as in: launcher ecs-migrate --revision 003",
         )
     return text
 
@@ -291,9 +294,9 @@ def _read(name: str, value: Any, source: str) -> Any:
         from launcher.environment.password import ARN_HINT, is_secret_arn
 
         if not is_secret_arn(value):  # it may be the password itself, so it is not repeated
-            raise UsageError(f"{source} is no ARN of a secret or a parameter.", hint=ARN_HINT)
+            raise UsageError(f"{source} is not the ARN of a secret or a parameter.", hint=ARN_HINT)
     if name == "platform" and value not in _PLATFORMS:
-        raise UsageError(f"{value!r} is no platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64.")
+        raise UsageError(f"{value!r} is not a platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64.")
     return value
 
 

@@ -89,7 +89,7 @@ def stop(common: Common, task_id: str | None) -> int:
         )
     if task is not None and task.family not in (None, place.family):
         raise RefusedError(
-            f"The task {task.id} is no migration of {place.environment}: it is of {task.family}. It goes on.",
+            f"The task {task.id} is not a migration of {place.environment}: it is of {task.family}. It goes on.",
             hint="See what there is: launcher status",
         )
     _hide_password(common)

@@ -59,7 +59,7 @@ def _own_role(facts: Facts, identity: Identity) -> str:
     """The ARN of the caller's role. Its path, which every role of SSO has, is IAM's to tell; a session has none."""
     pathless = role_arn(identity)
     if pathless is None:
-        raise SkippedError(f"{identity.role} is no role, and only a role's permissions can be simulated")
+        raise SkippedError(f"{identity.role} is not a role, and only a role's permissions can be simulated")
     try:
         return facts.aws.role_arn(identity.role) or pathless
     except AccessDeniedError:

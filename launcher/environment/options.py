@@ -43,7 +43,8 @@ class Options:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.environment):
             raise UsageError(
-                f"{self.environment!r} is no environment's name.", hint="Name one like dev or prod with --environment."
+                f"{self.environment!r} is not a valid environment name.",
+                hint="Name one like dev or prod with --environment.",
             )
 
     @property

@@ -93,5 +93,5 @@ def _managed(arn: str) -> str:
 def _arn(outputs: Outputs, name: str) -> Sourced[str] | None:
     found = outputs.get(name)
     if found is not None and not is_secret_arn(found.value):
-        raise ConfigurationError(f"{found.source} is no ARN of a secret or a parameter.", hint=ARN_HINT)
+        raise ConfigurationError(f"{found.source} is not the ARN of a secret or a parameter.", hint=ARN_HINT)
     return found

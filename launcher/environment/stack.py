@@ -241,7 +241,7 @@ def _port(value: Sourced[Any]) -> int:
     except (TypeError, ValueError):
         port = 0
     if not 1 <= port <= 65535:
-        raise ConfigurationError(f"{value.value!r} ({value.source}) is no port.", hint="Give --db-port 5432.")
+        raise ConfigurationError(f"{value.value!r} ({value.source}) is not a valid port.", hint="Give --db-port 5432.")
     return port
 
 

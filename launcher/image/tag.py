@@ -72,7 +72,7 @@ def given_image(reference: str, registry: str, aws: Aws) -> Image:
     parts = _REFERENCE.fullmatch(reference)
     if parts is None or not (parts["tag"] or parts["digest"]):
         raise UsageError(
-            f"{reference!r} is no image reference with a tag or a digest.",
+            f"{reference!r} is not an image reference with a tag or a digest.",
             hint="Write it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:...",
         )
     host, _, repository = parts["name"].partition("/")

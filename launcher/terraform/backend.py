@@ -114,7 +114,7 @@ def noted_backend(directory: Path) -> Backend | None:
         raise _unreadable(directory, noted, "it holds something else than Terraform writes there")
     for name in _DECIDING.get(kind or "", ()):
         if not isinstance(config.get(name), str | None):
-            raise _uncertain(directory, f"{name} of the backend {kind!r} is no plain string")
+            raise _uncertain(directory, f"{name} of the backend {kind!r} is not a plain string")
     return (kind, {key: value for key, value in config.items() if value is not None}) if kind else None
 
 
@@ -164,7 +164,7 @@ def _declared(directory: Path) -> Backend | None:
         for name in filter(config.__contains__, _DECIDING.get(kind, ())):
             value = config[name]
             if not isinstance(value, str) or "${" in value or "%{" in value:
-                raise _uncertain(directory, f"{name} in {path.name} is no plain string")
+                raise _uncertain(directory, f"{name} in {path.name} is not a plain string")
             if not value:
                 raise _uncertain(directory, f"{name} in {path.name} is empty")
         return kind, config

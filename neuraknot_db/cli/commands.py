@@ -311,7 +311,7 @@ def mark(config: Config, environment: str) -> None:
     """
     environment = environment.strip()
     if not (environment and environment.isprintable()):
-        raise UsageError("This is no name of an environment.", hint="neuraknot-db mark prod")
+        raise UsageError("This is not a valid environment name.", hint="neuraknot-db mark prod")
     where = chosen()
     with session.open_session(where) as connection:
         lock.acquire(connection, settings.limits().patience)

@@ -156,7 +156,7 @@ def _new_revision_id(script: ScriptDirectory, options: Namespace, *, example: st
     if wanted is None:
         return f"{max(map(int, filter(str.isdecimal, known)), default=0) + 1:03d}"
     if not re.fullmatch(r"\w+", wanted):
-        raise UsageError(f"{wanted!r} is no revision id.", hint="Use letters, digits and underscores.")
+        raise UsageError(f"{wanted!r} is not a valid revision id.", hint="Use letters, digits and underscores.")
     if wanted in known:
         raise UsageError(f"There is a revision {wanted} already.", hint="Leave --rev-id out: revisions are numbered.")
     return wanted

@@ -176,7 +176,7 @@ def _losses(step: RevisionStep) -> Mapping[str, str]:
 def _not_callable(function: object) -> str | None:
     """Why a call without arguments does not run a revision's function: a clause; None where it does."""
     if not callable(function):
-        return "there is none" if function is None else "it is no function"
+        return "there is none" if function is None else "it is not a function"
     code: CodeType | None = getattr(function, "__code__", None)
     if code is None:
         return None

@@ -163,7 +163,7 @@ def test_limits_and_their_defaults() -> None:
 
 @pytest.mark.parametrize("text", ["", "2", "s", "-1s", "1.5s", "2 weeks", "2s;", None])
 def test_what_is_no_duration(text: str | None) -> None:
-    with pytest.raises(UsageError, match=r"x is .* no duration"):
+    with pytest.raises(UsageError, match=r"x is .* not a valid duration"):
         settings.milliseconds(text, "x")
 
 

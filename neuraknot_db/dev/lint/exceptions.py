@@ -70,7 +70,7 @@ def load(path: Path) -> Exceptions:
 
 def _reasons(path: Path, found: Any) -> Reasons:
     if not isinstance(found, dict):
-        raise UsageError(f"{path.name}: {found!r} is no table of rules.")
+        raise UsageError(f"{path.name}: {found!r} is not a table of rules.")
     for code, reason in found.items():
         if not (isinstance(reason, str) and reason.strip()):
             raise UsageError(f"{path.name} gives no reason for {code}.", hint=f'Write why: {code} = "..."')

@@ -88,7 +88,7 @@ def test_a_revision_needs_a_message(project: Project, command: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"), [("004", "There is a revision 004 already."), ('a"b', "is no revision id")]
+    ("wanted", "words"), [("004", "There is a revision 004 already."), ('a"b', "is not a valid revision id")]
 )
 def test_an_id_that_can_not_be_taken(project: Project, wanted: str, words: str) -> None:
     done = run("revision", "-m", "again", "--rev-id", wanted, cwd=project.root)

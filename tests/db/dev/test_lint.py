@@ -499,7 +499,7 @@ def test_an_exception_holds_for_its_revision_and_an_idle_one_is_a_finding(projec
         ("[always]\nx = ''", "gives no reason for x"),
         ("[always]\nx = 1", "gives no reason for x"),
         ("[sometimes]\nx = 'y'", "has a table sometimes"),
-        ("[revisions]\n001 = 'y'", "is no table of rules"),
+        ("[revisions]\n001 = 'y'", "is not a table of rules"),
         ("[always", "can't be read"),
     ],
 )

@@ -181,7 +181,7 @@ def test_whatever_comes_out_of_a_revision_has_failed_it(
         ("def upgrade(engine):\n    op.execute('SELECT 1')", "it wants an argument"),
         ("def upgrade(*, engine):\n    op.execute('SELECT 1')", "it wants an argument"),
         ("upgrade = None", "there is none"),
-        ("upgrade = 'SELECT 1'", "it is no function"),
+        ("upgrade = 'SELECT 1'", "it is not a function"),
     ],
 )
 def test_what_a_call_would_not_run_is_no_revision(

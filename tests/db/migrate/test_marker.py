@@ -86,7 +86,7 @@ def test_a_log_that_is_set_aside_takes_no_marker_along(production: Database) -> 
 
 def test_a_name_that_nobody_can_read_is_no_environment(database_at_head: Database) -> None:
     for name in (" ", "pr\nod", "\udcff", "prod\u202e"):
-        said(database_at_head.neuraknot_db("mark", name), 2, "no name of an environment")
+        said(database_at_head.neuraknot_db("mark", name), 2, "not a valid environment name")
     assert database_at_head.value(MARKER) == "test"
 
 

@@ -221,7 +221,7 @@ ONE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON users (status)"
     [
         (f"{ONE}; ANALYZE users", "transactional = False", 5, "its upgrade holds 2 statements"),
         ("ALTER TABLE users ADD b int", 'lock_timeout = "0"', 2, "no limit would stop the whole application"),
-        ("ALTER TABLE users ADD b int", 'lock_timeout = "soon"', 2, "which is no duration"),
+        ("ALTER TABLE users ADD b int", 'lock_timeout = "soon"', 2, "which is not a valid duration"),
         ("ALTER TABLE users ADD b int", "transactional = 0", 2, "transactional of revision 005 is 0."),
         ("CREATE INDEX CONCURRENTLY ON users (status)", "transactional = False", 5, "an index without a name"),
     ],

@@ -139,7 +139,7 @@ BAD: dict[str, tuple[Break, list[str], int, str]] = {
     "missing output": (missing_output("rds_host"), [], 20, "rds_host is missing"),
     "empty output": (outputs(rds_host=""), [], 20, "rds_host is empty"),
     "null output": (outputs(ecs_cluster_name=None), [], 20, "ecs_cluster_name is"),
-    "no port": (outputs(rds_port="postgres"), [], 20, "'postgres' (terraform output rds_port) is no port"),
+    "no port": (outputs(rds_port="postgres"), [], 20, "'postgres' (terraform output rds_port) is not a valid port"),
     "state of another environment": (outputs(environment="prod"), [], 20, "of the environment prod, not dev"),
     "no such cluster": (nothing, ["--cluster", "nowhere"], 20, "no ECS cluster nowhere (--cluster)"),
     "inactive cluster": (cluster_status("INACTIVE"), [], 20, "INACTIVE"),
@@ -152,7 +152,7 @@ BAD: dict[str, tuple[Break, list[str], int, str]] = {
     "no Docker": (no_docker, [], 22, "docker is not installed"),
     "the push refused": (docker(push_refused=True), [], 22, "refused"),
     "no Dockerfile": (no_dockerfile, [], 20, "no Dockerfile.migrate"),
-    "no image reference": (nothing, ["--image", "Not An Image"], 2, "no image reference"),
+    "no image reference": (nothing, ["--image", "Not An Image"], 2, "is not an image reference"),
     "an image without tag": (nothing, ["--image", "example.com/migrate"], 2, "tag or a digest"),
     "an image elsewhere by tag": (nothing, ["--image", "example.com/migrate:1"], 2, "can't be pinned"),
     "an image that ECR lacks": (
@@ -171,24 +171,24 @@ BAD: dict[str, tuple[Break, list[str], int, str]] = {
     "clusters": (outputs(ecs_cluster_name=["x"]), [], 20, "output ecs_cluster_name can't be a list"),
     "no subnets": (outputs(private_subnet_ids=[]), [], 20, "private_subnet_ids is empty"),
     "Terraform's password for the ARN of a secret": (
-        outputs(db_password_secret_arn="plain"), [], 20, "db_password_secret_arn is no ARN",
+        outputs(db_password_secret_arn="plain"), [], 20, "db_password_secret_arn is not the ARN",
     ),
     "no subnet's name": (nothing, ["--subnets", ", ,"], 2, "--subnets ', ,' names no subnet."),
     "no security group's name": (nothing, ["--security-groups", ","], 2, "names no security group."),
-    "an option for a revision": (nothing, ["--revision=--help"], 2, "--revision '--help' is no revision"),
+    "an option for a revision": (nothing, ["--revision=--help"], 2, "--revision '--help' is not a valid revision name"),
     "a confirmation of nothing": (nothing, ["--confirm-reset", "dev"], 2, "confirms nothing without --reset"),
     "no time": (nothing, ["--timeout", "0"], 2, "--timeout '0'"),
     "no duration": (nothing, ["--timeout", "soon"], 2, "90s, 30m or 2h"),
     "reset to a revision": (nothing, ["--reset", "--revision", "003"], 2, "exclude each other"),
     "reset and force": (nothing, ["--reset", "--force"], 2, "exclude each other"),
-    "no environment's name": (nothing, ["--environment", "../prod"], 2, "no environment's name"),
-    "no sslmode": (nothing, ["--db-sslmode", "verify"], 2, "--db-sslmode 'verify' is no sslmode"),
+    "no environment's name": (nothing, ["--environment", "../prod"], 2, "is not a valid environment name"),
+    "no sslmode": (nothing, ["--db-sslmode", "verify"], 2, "--db-sslmode 'verify' is not a valid sslmode"),
     "verify-full against nothing": (nothing, ["--db-sslmode", "verify-full"], 2, "verify-full needs --db-sslrootcert"),
     "verify-ca against nothing": (nothing, ["--db-sslmode", "verify-ca"], 2, "verify-ca needs --db-sslrootcert"),
     "a certificate on this machine": (
-        nothing, ["--db-sslrootcert", "docker/certificates/rds.pem"], 2, "is no path in the image",
+        nothing, ["--db-sslrootcert", "docker/certificates/rds.pem"], 2, "is not a path in the image",
     ),
-    "no platform": (nothing, ["--platform", "windows"], 2, "no platform"),
+    "no platform": (nothing, ["--platform", "windows"], 2, "is not a platform of Fargate"),
     "confirmed another environment": (nothing, ["--reset", "--confirm-reset", "prod"], 5, "names 'prod'"),
     "no such option": (nothing, ["--rest"], 2, "No such option"),
 }  # fmt: skip
@@ -238,7 +238,7 @@ def test_a_secret_has_three_colons_after_its_name_or_none(suffix: str, stage: St
 def test_a_password_in_place_of_its_secret_s_arn_is_not_repeated(stage: Stage, given: str) -> None:
     outcome = stage.launch("ecs-migrate", "--dry-run", "--json", "--db-password-secret", given)
     assert outcome.code == outcome.json["exit_code"] == 2
-    assert "--db-password-secret is no ARN" in outcome.err
+    assert "--db-password-secret is not the ARN" in outcome.err
     assert "hunter2" not in outcome.err + outcome.out
     assert stage.actions == []
 

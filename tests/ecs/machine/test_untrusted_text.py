@@ -304,12 +304,16 @@ def test_in_a_summary_no_word_of_a_stranger_is_markup() -> None:
 THIN: dict[str, tuple[str, Any, str]] = {
     "a definition without a name": ("ecs:RegisterTaskDefinition", {"taskDefinition": {}}, "it lacks taskDefinitionArn"),
     "a service without a state": ("ecs:DescribeServices", {"services": [{}]}, "it lacks status"),
-    "a service that is null": ("ecs:DescribeServices", {"services": [None]}, "services[] is no structure"),
+    "a service that is null": ("ecs:DescribeServices", {"services": [None]}, "services[] is not of type structure"),
     "a service of nothing": ("ecs:DescribeServices", {"services": [{"status": "ACTIVE"}]}, "it lacks taskDefinition"),
-    "a state that is a number": ("ecs:DescribeServices", {"services": [{"status": 5}]}, "status is no string"),
-    "a task that is true": ("ecs:ListTasks", {"taskArns": [True]}, "taskArns[] is no string"),
+    "a state that is a number": ("ecs:DescribeServices", {"services": [{"status": 5}]}, "status is not of type string"),
+    "a task that is true": ("ecs:ListTasks", {"taskArns": [True]}, "taskArns[] is not of type string"),
     "a log group without a name": ("logs:DescribeLogGroups", {"logGroups": [{}]}, "it lacks logGroupName"),
-    "a log group that is null": ("logs:DescribeLogGroups", {"logGroups": [None]}, "logGroups[] is no structure"),
+    "a log group that is null": (
+        "logs:DescribeLogGroups",
+        {"logGroups": [None]},
+        "logGroups[] is not of type structure",
+    ),
 }
 
 

@@ -150,16 +150,18 @@ UNCERTAIN: dict[str, tuple[Change, str]] = {
     "a file that is no HCL": (written("a.tf", 'terraform {\n  backend "local" {'), "not valid Terraform syntax"),
     "a file as deep as a well": (written("a.tf", "backend = " + "[" * 50_000), "not valid Terraform syntax"),
     "a file that leads nowhere": (lambda root: (root / "a.tf").symlink_to("nowhere"), "a.tf can't be read"),
-    "an expression": (declared('backend "local" {\n path = var.path\n}'), "path in backend.tf is no plain string"),
-    "an interpolation": (declared('backend "local" {\n path = "${var.env}.tfstate"\n}'), "no plain string"),
-    "a number for a path": (declared('backend "local" {\n path = 5\n}'), "no plain string"),
+    "an expression": (declared('backend "local" {\n path = var.path\n}'), "path in backend.tf is not a plain string"),
+    "an interpolation": (declared('backend "local" {\n path = "${var.env}.tfstate"\n}'), "not a plain string"),
+    "a number for a path": (declared('backend "local" {\n path = 5\n}'), "not a plain string"),
     "an empty path": (declared(local("")), "path in backend.tf is empty"),
     "an empty folder of workspaces": (declared('backend "local" {\n workspace_dir = ""\n}'), "workspace_dir in"),
     "an empty key": (declared(S3.replace('"k"', '""')), "key in backend.tf is empty"),
     "an empty region": (then(declared(S3.replace("us-east-1", "")), NOTED_S3), "region in backend.tf is empty"),
-    "null for a path": (declared('backend "local" {\n path = null\n}'), "path in backend.tf is no plain string"),
-    "a heredoc": (declared('backend "local" {\n path = <<EOT\nx\nEOT\n}'), "path in backend.tf is no plain string"),
-    "an indented heredoc": (declared(S3.replace('"k"', "<<-EOT\n  k\n  EOT")), "key in backend.tf is no plain string"),
+    "null for a path": (declared('backend "local" {\n path = null\n}'), "path in backend.tf is not a plain string"),
+    "a heredoc": (declared('backend "local" {\n path = <<EOT\nx\nEOT\n}'), "path in backend.tf is not a plain string"),
+    "an indented heredoc": (
+        declared(S3.replace('"k"', "<<-EOT\n  k\n  EOT")), "key in backend.tf is not a plain string",
+    ),
     "an endpoint since init": (
         then(declared(S3.replace("}", ' endpoints = {\n  s3 = "http://x"\n }\n}')), NOTED_S3), "an endpoint of its own",
     ),
@@ -193,7 +195,7 @@ UNCERTAIN: dict[str, tuple[Change, str]] = {
     "a note of another form": (
         then(noted("s3"), written(".terraform/terraform.tfstate", '{"backend": {"type": ["s3"]}}')), "something else",
     ),
-    "a list for a bucket": (then(declared('backend "s3" {}'), noted("s3", bucket=["b"])), "no plain string"),
+    "a list for a bucket": (then(declared('backend "s3" {}'), noted("s3", bucket=["b"])), "not a plain string"),
     "a note with a key twice": (
         then(noted("s3"), written(".terraform/terraform.tfstate", '{"backend": {}, "backend": {"type": "s3"}}')),
         "not valid JSON",
