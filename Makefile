@@ -23,8 +23,10 @@ migrate: .venv/installed  ## alembic upgrade head, on the embedded PostgreSQL un
 rehearse: .venv/installed  ## the whole pipeline on this machine, with no AWS account
 	@$(BIN)/launcher rehearse
 
+# Tests wait for servers more than they work: two at once for each core.
+PYTEST = $(BIN)/pytest --numprocesses $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --maxschedchunk 2
 test: .venv/installed  ## every test
-	@$(BIN)/pytest
+	@$(PYTEST)
 
 check: .venv/installed  ## formatting, lint, types, the rooms' imports; the revisions' own lint, their snapshots and pictures
 	@$(BIN)/ruff format --check .

@@ -15,3 +15,8 @@ def no_ambient_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(_AMBIENT):
             monkeypatch.delenv(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones begin first, so that none of them is what all others have to be waited for."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -47,7 +47,7 @@ def _permissions(facts: Facts) -> str:
         )
         raise WrongError(
             f"{identity.role} may not do {', '.join(sorted(wanting))}.",
-            fix=f"launcher iam-policy{facts.subject.options} > least_policy.json{give}",
+            fix=f"launcher iam-policy{facts.subject.options} > policy.json{give}",
             exit_code=21,
         )
     if missing:

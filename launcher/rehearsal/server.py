@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+import moto.settings
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -38,6 +40,16 @@ class _QuietHandler(MotoRequestHandler):
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Print nothing."""
+
+
+@functools.cache
+def _build_services(region: str) -> None:
+    """Have moto build what it would build on a service's first call, which would look like a slow AWS."""
+    # The images of EC2 that moto makes up for each account are a thousand, and nobody asks for one.
+    moto.settings.ec2_load_default_amis = lambda: False
+    for service in _SERVICES:
+        scope = f"123456789012/20260101/{region}/{service}/aws4_request"
+        _moto.get_application({"HTTP_AUTHORIZATION": f"AWS4-HMAC-SHA256 Credential={scope}", "PATH_INFO": "/"})
 
 
 class LocalServer:
@@ -73,9 +85,7 @@ class LocalServer:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> LocalServer:
-        for service in _SERVICES:  # moto builds each on its first call, which would look like a slow AWS
-            scope = f"{self.account}/20260101/{self.region}/{service}/aws4_request"
-            _moto.get_application({"HTTP_AUTHORIZATION": f"AWS4-HMAC-SHA256 Credential={scope}", "PATH_INFO": "/"})
+        _build_services(self.region)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = make_server("127.0.0.1", 0, self._application, threaded=True, request_handler=_QuietHandler)
         self._thread = threading.Thread(

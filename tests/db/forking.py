@@ -33,6 +33,7 @@ _READ_LATE = ("DATABASE_URL", "DB_", "PG", "NEURAKNOT_", "GITHUB_", "ECS_", "AWS
 """What is read when a command needs it, and not when Python starts."""
 
 _LONGEST = 1 << 18
+_starting = threading.Lock()
 
 
 def run(script: str, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> tuple[int, str, str]:
@@ -72,8 +73,13 @@ def run(script: str, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, s
         return int(connection.recv(16)), texts[0], texts[1]
 
 
-@functools.cache
 def _parent() -> str:
+    with _starting:
+        return _started()
+
+
+@functools.cache
+def _started() -> str:
     """Start the process that commands are forked from, and give the path of its socket."""
     folder = tempfile.mkdtemp(prefix="forking-")
     path = f"{folder}/socket"

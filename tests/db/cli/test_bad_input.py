@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.db.conftest import Database, Finished, Project
-from tests.db.forking import BIN
+from tests.db.forking import BIN, run
 from tests.projects import PROJECT
 
 PROGRAMS = ["alembic", "neuraknot-db"]
@@ -45,16 +45,8 @@ def unchanged(database_at_head: Database) -> Iterator[Database]:
 
 
 def without_database(program: str, *arguments: str, **environ: str) -> Finished:
-    nowhere = Database("/nowhere", 5432, "none", "none")
-    done = subprocess.run(
-        [str(BIN / program), *arguments],
-        cwd=PROJECT,
-        env={**nowhere.environment(), "DATABASE_URL": "", **environ},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    return Finished(done.returncode, done.stdout, done.stderr)
+    nowhere = Database("/nowhere", 5432, "none", "none").environment()
+    return Finished(*run(program, arguments, cwd=PROJECT, env={**nowhere, "DATABASE_URL": "", **environ}))
 
 
 def test_a_service_of_libpqs_leads_to_no_other_server(database_at_head: Database, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,7 @@ import pytest
 from neuraknot_db.database import lock
 from tests.db.cli.test_bad_input import said
 from tests.db.conftest import Database, Project
-from tests.db.forking import BIN
 from tests.db.running import MIGRATOR, log_of, running, wait_until
-from tests.projects import PROJECT
 
 AT_ONCE = 10
 ROUNDS = 20
@@ -27,19 +25,11 @@ EACH_ONCE = [(revision, "upgrade", "succeeded", 1) for revision in ("001", "002"
 def test_ten_at_once_all_succeed_and_each_revision_runs_once(new_database: Callable[..., Database]) -> None:
     database = new_database()
     for _ in range(ROUNDS):
-        started = [
-            subprocess.Popen(
-                [str(BIN / program), "upgrade", "head"],
-                cwd=PROJECT,
-                env=database.environment(),
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for program in ("alembic", "neuraknot-db") * (AT_ONCE // 2)
-        ]
-        told = [process.communicate()[1] for process in started]
-        assert [process.returncode for process in started] == [0] * AT_ONCE, told
+        programs = ("alembic", "neuraknot-db") * (AT_ONCE // 2)
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            done = list(threads.map(lambda program: database.program(program, "upgrade", "head"), programs))
+        told = [each.err for each in done]
+        assert [each.code for each in done] == [0] * AT_ONCE, told
         assert log_of(database, "revision, direction, outcome, attempt") == EACH_ONCE
         assert sorted(text.splitlines()[-1] == "at 004: nothing to do" for text in told) == [False] + [True] * 9
         database.run("DROP SCHEMA neuraknot_db CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
