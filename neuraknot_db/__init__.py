@@ -1,3 +1,3 @@
-"""NeuraKnot's PostgreSQL schema: revisions applied safely, taken over, verified and explained."""
+"""NeuraKnot's PostgreSQL schema: revisions applied safely, databases adopted, verified and explained."""
 
 __version__ = "0.1.0"

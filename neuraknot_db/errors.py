@@ -1,14 +1,14 @@
-"""Every failure that a user can meet: one sentence, a hint, an exit code."""
+"""Every failure that a user can meet: a one-sentence message, a hint, an exit code."""
 
 from __future__ import annotations
 
 
 class NeuraknotError(Exception):
-    """The root of this package's errors; `console.reporting` turns each into lines on standard error and an exit code.
+    """The base of this package's errors; `console.reporting` turns each into lines on standard error and an exit code.
 
     Attributes:
         message: what went wrong, in one sentence. Never holds a secret.
-        hint: what to do next, a command where there is one.
+        hint: what to do next, if possible a command.
         details: further lines for the reader: a statement, the differences found.
     """
 
@@ -22,25 +22,25 @@ class NeuraknotError(Exception):
 
 
 class UsageError(NeuraknotError):
-    """Wrong usage: an option, a setting, a revision that does not exist, two heads where one is meant."""
+    """Wrong usage: an option, a setting, a revision that does not exist, two heads where one is needed."""
 
     exit_code = 2
 
 
 class SchemaDiffersError(NeuraknotError):
-    """The schema is not what its revision should hold, or could not be compared with that."""
+    """The schema is not what its revision should hold, or could not be compared."""
 
     exit_code = 3
 
 
 class StaleFileError(NeuraknotError):
-    """A file that is written from the revisions is not what they make it now."""
+    """A file generated from the revisions is out of date."""
 
     exit_code = 3
 
 
 class LockUnavailableError(NeuraknotError):
-    """Another migration holds the lock, or a lock could not be had in time."""
+    """Another migration holds the lock, or a lock timed out."""
 
     exit_code = 4
 
@@ -52,7 +52,7 @@ class RefusedError(NeuraknotError):
 
 
 class UnreachableError(NeuraknotError):
-    """The database can't be reached or logged in to, does not exist, or has no TLS where it is demanded."""
+    """The database can't be reached or logged in to, does not exist, or lacks required TLS."""
 
     exit_code = 6
 
@@ -64,14 +64,14 @@ class MigrationFailedError(NeuraknotError):
 
 
 class TransactionEndedError(MigrationFailedError):
-    """A revision ended its own transaction: what it had done was not rolled back, or not by us."""
+    """A revision ended its own transaction: its work was not rolled back, or not by us."""
 
 
 class InterruptedRunError(NeuraknotError):
     """SIGINT or SIGTERM ended the run; what was in progress was rolled back.
 
     Attributes:
-        exit_code: 128 plus the signal's number, as shells have it.
+        exit_code: 128 plus the signal's number, as in shells.
     """
 
     def __init__(self, message: str, *, signal_number: int, hint: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the environment says: the only module that reads it."""
+"""The environment variables; the only module that reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_PORT = 5432
 DEFAULT_USER = "postgres"
 
 NON_PRODUCTION = frozenset({"dev", "development", "local", "test", "ci"})
-"""The environments where a reset needs no more than the database's name; any other is production."""
+"""The environments where a reset asks only for the database's name; any other is production."""
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SCHEMES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
@@ -26,13 +26,13 @@ _UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000}
 _LONGEST = 2**31 - 1
 _LONGEST_NAME = 63
 _VARIABLES = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME", "DB_SSLMODE", "DB_SSLROOTCERT")
-# The first ones lead to another server than every message names, the others are psycopg2's own and no libpq's.
+# The first ones lead to another server than messages name; the others are psycopg2's, not libpq's.
 _REFUSED = ("hostaddr", "service", "servicefile", "dsn", "database", "async", "connection_factory", "cursor_factory")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the database is, how to reach it, and what it is to the team.
+    """Where the database is, how to connect to it, and which environment it belongs to.
 
     Attributes:
         host: a host name, an address, or the folder of a Unix socket.
@@ -40,9 +40,9 @@ class Settings:
         user: the role to log in as.
         password: may hold any character; None leaves it to libpq (a `.pgpass`, or trust).
         database: the database's name.
-        options: further libpq parameters by name, `sslmode` and `sslrootcert` among them.
+        options: further libpq parameters by name, including `sslmode` and `sslrootcert`.
         environment: the environment's name: `dev`, `prod` or whatever the team calls it.
-        environment_named: whether NEURAKNOT_ENV says so, rather than its default.
+        environment_named: whether NEURAKNOT_ENV sets it, rather than the default.
         embedded: whether this is the development server of `devserver`.
     """
 
@@ -58,7 +58,7 @@ class Settings:
 
     @property
     def place(self) -> str:
-        """The database in words, without its password."""
+        """The database in words, without the password."""
         if self.embedded:
             return f"{self.database} on the embedded PostgreSQL"
         if self.host.startswith("/"):
@@ -69,15 +69,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a migration waits; a revision may say otherwise for its own statements.
+    """How long a migration waits; a revision may override the timeouts for its own statements.
 
     Attributes:
-        lock_timeout: milliseconds that a statement waits for a table's lock; never without a limit, since the whole
+        lock_timeout: milliseconds that a statement waits for a table's lock; never unlimited, since the whole
             application waits behind it.
         statement_timeout: milliseconds that a statement may take, 0 for no limit.
         patience: seconds to wait for another migration to end.
-        tries: how often a revision that finds no lock is tried.
-        pause: seconds until the second try; each pause after that is twice as long.
+        tries: maximum attempts for a revision that gets no lock.
+        pause: seconds until the second attempt; each further pause is twice as long.
     """
 
     lock_timeout: int = 2_000
@@ -89,14 +89,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Origin:
-    """Who started this run, for the log and for the launcher.
+    """Who started this run; used by the log and the launcher.
 
     Attributes:
         image: the container image, by digest.
         git_commit: the commit that the image was built from.
-        started_by: the person or the CI job that asked for it.
+        started_by: the person or the CI job that started it.
         task_metadata_uri: where ECS tells a container about its task.
-        result_as_json: whether the last line on standard output is to be a JSON object.
+        result_as_json: whether the last line on standard output is a JSON object.
     """
 
     image: str | None
@@ -107,15 +107,15 @@ class Origin:
 
 
 def read(environ: Mapping[str, str] = os.environ) -> Settings | None:
-    """The settings that the environment names, or None where it names no database at all.
+    """Return the settings in the environment, or None if it names no database.
 
     Raises:
-        UsageError: a variable can't be understood.
+        UsageError: a variable is not valid.
     """
     if environ.get("PGHOSTADDR"):
-        # libpq would go there, whatever host is named.
+        # libpq would connect there, whatever host is named.
         raise UsageError("PGHOSTADDR is set, and leads to another server than messages name.", hint="unset PGHOSTADDR")
-    # A secret's value often ends with a new line, which would belong to a name; a password may hold any character.
+    # A secret's value often ends with a newline, which is stripped from names; a password may hold any character.
     given = {name: environ.get(name, "") for name in ("DATABASE_URL", *_VARIABLES)}
     given = {name: value if name == "DB_PASSWORD" else value.strip() for name, value in given.items()}
     if given["DATABASE_URL"]:
@@ -134,9 +134,9 @@ def read(environ: Mapping[str, str] = os.environ) -> Settings | None:
 
 
 def secrets(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Every password that the environment holds, used or not, also of a DATABASE_URL that can't be read."""
+    """Return every password in the environment, used or not, also that of an unreadable DATABASE_URL."""
     url = environ.get("DATABASE_URL", "")
-    # The second: an @ that should be encoded and is not.
+    # The second: an @ that should be encoded but is not.
     written = re.findall(r"://[^:@/]*:([^@]*)@", url) + re.findall(r"(?s)://[^:@/]*:(.*)@", url)
     written += re.findall(r"[?&](?:ssl)?password=([^&#]*)", url)
     read = [form for each in written for form in (unquote(each), unquote_plus(each), each)]
@@ -144,25 +144,25 @@ def secrets(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def is_production(environment: str) -> bool:
-    """Whether the guards of production apply there."""
+    """Whether the guards of production apply to this environment."""
     return environment.lower() not in NON_PRODUCTION
 
 
 def environment_name(environ: Mapping[str, str] = os.environ, *, default: str = "prod") -> str:
-    """The environment's name: `NEURAKNOT_ENV`, or the default; what could not be typed is no part of it."""
+    """Return the environment's name: `NEURAKNOT_ENV` without unprintable characters, or the default."""
     return "".join(filter(str.isprintable, environ.get("NEURAKNOT_ENV", ""))).strip() or default
 
 
 def in_github_actions(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether what is printed is read by GitHub Actions."""
+    """Whether GitHub Actions reads the output."""
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
 def limits(environ: Mapping[str, str] = os.environ) -> Limits:
-    """`NEURAKNOT_STATEMENT_TIMEOUT`, `_LOCK_TIMEOUT`, `_LOCK_TRIES`, `_LOCK_PAUSE`, `_LOCK_WAIT`, or their defaults.
+    """Read `NEURAKNOT_STATEMENT_TIMEOUT`, `_LOCK_TIMEOUT`, `_LOCK_TRIES`, `_LOCK_PAUSE`, `_LOCK_WAIT`, or defaults.
 
     Raises:
-        UsageError: one is no duration, or no number of tries.
+        UsageError: a duration or the number of tries is not valid.
     """
 
     def given(name: str, default: float, *, least: int = 0) -> int:
@@ -183,15 +183,15 @@ def limits(environ: Mapping[str, str] = os.environ) -> Limits:
 
 
 def milliseconds(text: object, name: str, *, least: int = 0) -> int:
-    """A duration such as `500ms`, `2s`, `15min` or `1h`, in milliseconds; a bare 0 is none.
+    """Return a duration such as `500ms`, `2s`, `15min` or `1h` in milliseconds; a bare 0 is 0.
 
     Args:
-        text: what was given.
-        name: what it was given for, for the error.
-        least: the shortest that is allowed.
+        text: the value.
+        name: its name, for the error.
+        least: the shortest duration allowed.
 
     Raises:
-        UsageError: it is no duration, or not one that is allowed.
+        UsageError: it is not a valid duration, or out of range.
     """
     match = re.fullmatch(r"(\d{1,9})\s*(ms|s|min|h)|0", str(text))
     if match is None:
@@ -206,7 +206,7 @@ def milliseconds(text: object, name: str, *, least: int = 0) -> int:
 
 
 def origin(environ: Mapping[str, str] = os.environ) -> Origin:
-    """What the launcher passes on, None for whatever it did not."""
+    """Return what the launcher passes on, None for whatever is missing."""
     return Origin(
         image=environ.get("NEURAKNOT_IMAGE") or None,
         git_commit=environ.get("NEURAKNOT_GIT_COMMIT") or None,
@@ -223,7 +223,7 @@ def _from_url(given: Mapping[str, str]) -> Settings:
         url = make_url(given["DATABASE_URL"])
         port = url.port
     except (ArgumentError, ValueError):
-        # Neither SQLAlchemy's words nor the text may show: either can hold the password.
+        # Don't show SQLAlchemy's message or the text: either can hold the password.
         raise UsageError("DATABASE_URL can't be read as a URL.", hint=encode) from None
     if url.drivername not in _SCHEMES:
         raise UsageError(
@@ -238,7 +238,7 @@ def _from_url(given: Mapping[str, str]) -> Settings:
             f"DATABASE_URL holds the parameter {refused}, which is not taken here.",
             hint=f"Name server and database in the URL itself: {form}.",
         )
-    # A parameter wins over the URL's own part, as in libpq, and must be the one that messages show.
+    # A parameter overrides the URL's own part, as in libpq, and must be the one that messages show.
     host = options.pop("host", "") or url.host or ""
     database = options.pop("dbname", "") or url.database
     if not host:
@@ -272,7 +272,7 @@ def _from_variables(given: Mapping[str, str]) -> Settings:
 
 
 def _tls(given: Mapping[str, str]) -> dict[str, str]:
-    """What DB_SSLMODE and DB_SSLROOTCERT say; a DATABASE_URL that says otherwise wins."""
+    """Return the options from DB_SSLMODE and DB_SSLROOTCERT; those of a DATABASE_URL override them."""
     options = {"sslmode": given["DB_SSLMODE"], "sslrootcert": given["DB_SSLROOTCERT"]}
     return _checked({name: value for name, value in options.items() if value}, "DB_SSLMODE")
 

@@ -12,15 +12,15 @@ log = logging.getLogger(__name__)
 
 
 def chosen() -> Settings:
-    """The database that the environment names, or the embedded one, started, where it names none.
+    """Return the database that the environment names; if it names none, start the embedded one.
 
     Raises:
-        UsageError: nothing is named, and the embedded PostgreSQL is not installed.
+        UsageError: none is named, and the embedded PostgreSQL is not installed.
     """
     named = settings.read()
     if named is not None:
         return named
-    # Not above: its package is an extra, and neither is in the image.
+    # Imported here: its package is an extra, and neither is in the image.
     try:
         from neuraknot_db.dev import devserver
     except ImportError:

@@ -1,4 +1,4 @@
-"""This project's own commands, in the form in which Alembic registers a command."""
+"""This project's own commands, as Alembic registers a command."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Registered:
-    """A function that Alembic's command line can call, and the options that only we know.
+    """A function that Alembic's command line can call, and our own options for it.
 
     Attributes:
         function: its name is the command's, its docstring the help, its keywords the options' names.
-        options: the arguments of `add_argument`, one pair an option.
+        options: the arguments of `add_argument`, one pair per option.
     """
 
     function: Callable[..., None]
@@ -198,7 +198,7 @@ def snapshot(config: Config, check: bool = False) -> None:
         from neuraknot_db.dev.measure import measure, merged
     script = ScriptDirectory.from_config(config)
     files.load(script)
-    script.get_current_head()  # of two heads neither has a schema that a database will hold
+    script.get_current_head()  # raises on two heads: no database will hold either schema
     server = chosen()
     with scratch_database(server) as where, engine.connect(where) as connection:
         config.attributes[run.HELD] = run.Held(where, connection, Recorder(where, connection))
@@ -347,7 +347,7 @@ def show_log(_config: Config, as_json: bool = False) -> None:
         write(line)
 
 
-show_log.__name__ = "log"  # the command's name, which `log` the logger has in this module
+show_log.__name__ = "log"  # the command's name; in this module `log` is the logger
 
 
 def serve(_config: Config, data: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a person and the launcher get to see: narration and errors on standard error, data on standard output."""
+"""What a person and the launcher see: log lines and errors on standard error, data on standard output."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from neuraknot_db.errors import NeuraknotError
 from neuraknot_db.migrate.outcome import Outcome
 
 log = logging.getLogger("neuraknot_db")
-"""The narration; `-q` leaves warnings and errors only."""
+"""Progress lines; `-q` leaves only warnings and errors."""
 
 RESULT_FORMAT = 1
 
 _SIGNALLED = 128
-"""Exit codes from here on stand for a signal."""
+"""Exit codes from here on mean a signal."""
 
 _EXITED = """error: alembic/env.py, or what it runs, ended this process by sys.exit().
 hint: Take that out. Where the database is: alembic current, and neuraknot-db log.
@@ -39,12 +39,12 @@ _ELSEWHERE = "Run the command again, with its output elsewhere"
 
 
 class _StandardError(logging.Handler):
-    """Shows the narration; what has `in_one_line` as an extra is cut to the width of a terminal."""
+    """Shows log lines; those with the extra `in_one_line` are cut to the width of a terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
         if getattr(record, "in_one_line", False) and sys.stderr.isatty():
-            line = redacted(line)  # of which a part could not be told any more
+            line = redacted(line)  # before cutting: part of a password would go unnoticed
             width = shutil.get_terminal_size().columns
             line = line if len(line) <= width else line[: width - 1] + "…"
         sys.stderr.write(line + "\n")
@@ -55,34 +55,34 @@ log.propagate = False
 
 
 def write(text: str) -> None:
-    """Lines for a person on standard output."""
+    """Write lines for a person on standard output."""
     sys.stdout.write(text + "\n")
-    # Whoever reads a pipe waits for this line, such as the URL that `serve` prints.
+    # A reader of a pipe waits for this line, such as the URL that `serve` prints.
     sys.stdout.flush()
 
 
 def write_json(value: Any) -> None:
-    """A value as JSON on standard output; what a password in it would spoil are its texts alone."""
+    """Write a value as JSON on standard output; redaction changes only its strings."""
     text = json.dumps(redacted_within(value), ensure_ascii=False, indent=2)
     write_exactly("".join(each if streams.shows(each) else json.dumps(each)[1:-1] for each in text))
 
 
 def write_exactly(text: str) -> None:
-    """Data on standard output, as it stands, in UTF-8."""
+    """Write data on standard output unchanged, in UTF-8."""
     streams.carry_data()
     write(text)
 
 
 @contextlib.contextmanager
 def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
-    """The one place where an error becomes a message and an exit code.
+    """Turn errors into messages and exit codes, in this one place.
 
     Args:
-        outcome: printed as one JSON object, the last line on standard output, where NEURAKNOT_RESULT=json asks for it.
-        config: Alembic's, with `-q` (no narration) and `--raiseerr` (a traceback, and exit code 1).
+        outcome: printed as a JSON object, the last line on standard output, if NEURAKNOT_RESULT=json.
+        config: Alembic's, with `-q` (no log lines) and `--raiseerr` (a traceback, and exit code 1).
 
     Raises:
-        SystemExit: with the exit code of the error that came, or of output that could not be written.
+        SystemExit: with the error's exit code, or because output could not be written.
     """
     log.setLevel(logging.WARNING if getattr(config.cmd_opts, "quiet", False) else logging.INFO)
     _collect_less()
@@ -91,7 +91,7 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
     with streams.guarded():
         before, config.stdout = config.stdout, sys.stdout
         interrupt.last_words = functools.partial(_last_words, outcome)
-        # From here on, not only while a session is open: a login may get no answer either; nor may who reads the end.
+        # From here on, not only while a session is open: a login may hang too, and so may the reader of the output.
         with interrupt.cancelling():
             try:
                 with streams.impatient():
@@ -103,7 +103,7 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
                 code = 130
                 raise SystemExit(code) from None
             except SystemExit as stop:
-                # With 0 it is not ours: whatever it cut short is not done.
+                # Exit code 0 is not ours: whatever it cut short is not done.
                 code = (stop.code if isinstance(stop.code, int) else 1) or 1
                 if stop.code in (None, 0):
                     sys.stderr.write(_EXITED)
@@ -113,7 +113,7 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
                 failure = diagnosis.explain(error)
                 raised = getattr(config.cmd_opts, "raiseerr", False)
                 code = failure.exit_code if failure and not raised else 1
-                # Python would print a traceback after the streams are its own again, with every password in it.
+                # After the streams are restored, Python would print a traceback with every password in it.
                 sys.stderr.write(traceback.format_exc() if raised or failure is None else f"{rendered(failure)}\n")
                 raise SystemExit(code) from None
             finally:
@@ -128,12 +128,12 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
 def demand_written(
     code: int | str | None, *, asked_for: bool = True, reported: bool = False, hint: str = _ELSEWHERE
 ) -> None:
-    """End with 1 where the work is done, and data on standard output could not be written.
+    """Exit with 1 if the work is done, but data on standard output could not be written.
 
     Args:
-        code: the exit code so far; a failure's own is kept.
-        asked_for: whether there is such data: what a migration says in passing is none.
-        reported: whether a program waits for it; of a reader like `head`, that has had enough, nothing is said.
+        code: the exit code so far; that of a failure is kept.
+        asked_for: whether there is such data; progress lines of a migration are none.
+        reported: whether a program waits for it; otherwise a reader that closes early, like `head`, is not reported.
         hint: what to do next.
 
     Raises:
@@ -150,7 +150,7 @@ def demand_written(
 
 
 def _last_words(outcome: Outcome, number: int) -> None:
-    """Said by the thread that ends the process, since the server does not answer a run that was told to end."""
+    """Report from the thread that ends the process, because the server did not answer an interrupted run."""
     outcome.found(None, None)
     failure = interrupt.unanswered(number)
     if settings.origin().result_as_json:
@@ -159,13 +159,13 @@ def _last_words(outcome: Outcome, number: int) -> None:
 
 
 def _collect_less() -> None:
-    """Spare a process that lives for a second the search for garbage among what its imports have made."""
+    """Collect garbage less often: the process lives for a second, and its imports create many objects."""
     gc.set_threshold(200_000)
     atexit.register(gc.freeze)
 
 
 def rendered(error: NeuraknotError) -> str:
-    """The lines that a person reads: the sentence, its details, the hint."""
+    """Return the lines that a person reads: message, details, hint."""
     lines = [f"error: {error.message}", *(f"  {line}".rstrip() for line in error.details)]
     return "\n".join([*lines, f"hint: {error.hint}"] if error.hint else lines)
 

@@ -1,4 +1,4 @@
-"""What `alembic/env.py` hands over to: every Alembic command that meets a database, or prints SQL for one."""
+"""Called by `alembic/env.py`: every Alembic command that connects to a database, or prints SQL for one."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def run() -> None:
     """Run the Alembic command that loaded `env.py`.
 
     Raises:
-        SystemExit: under the plain `alembic` script, with the exit code of what went wrong.
+        SystemExit: under the plain `alembic` script, with the error's exit code.
         NeuraknotError: under a caller that put an Outcome into `Config.attributes`.
     """
-    # The module shows an EnvironmentContext's functions, but not what the command told it.
+    # The module exposes an EnvironmentContext's functions, but not the command's options.
     environment: EnvironmentContext = context._proxy  # type: ignore[attr-defined]
     outcome = environment.config.attributes.get(OUTCOME)
     if outcome is not None:
@@ -46,7 +46,7 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
             hint="neuraknot-db verify compares the database with what its revision should hold.",
         )
     files.load(environment.script)
-    x_options.read(environment.config)  # refuses what no command knows
+    x_options.read(environment.config)  # refuses unknown options
     command = Command.of(environment)
     held: Held | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
@@ -60,7 +60,7 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
 
 
 def _print_sql(environment: EnvironmentContext, command: Command) -> None:
-    """`--sql`: the same statements, on standard output, for psql."""
+    """Print the statements for `--sql` on standard output, for psql."""
     from neuraknot_db.migrate import offline
 
     streams.carry_data()
@@ -74,16 +74,16 @@ def _print_sql(environment: EnvironmentContext, command: Command) -> None:
         fn=steps if command.steps is None else lambda _heads, migration: offline.script(ready, migration),
     )
     migration = environment.get_context()
-    # Before anything is printed: a refusal is to leave no half of a script.
+    # Before anything is printed: a refusal must not leave half a script.
     ready += [(step, read_options(step)) for step in command.resolve(migration.get_current_heads())]
-    # A role's own would put the tables elsewhere.
+    # A role's own search_path would put the tables elsewhere.
     migration.impl.static_output("SET search_path = public;")
     with environment.begin_transaction():
         environment.run_migrations()
 
 
 def _read(environment: EnvironmentContext) -> None:
-    """A command that only looks, such as `current`: no lock, and no version table made in passing."""
+    """Run a command that only reads, such as `current`: no lock, and no version table created."""
     with session.open_session(chosen()) as connection:
         files.demand_known(environment.script, DatabaseState.of(connection))
         environment.configure(connection=connection, dont_mutate=True, version_table_schema=VERSION_SCHEMA)

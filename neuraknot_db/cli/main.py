@@ -76,7 +76,7 @@ _SEE = "Environment variables, -x and exit codes: neuraknot-db --help"
 
 
 class _Paragraphs(argparse.RawDescriptionHelpFormatter):
-    """Fits paragraphs into the terminal, and leaves lines of a layout of their own as they are."""
+    """Wraps paragraphs to the terminal's width, and keeps lines that have their own layout."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if text == EPILOG:
@@ -85,7 +85,7 @@ class _Paragraphs(argparse.RawDescriptionHelpFormatter):
 
 
 class NeuraknotCommandLine(CommandLine):
-    """Alembic's documented command line, extended: each stock command works as it is."""
+    """Alembic's documented command line, extended: each stock command works unchanged."""
 
     _POSITIONAL_OPTS = {  # noqa: RUF012 - as Alembic declares it
         **CommandLine._POSITIONAL_OPTS,
@@ -112,7 +112,7 @@ class NeuraknotCommandLine(CommandLine):
             subparser.epilog = _SEE
 
     def run_cmd(self, config: Config, options: Namespace) -> None:
-        """Run a command, and end the process with this project's code if it fails."""
+        """Run a command; on failure, end the process with this project's exit code."""
         function, positional, keywords = options.cmd
         outcome = Outcome(function.__name__)
         config.attributes[OUTCOME] = outcome
@@ -120,7 +120,7 @@ class NeuraknotCommandLine(CommandLine):
             _allow_percent(config)
             asked = x_options.read(config)
             if asked != x_options.NOTHING and function.__module__ != command.__name__:
-                # A reset that minds none of them would have dropped everything by then.
+                # A reset that ignored them would already have dropped everything.
                 raise UsageError(
                     f"-x means nothing to {function.__name__}.",
                     hint="It is for alembic's upgrade, downgrade and stamp.",
@@ -138,7 +138,7 @@ class NeuraknotCommandLine(CommandLine):
 
 
 def _allow_percent(config: Config) -> None:
-    """Let the checkout's path hold a %, which the parser of alembic.ini takes for one of its own signs."""
+    """Let the checkout's path contain a %, which the parser of alembic.ini treats as special."""
     try:
         parser = config.file_config
     except configparser.Error as error:
@@ -148,7 +148,7 @@ def _allow_percent(config: Config) -> None:
 
 
 def _new_revision_id(script: ScriptDirectory, options: Namespace, *, example: str) -> str:
-    """The id that was asked for, or the number after the highest that a revision has: `005` after `004`."""
+    """Return the given id, or the number after the highest revision's: `005` after `004`."""
     if not re.search(r"\w", options.message or ""):
         raise UsageError("A revision needs a message, which also names its file.", hint=example)
     known = {revision.revision for revision in script.walk_revisions()}

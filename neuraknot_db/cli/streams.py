@@ -1,10 +1,10 @@
-"""Standard output and standard error, the one exit: nothing breaks them, and only what is harmless leaves.
+"""Standard output and standard error: writing never raises, and only harmless text gets out.
 
-No password, no control character that would move a terminal's cursor or turn a line around, and no command to GitHub
-Actions, whatever another session's query, a database's name or a revision's own `print` may hold.
+That is: no password, no control character that would move a terminal's cursor or reverse a line, and no command to
+GitHub Actions, whatever another session's query, a database's name or a revision's `print` may hold.
 
-A migration must not hang on who reads along: while `guarded` is open, no reader that goes away, no full disk and no
-closed file makes a write raise. Whether standard output, which carries data, was lost is asked for in the end.
+A migration must not depend on its readers: while `guarded` is open, no closed reader, full disk or closed file makes a
+write raise. Whether standard output, which carries data, was lost is checked at the end.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from neuraknot_db import settings
 from neuraknot_db.database.redaction import redacted
 
 _PATIENCE = 2.0
-"""Seconds that a reader has, while a migration works, before it is taken to have stopped."""
+"""Seconds that a reader may block during a migration before it counts as stopped."""
 
 
 _COMMAND = r"(?m)^[^\S\n]*:(?=:.*::)|##(?=\[)"
-"""What a line that GitHub Actions would obey has where a blank makes it harmless: `::name::value`, `##[name]value`."""
+"""Start of a line that GitHub Actions would obey, harmless with a blank added: `::name::value`, `##[name]value`."""
 
 
 def shows(character: str) -> bool:
-    """Whether a character does nothing but stand there."""
-    return character.isprintable() or character in "\t\n\xa0\u3000"  # a Japanese blank is no control
+    """Whether a character only prints."""
+    return character.isprintable() or character in "\t\n\xa0\u3000"  # \u3000 is the Japanese space, not a control
 
 
 def _harmless(text: str) -> str:
     text = redacted(text)
     shown = "".join(filter(shows, text))
-    if shown != text:  # what was left out may have hidden a password
+    if shown != text:  # a removed character may have hidden a password
         text = redacted(shown)
     return re.sub(_COMMAND, r"\g<0> ", text) if settings.in_github_actions() else text
 
 
 class _Unbreakable(io.FileIO):
-    """A file that takes everything, what can't be written too.
+    """A file whose writes never fail, even if the data can't be written.
 
     Attributes:
-        lost: why something could not be written; None while everything could.
-        patience: seconds to wait for a reader who takes nothing; None to wait for ever.
-        missed: whether something was left out for want of it.
+        lost: why data could not be written; None if all was.
+        patience: seconds to wait for a blocked reader; None to wait forever.
+        missed: whether data was left out because of that.
     """
 
     lost: OSError | None = None
@@ -62,9 +62,9 @@ class _Unbreakable(io.FileIO):
                 if not select.select([], [self], [], self.patience)[1]:
                     self.patience, self.missed = 0.0, True
                     return len(data)
-                data = data[: select.PIPE_BUF]  # which does not block then; the buffer comes again with the rest
+                data = data[: select.PIPE_BUF]  # does not block then; the buffer calls again with the rest
             while (written := super().write(data)) is None:
-                select.select([], [self], [])  # whoever made the pipe does not want to wait, but we can
+                select.select([], [self], [])  # the pipe is non-blocking, but we can wait
         except OSError as error:
             self.lost = error
             return len(data)
@@ -72,10 +72,10 @@ class _Unbreakable(io.FileIO):
 
 
 class _Stream(io.TextIOWrapper):
-    """Text on its way out, as `_harmless` has it.
+    """Output text, filtered by `_harmless`.
 
     Attributes:
-        data: whether it is data instead, which goes as it stands.
+        data: whether it is data, which is written unchanged.
     """
 
     data = False
@@ -87,7 +87,7 @@ class _Stream(io.TextIOWrapper):
 
 
 def carry_data() -> None:
-    """Let standard output be UTF-8 and go as it stands from here on, whatever the shell says: programs read it."""
+    """Make standard output UTF-8 and unfiltered from here on, whatever the locale: programs read it."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     if isinstance(sys.stdout, _Stream):
@@ -96,8 +96,8 @@ def carry_data() -> None:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Let no write to `sys.stdout` and `sys.stderr` raise; within another `guarded` this does nothing."""
-    redacted("")  # reads the environment now: what Python writes of that (PYTHONVERBOSE) must not come back in here
+    """Keep writes to `sys.stdout` and `sys.stderr` from raising; nested, this does nothing."""
+    redacted("")  # reads the environment now: Python's output about that (PYTHONVERBOSE) must not recurse into here
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _guard(sys.stdout), _guard(sys.stderr)
     try:
@@ -112,9 +112,9 @@ def guarded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def impatient() -> Iterator[None]:
-    """Let nobody who has stopped reading standard error keep a migration, and its locks, waiting.
+    """Keep a blocked reader of standard error from delaying a migration and its locks.
 
-    What is said meanwhile is left out then, and that it was is said in the end.
+    Lines in the meantime are left out, and a warning at the end says so.
     """
     raw = _raw(sys.stderr)
     if raw is None:
@@ -134,7 +134,7 @@ def _raw(stream: TextIO) -> _Unbreakable | None:
 
 
 def take_loss() -> OSError | None:
-    """Why standard output could not be written since this was asked last; None if all of it was."""
+    """Return why standard output could not be written since the last call; None if all of it was."""
     sys.stdout.flush()
     raw = _raw(sys.stdout)
     if raw is None:
@@ -145,7 +145,7 @@ def take_loss() -> OSError | None:
 
 def _guard(stream: TextIO | None) -> TextIO:
     if stream is None:
-        # Closed before the program began. What opens next would take its number, and get what is written there.
+        # It was closed at start. The next file opened would get its number, and our output.
         raw = _Unbreakable(os.open(os.devnull, os.O_RDONLY), "w")
         return _Stream(io.BufferedWriter(raw), encoding="utf-8", line_buffering=True)
     if isinstance(stream, _Stream):
@@ -153,9 +153,9 @@ def _guard(stream: TextIO | None) -> TextIO:
     try:
         stream.flush()
         raw = _Unbreakable(stream.fileno(), "w", closefd=False)
-    except OSError:  # a test's own stream has no file, and can't break
+    except OSError:  # a test's stream has no file, and can't break
         return stream
-    # What a person reads may hold what the shell's encoding lacks.
+    # The text may hold characters that the locale's encoding lacks.
     return _Stream(
         io.BufferedWriter(raw),
         encoding=stream.encoding,

@@ -1,17 +1,18 @@
-"""Connect to PostgreSQL, and understand what it answers.
+"""Connect to PostgreSQL, and interpret its answers.
 
 engine           connections: URL, TLS, keepalives, waiting for a server that is starting, what a failed login means
-session          a session with this project's parameters and timeouts, whose statement a signal cancels
-create           create a database, and scratch ones that go again
-lock             one migration at a time for a database: an advisory lock
+session          a session with this project's parameters and timeouts; a signal cancels its statement
+create           create a database, and temporary scratch databases
+lock             one migration at a time per database: an advisory lock
 interrupt        SIGINT and SIGTERM end the statement that runs on the server, not only this process
-state            what stands in a database now: its revision, its tables, what may be done there
-other_sessions   who else is there, and what they do: asked and told in one way
-diagnosis        from an exception to the error that a person can act on
-raw_sql          SQL as it is written, to the server or to a script; driver lets it be looked at before it is sent
-sql_text         SQL's tokens and statements, as PostgreSQL's own scanner reads them
-redaction        passwords, taken out of whatever is shown or stored
-display          how durations are written, how much room a text takes on a terminal
+state            the present state of a database: its revision, its tables, what may be done there
+other_sessions   which other sessions exist, and what they do: one query, one format
+diagnosis        from an exception to an error that a person can act on
+raw_sql          SQL as it is written, to the server or to a script; driver lets a guard check it before it is sent
+sql_text         SQL's tokens and statements, split as PostgreSQL's scanner does
+redaction        removes passwords from whatever is shown or stored
+display          the format of durations, and the width of a text on a terminal
 
-In come `Settings`, from the environment; out come SQLAlchemy connections, values, and the errors of `errors.py`.
+The input is `Settings`, from the environment; the output is SQLAlchemy connections, values, and the errors of
+`errors.py`.
 """

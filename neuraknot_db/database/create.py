@@ -1,4 +1,4 @@
-"""Create a database, and scratch ones that go again."""
+"""Create a database, and temporary scratch databases."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from neuraknot_db.settings import Settings
 log = logging.getLogger(__name__)
 
 _MAINTENANCE = ("postgres", "template1")
-"""Databases that nearly every server has, to create another one from."""
+"""Databases that nearly every server has, to connect to for CREATE DATABASE."""
 _ALREADY_THERE = {"42P04", "23505"}
-"""SQLSTATEs that both mean: somebody else has just created it."""
+"""SQLSTATEs that both mean: another session has just created it."""
 _NOT_ALLOWED = "42501"
 
 _IN_UTF8 = "SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database WHERE datname = 'template1'"
@@ -32,15 +32,15 @@ def create_database(where: Settings, *, quiet: bool = False, before: Callable[[]
 
     Args:
         where: the database.
-        quiet: whether to say nothing of it.
-        before: called before it is created; what it raises keeps it from being.
+        quiet: whether to log nothing.
+        before: called before it is created; if it raises, nothing is created.
 
     Returns:
         Whether it was created now.
 
     Raises:
         RefusedError: the role may not create databases.
-        UnreachableError: there is no server, or no login.
+        UnreachableError: no connection, or the login was refused.
     """
     created = False
     if not _exists(where):
@@ -53,14 +53,14 @@ def create_database(where: Settings, *, quiet: bool = False, before: Callable[[]
 
 @contextlib.contextmanager
 def scratch_database(where: Settings) -> Iterator[Settings]:
-    """A new, empty database on the same server, dropped in the end.
+    """Yield a new, empty database on the same server; drop it at the end.
 
     Raises:
         RefusedError: the role may not create databases.
-        UnreachableError: there is no server, or no login.
+        UnreachableError: no connection, or the login was refused.
     """
     temporary = _drawn(where)
-    # One that stands there already is somebody's, and not to be dropped.
+    # A database that already exists is not ours to drop.
     while not _create(temporary):
         temporary = _drawn(where)
     try:
@@ -75,16 +75,16 @@ def _drawn(where: Settings) -> Settings:
 
 
 def _exists(where: Settings) -> bool:
-    """Whether the database takes a login: a role that owns it may perhaps connect to no other."""
+    """Whether the database accepts a login: its owner may be allowed to connect to no other."""
     try:
         engine.connect(where).close()
     except UnreachableError as error:
-        # The server may say so in any language.
+        # The server's message may be in any language.
         if not diagnosis.is_answer("\n".join(error.details)):
             raise
         if not _is_listed(where):
             return False
-        # Somebody has created it in between, or it takes no login of ours, as is said then.
+        # It was created meanwhile, or it refuses our login, which raises here.
         engine.connect(where).close()
     return True
 
@@ -96,10 +96,10 @@ def _is_listed(where: Settings) -> bool:
 
 
 def _create(where: Settings) -> bool:
-    """Create the database; False if somebody else was faster."""
+    """Create the database; return False if another session was faster."""
     with _maintenance(where) as connection:
         try:
-            # UTF-8 goes with the locale C on any server, and with its own perhaps not.
+            # UTF-8 works with the locale C on any server, but perhaps not with the server's own.
             other = "" if raw_sql.execute(connection, _IN_UTF8).scalar_one() else _MADE_UTF8
             raw_sql.execute(connection, f"CREATE DATABASE {raw_sql.quoted(where.database)}{other}")
         except DBAPIError as error:
@@ -117,7 +117,7 @@ def _create(where: Settings) -> bool:
 
 @contextlib.contextmanager
 def _maintenance(where: Settings) -> Iterator[Connection]:
-    """A connection to another database of the server, outside of transactions."""
+    """Yield an autocommit connection to another database of the server."""
     with _connect_elsewhere(where) as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 

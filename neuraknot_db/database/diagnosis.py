@@ -1,4 +1,4 @@
-"""From an exception to the error that a person can act on."""
+"""From an exception to an error that a person can act on."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 _UNTRANSLATABLE = "22P05"
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _REFUSED_ROWS = ("23", "44")
-"""Classes of SQLSTATE whose details quote rows."""
+"""SQLSTATE classes whose details quote rows."""
 
 _AGAIN = "Run the command again."
 
 _SHOWN_AROUND = 6
-"""Lines of a long statement that are shown before and after the one at fault."""
+"""Lines of a long statement that are shown before and after the failed one."""
 _LONGEST = 200
-"""Characters of a line that are shown: a statement of data may be one line of a megabyte."""
+"""Characters of a line that are shown: a data statement may be one line of a megabyte."""
 
-# What libpq and the server say when a login fails, as patterns. psycopg2 gives no SQLSTATE for it, so the words must
-# do, in this order.
+# What libpq and the server say when a login fails, as patterns, matched in this order. psycopg2 gives no SQLSTATE
+# for it.
 _LOGIN_REASONS = (
     (
         ("does not support SSL", "SSL is not enabled", "sslmode value"),
@@ -92,16 +92,16 @@ _LOGIN_REASONS = (
     ),
 )
 
-# What a function executes.
+# SQL that a function executes.
 _INNER_SQL = re.compile(r'((?:SQL (?:statement|expression)|PL/pgSQL (?:assignment|expression)) ")(.*?)("?)')
 _QUOTED = re.compile(r'["«„“].*["»“”]')
 
-# The server's severity is translated too. libpq writes two blanks behind it, and one behind its own words.
+# The server's severity is translated too. The server puts two blanks after it, libpq one after its own messages.
 _ANSWER = re.compile(r"failed: [^:]+:  ")
 
 
 def explain(error: BaseException) -> NeuraknotError | None:
-    """The error behind an exception, or None for a defect of ours."""
+    """Return the error behind an exception, or None for a defect of ours."""
     if isinstance(error, NeuraknotError):
         return error
     if isinstance(error, DBAPIError):
@@ -119,7 +119,7 @@ def explain(error: BaseException) -> NeuraknotError | None:
 
 
 def command_error(error: CommandError) -> NeuraknotError:
-    """Alembic's own complaint about how it was called."""
+    """Return the error for Alembic's own complaint about its usage."""
     words = str(error).strip().rstrip(".")
     if "multiple head" in words.lower():
         return UsageError(
@@ -137,12 +137,12 @@ def command_error(error: CommandError) -> NeuraknotError:
 
 
 def database_error(error: DBAPIError, *, doing: str = "The command", undone: str = "") -> NeuraknotError:
-    """What the server's answer means.
+    """Return the error for a server's answer.
 
     Args:
-        error: as SQLAlchemy wraps psycopg2's.
-        doing: what failed, the sentence's subject.
-        undone: what became of what it had done, as far as that was seen.
+        error: psycopg2's error, as SQLAlchemy wraps it.
+        doing: what failed, as the subject of a sentence.
+        undone: what became of its work, as far as that was seen.
     """
     state = getattr(error.orig, "pgcode", None)
     primary, details = _words(error)
@@ -174,21 +174,21 @@ def database_error(error: DBAPIError, *, doing: str = "The command", undone: str
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection ended, with or without the server's word."""
+    """Whether the connection was lost, with or without a message from the server."""
     if not isinstance(error, DBAPIError):
-        return isinstance(error, ResourceClosedError)  # what else is sent over a connection that was lost
+        return isinstance(error, ResourceClosedError)  # a further statement on a lost connection
     state = getattr(error.orig, "pgcode", None)
     ended = isinstance(error, OperationalError | InterfaceError) if state is None else state.startswith(("08", "57P"))
     return ended or error.connection_invalidated
 
 
 def is_error(error: BaseException) -> bool:
-    """Whether it is the server's word that a statement failed, on a connection that goes on."""
+    """Whether the server reports a failed statement on a connection that still works."""
     return isinstance(error, DBAPIError) and not is_lost(error)
 
 
 def login_error(words: str, settings: Settings, *, database: str | None = None) -> NeuraknotError:
-    """The error that a failed login's words stand for."""
+    """Return the error for a failed login's message."""
     names = {"place": settings.place, "user": settings.user, "database": database or settings.database}
     details = tuple(line.strip() for line in words.strip().splitlines() if line.strip())
     for needles, message, hint in _LOGIN_REASONS:
@@ -214,12 +214,12 @@ def login_error(words: str, settings: Settings, *, database: str | None = None) 
 
 
 def is_answer(words: str) -> bool:
-    """Whether a failed login's words are those of a server that refused it, in whatever language."""
+    """Whether a failed login's message is a refusal by a server, in any language."""
     return _ANSWER.search(words) is not None
 
 
 def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
-    """The server's sentence without its full stop, and the statement with the position in it."""
+    """Return the server's message without its period, and the statement with the failed position."""
     diag = getattr(error.orig, "diag", None)
     primary = getattr(diag, "message_primary", None) or str(error.orig).strip().split("\n", 1)[0]
     details: list[str] = []
@@ -239,7 +239,7 @@ def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
 
 
 def _without_literals(context: str) -> str:
-    """The server's context, where that is SQL of a function's, which may have been made from rows."""
+    """Remove the literals if the context is SQL of a function, which may have been built from rows."""
     found = _INNER_SQL.fullmatch(context)
     if found is None:
         return context
@@ -249,9 +249,9 @@ def _without_literals(context: str) -> str:
 
 
 def _without_data(detail: str, state: str) -> str:
-    """A detail without the values of a row that a constraint or a view refuses: they are no business of a log.
+    """Return a detail without the values of a refused row, which don't belong in a log.
 
-    The server may say it in any language: only the columns' names are taken from it.
+    The message may be in any language: only the column names are taken from it.
     """
     if not state.startswith(_REFUSED_ROWS):
         return detail
@@ -266,9 +266,9 @@ class _Redacted(NamedTuple):
 
 
 def _redacted(statement: str, position: str | None) -> _Redacted:
-    """The statement without passwords, a part of which nobody could tell any more once it is cut; and where it fails.
+    """Redact the statement before it is cut, since part of a password would go unnoticed; adjust the position.
 
-    Within a password nothing is pointed at, and what the server quotes from there is part of it.
+    A position within a password is dropped, and what the server quotes from there is hidden.
     """
     shown = redacted(statement)
     if position is None or shown == statement:
@@ -280,7 +280,7 @@ def _redacted(statement: str, position: str | None) -> _Redacted:
 
 
 def _statement(statement: str, position: str | None) -> list[str]:
-    """The statement, numbered and cut, with a caret under the position that the server named (1-based)."""
+    """Return the statement, numbered and cut, with a caret under the server's position (1-based)."""
     lines = statement.split("\n")
     if position is None:
         first, last, row, column = 0, min(len(lines), 2 * _SHOWN_AROUND), -1, 0
@@ -300,7 +300,7 @@ def _statement(statement: str, position: str | None) -> list[str]:
 
 
 def _excerpt(line: str, column: int = 0) -> tuple[str, int]:
-    """As much of a line around a column as a person reads, and where the column is in it."""
+    """Return a readable part of a line around a column, and the column within it."""
     start = max(0, min(column - _LONGEST // 2, len(line) - _LONGEST))
     before, after = "…" * (start > 0), "…" * (start + _LONGEST < len(line))
     return f"{before}{line[start : start + _LONGEST]}{after}", column - start + len(before)

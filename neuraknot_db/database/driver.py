@@ -1,4 +1,4 @@
-"""psycopg2's connection, which can have what is about to be sent looked at: whoever sends it, and by which way."""
+"""psycopg2's connection with a guard that checks every statement before it is sent."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from psycopg2 import extensions
 
 
 class Guard(Protocol):
-    """Looks at what is about to be sent; what it raises keeps it from being sent."""
+    """Checks what is about to be sent; if it raises, nothing is sent."""
 
     def statement(self, sql: str) -> None:
-        """SQL, with placeholders for its parameters."""
+        """Check SQL, with placeholders for its parameters."""
         ...
 
     def ending(self, sql: str) -> None:
-        """What the driver itself sends to end the transaction, such as COMMIT."""
+        """Check what the driver itself sends to end the transaction, such as COMMIT."""
         ...
 
 
 class GuardedConnection(extensions.connection):
-    """A connection whose every way to the server passes its guard.
+    """A connection whose guard sees everything that is sent.
 
     Attributes:
-        guard: None for a connection that nobody looks after.
+        guard: None for an unguarded connection.
     """
 
     guard: Guard | None = None
 
     def cursor(self, *what: Any, cursor_factory: Any = None, **how: Any) -> Any:
-        """A cursor, of whatever class, that is looked after."""
+        """Return a guarded cursor of any class."""
         return super().cursor(*what, cursor_factory=_guarded(cursor_factory or extensions.cursor), **how)
 
     def commit(self) -> None:
@@ -45,17 +45,17 @@ class GuardedConnection(extensions.connection):
         super().rollback()
 
     def reset(self) -> None:
-        """ROLLBACK, and everything set back."""
+        """ROLLBACK, and reset everything."""
         self._ending("ROLLBACK")
         super().reset()
 
     def set_session(self, *what: Any, **how: Any) -> None:
-        """Characteristics of the transactions to come, or none at all."""
+        """Set the characteristics of later transactions, or none."""
         self._ending("COMMIT")
         super().set_session(*what, **how)
 
     def set_isolation_level(self, level: int | None) -> None:
-        """The same, after a ROLLBACK."""
+        """Set the isolation level, after a ROLLBACK."""
         self._ending("ROLLBACK")
         super().set_isolation_level(level)
 
@@ -70,7 +70,7 @@ class GuardedConnection(extensions.connection):
         _AUTOCOMMIT.__set__(self, on)
 
     def tpc_begin(self, xid: Any) -> None:
-        """Another kind of transaction."""
+        """Begin a two-phase transaction."""
         self._ending("COMMIT")
         super().tpc_begin(xid)
 
@@ -118,5 +118,5 @@ class _Guarded(extensions.cursor):
         if guard is not None:
             if isinstance(query, bytes):
                 query = query.decode(errors="replace")
-            # Else one of `psycopg2.sql`, which takes a while to import.
+            # Otherwise an object of `psycopg2.sql`, which is slow to import.
             guard.statement(query if isinstance(query, str) else query.as_string(self))

@@ -1,4 +1,4 @@
-"""Connections: URL, TLS, keepalives, waiting for a server that is starting, and what a failed login means."""
+"""Connections: URL, TLS, keepalives, waiting for a starting server, and what a failed login means."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from neuraknot_db.database.driver import GuardedConnection
 from neuraknot_db.settings import Settings
 
 _CANCEL_TIMEOUT = 2
-"""Seconds until an address that does not answer is given up, for a request that nobody can wait for."""
+"""Seconds to wait for an address that does not answer, for a cancel request that nobody can wait for."""
 
 CONNECT_TIMEOUT = 10
-"""Seconds until an address that does not answer is given up."""
+"""Seconds to wait for an address that does not answer."""
 
 STARTING_TIMEOUT = 60.0
-"""Seconds to wait for a server that answers that it is starting, or coming back after a failover."""
+"""Seconds to wait for a server that reports that it is starting, or recovering after a failover."""
 
 _COMING_BACK = ("is starting up", "is in recovery mode", "is shutting down", "not yet accepting connections")
 
 _PARAMETERS = {
     "connect_timeout": CONNECT_TIMEOUT,
-    # Given, though empty: otherwise a PGSERVICE's leads to a server that no message names.
+    # Set, though empty: otherwise one from a PGSERVICE leads to a server that no message names.
     "hostaddr": "",
-    # A peer that vanished is noticed after a minute, not after the kernel's two hours.
+    # A vanished peer is noticed after a minute instead of the kernel's two hours.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -41,14 +41,14 @@ _PARAMETERS = {
 }
 
 
-# The revisions are written in it, whatever the shell, the role or the database says; RESET ALL comes back to it.
+# The revisions' encoding, set whatever the shell, the role or the database says; RESET ALL returns to it.
 _ENCODING = {"client_encoding": "utf8"}
 
 
 def create(settings: Settings, *, database: str | None = None) -> Engine:
-    """An engine without a pool for the settings' database, or for another one on the same server."""
+    """Create an engine without a pool for the settings' database, or another one on the same server."""
     url = URL.create(
-        # SQLAlchemy 2.1 takes a bare postgresql:// for another driver.
+        # SQLAlchemy 2.1 maps a bare postgresql:// to another driver.
         "postgresql+psycopg2",
         username=settings.user,
         password=settings.password,
@@ -58,7 +58,7 @@ def create(settings: Settings, *, database: str | None = None) -> Engine:
     )
     arguments = {**_PARAMETERS, "application_name": "neuraknot-db", **settings.options, **_ENCODING}
     arguments["connection_factory"] = GuardedConnection
-    # Looking for hstore would cost a query a connection; no statement of Alembic's comes twice, or joins tables.
+    # Detecting hstore costs a query per connection; none of Alembic's statements repeats, or joins tables.
     spared = {"use_native_hstore": False, "query_cache_size": 0, "enable_from_linting": False}
     return create_engine(url, poolclass=NullPool, connect_args=arguments, **spared)
 
@@ -71,24 +71,24 @@ def connect(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Connection:
-    """An open connection; a server that is starting or recovering is waited for, STARTING_TIMEOUT seconds at most.
+    """Open a connection; wait up to STARTING_TIMEOUT seconds for a server that is starting or recovering.
 
     Args:
-        settings: where to.
-        database: another one than theirs.
-        known: an engine of these settings that has asked the server what it asks with its first connection.
-        clock: seconds that never go back.
+        settings: the database.
+        database: another database on the same server.
+        known: an engine of these settings that has already connected, and so knows the server.
+        clock: monotonic seconds.
         sleep: waits for seconds.
 
     Raises:
-        UnreachableError: there is no server, no such database, no TLS where it is demanded, or no login.
-        UsageError: libpq knows no such parameter.
+        UnreachableError: no server, no such database, no TLS where it is required, or the login failed.
+        UsageError: a parameter is unknown to libpq.
     """
     engine = known or create(settings, database=database)
     deadline = clock() + STARTING_TIMEOUT
     while True:
         try:
-            # One that is lost must not be made anew in passing: the new one would not hold the migration lock.
+            # Never reconnect silently after a lost connection: the new one would not hold the migration lock.
             connection = interrupt.waiting_for(lambda: Connection(engine, _allow_revalidate=False))
         except DBAPIError as error:
             words = str(error.orig)
@@ -96,19 +96,19 @@ def connect(
                 raise diagnosis.login_error(words, settings, database=database) from error
         else:
             driver_connection: Any = connection.connection.driver_connection
-            redaction.hide(driver_connection.info.password)  # which libpq may have found in a file
+            redaction.hide(driver_connection.info.password)  # libpq may have read it from a file
             return connection
         sleep(0.25)
 
 
 def cancel(settings: Settings, driver_connection: Any) -> None:
-    """Ask the server to cancel what runs in a session, over a connection of its own.
+    """Ask the server, over a separate connection, to cancel what a session runs.
 
-    psycopg2's own request keeps every other thread from running while it waits for its peer.
+    psycopg2's own cancel request blocks every other thread while it waits for its peer.
 
     Args:
-        settings: where it is.
-        driver_connection: the session, as psycopg2's connection.
+        settings: the session's database.
+        driver_connection: the session, as a psycopg2 connection.
     """
     where: dict[str, Any] = {
         **_PARAMETERS,
@@ -124,7 +124,7 @@ def cancel(settings: Settings, driver_connection: Any) -> None:
     try:
         beside = psycopg2.connect(**where)
     except psycopg2.OperationalError as error:
-        # A server that answers, if only that it has no connection to spare, takes a request without one too.
+        # A server that answers, even if only that it is out of connections, also takes a cancel request without one.
         if diagnosis.is_answer(str(error)):
             driver_connection.cancel()
         return

@@ -21,27 +21,27 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 CANCEL_TIMEOUT = 2.0
-"""Seconds to wait for the cancel request to be taken."""
+"""Seconds to wait until the cancel request is sent."""
 
 ENDING_TIMEOUT = 5.0
-"""Seconds that the server has for its answer to it, and the run then for its end, before the process ends itself."""
+"""Seconds that the server has to answer it, and then the run to end, before the process ends itself."""
 
 _LAST_WORDS_TIMEOUT = 1.0
-"""Seconds to write them in: who reads standard error may have stopped reading."""
+"""Seconds to write `last_words`: the reader of standard error may have stopped."""
 
 last_words: Callable[[int], None] | None = None
-"""Told of a signal, by its number, when this process is about to end itself."""
+"""Called with a signal's number when this process is about to end itself."""
 
 
 class _Signals:
-    """What a signal is to end, and whether one has come.
+    """What a signal should end, and whether one was received.
 
     Attributes:
-        cancels: each asks the server to cancel what runs in one session, the newest last.
-        received: the signal's number, None before it.
-        sent: set once the cancel requests are.
+        cancels: each asks the server to cancel what one session runs, the newest last.
+        received: the signal's number; None before it.
+        sent: set once the cancel requests are sent.
         deadline: when the process ends itself, on the monotonic clock; None before a signal.
-        finishing: whether the work is done, so that there is nothing to end but the last words.
+        finishing: whether the work is done, so that only the last output can be ended.
     """
 
     def __init__(self, cancel: Callable[[], None]) -> None:
@@ -52,27 +52,27 @@ class _Signals:
         self.finishing = False
 
     def expect_an_end(self) -> None:
-        """Give the server, or the run, its time from now on."""
+        """Give the server, or the run, ENDING_TIMEOUT from now."""
         self.deadline = time.monotonic() + ENDING_TIMEOUT
 
 
 _signals: _Signals | None = None
-"""While a session is open; a process has one set of handlers."""
+"""Set while a session is open; a process has one set of handlers."""
 
 
 @contextlib.contextmanager
 def cancelling(cancel: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """While this is open, SIGINT and SIGTERM cancel a session's statement and raise InterruptedRunError.
+    """While open, SIGINT and SIGTERM cancel a session's statement and raise InterruptedRunError.
 
     psycopg2 waits inside libpq, where Python runs no signal handler until the statement ends. A thread that the
-    signal wakes through a socket has the statement cancelled; libpq then returns, and the handler raises. Where no
-    answer comes within ENDING_TIMEOUT, and at once at a second signal, that thread ends the process. Outside of the
-    main thread, which alone may handle signals, this does nothing; within another `cancelling`, the signals end this
-    session's statement as well.
+    signal wakes through a socket has the statement cancelled; then libpq returns, and the handler raises. If no
+    answer comes within ENDING_TIMEOUT, or at once on a second signal, that thread ends the process. Outside of the
+    main thread, which alone may handle signals, this does nothing; within another `cancelling`, the signals cancel
+    this session's statement as well.
 
     Args:
-        cancel: asks the server to cancel what runs in the session, if there is one; harmless when nothing does. It
-            lets other threads run meanwhile, and may never return.
+        cancel: asks the server to cancel what the session runs; harmless when nothing runs. It lets other threads
+            run meanwhile, and may never return.
     """
     global _signals
     if _signals is not None:
@@ -89,7 +89,7 @@ def cancelling(cancel: Callable[[], None] = lambda: None) -> Iterator[None]:
     watcher.start()
     previous_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     try:
-        # Not before: what a handler raises would make a KeyError of a thread's start, and nobody would hear of it.
+        # Not earlier: an exception raised during a thread's start would be lost as a KeyError.
         for number in SIGNALS:
             signal.signal(number, _raising(signals))
         yield
@@ -117,7 +117,7 @@ def _also(signals: _Signals, cancel: Callable[[], None]) -> Iterator[None]:
 
 
 def interruption(error: BaseException | None = None) -> InterruptedRunError | None:
-    """What an error really is that came after a signal: the server's word of the cancelled statement, say."""
+    """Return the interruption behind an error that followed a signal, such as that of a cancelled statement."""
     if isinstance(error, InterruptedRunError):
         return error
     if _signals is None or _signals.received is None:
@@ -126,23 +126,23 @@ def interruption(error: BaseException | None = None) -> InterruptedRunError | No
 
 
 def check() -> None:
-    """Go on only if no signal came: psycopg2 swallows what is raised while it works.
+    """Raise if a signal was received: psycopg2 swallows what is raised while it works.
 
     Raises:
-        InterruptedRunError: one came.
+        InterruptedRunError: a signal was received.
     """
     if _signals is not None and _signals.received is not None:
         raise _interrupted(_signals.received)
 
 
 def finish() -> None:
-    """Take the work for done: a signal raises nothing from here on, and ends what is left after ENDING_TIMEOUT."""
+    """Mark the work as done: from here on a signal raises nothing, and ends the process after ENDING_TIMEOUT."""
     if _signals is not None:
         _signals.finishing = True
 
 
 def waiting_for(call: Callable[[], T]) -> T:
-    """The result of a call that waits inside libpq, such as a login, without keeping signals waiting."""
+    """Return the result of a call that waits inside libpq, such as a login, without delaying signals."""
     if threading.current_thread() is not threading.main_thread():
         return call()
     result: Future[T] = Future()
@@ -158,7 +158,7 @@ def waiting_for(call: Callable[[], T]) -> T:
 
 
 def name_of(exit_code: int) -> str:
-    """What a signal did to the run, from the exit code that stands for it."""
+    """Return the verb for what a signal did to the run, from its exit code."""
     return "Interrupted" if exit_code == 128 + signal.SIGINT else "Terminated"
 
 
@@ -169,7 +169,7 @@ def _interrupted(number: int) -> InterruptedRunError:
 
 
 def unanswered(number: int) -> InterruptedRunError:
-    """What is said of a run whose process ends itself."""
+    """Return the error of a run whose process ends itself."""
     return InterruptedRunError(
         f"{name_of(128 + number)}; the server gave no answer: whether what was in progress is committed is not known.",
         signal_number=number,
@@ -181,12 +181,12 @@ def unanswered(number: int) -> InterruptedRunError:
 def _raising(signals: _Signals) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
         if signals.received is not None or signals.finishing:
-            return  # the thread sees to a second one, and to last words that nobody reads
+            return  # the thread handles a second signal, and blocked last output
         signals.received = number
-        # A cancel request that is still on its way would hit whatever cleans up after this.
+        # A cancel request still in flight would hit whatever cleans up after this.
         signals.sent.wait(CANCEL_TIMEOUT)
         signals.expect_an_end()
-        # psycopg2 decodes the server's error, and would print what is raised there and go on: its own error comes next.
+        # psycopg2 decodes the server's error, and would print an exception raised there and go on; its own comes next.
         if frame is None or not frame.f_globals.get("__name__", "").startswith("encodings."):
             raise _interrupted(number)
 
@@ -200,7 +200,7 @@ def _end_when_woken(woken: socket.socket, signals: _Signals) -> None:
         if left is not None and left <= 0:
             _end(first or signal.SIGTERM)
         if not select.select([woken], [], [], left)[0]:
-            continue  # the deadline may have been put off
+            continue  # the deadline may have been extended
         numbers = woken.recv(16)
         if not numbers:
             return
@@ -214,14 +214,14 @@ def _end_when_woken(woken: socket.socket, signals: _Signals) -> None:
 
 def _cancel(signals: _Signals) -> None:
     for cancel in reversed(signals.cancels):
-        # A session that has ended already has nothing to cancel.
+        # A session that has already ended has nothing to cancel.
         with contextlib.suppress(Exception):
             cancel()
     signals.sent.set()
 
 
 def _end(number: int) -> NoReturn:
-    """End the process as it is: every other thread may wait for a peer that never answers."""
+    """End the process immediately: every other thread may wait for a peer that never answers."""
     if last_words is not None:
         speaker = threading.Thread(target=last_words, args=(number,), daemon=True)
         speaker.start()

@@ -1,4 +1,4 @@
-"""One migration at a time for a database, whichever machine it comes from."""
+"""One migration at a time per database, from any machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neuraknot_db.errors import InterruptedRunError, LockUnavailableError
 log = logging.getLogger(__name__)
 
 KEY = int.from_bytes(hashlib.sha256(b"neuraknot_db").digest()[:8], signed=True)
-"""The advisory lock's key. Advisory locks belong to one database, so the key need not name it."""
+"""The advisory lock's key. Advisory locks are per database, so the key need not name it."""
 
 _SHORTEST, _LONGEST = 0.025, 2.0
 
@@ -29,7 +29,7 @@ SELECT pid
 _ENDING = 5_000
 """Milliseconds that a session may take to end."""
 
-# A session of that number that does not hold the lock is somebody else's.
+# A session with that pid that does not hold the lock is not ours.
 _END = """
 SELECT pg_terminate_backend(pid, %(patience)s)
   FROM pg_locks
@@ -46,19 +46,19 @@ def acquire(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Take the lock on this session, and hold it until the session ends.
+    """Take the lock in this session, which holds it until it ends.
 
-    It is polled, each time in a transaction of its own: a blocking wait would hold a snapshot that CREATE INDEX
-    CONCURRENTLY waits for, and the two would deadlock.
+    Polls, each time in its own transaction: a blocking wait would hold a snapshot that CREATE INDEX CONCURRENTLY
+    waits for, and the two would deadlock.
 
     Args:
         connection: the migration's own connection, so that the lock ends with it.
         patience: seconds to wait.
-        clock: seconds that never go back.
+        clock: monotonic seconds.
         sleep: waits for seconds.
 
     Raises:
-        LockUnavailableError: another session still holds it when patience ends.
+        LockUnavailableError: another session still holds the lock after that time.
     """
     started = clock()
     pause = _SHORTEST
@@ -102,10 +102,10 @@ def _holder(connection: Connection) -> str:
 
 
 def end(connection: Connection, pid: int) -> bool:
-    """End another session of ours that holds the lock, and tell whether it is gone.
+    """End another session of ours that holds the lock; return whether it is gone.
 
     Args:
-        connection: of the same role.
+        connection: a connection of the same role.
         pid: the session's process on the server.
     """
     rows = connection.exec_driver_sql(_END, {"key": KEY, "pid": pid, "patience": _ENDING}).scalars()

@@ -1,4 +1,4 @@
-"""Other sessions of the server: who they are and what they do, asked and told in one way."""
+"""Other sessions of the server: who they are and what they do, with one query and one format."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sqlalchemy.engine import Connection
 from neuraknot_db.database import raw_sql
 
 _QUERY_READ = 10_000
-"""Characters of a query that are asked for: what is shown is cut only when its literals are gone."""
+"""Characters of a query to read: it is cut for display only after its literals are removed."""
 
 _QUERY_SHOWN = 200
 _SHOWN = 5
 _HIDDEN = "<insufficient privilege>"
 _PREPARED = 0
-"""The number that PostgreSQL gives for a prepared transaction, which no process has."""
+"""The pid that PostgreSQL reports for a prepared transaction, which has no process."""
 
 _SESSIONS = f"""
 SELECT pid, coalesce(nullif(application_name, ''), backend_type, 'unknown') AS application,
@@ -33,13 +33,13 @@ class Session:
     """A session.
 
     Attributes:
-        application: its `application_name`, or what kind of process it is.
-        user: empty for a process of the server's own.
-        age: seconds since its transaction began; None where it is in none, or that is not shown to this role.
+        application: its `application_name`, or its kind of process.
+        user: empty for one of the server's own processes.
+        age: seconds since its transaction began; None if it has none, or if this role may not see it.
         state: as in `pg_stat_activity`.
-        query: what it runs, or ran last, without literals and in one line.
-        since: when it connected; None where that is not shown.
-        hidden: whether what it does is not shown to this role.
+        query: its current or last query, without literals and in one line.
+        since: when it connected; None if this role may not see it.
+        hidden: whether this role may not see what it does.
         reader: this role.
     """
 
@@ -64,7 +64,7 @@ class Session:
 
 
 def find(connection: Connection, pids: Collection[int]) -> list[Session]:
-    """The sessions with these process numbers that are still there, the oldest transaction first."""
+    """Return the sessions with these pids that still exist, the oldest transaction first."""
     from neuraknot_db.database import sql_text  # few runs meet another session
 
     rows = connection.exec_driver_sql(_SESSIONS, {"pids": list(pids)}).all() if pids else []
@@ -87,7 +87,7 @@ def find(connection: Connection, pids: Collection[int]) -> list[Session]:
 
 
 def told(found: Sequence[Session], *, holding: str = "held by") -> Iterator[str]:
-    """Lines about sessions that are in the way."""
+    """Yield lines about sessions that block."""
     for each in found[:_SHOWN]:
         yield f"{holding} {each}"
     if hidden := [each for each in found if each.hidden]:
@@ -95,5 +95,5 @@ def told(found: Sequence[Session], *, holding: str = "held by") -> Iterator[str]
 
 
 def grant(hidden: Session) -> str:
-    """What shows this role what others do."""
+    """The GRANT that shows this role what others do."""
     return f"GRANT pg_read_all_stats TO {raw_sql.quoted(hidden.reader)}"

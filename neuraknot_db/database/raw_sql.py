@@ -1,4 +1,4 @@
-"""Raw SQL reaches the server, or the `--sql` script, exactly as a revision wrote it."""
+"""Send raw SQL to the server, or to the `--sql` script, exactly as a revision wrote it."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from sqlalchemy.util import immutabledict
 
 from neuraknot_db.database.driver import Guard, GuardedConnection
 
-# psycopg2 then does not look for parameters, so that a % is a %.
+# psycopg2 then does not look for parameters: a % stays a %.
 _AS_WRITTEN = {"no_parameters": True}
 
 Result = CursorResult[*tuple[Any, ...]]
 
 
 def execute(connection: Connection, sql: str) -> Result:
-    """Execute SQL exactly as it stands; it takes no parameters."""
+    """Execute SQL exactly as written; it takes no parameters."""
     return connection.exec_driver_sql(sql, execution_options=_AS_WRITTEN)
 
 
 def quoted(name: str) -> str:
-    """A name as an identifier that SQL sent by `execute` may hold; SQLAlchemy's own doubles a %."""
+    """Quote an identifier for SQL sent by `execute`; SQLAlchemy's own function doubles a %."""
     return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
 class Held:
-    """What is to be executed, as SQL and as Alembic has handed it over."""
+    """A statement to execute, as SQL and as Alembic passed it."""
 
     sql: str
     arguments: tuple[Any, ...]
 
 
 class VerbatimPostgresqlImpl(PostgresqlImpl):
-    """Alembic's PostgreSQL implementation, but strings never pass through `text()` or a parameter parser.
+    """Alembic's PostgreSQL implementation, except that strings never pass `text()` or a parameter parser.
 
-    With those, `'{"a":true}'` reads as a bind parameter `:true`, a `%` as a placeholder, and a tab in `--sql`
-    comes out as four spaces. Alembic finds the newest class of a dialect: importing this module is enough.
+    There, `'{"a":true}'` reads as a bind parameter `:true`, a `%` as a placeholder, and a tab in `--sql` comes out as
+    four spaces. Alembic finds the newest class of a dialect: importing this module is enough.
 
     Attributes:
-        around_statement: entered around each statement that is executed.
-        held: not executed and not printed, but kept here while this is a list: `send` does it afterwards.
-        move: executes Alembic's UPDATE that moves the version, and gives its result; None for its own way.
+        around_statement: a context entered around each executed statement.
+        held: while this is a list, statements are kept here and not executed or printed; see `send`.
+        move: executes Alembic's UPDATE that moves the version, and returns its result; None for Alembic's own way.
     """
 
     __dialect__ = "postgresql"
@@ -61,7 +61,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
     _guard: Guard | None = None
 
     def version_table_impl(self, **how: Any) -> Table:
-        """Alembic's table, by which its UPDATE is known from one of a revision."""
+        """Keep Alembic's table, to tell its UPDATE from a revision's."""
         self._version = super().version_table_impl(**how)
         return self._version
 
@@ -80,7 +80,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
                 self._guard.statement(self._text(construct))
             if not isinstance(construct, str):
                 return super()._exec(construct, execution_options, multiparams, params)
-            # On a line of its own: a comment at the end of the statement would swallow the semicolon.
+            # On its own line: a comment at the end of the statement would swallow the semicolon.
             self.static_output(construct + "\n" + self.command_terminator)
             return None
         with self.around_statement():
@@ -94,7 +94,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
 
     @contextlib.contextmanager
     def guarded(self, guard: Guard) -> Iterator[None]:
-        """Show `guard` what is about to be sent, or printed; what goes round Alembic, by `op.get_bind()`, too."""
+        """Pass to `guard` what is about to be sent or printed, including what bypasses Alembic via `op.get_bind()`."""
         self._guard = guard
         driver = None if self.as_sql or self.connection is None else self.connection.connection.driver_connection
         if isinstance(driver, GuardedConnection):
@@ -107,7 +107,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
                 driver.guard = None
 
     def send(self, held: Held) -> None:
-        """Execute, or print, what was held."""
+        """Execute or print what was held."""
         self._exec(*held.arguments)
 
     def _text(self, construct: Executable | str) -> str:

@@ -1,6 +1,6 @@
-"""Passwords, taken out of whatever is shown or stored: wherever they come from, and however they are spelled.
+"""Remove passwords from whatever is shown or stored, whatever their origin and spelling.
 
-The streams of `stdio` and the log's rows, the only exits, send all text through.
+The only exits, `cli.streams` and the log's rows, pass all text through here.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _NAMES = "neuraknot-db neuraKnot alembic postgresql"
 
 
 def redacted(text: str) -> str:
-    """The text without the passwords of this process, which a revision's own words may hold."""
+    """Return the text without this process's passwords, which a revision's text may hold."""
     return _process().text(text)
 
 
 def redacted_within(value: Any) -> Any:
-    """The same for every string in a JSON value."""
+    """Redact every string in a JSON value."""
     return _process().value(value)
 
 
 def hide(secret: str | None) -> None:
-    """Never show this from now on: what the environment does not hold, and libpq found in a `.pgpass`, say."""
+    """Hide this from now on: a password not in the environment, such as one libpq read from a `.pgpass`."""
     _process().hide(secret)
 
 
 @functools.cache
 def _process() -> Redactor:
-    """With the environment's passwords, read once: a thousand lines may be told."""
+    """Make a redactor with the environment's passwords, read once: it may see a thousand lines."""
     try:
         where = settings.read()
     except UsageError:
@@ -45,7 +45,7 @@ def _process() -> Redactor:
 
 
 def forget() -> None:
-    """Read the environment anew the next time."""
+    """Read the environment again next time."""
     _process.cache_clear()
 
 

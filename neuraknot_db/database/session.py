@@ -1,4 +1,4 @@
-"""A session in which a migration does its work: its parameters, its timeouts, its signals."""
+"""The session that a migration runs in: its parameters, timeouts and signals."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from neuraknot_db.settings import Limits, Settings
 
 log = logging.getLogger(__name__)
 
-# Set outright: a role's or a database's own timeouts kill migrations, and a search_path of theirs hides tables.
+# Always set: a role's or database's own timeouts kill migrations, and its search_path hides tables.
 _PARAMETERS = {
     "search_path": "public",
     "idle_in_transaction_session_timeout": "5min",
-    # The session is idle, and must live, while it waits for the next try.
+    # The session is idle, and must survive, between attempts.
     "idle_session_timeout": "0",
     "default_transaction_isolation": "read committed",
     "standard_conforming_strings": "on",
     "client_min_messages": "notice",
     # The backend of a killed client ends its statement within a second.
     "client_connection_check_interval": "1s",
-    # One whose machine has vanished loses its session, and with it the lock, after a minute.
+    # A client whose machine vanished loses its session, and with it the lock, after a minute.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "45s",
     "DateStyle": "ISO",
-    # With it, definitions are spelled otherwise than in the snapshots.
+    # If on, definitions would be spelled differently from the snapshots.
     "quote_all_identifiers": "off",
 }
 _SINCE_17 = {"transaction_timeout": "0"}
@@ -42,36 +42,36 @@ _SINCE_17 = {"transaction_timeout": "0"}
 
 @contextlib.contextmanager
 def open_session(where: Settings, known: Engine | None = None) -> Iterator[Connection]:
-    """A connection with this project's timeouts, whose statement SIGINT and SIGTERM cancel.
+    """Open a connection with this project's timeouts, whose statement SIGINT and SIGTERM cancel.
 
     Args:
         where: the database.
-        known: the engine of another session there, which need not ask the server again what it is.
+        known: the engine of another session there, which already knows the server.
 
     Raises:
-        UsageError: a limit in the environment is no duration.
-        UnreachableError: no connection could be had.
-        RefusedError: it leads to a pooler, not to PostgreSQL itself.
-        InterruptedRunError: SIGINT or SIGTERM came.
+        UsageError: a limit in the environment is not a valid duration.
+        UnreachableError: no connection could be opened.
+        RefusedError: the address is a pooler's, not PostgreSQL's.
+        InterruptedRunError: SIGINT or SIGTERM was received.
     """
     limits = settings.limits()
     connection = engine.connect(where, known=known)
     driver_connection = driver(connection)
     driver_connection.notices = _Notices()
-    # The connection is closed within it: that asks the server for a last ROLLBACK.
+    # The connection is closed inside: that sends a last ROLLBACK.
     with interrupt.cancelling(functools.partial(engine.cancel, where, driver_connection)), connection:
         _prepare(connection, limits)
         yield connection
 
 
 def driver(connection: Connection) -> Any:
-    """psycopg2's own connection."""
+    """Return psycopg2's connection."""
     return connection.connection.driver_connection
 
 
 def restore(connection: Connection, limits: Limits) -> None:
-    """Set everything anew that a revision may have set, in its transaction."""
-    # Who one is is not among ALL.
+    """Restore everything that a revision may have set, in its transaction."""
+    # The role is not part of ALL.
     reset = "RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
     connection.exec_driver_sql(f"{reset}; {_parameters(connection)}; {_timeouts(limits)}")
 
@@ -86,7 +86,7 @@ def _timeouts(limits: Limits, *, scope: str = "") -> str:
 
 
 class _Notices(list[str]):
-    """What the server says in passing (RAISE NOTICE in a revision) is told at once, not collected."""
+    """Logs the server's notices (RAISE NOTICE in a revision) at once instead of collecting them."""
 
     def append(self, notice: str) -> None:
         log.info("  %s", notice.strip().split("\n", 1)[0])
@@ -99,9 +99,9 @@ def _parameters(connection: Connection) -> str:
 
 def _prepare(connection: Connection, limits: Limits) -> None:
     driver_connection = driver(connection)
-    # Neither BEGIN nor COMMIT to wait for.
+    # Saves waiting for BEGIN and COMMIT.
     driver_connection.autocommit = True
-    # A pooler hands out a process number of its own when one logs in. What is set there the application would get.
+    # A pooler reports its own pid at login. Whatever is set there would reach the application.
     if connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != driver_connection.info.backend_pid:
         raise RefusedError(
             "The address leads to a pooler (PgBouncer, RDS Proxy), where the migration's lock would belong to no one.",

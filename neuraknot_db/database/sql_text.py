@@ -1,6 +1,6 @@
-"""SQL as PostgreSQL's own scanner reads it: tokens, and the statements that they make up.
+"""Split SQL into tokens and statements as PostgreSQL's own scanner does.
 
-`standard_conforming_strings` is taken to be on, as it is unless somebody turned it off.
+`standard_conforming_strings` is assumed to be on, the default.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Literal, NamedTuple, cast
 Kind = Literal[
     "name", "quoted name", "string", "continuation", "number", "parameter", "operator", "punctuation", "error"
 ]
-"""What a token is.
+"""The kind of a token.
 
     name: a keyword or an identifier, as written.
     quoted name: `"x"` or `U&"x"`.
-    string: `'x'`, with its prefix where it has one (`E'x'`, `B'x'`, `X'x'`, `N'x'`, `U&'x'`), or `$$x$$`.
-    continuation: a further part of the string before it, from which only white space with a line's end parts it.
-    number: also with what follows it directly (`1a`), which no server takes.
-    error: what no server takes: a string, name or comment that does not end, or a stray character.
+    string: `'x'`, with any prefix (`E'x'`, `B'x'`, `X'x'`, `N'x'`, `U&'x'`), or `$$x$$`.
+    continuation: a further part of the string before it, separated only by white space with a line break.
+    number: includes what directly follows it (`1a`), which no server accepts.
+    error: what no server accepts: a string, name or comment that does not end, or a stray character.
 """
 
 
 class Token(NamedTuple):
-    """A token and where it stands: `sql[start:start + len(text)] == text`, byte for byte."""
+    """A token and its position: `sql[start:start + len(text)] == text`, byte for byte."""
 
     kind: Kind
     text: str
@@ -37,8 +37,8 @@ class Statement:
     """A statement without the semicolon that ends it.
 
     Attributes:
-        text: from its first token to its last, with whatever stands in between, as written.
-        start: where its first token stands in the SQL, from 0.
+        text: from its first token to its last, as written.
+        start: the position of its first token in the SQL, from 0.
         tokens: at least one.
     """
 
@@ -47,8 +47,8 @@ class Statement:
     tokens: tuple[Token, ...]
 
 
-# Bytes above 127 are letters to the server, whatever the character: a no-break space is one too. Said by what they
-# are not, since re takes fifty times as long to compile a set that reaches up to U+10FFFF.
+# Bytes above 127 are letters to the server, whatever the character, even a no-break space. Written as negated sets,
+# since re takes fifty times as long to compile a set that reaches up to U+10FFFF.
 _LETTER = r"[^\x00-@\[-\^`{-\x7f]"  # not A-Z a-z _ and beyond
 _WORD = r"[^\x00-#%-/:-@\[-\^`{-\x7f]"  # a letter, a digit or $
 _TAG = r"[^\x00-/:-@\[-\^`{-\x7f]"  # a letter or a digit
@@ -82,30 +82,30 @@ _TOKEN = re.compile(
 )
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
-# Between the parts of one string; a block comment there ends it instead.
+# Between the parts of one string; a block comment there ends the string.
 _BREAK = rf"(?:[ \t\f\v]|{_COMMENT})*+[\n\r](?:{_SPACE}|{_COMMENT}[\n\r])*+"
 _CONTINUATIONS = {
-    # By the first character of the string: a part is read as the one before it was.
+    # By the first character of the string: a part is read like the one before it.
     **dict.fromkeys("eE", re.compile(rf"(?P<break>{_BREAK})'{_ESCAPED}", re.DOTALL)),
     **dict.fromkeys("bBxX", re.compile(rf"(?P<break>{_BREAK})'[^']*'", re.DOTALL)),
     **dict.fromkeys("'nNuU", re.compile(rf"(?P<break>{_BREAK})'{_PLAIN}", re.DOTALL)),
 }
 _UNENDED_CONTINUATION = re.compile(rf"(?P<break>{_BREAK})'")
 
-# Only an operator that holds one of these may end in + or -: without, `=-1` is `=` and `-1`.
+# Only an operator that holds one of these may end in + or -: otherwise `=-1` is `=` and `-1`.
 _UNUSUAL = frozenset("~!@#^&|`?%")
 
 
 def tokens(sql: str) -> Iterator[Token]:
-    """The tokens of SQL, in order; comments and the white space between tokens vanish.
+    """Yield the tokens of SQL in order, without comments and white space.
 
-    Every text has tokens: what the server would refuse comes as an `error`, up to the end where nothing ends it.
+    Every text has tokens: what the server would refuse is an `error`, up to the end if nothing ends it.
     """
     position, end = 0, len(sql)
     match_at = _TOKEN.match
     while position < end:
         match = match_at(sql, position)
-        assert match is not None  # the last alternative takes anything
+        assert match is not None  # the last alternative matches anything
         group, start = match.lastgroup, position
         position = match.end()
         if group == "blank":
@@ -137,9 +137,9 @@ def tokens(sql: str) -> Iterator[Token]:
 
 
 def statements(sql: str) -> list[Statement]:
-    """The statements of SQL, split where the server would split them.
+    """Return the statements of SQL, split where the server splits them.
 
-    A semicolon within parentheses (CREATE RULE) or within a function's BEGIN ATOMIC ... END ends no statement.
+    A semicolon within parentheses (CREATE RULE) or within a function's BEGIN ATOMIC ... END does not end a statement.
     Empty statements are left out.
     """
     found: list[Statement] = []
@@ -166,10 +166,10 @@ def statements(sql: str) -> list[Statement]:
 
 
 def without_literals(sql: str) -> str:
-    """Somebody else's SQL in one line, whose data is nobody's business here: `WHERE card = '...' AND id = ...`.
+    """Return other sessions' SQL in one line without its data: `WHERE card = '...' AND id = ...`.
 
-    Comments vanish. What has no end, since the SQL was cut there, is hidden from its beginning, and so is what comes
-    after a string that ends elsewhere where standard_conforming_strings is off.
+    Comments are dropped. What has no end, since the SQL was cut there, is hidden from its start, and so is what
+    follows a string that ends elsewhere if standard_conforming_strings is off.
     """
     shown: list[str] = []
     end = 0
@@ -199,7 +199,7 @@ def _makes_routine(held: list[Token]) -> bool:
 
 
 def _end_of_comment(sql: str, position: int) -> int:
-    """Where the block comment ends whose opening is before the position; past the text's end if it does not."""
+    """Return the end of the block comment opened before the position; past the text's end if it does not end."""
     depth = 1
     while depth:
         edge = _COMMENT_EDGE.search(sql, position)
@@ -222,10 +222,10 @@ def _continuations(sql: str, position: int, first: str) -> Iterator[Token]:
 
 
 def _operator(characters: str) -> str:
-    """The longest operator at the start of a run of operator characters."""
+    """Return the longest operator at the start of a run of operator characters."""
     for comment in ("/*", "--"):
         before, found, _ = characters.partition(comment)
-        # At the run's very start a comment was recognised before.
+        # A comment at the very start was matched before.
         characters = before if found else characters
     if _UNUSUAL.intersection(characters):
         return characters

@@ -1,4 +1,4 @@
-"""What stands in a database now."""
+"""The present state of a database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SELECT current_setting('server_version'),
               ORDER BY relname)
 """
 
-# Somebody else's table of that name has other columns.
+# An unrelated table of that name has other columns.
 _VERSIONS = """
 SELECT coalesce(to_jsonb(v) ->> 'version_num', to_jsonb(v)::text) FROM public.alembic_version v ORDER BY 1
 """
@@ -25,15 +25,15 @@ SELECT coalesce(to_jsonb(v) ->> 'version_num', to_jsonb(v)::text) FROM public.al
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """What stands in a database before anything is done to it.
+    """The state of a database before anything is done to it.
 
     Attributes:
         server_version: PostgreSQL's version, such as `15.18`.
-        read_only: whether this server or session takes no writes.
-        has_schema: whether there is a schema `public`.
+        read_only: whether this server or session refuses writes.
+        has_schema: whether schema `public` exists.
         may_create: whether this role may create objects in it.
-        versions: the revisions that `alembic_version` names, none for a database that was never versioned; a row that
-            names none stands there as JSON.
+        versions: the revisions in `alembic_version`, empty for a database that was never versioned; a row without a
+            revision is given as JSON.
         tables: the tables in `public`, without `alembic_version`.
     """
 
@@ -46,7 +46,7 @@ class DatabaseState:
 
     @classmethod
     def of(cls, connection: Connection) -> DatabaseState:
-        """Look, in two short queries."""
+        """Read it, in two short queries."""
         version, read_only, has_schema, may_create, versioned, tables = connection.exec_driver_sql(_STATE).one()
         versions: tuple[str, ...] = ()
         if versioned:
@@ -56,5 +56,5 @@ class DatabaseState:
 
     @property
     def revision(self) -> str | None:
-        """The revisions as one word, None for none."""
+        """The revisions as one string, None for none."""
         return ", ".join(self.versions) or None

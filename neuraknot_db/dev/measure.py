@@ -1,9 +1,9 @@
-"""What each statement of a revision does to the relations that were there before it: asked of a real server.
+"""Measure on a real server what each statement of a revision does to relations that existed before it.
 
-Each way of each revision is run once on a scratch database with sample rows, a statement at a time. Before and after
-each, the server is asked for the locks of the transaction (`pg_locks`), the file nodes (a rewrite), and the rows and
-scans of the transaction (`pg_stat_get_xact_*`). Of a statement that no transaction takes it is seen from outside, what
-it waits for: other sessions hold every table, and let go of one at a time.
+Each direction of each revision is run once on a scratch database with sample rows, one statement at a time. Before and
+after each, the server is asked for the locks of the transaction (`pg_locks`), the file nodes (a rewrite), and the rows
+and scans of the transaction (`pg_stat_get_xact_*`). A statement that can't run in a transaction is observed from
+outside: other sessions hold every table and release them one at a time, which shows what it waits for.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ _BY_CODE = frozenset({"do", "call", "execute"})
 _QUERIES = frozenset({"select", "with", "values", "table"})
 _CHANGING = frozenset({"update", "delete", "merge"})
 _PLANNED = _QUERIES | _CHANGING | {"insert"}
-"""What the planner runs: it would read the few sample rows one after the other, though there is an index."""
+"""What the planner runs: it would scan the few sample rows sequentially, even with an index."""
 
 _MOST_HELD = 40
-"""Tables, each by a session of its own."""
+"""Tables held, each by its own session."""
 _POLL = 0.02
 _FIRST_WORDS = 8
 _KINDS = {"S": "sequence", "v": "view"}
 _TELLING = 2
-"""Rows from which on it says something that all of them were updated."""
+"""Minimum rows for which "all rows were updated" is meaningful."""
 
 _STATE = f"""
 SELECT c.oid, {effects.NAME}, c.relkind::text, coalesce(pg_relation_filenode(c.oid), 0),
@@ -97,7 +97,7 @@ SELECT l.relation, l.mode, pg_blocking_pids(l.pid) FROM pg_locks l WHERE l.pid =
 
 @dataclass(frozen=True)
 class _Relation:
-    """A relation as it is within the transaction, with what the transaction has done to it so far."""
+    """A relation as seen within the transaction, with what the transaction has done to it so far."""
 
     name: str
     kind: str
@@ -122,14 +122,14 @@ _Place = tuple[int, int]
 
 
 def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
-    """Take an empty database through every revision, up and back, and see what each statement does.
+    """Take an empty database through every revision, up and back, and measure each statement.
 
     Args:
         script: where the revisions are; `snapshots/rows.sql` holds the sample rows.
         where: the database.
 
     Returns:
-        The effects by revision, the oldest first.
+        The effects by revision, oldest first.
 
     Raises:
         UsageError: the sample rows can't be inserted.
@@ -162,7 +162,7 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
 
 
 def merged(kept: Effects | None, found: Effects) -> Effects:
-    """What to write: what was found, or the stronger where another server has found otherwise of the same revision."""
+    """Return what to write: the new effects, or the stronger ones if another server measured the same revision."""
     if kept is None or kept.checksum != found.checksum:
         return found
     other = kept.server != found.server
@@ -187,7 +187,7 @@ def _merged(kept: Way, found: Way, other: bool) -> Way:
 
 
 def _by_place(way: Way) -> Mapping[_Place, Measured]:
-    """The statements by their lines, and of a line with several by their turn."""
+    """Return the statements by line, and by their order within a line."""
     turns = Counter[int]()
     found: dict[_Place, Measured] = {}
     for each in way.statements:
@@ -197,7 +197,7 @@ def _by_place(way: Way) -> Mapping[_Place, Measured]:
 
 
 def _joined(kept: list[_Place], found: list[_Place]) -> list[_Place]:
-    """In the order that is kept, each new one behind the one that it follows: who measures next changes nothing."""
+    """Keep the stored order and insert each new one after its predecessor: measuring again changes nothing."""
     known, at = set(kept), 0
     for place in found:
         if place in known:
@@ -209,13 +209,13 @@ def _joined(kept: list[_Place], found: list[_Place]) -> list[_Place]:
 
 
 def one_way(connection: Connection, where: Settings, revision: Script, direction: Direction) -> Way:
-    """Run one way of a revision, and see what it does.
+    """Run one direction of a revision and measure it.
 
     Args:
-        connection: to a database at the revision before, or at this one for a downgrade; without a transaction.
-        where: the same database, for sessions beside it.
-        revision: which.
-        direction: which way.
+        connection: to a database at the previous revision, or at this one for a downgrade; without a transaction.
+        where: the same database, for further sessions.
+        revision: the revision.
+        direction: the direction.
     """
     function: Callable[[], object] = getattr(revision.module, direction, lambda: None)
     watch = _Watch(connection, where, Places(Path(revision.path)))
@@ -241,7 +241,7 @@ def one_way(connection: Connection, where: Settings, revision: Script, direction
 
 
 def _either(connection: Connection, where: Settings, revision: Script, direction: Direction, samples: Samples) -> Way:
-    """With the sample rows; without any, where a way fails on them."""
+    """Measure with the sample rows; without any if it fails on them."""
     way = one_way(connection, where, revision, direction)
     if not way.failure:
         return way
@@ -254,7 +254,7 @@ def _either(connection: Connection, where: Settings, revision: Script, direction
 
 
 class _OneByOne(raw_sql.VerbatimPostgresqlImpl):
-    """Sends each statement of a text by itself, but INSERTs into a table that follow each other at once."""
+    """Sends the statements of a text one by one, but consecutive INSERTs into the same table at once."""
 
     def _exec(self, construct: Any, *more: Any, **named: Any) -> Any:
         if self.held is not None or not isinstance(construct, str):
@@ -268,16 +268,16 @@ class _OneByOne(raw_sql.VerbatimPostgresqlImpl):
 
 
 def _alike(statement: Statement) -> object:
-    """Equal for INSERTs into the same table."""
+    """A key, equal for INSERTs into the same table."""
     words = [token.text.lower() for token in statement.tokens[:5]]
     return words if words[0] == "insert" else object()
 
 
 class _Watch:
-    """Sees each statement of a connection while it is entered.
+    """Observes each statement of a connection while it is entered.
 
     Attributes:
-        found: the statements that do something to relations that were there when it was entered.
+        found: the statements that affect relations that existed when it was entered.
     """
 
     def __init__(self, connection: Connection, where: Settings, places: Places) -> None:
@@ -291,7 +291,7 @@ class _Watch:
         self._before = self._look()
         self._old = frozenset(self._before)
         self._rows = {oid: self._ask(f"SELECT count(*) FROM {each.name}")[0][0] for oid, each in self._tables()}
-        # What was counted so far would count for the first transaction that is watched.
+        # Otherwise earlier counts would be added to the first observed transaction.
         self._ask("SELECT pg_stat_force_next_flush()")
         session.driver(self._connection).commit()
         self._begun = False
@@ -323,7 +323,7 @@ class _Watch:
         if self._holders:
             asked, note = self._holders.let_go()
             self._holders = None
-            # Its first transaction only looks for the table, and the next one may be too quick to be seen.
+            # VACUUM's first transaction only looks up the table; the next may be too quick to be seen.
             if words[0] == "vacuum":
                 mode = LockMode.ACCESS_EXCLUSIVE if "full" in words else LockMode.SHARE_UPDATE_EXCLUSIVE
                 asked = dict.fromkeys(asked, mode)
@@ -358,7 +358,7 @@ class _Watch:
                 yield effect
 
     def _index_lock(self, table: int, after: _State, above: int) -> LockMode | None:
-        """The strongest new lock on an index of a table that is stronger than that on the table."""
+        """Return the strongest new lock on an index of a table, if stronger than that on the table."""
         indexes = ((oid, now) for oid, now in after.items() if now.table == table and oid in self._before)
         strongest = max((now.lock for oid, now in indexes if now.lock > self._before[oid].lock), default=0)
         return LockMode(strongest) if strongest > above else None
@@ -393,7 +393,7 @@ class _Watch:
         )
 
     def _note(self, word: str, found: Sequence[Effect], after: _State) -> str:
-        """Why the statement may do otherwise on other rows."""
+        """Return why the statement may behave differently on other rows."""
         changed = {effect.relation for effect in found if effect.rows_changed}
         strong = any(effect.lock and effect.lock > LockMode.ROW_SHARE for effect in found)
         if word in _BY_CODE or (word in _QUERIES - {"with"} and (strong or changed)):
@@ -416,14 +416,14 @@ class _Watch:
 
 
 class _Holders:
-    """Sessions that hold every table; what a statement waits for is what it asks for.
+    """Sessions that hold every table, to see what a statement waits for.
 
-    Each lets go when it is waited for, and queues up again: the statement may come back for more in its next
+    Each releases its table when it is waited for, and queues up again: the statement may ask for more in its next
     transaction, as VACUUM does.
     """
 
     def __init__(self, where: Settings, tables: Mapping[int, str], sql: str, pid: int) -> None:
-        """Hold the tables, those that the statement names first, against the session with this process number."""
+        """Hold the tables, those in the statement first, against the session with this pid."""
         named = sorted(tables, key=lambda oid: tables[oid].rpartition(".")[2].strip('"') not in sql)
         self._note = _NOT_HELD if len(tables) > _MOST_HELD else ""
         self._pid = pid
@@ -441,7 +441,7 @@ class _Holders:
         self._thread.start()
 
     def let_go(self) -> tuple[Mapping[int, LockMode], str]:
-        """End it; returns what was waited for, and a remark."""
+        """End it; return what was waited for, and a remark."""
         self._ended.set()
         self._thread.join()
         self._sessions.close()
@@ -458,7 +458,7 @@ class _Holders:
 
 
 class _Holder:
-    """A session that holds a table while it is entered, or waits for it."""
+    """A session that holds or waits for a table while it is entered."""
 
     def __init__(self, connection: Connection, table: str) -> None:
         self.pid: int = session.driver(connection).info.backend_pid
@@ -478,11 +478,11 @@ class _Holder:
         self._thread.join()
 
     def let_go(self) -> None:
-        """Give the table to whoever waits for it."""
+        """Release the table to whoever waits for it."""
         self._wanted.set()
 
     def _hold(self) -> None:
-        # It fails where the table is gone, and has nothing to hold then.
+        # It fails if the table is gone, and then has nothing to hold.
         with contextlib.suppress(DBAPIError):
             while not self._ended.is_set():
                 self._connection.exec_driver_sql(self._lock)
@@ -500,10 +500,10 @@ def _relation(*row: Any) -> _Relation:
 
 
 def _sorted(found: Iterable[Effect]) -> tuple[Effect, ...]:
-    """The strongest locks first."""
+    """Sort by lock, strongest first."""
     return tuple(sorted(found, key=lambda effect: (-(effect.lock or 0), effect.relation)))
 
 
 def _words(sql: str) -> list[str]:
-    """The first words of a statement, in lower case; an empty one where there is none."""
+    """Return the first words of a statement in lower case; one empty word if there is none."""
     return [token.text.lower() for token in islice(tokens(sql), _FIRST_WORDS)] or [""]

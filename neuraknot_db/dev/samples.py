@@ -1,4 +1,4 @@
-"""Sample rows for measuring: what a statement does on empty tables is less than what it does on tables in use."""
+"""Sample rows for measuring: on empty tables a statement does less than on tables in use."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
  ORDER BY c.relkind = 'p' DESC, c.oid
 """
 
-# Each column that nothing else fills, whether it must be filled, and a value of its type that most checks take; of a
-# column that refers to another, one that is there.
+# Each column that nothing else fills, whether it must be filled, and a value of its type that most checks accept; for
+# a column with a foreign key, an existing value.
 _COLUMNS = """
 SELECT quote_ident(a.attname), a.attnotnull OR t.typnotnull,
        coalesce(
@@ -50,27 +50,27 @@ SELECT quote_ident(a.attname), a.attnotnull OR t.typnotnull,
 
 
 class Samples:
-    """Rows in every table: those of a file, and one that is made up for each table that has none."""
+    """Rows in every table: those of a file, and a generated one for each table without any."""
 
     def __init__(self, connection: Connection, given: Path) -> None:
-        """Rows for this connection's database; `given` is a file of SQL, which may be missing."""
+        """Take this connection's database; `given` is an SQL file, which may be missing."""
         self._connection = connection
         self._given = given
         self._inserted = False
 
     def insert(self) -> None:
-        """Give a row to each table that has none; the first time, when the first revision is there, those of the file.
+        """Insert a row into each empty table; before that, on the first call (first revision), those of the file.
 
-        A table that takes no row that can be made up stays empty.
+        A table that accepts no generated row stays empty.
 
         Raises:
-            UsageError: the file's can't be inserted.
+            UsageError: the file's rows can't be inserted.
         """
         if not self._inserted and self._given.exists():
             self._insert_given()
         self._inserted = True
         empty = [(oid, name) for oid, name in self._rows(_TABLES) if not self._rows(f"SELECT FROM {name} LIMIT 1")]
-        # Those that refer to another come after it.
+        # Tables that refer to another are filled after it.
         while filled := [each for each in empty if self._made_up(*each)]:
             empty = [each for each in empty if each not in filled]
         self._connection.commit()
@@ -95,7 +95,7 @@ class Samples:
         self._connection.commit()
 
     def _made_up(self, oid: int, name: str) -> bool:
-        """Whether a row could be inserted: with a value in each column, or else in those that must have one."""
+        """Whether a row could be inserted: with a value in each column, or else only in required ones."""
         found = list(self._connection.exec_driver_sql(_COLUMNS, {"table": oid}))
         for columns in (found, [column for column in found if column[1]]):
             names, values = (", ".join(column[at] for column in columns) for at in (0, 2))

@@ -1,4 +1,4 @@
-"""The SQL that a revision sends, found out without a database, and where each text stands in the revision's file."""
+"""The SQL that a revision sends, found without a database, and the position of each text in the revision's file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from neuraknot_db.revisions.containment import EscapedError, words
 
 @dataclass(frozen=True)
 class Text:
-    """What one `op.execute` sends: a statement or several.
+    """What one `op.execute` sends: one or more statements.
 
     Attributes:
-        line: where it begins in the revision's file, from 1; where the file does not hold it as it is sent, the line
-            of the call.
-        as_written: whether the file holds it as it is sent, so that lines can be counted on from there.
+        line: where it begins in the revision's file, from 1; the line of the call if the file does not hold it
+            literally.
+        as_written: whether the file holds it literally, so that its lines can be counted from there.
     """
 
     sql: str
@@ -33,7 +33,7 @@ class Text:
     as_written: bool
 
     def lines_at(self, positions: Iterable[int]) -> Iterator[int]:
-        """The lines in the file of places in the text, which are counted from 0 and come in order."""
+        """Yield the file's lines for positions in the text, which are counted from 0 and in order."""
         line = self.line
         for before, position in pairwise(chain([0], positions)):
             line += self.sql.count("\n", before, position) if self.as_written else 0
@@ -45,7 +45,7 @@ class Emission:
     """All that a revision's upgrade() or downgrade() sends, in order.
 
     Attributes:
-        failure: why it could not be read to its end without a database; empty where it could.
+        failure: why it could not be read to its end without a database; empty if it could.
     """
 
     texts: tuple[Text, ...]
@@ -53,7 +53,7 @@ class Emission:
 
 
 def emission(script: Script, *, downgrade: bool = False) -> Emission:
-    """Run a revision's upgrade(), or its downgrade(), as `--sql` does, and keep what it sends."""
+    """Run a revision's upgrade() or downgrade() as `--sql` does, and return what it sends."""
     name = "downgrade" if downgrade else "upgrade"
     function = getattr(script.module, name, None)
     if function is None:
@@ -72,7 +72,7 @@ def emission(script: Script, *, downgrade: bool = False) -> Emission:
 
 
 class Places:
-    """Where the texts that a revision sends stand in its file."""
+    """Finds the texts that a revision sends in its file."""
 
     def __init__(self, path: Path) -> None:
         """Read the file."""
@@ -82,9 +82,9 @@ class Places:
         self._lines = [0, *(found.end() for found in re.finditer("\n", self._source))]
 
     def text(self, sql: str) -> Text:
-        """The text with its place; to be called while the revision's code is running."""
+        """Return the text with its position; call this while the revision's code is running."""
         call = self._calling_line()
-        # Behind the last one of the same call, so that a long text is not searched through again and again.
+        # Search after the last text of the same call, so that a long text is not searched again and again.
         begin = max(self._lines[call - 1], self._last[1] if self._last[0] == call else 0)
         position = self._source.find(sql, begin)
         if position < 0:
@@ -104,7 +104,7 @@ class Places:
 
 
 class _Keeper(io.StringIO):
-    """Takes each text from Alembic."""
+    """Collects each text from Alembic."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

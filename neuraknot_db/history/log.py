@@ -1,4 +1,4 @@
-"""The log of what was run: `neuraknot_db.migration_log`, outside of `public`, so that a reset does not erase it."""
+"""The log of what was run: `neuraknot_db.migration_log`, outside of `public`, where no reset erases it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLUMNS = (
     "database_user, client_host, tool_version, image, git_commit, task_arn, started_by"
 )
 _WITH_RUNS = 2
-"""The format since which a row says which run it belongs to."""
+"""The first format whose rows name their run."""
 
 _HOLDS = f"""
 SELECT EXISTS (SELECT FROM {TABLE} WHERE run = %(run)s::uuid AND direction = %(direction)s
@@ -39,7 +39,7 @@ HAVING bool_or(direction = 'upgrade')
 """
 
 
-# A run is ended by a row that says how, or by one that is where the run was to lead.
+# A run is ended by a row that says how, or by one that reaches the run's target.
 _UNENDED = f"""
 SELECT id
   FROM {TABLE} s
@@ -49,7 +49,7 @@ SELECT id
                       AND (r.outcome <> 'succeeded' OR r.after IS NOT DISTINCT FROM s.after))
 """
 
-# As long as nothing was run since.
+# Unless something was run since.
 _VANISHED = f"""
 SELECT direction, started_at::timestamp(0)::text, coalesce(started_by, database_user), coalesce(client_host, '?')
   FROM {TABLE}
@@ -62,20 +62,20 @@ SELECT direction, started_at::timestamp(0)::text, coalesce(started_by, database_
 
 @dataclass(frozen=True)
 class Entry:
-    """What is recorded of one attempt at one thing.
+    """A row to record: one attempt at one thing.
 
     Attributes:
-        revision: None where it concerns no single one.
+        revision: None if it concerns no single one.
         direction: `upgrade`, `downgrade`, `stamp`, `adopt`, `accept`, `reset` or `mark`.
-        outcome: `started`, of a whole run; `succeeded`, `failed`, `interrupted` or `unknown`.
+        outcome: `started`, for a whole run; `succeeded`, `failed`, `interrupted` or `unknown`.
         duration_ms: until it was recorded.
         attempt: 1 for the first.
-        lock_wait_ms: the pauses after earlier attempts that found no lock.
-        error: the sentence, for a failure.
+        lock_wait_ms: lock waits of earlier attempts, including the pauses after them.
+        error: the message of a failure.
         checksum: of the SQL that was executed.
         source_sha256: of the revision's file.
         before: the revision that the database was at, None for none.
-        after: the revision that it is at with this row, likewise.
+        after: the revision that it is at with this row, None for none.
     """
 
     revision: str | None
@@ -93,7 +93,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """A row of the log, as it is stored."""
+    """A stored row of the log."""
 
     id: int
     revision: str | None
@@ -120,10 +120,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Applied:
-    """What is known of a revision that the log says was applied.
+    """What the log holds about an applied revision.
 
     Attributes:
-        checksums: of the SQL that was executed, and of each edit of it that was taken since.
+        checksums: of the SQL that was executed, and of each edit accepted since.
         sources: the SHA-256 of each of these files.
     """
 
@@ -136,16 +136,16 @@ class History:
     """The log and the settings of one database.
 
     Attributes:
-        exists: whether the tables are there; `create` makes them.
-        allowed: whether this role can keep the log.
+        exists: whether the tables exist; `create` creates them.
+        allowed: whether this role can write the log.
         environment: the stored environment marker, None for none.
     """
 
     def __init__(self, connection: Connection) -> None:
-        """Look, changing nothing.
+        """Read it, changing nothing.
 
         Raises:
-            RefusedError: the tables are of a newer version of this tool, were tampered with, or may not be read.
+            RefusedError: the tables belong to a newer version of this tool, were tampered with, or may not be read.
         """
         self._connection = connection
         self._has_schema, self.exists, may_read, self.allowed, owned, user, database = connection.exec_driver_sql(
@@ -178,10 +178,10 @@ class History:
         self.environment = stored.get("environment")
 
     def demand_allowed(self) -> None:
-        """Go on only if this role can keep the log.
+        """Raise if this role can't write the log.
 
         Raises:
-            RefusedError: it may not make the tables, or not write to them.
+            RefusedError: it may not create the tables, or not write to them.
         """
         if not self.allowed:
             raise RefusedError(
@@ -190,14 +190,14 @@ class History:
             )
 
     def create(self) -> None:
-        """Make the tables if they are missing, or take them over from an older format, in the connection's transaction.
+        """Create missing tables, or upgrade those of an older format, in the connection's transaction.
 
         Raises:
-            RefusedError: this role may not make them, or not write to them.
+            RefusedError: this role may not create them, or not write to them.
         """
         self.demand_allowed()
         if not self.exists:
-            # IF NOT EXISTS would take the right to create schemas even where there is nothing to create.
+            # IF NOT EXISTS requires the right to create schemas even if there is nothing to create.
             schema = "" if self._has_schema else f"CREATE SCHEMA {SCHEMA};"
             self._connection.exec_driver_sql(f"{schema} {tables.CREATE}")
             self.exists = True
@@ -216,28 +216,28 @@ class History:
         self.environment = environment
 
     def holds(self, run: str, entry: Entry) -> bool:
-        """Whether a run's row of this revision and direction is there, and says that it succeeded."""
+        """Whether a run has a successful row of this revision and direction."""
         if not self.exists or self._format < _WITH_RUNS:
             return False
         values = {"run": run, "direction": entry.direction, "revision": entry.revision}
         return bool(self._connection.exec_driver_sql(_HOLDS, values).scalar_one())
 
     def applied(self) -> list[Applied]:
-        """The revisions whose last successful entry since the last reset is an upgrade, edits aside."""
+        """Return the revisions whose last successful entry since the last reset is an upgrade, ignoring edits."""
         if not self.exists:
             return []
         rows = self._connection.exec_driver_sql(_APPLIED)
         return [Applied(*row) for row in rows]
 
     def vanished(self) -> str | None:
-        """The last run, in words, if it never ended: it was killed, or its machine went."""
+        """Describe the last run if it never ended: it was killed, or its machine was lost."""
         if not self.exists or self._format < _WITH_RUNS:
             return None
         row = self._connection.exec_driver_sql(_VANISHED).first()
         return "{} of {} by {} on {}".format(*row) if row else None
 
     def records(self) -> Iterator[Record]:
-        """The rows, the oldest first; that a run was started is told only where it never ended."""
+        """Yield the rows, oldest first; the start of a run only if the run never ended."""
         if not self.exists:
             return
         run, rows = "NULL, NULL, NULL", "true"

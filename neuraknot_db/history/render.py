@@ -11,12 +11,12 @@ from neuraknot_db.history.log import Record
 
 
 def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """What `--json` prints, the oldest entry first; times in ISO 8601."""
+    """Return what `--json` prints, the oldest entry first; times in ISO 8601."""
     return [{**asdict(record), "started_at": record.started_at.isoformat()} for record in records]
 
 
 def as_text(records: Sequence[Record]) -> Iterator[str]:
-    """A line an entry, and below it what else is known."""
+    """Yield a line per entry, followed by further details."""
     for record in records:
         what = f"{record.direction} {record.revision or ''}".strip()
         who = f"{record.started_by or record.database_user} on {record.client_host}"
@@ -27,7 +27,7 @@ def as_text(records: Sequence[Record]) -> Iterator[str]:
         yield f"{when}  {what:<14}  {record.outcome:<11}  {took:>9}{attempt}{waited}  {who}"
         if record.error:
             yield f"    {record.error}"
-        # In short; --json has them whole.
+        # Shortened; --json has the full values.
         image, commit = _cut(record.image, after="@", length=19), _cut(record.git_commit, length=12)
         if known := [f"{name} {value}" for name, value in (("image", image), ("commit", commit)) if value]:
             yield f"    {'  '.join(known)}"
@@ -36,5 +36,5 @@ def as_text(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _cut(text: str | None, *, after: str = "\0", length: int | None = None) -> str:
-    """What stands behind the last separator, or as much of it as tells one from another."""
+    """Return what follows the last separator, up to a length that identifies it."""
     return text.rsplit(after, 1)[-1][:length] if text else ""

@@ -1,4 +1,4 @@
-"""The tables in the schema `neuraknot_db`: made, taken over from an older version, and recognised as they were made."""
+"""The tables in the schema `neuraknot_db`: created, upgraded from an older version, and recognised by their shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from neuraknot_db.errors import RefusedError
 
 SCHEMA, TABLE = "neuraknot_db", "neuraknot_db.migration_log"
 FORMAT = 2
-"""The format of the tables; a newer one is left alone, the one before is taken over."""
+"""The format of the tables; a newer one is left alone, the previous one is upgraded."""
 
 _BACKFILL_PROGRESS = """
 CREATE TABLE neuraknot_db.backfill_progress (
@@ -87,8 +87,8 @@ _SHAPES = {
     },
 }
 
-# Whether the schema and the tables are there, may be read, written, and taken over from an older format: the catalogs
-# show it to everybody.
+# Whether the schema and the tables exist, and may be read, written, and upgraded from an older format: any role can
+# read this in the catalogs.
 LOOK = """
 SELECT n.oid IS NOT NULL,
        t.oids IS NOT NULL,
@@ -108,8 +108,8 @@ SELECT n.oid IS NOT NULL,
                         AND c.relname IN ('migration_log', 'settings', 'backfill_progress')) t
 """
 
-# A line for each table, column, constraint, rule and trigger. PostgreSQL 18 counts NOT NULL among the constraints, 15
-# does not.
+# A line for each table, column, constraint, rule and trigger. NOT NULL is a constraint in PostgreSQL 18, but not in
+# 15.
 SHAPE = """
 WITH ours AS (
     SELECT oid, relname, relkind FROM pg_class
@@ -136,10 +136,10 @@ SELECT concat_ws(' ', relname, 'trigger', tgname) FROM ours JOIN pg_trigger ON t
 
 
 def demand_settings(shape: Collection[str]) -> None:
-    """Go on only if the settings can be read as ours.
+    """Raise if the settings are not as we created them.
 
     Args:
-        shape: what SHAPE found.
+        shape: the result of SHAPE.
 
     Raises:
         RefusedError: they were tampered with.
@@ -148,17 +148,17 @@ def demand_settings(shape: Collection[str]) -> None:
 
 
 def demand_log(stored: Mapping[str, str], shape: Collection[str]) -> int:
-    """Go on only if the log is ours, and of a version that this one knows.
+    """Raise if the log is not ours, or of an unknown version.
 
     Args:
         stored: the settings.
-        shape: what SHAPE found.
+        shape: the result of SHAPE.
 
     Returns:
         Its format.
 
     Raises:
-        RefusedError: it is of a newer version of this tool, or was tampered with.
+        RefusedError: it belongs to a newer version of this tool, or was tampered with.
     """
     text, marker = stored.get("format"), stored.get("environment")
     found = int(text) if text and re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else 0
@@ -180,7 +180,7 @@ def _demand(wanted: Collection[str], found: Collection[str], marker: str | None 
     missing, extra = (
         ", ".join(sorted(lines)) or "nothing" for lines in (set(wanted) - set(found), set(found) - set(wanted))
     )
-    # The marker goes with the settings: without it, what was production is what NEURAKNOT_ENV says.
+    # The marker is lost with the settings: without it, NEURAKNOT_ENV alone says what is production.
     again = f"neuraknot-db mark {shlex.quote(marker)}" if marker else "mark its environment: neuraknot-db mark NAME"
     raise RefusedError(
         f"The log of migrations ({TABLE}) was tampered with: it lacks {missing}, and has {extra} instead.",

@@ -20,14 +20,14 @@ from neuraknot_db.schema.compare import Difference, plural
 
 @dataclass(frozen=True)
 class Recognition:
-    """Which revision's schema a database holds.
+    """The revision whose schema a database holds.
 
     Attributes:
-        revision: the revision that fits, or else comes nearest.
-        differences: from that revision's schema, apart from the text of functions.
-        functions: those whose text differs from the revision's; they are expected to in an old database.
-        tables: how many tables of the revision are there.
-        notes: what is worth knowing and no difference.
+        revision: the revision that matches, or else the nearest one.
+        differences: from that revision's schema, except in the text of functions.
+        functions: functions whose text differs from the revision's, as is expected in an old database.
+        tables: how many of the revision's tables exist.
+        notes: remarks that are not differences.
     """
 
     revision: str
@@ -38,18 +38,18 @@ class Recognition:
 
     @property
     def fits(self) -> bool:
-        """Whether the database holds the revision's schema, but for the text of functions."""
+        """Whether the database holds the revision's schema, except for the text of functions."""
         return not self.differences
 
 
 @dataclass(frozen=True)
 class Adoption:
-    """What was done, or would have been.
+    """What was done, or what a dry run would do.
 
     Attributes:
         revision: the revision that was stamped.
         replaced_functions: the functions that now have the revision's text.
-        notes: what is worth knowing.
+        notes: remarks that are not differences.
         dry_run: whether nothing was done.
     """
 
@@ -59,7 +59,7 @@ class Adoption:
     dry_run: bool
 
     def to_json(self) -> dict[str, Any]:
-        """What a program would want to know."""
+        """Return it as JSON values."""
         return {
             "revision": self.revision,
             "replaced_functions": list(self.replaced_functions),
@@ -69,10 +69,10 @@ class Adoption:
 
 
 def recognise(connection: Connection, script: ScriptDirectory) -> Recognition:
-    """Compare a database with every snapshot; the one with the fewest differences is its own, or the nearest.
+    """Compare a database with every snapshot; return the one with the fewest differences.
 
     Args:
-        connection: its transaction may be read-only; nothing is changed.
+        connection: nothing is changed; its transaction may be read-only.
         script: where the revisions and snapshots are.
 
     Raises:
@@ -86,7 +86,7 @@ def recognise(connection: Connection, script: ScriptDirectory) -> Recognition:
     candidates = [
         _candidate(revision, compare.compare(live, expected, settled)) for revision, expected in known.items()
     ]
-    # Of two that are equally near the newer one.
+    # Of two equally near revisions, take the newer one.
     revision, differences, functions = min(reversed(candidates), key=lambda candidate: len(candidate[1]))
     expected = known[revision]
     tables = len(expected.tables) - len(compare.missing_tables(live, expected))
@@ -116,9 +116,9 @@ def adopt(
         record: called within the transaction, after the stamp.
 
     Raises:
-        RefusedError: the database has a revision already, holds none of our tables, or has other functions, and
-            `replace_functions` was not said.
-        SchemaDiffersError: no revision fits.
+        RefusedError: the database already has a revision, holds none of our tables, or has other functions and
+            `replace_functions` is false.
+        SchemaDiffersError: no revision matches.
     """
     with connection.begin():
         versions = DatabaseState.of(connection).versions

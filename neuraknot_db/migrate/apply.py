@@ -1,4 +1,4 @@
-"""The walk through a run's revisions: one transaction each, timed, told, recorded, and explained where it fails."""
+"""Run the steps of a run: one transaction each, timed, logged, recorded, with failures explained."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class StepRun:
-    """One step of a run, and how it goes.
+    """One step of a run and its state.
 
     Attributes:
-        step: Alembic's.
-        options: what its revision says of itself.
-        attempts: its tries.
+        step: Alembic's step.
+        options: the options of its revision.
+        attempts: its attempts.
     """
 
     step: Step
@@ -56,12 +56,12 @@ class StepRun:
 
     @classmethod
     def of(cls, step: Step, options: RevisionOptions) -> StepRun:
-        """A step that has not begun."""
+        """Create a step that has not begun."""
         return cls(step, options, Attempts(_entry(step, options)))
 
     @property
     def revision(self) -> str:
-        """The revision that it applies, takes back or stamps."""
+        """The revision that it applies, rolls back or stamps."""
         return revision_of(self.step)
 
     @property
@@ -70,14 +70,14 @@ class StepRun:
         return f"Revision {self.revision}" if self.step.is_upgrade else f"Going back from revision {self.revision}"
 
     def limits(self, otherwise: Limits) -> Limits:
-        """Its own limits, as far as it has any."""
+        """Return its own limits, or the given ones."""
         return _limits(self.options, otherwise)
 
 
 class Walk:
-    """The steps of one run; Alembic iterates over it, and asks for the next when the one before is committed.
+    """The steps of one run. Alembic iterates over it, and asks for the next step after a commit.
 
-    It can be iterated over again: it goes on with the first step that is not committed.
+    It can be iterated over again: it resumes at the first step that is not committed.
 
     Attributes:
         steps: all of them, in order.
@@ -96,11 +96,11 @@ class Walk:
         """Prepare the steps.
 
         Args:
-            steps: in order.
+            steps: the steps in order.
             heads: what `alembic_version` holds.
-            outcome: filled in as the steps go.
+            outcome: updated as the steps run.
             recorder: records each step.
-            limits: of statements whose revision says nothing else.
+            limits: for statements whose revision sets none.
         """
         self.steps = list(steps)
         self.done = 0
@@ -119,13 +119,13 @@ class Walk:
         self._alone: Statement | None = None
 
     def __call__(self, heads: Any, migration: MigrationContext) -> Iterator[Step]:
-        """The steps that are not committed yet."""
+        """Yield the steps that are not committed yet."""
         if frozenset(heads) != self.heads:
             raise failures.moved(f"to {joined(heads) or 'no revision'}")
         connection = migration.connection
         assert connection is not None
         self._driver = session.driver(connection)
-        # `rawsql` is what makes Alembic use an implementation that has it.
+        # `rawsql` makes Alembic use our implementation, which has these attributes.
         self._within_another = migration._in_external_transaction
         impl: Any = migration.impl
         impl.around_statement = lambda: self._statement(connection)
@@ -138,7 +138,7 @@ class Walk:
             self._next_heads = heads_after([run.step], self.heads)
             if index and self.steps[index - 1].options.sets:
                 session.restore(connection, self._limits)
-            # On the migration's connection, so in the transaction that the step then runs in.
+            # On the migration's connection, so in the step's own transaction.
             _tell_losses(connection, run)
             self._budget.begin(connection, run.limits(self._limits))
             self._conduct, self._alone = Conduct(), None
@@ -157,21 +157,21 @@ class Walk:
             self._record(ctx.connection)
 
     def retry(self, failure: Failure, connection: Connection) -> None:
-        """Record a try that found no lock; the next one goes on with the same step."""
+        """Record an attempt that ended in a lock timeout; the next one runs the same step."""
         interrupt.check()
         explained = diagnosis.database_error(failure.error, doing=self.doing, undone=self._place.undone)
-        # The last statement had done nothing but wait.
+        # The last statement only waited.
         waiting = self._waiting()
         entry = self._row("failed", explained.message)
-        # Before it is written: who sees the row may end the run at that very moment.
+        # Before the row is written: whoever sees it may end the run at that moment.
         self.steps[self.done].attempts.again(failure, waiting)
         self._recorder.write_failure(connection, entry)
 
     def fail(self, error: Exception, connection: Connection) -> Exception | None:
-        """What ended the run, recorded and explained; None if everything is committed all the same.
+        """Record and return the error that ended the run; return None if everything is committed anyway.
 
         Args:
-            error: what came.
+            error: the original error.
             connection: the run's session.
         """
         if self.current is None:
@@ -200,16 +200,16 @@ class Walk:
         self._outcome.found(standing.landed, standing.revision)
 
     def explain(self, error: Exception) -> NeuraknotError | None:
-        """The error that names the failed revision, its statement, and where the database is now."""
+        """Return the error that names the failed revision, its statement, and where the database is now."""
         found = failures.explained(error, self._place)
         if isinstance(found, RefusedError | UsageError) and self._outcome.ran and not self._within_another:
-            # A refusal would say that nothing was changed.
+            # A refusal would claim that nothing was changed.
             hint = " ".join(filter(None, (self._place.at, found.hint)))
             return MigrationFailedError(found.message, hint=hint, details=found.details)
         return found
 
     def conclude(self) -> None:
-        """Say where the database is now."""
+        """Log where the database is now."""
         where = f"at {self._outcome.after}" if self._outcome.after else "at no revision"
         if not self.steps:
             log.info("%s: nothing to do", where)
@@ -225,7 +225,7 @@ class Walk:
 
     @property
     def lock_timeout(self) -> float | None:
-        """Milliseconds that the current revision's own words give its statements; None where it has none."""
+        """The current revision's own lock timeout in milliseconds; None if it sets none."""
         return self.current.options.lock_timeout if self.current else None
 
     @property
@@ -236,7 +236,7 @@ class Walk:
     @property
     def _place(self) -> failures.Place:
         step = self.current.step if self.current else None
-        # Where the step before landed, this one is the next.
+        # If the previous step landed, this one is the next.
         landed = True if step is None else None if self._landed is None else False
         alone, left = (self._alone, self._conduct.left) if self._begun else (None, False)
         return failures.Place(self.doing, landed, self._outcome.after, step, alone, self._begun, left=left)
@@ -252,7 +252,7 @@ class Walk:
 
     @contextlib.contextmanager
     def _statement(self, connection: Connection) -> Iterator[None]:
-        """Around each statement of a step, and around Alembic's own that moves the version."""
+        """Wrap each statement of a step, and Alembic's own that moves the version."""
         interrupt.check()
         self._demand_transaction(None)
         self._statement_began = time.monotonic()
@@ -267,7 +267,7 @@ class Walk:
             self._budget.spend(connection, time.monotonic() - self._statement_began)
 
     def _demand_transaction(self, error: DBAPIError | None) -> None:
-        """psycopg2 takes itself to be in a transaction: is the server of the same opinion?"""
+        """Raise if psycopg2 assumes an open transaction and the server has none."""
         driver = self._driver
         if driver.status == STATUS_BEGIN and driver.info.transaction_status == TRANSACTION_STATUS_IDLE:
             raise failures.ended_itself(self._place, error) from error
@@ -279,7 +279,7 @@ class Walk:
     def _applying(
         self, step: RevisionStep, options: RevisionOptions, migration: MigrationContext
     ) -> Callable[..., None]:
-        """The step's function, which runs once a try, looked after."""
+        """Return the function that runs the supervised step once per attempt."""
         module, revision = step.revision.module, step.revision.revision
         apply = module.upgrade if step.is_upgrade else module.downgrade
 
@@ -300,13 +300,13 @@ class Walk:
         return run
 
     def _refused(self, found: NeuraknotError) -> NeuraknotError:
-        """The same of a revision that runs: what it has sent is rolled back."""
+        """Return the same error for a revision that is running: its work is rolled back."""
         stays = " What its autocommit_block has sent stays." if self._conduct.left else ""
         message = f"{found.message} The revision was rolled back before that.{stays}"
         return MigrationFailedError(message, hint=f"{self._place.at} {found.hint}")
 
     def _apply_outside(self, step: RevisionStep, apply: Callable[[], object], migration: MigrationContext) -> None:
-        """What can't be in a transaction is sent when the function has returned, and only if it is one statement."""
+        """Send what can't run in a transaction after the function has returned, and only if it is one statement."""
         from neuraknot_db.migrate import autocommit
 
         held = autocommit.hold(apply, migration, step.revision.revision)
@@ -332,19 +332,19 @@ class Walk:
 
 
 def joined(heads: Iterable[str]) -> str | None:
-    """The revisions that a database is at as one word, None for none."""
+    """Return the revisions of a database as one string, None for none."""
     return ", ".join(sorted(heads)) or None
 
 
 def heads_after(steps: Iterable[Step], heads: Iterable[str]) -> frozenset[str]:
-    """What `alembic_version` holds once the steps are done.
+    """Return what `alembic_version` holds once the steps are done.
 
     Args:
-        steps: in order.
-        heads: what it holds before.
+        steps: the steps in order.
+        heads: what it holds before them.
 
     Raises:
-        UsageError: Alembic gives steps that don't follow each other, as it does for the parts of a merge.
+        UsageError: Alembic gives steps that don't follow each other, as for the parts of a merge.
     """
     maintained = _Heads(None, set(heads))  # type: ignore[arg-type]
     try:
@@ -359,7 +359,7 @@ def heads_after(steps: Iterable[Step], heads: Iterable[str]) -> frozenset[str]:
 
 
 class _Heads(HeadMaintainer):
-    """Alembic's own bookkeeping of heads, without its table."""
+    """Alembic's bookkeeping of heads, without its table."""
 
     def _insert_version(self, version: str) -> None:
         self.heads.add(version)

@@ -1,4 +1,4 @@
-"""A revision that can't be in a transaction: run by itself, repaired first, watched while it takes long."""
+"""Run a revision that can't be in a transaction: repair first, log the progress while it takes long."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from neuraknot_db.settings import Limits
 log = logging.getLogger(__name__)
 
 _INTERVALS = (2.0, 3.0, 5.0)
-"""Seconds before the first lines about a long index build; the last one is repeated."""
+"""Seconds before the first progress lines of a long index build; the last one repeats."""
 
 _JOIN_TIMEOUT = 2.0
 
-# An index lies in its table's schema. One that some session is building now is invalid as well.
+# An index is in its table's schema. One that a session is building now is invalid as well.
 _INVALID = """
 SELECT format('%%I.%%I', n.nspname, i.relname), p.pid
   FROM pg_index x
@@ -57,20 +57,20 @@ SELECT format('%%I.%%I', n.nspname, i.relname), p.pid
  WHERE NOT x.indisvalid AND x.indrelid = coalesce(old.indrelid, t.oid) AND i.relname ~ '_cc(new|old)[0-9]*$'
    AND (old.indexrelid IS NULL OR starts_with(t.relname, regexp_replace(i.relname, '_cc(new|old)[0-9]*$', '')))
 """
-"""What REINDEX CONCURRENTLY leaves behind when it is ended; the name may be a table's or an index's.
+"""Find what REINDEX CONCURRENTLY leaves behind when it is ended; the name may be a table's or an index's.
 
-Any build on the table counts as one of it: to drop an index beside it would end in a deadlock of the two.
+Any build on the table counts as its builder: dropping an index during a build would deadlock.
 """
 
 Watch = Callable[[], AbstractContextManager[Connection]]
 
 
 def hold(apply: Callable[..., object], migration: MigrationContext, revision: str) -> list[Held]:
-    """Run a revision's `upgrade` or `downgrade`, and keep what it hands over: nothing is sent, or printed, yet.
+    """Run a revision's `upgrade` or `downgrade` and return its statements; nothing is sent or printed yet.
 
     Raises:
         RefusedError: it asks for the connection, through which it could send more.
-        EscapedError: as `contained` does.
+        EscapedError: see `contained`.
     """
     impl = migration.impl
     assert isinstance(impl, raw_sql.VerbatimPostgresqlImpl)
@@ -109,11 +109,11 @@ def of_transaction(
     """Send a statement in autocommit mode.
 
     Args:
-        send: does it.
+        send: sends the statement.
         migration: the context whose connection it uses.
-        statement: what is sent.
-        limits: the timeouts that it gets; `concurrently.waits_for_others` says which it should have none of.
-        watch: opens a second connection; None to tell nothing of the progress.
+        statement: the statement.
+        limits: its timeouts; some statements should have none, see `concurrently.waits_for_others`.
+        watch: opens a second connection; None to log no progress.
     """
     with _lost_connection_told(), migration.autocommit_block():
         connection = migration.connection
@@ -126,7 +126,7 @@ def of_transaction(
 
 @contextlib.contextmanager
 def _lost_connection_told() -> Iterator[None]:
-    """Raise what ended the statement, not what Alembic then met when it left its block on a connection that is gone."""
+    """Raise the error that ended the statement, not the one Alembic met when it left its block on a lost connection."""
     try:
         yield
     except InvalidRequestError as error:
@@ -144,13 +144,13 @@ def _timeouts(connection: Connection, limits: Limits) -> Iterator[None]:
     try:
         yield
     finally:
-        # A connection that is gone has no timeouts to restore.
+        # A lost connection has no timeouts to restore.
         with contextlib.suppress(DBAPIError, InvalidRequestError):
             connection.exec_driver_sql("; ".join(f"SET {name} = '{value}'" for name, value in before.items()))
 
 
 def _repair(connection: Connection, statement: Statement) -> None:
-    """Drop what an earlier run left behind: IF NOT EXISTS would take an invalid index for the one to build."""
+    """Drop the leftovers of an earlier run: IF NOT EXISTS would accept an invalid index as built."""
     if found := concurrently.built(statement):
         query, names = _INVALID, {"name": found[0], "table": found[1]}
     elif reindexed := concurrently.reindexed(statement):
@@ -188,7 +188,7 @@ def _tell(watch: Watch, pid: int, ended: threading.Event) -> None:
     for seconds in chain(_INTERVALS, repeat(_INTERVALS[-1])):
         if ended.wait(seconds):
             return
-        # What can't be seen now may be seen the next time; the build does not depend on it.
+        # What can't be read now may be readable next time; the build does not depend on it.
         with contextlib.suppress(Exception), watch() as connection:
             row = connection.exec_driver_sql(_PROGRESS, {"pid": pid}).first()
             if row is not None and not ended.is_set():

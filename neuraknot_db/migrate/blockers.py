@@ -1,4 +1,4 @@
-"""Who holds the lock that a migration waits for: seen while it waits, since the server can't tell afterwards."""
+"""Find the sessions that block a migration: while it waits, because the server can't say afterwards."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 _INTERVAL = 0.2
-"""Of `lock_timeout`: less than any statement waits before it fails, so that each such wait is seen."""
+"""Fraction of `lock_timeout`: less than any statement waits before it fails, so that each such wait is seen."""
 
 _JOIN_TIMEOUT = 1.0
 
-# pg_blocking_pids stops the server's lock manager for a moment: it is called only while there is a wait.
+# pg_blocking_pids briefly stops the server's lock manager: call it only while there is a wait.
 _SEEN = """
 SELECT DISTINCT b.pid
   FROM pg_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) b(pid)
  WHERE w.pid = %(pid)s AND w.wait_event_type = 'Lock'
 """
 
-# A statement on a partitioned table locks its partitions, and one on a table what that refers to. Whoever has begun
-# only now was not in the way.
+# A statement on a partitioned table locks its partitions, and one on a table locks the tables it refers to. A session
+# whose transaction began only now did not block.
 _HOLDING = """
 SELECT l.pid, array_agg(c.relname::text)
        || array(SELECT r.relname::text
@@ -42,14 +42,14 @@ SELECT l.pid, array_agg(c.relname::text)
 
 
 class Watch:
-    """While this is open, another connection looks whom a session waits for; made only once the session takes long."""
+    """While open, records on another connection which sessions block this one; connects only if it takes long."""
 
     def __init__(self, connection: Connection, lock_timeout: float) -> None:
         """Prepare it.
 
         Args:
-            connection: the session's.
-            lock_timeout: milliseconds that its statements wait.
+            connection: the session's connection.
+            lock_timeout: its lock timeout in milliseconds.
         """
         driver_connection = connection.connection.driver_connection
         assert driver_connection is not None
@@ -70,7 +70,7 @@ class Watch:
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """Lines about the sessions that were waited for last, and just now."""
+        """Lines about the sessions that blocked last, if that was just now."""
         when, lines = self._seen
         return lines if time.monotonic() - when < self._lock_timeout else ()
 
@@ -78,9 +78,9 @@ class Watch:
         interval = self._lock_timeout * _INTERVAL
         if self._ended.wait(2 * interval):
             return
-        # What can't be seen is looked for afterwards; the migration does not depend on it.
+        # A blocker that can't be seen is guessed afterwards; the migration does not depend on it.
         with contextlib.suppress(Exception), self._engine.connect() as opened:
-            # A transaction would go on seeing what it saw first.
+            # A transaction would keep showing its first view.
             connection = opened.execution_options(isolation_level="AUTOCOMMIT")
             connection.exec_driver_sql("SET application_name = 'neuraknot-db watch'; SET idle_session_timeout = 0")
             while not self._ended.is_set():
@@ -92,12 +92,12 @@ class Watch:
 
 
 def guessed(connection: Connection, statement: str, lock_timeout: float | None = None) -> tuple[str, ...]:
-    """Lines about the sessions that hold locks on what a statement names, where nobody was seen.
+    """Return lines about the sessions that lock what a statement names, if no blocker was seen.
 
     Args:
         connection: not in a transaction.
-        statement: what failed.
-        lock_timeout: milliseconds that it had; the session's own if it is None.
+        statement: the statement that failed.
+        lock_timeout: its lock timeout in milliseconds; None for the session's own.
     """
     from neuraknot_db.database import other_sessions, sql_text
 
@@ -105,7 +105,7 @@ def guessed(connection: Connection, statement: str, lock_timeout: float | None =
         token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text.lower()
         for token in sql_text.tokens(statement)
     }
-    # That a lock could not be had is what is to be told, not that this could not be found out.
+    # The error to report is the lock timeout, not a failure of this query.
     with contextlib.suppress(SQLAlchemyError):
         rows = connection.exec_driver_sql(_HOLDING, {"lock_timeout": lock_timeout}).all()
         found = other_sessions.find(connection, [row.pid for row in rows if words.intersection(row.names)])

@@ -1,4 +1,4 @@
-"""What DROP SCHEMA public CASCADE would take besides the schema's own objects."""
+"""What DROP SCHEMA public CASCADE would drop besides the schema's own objects."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import raw_sql
 
-# From the schema along pg_depend, as PostgreSQL's own findDependentObjects() goes: to everything that depends on
-# what is reached, and from a part (a view's rule, an extension's function) to the whole that it can't leave.
+# From the schema along pg_depend, as PostgreSQL's own findDependentObjects() does: to everything that depends on what
+# is reached, and from a part (a view's rule, an extension's function) to the whole that it belongs to.
 _REACHED = """
 WITH RECURSIVE reached(classid, objid, objsubid) AS (
     SELECT 'pg_namespace'::regclass::oid, 'public'::regnamespace::oid, 0
@@ -67,7 +67,7 @@ SELECT type, identity
 
 @dataclass(frozen=True)
 class Casualty:
-    """An object outside of `public` that would go with it.
+    """An object outside of `public` that would be dropped with it.
 
     Attributes:
         kind: PostgreSQL's word for it, such as `view` or `extension`.
@@ -82,7 +82,7 @@ class Casualty:
 
 
 def casualties(connection: Connection, *, brought_back: frozenset[str]) -> tuple[Casualty, ...]:
-    """What would go besides the schema's own objects, nothing being touched or locked.
+    """Return what else would be dropped; nothing is changed or locked.
 
     Args:
         connection: any session; one query.

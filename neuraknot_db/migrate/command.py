@@ -1,4 +1,4 @@
-"""What was asked for: an Alembic command, or one of this project's own, as a value."""
+"""The command that was given, Alembic's or one of this project's own, as a value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neuraknot_db.revisions.options import Step
 Kind = Literal["upgrade", "downgrade", "stamp", "ensure_version", "look", "reset", "adopt", "mark"]
 
 Steps = Callable[[Any, Any], Iterable[Step]]
-"""What an Alembic command gives for its work: from the present heads to the steps ahead."""
+"""How an Alembic command gives its work: from the present heads to the steps ahead."""
 
 _KINDS: dict[str, Kind] = {
     "upgrade": "upgrade",
@@ -27,7 +27,7 @@ _KINDS: dict[str, Kind] = {
     "do_stamp": "stamp",
     "do_ensure_version": "ensure_version",
 }
-"""By the names of the functions that Alembic's commands hand over; any other only looks."""
+"""By the names of the functions that Alembic's commands pass; any other only reads."""
 
 _RELATIVE = re.compile(r"[+-]\d+")
 _REVISIONS = "alembic history shows the revisions that exist."
@@ -38,10 +38,10 @@ class Command:
     """A command.
 
     Attributes:
-        kind: which.
-        target: the revisions that were named, as they were typed.
-        purge: whether `alembic_version` is emptied first, whatever it says.
-        steps: gives the steps from where a database is; None for a command without any.
+        kind: which command.
+        target: the revisions as they were typed.
+        purge: whether `alembic_version` is emptied first, whatever it holds.
+        steps: returns the steps from where a database is; None for a command without steps.
     """
 
     kind: Kind
@@ -51,7 +51,7 @@ class Command:
 
     @classmethod
     def of(cls, environment: EnvironmentContext) -> Command:
-        """The Alembic command that has loaded `env.py`."""
+        """Return the Alembic command that loaded `env.py`."""
         options = environment.context_opts
         kind = _KINDS.get(options["fn"].__name__, "look")
         if "destination_rev" not in options:
@@ -78,12 +78,12 @@ class Command:
 
     @property
     def may_go_back(self) -> bool:
-        """Whether it may take a database back, or lose where it is."""
+        """Whether it may move a database back, or lose its recorded revision."""
         return self.kind in ("downgrade", "stamp")
 
     @property
     def is_relative(self) -> bool:
-        """Whether where it leads depends on where the database is."""
+        """Whether its target depends on where the database is."""
         return len(self.target) == 1 and _RELATIVE.fullmatch(self.target[0]) is not None
 
     @property
@@ -92,16 +92,16 @@ class Command:
         return shlex.join([self.kind, *["--purge"] * self.purge, *self.target])
 
     def resolve(self, heads: Collection[str]) -> list[Step]:
-        """The steps from where a database is, in order.
+        """Return the steps from where a database is, in order.
 
         Raises:
-            UsageError: there is no such target, or no way to it from there.
+            UsageError: the target does not exist, or can't be reached from there.
         """
         if self.steps is None:
             return []
         try:
             return list(self.steps(() if self.purge else tuple(heads), None))
-        except AssertionError as error:  # Alembic has walked past the end of the line
+        except AssertionError as error:  # Alembic walked past the end of the line
             raise _nowhere(self.target) from error
         except CommandError as error:
             raise self._explained(error, heads) from error
@@ -124,10 +124,10 @@ class Command:
 
 
 def to_target(script: ScriptDirectory, heads: Collection[str], target: str) -> tuple[Command, list[Step]]:
-    """The upgrade, or the downgrade, that leads to a target, and its steps; an upgrade where there is nothing to do.
+    """Return the upgrade or downgrade to a target, and its steps; an upgrade if there is nothing to do.
 
     Raises:
-        UsageError: there is no such target, or no way to it from there.
+        UsageError: the target does not exist, or can't be reached from there.
     """
     up, down = Command.upgrade(script, target), Command.downgrade(script, target)
     if target.startswith("-") or target == "base":

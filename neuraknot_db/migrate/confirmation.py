@@ -1,4 +1,4 @@
-"""A name that is typed again, so that nothing is dropped or taken back by mistake."""
+"""A name that is typed again, so that nothing is dropped or rolled back by mistake."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Confirmation:
     """A name to be repeated.
 
     Attributes:
-        name: what is to be typed.
-        given: what an option has given; None to ask on a terminal.
-        question: what is asked there.
-        missing: the sentence where it is not given, and there is no terminal.
-        wrong: makes the sentence where it is another one, of that.
-        hint: the command that gives it.
-        exactly: whether upper and lower case count.
+        name: what must be typed.
+        given: the value of an option; None to ask on a terminal.
+        question: the prompt.
+        missing: the message if there is neither a value nor a terminal.
+        wrong: returns the message for a wrong value.
+        hint: the command that passes the right one.
+        exactly: whether case matters.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Confirmation:
     exactly: bool = True
 
     def demand_right(self) -> None:
-        """Refuse what is given and wrong; that it may be missing is not asked here.
+        """Refuse a wrong value; a missing one is accepted here.
 
         Raises:
             RefusedError: it is wrong.
@@ -41,7 +41,7 @@ class Confirmation:
             self._compare(self.given)
 
     def demand(self) -> None:
-        """Go on only with the right name, given or typed.
+        """Require the right name, given or typed.
 
         Raises:
             RefusedError: it is missing or wrong.
@@ -58,7 +58,7 @@ class Confirmation:
 
 
 def ask(question: str) -> str | None:
-    """A line that a person types, None where there is no terminal to type it on."""
+    """Return a line typed by a person, None if there is no terminal."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     sys.stderr.write(question)

@@ -1,4 +1,4 @@
-"""Was an applied revision edited afterwards? What it does may not change any more."""
+"""Was a revision edited after it was applied? What it does must not change any more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from neuraknot_db.revisions.checksum import KIND, checksum, source_sha256
 
 
 def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:
-    """The heads and all that they stand on; a stamp may have left the log saying more."""
+    """Return the heads and all revisions below them; after a stamp the log may list more."""
     found: set[str] = set()
     ahead = list(heads)
     while ahead:
@@ -28,20 +28,20 @@ def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:
 def demand_unedited(
     script: ScriptDirectory, history: History, heads: Collection[str], *, accepted: Collection[str]
 ) -> list[Entry]:
-    """Compare what the log says was executed with what the files say now.
+    """Compare what the log says was run with what the files say now.
 
     Args:
         script: where the revisions are.
         history: the database's log.
         heads: the revisions that the database is at.
-        accepted: revisions whose edit is taken.
+        accepted: revisions whose edit is accepted.
 
     Returns:
-        The entries to record for edits that are taken.
+        The entries to record for accepted edits.
 
     Raises:
         RefusedError: an applied revision was edited.
-        UsageError: an edit is to be taken of a revision that is not applied.
+        UsageError: an accepted revision is not applied.
     """
     standing = _applied(script, heads)
     applied = {each.revision: each for each in history.applied() if each.revision in standing}
@@ -62,14 +62,14 @@ def demand_unedited(
         raise RefusedError(
             _edited([applied[revision] for revision in refused]),
             hint=f"Restore {files} and write the change as a new revision,"
-            # Whatever was asked for: to take an edit is no reason to go to head.
+            # Whatever the command: accepting an edit is no reason to go to head.
             f" or take the edit, before the same command: alembic -x accept_edit={','.join(edited)} ...",
         )
     return list(edited.values())
 
 
 def _edited(revisions: list[Applied]) -> str:
-    """What is known of edits, in a sentence."""
+    """Describe the edits in a sentence."""
     old = [each.revision for each in revisions if not any(known.startswith(KIND) for known in each.checksums)]
     if len(revisions) == 1:
         start = f"Revision {revisions[0].revision} was edited after it had been applied"

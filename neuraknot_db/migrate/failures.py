@@ -1,4 +1,4 @@
-"""What ended a step of a run, in words: which revision, what became of what it had done, where the database is."""
+"""The error for a failed step: which revision, what became of its work, where the database is."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _DUPLICATE = "42P07"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run was when something ended it, and what the database says of that.
+    """Where a run was when it ended, and what the database says about that.
 
     Attributes:
-        doing: what was under way, as the subject of a sentence.
-        landed: whether it is committed: as the database says, None where it could not be asked.
+        doing: what was running, as the subject of a sentence.
+        landed: whether it is committed, according to the database; None if it could not be asked.
         revision: where the database is.
-        step: the same as Alembic's step, None for what is none or where everything is committed.
-        alone: the statement, where it is one outside of a transaction, and was sent.
+        step: what was running, as Alembic's step; None for anything else, or if everything is committed.
+        alone: the statement, if it was sent outside of a transaction.
         begun: whether anything of it had been sent.
-        kept: a sentence instead of where the database is: what a rollback has kept.
-        left: whether the revision has sent something in an autocommit_block, which stays.
+        kept: a sentence to use instead of where the database is: what a rollback kept.
+        left: whether the revision sent something in an autocommit_block, which stays.
     """
 
     doing: str
@@ -64,7 +64,7 @@ class Place:
 
     @property
     def undone(self) -> str:
-        """What became of what had been done, to follow a verb."""
+        """What became of its work, to follow a verb."""
         if not self.begun:
             return " before it began"
         if self.landed is None:
@@ -75,7 +75,7 @@ class Place:
 
 
 def explained(error: Exception, place: Place) -> NeuraknotError | None:
-    """The error that says what happened to which revision; None for a defect of ours."""
+    """Return the error that says what happened to which revision; None for a defect of ours."""
     if interrupted := interrupt.interruption(error):
         return _interrupted(interrupted, place)
     if isinstance(error, NeuraknotError) or place.landed or (place.step is None and not isinstance(error, DBAPIError)):
@@ -94,7 +94,7 @@ def _of_step(error: Exception, place: Place) -> NeuraknotError:
     elif diagnosis.is_lost(error):
         found = UnreachableError(f"{place.doing} lost its connection{place.undone}.", hint="Run the command again.")
     elif isinstance(error, CommandError) and "expected to match" in str(error):
-        # Alembic's own update of alembic_version found another revision there.
+        # Alembic's update of alembic_version found another revision there.
         return moved("on")
     elif isinstance(error, AssertionError) and _in_autocommit_block(error):
         found = MigrationFailedError(
@@ -103,7 +103,7 @@ def _of_step(error: Exception, place: Place) -> NeuraknotError:
     else:
         found = MigrationFailedError(f"{place.doing} failed{place.undone}: {words(error)}.")
     if isinstance(found, MigrationFailedError | UnreachableError):
-        # The server's word may be that the file is not to blame.
+        # The server's hint may say that the file is not to blame.
         advice = found.hint
         if advice is None and isinstance(place.step, RevisionStep):
             advice = f"Correct {path_of(place.step)} and run the command again."
@@ -113,10 +113,10 @@ def _of_step(error: Exception, place: Place) -> NeuraknotError:
 
 
 def unanswered(error: Exception, place: Place, committed: str) -> UnreachableError:
-    """The connection was lost with the answer to a COMMIT that landed, and there is more to do.
+    """The error for a lost connection after a COMMIT that landed, with steps left to do.
 
     Args:
-        error: what came.
+        error: the original error.
         place: where the run is now.
         committed: what landed, as the subject of a sentence.
     """
@@ -128,7 +128,7 @@ def unanswered(error: Exception, place: Place, committed: str) -> UnreachableErr
 
 
 def ended_itself(place: Place, error: DBAPIError | None) -> TransactionEndedError:
-    """A revision that committed or rolled back what its transaction held."""
+    """The error for a revision that committed or rolled back its own transaction."""
     shown = diagnosis.database_error(error, doing="What came then", undone="").message if error else ""
     what = path_of(place.step) if isinstance(place.step, RevisionStep) else "the revision"
     return TransactionEndedError(
@@ -139,7 +139,7 @@ def ended_itself(place: Place, error: DBAPIError | None) -> TransactionEndedErro
 
 
 def moved(where: str) -> LockUnavailableError:
-    """Somebody else's migration."""
+    """The error for a concurrent migration."""
     return LockUnavailableError(
         f"The database was moved {where} while this run was at work.",
         hint="Somebody migrates without the lock. See neuraknot-db log, then run the command again.",
@@ -147,7 +147,7 @@ def moved(where: str) -> LockUnavailableError:
 
 
 def path_of(step: RevisionStep) -> Path:
-    """The revision's file, as a person would type it here."""
+    """Return the revision's file, as a person would type it here."""
     return files.here(step.revision.path)
 
 
@@ -172,7 +172,7 @@ def _interrupted(error: InterruptedRunError, place: Place) -> InterruptedRunErro
 def _left_behind(statement: Statement, error: Exception) -> str:
     index = concurrently.may_leave(statement)
     if index is not None and getattr(getattr(error, "orig", None), "pgcode", None) == _DUPLICATE:
-        # An invalid one of that name would have been dropped before.
+        # An invalid index of that name would have been dropped before.
         return (
             f"{index} was not begun: what has its name stands untouched."
             " Write IF NOT EXISTS to take that for it, or drop it first."

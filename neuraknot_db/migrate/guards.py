@@ -1,4 +1,4 @@
-"""What must not be done to a database as it stands."""
+"""What must not be done to a database in its present state."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def refuse_read_only(state: DatabaseState) -> None:
-    """Refuse a replica, or a session that may only read.
+    """Refuse a replica or a read-only session.
 
     Raises:
-        RefusedError: it is one.
+        RefusedError: the server is read-only.
     """
     if state.read_only:
         raise RefusedError(
@@ -31,10 +31,10 @@ def refuse_read_only(state: DatabaseState) -> None:
 
 
 def admit_changes(state: DatabaseState, *, role: str) -> None:
-    """Refuse what can only fail half-way.
+    """Refuse what would fail half-way.
 
     Raises:
-        RefusedError: the server is read-only, there is no schema `public`, or the role may not create in it.
+        RefusedError: the server is read-only, schema `public` does not exist, or the role may not create in it.
     """
     refuse_read_only(state)
     if not state.has_schema:
@@ -47,17 +47,17 @@ def admit_changes(state: DatabaseState, *, role: str) -> None:
 
 
 def admit_upgrade(state: DatabaseState, *, own_tables: frozenset[str]) -> tuple[str, ...]:
-    """Refuse to run the first revision over tables that it did not make.
+    """Refuse to run the first revision over tables that it did not create.
 
     Args:
         state: the database, without a recorded revision.
-        own_tables: the names that the revisions' tables have.
+        own_tables: the names of the revisions' tables.
 
     Returns:
-        The tables of somebody else's, which are not in the way.
+        The tables that are not ours, which do not conflict.
 
     Raises:
-        RefusedError: some of our tables stand there already.
+        RefusedError: some of our tables already exist.
     """
     ours = [name for name in state.tables if name in own_tables]
     if ours:
@@ -69,10 +69,10 @@ def admit_upgrade(state: DatabaseState, *, own_tables: frozenset[str]) -> tuple[
 
 
 def environment(where: Settings, marker: str | None) -> str:
-    """The environment's name: what NEURAKNOT_ENV says, what the database is marked with, or the default.
+    """Return the environment's name: NEURAKNOT_ENV, the database's marker, or the default.
 
     Raises:
-        RefusedError: the two contradict each other, and one of them is production.
+        RefusedError: the two differ, and one of them is production.
     """
     if marker is None:
         return where.environment
@@ -95,17 +95,17 @@ def confirm_downgrade(
     command: str,
     confirm: str | None,
 ) -> None:
-    """In production: say what going back will lose, and have the database's name repeated.
+    """In production, log what the downgrade will lose, and have the database's name typed again.
 
     Args:
         connection: not in a transaction.
         where: the database.
         losses: the revision, the noun phrase and the query of each loss.
-        command: the command line that goes back, such as `downgrade -1` or `stamp --purge 001`.
-        confirm: the name, asked for on a terminal if it is None.
+        command: the command line, such as `downgrade -1` or `stamp --purge 001`.
+        confirm: the name; None to ask on a terminal.
 
     Raises:
-        RefusedError: it was not repeated.
+        RefusedError: the name is missing or wrong.
     """
     for revision, what, query in losses:
         try:
@@ -113,7 +113,7 @@ def confirm_downgrade(
         except DBAPIError as error:
             if diagnosis.is_lost(error):
                 raise
-            # Written for the schema as its revision left it, which a later one may have changed.
+            # Written for the schema right after its revision; a later revision may have changed it.
             count = "an unknown number of"
         connection.rollback()
         if count != "0":

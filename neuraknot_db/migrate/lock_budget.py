@@ -1,4 +1,4 @@
-"""How long the statements of a revision may still wait for their locks."""
+"""How long the statements of a revision may still wait for locks."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from neuraknot_db.database import session
 from neuraknot_db.settings import Limits
 
 _WORTH_COUNTING = 0.1
-"""Seconds; a statement that took less has not waited for anybody."""
+"""Seconds; a statement that took less did not wait."""
 
 _LEAST_SHARE = 0.25
-"""Of `lock_timeout`: what the next statement has in any case, since the last one may have worked, not waited."""
+"""Fraction of `lock_timeout` that the next statement always has: the last one may have worked instead of waited."""
 
 
 class LockBudget:
-    """One `lock_timeout` for all statements of a step, though the server counts it for each lock anew.
+    """One `lock_timeout` for all statements of a step, although the server counts it per lock.
 
-    The application waits behind the locks that the step holds already, for as long as it waits for the next.
+    The application waits for the locks that the step already holds, for as long as the step waits for the next.
     """
 
     def __init__(self, limits: Limits) -> None:
-        """Of a run whose session has these limits."""
+        """Take the limits of the run's session."""
         self._of_session = limits
         self._of_step = limits
         self._left = 0.0
         self._set = False
 
     def begin(self, connection: Connection, limits: Limits) -> None:
-        """Begin a step with limits of its own, in its transaction."""
+        """Begin a step with its own limits, in its transaction."""
         self._of_step, self._left = limits, limits.lock_timeout
-        # The session has the run's own; in the one transaction of a reset, what was set last stays.
+        # The session has the run's limits; in the single transaction of a reset, the last SET LOCAL stays.
         if limits != self._of_session or self._set:
             session.set_timeouts(connection, limits, local=True)
         self._set = limits != self._of_session
 
     def spend(self, connection: Connection, seconds: float) -> None:
-        """Take off what a statement took, all of which may have been waiting."""
+        """Subtract a statement's duration, all of which may have been waiting."""
         if seconds < _WORTH_COUNTING:
             return
         self._left = max(self._left - 1000 * seconds, self._of_step.lock_timeout * _LEAST_SHARE, 1)

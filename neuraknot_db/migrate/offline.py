@@ -1,4 +1,4 @@
-"""Revisions without a database: printed as a script, or run to see what they would send."""
+"""Revisions without a database: printed as a script, or run to collect their SQL."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from neuraknot_db.revisions.options import RevisionOptions, Step, late_block_err
 
 
 def emit(direction: Callable[[], object], buffer: TextIO) -> None:
-    """Write what a revision's `upgrade` or `downgrade` emits, a `write` each `op.execute`.
+    """Write what a revision's `upgrade` or `downgrade` emits, one `write` per `op.execute`.
 
-    Not to be called while a migration runs: Alembic's `op` serves one context at a time.
+    Don't call it while a migration runs: Alembic's `op` serves one context at a time.
 
     Raises:
-        Exception: whatever the revision raises; EscapedError where it is none.
+        Exception: whatever the revision raises; EscapedError if that is not an Exception.
     """
     context = _context()
     context.impl.output_buffer = buffer
@@ -30,10 +30,10 @@ def emit(direction: Callable[[], object], buffer: TextIO) -> None:
 
 
 def script(steps: Iterable[tuple[Step, RevisionOptions]], migration: MigrationContext) -> Iterator[Step]:
-    """The steps of a `--sql` script: what each would lose as a comment, what can't be in a transaction outside of one.
+    """Yield the steps of a `--sql` script, with losses as comments and autocommit where it is needed.
 
     Args:
-        steps: with the options of their revisions.
+        steps: the steps with the options of their revisions.
         migration: the context that writes the script.
     """
     for step, options in steps:
@@ -82,5 +82,5 @@ def _print_alone(step: RevisionStep, apply: Callable[..., None], migration: Migr
 
 @functools.cache
 def _context() -> MigrationContext:
-    # It takes ten times as long to make as a revision takes to emit its SQL.
+    # Making it takes ten times as long as emitting a revision's SQL.
     return MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True, "literal_binds": True})

@@ -1,4 +1,4 @@
-"""After a run: did it really happen, and does the database hold what it should?"""
+"""After a run: was it really committed, and does the database hold what it should?"""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def check(
     compare: bool,
     production: bool,
 ) -> None:
-    """Look at the database on a new connection, as its next user will.
+    """Check the database on a new connection, as its next user will see it.
 
     Args:
-        recorder: of the run; opens that connection.
+        recorder: the run's recorder; opens that connection.
         script: where the revisions and snapshots are.
-        heads: where the run has brought the database, as it was told.
-        outcome: corrected where the database says otherwise.
-        compare: whether the schema should be what its snapshot holds.
+        heads: where the run believes the database to be.
+        outcome: corrected if the database says otherwise.
+        compare: whether to compare the schema with its snapshot.
         production: whether a difference is an error.
 
     Raises:
-        MigrationFailedError: the version is not what the run took itself to have committed.
+        MigrationFailedError: the version is not what the run committed.
         SchemaDiffersError: in production, the schema is not what its revision should hold.
-        LockUnavailableError, UnreachableError: in production, the schema could not be compared; elsewhere that is told.
-        InterruptedRunError: SIGINT or SIGTERM came, when everything was committed.
+        LockUnavailableError, UnreachableError: in production, the schema could not be compared; elsewhere a warning.
+        InterruptedRunError: SIGINT or SIGTERM came after everything was committed.
     """
     at = joined(heads) or "no revision"
     try:
@@ -63,7 +63,7 @@ def check(
                     f" at {at}: something rolled it back.",
                     hint="See neuraknot-db log and the server's own log, then run the command again.",
                 )
-            # With two heads there is no one revision to compare with.
+            # With two heads there is no single revision to compare with.
             if compare and len(heads) == 1:
                 _compare(connection, script, *heads, production=production)
     except (DBAPIError, InvalidRequestError, InterruptedRunError, UnreachableError) as error:
@@ -81,7 +81,7 @@ def _compare(connection: Connection, script: ScriptDirectory, revision: str, *, 
     from neuraknot_db.schema.verify import verify
 
     if not snapshots.path_of(script, revision).exists():
-        if production:  # elsewhere a revision that is being written has none yet
+        if production:  # elsewhere, a revision in development has no snapshot yet
             what = "the schema was compared with nothing: %s has no snapshot (neuraknot-db snapshot makes one)"
             log.warning(what, revision)
         return
@@ -93,7 +93,7 @@ def _compare(connection: Connection, script: ScriptDirectory, revision: str, *, 
 
 
 def _not_compared(error: Exception, at: str) -> NeuraknotError:
-    """Everything is committed by now: this is no migration that failed or was rolled back."""
+    """Everything is committed by now: the migration neither failed nor was rolled back."""
     found: NeuraknotError
     if isinstance(error, DBAPIError):
         found = diagnosis.database_error(error, doing="The comparison")

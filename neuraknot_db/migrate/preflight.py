@@ -1,6 +1,6 @@
-"""Before anything is changed: what stands in the database, what would run, and whether that is admitted.
+"""Before anything is changed: what the database holds, what would run, and whether that is allowed.
 
-Every command that changes a database goes through here, and `plan`, which only tells what would be refused.
+Every command that changes a database calls this, and so does `plan`, which only reports what would be refused.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """A database as it was found.
+    """A database in its present state.
 
     Attributes:
-        where: which.
-        state: what stands in it.
-        history: its log, and its marker.
+        where: its settings.
+        state: what it holds.
+        history: its log and its marker.
     """
 
     where: Settings
@@ -44,24 +44,24 @@ class Found:
         """The environment's name.
 
         Raises:
-            RefusedError: the marker and NEURAKNOT_ENV contradict each other.
+            RefusedError: the marker and NEURAKNOT_ENV differ.
         """
         return guards.environment(self.where, self.history.environment)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What was admitted.
+    """A command that may run.
 
     Attributes:
-        command: what was asked for.
+        command: the command.
         found: the database.
         environment: the environment's name.
-        steps: what is to be done, in order.
-        options: what the revision of each says of itself.
-        heads: what `alembic_version` holds, as far as it counts.
-        edits: the rows to write for edits of applied revisions that are taken.
-        others: tables of somebody else's, which are not in the way of a first upgrade.
+        steps: the steps to run, in order.
+        options: the options of each step's revision.
+        heads: what `alembic_version` holds, unless it is purged.
+        edits: the rows to write for accepted edits of applied revisions.
+        others: tables that are not ours, which do not conflict with a first upgrade.
     """
 
     command: Command
@@ -75,16 +75,16 @@ class Ready:
 
 
 def look(connection: Connection, where: Settings) -> Found:
-    """See what stands in a database; the transaction that this begins is left to the caller."""
+    """Read the state of a database; the caller ends the transaction that this begins."""
     return Found(where, DatabaseState.of(connection), History(connection))
 
 
 def resolve(command: Command, script: ScriptDirectory, found: Found) -> list[Step]:
-    """The steps of a command from where the database is.
+    """Return the steps of a command from where the database is.
 
     Raises:
-        UsageError: there is no such target, or no way to it.
-        RefusedError: the database is at a revision that is not here.
+        UsageError: the target does not exist or can't be reached.
+        RefusedError: the database is at a revision that has no file here.
     """
     if not (command.purge or command.kind in ("reset", "mark")):
         files.demand_known(script, found.state)
@@ -98,19 +98,19 @@ def admit(
     steps: Sequence[Step],
     asked: XOptions = x_options.NOTHING,
 ) -> Ready:
-    """Refuse whatever can be refused before anything is changed.
+    """Run every check that can refuse before anything is changed.
 
     Args:
-        command: what was asked for.
+        command: the command.
         script: where the revisions are.
         found: the database.
-        steps: those of the command from there.
-        asked: what `-x` asks for.
+        steps: the command's steps from there.
+        asked: the `-x` options.
 
     Raises:
-        RefusedError, UsageError, MigrationFailedError: as the guards have it.
+        RefusedError, UsageError, MigrationFailedError: see the guards.
     """
-    # To mark it anew is how a marker that contradicts is mended.
+    # A contradicting marker is corrected by marking again.
     environment = found.where.environment if command.kind == "mark" else found.environment
     guards.refuse_read_only(found.state)
     if command.kind not in ("reset", "adopt", "mark"):
@@ -121,7 +121,7 @@ def admit(
         others = _admit_tables(script, found.state, force=asked.force)
     read = [read_options(step) for step in steps]
     taken: list[Entry] = []
-    if command.kind in ("upgrade", "downgrade"):  # a stamp runs nothing, and minds no edit
+    if command.kind in ("upgrade", "downgrade"):  # a stamp runs nothing, so edits don't matter
         taken = edits.demand_unedited(script, found.history, found.state.versions, accepted=asked.accept_edit)
     if steps or command.purge or command.kind in ("reset", "adopt", "mark"):
         found.history.demand_allowed()
@@ -136,7 +136,7 @@ def run(
     command: Command,
     asked: XOptions = x_options.NOTHING,
 ) -> Ready:
-    """All three, on a connection without a transaction, which is left so."""
+    """Look, resolve and admit, on a connection without a transaction; leave none open."""
     found = look(connection, where)
     steps = resolve(command, script, found)
     ready = admit(command, script, found, steps, asked)
@@ -147,7 +147,7 @@ def run(
 def _admit_tables(script: ScriptDirectory, state: DatabaseState, *, force: bool) -> Sequence[str]:
     if not state.tables or force:
         return ()
-    # Only a database without a revision and with tables needs the snapshots, which take a while to import.
+    # Only needed for an unversioned database with tables; importing the snapshots takes a while.
     from neuraknot_db.schema import snapshots
 
     return guards.admit_upgrade(state, own_tables=snapshots.table_names(script))

@@ -1,4 +1,4 @@
-"""Owner, privileges, default privileges and comment of the schema `public`: read before a reset, restored by it."""
+"""Owner, privileges, default privileges and comment of the schema `public`: read and restored by a reset."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SELECT pg_get_userbyid(d.defaclrole), pg_has_role(d.defaclrole, 'USAGE'), d.defa
  ORDER BY 1, 3, 4, 5
 """
 
-# What the default privileges give is given again, and so is what everybody may do with a new function.
+# The server grants default privileges again, and EXECUTE on a new function to PUBLIC.
 _GRANTED_OBJECTS = """
 WITH granted(name, kind, owner, acl) AS (
     SELECT c.relname::text, CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END, c.relowner, c.relacl
@@ -73,7 +73,7 @@ SELECT g.name
  ORDER BY 1
 """
 
-# What belongs to an extension, or as a sequence to a column, goes with that.
+# Objects of an extension, and sequences owned by a column, go with their owner.
 _OWNERS = """
 SELECT pg_get_userbyid(o.owner) AS owner, array_agg(o.name ORDER BY o.name) AS names
   FROM (SELECT relowner AS owner, relname::text AS name, 'pg_class'::regclass AS catalog, oid
@@ -95,7 +95,7 @@ _KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
 
 @dataclass(frozen=True)
 class Grant:
-    """A privilege of a role; an empty grantee is PUBLIC, everybody."""
+    """A privilege of a role; an empty grantee is PUBLIC."""
 
     grantee: str
     privilege: str
@@ -104,7 +104,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class DefaultGrant:
-    """A privilege that new objects of a role in the schema come with."""
+    """A default privilege on new objects of a role in the schema."""
 
     role: str
     kind: str
@@ -113,11 +113,11 @@ class DefaultGrant:
 
 @dataclass(frozen=True)
 class SchemaProperties:
-    """What `CREATE SCHEMA public` alone does not bring back.
+    """What `CREATE SCHEMA public` alone does not restore.
 
     Attributes:
-        grants: None if nobody ever changed the privileges.
-        granted_objects: tables, columns and functions with privileges of their own, which a reset does not restore.
+        grants: None if the privileges were never changed.
+        granted_objects: tables, columns and functions with their own privileges, which a reset does not restore.
     """
 
     owner: str
@@ -128,16 +128,16 @@ class SchemaProperties:
 
 
 def read(connection: Connection) -> SchemaProperties | None:
-    """The properties of `public`, None if there is no such schema.
+    """Return the properties of `public`, None if there is no such schema.
 
     Raises:
-        RefusedError: this role could not bring them back.
+        RefusedError: this role could not restore them.
     """
     row = connection.exec_driver_sql(_SCHEMA).first()
     if row is None:
         return None
     owner, database_owner, database, changed, comment, user, may_drop, may_create, may_give = row
-    # Nobody logs in as pg_database_owner, or is made a member of it.
+    # Nobody can log in as pg_database_owner or become a member of it.
     login = database_owner if owner == "pg_database_owner" else owner
     if not may_drop:
         raise RefusedError(
@@ -167,15 +167,15 @@ def read(connection: Connection) -> SchemaProperties | None:
 
 
 def other_owners(connection: Connection) -> dict[str, list[str]]:
-    """What in `public` belongs to other roles than this one, by role: tables, views, sequences and functions."""
+    """Return the tables, views, sequences and functions in `public` that belong to other roles, by role."""
     return {row.owner: row.names for row in connection.exec_driver_sql(_OWNERS)}
 
 
 def create_schema(connection: Connection, wanted: SchemaProperties | None) -> None:
-    """Create `public` with these properties, or with PostgreSQL's own ones, in the caller's transaction.
+    """Create `public` with these properties or PostgreSQL's defaults, in the caller's transaction.
 
     Raises:
-        RefusedError: the privileges came out otherwise.
+        RefusedError: the resulting privileges differ.
     """
     run = functools.partial(raw_sql.execute, connection)
     if wanted is None:

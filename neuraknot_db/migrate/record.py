@@ -1,4 +1,4 @@
-"""The rows of one run in the log, and what of the run the database holds: asked of it anew, never concluded."""
+"""The rows of one run in the log, and what the database holds of the run: always read from it, never inferred."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from neuraknot_db.settings import Origin, Settings
 log = logging.getLogger(__name__)
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds before each try to ask on a new connection: a server that is restarted is back within half a minute."""
+"""Seconds before each attempt to ask on a new connection: a restarting server is back within half a minute."""
 
 _METADATA_TIMEOUT = 1.0
 
 _TAKEN = "23505"
 _WRITTEN_AHEAD = 32
-"""Values of a sequence (SEQ_LOG_VALS in PostgreSQL's sequence.c)."""
+"""Sequence values that PostgreSQL logs ahead (SEQ_LOG_VALS in sequence.c)."""
 
 _NO_ANSWER = (DBAPIError, InvalidRequestError, RefusedError, UnreachableError)
-"""What keeps the database from answering now; the next connection may get an answer."""
+"""Errors that prevent an answer now; the next connection may get one."""
 
 UNANSWERED = "the connection was lost with the answer to COMMIT; a new one shows that everything is committed"
 _NOT_RECORDED = "the failure could not be recorded in the log"
@@ -59,8 +59,8 @@ class Standing:
     """What the database answered after a failure.
 
     Attributes:
-        landed: whether the transaction that was under way is committed; None where that is not known.
-        revision: where the database is; None for no revision, and where that is not known.
+        landed: whether the transaction in question is committed; None if that is not known.
+        revision: where the database is; None for no revision, or if that is not known.
     """
 
     landed: bool | None = None
@@ -69,13 +69,13 @@ class Standing:
 
 @dataclass
 class Attempts:
-    """The tries of one thing that is one transaction.
+    """The attempts of one transaction.
 
     Attributes:
-        entry: its row in the log, but for how it went.
-        number: which try this is, from 1.
-        waited: seconds that those before have waited for locks, with the pauses between.
-        began: when this one began, by `time.monotonic`.
+        entry: its row in the log, without the result.
+        number: the number of this attempt, from 1.
+        waited: seconds that earlier attempts waited for locks, including the pauses between.
+        began: when this attempt began, by `time.monotonic`.
     """
 
     entry: Entry
@@ -84,12 +84,12 @@ class Attempts:
     began: float = field(default_factory=time.monotonic)
 
     def again(self, failure: Failure, waiting: float) -> None:
-        """Count a try that found no lock after it had waited so many seconds."""
+        """Count an attempt that ended in a lock timeout after waiting so many seconds."""
         self.number = failure.number + 1
         self.waited += waiting + failure.pause
 
     def row(self, outcome: str = "succeeded", error: str | None = None, **places: str | None) -> Entry:
-        """The row of this try, if it ends now; `places` are `before` and `after`, where they are not the entry's."""
+        """Return the row of this attempt if it ends now; `places` (`before`, `after`) override the entry's."""
         duration, waited = (round(1000 * seconds) for seconds in (time.monotonic() - self.began, self.waited))
         return replace(
             self.entry,
@@ -103,12 +103,12 @@ class Attempts:
 
 
 class Recorder:
-    """Writes a run's rows into the log, and is the only one who says what landed.
+    """Writes a run's rows into the log, and alone decides what landed.
 
-    A transaction holds the row that tells of it: the row is there if and only if the transaction is committed.
+    The row that describes a transaction is written in it: it exists if and only if the transaction is committed.
 
     Attributes:
-        run: the run's own id.
+        run: the run's id.
     """
 
     def __init__(self, where: Settings, connection: Connection) -> None:
@@ -129,12 +129,12 @@ class Recorder:
         """Write a row, in the connection's transaction.
 
         Args:
-            connection: what it is written on.
+            connection: the connection to write on.
             entry: the row.
-            then: a statement that is sent with it, to save the way there and back; a `%` in it is doubled.
+            then: a statement to send with it, which saves a round trip; a `%` in it must be doubled.
 
         Returns:
-            What the last statement gave.
+            The result of the last statement.
         """
         if self._origin is None:
             self._origin = _described(settings.origin())
@@ -143,22 +143,22 @@ class Recorder:
         return connection.exec_driver_sql(f"{_INSERT};\n{then}" if then else _INSERT, values)
 
     def begin(self, connection: Connection, history: History, environment: str, entry: Entry) -> None:
-        """Write that the run begins, once, and commit it; and say so if the one before never ended.
+        """Write once that the run begins, and commit; warn if the previous run never ended.
 
         Args:
-            connection: the run's session, without a transaction; it is left so.
-            history: the log, which is made if it is not there.
-            environment: marks a database that has no marker yet.
-            entry: what the run is, where the database is, and where it is to lead.
+            connection: the run's session, without a transaction before and after.
+            history: the log, created if it does not exist.
+            environment: the marker for a database that has none yet.
+            entry: the run's kind, where the database is, and its target.
 
         Raises:
-            DBAPIError: the log is locked, or the connection is gone.
-            RefusedError: this role can't keep the log.
+            DBAPIError: the log is locked, or the connection was lost.
+            RefusedError: this role can't write the log.
         """
         looked = [history]
 
         def attempt() -> None:
-            # What an earlier try had made was rolled back with it.
+            # What an earlier attempt created was rolled back with it.
             now = looked.pop() if looked else History(connection)
             now.create()
             if now.environment is None:
@@ -177,13 +177,13 @@ class Recorder:
     def settle(
         self, connection: Connection, error: Exception, entry: Entry, failed: Callable[[Standing], Entry | None]
     ) -> Standing:
-        """Find out what became of a transaction that ended in an error, and record the failure where it did not land.
+        """Find out what became of a transaction that ended in an error; record the failure if it did not land.
 
         Args:
-            connection: the run's session, which is asked if it still answers; else a new one is.
-            error: what came.
-            entry: the row that the transaction was to hold.
-            failed: the row of the failure, once it is known to be one; None where there is nothing to record.
+            connection: the run's session, which is asked if it still answers; otherwise a new one is.
+            error: the original error.
+            entry: the row that the transaction should hold.
+            failed: returns the failure's row once the failure is certain; None if there is nothing to record.
         """
         standing = Standing()
         same: list[AbstractContextManager[Connection]] = [nullcontext(connection)]
@@ -206,15 +206,15 @@ class Recorder:
     def explain(
         self, connection: Connection, error: Exception, entry: Entry, outcome: Outcome, *, doing: str, kept: str = ""
     ) -> Exception | None:
-        """What ended a change that is one transaction; None if it landed all the same, and nobody stopped the run.
+        """Explain what ended a change of one transaction; return None if it landed anyway and was not interrupted.
 
         Args:
             connection: the run's session.
-            error: what came.
-            entry: the row that the transaction was to hold.
-            outcome: filled in with what the database says.
+            error: the original error.
+            entry: the row that the transaction should hold.
+            outcome: updated with what the database says.
             doing: the change, as the subject of a sentence.
-            kept: a sentence: what a rollback has kept, where that is more than a revision.
+            kept: a sentence: what a rollback kept, if that is more than a revision.
         """
 
         def explained(standing: Standing) -> Exception:
@@ -228,21 +228,21 @@ class Recorder:
 
         standing = self.settle(connection, error, entry, failed)
         outcome.found(standing.landed, standing.revision)
-        # Of what ended its own transaction the row is there as well, but not the rest.
+        # A revision that ended its own transaction left the row as well, but not the rest.
         if standing.landed and diagnosis.is_lost(error) and not interrupt.interruption(error):
             log.warning(UNANSWERED)
             return None
         return explained(standing)
 
     def write_failure(self, connection: Connection, entry: Entry) -> None:
-        """Write the row of what was rolled back and commit it, or say that the log can't be had.
+        """Write the row of a rolled-back transaction and commit it; warn if the log can't be written.
 
         Args:
-            connection: without a transaction; it is left so.
+            connection: without a transaction before and after.
             entry: the row.
 
         Raises:
-            DBAPIError: the connection is gone.
+            DBAPIError: the connection was lost.
         """
 
         def attempt() -> None:
@@ -262,7 +262,7 @@ class Recorder:
 
     @contextmanager
     def opened(self) -> Iterator[Connection]:
-        """A connection beside the session's."""
+        """Open a second connection."""
         with session.open_session(self._where, self._engine) as connection:
             yield connection
 
@@ -274,22 +274,22 @@ class Recorder:
 
     def _look(self, connection: Connection, entry: Entry, *, rolled_back: bool) -> Standing:
         same = session.driver(connection).info.backend_pid == self._pid
-        # A session that the server has not missed yet might still commit: it ends before it is asked for.
+        # A session whose loss the server has not noticed might still commit: end it before asking.
         ended = same or lock.end(connection, self._pid)
         state = DatabaseState.of(connection)
         landed = not rolled_back and History(connection).holds(self.run, entry)
         connection.rollback()
         if not landed and (not ended or state.read_only):
-            # A replica need not have heard yet.
+            # A replica may lag behind.
             return Standing()
         return Standing(landed, state.revision)
 
 
 def _numbered(connection: Connection, write: Callable[[], None]) -> None:
-    """Write a row, again where its number is taken: each try takes the next.
+    """Write a row, and again if its number is taken: each attempt takes the next number.
 
-    In a copy of a database the numbers may begin, after a crash, below those that were given away: by as many as
-    PostgreSQL writes ahead.
+    In a copy of a database, after a crash, the sequence may restart below numbers already used: by as many as
+    PostgreSQL logs ahead.
     """
     for left in reversed(range(_WRITTEN_AHEAD + 1)):
         try:
@@ -314,10 +314,10 @@ def _described(origin: Origin) -> dict[str, str | None]:
 
 
 def _task_arn(uri: str | None) -> str | None:
-    """What ECS says of this task; never worth a failure."""
+    """Return the ARN of this ECS task; None on any failure."""
     if uri is None or not uri.startswith("http://"):
         return None
-    # It takes longer to import than a revision takes to run.
+    # Importing it takes longer than running a revision.
     import urllib.request
 
     try:

@@ -1,4 +1,4 @@
-"""Drop and recreate the schema `public` and upgrade to head, all or nothing."""
+"""Drop and recreate the schema `public` and upgrade to head: all or nothing."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from neuraknot_db.settings import Settings
 log = logging.getLogger(__name__)
 
 COUNTING_TIMEOUT = "10s"
-"""How long the rows of one table are counted before PostgreSQL's own estimate serves."""
+"""How long to count the rows of one table before using PostgreSQL's estimate."""
 
 _KEPT = "The reset was rolled back: the old schema and every row are still there."
 
-# Who owns the schema may drop a table in it that is another's, but not lock it.
+# The schema's owner may drop another role's table in it, but not lock it.
 _LOCKABLE = """
 SELECT oid::regclass::text
   FROM pg_class
@@ -54,18 +54,18 @@ def reset(
     environment: str | None,
     upgrade: bool,
 ) -> None:
-    """Replace everything in `public` by the schema of the newest revision, or by nothing.
+    """Replace everything in `public` with the schema of the newest revision, or with nothing.
 
     Args:
-        config: Alembic's.
+        config: Alembic's configuration.
         script: where the revisions are.
         where: the database.
-        confirm: the database's name; asked for on a terminal if it is None.
-        environment: in production the environment's name, likewise.
+        confirm: the database's name; None to ask on a terminal.
+        environment: in production, the environment's name; None to ask on a terminal.
         upgrade: whether to run the revisions afterwards.
 
     Raises:
-        RefusedError: a confirmation is missing or wrong, CASCADE would reach out of `public`, or the schema's owner
+        RefusedError: a confirmation is missing or wrong, CASCADE would reach outside of `public`, or the schema's owner
             and privileges could not be restored. Nothing was changed.
         MigrationFailedError: a revision failed; the old schema and every row are still there.
     """
@@ -75,7 +75,7 @@ def reset(
     outcome: Outcome = config.attributes[OUTCOME]
     outcome.aim(joined(heads_after(asked_for.resolve(()), ())))
     with session.open_session(where) as connection:
-        # Whatever can refuse does so before a row is counted or a name asked for, and above all before a drop.
+        # Every refusal comes before rows are counted or a name is asked for, and before any drop.
         ready = preflight.run(connection, where, script, asked_for)
         state, name, history = ready.found.state, ready.environment, ready.found.history
         outcome.before = outcome.after = state.revision
@@ -140,11 +140,11 @@ def _replace(
     tries.began = time.monotonic()
     limits = settings.limits()
     with connection.begin():
-        # Once more, now that nobody else migrates: what was told is what goes.
+        # Again, now that we hold the lock: what was listed must be what is dropped.
         properties = _survey(connection, script, quiet=True)
         if properties is not None:
             left = _lock_tables(connection, limits.lock_timeout)
-            # What goes was listed already; the server's own list ends after a hundred.
+            # The objects were listed already; the server's own list ends after a hundred.
             drop = "SET LOCAL client_min_messages = warning; DROP SCHEMA public CASCADE"
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {left}; {drop}")
             connection.exec_driver_sql("SET LOCAL client_min_messages = notice")
@@ -157,14 +157,14 @@ def _replace(
 
 
 def _lock_tables(connection: Connection, budget: int) -> int:
-    """Lock every table that this role may lock, within one `lock_timeout` altogether; DROP has as much for each.
+    """Lock every table that this role may lock, within one `lock_timeout` in all; DROP would wait that long for each.
 
     Args:
         connection: in the reset's transaction.
         budget: milliseconds.
 
     Returns:
-        The milliseconds that are left, 1 at least.
+        The remaining milliseconds, at least 1.
     """
     deadline = time.monotonic() + budget / 1000
     for table in connection.exec_driver_sql(_LOCKABLE).scalars().all():
@@ -177,7 +177,7 @@ def _left(deadline: float) -> int:
 
 
 def _together(script: ScriptDirectory) -> str | None:
-    """The newest revision up to which all can be in one transaction; None if the very first can't be."""
+    """Return the last revision up to which all can share a transaction; None if the very first can't."""
     before: str | None = None
     for revision in reversed(list(script.walk_revisions())):
         if not getattr(revision.module, "transactional", True):
@@ -194,7 +194,7 @@ def _together(script: ScriptDirectory) -> str | None:
 def _survey(
     connection: Connection, script: ScriptDirectory, *, quiet: bool = False
 ) -> privileges.SchemaProperties | None:
-    """Refuse what can't be undone or restored, and say what is not restored."""
+    """Refuse what can't be undone or restored, and warn about what is not restored."""
     properties = privileges.read(connection)
     if properties is None:
         return None
@@ -223,14 +223,14 @@ def _tell_rows(connection: Connection, tables: tuple[str, ...]) -> None:
 
 
 def _tell_owners(connection: Connection, user: str) -> None:
-    """Say whose the new tables will not be: not SET ROLE, since that role may not be one to make extensions."""
+    """Warn about new owners. SET ROLE is no way out: that role may not be allowed to create extensions."""
     for owner, names in privileges.other_owners(connection).items():
         log.warning("these belong to %s, and what replaces them will belong to %s: %s", owner, user, ", ".join(names))
         log.warning("  where the application connects as %s, reset as that role: it has no rights to them then", owner)
 
 
 def _count(connection: Connection, table: str) -> str:
-    """The rows of a table, or as much as is known of them."""
+    """Return the number of rows of a table, or an estimate."""
     name = f"public.{raw_sql.quoted(table)}"
     connection.rollback()
     try:
@@ -242,14 +242,14 @@ def _count(connection: Connection, table: str) -> str:
         connection.rollback()
         estimate = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%(name)s)"
         rows = connection.exec_driver_sql(estimate, {"name": name}).scalar() or 0
-        # -1 where it was never looked at, and 0 may be long ago.
+        # -1 means never analyzed, and 0 may be outdated.
         return f"about {rows:,}" if rows > 0 else "an unknown number of rows"
     finally:
         connection.rollback()
 
 
 def _confirmations(ready: Ready, confirm: str | None, environment: str | None) -> tuple[Confirmation, ...]:
-    """The database's name, and in production the environment's as well."""
+    """Confirm the database's name, and in production the environment's as well."""
     database, name = ready.found.where.database, ready.environment
     production, marked = settings.is_production(name), ready.found.history.environment is not None
     hint = f"neuraknot-db reset {_option('--confirm', database)}"
@@ -269,7 +269,7 @@ def _confirmations(ready: Ready, confirm: str | None, environment: str | None) -
         missing="This counts as production, and the environment is not named: nothing was dropped.",
         wrong=lambda typed: f"{counts} environment is {name!r}, not {typed!r}: nothing was dropped.",
         hint=f"{hint} {_option('--environment', name)}"
-        # A marker would contradict it.
+        # A marker would contradict NEURAKNOT_ENV.
         + " (NEURAKNOT_ENV=dev where it is no production)" * (production and not marked),
         exactly=False,
     )
@@ -277,5 +277,5 @@ def _confirmations(ready: Ready, confirm: str | None, environment: str | None) -
 
 
 def _option(name: str, value: str) -> str:
-    """An option as a shell takes it: a value with a dash in front would be taken for another one."""
+    """Return an option quoted for a shell: a value that starts with a dash would be read as another option."""
     return f"{name}{'=' if value.startswith('-') else ' '}{shlex.quote(value)}"

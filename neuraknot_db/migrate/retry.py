@@ -1,4 +1,4 @@
-"""What could not have a lock in time is rolled back and tried again, and says who held it."""
+"""After a lock timeout: roll back, try again, and report who held the lock."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from neuraknot_db.settings import Limits
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 30.0
-"""Seconds between two tries at the most."""
+"""Maximum seconds between two attempts."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that found no lock in time.
+    """An attempt that ended in a lock timeout.
 
     Attributes:
-        error: what the server said.
-        number: 1 for the first try since something was got done.
-        pause: seconds until the next.
+        error: the server's error.
+        number: 1 for the first attempt since the last progress.
+        pause: seconds until the next attempt.
     """
 
     error: DBAPIError
@@ -50,20 +50,20 @@ def on_lock_timeout(
     sleep: Callable[[float], None] = time.sleep,
     jitter: Callable[[], float] = random.random,
 ) -> T:
-    """Call until it does not fail for want of a lock; never a last try without a limit.
+    """Call, and retry after a lock timeout; never a last attempt without a limit.
 
     Args:
-        attempt: begins its own transaction, and leaves none behind when it fails. It goes on where it stopped.
-        connection: the one that it uses, rolled back after each failed try.
-        what: what is tried now; when that changes, the counting begins anew.
-        failed: told of each failed try but the last, on a connection without a transaction.
-        lock_timeout: milliseconds that the statement had which failed; None for what `limits` say.
-        limits: how often at the most, and how long the first pause is, which then doubles.
+        attempt: begins its own transaction, leaves none open on failure, and resumes where it stopped.
+        connection: the connection it uses, rolled back after each failed attempt.
+        what: names the current work; when the name changes, counting restarts.
+        failed: called after each failed attempt but the last, on a connection without a transaction.
+        lock_timeout: returns the failed statement's lock timeout in milliseconds; None for that of `limits`.
+        limits: the maximum number of attempts and the first pause, which then doubles.
         sleep: waits for seconds.
-        jitter: a number from 0 to 1, so that two that block each other don't meet again.
+        jitter: returns a number from 0 to 1, so that two runs that block each other don't meet again.
 
     Raises:
-        DBAPIError: as the last try raised it, or with any other SQLSTATE than 55P03 and 40P01.
+        DBAPIError: the last attempt's error, or any error with an SQLSTATE other than 55P03 and 40P01.
     """
     number, tried = 0, ""
     while True:
@@ -89,5 +89,5 @@ def on_lock_timeout(
 
 
 def is_lock_timeout(error: BaseException) -> bool:
-    """Whether this is a lock that could not be had in time, or a deadlock."""
+    """Whether this is a lock timeout or a deadlock."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in {LOCK_NOT_AVAILABLE, DEADLOCK}

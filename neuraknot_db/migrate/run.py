@@ -1,4 +1,4 @@
-"""A command that changes a database: the lock, guards and questions around its steps, and the check afterwards."""
+"""A command that changes a database: lock, guards and confirmations, its steps, and the check afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from neuraknot_db.settings import Settings
 log = logging.getLogger(__name__)
 
 VERSION_SCHEMA = "public"
-"""Named, so that a revision that sets its search_path does not hide `alembic_version` from Alembic."""
+"""Set explicitly: a revision that sets its search_path must not hide `alembic_version` from Alembic."""
 
 
 HELD = "neuraknot_db.held"
@@ -37,12 +37,12 @@ HELD = "neuraknot_db.held"
 
 @dataclass(frozen=True)
 class Held:
-    """A session that the caller has opened, with the lock and the guards being the caller's.
+    """A session opened by the caller, who also takes the lock and checks the guards.
 
     Attributes:
         where: its database.
         connection: if it is in a transaction, everything runs in that one, and the caller commits.
-        recorder: of the caller's run.
+        recorder: the recorder of the caller's run.
     """
 
     where: Settings
@@ -51,25 +51,25 @@ class Held:
 
 
 def greet(where: Settings, state: DatabaseState, environment: str) -> None:
-    """Say which database this is."""
+    """Log which database this is."""
     log.info("%s as %s, PostgreSQL %s (%s)", where.place, where.user, state.server_version, environment)
 
 
 def migrate(environment: EnvironmentContext, command: Command, where: Settings, outcome: Outcome) -> None:
-    """Run a command that changes the database, with the lock and the guards around it.
+    """Run a command that changes the database, with the lock and the guards.
 
     Args:
-        environment: Alembic's.
-        command: what it was asked for.
+        environment: Alembic's environment.
+        command: the command.
         where: the database.
-        outcome: filled in as the run goes.
+        outcome: updated as the run goes.
 
     Raises:
-        NeuraknotError: it was refused or interrupted, failed, or could not be confirmed afterwards.
+        NeuraknotError: it was refused or interrupted, failed, or could not be verified afterwards.
     """
     asked = x_options.read(environment.config)
     if asked.create_db:
-        # A database that is made for a target that there is not would be left behind.
+        # A database created for a target that does not exist would be left behind.
         create_database(where, before=lambda: list(map(read_options, command.resolve(()))))
     with session.open_session(where) as connection:
         greeted = False
@@ -111,22 +111,22 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
 
 
 def migrate_held(environment: EnvironmentContext, command: Command, held: Held, outcome: Outcome) -> None:
-    """Run it within a session whose caller has asked the guards: in its transaction, if it has begun one.
+    """Run it in a session whose caller has checked the guards, and in its transaction if there is one.
 
     Args:
-        environment: Alembic's.
-        command: what it was asked for.
+        environment: Alembic's environment.
+        command: the command.
         held: the session.
-        outcome: filled in as the run goes.
+        outcome: updated as the run goes.
 
     Raises:
         NeuraknotError: it was interrupted, or failed.
-        DBAPIError: within the caller's transaction, a lock could not be had in time, or the connection was lost.
+        DBAPIError: within the caller's transaction, a lock timeout or a lost connection.
     """
     connection = held.connection
     in_one = connection.in_transaction()
     if not in_one:
-        # What the revisions of the first part may have set.
+        # Undo what the revisions of the first part may have set.
         session.restore(connection, settings.limits())
         connection.commit()
     found = preflight.look(connection, held.where)
@@ -135,7 +135,7 @@ def migrate_held(environment: EnvironmentContext, command: Command, held: Held, 
     runs = [StepRun.of(step, read_options(step)) for step in steps]
     walk = Walk(runs, found.state.versions, outcome, held.recorder, settings.limits())
     if not in_one:
-        # Alembic would take the transaction of a mere look for the caller's own, and commit nothing.
+        # Alembic would mistake the transaction of a mere query for the caller's, and commit nothing.
         connection.rollback()
         ready = Ready(command, found, held.where.environment, steps)
         _execute(environment, connection, walk, held.recorder, outcome, ready)
@@ -144,23 +144,23 @@ def migrate_held(environment: EnvironmentContext, command: Command, held: Held, 
     try:
         _run(environment, connection, walk, command)
     except Exception as error:
-        # The caller rolls back: it tries again where it was a lock, and asks what landed where nobody answered.
+        # The caller rolls back: it retries after a lock timeout, and asks what landed after a lost connection.
         if retry.is_lock_timeout(error) or diagnosis.is_lost(error):
             raise
         raise walk.explain(error) or error from error
 
 
 def _confirm(connection: Connection, ready: Ready, asked: XOptions) -> bool:
-    """In production, ask before what may go back: without the lock, which nobody may hold while a person thinks.
+    """In production, confirm what may go back; without the lock, which must not be held while a person thinks.
 
     Returns:
-        Whether the database was named to the reader.
+        Whether the database was logged.
     """
     command, found = ready.command, ready.found
     if not (command.may_go_back and settings.is_production(ready.environment)):
         return False
     greet(found.where, found.state, ready.environment)
-    # A purge forgets where the database is, whatever it says instead.
+    # A purge forgets where the database is, whatever its target.
     purged = command.purge and found.state.versions
     if purged or any(not step.is_upgrade for step in ready.steps):
         guards.confirm_downgrade(connection, found.where, _losses(ready), command=command.words, confirm=asked.confirm)
@@ -168,13 +168,13 @@ def _confirm(connection: Connection, ready: Ready, asked: XOptions) -> bool:
 
 
 def _losses(ready: Ready) -> list[tuple[str, str, str]]:
-    """What going back will lose: the revision, the noun phrase, and the query that counts."""
+    """Return what the downgrade will lose: the revision, the noun phrase, and the query that counts it."""
     pairs: list[tuple[Step, RevisionOptions]] = list(zip(ready.steps, ready.options, strict=True))
     return [(revision_of(step), *loss) for step, each in pairs for loss in (each.losses or {}).items()]
 
 
 def _demand_unmoved(before: DatabaseState, state: DatabaseState, command: Command) -> None:
-    """Go on only if the database is still where it was when the lock was not held yet."""
+    """Raise if the database has moved since before the lock was taken."""
     if before.versions != state.versions:
         relative = command.is_relative
         raise LockUnavailableError(
@@ -201,10 +201,10 @@ def _execute(
     outcome: Outcome,
     ready: Ready,
 ) -> None:
-    """Make the log, and run the steps with the retries around them, each in a transaction of its own."""
+    """Create the log and run the steps with retries, each in its own transaction."""
     command, history, emptying = ready.command, ready.found.history, _is_emptying(ready)
     nothing = command.steps is not None and not walk.steps and not command.purge
-    # The marker also where nothing is to be run: a log that was set aside has taken it along.
+    # Set the marker even if nothing runs: a log that was set aside took it along.
     unmarked = nothing and walk.heads and history.environment is None and history.allowed
     if walk.steps or emptying:
         entry = Entry(None, command.kind, before=outcome.before, after=outcome.target)
@@ -217,7 +217,7 @@ def _execute(
     purged = Entry("base", "stamp", before=outcome.before)
 
     def attempt() -> None:
-        # Alembic empties the table in a transaction of its own, unless it finds itself in one: it is recorded in it.
+        # Alembic empties the table in its own transaction unless one is open; the row must be in the same one.
         with connection.begin() if emptying else contextlib.nullcontext():
             _run(environment, connection, walk, command)
             if emptying:

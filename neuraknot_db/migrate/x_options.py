@@ -1,4 +1,4 @@
-"""What `-x` asks for, before a command's name."""
+"""The `-x` options, given before a command's name."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from neuraknot_db.errors import UsageError
 
 @dataclass(frozen=True)
 class XOptions:
-    """What `-x` asks for.
+    """The values of the `-x` options.
 
     Attributes:
         create_db: create a missing database first.
-        force: go on although unversioned tables stand in the way.
+        force: go on although unversioned tables exist.
         confirm: the database's name, for a downgrade or a stamp in production.
-        accept_edit: revisions whose edit after the fact is taken.
+        accept_edit: applied revisions whose edit is accepted.
     """
 
     create_db: bool = False
@@ -32,12 +32,12 @@ _KNOWN = ("accept_edit", "confirm", "create_db", "force")
 
 
 def read(config: Config) -> XOptions:
-    """What the command line's `-x` options ask for.
+    """Read the `-x` options of the command line.
 
     Raises:
         UsageError: one is not known, given twice, or neither true nor false.
     """
-    # As a dictionary, the last of two would win without a word.
+    # In a dictionary, the last of two would silently win.
     given = [each.partition("=")[::2] for each in getattr(config.cmd_opts, "x", None) or ()]
     names = [name for name, _ in given]
     if unknown := sorted(set(names) - set(_KNOWN)):

@@ -1,7 +1,7 @@
-"""What is pending on a live database, and what it would do there: seen in read-only transactions, without trace.
+"""What is pending on a live database, and what it would do there: read in read-only transactions, without a trace.
 
-What the statements do was measured by `neuraknot-db snapshot` (`effects`); it is joined here with the database as it
-is: sizes, sessions, partitions, and whether its schema is the one that was measured on.
+The effects of the statements were measured by `neuraknot-db snapshot` (`effects`); here they are joined with the live
+database: sizes, sessions, partitions, and whether its schema is the one that was measured on.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
     """Plan the way from the database's revision to another.
 
     Args:
-        connection: without a transaction; it is left so.
+        connection: without a transaction before and after.
         script: where the revisions are.
         where: the database.
-        limits: the timeouts of revisions that say nothing else.
-        target: as `upgrade` and `downgrade` take it; an older revision, `base` or `-1` is a way back.
+        limits: the timeouts of revisions that set none.
+        target: as for `upgrade` and `downgrade`; an older revision, `base` or `-1` is a downgrade.
 
     Raises:
-        UsageError: there is no such target from here.
-        RefusedError: the database is at a revision that is not here.
+        UsageError: the target can't be reached from here.
+        RefusedError: the database's revision has no file here.
     """
     try:
         files.demand_known(script, DatabaseState.of(connection))
@@ -78,7 +78,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
 
 
 def _doubt(connection: Connection, script: ScriptDirectory) -> tuple[str, Sequence[str]]:
-    """Why what was measured may not hold here, in sentences, and the tables that could not be read for a lock."""
+    """Return why the measured effects may not hold here, in sentences, and the tables that a lock made unreadable."""
     try:
         report = verify.verify(connection, script)
     except RefusedError as refused:
@@ -89,7 +89,7 @@ def _doubt(connection: Connection, script: ScriptDirectory) -> tuple[str, Sequen
         if not retry.is_lock_timeout(error):
             raise
         connection.rollback()
-        # Who holds the tables is what a plan is there to tell.
+        # A plan should show who holds the tables.
         told = "Another session locks a table against being read: whether the schema is what it should be is not known."
         return told, locked(connection)
     if report.revision is None or report.matches:
@@ -104,7 +104,7 @@ def _doubt(connection: Connection, script: ScriptDirectory) -> tuple[str, Sequen
 
 def _begin(connection: Connection) -> DatabaseState:
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    # Before READ ONLY: whether a run could write is to be seen.
+    # Before READ ONLY: the state must show whether a run could write.
     state = DatabaseState.of(connection)
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
     return state
@@ -154,7 +154,7 @@ def _statements(
 
 
 def _tables_before(script: ScriptDirectory, revision: Script, downgrade: bool) -> Collection[str]:
-    """The tables that were there when a way was measured, by the snapshot."""
+    """Return the tables that existed when this direction was measured, from the snapshot."""
     before = revision.revision if downgrade else revision.down_revision
     return _tables(script, before) if isinstance(before, str) else ()
 
@@ -164,7 +164,7 @@ def _tables(script: ScriptDirectory, revision: str) -> Collection[str]:
 
 
 def _made_by(script: ScriptDirectory, pending: Sequence[Script], downgrade: bool) -> Mapping[str, str]:
-    """The tables that the revisions make, each with the first that does."""
+    """Return the tables that the revisions create, each with the first one."""
     found: dict[str, str] = {}
     for each in pending:
         after, before = _tables(script, each.revision), _tables_before(script, each, downgrade=False)
@@ -176,7 +176,7 @@ def _made_by(script: ScriptDirectory, pending: Sequence[Script], downgrade: bool
 
 
 def _timeouts(options: RevisionOptions, limits: Limits) -> tuple[int, int]:
-    """How long a revision's statements wait for a lock, and run, as `steps` has it."""
+    """Return a revision's lock and statement timeouts (milliseconds), as a run sets them."""
     free = options.alone is not None and concurrently.waits_for_others(options.alone)
     lock_timeout, statement_timeout = (0, 0) if free else (limits.lock_timeout, limits.statement_timeout)
     return (
@@ -186,9 +186,9 @@ def _timeouts(options: RevisionOptions, limits: Limits) -> tuple[int, int]:
 
 
 def _waits(statements: Iterable[PlannedStatement], in_use: Collection[str]) -> int:
-    """How many locks are taken on tables in use from the first that keeps the application out.
+    """Count the locks taken on tables in use, from the first that blocks the application.
 
-    A lock that is made stronger is waited for once more.
+    A lock that is upgraded waits once more.
     """
     waits = 0
     for statement in statements:
@@ -200,7 +200,7 @@ def _waits(statements: Iterable[PlannedStatement], in_use: Collection[str]) -> i
 
 
 def _strongest(planned: Iterable[PlannedRevision]) -> dict[str, LockMode]:
-    """Of each relation, the lock that its holders now would have to give way to."""
+    """Return for each relation the strongest lock that is waited for."""
     found: dict[str, LockMode] = {}
     for statement in (statement for each in planned for statement in each.statements):
         for effect in statement.effects:

@@ -1,4 +1,4 @@
-"""Would a run be refused? The same preflight, asked before anything is run."""
+"""Would a run be refused? The same preflight, before anything is run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def refusal(
     command: Command,
     steps: Sequence[Step],
 ) -> Refusal | None:
-    """The first refusal that a run would meet; None for none.
+    """Return the first refusal that a run would meet; None for none.
 
     Args:
         connection: its transaction may be read-only.
         script: where the revisions are.
         where: the database.
-        state: what stands in it.
-        command: what would be run.
+        state: what it holds.
+        command: the command to run.
         steps: its steps from there.
     """
     try:
@@ -44,7 +44,7 @@ def refusal(
         return _told(refused)
     if command.kind == "downgrade" and steps and settings.is_production(ready.environment):
         return _told(
-            # What `guards.confirm_downgrade` would say, without asking on the terminal.
+            # Same as `guards.confirm_downgrade`, but without asking on the terminal.
             RefusedError(
                 "In production a way back asks for the database's name.",
                 hint=f"Give it: alembic -x confirm={where.database} downgrade ...",
@@ -60,7 +60,7 @@ def _told(refused: NeuraknotError) -> Refusal:
 def revision_options(
     script: ScriptDirectory, revision: Script, *, downgrade: bool, sent: Sequence[str] | None
 ) -> RevisionOptions:
-    """What a revision that sends this declares; nothing where a run would refuse it for that."""
+    """Return the options of a revision that sends this; empty if a run would refuse them."""
     step = MigrationStep.downgrade_from_script if downgrade else MigrationStep.upgrade_from_script
     try:
         return read_options(step(script.revision_map, revision), sent)

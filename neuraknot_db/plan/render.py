@@ -1,4 +1,4 @@
-"""A plan for people."""
+"""Render a plan for people."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _WIDEST = 120
 
 
 def render(plan: Plan, width: int) -> str:
-    """The plan's lines.
+    """Return the plan as lines.
 
     Args:
-        plan: what to show.
-        width: of the terminal, in characters.
+        plan: the plan.
+        width: the terminal's width in characters.
     """
     return "\n".join(_lines(plan, min(width, _WIDEST)))
 
@@ -67,7 +67,7 @@ def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]
 
 def _statement(plan: Plan, statement: PlannedStatement, width: int) -> Iterator[str]:
     told = [(effect, plan.tables.get(effect.relation)) for effect in statement.effects]
-    # What a pending revision makes nobody uses yet.
+    # Nobody uses yet what a pending revision creates.
     told = [(effect, table) for effect, table in told if table is None or table.made_by is None]
     if not (told or statement.note):
         return
@@ -138,7 +138,7 @@ def _size(table: TableNow, *, brief: bool = False) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes in words."""
+    """Format a number of bytes."""
     amount = float(count)
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if amount < 1024:
@@ -152,8 +152,8 @@ def _limit(milliseconds: int) -> str:
 
 
 def _cut(line: str, width: int) -> str:
-    """The line, cut to a width in cells."""
-    line = redacted(line)  # of which a part could not be told any more
+    """Cut the line to a width in cells."""
+    line = redacted(line)  # before cutting: part of a password would go unnoticed
     taken = 0
     for index, character in enumerate(line):
         taken += display.width(character)

@@ -1,4 +1,4 @@
-"""What the server says of tables in use: how large they are, and who holds locks on them."""
+"""Live facts about tables in use: how large they are, and who holds locks on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neuraknot_db.migrate import retry
 from neuraknot_db.plan.values import Holder, TableNow
 from neuraknot_db.schema.effects import BY_NAME, NAME, LockMode
 
-# The other modes that each mode waits for: https://www.postgresql.org/docs/current/explicit-locking.html
+# For each mode, its conflicting modes: https://www.postgresql.org/docs/current/explicit-locking.html
 _WAITS_FOR_STRONGER_THAN = {
     LockMode.ACCESS_SHARE: LockMode.EXCLUSIVE,
     LockMode.ROW_SHARE: LockMode.SHARE_ROW_EXCLUSIVE,
@@ -29,7 +29,7 @@ SELECT wanted.name, c.oid, c.reltuples::bigint AS rows
   JOIN pg_class c ON c.oid = to_regclass(wanted.name)
 """
 
-# To look at a size takes a lock: a table that somebody keeps even readers from would be waited for.
+# Reading a size takes a lock, and would wait for a session that locks even readers out.
 _SIZES = """
 SELECT c.oid,
        CASE WHEN c.relkind = 'p'
@@ -57,7 +57,7 @@ SELECT relation, mode, pid
 """
 
 
-# Partitions and heirs of tables, with all that is below them.
+# Partitions and inheritance children of tables, at any depth.
 _BELOW = f"""
 WITH RECURSIVE below (above, oid) AS (
   SELECT wanted.name, i.inhrelid
@@ -75,21 +75,21 @@ SELECT below.above, {NAME} AS name, n.nspname = 'public' AS in_public, c.relname
 
 
 def conflicts(wanted: LockMode, held: LockMode) -> bool:
-    """Whether a lock must wait for one that another session holds on the same table."""
+    """Whether a lock must wait for another session's lock on the same table."""
     if LockMode.ACCESS_EXCLUSIVE in (wanted, held):
         return True
     if (wanted, held) == (LockMode.SHARE, LockMode.SHARE):
-        return False  # the one mode that conflicts with weaker ones, but not with itself
+        return False  # the only mode that conflicts with weaker ones, but not with itself
     return held > _WAITS_FOR_STRONGER_THAN[wanted]
 
 
 def survey(connection: Connection, wanted: Mapping[str, LockMode], made_by: Mapping[str, str]) -> dict[str, TableNow]:
-    """The tables as they are now.
+    """Return the tables as they are now.
 
     Args:
         connection: its transaction may be read-only.
-        wanted: the tables, each with the strongest lock that is planned on it.
-        made_by: the pending revision that makes a table.
+        wanted: the tables, each with the strongest planned lock.
+        made_by: the pending revision that creates a table.
     """
     names = sorted(wanted)
     rows = {row.name: row for row in connection.exec_driver_sql(_TABLES, {"names": names})}
@@ -99,7 +99,7 @@ def survey(connection: Connection, wanted: Mapping[str, LockMode], made_by: Mapp
         name: TableNow(
             name,
             exists=True,
-            # Never analysed: -1, which says nothing.
+            # -1 means never analyzed.
             rows=rows[name].rows if rows[name].rows >= 0 else None,
             bytes=sizes.get(rows[name].oid),
             holders=tuple(holders.get(rows[name].oid, ())),
@@ -111,12 +111,12 @@ def survey(connection: Connection, wanted: Mapping[str, LockMode], made_by: Mapp
 
 
 def below(connection: Connection, tables: Collection[str], known: Collection[str]) -> dict[str, list[str]]:
-    """The partitions and heirs of tables that only this database has.
+    """Return the partitions and inheritance children that only this database has.
 
     Args:
         connection: its transaction may be read-only.
-        tables: whose.
-        known: tables of the schema `public` that were there when it was measured.
+        tables: their parents.
+        known: tables in schema `public` that existed when it was measured.
     """
     found: dict[str, list[str]] = {}
     for row in connection.exec_driver_sql(_BELOW, {"names": sorted(tables)}):
@@ -126,18 +126,18 @@ def below(connection: Connection, tables: Collection[str], known: Collection[str
 
 
 def locked(connection: Connection) -> tuple[str, ...]:
-    """The tables that another session keeps even readers from, or waits to."""
+    """Return the tables that another session locks, or waits to lock, even for readers."""
     return tuple(row.name for row in raw_sql.execute(connection, _LOCKED))
 
 
 def _sizes(connection: Connection, oids: Sequence[int]) -> dict[int, int]:
-    """The sizes of tables that can be looked at."""
+    """Return the sizes of tables whose size can be read."""
     held = [row.oid for row in connection.exec_driver_sql(_LOCKED)]
     try:
         with connection.begin_nested():
             rows = connection.exec_driver_sql(_SIZES, {"oids": oids, "locked": held}).all()
     except DBAPIError as error:
-        # An index, a partition, or a lock that came in between.
+        # A lock on an index or a partition, or one taken meanwhile.
         if not retry.is_lock_timeout(error):
             raise
         return {}
@@ -147,7 +147,7 @@ def _sizes(connection: Connection, oids: Sequence[int]) -> dict[int, int]:
 def _holders(connection: Connection, wanted: Mapping[int, LockMode]) -> dict[int, list[Holder]]:
     modes: dict[tuple[int, int], set[LockMode]] = {}
     for row in connection.exec_driver_sql(_HOLDERS, {"oids": list(wanted)}) if wanted else ():
-        if row.mode in BY_NAME:  # others are none that tables have
+        if row.mode in BY_NAME:  # other modes are not table locks
             modes.setdefault((row.relation, row.pid), set()).add(BY_NAME[row.mode])
     found: dict[int, list[Holder]] = {}
     for session in other_sessions.find(connection, {pid for _, pid in modes}):

@@ -1,4 +1,4 @@
-"""A plan: what would run on a database as it is now, what that locks, and who is in the way."""
+"""A plan: what would run on a database in its present state, what that locks, and who blocks it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neuraknot_db.schema.effects import Effect, LockMode
 FORMAT = 2
 
 QUERY_LENGTH = 500
-"""Characters of another session's query that are shown at most."""
+"""Maximum characters shown of another session's query."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class TableNow:
     """A table that the plan touches, as it is now.
 
     Attributes:
-        exists: False for one that the plan itself makes, or that is missing.
-        made_by: the pending revision that makes it.
-        rows: as the server estimates them; None if the table was never analysed.
-        bytes: with its indexes and its TOAST table; None if a session locks it against being looked at.
+        exists: False if the plan itself creates it, or if it is missing.
+        made_by: the pending revision that creates it.
+        rows: the server's estimate; None if the table was never analyzed.
+        bytes: including its indexes and its TOAST table; None if a lock prevents reading it.
     """
 
     name: str
@@ -50,15 +50,15 @@ class TableNow:
 
 @dataclass(frozen=True)
 class PlannedStatement:
-    """A statement of a pending revision that does something to relations that were there before it.
+    """A statement of a pending revision that affects relations that existed before it.
 
     Attributes:
-        sql: in one line, cut where it is long.
-        line: in the revision's file.
-        effects: as measured; and on partitions and heirs that only this database has, as on the table above them.
-        above: of each of these, the table above it.
-        held: the locks that the transaction holds already, from statements before it.
-        note: why it may do otherwise here; empty where there is no reason.
+        sql: in one line, cut if it is long.
+        line: its line in the revision's file.
+        effects: as measured; on partitions and inheritance children that only this database has, as on their parent.
+        above: the parent of each of these.
+        held: the locks that the transaction already holds from earlier statements.
+        note: why it may behave differently here; empty if there is no reason.
     """
 
     sql: str
@@ -74,7 +74,7 @@ class PlannedStatement:
         return LockMode(strongest) if strongest else None
 
     def waits_for(self, effect: Effect) -> LockMode:
-        """The lock that it waits for on the relation, in effect: CONCURRENTLY waits for more than it locks."""
+        """The lock that it effectively waits for: CONCURRENTLY waits for more than it locks."""
         words = self.sql.upper().split()
         lock = effect.lock or LockMode.ACCESS_SHARE
         if "CONCURRENTLY" not in words or words[0] == "REFRESH":
@@ -82,7 +82,7 @@ class PlannedStatement:
         return max(lock, LockMode.ACCESS_EXCLUSIVE if words[0] in ("DROP", "ALTER") else LockMode.SHARE)
 
     def blocks(self, effect: Effect) -> str:
-        """What the application can't do to the relation meanwhile, in words; empty for nothing."""
+        """What the application can't do with the relation meanwhile, in words; empty for nothing."""
         return LockMode(max(self.mode(effect) or 1, effect.index_lock or 1)).blocks
 
 
@@ -91,14 +91,14 @@ class PlannedRevision:
     """A pending revision.
 
     Attributes:
-        path: its file, as a person would type it there.
+        path: its file, as a person would type it.
         transactional: whether its statements run in one transaction.
         lock_timeout: milliseconds, 0 for no limit.
-        statement_timeout: likewise.
-        waits: how many locks on tables in use may each be waited for so long while the first, or the wait for it,
-            keeps the application out.
-        losses: what it destroys, in words, in a downgrade.
-        failure: why not all of its statements are known; empty where they are.
+        statement_timeout: milliseconds, 0 for no limit.
+        waits: how many locks on tables in use may each be waited for that long while the first, or the wait for it,
+            blocks the application.
+        losses: what it destroys in a downgrade, in words.
+        failure: why some of its statements are not known; empty if all are.
     """
 
     revision: str
@@ -114,12 +114,12 @@ class PlannedRevision:
 
     @property
     def unknown(self) -> bool:
-        """Whether it may lock more than is said."""
+        """Whether it may lock more than the plan shows."""
         return bool(self.failure) or any(each.note for each in self.statements)
 
     @property
     def longest_wait(self) -> int | None:
-        """Milliseconds that a query of the application may wait for all the known locks together; None for no limit."""
+        """Milliseconds that an application query may wait for all known locks together; None for no limit."""
         return self.waits * self.lock_timeout if self.lock_timeout or not self.waits else None
 
 
@@ -128,8 +128,8 @@ class Refusal:
     """Why a run would change nothing.
 
     Attributes:
-        code: the exit code that it would end with.
-        message: its sentence, and what to do.
+        code: the exit code of that run.
+        message: the reason, and what to do.
     """
 
     code: int
@@ -142,12 +142,12 @@ class Plan:
 
     Attributes:
         place: the database, in words.
-        current: the revision that it is at, None for none.
-        target: the revision that it would be at.
-        downgrade: whether it is a way back.
-        tables: those that the revisions touch, by name.
-        refused: why the database would not be migrated as it is now; None if it would.
-        doubt: why what was measured may not hold for this database; empty where it does.
+        current: the database's revision, None for none.
+        target: its revision after the run.
+        downgrade: whether it is a downgrade.
+        tables: the tables that the revisions touch, by name.
+        refused: why a run would be refused now; None if it would not.
+        doubt: why the measured effects may not hold for this database; empty if they do.
     """
 
     place: str
@@ -161,7 +161,7 @@ class Plan:
     doubt: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for programs."""
+        """Return it as JSON values."""
         return {
             "neuraknot_plan": FORMAT,
             "database": self.place,

@@ -1,30 +1,30 @@
-"""Statements that can't be in a transaction, read by their words: what they build, wait for and may leave behind."""
+"""Statements that can't be in a transaction: what they build, wait for and may leave behind."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # read in runs that meet no such statement: its module takes a while to import
+if TYPE_CHECKING:  # slow to import, and most runs meet no such statement
     from neuraknot_db.database.sql_text import Statement
 
 
 def waits_for_others(statement: Statement) -> bool:
-    """Whether it only waits for older transactions, in nobody's way, and ended half-way leaves something invalid."""
+    """Whether it only waits for older transactions, blocks nobody, and leaves something invalid if ended half-way."""
     words = _folded(statement)
-    # VACUUM FULL keeps everybody out, as ALTER TABLE does.
+    # VACUUM FULL locks everybody out, like ALTER TABLE.
     return "concurrently" in words or (words[0] == "vacuum" and "full" not in words)
 
 
 def is_nameless_index(statement: Statement) -> bool:
-    """Whether it builds an index whose name the server is to choose."""
+    """Whether it builds an index whose name the server chooses."""
     found = built(statement)
     return found is not None and found[0] == ""
 
 
 def built(statement: Statement) -> tuple[str, str] | None:
-    """The name and table of CREATE [UNIQUE] INDEX CONCURRENTLY [IF NOT EXISTS] name ON [ONLY] table; else None.
+    """Parse CREATE [UNIQUE] INDEX CONCURRENTLY [IF NOT EXISTS] name ON [ONLY] table: name and table; else None.
 
-    The name is folded as the server does it, empty where there is none; the table is as written.
+    The name is folded as the server does, empty if missing; the table is as written.
     """
     words, folded = [token.text for token in statement.tokens], _folded(statement)
     if folded[:1] != ["create"] or "index" not in folded[1:3] or "concurrently" not in folded[2:4]:
@@ -41,7 +41,7 @@ def built(statement: Statement) -> tuple[str, str] | None:
 
 
 def reindexed(statement: Statement) -> str | None:
-    """The index or table that REINDEX [(...)] INDEX | TABLE CONCURRENTLY names, as written; else None."""
+    """Return the index or table of REINDEX [(...)] INDEX | TABLE CONCURRENTLY, as written; else None."""
     folded = _folded(statement)
     if folded[0] != "reindex" or "concurrently" not in folded:
         return None
@@ -49,7 +49,7 @@ def reindexed(statement: Statement) -> str | None:
 
 
 def may_leave(statement: Statement) -> str | None:
-    """What it may leave invalid when it is ended half-way, and the next run repairs; None for nothing."""
+    """Return what it may leave invalid if it is ended, for the next run to repair; None for nothing."""
     if found := built(statement):
         return f"The index {found[0]}"
     rebuilt = reindexed(statement)

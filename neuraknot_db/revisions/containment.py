@@ -1,4 +1,4 @@
-"""A revision's Python is a stranger's: whatever it raises has failed the revision, and ends nothing else."""
+"""A revision's Python is not our code: any exception from it fails the revision, and ends nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neuraknot_db.errors import NeuraknotError
 
 
 class EscapedError(Exception):
-    """A revision raised what would have ended this process, as if it were ours: SystemExit, say.
+    """A revision raised what would have ended this process as if it were ours, such as SystemExit.
 
     Its text is a clause about the revision: "it called sys.exit(0)".
     """
@@ -26,7 +26,7 @@ class Conduct:
 
     Attributes:
         sent: whether it has sent a statement.
-        left: whether it has sent one outside of its transaction, in an autocommit_block: that stays, whatever comes.
+        left: whether it has sent one outside of its transaction, in an autocommit_block: that is never rolled back.
     """
 
     sent: bool = False
@@ -35,13 +35,13 @@ class Conduct:
 
 @dataclass
 class _Guard:
-    """Looks at what a revision sends.
+    """Checks what a revision sends.
 
     Attributes:
-        conduct: filled in.
-        objection: as `supervised` has it.
-        in_block: whether the revision is in an autocommit_block, or on its way in or out.
-        ended: the objection to a commit() or rollback(), None before it; SQLAlchemy takes that for done.
+        conduct: updated.
+        objection: see `supervised`.
+        in_block: whether the revision is in an autocommit_block, or entering or leaving one.
+        ended: the objection to a commit() or rollback(), None before it; SQLAlchemy assumes that it was done.
     """
 
     conduct: Conduct
@@ -68,17 +68,17 @@ def supervised(
     objection: Callable[[str, bool], NeuraknotError | None],
     late_block: Callable[[], NeuraknotError],
 ) -> Iterator[None]:
-    """Around a revision's upgrade() or downgrade(): each statement is looked at before it is sent, or printed.
+    """Wrap a revision's upgrade() or downgrade(): check each statement before it is sent or printed.
 
     Args:
         migration: the context that runs it.
-        conduct: filled in meanwhile.
-        objection: why a statement may not be sent; it is told whether it would be in the revision's transaction.
-        late_block: why there may be no autocommit_block where a statement was sent.
+        conduct: updated meanwhile.
+        objection: why a statement may not be sent; its second argument says whether it is in the transaction.
+        late_block: why no autocommit_block is allowed after a statement was sent.
 
     Raises:
         NeuraknotError: one of these two.
-        EscapedError, InterruptedRunError: as `contained` does.
+        EscapedError, InterruptedRunError: see `contained`.
     """
     guard = _Guard(conduct, objection)
     alembics_own = migration.autocommit_block
@@ -105,17 +105,17 @@ def supervised(
     finally:
         migration.autocommit_block = alembics_own  # type: ignore[method-assign]
         if guard.ended and migration.connection:
-            # SQLAlchemy would not send it any more.
+            # SQLAlchemy would not send it again.
             session.driver(migration.connection).rollback()
 
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """Around a revision's code: every exception comes out as an Exception, and a signal as what it is.
+    """Wrap a revision's code: any exception becomes an Exception, and a signal an interruption.
 
     Raises:
-        EscapedError: the code raised SystemExit, KeyboardInterrupt or the like by itself, or what has no text.
-        InterruptedRunError: SIGINT or SIGTERM came, whatever the code has made of it.
+        EscapedError: the code itself raised SystemExit, KeyboardInterrupt or similar, or an error without a text.
+        InterruptedRunError: SIGINT or SIGTERM was received, whatever the code made of it.
     """
     try:
         yield
@@ -129,12 +129,12 @@ def contained() -> Iterator[None]:
 
 
 def demand_run(result: object) -> None:
-    """See that a call has run the function, which a generator's and a coroutine's does not.
+    """Raise if a call did not run the function, as with a generator or coroutine.
 
     Raises:
-        EscapedError: it has not.
+        EscapedError: it did not.
     """
-    # By their types: the result of a statement can be iterated over as well.
+    # By type: the result of a statement is iterable too.
     if isinstance(result, GeneratorType | CoroutineType | AsyncGeneratorType | map | filter):
         raise EscapedError("it returned a generator or a coroutine, of which nothing was run")
 
@@ -146,14 +146,14 @@ def _told(error: BaseException) -> str:
 
 
 def words(error: BaseException) -> str:
-    """What a revision raised, as the end of a sentence, without the full stop."""
+    """Return what a revision raised, as the end of a sentence, without the period."""
     if isinstance(error, EscapedError):
         return str(error)
     return f"{type(error).__name__}: {_shown(error) or ''}".rstrip(" :.")
 
 
 def _shown(value: object, by: Callable[[object], str] = str) -> str | None:
-    """Its text, of characters that PostgreSQL can keep; None where it has none: that is a stranger's code as well."""
+    """Return its text in characters that PostgreSQL can store; None if it has none: its str() is not our code."""
     try:
         return by(value).replace("\0", "\\0").encode(errors="backslashreplace").decode()
     except BaseException:  # noqa: BLE001 - whatever it is, it is no answer

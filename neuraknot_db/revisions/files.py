@@ -1,4 +1,4 @@
-"""The revision files: read before anything runs, and refused where they make no sense."""
+"""The revision files: read before anything runs, and refused if they are invalid."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.revisions.containment import EscapedError, contained, words
 
 _MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
-"""Words that Alembic takes for some revision or none, which no revision can be named."""
+"""Words with a special meaning to Alembic, which can't name a revision."""
 
 
 def load(script: ScriptDirectory) -> None:
-    """Read every revision file now, so that a broken one is found before anything is run.
+    """Read every revision file now, so that a broken one is found before anything runs.
 
     Raises:
         UsageError: two files hold the same revision.
@@ -36,10 +36,10 @@ def load(script: ScriptDirectory) -> None:
 
 
 def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
-    """Refuse a database whose recorded revision no file here has.
+    """Refuse a database whose recorded revision has no file here.
 
     Raises:
-        RefusedError: it is at such a revision, or what it has recorded is none.
+        RefusedError: it is at such a revision, or its record is not a revision.
     """
     versions = state.versions
     rows = [version for version in versions if version.startswith("{")]
@@ -51,7 +51,7 @@ def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
             hint=f"Once you know which revision the schema holds: {emptied} REVISION",
         )
     for version in versions:
-        # Alembic takes the beginning of a revision's name for the whole.
+        # Alembic accepts the beginning of a revision's name for the whole.
         if not _is_here(script, version):
             raise RefusedError(
                 f"The database is at revision {version}, which is not in alembic/versions.",
@@ -68,7 +68,7 @@ def _is_here(script: ScriptDirectory, version: str) -> bool:
 
 
 def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedError | None:
-    """Why the revisions' files can't be read; None where it is for Alembic to say."""
+    """Return why the revision files can't be read; None if Alembic's own error says it."""
     told, hint = words(error), "Correct it and run the command again"
     if isinstance(error, CommandError):
         if "Could not determine revision id" not in str(error):
@@ -80,7 +80,7 @@ def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedErr
     elif isinstance(error, KeyError) and (naming := _naming(script, error.args[0])):
         told, place = f"it names {error.args[0]}, which no file has", naming
     else:
-        # What escaped was raised by the file, and only told by us.
+        # An escaped error was raised by the file; we only wrapped it.
         raised = error.__cause__ or error if isinstance(error, EscapedError) else error
         trace = traceback.extract_tb(raised.__traceback__)
         ours = [frame for frame in trace if _is_within(frame.filename, script)]
@@ -89,10 +89,10 @@ def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedErr
 
 
 def _refuse_twice(script: ScriptDirectory) -> None:
-    """Refuse two files of one revision, of which Alembic would run the one that it read last.
+    """Refuse two files of one revision: Alembic would run the one that it read last.
 
     Raises:
-        UsageError: there are some.
+        UsageError: there are such files.
     """
     files: dict[str, list[str]] = {}
     for each in script._load_revisions():
@@ -115,6 +115,6 @@ def _is_within(path: str, script: ScriptDirectory) -> bool:
 
 
 def here(path: str) -> Path:
-    """A file's path as a person would type it here."""
+    """Return a file's path as a person would type it here."""
     found = Path(path)
     return found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found

@@ -1,4 +1,4 @@
-"""What a revision declares about itself in module variables, checked before anything runs.
+"""The options that a revision declares in module variables, checked before anything runs.
 
 losses = {"values of users.avatar_url": "SELECT count(*) FROM ..."}   what its downgrade loses
 lock_timeout = "5s"          how long each of its statements waits for a lock
@@ -31,9 +31,9 @@ Step = RevisionStep | StampStep
 _SETTING = ("set", "discard")
 
 _NOT_RUN_BY_A_CALL = 0x20 | 0x80 | 0x200
-"""Flags of a function's code: a generator, a coroutine, both (`inspect`, which takes long to import)."""
+"""Flags of a function's code: a generator, a coroutine, both (as in `inspect`, which is slow to import)."""
 
-# What to look for in lower case before a text is looked at closely, which takes longer.
+# Searched in lower case first, because parsing a text takes longer.
 _ENDING = re.compile(r"(?:commit|rollback|abort|end|prepare|discard|pg_advisory_unlock_all)\b")
 
 
@@ -43,11 +43,11 @@ class RevisionOptions:
 
     Attributes:
         lock_timeout: milliseconds; None for the run's own.
-        statement_timeout: likewise.
-        transactional: False for one that can't be in a transaction.
-        alone: its one statement then; None where that shows only when it runs.
-        losses: what a downgrade loses: a noun phrase for each query that counts it; nothing for an upgrade.
-        sets: whether it may change a parameter of the session, going by its text.
+        statement_timeout: milliseconds; None for the run's own.
+        transactional: False if it can't be in a transaction.
+        alone: its one statement then; None if that is known only when it runs.
+        losses: what a downgrade loses: a noun phrase for each query that counts it; empty for an upgrade.
+        sets: whether it may change a session parameter, judging by its text.
         source: the revision's file; empty for a stamp.
     """
 
@@ -61,25 +61,25 @@ class RevisionOptions:
 
 
 def revision_of(step: Step) -> str:
-    """The revision that a step applies, takes back or stamps."""
+    """Return the revision that a step applies, rolls back or stamps."""
     if isinstance(step, RevisionStep):
         return step.revision.revision
     return ", ".join(step.to_revisions) or "base"
 
 
 def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptions:
-    """What the step's revision declares; nothing of it is run.
+    """Return what the step's revision declares; nothing of it is run.
 
     Args:
-        step: of the run.
-        sent: what a revision outside of a transaction wants to send, once it has run; None before that: then its
-            file is looked at, as far as it holds texts that are constant.
+        step: a step of the run.
+        sent: what a revision outside of a transaction wants to send, once it has run; None before that: then the
+            constant texts in its file are read.
 
     Raises:
-        UsageError: a timeout is no duration, or another variable is not what it should be.
-        MigrationFailedError: its function is missing, or none that can be called and has run then.
-        RefusedError: it is to run outside of a transaction, and holds more than one statement; or it ends its own; or
-            it gives up the lock that keeps other migrations out.
+        UsageError: a timeout is not a valid duration, or another variable is not valid.
+        MigrationFailedError: its function is missing, or calling it would not run it.
+        RefusedError: it runs outside of a transaction and holds more than one statement, or it ends its own
+            transaction, or it releases the lock that keeps other migrations out.
     """
     if not isinstance(step, RevisionStep):
         return RevisionOptions()
@@ -106,7 +106,7 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
         sent = _read(source).exactly(_direction(step)) if sent is None else sent
         alone = None if sent is None else _only_statement(step, sent)
     elif _ENDING.search(text):
-        # An autocommit_block ends it in Alembic's own way.
+        # Alembic's autocommit_block ends it properly.
         may_end = "autocommit_block" not in text
         for sql in _read(source).texts(_direction(step)):
             if objection := objection_to(sql, revision, may_end=may_end):
@@ -124,12 +124,12 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
 
 
 def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | None:
-    """Why a revision may not send this: it would end the revision's own transaction, or give up the run's lock.
+    """Return why a revision may not send this: it would end its own transaction, or release the run's lock.
 
     Args:
-        sql: a statement or several.
-        revision: whose they are.
-        may_end: whether one that ends a transaction would end the revision's.
+        sql: one or more statements.
+        revision: their revision.
+        may_end: whether a statement that ends a transaction would end the revision's.
     """
     if not _ENDING.search(sql.lower()):
         return None
@@ -137,7 +137,7 @@ def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | No
 
     for statement in sql_text.statements(sql):
         words = [token.text.lower() for token in statement.tokens]
-        # In what a CREATE FUNCTION defines it is not run.
+        # In the body of a CREATE FUNCTION it is not run.
         unlocks = words[0] != "create" and any("pg_advisory_unlock_all" in word for word in words)
         if unlocks or words[:2] == ["discard", "all"]:
             return RefusedError(
@@ -155,7 +155,7 @@ def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | No
 
 
 def late_block_error(revision: str) -> MigrationFailedError:
-    """Why a revision may not leave its transaction (Alembic's `autocommit_block`) when it has sent a statement."""
+    """Return why a revision may not leave its transaction (Alembic's `autocommit_block`) after sending a statement."""
     return MigrationFailedError(
         f"Revision {revision} leaves its transaction (autocommit_block) after it has sent a statement, which would be"
         " committed without a record.",
@@ -174,7 +174,7 @@ def _losses(step: RevisionStep) -> Mapping[str, str]:
 
 
 def _not_callable(function: object) -> str | None:
-    """Why a call without arguments does not run a revision's function: a clause; None where it does."""
+    """Return a clause on why a call without arguments does not run a revision's function; None if it does."""
     if not callable(function):
         return "there is none" if function is None else "it is not a function"
     code: CodeType | None = getattr(function, "__code__", None)
@@ -198,7 +198,7 @@ def _read(source: bytes) -> Source:
 
 
 def _only_statement(step: RevisionStep, sent: Sequence[str]) -> Statement:
-    # Few revisions need it, and it takes a while to import.
+    # Imported here: few revisions need it, and it is slow to import.
     from neuraknot_db.database import sql_text
 
     revision = step.revision.revision

@@ -1,6 +1,6 @@
-"""A revision's file as a syntax tree, read and never run: what its functions use, what they send, what they amount to.
+"""A revision's file as a syntax tree, never run: what its functions use, what they send, what they amount to.
 
-Only the standard library and `sqltext`: each Python from 3.11 on must find the same canonical form of the same file.
+Uses only the standard library and `sql_text`: every Python from 3.11 on must give a file the same canonical form.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _EXECUTE = "alembic.op.execute"
 _DEDENT = "textwrap.dedent"
 _STRIPPING = ("strip", "lstrip", "rstrip")
 
-# What the compiler ignores, or only a type checker reads, or a newer Python has added.
+# Ignored by the compiler, read only by type checkers, or added by a newer Python.
 _IGNORED = frozenset({"annotation", "returns", "type_comment", "type_params", "kind", "ctx"})
 
-# What is done with these may read, or bind, any name of the file.
+# Code that uses these may read or bind any name of the file.
 _REACHING = frozenset(
     {"globals", "locals", "vars", "eval", "exec", "modules", "__import__", "__name__", "__dict__", "__globals__"}
     | {"f_globals", "f_locals"}
@@ -29,7 +29,7 @@ _REACHING = frozenset(
 
 _READING_DOCSTRINGS = {"__doc__", "getdoc"}
 
-# Tuples, and tables by type: each node of each revision is asked, and a union takes long to answer.
+# Tuples, and tables by type: every node of every revision is checked, and isinstance with a union is slow.
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _SCOPES = (*_FUNCTIONS, ast.ClassDef, ast.Lambda, *_COMPREHENSIONS)
@@ -39,7 +39,7 @@ _PARTS_OF_OTHERS = (ast.Attribute, ast.Subscript)
 _DEFINING = {ast.Assign, ast.AnnAssign, *_IMPORTS}
 
 _LONGEST_CHAIN = 20
-"""Of names that stand for names, before a text counts as unknown."""
+"""Maximum names that refer to names, before a text counts as unknown."""
 
 
 class Source:
@@ -53,13 +53,13 @@ class Source:
         """Parse it.
 
         Raises:
-            SyntaxError, ValueError: it is no Python.
+            SyntaxError, ValueError: it is not valid Python.
         """
         with warnings.catch_warnings():
-            # Alembic has loaded the file, and said it then.
+            # Alembic has loaded the file, and shown its warnings then.
             warnings.simplefilter("ignore")
             self.tree = ast.parse(source)
-        # Most files have neither, and are spared a walk.
+        # Most files have neither, and need no walk.
         has_globals = b"global" in source or _is_encoded(source)
         reads_docstrings = (b"doc" in source or not source.isascii() or _is_encoded(source)) and any(
             _READING_DOCSTRINGS & {getattr(node, "id", ""), getattr(node, "attr", "")} for node in _walked(self.tree)
@@ -69,11 +69,11 @@ class Source:
         self._module.names.update(name for part in self._parts for name in part.bound)
 
     def canonical(self, *roots: str) -> bytes:
-        """What the named functions and variables amount to, with all that they use of this file.
+        """Return what the named functions and variables amount to, with all that they use of this file.
 
-        Not counted: comments, docstrings, annotations, imports, and whatever else the file defines. The SQL of a text
-        that is handed to `op.execute`, or of a constant that is named there, counts as PostgreSQL's tokens, so that its
-        comments and the white space between tokens don't; every other literal counts byte for byte.
+        Ignored are comments, docstrings, annotations, imports, and whatever else the file defines. The SQL of a text
+        passed to `op.execute`, or of a constant named there, counts as PostgreSQL's tokens, so that its comments and
+        the white space between tokens are ignored; every other literal counts byte for byte.
 
         Returns:
             Bytes that no other tree has.
@@ -82,11 +82,11 @@ class Source:
         return ascii([len(parts), *(each for part in parts for each in part.flat())]).encode()
 
     def texts(self, *roots: str) -> list[str]:
-        """Every constant text that the named functions, and those that they use, may hand to `op.execute`."""
+        """Return every constant text that the named functions, and those that they use, may pass to `op.execute`."""
         return [text for part in self._used(roots) for text in part.sql.values()]
 
     def exactly(self, function: str) -> list[str] | None:
-        """All that a function hands to `op.execute`, in order; None where that shows only when it runs."""
+        """Return all that a function passes to `op.execute`, in order; None if that is known only when it runs."""
         found = [part for part in self._parts if function in part.bound]
         statement = found[0].statement if len(found) == 1 else None
         if not isinstance(statement, ast.FunctionDef) or statement.decorator_list:
@@ -101,23 +101,23 @@ class Source:
         return texts
 
     def qualified(self, node: ast.expr, function: ast.stmt) -> str | None:
-        """What an expression names of another module, such as `alembic.op.execute`; None for anything else.
+        """Return an expression's name in another module, such as `alembic.op.execute`; None for anything else.
 
         Args:
             node: a name, or an attribute of one.
-            function: the statement of the file's own level that it stands in.
+            function: the top-level statement that contains it.
         """
         return _named(node, next(part.scope for part in self._parts if part.statement is function))
 
     def _only_text(self, statement: ast.stmt, part: _Part) -> str | None:
-        """What a statement hands to `op.execute`, if it is such a call and nothing else."""
+        """Return what a statement passes to `op.execute`, if it is such a call and nothing else."""
         call = statement.value if isinstance(statement, ast.Expr) else None
         if not isinstance(call, ast.Call) or len(call.args) + len(call.keywords) != 1:
             return None
         return part.sql.get(id((call.args or [keyword.value for keyword in call.keywords])[0]))
 
     def _used(self, roots: Collection[str]) -> list[_Part]:
-        """The file's statements that bind the names, or may change what they hold, and so on for all that these use."""
+        """Return the statements that bind the names or may change their values, and those that these use, and so on."""
         binding: dict[str, list[_Part]] = {}
         for part in self._parts:
             for name in part.bound:
@@ -144,17 +144,17 @@ class Source:
             return self._parts
         used = [part for part in self._parts if part in found]
         if all(part.only_binds and all(self._module.names[name] == 1 for name in part.bound) for part in used):
-            # Each name has its one value: in which order they stand says nothing.
+            # Each name has a single value: the order of statements is irrelevant.
             used.sort(key=lambda part: sorted(part.bound))
         return used
 
 
 class _Part:
-    """A statement of the file's own level.
+    """A top-level statement of the file.
 
     Attributes:
-        statement: it.
-        bound: the names that it binds on the file's own level.
+        statement: the statement.
+        bound: the top-level names that it binds.
     """
 
     def __init__(self, statement: ast.stmt, module: _Scope, has_globals: bool, reads_docstrings: bool) -> None:
@@ -169,10 +169,10 @@ class _Part:
 
     @property
     def only_binds(self) -> bool:
-        """Whether it does nothing but bind names; a call, say, may change what a name holds as well."""
+        """Whether it only binds names; a call, for example, may also change what a name holds."""
         statement = self.statement
         if isinstance(statement, ast.ClassDef) and (statement.bases or statement.keywords):
-            return False  # the base may know of it
+            return False  # the base class may register it
         if isinstance(statement, _BINDING_STATEMENTS):
             return not any(isinstance(node, ast.Call) for each in _outside(statement) for node in _walked(each)) and (
                 not getattr(statement, "decorator_list", ())
@@ -188,17 +188,17 @@ class _Part:
 
     @property
     def imports(self) -> bool:
-        """Whether all that it binds is another module's."""
+        """Whether all that it binds comes from another module."""
         return isinstance(self.statement, _IMPORTS)
 
     @cached_property
     def nodes(self) -> list[ast.AST]:
-        """It and all within."""
+        """The statement and all within."""
         return _walked(self.statement)
 
     @cached_property
     def scope(self) -> _Scope:
-        """What the names within stand for."""
+        """The scope of the names within."""
         body = self.statement.body if isinstance(self.statement, ast.FunctionDef | ast.AsyncFunctionDef) else ()
         scope = _Scope((node for each in body for node in _in_scope([each])), outer=self._module)
         scope.names.update(name for node in self.nodes for name in _binding(node))
@@ -208,7 +208,7 @@ class _Part:
 
     @cached_property
     def sql(self) -> Mapping[int, str]:
-        """By each expression that `op.execute` gets: its text, where that is constant."""
+        """For each expression passed to `op.execute`, its text, if constant."""
         found: dict[int, str] = {}
         for node in self.nodes:
             if isinstance(node, ast.Call) and _named(node.func, self.scope) == _EXECUTE:
@@ -220,7 +220,7 @@ class _Part:
 
     @cached_property
     def mentioned(self) -> set[str]:
-        """The names of the file's own level that it mentions, but for constants that are folded as SQL."""
+        """The top-level names that it mentions, except constants that are folded into SQL."""
         found: set[str] = set()
         scopes: list[tuple[list[ast.AST], frozenset[str]]] = [(self.kept([self.statement]), frozenset())]
         while scopes:
@@ -243,7 +243,7 @@ class _Part:
         return found
 
     def fields(self, node: ast.AST) -> dict[str, Any]:
-        """What of a node counts, in an order of our own: a newer Python may know more fields, and leave them empty."""
+        """Return a node's fields that count, in our own order: a newer Python may add fields, and leave them empty."""
         found: dict[str, Any] = {}
         for name in _COUNTED[type(node)]:
             value = getattr(node, name, None)
@@ -254,7 +254,7 @@ class _Part:
         return found
 
     def kept(self, items: list[Any]) -> list[Any]:
-        """The items of a list in the tree, but for statements that do nothing, or import."""
+        """Return a list's items without statements that do nothing, or import."""
         return [item for item in items if not isinstance(item, ast.stmt) or not self._is_dropped(item)]
 
     def _is_dropped(self, item: ast.stmt) -> bool:
@@ -266,7 +266,7 @@ class _Part:
 
     @cached_property
     def _folded_constants(self) -> frozenset[int]:
-        """The assignments of a function's own constants that it does nothing with but name them in `op.execute`."""
+        """The assignments of a function's own constants that are used only in `op.execute`."""
         if not any(type(node) in _DEFINING for node in self.nodes):
             return frozenset()
         sent = [node for node in self.nodes if id(node) in self.sql]
@@ -283,11 +283,11 @@ class _Part:
 
     @cached_property
     def _of_classes(self) -> frozenset[int]:
-        """What stands in a class: a dataclass is made of its annotations; elsewhere they are comments."""
+        """What is in a class: annotations define a dataclass; elsewhere they are comments."""
         return frozenset(id(each) for node in self.nodes if isinstance(node, ast.ClassDef) for each in node.body)
 
     def flat(self) -> Iterator[object]:
-        """What it amounts to, as names, numbers of parts and constants, each node before its parts."""
+        """Yield what it amounts to: names, numbers of parts and constants, each node before its parts."""
         ahead: list[Any] = [self.statement]
         while ahead:
             item = ahead.pop()
@@ -295,11 +295,11 @@ class _Part:
                 yield len(item)
                 ahead += reversed(item)
             elif item is None:
-                yield ("nothing",)  # the key of what ** unpacks, a default that is not given: no None
+                yield ("nothing",)  # the key of a ** item, or a missing default: not the constant None
             elif not isinstance(item, ast.AST):
                 yield _constant(item)
             elif id(item) in self.sql:
-                # With its kind: a string's further part and a string of its own are told apart by nothing else.
+                # With the kind: only that distinguishes a string's continuation from a separate string.
                 tokens = [part for token in sql_text.tokens(self.sql[id(item)]) for part in (token.kind, token.text)]
                 yield ("SQL", *tokens)
             elif isinstance(item, ast.Constant):
@@ -318,10 +318,10 @@ class _Part:
 
 
 class _Scope:
-    """The file's own level, or the inside of one of its statements.
+    """The top level of the file, or the inside of one of its statements.
 
     Attributes:
-        names: how often each is bound there.
+        names: how often each name is bound there.
     """
 
     def __init__(self, nodes: Iterable[ast.AST], outer: _Scope | None = None) -> None:
@@ -331,13 +331,13 @@ class _Scope:
 
     @cached_property
     def definitions(self) -> Mapping[str, ast.expr | str]:
-        """What a name is bound to by an assignment or an import."""
+        """The values that assignments and imports bind to names."""
         return {name: value for node in self._nodes for name, value in _definition(node).items()}
 
     def meaning(self, name: str) -> tuple[ast.expr | str | None, _Scope]:
-        """What a name always stands for: a value, or what is imported, and where that value is to be read.
+        """Return what a name always stands for (a value or an import), and the scope in which to read that value.
 
-        None where the name is bound more than once, or otherwise than by an assignment or an import.
+        None if the name is bound more than once, or by anything but an assignment or an import.
         """
         times = self.names[name]
         if times == 0 and self._outer is not None:
@@ -356,7 +356,7 @@ def _named(node: ast.expr, scope: _Scope) -> str | None:
 
 
 def _text(node: ast.expr, scope: _Scope, names: int = 0) -> str | None:
-    """The text that an expression always has; None where it is none, or depends on what happens."""
+    """Return the text that an expression always has; None if it has none, or depends on what runs."""
     if isinstance(node, ast.BinOp):
         return _sum(node, scope, names)
     if isinstance(node, ast.Constant):
@@ -403,7 +403,7 @@ def _called(node: ast.Call, scope: _Scope, names: int) -> str | None:
 
 
 class _Fields(dict[type, tuple[str, ...]]):
-    """By a type of node, the names of its fields, found when first asked for; none of a constant's."""
+    """The names of the fields of each node type, computed on first use; none for a constant."""
 
     def __init__(self, but: Collection[str]) -> None:
         self._but = frozenset(but)
@@ -419,7 +419,7 @@ _WITHIN = _Fields({"ctx", "id", "attr", "arg", "kind", "type_comment"})
 
 
 def _walked(node: ast.AST) -> list[ast.AST]:
-    """The node and all within, but for what says whether a name is read or written; `ast.walk` takes thrice as long."""
+    """Return the node and all within, without load and store contexts; `ast.walk` takes three times as long."""
     found = [node]
     for each in found:
         found += _children(each)
@@ -438,7 +438,7 @@ def _children(node: ast.AST, fields: _Fields = _WITHIN) -> list[ast.AST]:
 
 
 def _merged(parts: list[ast.expr]) -> list[ast.expr]:
-    """An f-string's parts, its neighbouring constants as one: 3.12.1 splits them otherwise than 3.11 and 3.13."""
+    """Return an f-string's parts with adjacent constants merged: 3.12.1 splits them differently from 3.11 and 3.13."""
     merged: list[ast.expr] = []
     for part in parts:
         if isinstance(part, ast.Constant) and not part.value:
@@ -455,9 +455,9 @@ def _is_constant(parts: list[ast.expr]) -> bool:
 
 
 def _constant(value: object) -> object:
-    """A constant as what `ascii` writes in the same way in each Python."""
+    """Return a constant as a value that `ascii` writes identically in every Python."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return (hex(value),)  # of which there may be more digits than Python writes as a decimal number
+        return (hex(value),)  # Python limits the digits of a decimal number
     return value
 
 
@@ -473,13 +473,13 @@ _BINDING: Mapping[type, Callable[[Any], Collection[str]]] = {
 
 
 def _binding(node: ast.AST) -> Collection[str]:
-    """The names that a node binds by itself; twice what a scope takes from outside, since it is bound there too."""
+    """Return the names that a node itself binds; twice for global and nonlocal names, also bound in an outer scope."""
     found = _BINDING.get(type(node))
     return found(node) if found else ()
 
 
 def _in_scope(nodes: Iterable[ast.AST]) -> list[ast.AST]:
-    """The nodes and all within, but for what lies in functions, classes and comprehensions of their own."""
+    """Return the nodes and all within, except inside nested functions, classes and comprehensions."""
     found = list(nodes)
     for node in found:
         found += _outside(node) if isinstance(node, _SCOPES) else _children(node)
@@ -487,7 +487,7 @@ def _in_scope(nodes: Iterable[ast.AST]) -> list[ast.AST]:
 
 
 def _outside(node: ast.AST) -> list[ast.AST]:
-    """What of a function, a class or a comprehension is evaluated where that stands."""
+    """Return what the enclosing scope evaluates of a function, class or comprehension."""
     if isinstance(node, _COMPREHENSIONS):
         return [node.generators[0].iter]
     found: list[ast.AST] = [*getattr(node, "decorator_list", ())]
@@ -499,7 +499,7 @@ def _outside(node: ast.AST) -> list[ast.AST]:
 
 
 def _reached(part: _Part, binding: Mapping[str, list[_Part]]) -> set[str]:
-    """The names of the file's own level that a statement may touch, by whatever it uses."""
+    """Return the top-level names that a statement may touch through whatever it uses."""
     found, ahead = set(part.mentioned), [*part.mentioned]
     while ahead:
         for each in binding.get(ahead.pop(), ()):
@@ -513,7 +513,7 @@ def _bound_in_scope(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def _locals(node: ast.AST) -> frozenset[str]:
-    """The names that a function, a lambda or a comprehension has for itself."""
+    """Return the local names of a function, a lambda or a comprehension."""
     if isinstance(node, _COMPREHENSIONS):
         return frozenset(_bound_in_scope([comprehension.target for comprehension in node.generators]))
     if not isinstance(node, (*_FUNCTIONS, ast.Lambda)):
@@ -524,7 +524,7 @@ def _locals(node: ast.AST) -> frozenset[str]:
 
 
 def _definition(node: ast.AST) -> Mapping[str, ast.expr | str]:
-    """The names that an assignment or an import binds, with the value, or with what they name in another module."""
+    """Return the names that an assignment or import binds, with their value or their name in another module."""
     if type(node) not in _DEFINING:
         return {}
     match node:
@@ -545,7 +545,7 @@ def _import(found: ast.alias) -> str:
 
 
 def _is_encoded(source: bytes) -> bool:
-    """Whether it may be written in anything but UTF-8, in which its keywords need not be what they are in ASCII."""
+    """Whether it may not be UTF-8: its keywords may then differ from ASCII."""
     return b"coding" in source
 
 

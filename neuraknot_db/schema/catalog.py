@@ -1,4 +1,4 @@
-"""The live schema as values, read from PostgreSQL's catalogs: the same on PostgreSQL 15 to 18."""
+"""The live schema as values, read from PostgreSQL's catalogs; identical on PostgreSQL 15 to 18."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Column:
     """A column of a table.
 
     Attributes:
-        type: as `format_type` spells it, with its collation where that is not the type's own.
+        type: as `format_type` spells it, with its collation if that is not the type's own.
         default: the default's expression, or how the column is generated; None for neither.
-        commented: whether it carries a comment.
+        commented: whether it has a comment.
     """
 
     name: str
@@ -34,14 +34,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A constraint of a table. NOT NULL is none, though PostgreSQL 18 counts it as one: it is its column's.
+    """A constraint of a table. NOT NULL belongs to its column, though PostgreSQL 18 counts it as a constraint.
 
     Attributes:
         kind: `check`, `foreign key`, `primary key`, `unique` or `exclusion`.
         definition: as `pg_get_constraintdef` spells it, without NOT VALID.
-        validated: whether rows that were there before it are known to hold to it.
-        enforced: False if somebody disabled the triggers that enforce it, or left them to replicas.
-        commented: whether it carries a comment.
+        validated: whether older rows are known to satisfy it.
+        enforced: False if the triggers that enforce it are disabled, or fire on replicas only.
+        commented: whether it has a comment.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Index:
-    """An index that is no constraint's.
+    """An index that does not belong to a constraint.
 
     Attributes:
         definition: as `pg_get_indexdef` spells it.
-        valid: False if building it concurrently failed, or has not ended.
+        valid: False if a concurrent build failed, or has not ended.
     """
 
     name: str
@@ -75,11 +75,11 @@ class Index:
 
 @dataclass(frozen=True)
 class Trigger:
-    """A trigger that somebody made, not one of a constraint's.
+    """A user trigger, not one of a constraint's.
 
     Attributes:
         definition: as `pg_get_triggerdef` spells it.
-        state: `enabled`, as triggers are made; `disabled`, `replica` or `always`.
+        state: `enabled`, the default; `disabled`, `replica` or `always`.
     """
 
     name: str
@@ -92,12 +92,12 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its parts by name. Two tables are equal whatever the order of their parts.
+    """A table: its parts by name. The order of parts does not affect equality.
 
     Attributes:
-        traits: what an ordinary table is not or does not have: `unlogged`, `partitioned`, row level security and its
-            policies, another replica identity, rules.
-        commented: whether it carries a comment.
+        traits: how it differs from an ordinary table: `unlogged`, `partitioned`, row level security and its policies,
+            another replica identity, rules.
+        commented: whether it has a comment.
     """
 
     name: str
@@ -128,12 +128,12 @@ class Function:
 
 @dataclass(frozen=True)
 class Schema:
-    """What the schema `public` holds, without `alembic_version` and without what belongs to an extension.
+    """What the schema `public` holds, without `alembic_version` and the objects of extensions.
 
     Attributes:
         tables: by name.
         functions: by signature.
-        extensions: the names of the database's extensions, without plpgsql, which every database has.
+        extensions: the names of the database's extensions, except plpgsql, which every database has.
         others: other relations: their kind by name, such as `view`.
     """
 
@@ -145,9 +145,9 @@ class Schema:
 
 @contextlib.contextmanager
 def search_path_public(connection: Connection) -> Iterator[None]:
-    """Let names be spelled as seen from `public` within the block; afterwards the search path is what it was."""
+    """Within the block, spell names as seen from `public`; restore the search path afterwards."""
     before = connection.exec_driver_sql(
-        # Both in one query: select lists are evaluated from left to right.
+        # Both in one query: a select list is evaluated from left to right.
         "SELECT current_setting('search_path'), set_config('search_path', 'public, pg_temp', true)"
     ).scalar_one()
     yield
@@ -155,7 +155,7 @@ def search_path_public(connection: Connection) -> Iterator[None]:
 
 
 def read_schema(connection: Connection) -> Schema:
-    """Read the schema `public`, in seven queries that change nothing.
+    """Read the schema `public` in seven queries that change nothing.
 
     Args:
         connection: not in autocommit mode. Its transaction may be read-only, and stays open.
@@ -199,9 +199,9 @@ def _by_table(rows: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
     return grouped
 
 
-# A query's columns after the first are the attributes of its value, in their order.
+# In each query, the columns after the first are the attributes of its value, in order.
 
-# What each query selects from: relations that belong neither to an extension nor, as a sequence, to a column.
+# The source of each query: relations that belong neither to an extension nor, as a sequence, to a column.
 _OURS = """
 WITH ours AS (
     SELECT r.*

@@ -1,4 +1,4 @@
-"""Where a live schema differs from what a snapshot holds, in a line each."""
+"""The differences between a live schema and a snapshot, one line each."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from neuraknot_db.schema.equivalence import Spelling
 _Part = TypeVar("_Part")
 _Commented = Table | Column | Constraint
 
-# The downgrade to 003 brings this check back for new and changed rows only: old ones may hold what it does not list.
+# The downgrade to 003 restores this check for new and changed rows only: old rows may hold values it does not list.
 _MAY_BE_NOT_VALID = {("ai_agents", "chk_model")}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as it should be.
+    """One difference from the expected schema.
 
     Attributes:
-        object: what it is about, such as `users.email` or `update_updated_at_column()`.
-        aspect: what of it: `table`, `column`, `type`, `default`, `index`, `function` and so on.
-        live: what is there; None if nothing is.
-        expected: what should be there; None if nothing should.
+        object: the object, such as `users.email` or `update_updated_at_column()`.
+        aspect: what differs: `table`, `column`, `type`, `default`, `index`, `function` and so on.
+        live: what exists; None for nothing.
+        expected: what should exist; None for nothing.
         remark: a sentence for the reader.
     """
 
@@ -48,48 +48,48 @@ class Difference:
 
     @property
     def is_function_text(self) -> bool:
-        """Whether it is the same function in another text."""
+        """Whether it is the same function with a different text."""
         return self.aspect == "function" and self.live is not None
 
     @property
     def diff(self) -> tuple[str, ...]:
-        """From what is there to what should be, as a unified diff in lines."""
+        """A unified diff from what exists to what should, as lines."""
         live, expected = ((text or "").splitlines() for text in (self.live, self.expected))
         return tuple(
             difflib.unified_diff(live, expected, f"database: {self.object}", f"revision: {self.object}", lineterm="")
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What `--json` prints for it."""
+        """Return what `--json` prints for it."""
         return {**asdict(self), "line": str(self)}
 
 
 def compare(live: Schema, expected: Schema, spelling: Spelling) -> tuple[Difference, ...]:
-    """The differences of our tables, functions and extensions, tables first.
+    """Return the differences of our tables, functions and extensions, tables first.
 
-    The order of columns and the wording of comments don't count, nor does what `expected` knows nothing of: other
+    The order of columns and the text of comments are ignored, and so is what `expected` does not contain: other
     tables, functions and extensions.
 
     Args:
         live: what the database holds.
         expected: what it should hold.
-        spelling: which of their checks are the same in other words.
+        spelling: which checks are equal though spelled differently.
     """
     return tuple(_differences(live, expected, spelling))
 
 
 def notes(live: Schema, expected: Schema) -> tuple[str, ...]:
-    """What is worth knowing and no difference."""
+    """Return remarks that are not differences."""
     return tuple(_notes(live, expected))
 
 
 def plural(count: int, noun: str) -> str:
-    """The noun as it stands after a count."""
+    """Return the noun in the form that follows a count."""
     return noun if count == 1 else f"{noun}s"
 
 
 def missing_tables(live: Schema, expected: Schema) -> tuple[str, ...]:
-    """The tables that should be there and are not."""
+    """Return the tables that should exist but don't."""
     return tuple(name for name in expected.tables if name not in live.tables)
 
 
@@ -140,7 +140,7 @@ def _parts(
     expected: Mapping[str, _Part],
     differences: Callable[[str, _Part, _Part], Iterator[Difference]],
 ) -> Iterator[Difference]:
-    """Those that only one side has, and what `differences` finds in those that both have."""
+    """Yield parts that only one side has, and what `differences` finds in those that both have."""
     for name, wanted in expected.items():
         if name in live:
             yield from differences(f"{table}.{name}", live[name], wanted)

@@ -1,8 +1,8 @@
-"""`alembic/snapshots/00N.effects.json`: what the statements of a revision do to relations, as it was measured.
+"""`alembic/snapshots/00N.effects.json`: the measured effects of a revision's statements on relations.
 
-`neuraknot-db snapshot` measures it on a scratch database (`dev.measure`); `plan` and `lint` read it here. Relations are
-named as SQL names them under the search path `public`. Only those are told that were there before the revision: what it
-makes itself nobody uses yet.
+`neuraknot-db snapshot` measures them on a scratch database (`dev.measure`); `plan` and `lint` read them here. Relations
+are named as in SQL under the search path `public`. Only relations that existed before the revision are listed: nobody
+uses yet what it creates.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from neuraknot_db.revisions.checksum import UPGRADE
 from neuraknot_db.revisions.checksum import checksum as of_revision
 
 NAME = "CASE n.nspname WHEN 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(c.relname)"
-"""In a query of `pg_class c` and `pg_namespace n`: a relation as SQL names it under the search path `public`."""
+"""In a query of `pg_class c` and `pg_namespace n`: a relation's name in SQL under the search path `public`."""
 
 LONGEST = 300
-"""Characters of a statement that are kept."""
+"""Maximum characters kept of a statement."""
 
 INSERTED, UPDATED, UPDATED_ALL, DELETED = "inserted", "updated", "every row updated", "deleted"
-"""What may be done to rows."""
+"""Possible changes to rows."""
 
 WITHOUT_ROWS = "measured without rows: with the sample rows it fails: "
-"""How the note begins where only that could be done."""
+"""The start of the note if only that was possible."""
 
 _LOCKS = ("lock", "index_lock")
 
 
 class LockMode(IntEnum):
-    """PostgreSQL's table locks, the weakest first (https://www.postgresql.org/docs/current/explicit-locking.html)."""
+    """PostgreSQL's table locks, weakest first (https://www.postgresql.org/docs/current/explicit-locking.html)."""
 
     ACCESS_SHARE = 1
     ROW_SHARE = 2
@@ -51,7 +51,7 @@ class LockMode(IntEnum):
 
     @property
     def blocks(self) -> str:
-        """What the application can't do to the table meanwhile, in words; empty for nothing."""
+        """What the application can't do with the table meanwhile, in words; empty for nothing."""
         if self == LockMode.ACCESS_EXCLUSIVE:
             return "reads and writes"
         return "writes" if self >= LockMode.SHARE else ""
@@ -67,17 +67,17 @@ class Effect:
 
     Attributes:
         relation: its name.
-        kind: what it is, if it is no table: `sequence`, `view`.
-        lock: the strongest lock that the transaction did not hold yet; None for none.
-        index_lock: that on an index of it, where it is stronger than the one on the table.
-        dropped: it goes.
-        emptied: every row goes (TRUNCATE).
-        rewritten: it is written anew, with its indexes.
-        index_built: an index of it is built, for which every row is read.
+        kind: what it is if not a table: `sequence`, `view`.
+        lock: the strongest lock that the transaction did not hold before; None for none.
+        index_lock: the lock on one of its indexes, if stronger than that on the table.
+        dropped: it is dropped.
+        emptied: every row is removed (TRUNCATE).
+        rewritten: it is rewritten, with its indexes.
+        index_built: an index is built on it, which reads every row.
         scanned: every row is read.
         rows_changed: `inserted`, `updated` or `every row updated`, `deleted`.
-        columns_dropped: the columns that go.
-        columns_retyped: those that change their type.
+        columns_dropped: the dropped columns.
+        columns_retyped: the columns whose type changes.
     """
 
     relation: str
@@ -95,7 +95,7 @@ class Effect:
 
     @property
     def work(self) -> str:
-        """What is done under the lock, in words."""
+        """The work done under the lock, in words."""
         if self.dropped or self.emptied:
             return "every row goes"
         columns = f", {', '.join(self.columns_dropped)} goes" if self.columns_dropped else ""
@@ -109,11 +109,11 @@ class Effect:
 
     @property
     def takes_time(self) -> bool:
-        """Whether it takes the longer, the larger the table is."""
+        """Whether its duration grows with the table."""
         return self.rewritten or self.index_built or self.scanned
 
     def stronger(self, other: Effect) -> Effect:
-        """What covers both, for the same relation."""
+        """Combine two effects on the same relation."""
 
         def of(name: str) -> Any:
             one, two = getattr(self, name), getattr(other, name)
@@ -127,13 +127,13 @@ class Effect:
 
 @dataclass(frozen=True)
 class Measured:
-    """A statement.
+    """A measured statement.
 
     Attributes:
-        line: in the revision's file.
-        sql: in one line, cut where it is long.
-        effects: one for each relation, in the order of their names.
-        note: why it may do otherwise elsewhere; empty where there is no reason.
+        line: its line in the revision's file.
+        sql: in one line, cut if it is long.
+        effects: one per relation, in the order of their names.
+        note: why it may behave differently elsewhere; empty if there is no reason.
     """
 
     line: int
@@ -142,7 +142,7 @@ class Measured:
     note: str = ""
 
     def changes_rows_of(self, effect: Effect) -> bool:
-        """Whether rows that a relation had are changed or deleted, though perhaps no sample row was."""
+        """Whether it changes or deletes existing rows of a relation, even if no sample row was."""
         changed = not {UPDATED, UPDATED_ALL, DELETED}.isdisjoint(effect.rows_changed)
         names_it = self.sql.lower().startswith(("update", "delete", "merge")) and effect.lock == LockMode.ROW_EXCLUSIVE
         return changed or names_it
@@ -153,8 +153,8 @@ class Way:
     """A revision's upgrade or downgrade.
 
     Attributes:
-        statements: those that do something to a relation that was there before, in order.
-        failure: why what follows could not be measured; empty where all was.
+        statements: those that affect a relation that existed before, in order.
+        failure: why the rest could not be measured; empty if all was.
     """
 
     statements: tuple[Measured, ...] = ()
@@ -163,7 +163,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Effects:
-    """What a revision does.
+    """The effects of a revision.
 
     Attributes:
         checksum: of the revision that was measured.
@@ -176,22 +176,22 @@ class Effects:
     downgrade: Way = field(default_factory=Way)
 
     def way(self, *, downgrade: bool) -> Way:
-        """One of the two."""
+        """Return one direction."""
         return self.downgrade if downgrade else self.upgrade
 
 
 def checksum(source: bytes) -> str:
-    """Of all that decides what a revision's statements do: both ways, and whether they are in a transaction."""
+    """Return the checksum of all that decides the effects: upgrade, downgrade, and whether in a transaction."""
     return of_revision(source, *UPGRADE, "downgrade", "transactional")
 
 
 def path_of(script: ScriptDirectory, revision: str) -> Path:
-    """Where a revision's effects are kept."""
+    """Return the path of a revision's effects."""
     return Path(script.dir) / "snapshots" / f"{revision}.effects.json"
 
 
 def read(path: Path) -> Effects | None:
-    """What a file holds; None where there is none, or it can't be read."""
+    """Return a file's effects; None if it does not exist or can't be read."""
     try:
         return _parse(path.read_text(encoding="utf-8"))
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
@@ -199,7 +199,7 @@ def read(path: Path) -> Effects | None:
 
 
 def load(script: ScriptDirectory, revision: Script) -> Effects | str:
-    """What a revision was measured to do, or why that is not known: a clause."""
+    """Return a revision's measured effects, or a clause that says why they are not known."""
     path = path_of(script, revision.revision)
     found = read(path)
     if found is None:
@@ -210,7 +210,7 @@ def load(script: ScriptDirectory, revision: Script) -> Effects | str:
 
 
 def render(revision: str, found: Effects) -> str:
-    """The file's text: a relation a line."""
+    """Return the file's text: one line per relation."""
     lines = ["{", f'  "revision": {_json(revision)},', f'  "checksum": {_json(found.checksum)},']
     lines += [f'  "server": {found.server},']
     for name, way in (("upgrade", found.upgrade), ("downgrade", found.downgrade)):

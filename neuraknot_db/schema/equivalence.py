@@ -1,7 +1,7 @@
-"""Checks that are the same in other words: what pg_dump and restore do to them, undone.
+"""Checks that are equal but spelled differently: undo what pg_dump and restore do to them.
 
-`(ARRAY['a'::character varying])::text[]` comes back from a dump as `ARRAY[('a'::character varying)::text]`. Typed in
-once more, both come out in the same words.
+`(ARRAY['a'::character varying])::text[]` comes back from a dump as `ARRAY[('a'::character varying)::text]`. Created
+once more, both get the same spelling.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _TABLE = "neuraknot_db_spelling"
 
 @dataclass(frozen=True)
 class Spelling:
-    """How checks come out when they are typed in once more.
+    """How checks are spelled when they are created once more.
 
     Attributes:
-        retyped: the words that a table's check comes out in, by table and definition.
-        obstacle: why nothing could be typed in, for the reader; empty if it could.
+        retyped: the new spelling of a table's check, by table and definition.
+        obstacle: why nothing could be created, for the reader; empty if it could.
     """
 
     retyped: Mapping[tuple[str, str], str] = field(default_factory=dict)
     obstacle: str = ""
 
     def same(self, table: str, one: str, other: str) -> bool:
-        """Whether two definitions of a table's check are known to mean the same."""
+        """Whether two definitions of a table's check are known to be equal."""
         words = self.retyped.get((table, one))
         return words is not None and words == self.retyped.get((table, other))
 
 
 def settle(connection: Connection, live: Schema, candidates: Iterable[Schema]) -> Spelling:
-    """Type in the checks whose words differ from those of a candidate; nothing is left of it afterwards.
+    """Create the checks whose spelling differs from a candidate's once more; nothing is left behind.
 
     Args:
-        connection: where `live` was read. Nothing is done in a read-only transaction, or without the right to make
-            temporary tables: the result then names that obstacle.
+        connection: where `live` was read. In a read-only transaction, or without the right to create temporary
+            tables, nothing is done, and the result names that obstacle.
         live: what the database holds.
-        candidates: what it is going to be compared with.
+        candidates: the schemas to compare it with.
     """
     unsettled: dict[str, set[str]] = defaultdict(set)
     for expected in candidates:
@@ -77,7 +77,7 @@ def _obstacle(connection: Connection) -> str:
 
 
 def _retype(connection: Connection, table: str, definitions: Iterable[str]) -> dict[str, str]:
-    """The definitions of checks as PostgreSQL spells them for a copy of the table; without those it refuses."""
+    """Return checks as PostgreSQL spells them for a copy of the table, without those that it refuses."""
     quoted = connection.dialect.identifier_preparer.quote_identifier(table)
     execute = functools.partial(raw_sql.execute, connection)
     words = {}
@@ -93,7 +93,7 @@ def _retype(connection: Connection, table: str, definitions: Iterable[str]) -> d
                         f" WHERE conrelid = 'pg_temp.{_TABLE}'::regclass AND contype = 'c'"
                     ).scalar_one()
                     execute(f"ALTER TABLE pg_temp.{_TABLE} DROP CONSTRAINT retyped")
-            except ProgrammingError:  # it names a column, say, that the live table does not have
+            except ProgrammingError:  # for example, it names a column that the live table does not have
                 continue
     finally:
         outer.rollback()

@@ -1,4 +1,4 @@
-"""`alembic/snapshots/00N.json`: what a database must hold at each revision, kept for review and comparison."""
+"""`alembic/snapshots/00N.json`: what a database must hold at each revision, for review and comparison."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _LINE = 100
 
 
 def path_of(script: ScriptDirectory, revision: str) -> Path:
-    """Where a revision's snapshot is kept."""
+    """Return the path of a revision's snapshot."""
     return Path(script.dir) / "snapshots" / f"{revision}.json"
 
 
 def load(script: ScriptDirectory, revision: str) -> Schema:
-    """The schema that a database at `revision` must hold.
+    """Return the schema that a database at `revision` must hold.
 
     Raises:
-        RefusedError: there is no snapshot of it, or it can't be read.
+        RefusedError: its snapshot does not exist or can't be read.
     """
     path = path_of(script, revision)
     try:
@@ -45,17 +45,17 @@ def load(script: ScriptDirectory, revision: str) -> Schema:
 
 
 def load_all(script: ScriptDirectory) -> Mapping[str, Schema]:
-    """Every snapshot by its revision, the oldest revision first; revisions without a snapshot are left out."""
+    """Return every snapshot by revision, oldest first; revisions without a snapshot are left out."""
     return {revision: load(script, revision) for revision in revisions(script) if path_of(script, revision).exists()}
 
 
 def table_names(script: ScriptDirectory) -> frozenset[str]:
-    """The names that tables of this project have had at any revision."""
+    """Return the names of this project's tables at any revision."""
     return frozenset(name for schema in load_all(script).values() for name in schema.tables)
 
 
 def summary(schema: Schema) -> Sequence[str]:
-    """A line for each table: its name, and how many parts of each kind it has."""
+    """Return a line for each table: its name, and how many parts of each kind it has."""
     width = max(map(len, schema.tables), default=0)
     return [
         f"{name:<{width}}" + "".join(_counted(len(getattr(table, part)), part) for part in _PARTS).rstrip()
@@ -69,22 +69,22 @@ def _counted(count: int, parts: str) -> str:
 
 
 def revisions(script: ScriptDirectory) -> Sequence[str]:
-    """Every revision, the oldest first."""
+    """Return every revision, oldest first."""
     return [found.revision for found in script.walk_revisions()][::-1]
 
 
 def take_all(
     script: ScriptDirectory, upgrade_to: Callable[[str], None], connect: Callable[[], Connection]
 ) -> Mapping[Path, str]:
-    """Walk an empty database through every revision, and take the text of each one's snapshot.
+    """Upgrade an empty database through every revision, and take each one's snapshot.
 
     Args:
         script: where the revisions are.
         upgrade_to: migrates the scratch database to a revision.
-        connect: opens a connection to it, which is closed here.
+        connect: opens a connection to it; closed here.
 
     Returns:
-        The files with their texts, the oldest revision first.
+        The files with their texts, oldest revision first.
     """
     taken = {}
     for revision in revisions(script):
@@ -95,11 +95,11 @@ def take_all(
 
 
 def stale(script: ScriptDirectory, wanted: Mapping[Path, str]) -> Sequence[Path]:
-    """The JSON files of `alembic/snapshots/` that are not as they should be: to be written, or to be removed.
+    """Return the JSON files of `alembic/snapshots/` that must be written or removed.
 
     Args:
         script: where the revisions are.
-        wanted: every file that there should be, with its text.
+        wanted: every file that should exist, with its text.
     """
     there = sorted(path_of(script, "").parent.glob("*.json"))
     return [
@@ -109,7 +109,7 @@ def stale(script: ScriptDirectory, wanted: Mapping[Path, str]) -> Sequence[Path]
 
 
 def write(paths: Iterable[Path], wanted: Mapping[Path, str]) -> None:
-    """Write, or remove, those that are stale."""
+    """Write or remove the stale files."""
     for path in paths:
         if path in wanted:
             path.parent.mkdir(exist_ok=True)
@@ -119,9 +119,9 @@ def write(paths: Iterable[Path], wanted: Mapping[Path, str]) -> None:
 
 
 def render(revision: str, schema: Schema) -> str:
-    """A snapshot's text: a line for each column, constraint, index and trigger, and for each line of a function.
+    """Return a snapshot's text: a line for each column, constraint, index and trigger, and for each line of a function.
 
-    What is as usual (valid, enabled, uncommented) is not written. Relations that are no tables are left out.
+    Defaults (valid, enabled, uncommented) are not written. Relations other than tables are left out.
     """
     document = {
         "revision": revision,
@@ -140,10 +140,10 @@ def render(revision: str, schema: Schema) -> str:
 
 
 def parse(text: str) -> Schema:
-    """The schema that `render` wrote.
+    """Return the schema that `render` wrote.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: the text is no snapshot.
+        AttributeError, KeyError, TypeError, ValueError: the text is not a snapshot.
     """
     document = json.loads(text)
     return Schema(
@@ -166,7 +166,7 @@ def _table_document(table: Table) -> dict[str, Any]:
 
 
 def _unusual(value: Any) -> dict[str, Any]:
-    """A part's attributes that differ from their defaults, and those that have none."""
+    """Return a part's attributes that have no default, or differ from it."""
     pairs = ((attribute, getattr(value, attribute.name)) for attribute in fields(value))
     return {
         attribute.name: found
@@ -181,7 +181,7 @@ def _table(name: str, document: Mapping[str, Any]) -> Table:
 
 
 def _layout(value: Any, indent: str) -> str:
-    """JSON with what holds no further objects or lists on one line, if the line is short or the thing an object."""
+    """Return JSON with innermost objects, and innermost lists that are short, on one line."""
     line = json.dumps(value, ensure_ascii=False)
     items: Iterable[str]
     if isinstance(value, dict):

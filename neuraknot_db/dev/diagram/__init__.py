@@ -14,15 +14,15 @@ _FORMATS: dict[str, Callable[[Picture, str], str]] = {".svg": svg.render, ".mmd"
 
 
 def draw(schema: Schema, title: str, *, suffix: str = ".mmd") -> str:
-    """The text of a diagram.
+    """Return the text of a diagram.
 
     Args:
-        schema: what to draw.
-        title: stands above it.
-        suffix: of the file that it is for: `.svg`, or `.mmd` for Mermaid.
+        schema: the schema to draw.
+        title: the title above it.
+        suffix: of the target file: `.svg`, or `.mmd` for Mermaid.
 
     Raises:
-        UsageError: the suffix is another one.
+        UsageError: any other suffix.
     """
     if suffix.lower() not in _FORMATS:
         raise UsageError(
@@ -33,10 +33,10 @@ def draw(schema: Schema, title: str, *, suffix: str = ".mmd") -> str:
 
 
 def write(schema: Schema, title: str, path: Path) -> None:
-    """Draw the schema into a file, in the format that its suffix names.
+    """Draw the schema into a file, in the format of its suffix.
 
     Raises:
-        UsageError: the suffix names none, or the file can't be written.
+        UsageError: the suffix is unknown, or the file can't be written.
     """
     text = draw(schema, title, suffix=path.suffix)
     try:
@@ -49,7 +49,7 @@ def is_fresh(schema: Schema, title: str, path: Path) -> bool:
     """Whether a file holds what `write` would write.
 
     Raises:
-        UsageError: the suffix names no format.
+        UsageError: the suffix is unknown.
     """
     text = draw(schema, title, suffix=path.suffix)
     return path.is_file() and path.read_bytes() == text.encode()

@@ -1,4 +1,4 @@
-"""Everything in its place: the heights come from the routes; here each column, gutter and lane gets its x."""
+"""Final positions: the y coordinates come from the routes; here each column, gutter and lane gets its x."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from neuraknot_db.dev.diagram.routing import LANE, Path, Routes
 Point = tuple[int, int]
 
 _STUB = 28
-"""Between a box and the first line in a gutter: room for the mark at the line's end, and for a round corner."""
+"""Pixels from a box to the first line in a gutter: room for the mark at the line's end, and for a round corner."""
 
 _GUTTER = 72
 
 _ORDERS_TRIED = 7
-"""With more nets in a gutter, their orders are too many to try."""
+"""With more nets in a gutter, there are too many orders to try."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A box where it stands; x and y are its upper left corner."""
+    """A placed box; x and y are its upper left corner."""
 
     box: Box
     x: int
@@ -34,7 +34,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Line:
-    """A reference from its row, the first point, to the row that it refers to, the last; all turns are right angles."""
+    """A reference from its row (the first point) to the referenced row (the last); all turns are right angles."""
 
     reference: Reference
     points: tuple[Point, ...]
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is drawn, in pixels from the upper left corner."""
+    """What to draw, in pixels from the upper left corner."""
 
     boxes: tuple[Placed, ...]
     lines: tuple[Line, ...]
@@ -99,7 +99,7 @@ def _drawn(routes: Routes) -> Layout:
 
 
 def _order(routes: Routes, gutter: int) -> tuple[str, ...]:
-    """The nets in a gutter from left to right, in the order in which they cross the least."""
+    """Return the nets in a gutter from left to right, in the order with the fewest crossings."""
     spans: dict[str, tuple[int, int]] = {}
     to_left: dict[str, set[int]] = {}
     to_right: dict[str, set[int]] = {}
@@ -112,7 +112,7 @@ def _order(routes: Routes, gutter: int) -> tuple[str, ...]:
                 (to_left if place.enters_from_left else to_right).setdefault(net, set()).add(place.enters)
                 (to_left if place.leaves_to_left else to_right).setdefault(net, set()).add(place.leaves)
     nets = sorted(spans)
-    if len(nets) > _ORDERS_TRIED:  # what leads to the right more often stands on the right
+    if len(nets) > _ORDERS_TRIED:  # the more a net leads to the right, the further right it is
         return tuple(sorted(nets, key=lambda net: (len(to_right.get(net, ())) - len(to_left.get(net, ())), net)))
     crossed = {
         (one, two): sum(spans[one][0] < y < spans[one][1] for y in to_left.get(two, ()))
@@ -137,7 +137,7 @@ def _points(path: Path, routes: Routes, lefts: Sequence[int], lanes: dict[tuple[
 
 
 def _straightened(points: Sequence[Point]) -> list[Point]:
-    """The points without those on a straight line between two others."""
+    """Return the points without those on a straight line between two others."""
     kept: list[Point] = []
     for point in points:
         if kept and kept[-1] == point:

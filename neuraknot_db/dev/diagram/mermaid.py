@@ -12,7 +12,7 @@ _MARKS = {"PK": "PK", "FK": "FK", "UQ": "UK"}
 
 
 def render(picture: Picture, title: str) -> str:
-    """The diagram's text."""
+    """Return the diagram's text."""
     lines = ["---", f"title: {json.dumps(title, ensure_ascii=False)}", "---", "erDiagram"]
     for box in picture.boxes:
         lines += _entity(box)
@@ -28,7 +28,7 @@ def _entity(box: Box) -> Iterator[str]:
 
 def _attribute(row: Row) -> str:
     word, name = _word(row.type), _word(row.name)
-    # Mermaid's grammar has no place for a comma or a space in a type: the full one goes into the comment.
+    # Mermaid's grammar allows no comma or space in a type: the full type goes into the comment.
     remarks = [full for full, short in ((row.name, name), (row.type, word)) if full != short]
     if row.nullable:
         remarks.append("null")
@@ -45,7 +45,7 @@ def _relationship(reference: Reference) -> str:
 
 
 def _word(text: str) -> str:
-    """The text as one word of Mermaid's grammar: cut where a type's numbers need a comma, joined elsewhere."""
+    """Return the text as one Mermaid word: without a type's numbers if they have a comma, joined elsewhere."""
     if re.fullmatch(r"[A-Za-z_\u00c0-\uffff][A-Za-z0-9_\-()\[\]\u00c0-\uffff]*", text):
         return text
     word = re.sub(r"[^A-Za-z0-9_\u00c0-\uffff]+", "_", re.sub(r"\(.*,.*\)", "", text)).strip("_")

@@ -1,4 +1,4 @@
-"""What a diagram shows of a schema: tables as boxes with rows, and the references between them."""
+"""What a diagram shows: tables as boxes with rows, and the references between them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHORTER = (
     (r"^(timestamp|time)(\(\d\))? without time zone", r"\1\2"),
     (r"^(timestamp|time)(\(\d\))? with time zone", r"\1tz\2"),
 )
-"""PostgreSQL's own shorter names for types with long ones."""
+"""PostgreSQL's own short names for types with long ones."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Row:
     """A column in its table's box.
 
     Attributes:
-        marks: of `PK`, `FK`, `UQ` (unique on its own) those that hold.
-        type: PostgreSQL's shorter name for it.
+        marks: those that apply of `PK`, `FK`, `UQ` (unique on its own).
+        type: PostgreSQL's short name for it.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Box:
     """A table.
 
     Attributes:
-        unique: the sets of more than one column that are unique together.
+        unique: the sets of several columns that are unique together.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Reference:
     Attributes:
         optional: whether it may be NULL.
         single: whether at most one row refers to the same row.
-        on_delete: what happens to the row when the one it refers to goes, such as `CASCADE`; None for an error.
+        on_delete: what happens to the row when the referenced one is deleted, such as `CASCADE`; None for an error.
     """
 
     table: str
@@ -74,14 +74,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Picture:
-    """All that is drawn, tables in the order of their names; references to tables elsewhere are left out."""
+    """All that is drawn, tables ordered by name; references to tables elsewhere are left out."""
 
     boxes: tuple[Box, ...]
     references: tuple[Reference, ...]
 
 
 def picture(schema: Schema) -> Picture:
-    """What a diagram of the schema shows."""
+    """Return what a diagram of the schema shows."""
     names = sorted(schema.tables)
     found = [
         _reference(schema.tables[name], constraint)
@@ -116,14 +116,14 @@ def _box(table: Table) -> Box:
 
 
 def _keys(constraint: Constraint) -> tuple[str, ...]:
-    """The columns that a key's definition lists first."""
+    """Return the columns that a key's definition lists first."""
     found = list(tokens(constraint.definition))
     opening = next(index for index, token in enumerate(found) if token.text == "(")
     return _names(found[opening:])
 
 
 def _names(listed: Sequence[Token]) -> tuple[str, ...]:
-    """The names from an opening parenthesis to the closing one."""
+    """Return the names from an opening parenthesis to the closing one."""
     end = next(index for index, token in enumerate(listed) if token.text == ")")
     return tuple(_plain(token) for token in listed[1:end] if token.kind in ("name", "quoted name"))
 
@@ -143,7 +143,7 @@ def _reference(table: Table, constraint: Constraint) -> Reference:
     return Reference(
         table=table.name,
         columns=columns,
-        # Qualified if it is in another schema; then it is no table of this one.
+        # Qualified if it is in another schema, and so not a table of this one.
         target=".".join(_plain(token) for token in found[after:opening] if token.text != "."),
         target_columns=_names(found[opening:]),
         optional=any(table.columns[column].nullable for column in columns),

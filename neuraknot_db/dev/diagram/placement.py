@@ -1,4 +1,4 @@
-"""Where the boxes stand: tables in columns, near what they refer to, with room for the lines between them."""
+"""Arrange the boxes: tables in columns, near what they refer to, with room for the lines between them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from unicodedata import east_asian_width
 from neuraknot_db.dev.diagram.picture import Box, Picture, Reference
 
 CHARACTER = 7.25
-"""The width of a character of a monospaced 12 px font: the widest of the usual ones, rounded up."""
+"""Pixels per character of a monospaced 12 px font: the widest of the usual ones, rounded up."""
 
 ROW, HEADER, FOOT = 22, 32, 8
 MARKS, NULL = 50, 34
-"""The widths of the slots before a name, for its marks, and behind a type, for its `null`."""
+"""The widths of the slots before a name, for its marks, and after a type, for its `null`."""
 
 GAP = 48
-"""Between two boxes of a column, before lines need more. With HEADER and FOOT it makes whole rows."""
+"""Pixels between two boxes of a column, before lines need more. Together with HEADER and FOOT, whole rows."""
 
 _GUTTER = 90
 _ASPECT = 1.1
@@ -27,7 +27,7 @@ _TRIES = 20_000
 
 @dataclass(frozen=True)
 class Size:
-    """What a box takes, in pixels."""
+    """The size of a box in pixels."""
 
     width: int
     height: int
@@ -38,12 +38,12 @@ Columns = tuple[tuple[str, ...], ...]
 
 
 def text_width(text: str) -> float:
-    """The width of a line, in pixels; Chinese and Japanese characters take two places."""
+    """Return the width of a line in pixels; Chinese and Japanese characters take two places."""
     return CHARACTER * sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def size(box: Box) -> Size:
-    """The room that a box needs."""
+    """Return the size that a box needs."""
     rows = max((text_width(row.name) + text_width(row.type) for row in box.rows), default=0)
     unique = max((text_width(unique_line(names)) for names in box.unique), default=0)
     inner = max(MARKS + rows + 3 * CHARACTER + NULL + 8, text_width(box.name) * 1.15 + 16, unique + 16)
@@ -52,12 +52,12 @@ def size(box: Box) -> Size:
 
 
 def unique_line(names: Sequence[str]) -> str:
-    """The line at a box's foot for columns that are unique together."""
+    """Return the line at a box's foot for columns that are unique together."""
     return f"unique ({', '.join(names)})"
 
 
 def row_center(box: Box, column: str) -> int:
-    """How far below the box's upper edge the middle of a column's row is."""
+    """Return the pixels from the box's upper edge to the middle of a column's row."""
     index = next(index for index, row in enumerate(box.rows) if row.name == column)
     return HEADER + ROW * index + ROW // 2
 
@@ -65,8 +65,8 @@ def row_center(box: Box, column: str) -> int:
 def arrange(picture: Picture) -> Columns:
     """Put the tables into columns so that the references are short, cross little, and point to the left and up.
 
-    A descent by moving and swapping tables from one start for each number of columns: the same picture always gives
-    the same columns.
+    Descends by moving and swapping tables, from one start per number of columns; the same picture always gives the
+    same columns.
     """
     model = _Model(picture)
     starts = {_start(model, count) for count in range(1, min(len(picture.boxes), 8) + 1)}
@@ -75,7 +75,7 @@ def arrange(picture: Picture) -> Columns:
 
 
 class _Model:
-    """Sizes and references at hand, and what an arrangement costs."""
+    """Sizes and references, and the cost of an arrangement."""
 
     def __init__(self, picture: Picture) -> None:
         boxes = {box.name: box for box in picture.boxes}
@@ -92,7 +92,7 @@ class _Model:
         ]
 
     def cost(self, columns: Columns) -> float:
-        """Pixels of line, with what makes a picture hard to read counted as pixels too."""
+        """Return pixels of line, plus penalties in pixels for what makes a picture hard to read."""
         heights = [sum(self.sizes[name].height + GAP for name in column) - GAP for column in columns]
         height = max(heights)
         place: dict[str, tuple[int, float, float]] = {}
@@ -138,7 +138,7 @@ def _cross(one: _Segment, two: _Segment) -> bool:
 
 
 def _depths(boxes: Mapping[str, Box], references: Sequence[Reference]) -> dict[str, int]:
-    """How many references away from a table that refers to none each one is; a circle is cut where it closes."""
+    """Return each table's distance in references from a table that refers to none; a cycle is cut where it closes."""
     targets: dict[str, set[str]] = {name: set() for name in boxes}
     for reference in references:
         targets[reference.table].add(reference.target)
@@ -157,7 +157,7 @@ def _depth(name: str, targets: Mapping[str, set[str]], depths: dict[str, int], p
 
 
 def _start(model: _Model, count: int) -> Columns:
-    """The tables by depth, cut into columns of about the same height."""
+    """Return the tables by depth, cut into columns of about the same height."""
     order = sorted(model.depths, key=lambda name: (model.depths[name], name))
     total = sum(model.sizes[name].height + GAP for name in order)
     columns: list[list[str]] = [[] for _ in range(count)]
@@ -170,7 +170,7 @@ def _start(model: _Model, count: int) -> Columns:
 
 
 def _descend(model: _Model, columns: Columns, tries: int) -> Columns:
-    """Take the best neighbour until none is better, or the tries are used up."""
+    """Move to the best neighbour until none is better, or the tries are used up."""
     cost = model.cost(columns)
     while tries > 0:
         best, best_cost = columns, cost
@@ -187,7 +187,7 @@ def _descend(model: _Model, columns: Columns, tries: int) -> Columns:
 
 
 def _neighbours(columns: Columns) -> Iterator[Columns]:
-    """Each arrangement that differs by one table moved, or by two swapped."""
+    """Yield each arrangement with one table moved, or two swapped."""
     places = [(index, row) for index, column in enumerate(columns) for row in range(len(column))]
     for index, row in places:
         name = columns[index][row]

@@ -1,6 +1,6 @@
-"""The ways of the lines: along the gutters between columns and through the gaps between boxes, never through one.
+"""The routes of the lines: along the gutters between columns and through the gaps between boxes, never through one.
 
-Lines to the same table form a net, and share their way where they can; lines of different nets only ever cross.
+Lines to the same table form a net, and share their route where they can; lines of different nets may only cross.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from neuraknot_db.dev.diagram.picture import Picture, Reference
 from neuraknot_db.dev.diagram.placement import GAP, ROW, Columns, row_center, size
 
 LANE = 14
-"""Between two lines that run beside each other."""
+"""Pixels between two parallel lines."""
 
 _CLEAR = 4
-"""A line passes at least so far from the end of one of another net."""
+"""Minimum pixels from a line to the end of a line of another net."""
 
 _SHIFTS = (0, 11, 5, 16)
-"""The columns' rows are out of step, so that two lines from both sides of a gutter never lie upon each other."""
+"""Offsets of the columns' rows, so that lines from both sides of a gutter never overlap."""
 
 _ASIDE = (0, 4, -4)
 
 _NEW_LANE, _OUTSIDE, _BEND = 30, 40, 15
-"""What a lane of its own, a way around the outside, and a bend cost in pixels."""
+"""The cost in pixels of a lane of its own, a route around the outside, and a bend."""
 
 _ABOVE, _BELOW = -100_000, 100_000
 
 Passage = tuple[int, int]
-"""A column, and one of its gaps: gap n is above box n, the last one below them all."""
+"""A column, and one of its gaps: gap n is above box n, the last one below all boxes."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A line in a gutter: the heights at which it enters and leaves, and on which side."""
+    """A line in a gutter: the heights and sides at which it enters and leaves."""
 
     gutter: int
     enters: int
@@ -45,13 +45,13 @@ class Place:
 
 @dataclass
 class Path:
-    """A line before it has an x: from a gutter through gaps of columns to another gutter.
+    """A line without x coordinates: from a gutter through gaps of columns to another gutter.
 
     Attributes:
         start, end: the gutters at its ends; gutter n is to the left of column n.
         y1, y2: the heights of its ends.
-        passages: in order.
-        heights: the y of each passage, filled in last.
+        passages: the gaps in order.
+        heights: the y of each passage, set last.
     """
 
     reference: Reference
@@ -63,7 +63,7 @@ class Path:
     heights: list[int] = field(default_factory=list)
 
     def gutters(self, column_of: Mapping[str, int]) -> Iterator[Place]:
-        """Each gutter on the way."""
+        """Yield each gutter on the route."""
         rightwards = self.end > self.start
         levels = [self.y1, *self.heights, self.y2]
         last = len(levels) - 2
@@ -80,7 +80,7 @@ class Path:
 
 @dataclass
 class _Run:
-    """A horizontal stretch of a net through neighbouring columns, somewhere from `low` to `high`."""
+    """A horizontal stretch of a net through adjacent columns, anywhere from `low` to `high`."""
 
     net: str
     members: list[tuple[Path, int]]
@@ -92,13 +92,13 @@ class _Run:
 
 
 class Routes:
-    """Every line's way and every box's height.
+    """The route of every line and the height of every box.
 
     Attributes:
         boxes, sizes, column_of: by the table's name.
         widths: the width of each column.
         top: the y of each box.
-        paths: in the order of the picture's references; filled in by `find`.
+        paths: in the order of the picture's references; set by `find`.
     """
 
     def __init__(self, picture: Picture, columns: Columns, extra: Mapping[Passage, int]) -> None:
@@ -114,12 +114,12 @@ class Routes:
         self.top = self._stack()
 
     def find(self) -> Passage | None:
-        """Find every line's way; returns the gap that must be made higher first, or None if all fits."""
+        """Find every line's route; return the first gap that must be made higher, or None if all fits."""
         known: set[tuple[str, int]] = set()
         left = list(self._references)
         found: dict[int, Path] = {}
         while left:
-            # The easiest first: the harder ones then join them where they can.
+            # The cheapest first: the others then join them where they can.
             _, path = min(
                 (self._best(each, known) for each in left), key=lambda option: (option[0], str(option[1].reference))
             )
@@ -133,7 +133,7 @@ class Routes:
     # Boxes -------------------------------------------------------------------------------------------------
 
     def _stack(self) -> dict[str, int]:
-        """Each box's y: a column hangs where its lines are the shortest."""
+        """Return each box's y; each column is placed where its lines are shortest."""
         inside: dict[str, int] = {}
         heights = []
         for index, column in enumerate(self.columns):
@@ -145,7 +145,7 @@ class Routes:
             heights.append(y)
         tallest = max(heights, default=0)
         shifts = [_in_step((tallest - height) // 2, index) for index, height in enumerate(heights)]
-        for _ in range(4):  # the columns pull at each other
+        for _ in range(4):  # the columns affect each other
             for index, height in enumerate(heights):
                 options = [_in_step(offset, index) for offset in range(0, tallest - height + ROW, ROW)]
                 pulls = [self._pull(inside, [*shifts[:index], option, *shifts[index + 1 :]]) for option in options]
@@ -153,7 +153,7 @@ class Routes:
         return {name: y + shifts[self.column_of[name]] for name, y in inside.items()}
 
     def _pull(self, inside: Mapping[str, int], shifts: Sequence[int]) -> int:
-        """How far up and down the lines go in all."""
+        """Return the total vertical distance of the lines."""
         top = {name: y + shifts[self.column_of[name]] for name, y in inside.items()}
         return sum(abs(self._start_y(each, top) - self._end_y(each, top)) for each in self._references)
 
@@ -187,14 +187,14 @@ class Routes:
         return min(options, key=lambda option: option[0])
 
     def _aside(self, reference: Reference) -> int:
-        """How far from its row's middle a line starts, where lines of other nets start or end there too."""
+        """Return a line's offset from its row's middle, nonzero if other nets start or end there too."""
         row = (reference.table, reference.columns[0])
         ends_here = any((each.target, each.target_columns[0]) == row for each in self._references)
         nets = sorted({each.target for each in self._references if (each.table, each.columns[0]) == row})
         return _ASIDE[(nets.index(reference.target) + ends_here) % len(_ASIDE)]
 
     def _passages(self, start: int, y1: int, end: int, y2: int) -> tuple[float, tuple[Passage, ...]]:
-        """The shortest way from one gutter to another, gap by gap."""
+        """Return the shortest route from one gutter to another, gap by gap."""
         crossed = range(start, end) if end >= start else range(start - 1, end - 1, -1)
         ways: list[tuple[float, int, tuple[Passage, ...]]] = [(0, y1, ())]
         for column in crossed:
@@ -227,7 +227,7 @@ class Routes:
         return None
 
     def _join(self, path: Path, index: int) -> None:
-        """Add a passage to the run of its net that it is part of, or begin one."""
+        """Add a passage to a run of its net, or begin a run."""
         passage = path.passages[index]
         low, high = self._gap(passage)
         for run in self._runs:
@@ -242,7 +242,7 @@ class Routes:
         self._runs.append(_Run(path.reference.target, [(path, index)], passage[0], passage[0], low, high))
 
     def _free_height(self, run: _Run) -> int | None:
-        """The height nearest to the ends of the run's lines at which it keeps clear of everything else."""
+        """Return the height nearest to the ends of the run's lines that is clear of everything else."""
         wanted = {y for path, _ in run.members for y in (path.y1, path.y2)}
         nearest = {min(max(y, run.low), run.high) for y in wanted}
         reach = range(0, 2 * LANE * (len(self._runs) + 20), 2)
@@ -264,5 +264,5 @@ class Routes:
 
 
 def _in_step(offset: int, column: int) -> int:
-    """The height next to an offset at which a column's rows are out of step with its neighbours'."""
+    """Return the height next to an offset at which a column's rows are not level with its neighbours'."""
     return ROW * round(offset / ROW) + _SHIFTS[column % len(_SHIFTS)]

@@ -1,4 +1,4 @@
-"""The picture as an SVG: readable on light and dark pages, with fonts that are everywhere."""
+"""The picture as an SVG: readable on light and dark pages, with common fonts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _COLORS = (
 
 
 def render(picture: Picture, title: str) -> str:
-    """The diagram's text."""
+    """Return the diagram's text."""
     layout = lay_out(picture)
     targets = sorted({reference.target for reference in picture.references})
     hues = {target: index % len(_HUES) for index, target in enumerate(targets)}
@@ -77,7 +77,7 @@ def render(picture: Picture, title: str) -> str:
 
 
 def _styles(count: int) -> Iterator[str]:
-    """Light colours, and dark ones where the reader's page is dark; without variables, which not every viewer knows."""
+    """Yield light colours, and dark ones for a dark page; no CSS variables, which some viewers don't support."""
     light, dark = (_colored(colors) for colors in _COLORS)
     yield from light
     yield from _hue_styles(count, 0)
@@ -101,13 +101,13 @@ def _hue_styles(count: int, page: int) -> Iterator[str]:
 
 
 def _net(lines: Sequence[Line], hue: int) -> Iterator[str]:
-    """The lines to one table; where they cross what was drawn before, that is interrupted by a halo.
+    """Yield the lines to one table; a halo interrupts the earlier lines that they cross.
 
-    They are drawn from the table on, so that the dashes of two lines coincide where they share their way.
+    They are drawn from the table outwards, so that the dashes of two lines coincide on a shared route.
     """
     for line in lines:
         yield f'<path class="halo" d="{_path(line.points[::-1])}"/>'
-    # Solid ones last: where lines share their way, it is drawn solid.
+    # Solid ones last: a shared route is drawn solid.
     for line in sorted(lines, key=lambda line: not line.reference.optional):
         optional = " optional" if line.reference.optional else ""
         yield f"<g><title>{escape(str(line.reference))}</title>"
@@ -116,7 +116,7 @@ def _net(lines: Sequence[Line], hue: int) -> Iterator[str]:
 
 
 def _path(points: Sequence[Point]) -> str:
-    """A line with round corners."""
+    """Return a line with rounded corners."""
     first, *middle, last = points
     parts = [f"M{first[0]} {first[1]}"]
     for index, corner in enumerate(middle, start=1):
@@ -137,7 +137,7 @@ def _towards(point: Point, other: Point, far: float) -> str:
 
 
 def _ends(line: Line) -> str:
-    """A crow's foot where many rows refer, a bar where one does, and a bar at what is referred to."""
+    """Return a crow's foot if many rows refer, a bar if one does, and a bar at the referenced row."""
     (x1, y1), (x2, y2) = line.points[0], line.points[-1]
     out = 1 if line.points[1][0] > x1 else -1
     back = 1 if line.points[-2][0] > x2 else -1

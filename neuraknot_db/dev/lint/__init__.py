@@ -1,4 +1,4 @@
-"""Unsafe statements in revisions: squawk's rules, revision by revision, and our own."""
+"""Find unsafe statements in revisions: squawk's rules, per revision, and our own."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class FindingsError(NeuraknotError):
 
 
 def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
-    """Look at revisions, each on its own: tables that it makes itself are nobody's yet.
+    """Check revisions, each on its own: nobody uses yet the tables that it creates.
 
     Args:
-        script: where the revisions are; `lint.toml` beside them names the exceptions.
-        revisions: which to look at.
+        script: where the revisions are; `lint.toml` next to them lists the exceptions.
+        revisions: the revisions to check.
 
     Raises:
         UsageError: squawk is not installed, or the exceptions can't be read.
@@ -46,14 +46,14 @@ def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
 
 
 def select(script: ScriptDirectory, text: str | None) -> list[Script]:
-    """The revisions of a range, the oldest first.
+    """Return the revisions of a range, oldest first.
 
     Args:
         script: where the revisions are.
         text: `A:B` for those after A up to B, `B` for that one, None for all.
 
     Raises:
-        CommandError: there is no such revision.
+        CommandError: no such revision exists.
     """
     if text is None:
         return list(script.walk_revisions())[::-1]
@@ -64,16 +64,16 @@ def select(script: ScriptDirectory, text: str | None) -> list[Script]:
 
 
 def rendered(finding: Finding, width: int | None = None) -> str:
-    """A finding for people: the place as an editor takes it, and the help below.
+    """Format a finding for people: the location as editors read it, and the help below.
 
     Args:
-        finding: what was found.
-        width: of the terminal, in characters; by default this one's.
+        finding: the finding.
+        width: the terminal's width in characters; by default this one's.
     """
     path = Path(os.path.relpath(finding.path))
     lines = [f"{path}:{finding.line}: {finding.code}: {finding.message}"]
     width = width or min(shutil.get_terminal_size().columns, 120)
-    told = redacted(finding.help)  # a part of a secret, on a line of its own, could not be told any more
+    told = redacted(finding.help)  # before wrapping: part of a secret would go unnoticed
     lines += textwrap.wrap(told, width, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 

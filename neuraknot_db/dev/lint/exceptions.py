@@ -1,4 +1,4 @@
-"""`alembic/lint.toml`: which rule does not apply where, each with the reason."""
+"""`alembic/lint.toml`: where rules do not apply, and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from neuraknot_db.errors import UsageError
 
 Reasons = Mapping[str, str]
-"""A reason by the rule's code."""
+"""Reasons by rule code."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Exceptions:
     """The exceptions of a project.
 
     Attributes:
-        path: the file that they come from.
+        path: the file.
         always: for every revision.
-        downgrade: for every way back.
+        downgrade: for every downgrade.
         revisions: for single revisions.
     """
 
@@ -31,11 +31,11 @@ class Exceptions:
     revisions: Mapping[str, Reasons] = field(default_factory=dict)
 
     def general(self, way: str) -> frozenset[str]:
-        """The rules that apply to no revision's way of this name."""
+        """Return the rules that are excepted for every upgrade or downgrade."""
         return frozenset(self.always) | (frozenset(self.downgrade) if way == "downgrade" else frozenset())
 
     def line_of(self, revision: str, code: str) -> int:
-        """Where an exception stands."""
+        """Return the line of an exception."""
         inside = False
         for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
             if line.startswith("["):
@@ -49,7 +49,7 @@ def load(path: Path) -> Exceptions:
     """Read the file; without one there are no exceptions.
 
     Raises:
-        UsageError: it is no TOML, or has a rule without a reason.
+        UsageError: it is not valid TOML, or a rule has no reason.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

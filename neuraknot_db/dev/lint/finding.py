@@ -1,4 +1,4 @@
-"""What a rule finds, and what it looks at."""
+"""What a rule checks, and what it finds."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from neuraknot_db.schema import effects
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One thing that a rule objects to.
+    """One objection of a rule.
 
     Attributes:
         path: the revision's file.
         line: in that file, from 1.
         code: the rule's name.
-        message: what is the matter, in one sentence.
-        help: what to do about it; empty where the message says it.
+        message: what is wrong, in one sentence.
+        help: how to correct it; empty if the message says so.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Step:
     """A statement of a revision.
 
     Attributes:
-        line: in the revision's file.
+        line: its line in the revision's file.
     """
 
     statement: Statement
@@ -58,10 +58,10 @@ class Way:
 
     Attributes:
         name: `upgrade` or `downgrade`.
-        line: of the function in the file; 1 where there is none.
+        line: the function's line in the file; 1 if there is none.
         emission: what it sends.
         steps: its statements.
-        measured: what they do to relations that were there before the revision.
+        measured: their effects on relations that existed before the revision.
     """
 
     name: str
@@ -72,10 +72,10 @@ class Way:
 
 
 class Subject:
-    """A revision as the rules look at it."""
+    """A revision as the rules see it."""
 
     def __init__(self, script: ScriptDirectory, revision: Script) -> None:
-        """A revision of a project."""
+        """Take a revision of a project."""
         self.revision = revision
         self._script = script
 
@@ -86,12 +86,12 @@ class Subject:
 
     @property
     def module(self) -> ModuleType:
-        """What the file defines."""
+        """The loaded file."""
         return self.revision.module
 
     @property
     def losses(self) -> Mapping[str, str]:
-        """What the downgrade loses, with the query that counts it, as the revision declares."""
+        """The losses of the downgrade with the queries that count them, as the revision declares."""
         found: Mapping[str, str] = getattr(self.module, "losses", {})
         return found
 
@@ -107,31 +107,31 @@ class Subject:
 
     @cached_property
     def upgrade(self) -> Way:
-        """The way forward."""
+        """The upgrade."""
         return self._way("upgrade")
 
     @cached_property
     def downgrade(self) -> Way:
-        """The way back."""
+        """The downgrade."""
         return self._way("downgrade")
 
     @property
     def ways(self) -> tuple[Way, Way]:
-        """Both."""
+        """Both directions."""
         return self.upgrade, self.downgrade
 
     def finding(self, line: int, code: str, message: str, help_: str = "") -> Finding:
-        """A finding in this revision's file."""
+        """Return a finding in this revision's file."""
         return Finding(self.path, line, code, message, help_)
 
     def line_of(self, start: str) -> int:
-        """The first line that starts so; 1 if none does."""
+        """Return the first line that starts with this; 1 if none does."""
         lines = self.path.read_text(encoding="utf-8").splitlines()
         return next((number for number, line in enumerate(lines, start=1) if line.startswith(start)), 1)
 
     @cached_property
     def effects(self) -> effects.Effects | str:
-        """What it was measured to do, or why that is not known."""
+        """Its measured effects, or why they are not known."""
         return effects.load(self._script, self.revision)
 
     def _way(self, name: str) -> Way:

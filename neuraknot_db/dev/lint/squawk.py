@@ -1,4 +1,4 @@
-"""squawk, a linter of PostgreSQL migrations, started as a program: https://squawkhq.com/docs/rules."""
+"""Run squawk, a linter of PostgreSQL migrations, as a program: https://squawkhq.com/docs/rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neuraknot_db.dev.sent_sql import Emission
 from neuraknot_db.errors import UsageError
 
 PG_VERSION = "15.0"
-"""The oldest server that the revisions run on."""
+"""The oldest server that the revisions support."""
 
 _FOUND_SOMETHING = 1
 _SYNTAX_ERROR = "syntax-error"
@@ -22,7 +22,7 @@ _TIMEOUT = 60.0
 
 
 def program() -> str:
-    """Where squawk is: beside this Python, or on the PATH.
+    """Return squawk's path: next to this Python, or on the PATH.
 
     Raises:
         UsageError: it is not installed.
@@ -38,13 +38,13 @@ def program() -> str:
 
 
 def check(squawk: str, subject: Subject, way: Way, *, excluded: Collection[str]) -> Iterator[Finding]:
-    """What squawk finds on one way of a revision.
+    """Yield what squawk finds in one direction of a revision.
 
     Args:
         squawk: the program.
         subject: the revision.
         way: its upgrade or downgrade.
-        excluded: rules that are not to be looked at.
+        excluded: rules to skip.
 
     Raises:
         UsageError: squawk itself failed.
@@ -55,7 +55,7 @@ def check(squawk: str, subject: Subject, way: Way, *, excluded: Collection[str])
     in_transaction = "--assume-in-transaction" if subject.transactional else "--no-assume-in-transaction"
     arguments = [squawk, "--reporter=json", f"--pg-version={PG_VERSION}", in_transaction]
     arguments += [f"--exclude={','.join(sorted(excluded))}"] if excluded else []
-    # Started where no .squawk.toml lies about: what is ignored stands in lint.toml, with its reason.
+    # Run in a folder without a .squawk.toml: exceptions are in lint.toml, with their reasons.
     done = subprocess.run(  # noqa: S603 - a program by its path, no shell
         [*arguments, "--stdin-filepath", f"{way.name}.sql"],
         input=document,
@@ -73,13 +73,13 @@ def check(squawk: str, subject: Subject, way: Way, *, excluded: Collection[str])
         words = tuple((done.stderr.strip() or done.stdout.strip()).splitlines()[:5])
         raise UsageError(f"squawk failed with exit code {done.returncode}.", details=words)
     errors = [each for each in found if each["rule_name"] == _SYNTAX_ERROR]
-    for each in errors[:1] or found:  # what follows a syntax error is mostly its echo
+    for each in errors[:1] or found:  # later findings mostly follow from the first syntax error
         line = lines[min(each["line"], len(lines) - 1)]
         yield subject.finding(line, each["rule_name"], each["message"], each["help"] or "")
 
 
 def _document(sent: Emission) -> tuple[str, list[int]]:
-    """All texts as one script, and the line in the revision's file of each of its lines."""
+    """Return all texts as one script, and for each of its lines the line in the revision's file."""
     parts: list[str] = []
     lines: list[int] = []
     for text in sent.texts:

@@ -1,4 +1,4 @@
-"""Our own rules: what squawk does not know. One rule a module, with its code, its help and its check."""
+"""Our own rules, for what squawk does not know: one rule per module, with its code, help and check."""
 
 from __future__ import annotations
 

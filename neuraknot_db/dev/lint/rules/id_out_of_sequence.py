@@ -11,7 +11,7 @@ HELP = "Ids are numbers, each one more than the id in down_revision: neuraknot-d
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find an id that is not the next number, and a file that is not named for its id."""
+    """Find an id that is not the next number, and a file that is not named after its id."""
     own, parent = subject.revision.revision, subject.revision.down_revision
     if not (parent is None or isinstance(parent, str)):
         message = f"Revision {own} has {len(parent)} parents."

@@ -1,4 +1,4 @@
-"""A revision that commits what it has done so far, without a record."""
+"""A revision that commits its work so far, without a record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXECUTING = frozenset({"execute", "exec_driver_sql", "scalar", "scalars"})
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find an `autocommit_block` behind something that sends a statement, in the same function."""
+    """Find an `autocommit_block` after something that sends a statement, in the same function."""
     for function in subject.source.tree.body:
         calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
         blocks = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == _BLOCK]

@@ -1,4 +1,4 @@
-"""A revision that can't be taken back."""
+"""A revision that can't be rolled back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HELP = "On a bad day it is the only way back: undo in downgrade() what upgrade()
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find a downgrade that is missing, or sends nothing."""
+    """Find a downgrade that is missing or sends nothing."""
     way = subject.downgrade
     if way.emission.failure or way.steps:
         return

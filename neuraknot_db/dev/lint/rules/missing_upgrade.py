@@ -11,7 +11,7 @@ HELP = "Write the SQL into upgrade(), or remove the file: as it stands it change
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find an upgrade that is missing, or sends nothing, as the template does."""
+    """Find an upgrade that is missing or sends nothing, like the template."""
     way = subject.upgrade
     if not (way.emission.failure or way.steps):
         yield subject.finding(way.line, CODE, "upgrade() sends no statement.", HELP)

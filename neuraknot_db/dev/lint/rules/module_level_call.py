@@ -1,4 +1,4 @@
-"""A file that does something when it is loaded."""
+"""A file that runs code when it is loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BACKFILL = "Backfill"
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find calls outside of functions, but for `Backfill(...)`."""
+    """Find calls outside of functions, except `Backfill(...)`."""
     for node in _run_when_loaded(subject.source.tree):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
@@ -25,7 +25,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _run_when_loaded(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but for what functions and lambdas do when they are called."""
+    """Yield all nodes except those that run only when functions and lambdas are called."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
         inside: list[ast.AST] = [*decorators, *node.args.defaults, *filter(None, node.args.kw_defaults)]

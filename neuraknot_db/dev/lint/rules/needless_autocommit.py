@@ -12,7 +12,7 @@ HELP = "Remove transactional = False: in a transaction the revision is done as a
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find `transactional = False` where each statement is one that a transaction takes."""
+    """Find `transactional = False` if every statement could run in a transaction."""
     steps = [step for way in subject.ways for step in way.steps]
     failed = any(way.emission.failure for way in subject.ways)
     if subject.transactional or failed or any(no_transaction_takes(step) or _may_commit(step) for step in steps):
@@ -22,5 +22,5 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _may_commit(step: Step) -> bool:
-    """Whether it is a procedure, or a DO block, that can end transactions of its own."""
+    """Whether it is a procedure or a DO block, which can end its own transactions."""
     return step.words[0] in ("call", "do")

@@ -1,4 +1,4 @@
-"""A revision whose SQL shows only when it runs."""
+"""A revision whose SQL is known only when it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HELP = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find a way that can't be read without a connection."""
+    """Find a direction that can't be read without a connection."""
     for way in subject.ways:
         if way.emission.failure:
             yield subject.finding(way.line, CODE, f"{way.emission.failure}.", HELP)

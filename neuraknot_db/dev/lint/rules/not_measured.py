@@ -1,4 +1,4 @@
-"""A revision of which it is not known what it locks."""
+"""A revision whose locks are not known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS_HELP = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find effects that are missing, those of another text, and a way that could not be measured to its end."""
+    """Find missing or outdated effects, and a direction that could not be measured to its end."""
     if isinstance(subject.effects, str):
         yield subject.finding(1, CODE, f"What this revision locks is not known: {subject.effects}.", HELP)
         return

@@ -1,4 +1,4 @@
-"""A statement that no transaction takes, in a revision that runs in one."""
+"""A statement that can't run in a transaction, in a revision that runs in one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMS = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find CONCURRENTLY, VACUUM and their like without `transactional = False`."""
+    """Find CONCURRENTLY, VACUUM and similar without `transactional = False`."""
     if not subject.transactional:
         return
     for way in subject.ways:
@@ -32,7 +32,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def no_transaction_takes(step: Step) -> bool:
-    """Whether the server refuses a statement within a transaction."""
+    """Whether the server refuses a statement in a transaction."""
     words = step.words
     if words[0] == "refresh":
         return False

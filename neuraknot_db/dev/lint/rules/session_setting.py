@@ -22,11 +22,11 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _leaks(words: list[str]) -> str:
-    """What a statement does to the session; empty for nothing."""
+    """Return what a statement does to the session; empty for nothing."""
     if words[0] in ("reset", "discard"):
         return f"says {words[0].upper()}"
     if words[0] == "set":
         return "" if words[1:2] in (["local"], ["transaction"], ["constraints"]) else "sets what holds"
-    # Its third argument says whether it holds for the transaction only.
+    # The third argument says whether it applies to the transaction only.
     is_for_good = any(words[at] == "set_config" and "false" in words[at:] for at in range(len(words)))
     return "sets what holds" if is_for_good else ""

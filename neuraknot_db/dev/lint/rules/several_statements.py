@@ -1,4 +1,4 @@
-"""A revision outside of a transaction that can stop half-way."""
+"""A non-transactional revision that can stop half-way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HELP = "Nothing takes back the first when the second fails: give each statement 
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find `transactional = False` with more than one statement on a way."""
+    """Find `transactional = False` with more than one statement in a direction."""
     if subject.transactional:
         return
     for way in subject.ways:

@@ -15,7 +15,7 @@ HELP = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find more than one table in use that is locked against writes, or against reads and writes."""
+    """Find more than one table in use locked against writes, or against reads and writes."""
     for way in subject.ways if subject.transactional else ():
         locked = blocking_locks(way)
         if len(locked) > 1:
@@ -25,7 +25,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def blocking_locks(way: Way) -> dict[str, tuple[LockMode, Measured]]:
-    """The tables in use, each with its strongest lock and the statement that first takes one."""
+    """Return the tables in use, each with its strongest lock and the statement that first takes one."""
     locked: dict[str, tuple[LockMode, Measured]] = {}
     for statement in way.measured.statements:
         for effect in statement.effects:

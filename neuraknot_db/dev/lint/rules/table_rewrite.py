@@ -1,4 +1,4 @@
-"""A table that is written anew while nobody may read it."""
+"""A table rewrite that locks out readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HELP = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find whatever writes a table in use anew."""
+    """Find statements that rewrite a table in use."""
     for way in subject.ways:
         for statement in way.measured.statements:
             if rewritten := [effect.relation for effect in statement.effects if effect.rewritten]:

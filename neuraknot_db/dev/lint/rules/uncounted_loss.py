@@ -16,7 +16,7 @@ HELP = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find rows or values that downgrade() destroys or changes, and that no query of `losses` counts."""
+    """Find rows or values that downgrade() destroys or changes without a query in `losses` that counts them."""
     counted = {token.text.strip('"') for query in subject.losses.values() for token in tokens(query)}
     told: set[str] = set()
     for statement in subject.downgrade.measured.statements:
@@ -29,7 +29,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _loss(statement: Measured, effect: Effect) -> str:
-    """What a statement does to the data of a table; empty for no harm."""
+    """Return what a statement does to a table's data; empty for no harm."""
     if effect.dropped or effect.emptied:
         return "drops" if effect.dropped else "empties"
     if effect.columns_dropped:

@@ -1,4 +1,4 @@
-"""A revision whose SQL may come from elsewhere than its own file."""
+"""A revision whose SQL may come from outside its own file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COUNTED_FOR_NOTHING = frozenset(
     | {"collections", "contextlib", "dataclasses", "datetime", "decimal", "enum", "functools", "itertools", "json"}
     | {"logging", "math", "operator", "re", "string", "textwrap", "time", "types", "typing", "uuid"}
 )
-"""Libraries, which hold no SQL of ours."""
+"""Libraries that hold no SQL of ours."""
 _READING = frozenset({"open", "__file__", "__import__"})
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find imports of anything else, and files that are opened."""
+    """Find any other imports, and opened files."""
     for node in ast.walk(subject.source.tree):
         for name in _sources(node):
             line = getattr(node, "lineno", 1)

@@ -1,4 +1,4 @@
-"""An upgrade that deletes rows, or changes all of a table in one go."""
+"""An upgrade that deletes rows, or changes a whole table at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELP = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find rows of tables in use that are deleted, and an UPDATE of all of them."""
+    """Find deleted rows of tables in use, and UPDATEs of all rows."""
     for statement in subject.upgrade.measured.statements:
         for effect in statement.effects:
             if what := _change(statement, effect):
@@ -24,7 +24,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _change(statement: Measured, effect: Effect) -> str:
-    """What a statement does to the rows of a table far and wide; empty for nothing."""
+    """Return what a statement does to many rows of a table; empty for nothing."""
     words = statement.sql.lower().split()
     if effect.emptied:
         return "empties"
