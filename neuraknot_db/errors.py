@@ -58,7 +58,7 @@ class UnreachableError(NeuraknotError):
 
 
 class MigrationFailedError(NeuraknotError):
-    """A migration failed or its file can't be read; what it had begun was rolled back."""
+    """A migration failed, or its file is unreadable; the message says what was not rolled back."""
 
     exit_code = 7
 
@@ -68,7 +68,7 @@ class TransactionEndedError(MigrationFailedError):
 
 
 class InterruptedRunError(NeuraknotError):
-    """SIGINT or SIGTERM ended the run; what was in progress was rolled back.
+    """SIGINT or SIGTERM ended the run; the message says what became of its work.
 
     Attributes:
         exit_code: 128 plus the signal's number, as in shells.

@@ -95,7 +95,7 @@ def verify(config: Config, as_json: bool = False) -> None:
     files.load(script)
     with session.open_session(chosen()) as connection:
         files.demand_known(script, DatabaseState.of(connection))
-        with _read_schema(connection, script):
+        with _lock_timeout_explained(connection, script):
             report = verify(connection, script)
         connection.rollback()
     if as_json:
@@ -112,7 +112,7 @@ def verify(config: Config, as_json: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def _read_schema(connection: Connection, script: ScriptDirectory) -> Iterator[None]:
+def _lock_timeout_explained(connection: Connection, script: ScriptDirectory) -> Iterator[None]:
     """Say who keeps the schema from being read."""
     try:
         yield
@@ -164,7 +164,7 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
             recorded.append(adoption)
 
         try:
-            with _read_schema(connection, script):
+            with _lock_timeout_explained(connection, script):
                 adoption = adopt(
                     connection, script, replace_functions=replace_functions, dry_run=dry_run, record=record
                 )

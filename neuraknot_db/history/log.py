@@ -72,7 +72,7 @@ class Entry:
         attempt: 1 for the first.
         lock_wait_ms: lock waits of earlier attempts, including the pauses after them.
         error: the message of a failure.
-        checksum: of the SQL that was executed.
+        checksum: of what the revision does.
         source_sha256: of the revision's file.
         before: the revision that the database was at, None for none.
         after: the revision that it is at with this row, None for none.
@@ -123,7 +123,7 @@ class Applied:
     """What the log holds about an applied revision.
 
     Attributes:
-        checksums: of the SQL that was executed, and of each edit accepted since.
+        checksums: of what was executed, and of each edit accepted since.
         sources: the SHA-256 of each of these files.
     """
 

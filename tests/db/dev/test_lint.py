@@ -312,14 +312,20 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         [("session-setting", "SET work_mem = '9MB';"), ("session-setting", "RESET work_mem")],
     ),
     "a setting by a function": (
-        ways(f"{ADD};\nSELECT pg_catalog.set_config('search_path', 'x', false)", UNDO),
+        ways(
+            f"{ADD};\nSELECT pg_catalog.set_config('search_path', 'x', false);\nSELECT set_config('a.b', 'x', 'off')",
+            UNDO,
+        ),
         {"losses": COUNT},
-        [("session-setting", "SELECT pg_catalog.set_config('search_path', 'x', false)")],
+        [
+            ("session-setting", "SELECT pg_catalog.set_config('search_path', 'x', false);"),
+            ("session-setting", "SELECT set_config('a.b', 'x', 'off')"),
+        ],
     ),
     "settings of the transaction": (
         ways(
             f"SET LOCAL work_mem = '1GB';\nSET CONSTRAINTS ALL DEFERRED;\n{ADD};\n"
-            "SELECT set_config('search_path', 'x', true);\n"
+            "SELECT set_config('search_path', coalesce('x', false::text), true);\n"
             "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET search_path = x AS 'SELECT 1'",
             UNDO,
         ),
