@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help migrate rehearse test check format bench snapshot lock clean
+.PHONY: help migrate rehearse test test-fast check format bench snapshot lock clean
 
 help:  ## these lines
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,10 +23,12 @@ migrate: .venv/installed  ## alembic upgrade head, on the embedded PostgreSQL un
 rehearse: .venv/installed  ## the whole pipeline on this machine, with no AWS account
 	@$(BIN)/launcher rehearse
 
-# Tests wait for servers more than they work: two at once for each core.
-PYTEST = $(BIN)/pytest --numprocesses $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --maxschedchunk 2
+CORES = $$(getconf _NPROCESSORS_ONLN)
 test: .venv/installed  ## every test
-	@$(PYTEST)
+	@$(BIN)/pytest --maxschedchunk 2 --numprocesses $$(( 2 * $(CORES) ))  # half of them wait
+
+test-fast: .venv/installed  ## each test once that needs neither Docker nor half a second
+	@$(BIN)/pytest --maxschedchunk 2 --numprocesses $(CORES) --fast
 
 check: .venv/installed  ## formatting, lint, types, the rooms' imports; the revisions' own lint, their snapshots and pictures
 	@$(BIN)/ruff format --check .

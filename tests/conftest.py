@@ -17,6 +17,19 @@ def no_ambient_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fast`, for `make test-fast`."""
+    parser.addoption("--fast", action="store_true", help="each test once that is neither slow nor needs Docker")
+
+
+@pytest.hookimpl(trylast=True)  # when every conftest.py has set its marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The slow ones begin first, so that none of them is what all others have to be waited for."""
+    if config.getoption("--fast"):
+        first: dict[str, pytest.Item] = {}
+        for item in items:
+            if not (item.get_closest_marker("slow") or item.get_closest_marker("docker")):
+                first.setdefault(item.nodeid.split("[")[0], item)
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(first.values())])
+        items[:] = first.values()
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -40,6 +40,7 @@ def test_the_folder_alembic_never_shadows_the_package() -> None:
     assert "site-packages" in found
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_two_packages_only(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
@@ -54,11 +55,13 @@ def test_the_wheel_holds_the_two_packages_only(tmp_path: Path) -> None:
     assert names == expected
 
 
+@pytest.mark.slow
 def test_the_packages_never_import_each_other() -> None:
     assert not [path for path in sources("neuraknot_db") if "launcher" in imported(path)]
     assert not [path for path in sources("launcher") if "neuraknot_db" in imported(path)]
 
 
+@pytest.mark.slow
 def test_neuraknot_db_needs_what_the_image_holds() -> None:
     """Alembic, SQLAlchemy, psycopg2 and the standard library; the development server's package by name only."""
     allowed = {*sys.stdlib_module_names, "alembic", "sqlalchemy", "psycopg2", "neuraknot_db"}
@@ -66,6 +69,7 @@ def test_neuraknot_db_needs_what_the_image_holds() -> None:
         assert {name.split(".")[0] for name in imported(path)} <= allowed, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "module", "rooms"),
     [

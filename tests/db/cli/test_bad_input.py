@@ -49,6 +49,7 @@ def without_database(program: str, *arguments: str, **environ: str) -> Finished:
     return Finished(*run(program, arguments, cwd=PROJECT, env={**nowhere, "DATABASE_URL": "", **environ}))
 
 
+@pytest.mark.slow
 def test_a_service_of_libpqs_leads_to_no_other_server(database_at_head: Database, tmp_path: Path) -> None:
     (tmp_path / "services").write_text("[other]\nhostaddr=192.0.2.1\nport=1\ndbname=other\nuser=other\n")
     done = database_at_head.alembic("current", PGSERVICE="other", PGSERVICEFILE=str(tmp_path / "services"))
@@ -95,6 +96,7 @@ def test_database_missing(database: Database) -> None:
         said(missing.alembic(*command), 6, "no database no_such_database", "neuraknot-db create_db")
 
 
+@pytest.mark.slow
 def test_a_reset_meets_the_database_that_it_names(unchanged: Database) -> None:
     # libpq lets the parameter win: the confirmation must repeat that name, not the path's.
     url = f"postgresql://postgres@/another?host={unchanged.host}&port={unchanged.port}&dbname={unchanged.name}"
@@ -123,6 +125,7 @@ def test_create_db_where_the_role_may_connect_to_no_other_database(
         maintenance.run("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
 
 
+@pytest.mark.slow
 def test_no_such_role(database: Database) -> None:
     said(database.as_user("nobody_there").alembic("current"), 6, "no role nobody_there")
 
@@ -136,6 +139,7 @@ def test_unknown_revision(database: Database, program: str, target: str) -> None
     assert database.value(SCHEMA) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_revision_file_with_a_syntax_error(unchanged: Database, project: Project, program: str) -> None:
     (project.versions / "005_broken.py").write_text("revision = '005'\ndown_revision = '004'\ndef upgrade(:\n")
@@ -283,6 +287,7 @@ def test_outside_of_a_checkout(database: Database, tmp_path: Path) -> None:
     said(database.neuraknot_db("upgrade", "head", cwd=tmp_path), 2, "no alembic.ini")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupt_during_a_long_statement(
@@ -354,6 +359,7 @@ def test_the_users_own_data_is_neither_printed_nor_logged(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sql", "shown"),
     [

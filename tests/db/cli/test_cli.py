@@ -30,6 +30,7 @@ def test_every_stock_command_is_there_and_ours_are_added() -> None:
     assert not stock & set(OURS)
 
 
+@pytest.mark.slow
 def test_help_explains_the_commands_the_variables_and_the_codes() -> None:
     text = run("--help").stdout
     for word in [*OURS, "DATABASE_URL", *settings._VARIABLES, "NEURAKNOT_ENV", "create_db=true", "force=true"]:
@@ -38,6 +39,7 @@ def test_help_explains_the_commands_the_variables_and_the_codes() -> None:
         assert code in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", OURS)
 def test_every_command_of_ours_has_a_help_of_its_own(command: str) -> None:
     text = " ".join(run(command, "--help").stdout.split())
@@ -46,6 +48,7 @@ def test_every_command_of_ours_has_a_help_of_its_own(command: str) -> None:
     assert function.__doc__.strip().splitlines()[0] in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["upgrade"], ["reset", "--nonsense"]])
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
     done = run(*arguments)
@@ -53,6 +56,7 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert "usage: neuraknot-db" in done.stderr
 
 
+@pytest.mark.slow
 def test_new_revisions_are_numbered(project: Project) -> None:
     for number, message in (("005", "add new table"), ("006", "Another one!")):
         done = run("revision", "-m", message, cwd=project.root)
@@ -67,6 +71,7 @@ def test_new_revisions_are_numbered(project: Project) -> None:
     assert (project.versions / "abc_own.py").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "message", ['quote """ and \\u00 back \\N', '"""; 1 / 0', "line one\nline two", "${1 / 0} 100%"]
 )
@@ -97,6 +102,7 @@ def test_an_id_that_can_not_be_taken(project: Project, wanted: str, words: str) 
     assert not list(project.versions.glob("*again*"))
 
 
+@pytest.mark.slow
 def test_a_merge_is_numbered_and_does_nothing(project: Project) -> None:
     for message, after in (("one", "004"), ("other", "004"), ("join", None)):
         arguments = ["revision", "--head", after, "--splice"] if after else ["merge", "heads"]
@@ -109,6 +115,7 @@ def test_a_merge_is_numbered_and_does_nothing(project: Project) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_a_checkout_may_have_a_percent_sign_in_its_path(project: Project) -> None:
     folder = project.root / "100%20s"
     folder.mkdir()
@@ -118,6 +125,7 @@ def test_a_checkout_may_have_a_percent_sign_in_its_path(project: Project) -> Non
     assert (done.returncode, done.stdout) == (0, "004 (head)\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_an_alembic_ini_that_can_not_be_read(project: Project) -> None:
     (project.root / "alembic.ini").write_text("nonsense\n")
     done = run("heads", cwd=project.root)
@@ -130,6 +138,7 @@ def test_the_help_of_each_command_says_where_the_variables_are_explained() -> No
         assert "Environment variables" in parser.format_help(), name
 
 
+@pytest.mark.slow
 def test_a_new_revision_is_as_the_formatter_would_have_it(project: Project) -> None:
     assert run("revision", "-m", "add new table", cwd=project.root).returncode == 0
     path = project.versions / "005_add_new_table.py"
@@ -139,12 +148,14 @@ def test_a_new_revision_is_as_the_formatter_would_have_it(project: Project) -> N
         assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_traceback() -> None:
     command = f"{BIN}/neuraknot-db upgrade head --sql | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("SET search_path = public;\n", "")
 
 
+@pytest.mark.slow
 def test_the_common_path_imports_nothing_of_development() -> None:
     code = (
         "import sys; import neuraknot_db.cli.main, neuraknot_db.cli.env;"

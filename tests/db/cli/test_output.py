@@ -74,6 +74,7 @@ def server(server_18: Server) -> Server:
 KINDS = ["full", "gone", "closed terminal"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_narration_that_can_not_be_written_changes_nothing(database: Database, kind: str, unbuffered: str) -> None:
@@ -88,6 +89,7 @@ def test_narration_that_can_not_be_written_changes_nothing(database: Database, k
     assert database.value("SELECT version_num FROM public.alembic_version") == "004"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_failure_keeps_its_code_and_its_row(database_at_head: Database, project: Project, kind: str) -> None:
     project.add("005", "SELECT 1/0", after="004")
@@ -104,6 +106,7 @@ def test_a_failure_keeps_its_code_and_its_row(database_at_head: Database, projec
     assert log_of(database_at_head, "revision, outcome")[-1] == ("005", "failed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_revision_may_print_and_raise_notices_to_nobody(
@@ -121,6 +124,7 @@ def test_a_revision_may_print_and_raise_notices_to_nobody(
     assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "005"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_had_enough(database: Database) -> None:
     done = shell(database, "set -o pipefail; alembic upgrade 004 2>&1 | head -1")
     assert done.stdout.startswith(database.name)
@@ -129,6 +133,7 @@ def test_a_reader_that_has_had_enough(database: Database) -> None:
     assert shell(database, "neuraknot-db log | head -1").stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_streams_that_were_closed_beforehand(database: Database, closed: str) -> None:
     done = shell(database, f"alembic upgrade head {closed}")
@@ -143,6 +148,7 @@ def test_streams_that_were_closed_beforehand(database: Database, closed: str) ->
     assert database.value("SELECT version_num FROM public.alembic_version") == "002"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "where"),
     [
@@ -168,6 +174,7 @@ def test_data_that_could_not_be_written_is_said_and_ends_with_1(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("command", "revision"),
@@ -188,6 +195,7 @@ def test_a_report_that_could_not_be_written_ends_with_1_after_the_work(
     assert json.loads(database.neuraknot_db("log", "--json").out)[-1]["outcome"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_pipe_that_does_not_wait_loses_nothing(database_at_head: Database) -> None:
     """As another program may have made it."""
     reading, writing = os.pipe()
@@ -228,6 +236,7 @@ def stalled(database: Database, root: Path) -> Iterator[subprocess.Popen[bytes]]
         os.close(writing)
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_stopped_keeps_nobody_waiting(database_at_head: Database, project: Project) -> None:
     project.add("005", f"LOCK TABLE public.users; {NOTICES}", after="004")
     with stalled(database_at_head, project.root) as process:
@@ -235,6 +244,7 @@ def test_a_reader_that_has_stopped_keeps_nobody_waiting(database_at_head: Databa
     assert log_of(database_at_head)[-1] == ("005", "upgrade", "succeeded")
 
 
+@pytest.mark.slow
 def test_last_words_that_nobody_reads_are_ended_by_a_signal(database_at_head: Database, project: Project) -> None:
     project.add("005", f"LOCK TABLE public.users; {NOTICES}; SELECT 1/0", after="004")
     with stalled(database_at_head, project.root) as process:

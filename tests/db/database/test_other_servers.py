@@ -21,6 +21,7 @@ def japanese() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_database_is_made_in_utf8_whatever_the_server_says_and_is_made_of(japanese: Server) -> None:
     new = japanese.database("made")
     for words in ("created the database made\n", "the database made exists\n"):
@@ -31,6 +32,7 @@ def test_a_database_is_made_in_utf8_whatever_the_server_says_and_is_made_of(japa
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["postgres", "nobody_there"])
 def test_a_login_that_is_refused_in_japanese_is_not_taken_for_a_server_that_is_not_there(
     japanese: Server, role: str
@@ -87,6 +89,7 @@ def test_a_database_that_can_not_hold_the_text_is_blamed_not_the_file(
         server.database("postgres").run(f"DROP DATABASE {latin.name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["ascii", "latin-1"])
 def test_a_shell_of_another_encoding_breaks_no_output(database_at_head: Database, project: Project, shell: str) -> None:
     project.add("005", "COMMENT ON TABLE public.users IS '利用者'", after="004")

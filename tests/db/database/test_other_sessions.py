@@ -17,6 +17,7 @@ def harmless(text: str) -> bool:
     return all(each.isprintable() or each in "\t\n" for each in text)
 
 
+@pytest.mark.slow
 def test_a_query_of_somebody_elses_moves_no_cursor(database_at_head: Database, project: Project) -> None:
     project.add("005", "ALTER TABLE public.users ADD COLUMN note text", after="004")
     name = EVIL.replace("\x9b", "")

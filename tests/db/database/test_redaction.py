@@ -60,6 +60,7 @@ def test_messages_stay_readable(database: Database, password: str) -> None:
     assert greeting in run("upgrade", "001", name=database.name)
 
 
+@pytest.mark.slow
 def test_an_ordinary_password_is_hidden_in_whatever_a_revision_says(
     database_at_head: Database, project: Project
 ) -> None:

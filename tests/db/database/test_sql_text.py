@@ -112,6 +112,7 @@ PIECES = [
 nasty = st.lists(st.sampled_from(PIECES), max_size=25).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(nasty)
 @example("'a'\n/* */'b'")
@@ -145,6 +146,7 @@ def only_blank(text: str) -> bool:
     return depth == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(nasty)
 def test_a_statement_read_alone_has_the_same_tokens(sql: str) -> None:
@@ -168,6 +170,7 @@ literals = st.one_of(
 gaps = st.sampled_from([" ", "\n", "/**/", "/* ; ' */", "/* /* $$ */ */", "-- '\n", "--\n--\n", "\t/*--*/"])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(gaps, literals, gaps), min_size=1, max_size=8))
 def test_the_server_reads_folded_sql_as_it_reads_the_original(
@@ -190,6 +193,7 @@ def ask(server: Server, sql: str) -> tuple[object, ...]:
         return (*result.keys(), *(tuple(row) for row in result))
 
 
+@pytest.mark.slow
 def test_a_long_text_takes_time_in_proportion_to_its_length() -> None:
     # Any quadratic step would make this take minutes.
     body = "x" * 1_000_000

@@ -46,6 +46,7 @@ def running(checkout: Path) -> bool:
     return (checkout / ".postgres" / "data" / "postmaster.pid").exists()
 
 
+@pytest.mark.slow
 def test_the_data_survives_and_the_server_does_not(checkout: Path) -> None:
     first = run(checkout, "upgrade", "head")
     assert first.returncode == 0, first.stderr
@@ -62,6 +63,7 @@ def test_the_data_survives_and_the_server_does_not(checkout: Path) -> None:
     assert run(checkout, "reset", "--confirm", "neuraKnot").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_checkout_with_a_blank_in_its_path_keeps_its_data_elsewhere(checkout: Path, tmp_path: Path) -> None:
     blank = checkout / "my checkout; (2)"
     blank.mkdir()
@@ -78,6 +80,7 @@ def test_a_checkout_with_a_blank_in_its_path_keeps_its_data_elsewhere(checkout: 
             shutil.rmtree(home)
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_server_can_not_use_is_refused(checkout: Path, tmp_path: Path) -> None:
     done = run(checkout, "serve", "--data", str(tmp_path / "a b"))
     assert (done.returncode, done.stdout) == (2, "")
@@ -86,6 +89,7 @@ def test_a_folder_that_the_server_can_not_use_is_refused(checkout: Path, tmp_pat
     assert not (tmp_path / "a b").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_is_one_error_that_names_its_log(checkout: Path) -> None:
     assert run(checkout, "current").returncode == 0
     data = checkout / ".postgres" / "data"
@@ -98,6 +102,7 @@ def test_a_server_that_does_not_start_is_one_error_that_names_its_log(checkout: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_serve_prints_its_url_shares_the_server_and_stops_it_last(checkout: Path) -> None:
     command = [sys.executable, "-c", "from neuraknot_db.cli.main import main; main()", "serve"]
     # Without PYTHONUNBUFFERED, which would hide that the URL stays in a buffer.
@@ -119,6 +124,7 @@ def test_serve_prints_its_url_shares_the_server_and_stops_it_last(checkout: Path
     assert not running(checkout)
 
 
+@pytest.mark.slow
 def test_a_killed_user_does_not_keep_the_server_for_ever(checkout: Path) -> None:
     command = [sys.executable, "-c", "from neuraknot_db.cli.main import main; main()", "serve"]
     serving = subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, text=True)
@@ -132,6 +138,7 @@ def test_a_killed_user_does_not_keep_the_server_for_ever(checkout: Path) -> None
     assert not running(checkout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may read where others may not")
 def test_root_keeps_its_private_folders_private(checkout: Path) -> None:
     private = checkout / "private"
@@ -185,6 +192,7 @@ def psql(user: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return as_user(user, str(POSTGRES_15 / "psql"), "-h", str(folder), "-U", "postgres", "-Atc", "SELECT 1")
 
 
+@pytest.mark.slow
 @AS_ROOT
 @pytest.mark.parametrize("path", ["short", f"{LONG}/{LONG}"], ids=["short", "long"])
 def test_nobody_but_the_servers_user_and_root_reaches_the_server(checkout: Path, path: str) -> None:
@@ -209,6 +217,7 @@ def test_nobody_but_the_servers_user_and_root_reaches_the_server(checkout: Path,
                 shutil.rmtree(data.parent)
 
 
+@pytest.mark.slow
 def test_a_folder_whose_path_is_too_long_for_a_socket_is_refused(checkout: Path) -> None:
     home = Path("/tmp") / LONG / LONG
     done = run(checkout, "serve", "--data", str(home))
@@ -221,6 +230,7 @@ def test_a_folder_whose_path_is_too_long_for_a_socket_is_refused(checkout: Path)
     assert not home.parent.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", [0, 1], ids=["fits", "a byte too long"])
 def test_the_longest_path_that_fits_is_taken(checkout: Path, over: int) -> None:
     home = checkout / ("a" * (LONGEST + over - len(f"{checkout}//data/.s.PGSQL.5432")))
@@ -232,6 +242,7 @@ SHARED = ".postgres/share/extension"
 OPENED = [(".postgres", 0o775), (".postgres/share", 0o775), (SHARED, 0o757), (f"{SHARED}/uuid-ossp--1.1.sql", 0o664)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [0o000, 0o002, 0o077])
 def test_nobody_else_may_write_whatever_the_umask_is(checkout: Path, mask: int) -> None:
     for file in (checkout / "neuraknot_db/dev/devserver/extension").iterdir():
@@ -243,6 +254,7 @@ def test_nobody_else_may_write_whatever_the_umask_is(checkout: Path, mask: int) 
     assert run(checkout, "current").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_opened_to_others_is_refused(checkout: Path) -> None:
     with serving(checkout):
         for folder, mode in ((".postgres/data", 0o750), (".postgres/data", 0o701), (".postgres", 0o757), *OPENED):
@@ -256,6 +268,7 @@ def test_a_folder_that_was_opened_to_others_is_refused(checkout: Path) -> None:
         assert run(checkout, "current").returncode == 0
 
 
+@pytest.mark.slow
 @AS_ROOT
 @pytest.mark.parametrize("part", ["", "data", "share", "share/extension"])
 def test_a_folder_that_somebody_else_has_made_is_refused(checkout: Path, part: str) -> None:
@@ -269,6 +282,7 @@ def test_a_folder_that_somebody_else_has_made_is_refused(checkout: Path, part: s
     assert not (checkout / ".postgres" / "data" / "PG_VERSION").exists()
 
 
+@pytest.mark.slow
 @AS_ROOT
 def test_a_folder_in_tmp_that_somebody_else_has_made_holds_no_data_of_ours(checkout: Path) -> None:
     nobody = pwd.getpwnam("nobody")
@@ -279,6 +293,7 @@ def test_a_folder_in_tmp_that_somebody_else_has_made_holds_no_data_of_ours(check
         assert f"{theirs} is a link, or another user's." in done.stderr
 
 
+@pytest.mark.slow
 def test_a_link_for_the_data_is_refused(checkout: Path) -> None:
     (checkout / ".postgres").mkdir()
     (checkout / "elsewhere").mkdir(mode=0o700)
@@ -289,6 +304,7 @@ def test_a_link_for_the_data_is_refused(checkout: Path) -> None:
     assert not any((checkout / "elsewhere").iterdir())
 
 
+@pytest.mark.slow
 def test_a_server_with_its_socket_elsewhere_is_not_joined(checkout: Path) -> None:
     with serving(checkout):
         written = checkout / ".postgres" / "data" / "postmaster.pid"
@@ -301,6 +317,7 @@ def test_a_server_with_its_socket_elsewhere_is_not_joined(checkout: Path) -> Non
     assert f"hint: An older version started it: kill {lines[0]}" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_the_package_the_hint_says_what_to_do(checkout: Path) -> None:
     # `-I` and a path of its own: an interpreter that has the project's needs, but not the development server.
     code = (

@@ -30,6 +30,7 @@ def diagram(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["schema.svg", "schema.mmd"])
 def test_a_picture_that_is_out_of_date_is_named_and_drawn_anew(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -47,6 +48,7 @@ def test_a_picture_that_is_out_of_date_is_named_and_drawn_anew(name: str, tmp_pa
             assert (path.read_text() if path.exists() else None) == text
 
 
+@pytest.mark.slow
 def test_without_a_file_the_mermaid_text_is_on_standard_output(tmp_path: Path) -> None:
     assert diagram("-o", str(tmp_path / "x.mmd")).returncode == 0
     assert diagram().stdout == (tmp_path / "x.mmd").read_text()
@@ -55,6 +57,7 @@ def test_without_a_file_the_mermaid_text_is_on_standard_output(tmp_path: Path) -
     assert "--check needs the file" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "words"), [("x.png", "can't be written as .png"), ("/nowhere/x.svg", "No such file or directory")]
 )
@@ -157,6 +160,7 @@ def pictures(choose: Callable[..., int]) -> Picture:
     return Picture(tuple(boxes.values()), tuple(sorted(set(references.values()), key=str)))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(pictures())
 def test_lines_and_boxes_never_lie_upon_each_other(drawn: Picture) -> None:

@@ -418,6 +418,7 @@ def as_run(connection: Connection, sql: str) -> Seen:
         connection.rollback()
 
 
+@pytest.mark.slow
 def test_what_plan_says_is_what_the_server_does(new_database: Callable[..., Database], empty: Project) -> None:
     sample, live = new_database(), new_database()
     empty.add("001", TABLES, after="")
@@ -464,6 +465,7 @@ def test_what_plan_says_is_what_the_server_does(new_database: Callable[..., Data
     print(f"{len(FORMS)} statements, {marked} of them marked")
 
 
+@pytest.mark.slow
 def test_15_and_18_do_the_same_but_for_two_statements(server_15: Server, server_18: Server, empty: Project) -> None:
     names = [f"{number:03d}" for number in range(1, len(FORMS) + 1)]
     for before, revision, sql in zip(["", *names], names, FORMS, strict=False):
@@ -593,6 +595,7 @@ def test_a_way_that_fails_on_the_sample_rows_is_measured_without_them_and_says_s
     assert not found["003"].upgrade.failure
 
 
+@pytest.mark.slow
 def test_a_way_that_can_not_be_run_is_not_measured_and_the_schemas_are_written_all_the_same(
     empty: Project, database: Database
 ) -> None:

@@ -446,6 +446,7 @@ def test_a_revision_that_was_not_measured_is_found(project: Project) -> None:
     assert told() == "What this revision locks is not known: it was edited after it was measured."
 
 
+@pytest.mark.slow
 def test_a_revision_that_fails_on_the_sample_rows_is_found(project: Project) -> None:
     project.revision("002", "001", ways(CHECK.replace("> 0", "> 5"), 'op.execute("ALTER TABLE one DROP CONSTRAINT c")'))
     script = project.measured()
@@ -560,6 +561,7 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.mark.slow
 def test_findings_end_with_exit_code_3_and_an_unknown_revision_with_2(
     project: Project, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_failed_attempt_leaves_its_row_although_it_was_rolled_back(
     ]
 
 
+@pytest.mark.slow
 def test_stamp_mark_and_reset(database_at_head: Database) -> None:
     name = database_at_head.name
     assert database_at_head.alembic("stamp", "003").code == 0
@@ -65,6 +66,7 @@ def test_stamp_mark_and_reset(database_at_head: Database) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_log_outlives_a_reset_and_a_reset_that_fails_is_in_it(database_at_head: Database, project: Project) -> None:
     before = log_of(database_at_head, "*")
     project.add("005", "SELECT 1/0", after="004")
@@ -122,6 +124,7 @@ ORIGIN = {
 }
 
 
+@pytest.mark.slow
 def test_what_the_launcher_passes_on_is_kept_and_shown(database: Database, metadata: str) -> None:
     environ = {**ORIGIN, "ECS_CONTAINER_METADATA_URI_V4": metadata}
     assert database.alembic("upgrade", "001", cwd=PROJECT, **environ).code == 0
@@ -153,6 +156,7 @@ def test_there_is_no_log_yet(database: Database) -> None:
     assert database.value("SELECT to_regnamespace('neuraknot_db')") is None
 
 
+@pytest.mark.slow
 def test_a_password_is_nowhere(database: Database, project: Project) -> None:
     secret = "planted p@ss/w'rd%"
     sql = f"DO $$ BEGIN RAISE 'could not log in with %', $q${secret}$q$; END $$"
@@ -251,6 +255,7 @@ def test_a_role_that_may_not_keep_the_log(database: Database, role: str) -> None
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_a_role_that_may_not_write_to_the_log_of_another(database: Database, role: str) -> None:
     assert database.alembic("upgrade", "head").code == 0
     database.run(f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"')
@@ -285,6 +290,7 @@ def test_a_schema_made_beforehand_is_used(database: Database, role: str) -> None
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_six_first_upgrades_at_once_make_one_log(database: Database) -> None:
     with ThreadPoolExecutor(6) as pool:
         done = list(pool.map(lambda _: database.alembic("upgrade", "head"), range(6)))
@@ -346,6 +352,7 @@ def test_branches_and_their_merge_have_a_row_each(database_at_head: Database, pr
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -394,6 +401,7 @@ def test_who_may_not_take_the_log_over_is_given_the_statements(database: Databas
     assert other.neuraknot_db("mark", "dev").code == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_is_told(database_at_head: Database, project: Project, tmp_path: Path) -> None:
     project.add("005", "SELECT 1", after="004")
     project.add("006", "SELECT pg_sleep(600)", after="005")
@@ -424,6 +432,7 @@ def test_a_run_that_was_killed_is_told(database_at_head: Database, project: Proj
     assert "never ended" not in database_at_head.neuraknot_db("upgrade", "head", cwd=project.root).err
 
 
+@pytest.mark.slow
 def test_a_reset_that_was_killed_is_told_and_changed_nothing(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:
@@ -444,6 +453,7 @@ def test_a_reset_that_was_killed_is_told_and_changed_nothing(
     assert " not ended  " in database_at_head.neuraknot_db("log").out  # it is still so
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_is_not_said_to_be_under_way(database: Database, project: Project) -> None:
     project.add("005", "SELECT 1/0", after="004")
     for program, arguments, code in (

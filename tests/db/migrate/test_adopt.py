@@ -40,6 +40,7 @@ def stamped(database: Database) -> object:
     return database.run("SELECT version_num FROM public.alembic_version")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", REVISIONS)
 def test_each_old_state_is_adopted_and_upgraded_with_every_row(database: Database, state: str) -> None:
     database.run(old_functions(state))
@@ -213,6 +214,7 @@ def test_recognising_needs_no_right_to_write(database: Database) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_every_state_is_recognised_as_no_other(database: Database) -> None:
     for state in REVISIONS:
         database.run('DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP EXTENSION IF EXISTS "uuid-ossp"')

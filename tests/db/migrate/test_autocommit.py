@@ -30,6 +30,7 @@ def ended(way: str, database: Database, migration: Running) -> Finished:
     return migration.ended()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "code"), [("SIGKILL", -9), ("SIGTERM", 143), ("backend", 6)])
 def test_an_index_that_was_interrupted_is_built_anew(
     database_at_head: Database, project: Project, tmp_path: Path, way: str, code: int
@@ -54,6 +55,7 @@ def test_an_index_that_was_interrupted_is_built_anew(
     assert database_at_head.run(VALID) == []
 
 
+@pytest.mark.slow
 def test_a_second_runner_that_waits_makes_no_deadlock(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:
@@ -75,6 +77,7 @@ def test_a_second_runner_that_waits_makes_no_deadlock(
     assert database_at_head.run(VALID) == [(True,)]
 
 
+@pytest.mark.slow
 def test_it_waits_without_timeouts_and_tells_for_whom(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:

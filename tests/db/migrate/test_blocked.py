@@ -53,6 +53,7 @@ class Application:
             self.errors.append(error)
 
 
+@pytest.mark.slow
 def test_an_application_waits_no_longer_than_lock_timeout_and_the_revision_goes_through_in_the_end(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_reader_of_a_minute_under_the_defaults(database_at_head: Database, pro
     assert database_at_head.value("SELECT version_num FROM alembic_version") == "005"
 
 
+@pytest.mark.slow
 def test_three_tables_make_the_application_wait_no_longer_than_the_sum(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:
@@ -135,6 +137,7 @@ def released_in_turn(*readers: Connection, pause: float) -> Iterator[None]:
     thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", ["op.execute('LOCK TABLE public.{}')", "op.add_column('{}', sa.Column('note', sa.Text()))"]
 )
@@ -172,6 +175,7 @@ def test_what_was_waited_for_one_table_is_taken_off_for_the_next(
     assert 1.2 < application.longest < 3.0
 
 
+@pytest.mark.slow
 def test_after_a_long_statement_a_quarter_is_left_to_the_next(database_at_head: Database, project: Project) -> None:
     path = project.add("005", "SELECT pg_sleep(1)", after="004")
     shown = "DO $$ BEGIN ASSERT current_setting('lock_timeout') = '200ms', current_setting('lock_timeout'); END $$"
@@ -180,6 +184,7 @@ def test_after_a_long_statement_a_quarter_is_left_to_the_next(database_at_head: 
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_the_last_try_fails_too_and_nothing_is_changed(database_at_head: Database, project: Project) -> None:
     project.add("005", "ALTER TABLE public.users ADD COLUMN note text", after="004")
     with held(database_at_head, READER):
@@ -241,6 +246,7 @@ ROLES_OWN = {
 }
 
 
+@pytest.mark.slow
 def test_what_a_role_brings_along_does_not_get_in_the_way(database: Database, project: Project, tmp_path: Path) -> None:
     project.add("005", "SELECT pg_sleep(0.5); ALTER TABLE public.users ADD COLUMN note text", after="004")
     path = project.add("006", "SELECT 1", after="005")
@@ -260,6 +266,7 @@ def test_what_a_role_brings_along_does_not_get_in_the_way(database: Database, pr
         assert other.exec_driver_sql("SELECT version_num FROM public.alembic_version").scalar() == "006"
 
 
+@pytest.mark.slow
 def test_a_deadlock_is_tried_again(database_at_head: Database, project: Project, tmp_path: Path) -> None:
     project.add("005", "LOCK TABLE public.users; LOCK TABLE public.messages", after="004")
     patient = {"NEURAKNOT_LOCK_TIMEOUT": "30s", "NEURAKNOT_LOCK_PAUSE": "100ms"}
@@ -313,6 +320,7 @@ def test_the_pauses_double_up_to_a_limit_and_the_counting_begins_anew_with_each_
     assert pauses == [3, 6, 12, 24, 30, 30, 3, 6, 12, 24, 30, 30, 30, 30, 30]
 
 
+@pytest.mark.slow
 def test_the_version_moved_by_somebody_without_the_lock(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:
@@ -329,6 +337,7 @@ def test_the_version_moved_by_somebody_without_the_lock(
     assert database_at_head.value("SELECT count(*) FROM pg_attribute WHERE attname = 'note'") == 0
 
 
+@pytest.mark.slow
 def test_a_reset_waits_for_no_lock_longer_than_that_and_says_who_holds_it(
     database_at_head: Database, tmp_path: Path
 ) -> None:
@@ -350,6 +359,7 @@ def test_a_reset_waits_for_no_lock_longer_than_that_and_says_who_holds_it(
     assert database_at_head.neuraknot_db("verify").code == 0
 
 
+@pytest.mark.slow
 def test_a_reset_of_a_database_without_a_log_is_tried_again(database: Database, tmp_path: Path) -> None:
     database.run("CREATE TABLE public.old (x int)")
     arguments = ("reset", "--confirm", database.name)

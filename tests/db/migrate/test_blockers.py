@@ -53,6 +53,7 @@ def held_by(done: Finished) -> set[str]:
     return {line.strip() for line in done.err.splitlines() if "held by" in line}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", IN_THE_WAY)
 def test_the_one_in_the_way_is_named(database_at_head: Database, project: Project, case: str) -> None:
     prepared, reads, sql = IN_THE_WAY[case]
@@ -69,6 +70,7 @@ def test_the_one_in_the_way_is_named(database_at_head: Database, project: Projec
     assert (len(guessed), len(held_by(done)) >= 1) == (1, True), done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 40, 246], ids=["whole", "cut by us", "cut by the server"])
 def test_the_literals_of_who_is_in_the_way_are_not_told(
     database_at_head: Database, project: Project, columns: int
@@ -91,6 +93,7 @@ def test_the_literals_of_who_is_in_the_way_are_not_told(
     assert ("email = '...' OR '...' = '...'" in guessed[0]) == (columns == 1)
 
 
+@pytest.mark.slow
 def test_whoever_holds_the_log_is_named(database_at_head: Database, project: Project) -> None:
     project.add("005", "CREATE TABLE public.five ()", after="004")
     with held(database_at_head, "LOCK TABLE neuraknot_db.migration_log IN SHARE MODE") as reader:
@@ -102,6 +105,7 @@ def test_whoever_holds_the_log_is_named(database_at_head: Database, project: Pro
     assert guessed[0].startswith(f"held by pid {pid}, ")
 
 
+@pytest.mark.slow
 def test_whoever_only_stands_by_is_not_named(database_at_head: Database, project: Project) -> None:
     project.add("005", "SELECT 1 FROM public.users; LOCK TABLE public.messages", after="004")
     with (
@@ -114,6 +118,7 @@ def test_whoever_only_stands_by_is_not_named(database_at_head: Database, project
     assert "bystander" not in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["15"], indirect=True)  # the embedded one takes no prepared transactions
 def test_a_prepared_transaction_can_be_in_the_way_too(database_at_head: Database, project: Project) -> None:
     project.add("005", "LOCK TABLE public.users", after="004")
@@ -132,6 +137,7 @@ def owner(database: Database) -> Iterator[Database]:
     database.run(f'REASSIGN OWNED BY "{role}" TO postgres; DROP OWNED BY "{role}"; DROP ROLE "{role}"')
 
 
+@pytest.mark.slow
 def test_what_this_role_is_not_shown_is_said_to_be_so(owner: Database, project: Project) -> None:
     assert owner.alembic("upgrade", "head").code == 0
     project.add("005", "LOCK TABLE public.users", after="004")
@@ -184,6 +190,7 @@ def test_who_looks_does_not_outlive_the_run(database: Database, lost: bool) -> N
     wait_until(lambda: database.value(f"SELECT count(*) {watching}") == 0)
 
 
+@pytest.mark.slow
 def test_the_log_tells_how_often_a_reset_was_tried_and_how_long_it_waited(
     database_at_head: Database, tmp_path: Path
 ) -> None:
@@ -206,6 +213,7 @@ def test_the_log_tells_how_often_a_reset_was_tried_and_how_long_it_waited(
     assert (rows[-1][:2], rows[-1][3]) == (("succeeded", len(rows)), True)
 
 
+@pytest.mark.slow
 def test_a_reset_waits_no_longer_for_all_tables_than_for_one(database_at_head: Database, tmp_path: Path) -> None:
     arguments = ("reset", "--confirm", database_at_head.name)
     tables = ("ai_agents", "messages", "users")

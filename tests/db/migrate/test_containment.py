@@ -53,6 +53,7 @@ def noting(project: Project) -> Noting:
 UP = ["upgrade 005", "upgrade 006", "upgrade 007"]
 
 
+@pytest.mark.slow
 def test_a_function_runs_once_for_each_time_it_is_applied(database_at_head: Database, noting: Noting) -> None:
     database, root = database_at_head, noting.project.root
 
@@ -90,6 +91,7 @@ def test_a_function_before_which_another_fails_has_not_run(database_at_head: Dat
     assert noting.taken() == []
 
 
+@pytest.mark.slow
 def test_a_developers_looks_run_each_way_once_on_each_database(database_at_head: Database, noting: Noting) -> None:
     root = noting.project.root
     assert database_at_head.neuraknot_db("plan", cwd=root).code == 0
@@ -101,6 +103,7 @@ def test_a_developers_looks_run_each_way_once_on_each_database(database_at_head:
     assert noting.taken() == [*UP, *UP, "downgrade 007", "downgrade 006", "downgrade 005"]
 
 
+@pytest.mark.slow
 def test_it_runs_again_after_a_lock_timeouts_rollback(
     database_at_head: Database, noting: Noting, tmp_path: Path
 ) -> None:
@@ -268,6 +271,7 @@ def test_a_look_at_a_revision_that_exits_tells_of_it(database_at_head: Database,
     said(database_at_head.neuraknot_db("snapshot", cwd=project.root), 7, "Revision 005 failed", RAISED[raises])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raises", [raises for raises in RAISED if "StopIteration" not in raises])
 def test_a_file_that_exits_when_it_is_loaded_can_not_be_read(
     database_at_head: Database, project: Project, raises: str
@@ -296,6 +300,7 @@ def test_a_file_that_exits_when_it_is_loaded_can_not_be_read(
 WAITING = "print('waits', file=__import__('sys').stderr, flush=True); __import__('time').sleep(60)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("caught", [False, True])
 def test_a_signal_stays_what_it_is(

@@ -20,6 +20,7 @@ def answers(database: Database) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="the server's processes belong to another user")
 def test_what_was_in_progress_is_rolled_back_and_the_next_run_goes_on(
     database_at_head: Database, project: Project, tmp_path: Path

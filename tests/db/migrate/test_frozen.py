@@ -122,6 +122,7 @@ def test_it_ends_whatever_it_waits_for(make: Make) -> None:
             assert again.code == 0, again.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
 def test_a_second_signal_ends_it_at_once(make: Make, first: signal.Signals, second: signal.Signals) -> None:
     commits = [number for number, text in enumerate(requests_of_a_run(make()), 1) if is_commit(text)]
@@ -133,6 +134,7 @@ def test_a_second_signal_ends_it_at_once(make: Make, first: signal.Signals, seco
         assert stopped.ends(128 + first, within=AT_ONCE)["outcome"] == "unknown"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="the server's processes belong to another user")
 @pytest.mark.parametrize("program", ["alembic", "neuraknot-db"])
 def test_a_stopped_backend(database_at_head: Database, project: Project, tmp_path: Path, program: str) -> None:
@@ -159,6 +161,7 @@ def test_a_stopped_backend(database_at_head: Database, project: Project, tmp_pat
     assert log_of(database_at_head)[-1] == ("004", "upgrade", "succeeded")
 
 
+@pytest.mark.slow
 def test_who_reads_its_output_may_have_stopped_reading(make: Make) -> None:
     commits = [number for number, text in enumerate(requests_of_a_run(make()), 1) if is_commit(text)]
     with proxied(make(), Nth(commits[2], "freeze", meant=lambda _text: True)) as (proxy, through):
@@ -185,6 +188,7 @@ def test_who_reads_its_output_may_have_stopped_reading(make: Make) -> None:
                 os.close(each)
 
 
+@pytest.mark.slow
 def test_a_server_without_a_connection_to_spare_is_asked_to_cancel_all_the_same(
     server_15: Server, make: Make, tmp_path: Path, project: Project
 ) -> None:

@@ -85,6 +85,7 @@ def test_going_back_elsewhere_says_what_it_loses_and_goes_on(database_at_head: D
     assert (done.code, "003 loses 1 values of users.avatar_url" in done.err) == (0, True), done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("typed", "code"), [("right", 0), ("wrong", 5), ("too late", 4)])
 def test_on_a_terminal_it_asks_and_holds_no_lock_meanwhile(database_at_head: Database, typed: str, code: int) -> None:
     with production(database_at_head) as database:

@@ -69,6 +69,7 @@ def test_an_invalid_index_of_that_name_on_another_table_is_not_dropped(
     assert database_at_head.value("SELECT to_regclass('other.idx_users_state') IS NOT NULL")
 
 
+@pytest.mark.slow
 def test_where_it_would_stand_in_the_way_it_has_timeouts_and_is_tried_again(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:
@@ -193,6 +194,7 @@ def test_a_unique_index_over_duplicates_is_not_said_to_be_rolled_back(
     assert database_at_head.run(VALID) == [(True,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["INDEX CONCURRENTLY public.users_pkey", "TABLE CONCURRENTLY public.users"])
 def test_what_an_interrupted_reindex_left_goes_with_the_next_run(
     database_at_head: Database, project: Project, tmp_path: Path, what: str

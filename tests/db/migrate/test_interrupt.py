@@ -42,6 +42,7 @@ def interrupted(command: Running, number: signal.Signals, code: int, *, words: s
     assert words in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_while_it_waits_for_a_tables_lock(
     database_at_head: Database, project: Project, tmp_path: Path, number: signal.Signals, code: int
@@ -59,6 +60,7 @@ def test_while_it_waits_for_a_tables_lock(
     assert rows[-1] == ("005", "interrupted", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_in_the_pause_between_two_tries(
     database_at_head: Database, project: Project, tmp_path: Path, number: signal.Signals, code: int
@@ -79,6 +81,7 @@ def test_in_the_pause_between_two_tries(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_while_it_waits_for_another_migration(
     database_at_head: Database, tmp_path: Path, number: signal.Signals, code: int
@@ -124,6 +127,7 @@ CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON public.five DEFERRABLE INITIALLY 
 INSERT INTO public.five VALUES (1)"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_during_the_commit(
     database_at_head: Database, project: Project, tmp_path: Path, number: signal.Signals, code: int
@@ -139,6 +143,7 @@ def test_during_the_commit(
     assert log_of(database_at_head)[-1] == ("005", "upgrade", "interrupted")
 
 
+@pytest.mark.slow
 def test_a_statement_of_a_reset(database_at_head: Database, project: Project, tmp_path: Path) -> None:
     database_at_head.run("INSERT INTO public.users (cognito_user_id, email, display_name) VALUES ('a', 'b', 'c')")
     project.add("005", "SELECT pg_sleep(60)", after="004")
@@ -152,6 +157,7 @@ def test_a_statement_of_a_reset(database_at_head: Database, project: Project, tm
     assert log_of(database_at_head)[-1] == (None, "reset", "interrupted")
 
 
+@pytest.mark.slow
 def test_the_backend_of_a_killed_client_ends(database_at_head: Database, project: Project, tmp_path: Path) -> None:
     project.add("005", "CREATE TABLE public.five (); SELECT pg_sleep(600)", after="004")
     with running(database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root) as migration:
@@ -163,6 +169,7 @@ def test_the_backend_of_a_killed_client_ends(database_at_head: Database, project
     assert database_at_head.value("SELECT to_regclass('public.five')") is None
 
 
+@pytest.mark.slow
 def test_a_backend_that_is_terminated_is_in_the_log(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ def test_ten_at_once_all_succeed_and_each_revision_runs_once(new_database: Calla
         database.run("DROP SCHEMA neuraknot_db CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
 
+@pytest.mark.slow
 def test_the_wait_is_bounded_and_names_who_holds_the_lock(database_at_head: Database) -> None:
     before = log_of(database_at_head)
     with database_at_head.connect() as other:
@@ -47,6 +48,7 @@ def test_the_wait_is_bounded_and_names_who_holds_the_lock(database_at_head: Data
     assert log_of(database_at_head) == before
 
 
+@pytest.mark.slow
 def test_the_next_one_goes_on_once_the_lock_is_free(database: Database, tmp_path: Path) -> None:
     with database.connect() as other:
         other.exec_driver_sql(f"SELECT pg_advisory_lock({lock.KEY})")
@@ -58,6 +60,7 @@ def test_the_next_one_goes_on_once_the_lock_is_free(database: Database, tmp_path
     assert database.value("SELECT version_num FROM alembic_version") == "004"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moved", ["002", "004"], ids=["still possible", "too far by then"])
 def test_a_relative_target_is_not_taken_once_the_version_moved(database: Database, tmp_path: Path, moved: str) -> None:
     assert database.alembic("upgrade", "001").code == 0
@@ -72,6 +75,7 @@ def test_a_relative_target_is_not_taken_once_the_version_moved(database: Databas
     assert database.value("SELECT version_num FROM alembic_version") == moved
 
 
+@pytest.mark.slow
 def test_the_one_who_waits_holds_no_snapshot(database_at_head: Database, tmp_path: Path) -> None:
     """CREATE INDEX CONCURRENTLY waits for every older snapshot: the two would deadlock."""
     with database_at_head.connect() as other:
@@ -97,6 +101,7 @@ def test_the_lock_belongs_to_one_database(new_database: Callable[..., Database])
         assert free.alembic("upgrade", "head", NEURAKNOT_LOCK_WAIT="0").code == 0
 
 
+@pytest.mark.slow
 def test_the_lock_is_held_from_the_first_look_to_the_last_commit(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:

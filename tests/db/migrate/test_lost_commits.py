@@ -119,6 +119,7 @@ def rows(database: Database) -> list[tuple[object, ...]]:
     return log_of(database, "run, direction, revision, outcome, after")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RUNS)
 def test_what_is_said_is_what_the_database_holds(
     kind: str, make: Callable[[Run], Database], request: pytest.FixtureRequest
@@ -177,6 +178,7 @@ IMPATIENT = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [("upgrade", "head"), ("reset", "--confirm", "NAME"), ("adopt", "--replace-functions")]
 )

@@ -112,6 +112,7 @@ def test_a_contradiction_is_refused(
     assert database_at_head.value(VERSION) == "004"
 
 
+@pytest.mark.slow
 def test_capitals_make_no_other_environment(production: Database) -> None:
     done = production.alembic("upgrade", "head", NEURAKNOT_ENV="PROD")
     assert done.code == 0, done.err
@@ -126,6 +127,7 @@ def test_two_names_for_what_is_no_production_do_not_contradict(database_at_head:
     assert database_at_head.alembic("upgrade", "head", NEURAKNOT_ENV="dev").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said_by_variable", ["prod", ""])
 def test_a_reset_where_the_marker_says_production(production: Database, said_by_variable: str) -> None:
     confirmed = ("reset", "--confirm", production.name)
@@ -174,6 +176,7 @@ def test_a_loss_that_can_not_be_counted_yet_is_told_all_the_same(production: Dat
     said(done, 5, "will lose an unknown number of values of users.avatar_url")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("typed", "code", "version"), [("", 5, "004"), ("yes", 5, "004"), ("DATABASE", 0, "003")])
 def test_on_a_terminal_a_downgrade_asks(production: Database, typed: str, code: int, version: str) -> None:
     typed = typed.replace("DATABASE", production.name)

@@ -51,6 +51,7 @@ def test_looking_makes_no_version_table(database: Database) -> None:
     assert database.value("SELECT to_regclass('public.alembic_version')") is None
 
 
+@pytest.mark.slow
 def test_the_launcher_gets_one_json_object_on_the_last_line(database: Database) -> None:
     def result(*arguments: str) -> dict[str, object]:
         done = database.alembic(*arguments, NEURAKNOT_RESULT="json")
@@ -74,6 +75,7 @@ def test_the_launcher_gets_one_json_object_on_the_last_line(database: Database) 
     assert result("current") == {"command": "current", "before": None, "after": None, "ran": [], "error": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["upgrade", "downgrade"])
 def test_the_sql_script_makes_the_same_schema(
     new_database: Callable[..., Database], server: Server, direction: str, tmp_path: Path
@@ -239,6 +241,7 @@ def test_nobody_is_asked_about_a_way_back_that_will_be_refused(database_at_head:
     assert "will lose" not in done.err
 
 
+@pytest.mark.slow
 def test_two_that_create_the_database_at_once_both_succeed(database: Database) -> None:
     missing = Database(database.host, database.port, f"{database.name}_twice", database.server)
     command = [str(BIN / "neuraknot-db"), "create_db"]
@@ -261,6 +264,7 @@ def test_one_that_is_created_between_two_looks_is_there(database: Database, monk
     database.run(f'DROP DATABASE "{database.name}_late"')
 
 
+@pytest.mark.slow
 def test_a_thousand_revisions(database: Database, project: Project) -> None:
     previous = "004"
     for number in range(5, 1005):

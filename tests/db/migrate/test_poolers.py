@@ -54,6 +54,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.slow
 def test_a_pooler_is_refused_and_nothing_is_changed(database: Database, pooled: Database) -> None:
     before = database.value(SCHEMA)
     for program in ("alembic", "neuraknot-db"):

@@ -92,6 +92,7 @@ def owner(new_database: Callable[..., Database]) -> Iterator[Database]:
     database.run(f'DROP ROLE "{role}", "{other}"')
 
 
+@pytest.mark.slow
 def test_owner_privileges_defaults_and_comment_stay(owner: Database) -> None:
     other = f"other%s_{os.getpid()}"
     assert owner.alembic("upgrade", "head").code == 0
@@ -114,6 +115,7 @@ def test_owner_privileges_defaults_and_comment_stay(owner: Database) -> None:
     assert owner.run(granted) == [("INSERT", True), ("DELETE", False)]
 
 
+@pytest.mark.slow
 def test_who_owns_the_tables_now_and_not_afterwards_is_told(owner: Database) -> None:
     assert owner.alembic("upgrade", "head").code == 0
     superuser = owner.as_user("postgres")
@@ -239,6 +241,7 @@ def test_the_name_must_be_repeated(database_at_head: Database, arguments: list[s
     assert users(database_at_head) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ["prod", "staging", "some-thing"])
 def test_production_wants_its_name_too(database_at_head: Database, environment: str) -> None:
     add_users(database_at_head, 1)
@@ -259,6 +262,7 @@ def test_where_there_is_no_marker_the_variable_may_say_that_it_is_no_production(
     assert reset(database, NEURAKNOT_ENV="dev").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("typed", "code"), [("right", 0), ("wrong", 5)])
 def test_on_a_terminal_it_asks(database_at_head: Database, typed: str, code: int) -> None:
     ours, theirs = pty.openpty()
@@ -280,6 +284,7 @@ def test_on_a_terminal_it_asks(database_at_head: Database, typed: str, code: int
     assert f"Type the name of the database ({database_at_head.name})".encode() in shown
 
 
+@pytest.mark.slow
 def test_what_came_to_lie_outside_while_it_asked_is_not_taken(database_at_head: Database) -> None:
     ours, theirs = pty.openpty()
     running = subprocess.Popen(

@@ -18,6 +18,7 @@ LOCKED = "LOCK TABLE public.users IN ACCESS EXCLUSIVE MODE"
 CHECKS = f"SELECT count(*) FROM pg_stat_activity WHERE {MIGRATOR} AND wait_event_type = 'Lock'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("environment", "code"), [("test", 0), ("prod", 4)])
 def test_a_check_that_finds_no_lock_is_no_failed_migration(
     database: Database, project: Project, environment: str, code: int
@@ -43,6 +44,7 @@ def compared(project: Project) -> None:
     (snapshots / "005.json").write_bytes((snapshots / "004.json").read_bytes())
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_check_and_says_that_everything_is_committed(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:
@@ -68,6 +70,7 @@ def test_a_signal_ends_the_check_and_says_that_everything_is_committed(
     assert "rolled back" not in done.err
 
 
+@pytest.mark.slow
 def test_a_log_that_somebody_locks_does_not_keep_a_failure_waiting(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ def test_the_target_is_what_upgrade_and_downgrade_take(
     assert plan["target"] == end
 
 
+@pytest.mark.slow
 def test_tables_come_with_their_size_and_who_is_in_the_way(at: Callable[[str], Database]) -> None:
     database = at("002")
     database.run(
@@ -106,6 +107,7 @@ def test_tables_come_with_their_size_and_who_is_in_the_way(at: Callable[[str], D
     assert "about 1,234 rows" in text
 
 
+@pytest.mark.slow
 def test_a_lock_that_is_not_in_the_way_is_told_apart(database_at_head: Database, project: Project) -> None:
     add_revision(project, database_at_head, "ANALYZE users")
     with database_at_head.engine().connect() as reader:
@@ -154,6 +156,7 @@ SELECT jsonb_build_object(
 """
 
 
+@pytest.mark.slow
 def test_it_leaves_no_trace(at: Callable[[str], Database]) -> None:
     database = at("001")
     for (name,) in database.run("SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'"):
@@ -202,6 +205,7 @@ def test_an_edit_is_refused_where_nothing_is_pending_too(database_at_head: Datab
     assert database_at_head.neuraknot_db("upgrade", "head", cwd=project.root).code == 5
 
 
+@pytest.mark.slow
 def test_who_writes_is_in_the_way_of_a_concurrent_index(database_at_head: Database, project: Project) -> None:
     add_revision(project, database_at_head, f"{ONE}", settings="transactional = False")
     with database_at_head.engine().connect() as writer, database_at_head.engine().connect() as reader:
@@ -216,6 +220,7 @@ def test_who_writes_is_in_the_way_of_a_concurrent_index(database_at_head: Databa
 ONE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON users (status)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("upgrade", "settings", "code", "words"),
     [
@@ -240,6 +245,7 @@ def test_what_a_revision_is_refused_for_is_said(
     )
 
 
+@pytest.mark.slow
 def test_what_a_database_is_refused_for_is_said(at: Callable[[str], Database]) -> None:
     database = at("003")
     database.run("CREATE SCHEMA IF NOT EXISTS neuraknot_db")
@@ -271,6 +277,7 @@ def refused(database: Database, *command: str, words: str, env: str = "test") ->
     assert (done.code, words in done.err) == (5, True), done.err
 
 
+@pytest.mark.slow
 def test_the_work_is_told_with_the_size_of_the_table(database_at_head: Database, project: Project) -> None:
     add_revision(
         project, database_at_head,
@@ -284,6 +291,7 @@ def test_the_work_is_told_with_the_size_of_the_table(database_at_head: Database,
     assert anew in text
 
 
+@pytest.mark.slow
 def test_a_schema_that_is_not_the_measured_one_is_said(at: Callable[[str], Database]) -> None:
     database = at("003")
     database.run("ALTER TABLE users DROP COLUMN avatar_url; DROP TABLE ai_tool_usage")
@@ -316,6 +324,7 @@ def test_a_revision_that_was_not_measured_is_said(database_at_head: Database, pr
     assert text.endswith("Whom it keeps waiting shows only when it runs.")
 
 
+@pytest.mark.slow
 def test_timeouts_are_the_revisions_own(database_at_head: Database, project: Project) -> None:
     add_revision(
         project, database_at_head,
@@ -332,6 +341,7 @@ def test_timeouts_are_the_revisions_own(database_at_head: Database, project: Pro
     assert revision["longest_wait_ms"] == 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sql", "limits", "waits", "longest"),
     [
@@ -361,6 +371,7 @@ def test_limits_outside_of_a_transaction_are_those_that_the_run_sets(
     assert ("limits 0 0" if limits == (0, 0) else "limits 2s 15min") in done.err
 
 
+@pytest.mark.slow
 def test_who_keeps_the_tables_from_being_read_is_told(database_at_head: Database, project: Project) -> None:
     add_revision(project, database_at_head, "ALTER TABLE messages ALTER COLUMN sender_type TYPE text")
     with database_at_head.engine().connect() as other:
@@ -381,6 +392,7 @@ def test_who_keeps_the_tables_from_being_read_is_told(database_at_head: Database
     assert plan["revisions"][0]["statements"][0]["locks"][0]["mode"] == "ACCESS EXCLUSIVE"
 
 
+@pytest.mark.slow
 def test_without_a_revision_too(database: Database) -> None:
     database.run("CREATE TABLE theirs (id int CHECK (id > 0))")
     with database.engine().connect() as other:
@@ -391,6 +403,7 @@ def test_without_a_revision_too(database: Database) -> None:
     assert [table["name"] for table in plan["tables"] if table["holders"]] == ["theirs"]
 
 
+@pytest.mark.slow
 def test_what_goes_by_cascade_is_locked_too(database_at_head: Database, project: Project) -> None:
     add_revision(project, database_at_head, "TRUNCATE ai_agents CASCADE")
     (revision,) = planned(database_at_head, cwd=project.root)["revisions"]
@@ -403,6 +416,7 @@ def test_what_goes_by_cascade_is_locked_too(database_at_head: Database, project:
     assert plan["revisions"][0]["longest_wait_ms"] == 8000
 
 
+@pytest.mark.slow
 def test_partitions_and_heirs_that_only_this_database_has_are_locked_with_their_parents(
     database_at_head: Database, project: Project
 ) -> None:
@@ -433,6 +447,7 @@ def test_partitions_and_heirs_that_only_this_database_has_are_locked_with_their_
     assert "heir: ACCESS EXCLUSIVE, blocks reads and writes; catalogs only: assumed as on base, above it" in text
 
 
+@pytest.mark.slow
 def test_an_index_that_is_locked_is_no_obstacle(database_at_head: Database, project: Project) -> None:
     add_revision(project, database_at_head, "ALTER TABLE users ADD b int")
     with database_at_head.engine().connect() as other:
@@ -456,6 +471,7 @@ def test_it_may_not_write(database: Database, monkeypatch: pytest.MonkeyPatch) -
     assert written == ["repeatable read"]
 
 
+@pytest.mark.slow
 def test_what_other_rows_may_lead_elsewhere_is_said(database_at_head: Database, project: Project) -> None:
     add_revision(project, database_at_head, "DO $$BEGIN UPDATE users SET status = 'suspended' WHERE false; END$$")
     (revision,) = planned(database_at_head, cwd=project.root)["revisions"]

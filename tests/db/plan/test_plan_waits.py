@@ -7,6 +7,8 @@ import subprocess
 import threading
 import time
 
+import pytest
+
 from tests.db.conftest import Database, Project
 from tests.db.forking import BIN
 from tests.db.measuring import measured
@@ -32,6 +34,7 @@ def downgrade() -> None:
 '''
 
 
+@pytest.mark.slow
 def test_the_application_waits_no_longer_than_the_plan_had_said(database_at_head: Database, project: Project) -> None:
     (project.versions / "005_test.py").write_text(REVISION)
     measured(project.root, database_at_head)

@@ -60,6 +60,7 @@ def test_comments_and_white_space_may_change(database_at_head: Database, project
         assert (done.code, done.err.splitlines()[-1]) == (0, "at 005: nothing to do"), name
 
 
+@pytest.mark.slow
 def test_anything_else_is_refused_by_name(database_at_head: Database, project: Project) -> None:
     with_005(database_at_head, project)
     before = database_at_head.value(SCHEMA)
@@ -81,6 +82,7 @@ def test_an_edit_is_seen_behind_byte_code_that_looks_current(database_at_head: D
     said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "Revision 005 was edited")
 
 
+@pytest.mark.slow
 def test_the_edit_is_taken_and_recorded_where_that_is_asked_for(database_at_head: Database, project: Project) -> None:
     with_005(database_at_head, project)
     edited(project, EDITED["a statement"])
@@ -136,6 +138,7 @@ def test_a_downgraded_revision_may_be_edited(database_at_head: Database, project
     assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
 
 
+@pytest.mark.slow
 def test_after_a_reset_only_what_was_run_since_counts(database_at_head: Database, project: Project) -> None:
     with_005(database_at_head, project)
     edited(project, EDITED["a statement"])
@@ -441,6 +444,7 @@ def test_each_python_finds_the_same_canonical_form(version: str, tmp_path: Path)
 OLD = {"tokens": "repeat('0', 64)", "a tree": "'ast:' || repeat('0', 64)"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OLD)
 def test_a_checksum_of_an_older_version_is_taken_over_where_the_file_is_the_same(
     database_at_head: Database, project: Project, kind: str

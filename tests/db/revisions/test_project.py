@@ -16,6 +16,7 @@ from tests.projects import PROJECT, REVISIONS, ROOT
 REAL, OURS = (ScriptDirectory(str(root / "alembic")) for root in (ROOT, PROJECT))
 
 
+@pytest.mark.slow
 def test_they_go_up_back_and_up_again(database: Database) -> None:
     for target in ("head", "base", "head"):
         done = database.alembic("upgrade" if target == "head" else "downgrade", target, cwd=ROOT)
@@ -26,6 +27,7 @@ def test_they_go_up_back_and_up_again(database: Database) -> None:
     assert done.out.startswith(f"revision {REVISIONS[-1]}: ")
 
 
+@pytest.mark.slow
 def test_they_are_reset_in_one_transaction(at: Callable[[str], Database]) -> None:
     database = at("001")  # what it holds need not be at this project's head
     done = database.neuraknot_db("reset", "--confirm", database.name, cwd=ROOT)

@@ -27,6 +27,7 @@ def go(database: Database, direction: str, revision: str) -> str:
     return done.err
 
 
+@pytest.mark.slow
 def test_up_down_and_up_again_equal_the_contract_at_each_step(database: Database) -> None:
     for revision in REVISIONS:
         go(database, "upgrade", revision)
@@ -42,6 +43,7 @@ def test_up_down_and_up_again_equal_the_contract_at_each_step(database: Database
     assert live(database).functions == texts
 
 
+@pytest.mark.slow
 def test_a_downgrade_changes_only_what_the_older_schema_does_not_allow(database: Database) -> None:
     go(database, "upgrade", "head")
     database.run(rows_for("004"))
@@ -71,6 +73,7 @@ def test_a_downgrade_changes_only_what_the_older_schema_does_not_allow(database:
     assert "2 rows of users" in go(database, "downgrade", "base")
 
 
+@pytest.mark.slow
 def test_chk_model_binds_new_rows_again_after_the_downgrade_to_003(database: Database) -> None:
     go(database, "upgrade", "head")
     database.run(rows_for("004"))
@@ -141,6 +144,7 @@ def test_the_extension_stays_if_it_was_made_by_another_role(database: Database) 
         database.run("DROP OWNED BY team; DROP ROLE team")
 
 
+@pytest.mark.slow
 def test_on_a_database_in_use_nothing_is_rewritten(database: Database) -> None:
     files = (
         "SELECT relname, pg_relation_filenode(oid) FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"

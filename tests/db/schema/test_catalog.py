@@ -230,6 +230,7 @@ def dump(server_15: Server) -> Iterator[bytes]:
     maintenance.run("DROP DATABASE dumped")
 
 
+@pytest.mark.slow
 def test_a_dump_restored_here_or_on_18_holds_the_same_schema(dump: bytes, database: Database) -> None:
     load = [str(POSTGRES_15 / "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "--dbname", database.url]
     subprocess.run(load, check=True, input=dump, stdout=subprocess.DEVNULL)

@@ -33,11 +33,13 @@ def test_a_snapshot_equals_the_contract(revision: str) -> None:
     assert without_texts(snapshots.load(SCRIPT, revision)) == contract(revision)
 
 
+@pytest.mark.slow
 def test_every_server_makes_the_same_snapshots(database: Database) -> None:
     done = database.neuraknot_db("snapshot", "--check")
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [("002.json", "{}"), ("003.json", None), ("999.json", "{}")],
@@ -62,6 +64,7 @@ def test_a_stale_snapshot_is_named_and_written_anew(
     assert database.neuraknot_db("snapshot", "--check", cwd=project.root).code == 0
 
 
+@pytest.mark.slow
 def test_a_project_without_snapshots_gets_them(database: Database, project: Project) -> None:
     folder = project.root / "alembic" / "snapshots"
     shutil.rmtree(folder)

@@ -57,6 +57,7 @@ def test_a_foreign_key_whose_triggers_fire_on_replicas_only_is_a_difference(data
     assert report(database_at_head).matches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["18"], indirect=True)  # the first with such a thing
 def test_not_null_that_is_not_valid_is_none(database_at_head: Database) -> None:
     database_at_head.run("ALTER TABLE users ALTER email DROP NOT NULL, ADD CONSTRAINT lax NOT NULL email NOT VALID")

@@ -194,6 +194,7 @@ BAD: dict[str, tuple[Break, list[str], int, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "arguments", "code", "words"), BAD.values(), ids=BAD.keys())
 def test_one_sentence_a_hint_a_code_and_nothing_started(
     change: Break,
@@ -217,6 +218,7 @@ def test_one_sentence_a_hint_a_code_and_nothing_started(
         assert "Hint: " in outcome.err
 
 
+@pytest.mark.slow
 def test_another_account_s_image_is_taken_by_its_digest_as_it_is(stage: Stage) -> None:
     reference = f"999999999999.dkr.ecr.us-east-1.amazonaws.com/migrate@{DIGEST}"
     outcome = stage.launch("ecs-migrate", "--dry-run", "--json", "--image", reference)

@@ -80,6 +80,7 @@ def test_what_is_no_duration(text: str) -> None:
         duration(text, "--timeout")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "arguments", "source"),
     [
@@ -107,6 +108,7 @@ def test_an_option_comes_before_a_variable_and_both_before_terraform(
     assert outcome.json["values"]["cluster"] == {"value": cluster, "source": source}
 
 
+@pytest.mark.slow
 def test_the_certificate_reaches_the_container(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +125,7 @@ def test_the_certificate_reaches_the_container(
     assert '"DB_SSLROOTCERT", "value": "/app/certificates/rds.pem"' in json.dumps(definition.container_definitions)
 
 
+@pytest.mark.slow
 def test_terraform_is_told_of_the_profile(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
     stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
     told: list[str | None] = []
@@ -148,6 +151,7 @@ def test_a_public_address_can_be_had_and_refused(
     assert shown == {"value": not option.startswith("--no"), "source": option}
 
 
+@pytest.mark.slow
 def test_a_command_that_is_proposed_has_what_was_given_and_can_be_pasted(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +167,7 @@ def test_a_command_that_is_proposed_has_what_was_given_and_can_be_pasted(
     assert again.code == 0, again.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "command", "words"),
     [
@@ -182,6 +187,7 @@ def test_programs_are_told_of_a_line_that_is_not_understood(arguments: list[str]
     assert f"Error: {told['message']}\nHint: " in people.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 200])
 def test_on_a_terminal_steps_tick_and_lines_stay_whole(
     columns: int, make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path

@@ -97,6 +97,7 @@ for text in ("##[", "\\n", " ", "::", ":", "\\x1b[", "\\x1b[0m", "\\n::"):
 """
 
 
+@pytest.mark.slow
 def test_in_github_a_line_takes_as_long_as_it_is() -> None:
     # Minutes if each of its parts were read to the line's end.
     subprocess.run([sys.executable, "-c", _ENDLESS], check=True, timeout=60)

@@ -55,6 +55,7 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert variables() == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left")
 def test_the_pipeline_ends_with_the_eight_tables_and_leaves_nothing_behind() -> None:
     code, printed, said = rehearse()
@@ -66,6 +67,7 @@ def test_the_pipeline_ends_with_the_eight_tables_and_leaves_nothing_behind() -> 
     assert DATABASE_PASSWORD not in printed + said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left")
 def test_a_reset_of_production_is_rehearsed_with_its_snapshot() -> None:
     code, printed, said = rehearse("--environment", "prod", "--reset")
@@ -75,6 +77,7 @@ def test_a_reset_of_production_is_rehearsed_with_its_snapshot() -> None:
     assert [line.split()[0] for line in printed.splitlines()[-len(TABLES) :]] == TABLES
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left")
 def test_a_failure_is_told_as_it_would_be_and_shows_no_tables() -> None:
     code, printed, said = rehearse("--fail", "no-route")
@@ -117,6 +120,7 @@ def test_without_its_extra_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
     assert "neuraknot-db[local]" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_ended_by_a_signal_it_leaves_nothing_behind(number: int) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="r"))
@@ -141,6 +145,7 @@ def test_ended_by_a_signal_it_leaves_nothing_behind(number: int) -> None:
     assert not [command for command in running if str(scratch) in command]
 
 
+@pytest.mark.slow
 def test_as_a_program_it_prints_one_json_object() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     ended = subprocess.run(

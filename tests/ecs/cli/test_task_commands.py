@@ -18,6 +18,7 @@ def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
     return make_stage(make_cloud(script=GOOD), clock, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_log_for_programs_is_one_object(stage: Stage) -> None:
     assert stage.launch("ecs-migrate").code == 0
     (task,) = stage.cloud.ecs.tasks.values()
@@ -59,6 +60,7 @@ BROKEN: dict[str, bytes] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
 def test_nor_is_it_shown_where_secrets_tfvars_is_broken(stage: Stage, content: bytes) -> None:
     stage.cloud.ecs.start = scripted(Script(lines=((0.1, f"connecting with {SECRET}"),), seconds=60.0))
@@ -72,6 +74,7 @@ def test_nor_is_it_shown_where_secrets_tfvars_is_broken(stage: Stage, content: b
         assert "connecting with " in told.out + told.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -112,6 +115,7 @@ def test_a_mistyped_task_is_not_taken_for_one_that_is_over(stage: Stage) -> None
     assert "launcher status --environment dev" in outcome.err
 
 
+@pytest.mark.slow
 def test_status_keeps_its_columns_whatever_ended_the_tasks(stage: Stage) -> None:
     assert stage.launch("ecs-migrate").code == 0
     task = start_task(stage.cloud, started_by="somebody else")

@@ -65,6 +65,7 @@ def named(report: Report, status: Status) -> list[str]:
     return [finding.name for finding in report.findings if finding.status is status]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way_out", ["nat", "endpoints"])
 @pytest.mark.parametrize("login", ["tfvars", "managed", "output"])
 def test_a_sound_stack_is_found_sound(make_cloud: MakeCloud, tmp_path: Path, way_out: str, login: str) -> None:
@@ -262,6 +263,7 @@ def test_the_one_thing_that_is_wrong_stands_out_with_its_fix(
     assert (first.fix or "").startswith(fix.format(tf=tmp_path / "tf"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_password_in_ssm_is_looked_for_and_so_is_the_right_to_read_it(
     cloud: LocalAws, tmp_path: Path, allowed: bool
@@ -281,6 +283,7 @@ def test_a_password_in_ssm_is_looked_for_and_so_is_the_right_to_read_it(
     assert named(doctor(cloud, tmp_path, db_password_secret=f"{arn}2"), Status.NG)[-1] == "password"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "resource"),
     [("db_password", "db_password"), ("/db_password", "db_password"), ("/neuraknot/db", "neuraknot/db")],
@@ -312,6 +315,7 @@ def test_a_parameter_needs_an_endpoint_of_its_own(make_cloud: MakeCloud, tmp_pat
     assert "com.amazonaws.ap-northeast-1.ssm " in (finding.fix or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("public", "expected"), [(True, []), (False, ["way out to AWS"])])
 def test_an_internet_gateway_is_a_way_out_for_public_addresses_only(
     cloud: LocalAws, tmp_path: Path, public: bool, expected: list[str]
@@ -324,6 +328,7 @@ def test_an_internet_gateway_is_a_way_out_for_public_addresses_only(
     assert named(doctor(cloud, tmp_path, public_ip=public), Status.NG) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [False, True], ids=["from Terraform", "all given"])
 def test_without_credentials_only_that_is_wrong_and_nothing_else_is_asked(
     cloud: LocalAws, tmp_path: Path, given: bool
@@ -345,6 +350,7 @@ def test_without_credentials_only_that_is_wrong_and_nothing_else_is_asked(
     assert {call.action for call in cloud.server.calls} == {"sts:GetCallerIdentity"}
 
 
+@pytest.mark.slow
 def test_a_caller_who_may_only_migrate_gets_skips_and_no_ng(cloud: LocalAws, tmp_path: Path) -> None:
     write_outputs(cloud, tmp_path)
     stack = cloud.stack
@@ -358,6 +364,7 @@ def test_a_caller_who_may_only_migrate_gets_skips_and_no_ng(cloud: LocalAws, tmp
     assert "one VPC" in named(report, Status.SKIP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("may_ask", [True, False])
 def test_a_role_of_sso_is_looked_at_by_its_real_arn(
     cloud: LocalAws, tmp_path: Path, may_ask: bool, monkeypatch: pytest.MonkeyPatch
@@ -406,6 +413,7 @@ def test_the_examination_only_reads_and_never_a_secret_s_value(make_cloud: MakeC
     assert DATABASE_PASSWORD not in repr(report)
 
 
+@pytest.mark.slow
 def test_without_the_execution_role_nobody_asks_what_it_may(cloud: LocalAws, tmp_path: Path) -> None:
     write_outputs(cloud, tmp_path)
     no_execution_role(cloud, tmp_path)

@@ -189,6 +189,7 @@ def statements_for(cloud: LocalAws, clock: FakeClock, folder: Path) -> list[dict
     return statements
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -240,6 +241,7 @@ def test_without_one_statement_the_launcher_says_what_is_lacking_and_starts_noth
     assert cloud.ecs.tasks == {}
 
 
+@pytest.mark.slow
 def test_it_tells_what_the_ci_role_lacks_and_nothing_once_it_has_the_policy(
     make_cloud: MakeCloud, clock: FakeClock, checkout: Path
 ) -> None:
@@ -271,6 +273,7 @@ def resources(printed: str) -> str:
     return json.dumps([entry["Resource"] for entry in json.loads(printed)["Statement"]])
 
 
+@pytest.mark.slow
 def test_what_the_caller_names_is_in_the_policy_of_a_stack_that_can_t_be_read(
     make_cloud: MakeCloud, clock: FakeClock, checkout: Path
 ) -> None:
@@ -306,6 +309,7 @@ def test_what_terraform_names_is_in_the_policy_though_ecs_may_not_be_asked(
     assert all(f'{part}"' in named for part in ("cluster/theirs", "db:other-db", secret))
 
 
+@pytest.mark.slow
 def test_whoever_may_not_read_the_state_yet_is_given_it(
     make_cloud: MakeCloud, clock: FakeClock, checkout: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_host_that_is_not_an_instance_s_has_none_unless_it_is_named(
     assert (found.value if found else None) == instance
 
 
+@pytest.mark.slow
 def test_a_database_elsewhere_is_no_instance_of_this_account(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
 ) -> None:

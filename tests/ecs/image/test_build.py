@@ -28,6 +28,7 @@ def registry(stage: Stage) -> str:
     return f"{stage.cloud.stack.account}.dkr.ecr.{stage.cloud.stack.region}.amazonaws.com"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [None, "push", "login"])
 def test_the_token_does_not_outlast_the_push(stage: Stage, docker: StandInDocker, fails: str | None) -> None:
     docker.push_refused = fails == "push"
@@ -60,6 +61,7 @@ REFUSED = 'Get "https://1.dkr.ecr.example/v2/": dial tcp 127.0.0.1:9: connect: c
 NO_ANSWER = 'Get "https://1.dkr.ecr.example/v2/": net/http: request canceled (Client.Timeout exceeded)'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence", "hint"),
     [

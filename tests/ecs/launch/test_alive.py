@@ -55,6 +55,7 @@ def test_the_double_lists_tasks_by_what_they_are_to_be(stage: Stage, stopping: L
     assert (listed(stage, "RUNNING"), listed(stage, "STOPPED")) == ([], [stopping.arn])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["ecs-migrate"], ["ecs-migrate", "--reset"], ["ecs-run", "--", "plan"]])
 def test_no_other_is_started_beside_one_that_is_being_stopped(
     stage: Stage, stopping: LocalTask, arguments: list[str]
@@ -65,11 +66,13 @@ def test_no_other_is_started_beside_one_that_is_being_stopped(
     assert len(stage.cloud.ecs.tasks) == 1
 
 
+@pytest.mark.slow
 def test_it_can_be_attached_to(stage: Stage, stopping: LocalTask) -> None:
     assert stage.launch("ecs-migrate", "--attach").code == 0
     assert len(stage.cloud.ecs.tasks) == 1
 
 
+@pytest.mark.slow
 def test_stop_waits_for_its_end(stage: Stage, stopping: LocalTask) -> None:
     outcome = stage.launch("stop", "--json")
     assert (outcome.code, outcome.json["stopped"]) == (0, True)
@@ -77,18 +80,21 @@ def test_stop_waits_for_its_end(stage: Stage, stopping: LocalTask) -> None:
     assert "nothing to stop" not in outcome.err
 
 
+@pytest.mark.slow
 def test_doctor_says_that_it_runs(stage: Stage, stopping: LocalTask) -> None:
     outcome = stage.launch("doctor", "--json")
     assert outcome.code != 0
     assert f"1 of neuraKnot-dev-migrate runs: {stopping.id} (STOPPING)." in outcome.out
 
 
+@pytest.mark.slow
 def test_status_and_logs_take_it_for_alive(stage: Stage, stopping: LocalTask) -> None:
     told = stage.launch("status", "--json").json
     assert ([task["arn"] for task in told["alive"]], told["over"]) == ([stopping.arn], [])
     assert stage.launch("logs", "--json").json["task"]["arn"] == stopping.arn
 
 
+@pytest.mark.slow
 def test_one_that_stopped_just_now_is_over_though_it_is_listed_as_to_run(stage: Stage, stopping: LocalTask) -> None:
     stage.clock.sleep(40)
     stage.launch("status")
@@ -102,6 +108,7 @@ def test_one_that_stopped_just_now_is_over_though_it_is_listed_as_to_run(stage: 
     assert stage.launch("ecs-migrate").code == 0
 
 
+@pytest.mark.slow
 def test_one_whose_container_has_ended_is_alive_and_in_nobody_s_way(stage: Stage) -> None:
     stage.cloud.ecs.start = scripted(GOOD)
     assert stage.launch("ecs-migrate").code == 0
@@ -140,11 +147,13 @@ def undescribed(stage: Stage, stopping: LocalTask, request: pytest.FixtureReques
     return stopping
 
 
+@pytest.mark.slow
 def test_what_is_listed_and_not_described_is_alive(stage: Stage, undescribed: LocalTask) -> None:
     told = stage.launch("status", "--json").json
     assert [(task["arn"], task["status"]) for task in told["alive"]] == [(undescribed.arn, "MISSING")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["ecs-migrate"], ["ecs-migrate", "--reset"], ["ecs-run", "--", "plan"]])
 def test_no_other_is_started_beside_it(stage: Stage, undescribed: LocalTask, arguments: list[str]) -> None:
     outcome = stage.launch(*arguments)
@@ -153,6 +162,7 @@ def test_no_other_is_started_beside_it(stage: Stage, undescribed: LocalTask, arg
     assert len(stage.cloud.ecs.tasks) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [False, True], ids=["the newest", "by its id"])
 def test_it_can_be_stopped(stage: Stage, undescribed: LocalTask, named: bool) -> None:
     outcome = stage.launch("stop", *[undescribed.id] * named, "--json")

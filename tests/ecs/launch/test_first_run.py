@@ -51,6 +51,7 @@ def test_a_log_group_that_somebody_makes_meanwhile_is_left_as_it_is(stage: Stage
     assert "PutRetentionPolicy" not in stage.actions
 
 
+@pytest.mark.slow
 def test_two_who_make_the_log_group_at_once_do_not_fail(stage: Stage) -> None:
     refuse(stage, "logs:CreateLogGroup", "OperationAbortedException", times=2)
     outcome = stage.launch("ecs-migrate")
@@ -65,6 +66,7 @@ def test_nobody_waits_for_ever_for_another_who_makes_it(stage: Stage) -> None:
     assert stage.actions.count("CreateLogGroup") == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ServiceUnavailableException"])
 def test_a_retention_that_can_not_be_set_is_told_with_the_command(stage: Stage, code: str) -> None:
     refuse(stage, "logs:PutRetentionPolicy", code)

@@ -31,6 +31,7 @@ def test_eight_steps_and_the_containers_lines(stage: Stage) -> None:
     assert "Done. dev is at revision 004" in outcome.err
 
 
+@pytest.mark.slow
 def test_the_second_run_builds_pushes_and_registers_nothing(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
 ) -> None:
@@ -42,6 +43,7 @@ def test_the_second_run_builds_pushes_and_registers_nothing(
     assert stage.writes[len(first) :] == ["RunTask"]
 
 
+@pytest.mark.slow
 def test_a_changed_checkout_is_built_anew_and_its_digest_pinned(stage: Stage) -> None:
     assert stage.launch("ecs-migrate").code == 0
     (stage.root / "new_revision.py").write_text("x = 1\n")
@@ -74,6 +76,7 @@ def test_options_become_the_containers_command(stage: Stage, arguments: list[str
     assert " ".join(stage.command) == command
 
 
+@pytest.mark.slow
 def test_a_reset_of_production_repeats_the_environments_name(production: Stage) -> None:
     outcome = production.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
     assert outcome.code == 0, outcome.err
@@ -150,6 +153,7 @@ def test_an_environment_that_nobody_knows_is_production(
     assert stage.launch("ecs-migrate", "--reset").code == 5
 
 
+@pytest.mark.slow
 def test_a_database_that_is_not_the_environment_s_own_is_reset_like_production_s(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
 ) -> None:
@@ -172,6 +176,7 @@ def test_ecs_run_is_no_way_around_the_confirmations(production: Stage) -> None:
     assert not production.actions
 
 
+@pytest.mark.slow
 def test_dry_run_changes_nothing_and_fits_a_screen(stage: Stage) -> None:
     outcome = stage.launch("ecs-migrate", "--dry-run")
     assert outcome.code == 0
@@ -187,6 +192,7 @@ def test_dry_run_changes_nothing_and_fits_a_screen(stage: Stage) -> None:
         assert words in outcome.out
 
 
+@pytest.mark.slow
 def test_dry_run_tells_what_would_differ_in_the_task_definition(stage: Stage) -> None:
     assert stage.launch("ecs-migrate").code == 0
     outcome = stage.launch("ecs-migrate", "--dry-run", "--json", "--db-name", "other")
@@ -218,12 +224,14 @@ def test_json_is_one_object_for_a_failure_before_there_is_a_task(stage: Stage) -
     assert outcome.json["task"] is None
 
 
+@pytest.mark.slow
 def test_the_containers_exit_code_goes_through(stage: Stage) -> None:
     for code in (1, 3, 5, 7, 42):
         stage.cloud.ecs.start = scripted(Script(seconds=1.0, exit_code=code))
         assert stage.launch("ecs-migrate").code == code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "ran", "words"),
     [
@@ -249,6 +257,7 @@ def test_detached_it_returns_at_once_and_logs_attaches_again(stage: Stage) -> No
     assert again.out.splitlines() == SHOWN
 
 
+@pytest.mark.slow
 def test_attach_follows_the_task_that_is_alive(stage: Stage) -> None:
     assert stage.launch("ecs-migrate", "--detach").code == 0
     outcome = stage.launch("ecs-migrate", "--attach")
@@ -257,6 +266,7 @@ def test_attach_follows_the_task_that_is_alive(stage: Stage) -> None:
     assert len(stage.cloud.ecs.tasks) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("ecs-migrate", "--attach"), ("ecs-migrate", "--attach", "--reset")])
 def test_attach_takes_nothing_else_for_what_was_asked(stage: Stage, arguments: tuple[str, ...]) -> None:
     assert stage.launch("ecs-run", "--detach", "--", "plan").code == 0
@@ -272,6 +282,7 @@ def in_github(monkeypatch: pytest.MonkeyPatch, attempt: str = "1") -> None:
         monkeypatch.setenv(f"GITHUB_{name}", value)
 
 
+@pytest.mark.slow
 def test_a_second_try_of_the_same_ci_step_follows_the_first_ones_task(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +298,7 @@ def test_a_second_try_of_the_same_ci_step_follows_the_first_ones_task(
     assert len(stage.cloud.ecs.tasks) == 2
 
 
+@pytest.mark.slow
 def test_a_second_try_is_another_run_once_the_first_failed_or_others_came_after(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +312,7 @@ def test_a_second_try_is_another_run_once_the_first_failed_or_others_came_after(
     assert len(stage.cloud.ecs.tasks) == 5
 
 
+@pytest.mark.slow
 def test_a_name_that_is_given_again_for_another_image_is_another_run(stage: Stage) -> None:
     assert stage.launch("ecs-migrate", "--client-token", "deploy").code == 0
     (stage.root / "Dockerfile.migrate").write_text("FROM scratch\nLABEL changed=yes\n")
@@ -309,6 +322,7 @@ def test_a_name_that_is_given_again_for_another_image_is_another_run(stage: Stag
     assert len(stage.cloud.ecs.tasks) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("a", "b"), ("a", None), (None, "b")])
 def test_a_task_of_another_name_or_for_another_command_is_not_ones_own(
     stage: Stage, names: tuple[str | None, str | None]
@@ -333,6 +347,7 @@ def test_github_gets_groups_errors_and_a_summary(stage: Stage, monkeypatch: pyte
     assert "launcher ecs-run --environment dev -- log" in summary.read_text()
 
 
+@pytest.mark.slow
 def test_the_containers_lines_are_data_in_github_too_and_no_commands(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +388,7 @@ def test_a_summary_that_cannot_be_written_spoils_nothing(
     assert refused.code == refused.json["exit_code"] == 20
 
 
+@pytest.mark.slow
 def test_a_user_without_a_name_is_told_by_number(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(variable, raising=False)
@@ -389,6 +405,7 @@ def test_the_platform_is_the_services(make_cloud: MakeCloud, clock: FakeClock, t
     assert definition.runtime_platform == {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}
 
 
+@pytest.mark.slow
 def test_without_docker_an_image_that_is_there_is_enough(stage: Stage) -> None:
     assert isinstance(stage.runner, StandInDocker)
     stage.runner.engine = False

@@ -44,6 +44,7 @@ def ids(stage: Stage) -> list[str]:
     return [task.id for task in stage.cloud.ecs.tasks.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0, 60], ids=["at once", "a minute later"])
 @pytest.mark.parametrize("line", REFUSED.values(), ids=REFUSED.keys())
 def test_what_would_do_more_is_refused_and_runs_under_another_name(stage: Stage, line: str, pause: int) -> None:
@@ -59,6 +60,7 @@ def test_what_would_do_more_is_refused_and_runs_under_another_name(stage: Stage,
     assert len(ids(stage)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0, 60], ids=["at once", "a minute later"])
 @pytest.mark.parametrize("line", INHERITED.values(), ids=INHERITED.keys())
 def test_an_upgrade_that_would_find_nothing_to_do_inherits_and_says_so_last(
@@ -75,6 +77,7 @@ def test_an_upgrade_that_would_find_nothing_to_do_inherits_and_says_so_last(
     assert "nothing was run now" in stage.launch(command, "--json", *arguments).json["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["ecs-migrate", *(line for line in REFUSED.values() if "--plan" not in line)])
 def test_a_live_one_is_followed(stage: Stage, line: str) -> None:
     command, *arguments = line.split()
@@ -87,6 +90,7 @@ def test_a_live_one_is_followed(stage: Stage, line: str) -> None:
     assert len(ids(stage)) == 1
 
 
+@pytest.mark.slow
 def test_tests_between_two_resets_change_nothing_of_it(stage: Stage) -> None:
     assert stage.launch("ecs-migrate", "--reset").code == 0
     assert stage.launch("ecs-run", "--", "verify").code == 0
@@ -94,6 +98,7 @@ def test_tests_between_two_resets_change_nothing_of_it(stage: Stage) -> None:
     assert stage.launch("ecs-migrate", "--reset").code == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [7, 25, 143])
 def test_one_that_failed_or_was_stopped_is_refused_all_the_same(stage: Stage, code: int) -> None:
     stage.cloud.ecs.start = scripted(Script(seconds=600.0) if code == 143 else _ending(code))
@@ -115,6 +120,7 @@ def _ending(code: int) -> Script:
     return Script(seconds=1.0, exit_code=None if code == 25 else code)
 
 
+@pytest.mark.slow
 def test_one_whose_container_never_started_is_tried_again(stage: Stage) -> None:
     before = stage.cloud.ecs.obstacle
     stage.cloud.ecs.obstacle = lambda _: Obstacle("CannotPullContainerError: no")
@@ -123,6 +129,7 @@ def test_one_whose_container_never_started_is_tried_again(stage: Stage) -> None:
     assert stage.launch("ecs-migrate", "--reset").code == 0
 
 
+@pytest.mark.slow
 def test_an_upgrade_that_left_no_report_is_no_success_to_inherit(stage: Stage) -> None:
     stage.cloud.ecs.start = scripted(Script(seconds=1.0, report=None))
     assert [stage.launch("ecs-migrate").code for _ in range(2)] == [25, 25]
@@ -136,6 +143,7 @@ def list_none(stage: Stage) -> None:
 
 
 # At once it is DEPROVISIONING, and STOPPED a minute later.
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0, 60, 600, 1800])
 @pytest.mark.parametrize("line", REFUSED.values(), ids=REFUSED.keys())
 def test_one_that_only_its_token_remembers_is_refused_whatever_its_age(stage: Stage, line: str, pause: int) -> None:
@@ -150,6 +158,7 @@ def test_one_that_only_its_token_remembers_is_refused_whatever_its_age(stage: St
     assert len(ids(stage)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0, 60, 1800])
 @pytest.mark.parametrize("line", INHERITED.values(), ids=INHERITED.keys())
 def test_an_upgrade_that_only_its_token_remembers_says_nothing_of_the_database_now(
@@ -165,6 +174,7 @@ def test_an_upgrade_that_only_its_token_remembers_says_nothing_of_the_database_n
     assert last.endswith("Nothing was run now, and whether others came after it is not known.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pause", "code"), [(240, 0), (360, 5)])
 def test_where_an_answer_was_lost_its_age_tells(stage: Stage, pause: int, code: int) -> None:
     assert stage.launch("ecs-migrate", "--reset").code == 0
@@ -175,6 +185,7 @@ def test_where_an_answer_was_lost_its_age_tells(stage: Stage, pause: int, code: 
     assert len(ids(stage)) == 1
 
 
+@pytest.mark.slow
 def test_one_that_never_started_did_not_run_already(stage: Stage) -> None:
     stage.cloud.ecs.obstacle = lambda _: Obstacle("CannotPullContainerError: no")
     assert stage.launch("ecs-migrate", "--reset").code == 23
@@ -185,6 +196,7 @@ def test_one_that_never_started_did_not_run_already(stage: Stage) -> None:
     assert "ran already" not in again.err
 
 
+@pytest.mark.slow
 def test_another_try_that_was_faster_while_the_snapshot_was_made_is_not_doubled(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

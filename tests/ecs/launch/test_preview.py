@@ -26,6 +26,7 @@ def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
     return made
 
 
+@pytest.mark.slow
 def test_the_plan_is_shown_the_linter_is_heard_and_nothing_more_is_done(stage: Stage) -> None:
     outcome = stage.launch("ecs-migrate", "--plan")
     assert outcome.code == 0, outcome.err
@@ -36,6 +37,7 @@ def test_the_plan_is_shown_the_linter_is_heard_and_nothing_more_is_done(stage: S
     assert task["command"] == ["neuraknot-db", "plan"]
 
 
+@pytest.mark.slow
 def test_what_the_linter_finds_is_told_and_is_no_failure(stage: Stage) -> None:
     (stage.root / "alembic" / "versions" / "005_slow.py").write_text(
         '"""Slow."""\n\nfrom alembic import op\n\nrevision = "005"\ndown_revision = "004"\n\n\n'
@@ -49,6 +51,7 @@ def test_what_the_linter_finds_is_told_and_is_no_failure(stage: Stage) -> None:
     assert any("require-concurrent-index" in line for line in outcome.json["lint"]["lines"])
 
 
+@pytest.mark.slow
 def test_a_plan_that_fails_is_not_linted(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
     failed = Script(lines=((0.5, "error: refused"),), seconds=1.0, exit_code=5)
     outcome = make_stage(make_cloud(script=failed), clock, tmp_path).launch("ecs-migrate", "--plan", "--json")

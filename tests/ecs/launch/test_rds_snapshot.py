@@ -42,6 +42,7 @@ def reset(stage: Stage, *arguments: str) -> int:
     return stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", *arguments).code
 
 
+@pytest.mark.slow
 def test_the_reset_waits_until_it_is_available(stage: Stage, clock: FakeClock) -> None:
     being(stage, "creating", looks=30)
     begun = clock.now()
@@ -52,6 +53,7 @@ def test_the_reset_waits_until_it_is_available(stage: Stage, clock: FakeClock) -
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "looks", "words", "hint"),
     [
@@ -126,6 +128,7 @@ def test_what_is_restored_stands_where_the_database_stood(stage: Stage, on: bool
     assert {option.removeprefix("no-") for option in options} <= known
 
 
+@pytest.mark.slow
 def test_a_database_that_is_not_on_rds_is_reset_without_one_only(stage: Stage) -> None:
     outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", "--db-instance", "elsewhere")
     assert outcome.code == 20
@@ -179,6 +182,7 @@ def test_whatever_fails_after_the_snapshot_its_restoring_is_told(stage: Stage) -
     assert f"To restore {snapshot}:\n   aws rds restore-db-instance-from-db-snapshot" in outcome.err
 
 
+@pytest.mark.slow
 def test_without_docker_no_snapshot_and_no_repository_is_made(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
 ) -> None:
@@ -209,6 +213,7 @@ def test_a_task_that_somebody_starts_meanwhile_gets_no_second_one_beside_it(stag
     assert "RunTask" not in stage.actions
 
 
+@pytest.mark.slow
 def test_nor_one_that_is_started_while_somebody_types(stage: Stage) -> None:
     answers = iter(("YES", "prod", "DELETE ALL DATA"))
 
@@ -222,6 +227,7 @@ def test_nor_one_that_is_started_while_somebody_types(stage: Stage) -> None:
     assert "RunTask" not in stage.actions
 
 
+@pytest.mark.slow
 def test_nor_one_that_is_started_while_the_image_is_built(stage: Stage) -> None:
     def somebody(call: Call) -> None:
         if call.action == "ecr:GetAuthorizationToken":

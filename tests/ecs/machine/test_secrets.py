@@ -97,6 +97,7 @@ def test_a_dry_run_does_not_show_it(stage: Stage, arguments: list[str]) -> None:
     assert leaks(stage, outcome) == []
 
 
+@pytest.mark.slow
 def test_a_container_that_prints_it_is_not_repeated(stage: Stage) -> None:
     lines, error = ((0.1, f"connecting with {PASSWORD}"),), f"password {PASSWORD} is wrong"
     stage.cloud.ecs.start = scripted(Script(lines=lines, seconds=1.0, exit_code=7, error=error))
@@ -118,6 +119,7 @@ def test_github_does_not_get_it_either(stage: Stage, monkeypatch: pytest.MonkeyP
     assert not holds_it(summary.read_text())
 
 
+@pytest.mark.slow
 def test_the_registrys_password_goes_by_standard_input(stage: Stage) -> None:
     recorder = Recorder(stage)
     assert stage.launch("ecs-migrate").code == 0

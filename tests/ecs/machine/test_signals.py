@@ -119,6 +119,7 @@ def test_two_signals_before_it_is_known_whether_a_task_was_started(stage: Stage)
     assert "launcher status --environment dev" in outcome.err
 
 
+@pytest.mark.slow
 def test_who_interrupts_stop_is_told_that_the_task_was_told_to(stage: Stage) -> None:
     stage.cloud.ecs.start = scripted(STUBBORN)
     assert stage.launch("ecs-migrate", "--detach").code == 0
@@ -131,6 +132,7 @@ def test_who_interrupts_stop_is_told_that_the_task_was_told_to(stage: Stage) -> 
     assert "the task was told to stop, and has not ended yet" in outcome.err
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_capacity_after_a_signal(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.cloud.ecs.failures = itertools.repeat("Capacity is unavailable at this time.")
     while_asleep(stage, monkeypatch, 2, send(signal.SIGTERM))
@@ -183,6 +185,7 @@ def test_a_defect_of_ours_neither_keeps_a_task_from_its_stop_nor_hides_it(
     assert "   Traceback (most recent call last):" in outcome.err.splitlines()
 
 
+@pytest.mark.slow
 def test_a_defect_before_there_is_a_task_stays_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError

@@ -104,6 +104,7 @@ def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
     return make_stage(make_cloud(script=GOOD), clock, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
 @pytest.mark.parametrize("name", ["as deep as a well", "half a character", "NUL", "a revision that is null"])
 def test_and_ends_no_launcher(stage: Stage, name: str, arguments: list[str]) -> None:
@@ -150,6 +151,7 @@ def test_nothing_else_in_the_launcher_parses_json() -> None:
     assert found == {"launcher/terraform/hcl.py", "launcher/machine/untrusted_text.py"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "printed",
     [
@@ -329,6 +331,7 @@ def test_an_answer_of_another_shape_is_a_sentence(stage: Stage, command: str, ca
         assert not stage.cloud.ecs.tasks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", [None, {"message": 5}, {"message": "x", "timestamp": "x"}], ids=str)
 def test_an_event_of_another_shape_leaves_the_log_unread_and_the_task_to_its_end(stage: Stage, event: Any) -> None:
     stage.cloud.server.handlers["logs:GetLogEvents"] = lambda _: {"events": [event], "nextForwardToken": "f/1"}
@@ -337,6 +340,7 @@ def test_an_event_of_another_shape_leaves_the_log_unread_and_the_task_to_its_end
     assert "its log, which holds its report, could not be read to the end" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_time_that_no_calendar_has_is_no_defect(stage: Stage) -> None:
     carry_out = stage.cloud.server.handlers["ecs:DescribeTasks"]
 

@@ -89,6 +89,7 @@ def started(cloud: LocalAws) -> int:
     return sum(task.request.get("startedBy") != "somebody else" for task in cloud.ecs.tasks.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
 def test_it_ends_with_the_right_code_and_words(
     failure: Failure, make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, checkout: Path
@@ -120,6 +121,7 @@ def test_the_twenty_ways_of_the_design_are_all_in_the_table() -> None:
     assert numbers == set(range(1, 21)) - {18}, "18, registering the same again, is no failure: see test_run_twice"
 
 
+@pytest.mark.slow
 def test_run_twice_nothing_is_registered_or_pushed_and_little_is_asked(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, checkout: Path
 ) -> None:
@@ -136,6 +138,7 @@ def test_run_twice_nothing_is_registered_or_pushed_and_little_is_asked(
     assert all(after - before >= 1.0 for before, after in itertools.pairwise(looks))
 
 
+@pytest.mark.slow
 def test_a_definition_in_another_order_is_the_same(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, checkout: Path
 ) -> None:

@@ -55,12 +55,14 @@ def is_doubted(outcome: Outcome, words: str) -> None:
     assert "Done." not in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", MOVES.values(), ids=MOVES.keys())
 def test_what_moves_the_database_is_believed_with_its_report_only(stage: Stage, arguments: list[str]) -> None:
     assert launched(stage, {}, arguments).code == 0
     is_doubted(launched(stage, None, arguments), "its log ends without its report. So it is not known what became of")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", OTHERS.values(), ids=OTHERS.keys())
 def test_what_moves_nothing_is_not_doubted(stage: Stage, arguments: list[str]) -> None:
     assert launched(stage, None, arguments).code == 0
@@ -88,6 +90,7 @@ def test_a_report_that_does_not_fit_is_doubted(
     is_doubted(launched(stage, report, arguments), words)
 
 
+@pytest.mark.slow
 def test_two_heads_are_the_same_in_any_order(stage: Stage) -> None:
     report = {"after": "005, 003", "target": "003, 005"}
     assert launched(stage, report, ["ecs-run", "--", "upgrade", "heads"]).code == 0
@@ -135,6 +138,7 @@ def test_where_the_log_may_not_be_read_that_is_why(stage: Stage) -> None:
     is_doubted(launched(stage, {}, ["ecs-migrate"]), "may not be read. The caller may not do logs:GetLogEvents")
 
 
+@pytest.mark.slow
 def test_where_the_log_ends_early_that_is_why(stage: Stage) -> None:
     def throttle(call: Call) -> None:
         over = any(task.container_ended for task in stage.cloud.ecs.tasks.values())
@@ -150,12 +154,14 @@ def test_a_report_that_comes_late_is_waited_for(stage: Stage) -> None:
     assert launched(stage, {}, ["ecs-migrate"]).code == 0
 
 
+@pytest.mark.slow
 def test_who_follows_the_task_later_doubts_it_too(stage: Stage) -> None:
     stage.cloud.ecs.start = scripted(Script(lines=plays.BEGINNING, seconds=1.0, report=None))
     assert stage.launch("ecs-migrate", "--detach").code == 0
     is_doubted(stage.launch("logs", "--follow", "--json"), "its log ends without its report")
 
 
+@pytest.mark.slow
 def test_a_zero_after_the_time_was_over_is_doubted_all_the_same(stage: Stage) -> None:
     stage.cloud.ecs.start = scripted(Script(seconds=5.0, heeds_sigterm=False, report=None))
     is_doubted(stage.launch("ecs-migrate", "--timeout", "3s", "--json"), "its log ends without its report")

@@ -40,6 +40,7 @@ def test_a_task_that_is_over_when_run_task_answers_at_last_is_judged_by_what_it_
     assert len(stage.cloud.ecs.tasks) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "code", "words"),
     [
@@ -59,6 +60,7 @@ def test_and_by_nothing_else(stage: Stage, script: Script, code: int, words: str
     assert outcome.json["task"]["command"] == ["alembic", "upgrade", "head"]
 
 
+@pytest.mark.slow
 def test_a_task_that_never_started_is_told_from_one_that_is_hardly_described(stage: Stage) -> None:
     plays.obstacle(Obstacle("CannotPullContainerError: no"))(
         plays.Scene(stage.cloud, stage.terraform, stage.runner, stage.runner)  # type: ignore[arg-type]
@@ -69,12 +71,14 @@ def test_a_task_that_never_started_is_told_from_one_that_is_hardly_described(sta
     assert "CannotPullContainerError" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_task_that_is_missing_for_a_moment_is_waited_for(stage: Stage) -> None:
     lose(stage, 4)
     stage.cloud.ecs.unseen = 60.0
     assert stage.launch("ecs-migrate").code == 0
 
 
+@pytest.mark.slow
 def test_one_that_ecs_never_describes_is_not_known(stage: Stage) -> None:
     lose(stage, 4)
     stage.cloud.ecs.unseen = 1e9
@@ -178,6 +182,7 @@ def test_a_lost_answer_to_stop_task_is_asked_for_again(stage: Stage) -> None:
     assert outcome.out.splitlines() == ["begun"]
 
 
+@pytest.mark.slow
 def test_where_stop_task_is_never_answered_that_is_said(stage: Stage) -> None:
     stage.cloud.ecs.start = scripted(Script(seconds=6000.0))
 
@@ -191,6 +196,7 @@ def test_where_stop_task_is_never_answered_that_is_said(stage: Stage) -> None:
     assert "was to be told, but AWS does not answer, to stop 120 s ago, and is still RUNNING" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [True, False])
 def test_a_lost_answer_to_create_db_snapshot(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, made: bool

@@ -44,6 +44,7 @@ def lose(monkeypatch: pytest.MonkeyPatch, operation: str, error: Exception, time
     monkeypatch.setattr(URLLib3Session, "send", send)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", LOST.values(), ids=LOST.keys())
 def test_a_lost_network_ends_neither_the_start_nor_the_watch(
     error: Exception, stage: Stage, monkeypatch: pytest.MonkeyPatch
@@ -96,6 +97,7 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
 def test_credentials_that_a_setting_leads_nowhere_for_are_a_sentence(
     stage: Stage, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -90,6 +90,7 @@ def test_a_signal_while_the_task_is_started_still_stops_it(stage: Stage) -> None
     assert task.stop_code == "UserInitiated"
 
 
+@pytest.mark.slow
 def test_who_only_follows_a_task_does_not_end_it(stage: Stage) -> None:
     assert stage.launch("ecs-migrate", "--detach").code == 0
     at(stage, "logs:GetLogEvents", 1, send(signal.SIGINT))
@@ -98,6 +99,7 @@ def test_who_only_follows_a_task_does_not_end_it(stage: Stage) -> None:
     assert task.stop_code is None
 
 
+@pytest.mark.slow
 def test_out_of_time_the_task_is_stopped_by_the_wall_clock(stage: Stage, clock: FakeClock) -> None:
     stage.cloud.ecs.start = scripted(LONG)
     begun = clock.now()
@@ -107,6 +109,7 @@ def test_out_of_time_the_task_is_stopped_by_the_wall_clock(stage: Stage, clock: 
     assert outcome.out.splitlines() == ["begun"]
 
 
+@pytest.mark.slow
 def test_a_task_that_does_not_end_after_it_was_stopped_has_an_unknown_outcome(stage: Stage, clock: FakeClock) -> None:
     stage.cloud.ecs.start = scripted(Script(seconds=1e6, heeds_sigterm=False))
     stage.cloud.ecs.pace = replace(stage.cloud.ecs.pace, grace=1e6)
@@ -138,6 +141,7 @@ def test_credentials_that_expire_meanwhile_leave_the_outcome_unknown(stage: Stag
     assert "launcher logs --environment dev --follow" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_task_that_ecs_never_knows_has_an_unknown_outcome(stage: Stage, clock: FakeClock) -> None:
     stage.cloud.ecs.unseen = 1e9
     begun = clock.now()
@@ -145,6 +149,7 @@ def test_a_task_that_ecs_never_knows_has_an_unknown_outcome(stage: Stage, clock:
     assert 60 <= clock.now() - begun < 70
 
 
+@pytest.mark.slow
 def test_no_answer_for_minutes_is_no_reason_to_give_up(stage: Stage) -> None:
     refused = iter(range(200))
 
@@ -164,6 +169,7 @@ def test_a_log_that_may_not_be_read_is_asked_for_once_and_told(stage: Stage) -> 
     assert stage.actions.count("GetLogEvents") == 1
 
 
+@pytest.mark.slow
 def test_a_task_that_may_not_be_stopped_is_said_to_go_on(stage: Stage) -> None:
     stage.cloud.ecs.start = scripted(LONG)
     refuse(stage, "ecs:StopTask", "AccessDeniedException")
@@ -180,6 +186,7 @@ def test_no_answer_to_run_task_leaves_the_outcome_unknown(stage: Stage) -> None:
     assert len(tokens) == 1
 
 
+@pytest.mark.slow
 def test_tasks_are_looked_at_once_a_second_at_most(stage: Stage) -> None:
     stage.cloud.ecs.start = scripted(Script(seconds=100.0))
     assert stage.launch("ecs-migrate").code == 0
@@ -187,6 +194,7 @@ def test_tasks_are_looked_at_once_a_second_at_most(stage: Stage) -> None:
     assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(times[1:]))
 
 
+@pytest.mark.slow
 def test_status_logs_and_stop(stage: Stage) -> None:
     assert "No migration task of dev" in stage.launch("status").err
     assert stage.launch("logs").code == 20

@@ -316,6 +316,7 @@ def test_what_backend_config_gave_is_known_to_terraform_alone(tmp_path: Path) ->
     assert read_outputs(tmp_path, run, no_s3).values == {"rds_host": "the old one"}
 
 
+@pytest.mark.slow
 def test_a_key_of_backend_config_s_is_read_from_the_note(tmp_path: Path, cloud: LocalAws) -> None:
     old_state(tmp_path)
     declare(tmp_path, 'backend "s3" {\n bucket = "partial"\n}')
