@@ -1,1 +1,1 @@
-"""Turns "migrate prod" into one ECS task, and tells the truth about how it went."""
+"""Run "migrate prod" as one ECS task and report its real outcome."""

@@ -12,7 +12,7 @@ _EXTRA = {"typer", "rich", "boto3", "botocore", "hcl2", "lark"}
 
 
 def main() -> None:
-    """Run the command line, or say what is missing for it."""
+    """Run the command line, or say which package is missing."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     try:
@@ -30,8 +30,8 @@ def main() -> None:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    """A signal before or after there is anything to be cleared up; among imports an exception may be lost."""
-    with contextlib.suppress(OSError):  # nobody may read it any more
+    """Exit at once: there is nothing to clean up yet (or any more), and an import may swallow an exception."""
+    with contextlib.suppress(OSError):  # the reader may be gone
         os.write(2, f"Error: Interrupted by {signal.Signals(number).name}.\n".encode())
     os._exit(128 + number)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 class LauncherError(Exception):
-    """The root of this package's errors; `options.with_shared_options` turns each into lines and an exit code.
+    """Base class of this package's errors; `cli.shared_options` turns each into lines and an exit code.
 
     Attributes:
         message: what went wrong, in one sentence. Never holds a secret.
-        hint: what to do next, a command where there is one.
-        details: further lines for the reader, such as the last lines of a program that failed.
+        hint: what to do next, as a command where possible.
+        details: further lines, such as the last output of a program that failed.
     """
 
     exit_code = 1
@@ -22,7 +22,7 @@ class LauncherError(Exception):
 
 
 class UsageError(LauncherError):
-    """Wrong usage: an option, or two options that exclude each other."""
+    """An option is wrong, or two options exclude each other."""
 
     exit_code = 2
 
@@ -34,7 +34,7 @@ class AlreadyRunningError(LauncherError):
 
 
 class RefusedError(LauncherError):
-    """A guard refused, or a confirmation was not given; nothing was changed."""
+    """A guard refused, or the user did not confirm; nothing was changed."""
 
     exit_code = 5
 
@@ -63,8 +63,8 @@ class AwsError(LauncherError):
     """AWS refused a call.
 
     Attributes:
-        action: the call, as IAM names it: `ecs:RunTask`.
-        code: AWS's own error code; empty where no answer came.
+        action: the call as an IAM action: `ecs:RunTask`.
+        code: AWS's error code; empty if there was no response.
     """
 
     exit_code = 21
@@ -84,15 +84,15 @@ class AwsError(LauncherError):
 
 
 class CredentialsError(AwsError):
-    """There are no credentials, or they have expired, or they are not valid, or of another account."""
+    """The credentials are missing, expired, not valid, or for another account."""
 
 
 class AccessDeniedError(AwsError):
     """The caller's role lacks a permission.
 
     Attributes:
-        principal: who asked, as an ARN; empty where AWS did not say.
-        resource: what it was asked of, as an ARN; empty where AWS did not say.
+        principal: the caller's ARN; empty if AWS did not say.
+        resource: the resource's ARN; empty if AWS did not say.
     """
 
     principal = ""
@@ -104,7 +104,7 @@ class NotFoundError(AwsError):
 
 
 class TransientAwsError(AwsError):
-    """Throttled, or no answer, or an error on AWS's side: the same call may succeed later."""
+    """The call was throttled, got no response, or failed on AWS's side; it may succeed later."""
 
 
 class ImageError(LauncherError):
@@ -120,7 +120,7 @@ class TaskNotStartedError(LauncherError):
 
 
 class OutcomeUnknownError(LauncherError):
-    """What became of the task can't be told; the hint says how to find out."""
+    """The task's outcome is not known; the hint says how to find out."""
 
     exit_code = 25
 
@@ -129,7 +129,7 @@ class InterruptedLaunchError(LauncherError):
     """SIGINT, SIGTERM or SIGHUP ended the launcher.
 
     Attributes:
-        exit_code: 128 plus the signal's number, as shells have it.
+        exit_code: 128 plus the signal number, as in a shell.
     """
 
     def __init__(self, message: str, *, signal_number: int, hint: str | None = None) -> None:

@@ -14,23 +14,23 @@ T_co = TypeVar("T_co", covariant=True)
 
 RESULT_KEY = "neuraknot_result"
 _STARTED_BY = 128
-"""Characters that ECS takes at most."""
+"""ECS's limit for `startedBy`, in characters."""
 
 
 class Clock(Protocol):
-    """Time, so that tests can play an hour in no time."""
+    """Time as a dependency, so that tests need not wait."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Return when so many seconds are over."""
+        """Sleep for this many seconds."""
         ...
 
 
 class Secret:
-    """A string that never shows itself; `reveal` hands it to the one call that must carry it."""
+    """A string that is never printed; `reveal` returns it for the one call that needs it."""
 
     __slots__ = ("_value",)
 
@@ -38,7 +38,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The secret itself."""
+        """Return the secret in plain text."""
         return self._value
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class Sourced(Generic[T_co]):
 
     Attributes:
         value: the value.
-        source: for people: `--cluster`, `NEURAKNOT_CLUSTER`, `terraform output ecs_cluster_name`.
+        source: for display: `--cluster`, `NEURAKNOT_CLUSTER`, `terraform output ecs_cluster_name`.
     """
 
     value: T_co
@@ -68,11 +68,11 @@ class Sourced(Generic[T_co]):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the launcher is for AWS.
+    """The caller's identity in AWS.
 
     Attributes:
-        account: twelve digits.
-        arn: the user, or the role's session.
+        account: the account ID, twelve digits.
+        arn: the ARN of the user or of the role's session.
     """
 
     account: str
@@ -80,7 +80,7 @@ class Identity:
 
     @property
     def role(self) -> str:
-        """The role's or user's name: `neuraKnot-prod-github-actions-role`."""
+        """The name of the role or user: `neuraKnot-prod-github-actions-role`."""
         resource = self.arn.rsplit(":", 1)[-1]
         parts = resource.split("/")
         return parts[1] if parts[0] == "assumed-role" and len(parts) > 1 else parts[-1]
@@ -88,15 +88,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an environment's migration tasks run, and under which names.
+    """Where an environment's migration tasks run, and the names they use.
 
     Attributes:
         environment: `dev`, `prod`, or any other name.
         region: such as `ap-northeast-1`.
         cluster: the ECS cluster's name.
-        family, container: the task definition's name, and the container's in it.
-        repository: ECR's repository.
-        log_group: CloudWatch's log group.
+        family, container: the name of the task definition and of its container.
+        repository: the ECR repository.
+        log_group: the CloudWatch log group.
     """
 
     environment: str
@@ -110,11 +110,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Password:
-    """How the database's password reaches the container: by reference, or as an override of one run.
+    """How the container gets the database password: by reference, or as an override for one run.
 
     Attributes:
-        reference: a Secrets Manager or SSM ARN as `valueFrom` takes it; None where there is none.
-        value: the password itself, where there is no reference.
+        reference: a Secrets Manager or SSM ARN in the form of `valueFrom`; None if there is none.
+        value: the password itself, if there is no reference.
     """
 
     reference: str | None = None
@@ -123,26 +123,26 @@ class Password:
 
 @dataclass(frozen=True)
 class Stack:
-    """One environment's part of AWS that a migration meets; each value knows where it came from.
+    """The part of AWS that one environment's migration uses; each value records its source.
 
     Attributes:
         environment: `dev`, `prod`, or any other name.
-        production: whether production's guards apply, be it since nobody knows whose database it is.
-        identity: the account and role that everything is done with.
+        production: whether the production guards apply; also true if the database's environment is unknown.
+        identity: the account and role used for all calls.
         region: such as `ap-northeast-1`.
         cluster: the ECS cluster's name.
-        service: the service whose network and roles are used; None for a stack that gives them itself.
+        service: the service whose network and roles are used; None if the stack gives them itself.
         subnets, security_groups, assign_public_ip: the task's network.
         execution_role, task_role: ARNs; the task role may be absent.
-        platform: as Docker has it: `linux/amd64`.
-        db_instance: the RDS identifier; None where the host is not RDS's, and nobody names an instance.
+        platform: in Docker's notation: `linux/amd64`.
+        db_instance: the RDS identifier; None if the host is not in RDS and no instance is named.
         db_host, db_port, db_name, db_user, db_sslmode: the database.
-        db_sslrootcert: the certificates that its own is held against: a path in the image; None where it is not.
+        db_sslrootcert: path in the image of the CA certificates for the server's own; None if it is not verified.
         password: how the container gets the password.
-        family: of the task definition.
-        container: the container's name in it.
-        repository: ECR's repository.
-        log_group: CloudWatch's log group.
+        family: the task definition's family.
+        container: the container's name in the task definition.
+        repository: the ECR repository.
+        log_group: the CloudWatch log group.
         cpu, memory: CPU units and MiB.
     """
 
@@ -175,7 +175,7 @@ class Stack:
 
     @property
     def place(self) -> Place:
-        """Where its tasks run."""
+        """Where the stack's tasks run."""
         return Place(
             self.environment,
             self.region.value,
@@ -189,18 +189,18 @@ class Stack:
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller wants done.
+    """What the caller asks for.
 
     Attributes:
         command: what the container runs.
-        reset: whether that destroys the data.
+        reset: whether the command destroys the data.
         timeout: seconds that the task may take, from its start.
-        image: a reference given outright, in place of the content-addressed one.
-        snapshot: whether an RDS snapshot is made first.
-        detach: return once the task was started.
+        image: an explicit image reference, instead of the content-addressed one.
+        snapshot: whether to make an RDS snapshot first.
+        detach: return once the task is started.
         attach: follow a task that is already alive instead of refusing.
-        client_token: names this run, so that a second try of it starts no second task.
-        repeatable: whether a second try would have the same name, as in CI.
+        client_token: names this run, so that a retry does not start a second task.
+        repeatable: whether a retry would have the same token, as in CI.
         git_commit, started_by: for the database's own log.
     """
 
@@ -218,7 +218,7 @@ class Request:
 
     @property
     def started_by_tag(self) -> str:
-        """`started_by` in the characters that ECS allows, with a mark of run and command where it is repeatable."""
+        """`started_by` in characters that ECS allows, plus a hash of run and command if the run is repeatable."""
         words = "\0".join((self.client_token, *self.command))
         mark = f"/{hashlib.sha256(words.encode()).hexdigest()[:16]}" if self.repeatable else ""
         allowed = (c if c.isascii() and (c.isalnum() or c in "-_/") else "-" for c in self.started_by)
@@ -227,21 +227,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Task:
-    """An ECS task as it was seen last.
+    """An ECS task as last seen.
 
     Attributes:
         arn: its ARN.
         status: ECS's `lastStatus`.
-        exit_code: the migration container's; None while it runs, and for good if it never ran.
-        container_reason: what ECS says about the migration container.
-        other_reasons: what ECS says about other containers, by name.
+        exit_code: the migration container's; None while it runs, and if it never ran.
+        container_reason: ECS's reason for the migration container.
+        other_reasons: ECS's reasons for the other containers, by name.
         stop_code: such as `EssentialContainerExited`, `TaskFailedToStart`, `UserInitiated`.
-        stopped_reason: ECS's sentence.
-        container_ended: whether the migration container is over, even if its network is still being taken down.
-        created, started, stopped: seconds since the epoch; None where ECS does not say.
-        started_by: who started it, as RunTask was told.
+        stopped_reason: ECS's `stoppedReason`.
+        container_ended: whether the migration container has ended, even if its network is still being removed.
+        created, started, stopped: seconds since the epoch; None if ECS does not say.
+        started_by: the `startedBy` given to RunTask.
         definition: the task definition's ARN.
-        command: what the container runs, where an override says so.
+        command: what the container runs, if an override sets it.
     """
 
     arn: str
@@ -261,7 +261,7 @@ class Task:
 
     @property
     def alive(self) -> bool:
-        """Whether it is not STOPPED: what it is to become (`desiredStatus`) is a wish."""
+        """Whether it is not STOPPED; `desiredStatus` is only an intention and is ignored."""
         return self.status != "STOPPED"
 
     @property
@@ -271,17 +271,17 @@ class Task:
 
     @property
     def family(self) -> str | None:
-        """The task definition's family, where ECS says."""
+        """The task definition's family; None if ECS does not say."""
         return self.definition.rsplit("/", 1)[-1].partition(":")[0] if self.definition else None
 
 
 @dataclass(frozen=True)
 class FamilyTasks:
-    """A family's tasks, the newest first.
+    """A family's tasks, newest first.
 
     Attributes:
-        alive: those that are not STOPPED.
-        over: those that stopped in the last hour or so.
+        alive: tasks that are not STOPPED.
+        over: tasks that stopped in about the last hour.
     """
 
     alive: tuple[Task, ...]
@@ -289,7 +289,7 @@ class FamilyTasks:
 
 
 class Verdict(StrEnum):
-    """How it went, for programs."""
+    """How the task went, as a machine-readable word."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -304,12 +304,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An RDS snapshot that is made first.
+    """An RDS snapshot made before the run.
 
     Attributes:
         name: its identifier.
-        restore: the command that makes a new instance of it, like the one that it is of.
-        status: as RDS has it: `creating`, `available` or `failed`.
+        restore: the command that restores it to a new instance configured like the original.
+        status: RDS's status: `creating`, `available` or `failed`.
     """
 
     name: str
@@ -319,14 +319,14 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class TaskRun:
-    """A task that was started, or that the launcher attached itself to.
+    """A task that the launcher started or attached to.
 
     Attributes:
-        task: as it was first seen.
-        definition: the ARN of its definition.
-        image: the reference of its image, by digest; None for a task that somebody else started.
-        log_group, log_stream: where its lines go.
-        attached: whether somebody else started it.
+        task: as first seen.
+        definition: its task definition's ARN.
+        image: its image reference, by digest; None for a task that another run started.
+        log_group, log_stream: where its output goes.
+        attached: whether another run started it.
     """
 
     task: Task
@@ -339,17 +339,17 @@ class TaskRun:
 
 @dataclass(frozen=True)
 class ContainerReport:
-    """What the container said about itself in its last line.
+    """The report in the container's last line.
 
     Attributes:
         command: what it ran.
-        before, after: the revision; None for a database without one.
+        before, after: the database's revision; None if it has none.
         ran: the revisions that were run.
-        exit_code: as the container meant it; ECS's own word decides.
-        error: the sentence that it ended with, if it failed.
-        outcome: `succeeded`, `failed`, `interrupted` or `unknown`; None from an image that does not say.
-        target: what `after` was to be; None for a database without a revision.
-        has_target: whether it says so: other commands than those that move do not, nor do older images.
+        exit_code: the exit code that the container reports; ECS's exit code decides.
+        error: the final error message, if it failed.
+        outcome: `succeeded`, `failed`, `interrupted` or `unknown`; None if the image does not report it.
+        target: the expected `after`; None for a database without a revision.
+        has_target: whether `target` was reported: only commands that move report it, and older images do not.
     """
 
     command: str | None = None
@@ -364,7 +364,7 @@ class ContainerReport:
 
     @classmethod
     def parse(cls, line: str) -> ContainerReport | None:
-        """The report in a line of the log; None where it is any other line, one with a field of another type too."""
+        """Parse a log line as a report; None for any other line, including one with a field of the wrong type."""
         if not line.startswith("{") or RESULT_KEY not in line:
             return None
         try:
@@ -387,16 +387,16 @@ class ContainerReport:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """The truth about how it went.
+    """The outcome of a task.
 
     Attributes:
         verdict: how it went.
-        exit_code: the launcher's, which is the container's where there is one.
-        message: the same in a sentence.
+        exit_code: the launcher's exit code: the container's, if there is one.
+        message: the outcome in one sentence.
         hint: what to do next.
         details: further lines.
-        task: the task as it was seen last.
-        report: what the container said about itself.
+        task: the task as last seen.
+        report: the container's report.
     """
 
     verdict: Verdict

@@ -1,8 +1,8 @@
 """The only room that imports boto3.
 
 client     each call that the launcher makes, as a method with values in and out
-answers    answers, held against botocore's own description of them: whatever is of another shape is no answer
-refusals   what AWS's error codes mean: one of the launcher's errors for each refusal
+answers    validates responses against botocore's model: a response of another shape is an error
+refusals   maps AWS's error codes to the launcher's errors
 
-A new call is a method of `client.Aws`, and a line in `doctor.least_policy`, which a test holds against it.
+A new call needs a method in `client.Aws` and a line in `doctor.least_policy`; a test compares the two.
 """

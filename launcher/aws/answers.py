@@ -1,4 +1,4 @@
-"""AWS's answers, held against botocore's own description of them: whatever is of another shape is no answer."""
+"""Validate AWS's responses against botocore's model: a response of another shape is an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TYPES: dict[str, Any] = {
 
 
 class _Structure(dict[str, Any]):
-    """What an answer describes; whoever needs a member that it lacks is told as of any answer that can't be read."""
+    """A structure in a response; access to a missing member raises the error for an unreadable response."""
 
     def __init__(self, action: str, members: dict[str, Any]) -> None:
         super().__init__(members)
@@ -31,16 +31,16 @@ class _Structure(dict[str, Any]):
 
 
 def checked(action: str, value: Any, shape: Any, name: str = "it") -> Any:
-    """The value, with each structure in it such that it misses no member silently.
+    """Return the value, with structures in it that raise an error on access to a missing member.
 
     Args:
-        action: the call, as IAM names it.
-        value: an answer, or a part of one, as botocore has parsed it: JSON's values without a look at their types.
-        shape: botocore's description of it.
-        name: what the answer calls it.
+        action: the call as an IAM action.
+        value: a response, or a part of one, as parsed by botocore, which does not check the types of JSON values.
+        shape: botocore's model of it.
+        name: its name in the response.
 
     Raises:
-        TransientAwsError: a value in it is of another type.
+        TransientAwsError: a value has another type than the model.
     """
     kind: str = shape.type_name
     if not isinstance(value, _TYPES.get(kind, object)) or (type(value) is bool and kind != "boolean"):
@@ -55,7 +55,7 @@ def checked(action: str, value: Any, shape: Any, name: str = "it") -> Any:
 
 
 def unreadable(action: str, why: str) -> TransientAwsError:
-    """The error for an answer that is none of AWS's."""
+    """Return the error for a response that may not come from AWS."""
     return TransientAwsError(
         f"The answer to {action} can't be read ({why}): it may not be AWS's.",
         hint="Check the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL; then run the same command again.",

@@ -1,4 +1,4 @@
-"""The only module that imports boto3: each call is a method, each refusal one of the launcher's errors."""
+"""The only module that imports boto3: each call is a method, each refusal becomes one of the launcher's errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
 
-_PAGES = 1000  # of one list: 100,000 tasks of an hour
+_PAGES = 1000  # of one list: 100,000 tasks in an hour
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class RegistryLogin:
 
 @dataclass(frozen=True)
 class LogPage:
-    """One answer of GetLogEvents.
+    """One response of GetLogEvents.
 
     Attributes:
         events: in the stream's order; `timestamp` in milliseconds.
-        token: where the next call goes on; the same one again once nothing more is there.
+        token: for the next call; it repeats once there is nothing more.
     """
 
     events: tuple[OutputLogEventTypeDef, ...]
@@ -80,16 +80,16 @@ class LogPage:
 
 
 class Aws:
-    """AWS's API as far as the launcher uses it, for one profile and one region.
+    """The part of AWS's API that the launcher uses, for one profile and one region.
 
-    Every method raises `AwsError` or one of its kinds. Clients are made on first use and may be used from several
-    threads. `AWS_ENDPOINT_URL` puts a local AWS in the place of the real one, as in every AWS program.
+    Every method may raise `AwsError` or a subclass. Clients are made on first use and are thread-safe.
+    `AWS_ENDPOINT_URL` replaces AWS with a local one, as in every AWS program.
     """
 
     def __init__(
         self, *, profile: str | None = None, region: str | None = None, attempts: int = 6, timeout: float = 20.0
     ) -> None:
-        """`attempts` is how often a throttled or lost call is tried in all; `timeout`, in seconds, ends one try."""
+        """`attempts` is the total number of tries of a throttled or lost call; `timeout` is in seconds per try."""
         self.profile = profile
         self.region = region
         config = Config(
@@ -103,10 +103,10 @@ class Aws:
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    # Who
+    # Identity
 
     def identity(self) -> Identity:
-        """The account and the role or user of the credentials (sts:GetCallerIdentity)."""
+        """Return the credentials' account and role or user (sts:GetCallerIdentity)."""
         with self._translated("sts:GetCallerIdentity"):
             answer = self._sts.get_caller_identity()
             return Identity(account=answer["Account"], arn=answer["Arn"])
@@ -114,23 +114,23 @@ class Aws:
     # ECS
 
     def cluster(self, name: str) -> ClusterTypeDef | None:
-        """The cluster, INACTIVE ones too; None if there never was one."""
+        """Return the cluster, even if it is INACTIVE; None if there never was one."""
         with self._translated("ecs:DescribeClusters"):
             clusters = self._ecs.describe_clusters(clusters=[name])["clusters"]
         return clusters[0] if clusters else None
 
     def service(self, cluster: str, name: str) -> ServiceTypeDef | None:
-        """The service, INACTIVE ones too; None if there is none.
+        """Return the service, even if it is INACTIVE; None if there is none.
 
         Raises:
-            NotFoundError: the cluster is not there.
+            NotFoundError: the cluster does not exist.
         """
         with self._translated("ecs:DescribeServices"):
             services = self._ecs.describe_services(cluster=cluster, services=[name])["services"]
         return services[0] if services else None
 
     def task_definition(self, name: str) -> TaskDefinitionTypeDef | None:
-        """A task definition by ARN, `family:revision`, or family (then the latest active one); None if absent."""
+        """Return a task definition by ARN, `family:revision`, or family (the latest active one); None if absent."""
         with self._translated("ecs:DescribeTaskDefinition"):
             try:
                 return self._ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]
@@ -140,25 +140,25 @@ class Aws:
                 raise
 
     def register_task_definition(self, definition: Mapping[str, Any]) -> TaskDefinitionTypeDef:
-        """Registers a new revision."""
+        """Register a new revision."""
         with self._translated("ecs:RegisterTaskDefinition"):
             return self._ecs.register_task_definition(**definition)["taskDefinition"]
 
     def run_task(self, request: Mapping[str, Any]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
-        """Starts a task; AWS tells of a refusal either by an error or, with HTTP 200, in the list of failures.
+        """Start a task; AWS reports a refusal as an error or, with HTTP 200, in the list of failures.
 
-        It is tried once, whatever `attempts` says, so that no lost answer goes unnoticed: `tasks.start_task`.
-        A task in the answer is no description: of one that is over, a second try by its clientToken gets only the ARN
-        and two states.
+        It is tried only once, regardless of `attempts`, so that no lost response goes unnoticed: see
+        `task.start.start_task`. A task in the response is not a full description: if it is over, a retry with its
+        clientToken returns only the ARN and two states.
         """
         with self._translated("ecs:RunTask"):
             answer = self._ecs_once.run_task(**request)
             return answer["tasks"], answer["failures"]
 
     def task_arns(self, cluster: str, family: str, *, stopped: bool) -> list[str]:
-        """ARNs of a family's tasks by what they are to be, running or stopped, whatever they are: `tasks.find_tasks`.
+        """Return the ARNs of a family's tasks by desired status, not by actual status: see `task.find.find_tasks`.
 
-        Those that stopped in the last hour or so are among them.
+        They include tasks that stopped in about the last hour.
         """
         wanted: Literal["RUNNING", "STOPPED"] = "STOPPED" if stopped else "RUNNING"
         page, seen, found = "", set[str](), list[str]()
@@ -174,7 +174,7 @@ class Aws:
         raise unreadable("ecs:ListTasks", "its pages have no end")
 
     def tasks(self, cluster: str, arns: Sequence[str]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
-        """Tasks as they are; those that are not known are in the list of failures, with the reason MISSING."""
+        """Describe tasks; unknown ones are in the list of failures, with the reason MISSING."""
         found, failures = list["TaskTypeDef"](), list["FailureTypeDef"]()
         for first in range(0, len(arns), 100):
             with self._translated("ecs:DescribeTasks"):
@@ -184,14 +184,14 @@ class Aws:
         return found, failures
 
     def stop_task(self, cluster: str, arn: str, reason: str) -> None:
-        """Sends SIGTERM, and SIGKILL after the container's stopTimeout (30 s)."""
+        """Send SIGTERM, and SIGKILL after the container's stopTimeout (30 s)."""
         with self._translated("ecs:StopTask"):
             self._ecs.stop_task(cluster=cluster, task=arn, reason=reason)
 
     # ECR
 
     def repository(self, name: str) -> RepositoryTypeDef | None:
-        """The repository, or None."""
+        """Return the repository; None if there is none."""
         try:
             with self._translated("ecr:DescribeRepositories"):
                 return self._ecr.describe_repositories(repositoryNames=[name])["repositories"][0]
@@ -199,7 +199,7 @@ class Aws:
             return None
 
     def create_repository(self, name: str) -> RepositoryTypeDef | None:
-        """Makes a repository that scans what is pushed to it; None if it is there already."""
+        """Create a repository that scans pushed images; None if it already exists."""
         with self._translated("ecr:CreateRepository"):
             try:
                 return self._ecr.create_repository(
@@ -211,7 +211,7 @@ class Aws:
                 return None
 
     def image_digest(self, repository: str, *, tag: str | None = None, digest: str | None = None) -> str | None:
-        """The digest of the image with this tag or digest; None if there is none, or no such repository."""
+        """Return the digest of the image with this tag or digest; None if there is no such image or repository."""
         wanted: Any = {"imageTag": tag} if digest is None else {"imageDigest": digest}
         try:
             with self._translated("ecr:DescribeImages"):
@@ -221,7 +221,7 @@ class Aws:
             return None
 
     def registry_login(self) -> RegistryLogin:
-        """A fresh password for the account's registry."""
+        """Get a new password for the account's registry."""
         with self._translated("ecr:GetAuthorizationToken"):
             data = self._ecr.get_authorization_token()["authorizationData"][0]
             username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
@@ -230,13 +230,13 @@ class Aws:
     # CloudWatch Logs
 
     def log_group(self, name: str) -> LogGroupTypeDef | None:
-        """The log group, or None."""
+        """Return the log group; None if there is none."""
         with self._translated("logs:DescribeLogGroups"):
             groups = self._logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
         return next((group for group in groups if group["logGroupName"] == name), None)
 
     def create_log_group(self, name: str) -> bool:
-        """Makes a log group that keeps its lines for ever; False if it is there already."""
+        """Create a log group without a retention limit; False if it already exists."""
         with self._translated("logs:CreateLogGroup"):
             try:
                 self._logs.create_log_group(logGroupName=name)
@@ -247,12 +247,12 @@ class Aws:
         return True
 
     def put_retention(self, name: str, *, days: int) -> None:
-        """Has a log group keep its lines for so many days."""
+        """Set a log group's retention in days."""
         with self._translated("logs:PutRetentionPolicy"):
             self._logs.put_retention_policy(logGroupName=name, retentionInDays=days)
 
     def log_events(self, group: str, stream: str, token: str | None = None) -> LogPage | None:
-        """A page of a stream, from its head or from `token` on; None while the stream does not exist."""
+        """Return a page of a stream, from its head or from `token` on; None while the stream does not exist."""
         position: Any = {"startFromHead": True} if token is None else {"startFromHead": True, "nextToken": token}
         try:
             with self._translated("logs:GetLogEvents"):
@@ -264,7 +264,7 @@ class Aws:
     # RDS
 
     def db_instance(self, identifier: str) -> DBInstanceTypeDef | None:
-        """The database instance, or None."""
+        """Return the database instance; None if there is none."""
         try:
             with self._translated("rds:DescribeDBInstances"):
                 return self._rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0]
@@ -272,7 +272,7 @@ class Aws:
             return None
 
     def create_db_snapshot(self, instance: str, snapshot: str, tags: Mapping[str, str]) -> DBSnapshotTypeDef:
-        """Begins a snapshot."""
+        """Start creating a snapshot."""
         with self._translated("rds:CreateDBSnapshot"):
             return self._rds.create_db_snapshot(
                 DBInstanceIdentifier=instance,
@@ -281,7 +281,7 @@ class Aws:
             )["DBSnapshot"]
 
     def db_snapshot(self, snapshot: str) -> DBSnapshotTypeDef | None:
-        """The snapshot, or None."""
+        """Return the snapshot; None if there is none."""
         try:
             with self._translated("rds:DescribeDBSnapshots"):
                 found = self._rds.describe_db_snapshots(DBSnapshotIdentifier=snapshot)["DBSnapshots"]
@@ -292,21 +292,21 @@ class Aws:
     # S3
 
     def read_object(self, bucket: str, key: str) -> bytes | None:
-        """An object's content, or None."""
+        """Return an object's content; None if there is no such object."""
         try:
             with self._translated("s3:GetObject"):
                 return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         except NotFoundError:
             return None
 
-    # What `doctor` looks at
+    # For `doctor`
 
     def simulate(
         self, role: str, actions: Sequence[str], resources: Sequence[str], context: Mapping[str, str] | None = None
     ) -> list[EvaluationResultTypeDef]:
-        """What IAM would decide if the role with this ARN asked for each action on the resources.
+        """Return IAM's decision for a role's ARN, for each action on the resources.
 
-        `context` holds condition keys, such as `ecs:cluster`, as the real call would carry them.
+        `context` has the condition keys that the real call would have, such as `ecs:cluster`.
         """
         entries: Any = [
             {"ContextKeyName": key, "ContextKeyType": "string", "ContextKeyValues": [value]}
@@ -318,7 +318,7 @@ class Aws:
             )["EvaluationResults"]
 
     def role_arn(self, name: str) -> str | None:
-        """The ARN of the role with this name, its path included; None if there is none."""
+        """Return the ARN of the role with this name, including its path; None if there is none."""
         try:
             with self._translated("iam:GetRole"):
                 return self._iam.get_role(RoleName=name)["Role"]["Arn"]
@@ -326,22 +326,22 @@ class Aws:
             return None
 
     def subnets(self, ids: Sequence[str]) -> list[SubnetTypeDef]:
-        """The subnets with these ids."""
+        """Return the subnets with these IDs."""
         with self._translated("ec2:DescribeSubnets"):
             return self._ec2.describe_subnets(SubnetIds=list(ids))["Subnets"]
 
     def security_groups(self, ids: Sequence[str]) -> list[SecurityGroupTypeDef]:
-        """The security groups with these ids."""
+        """Return the security groups with these IDs."""
         with self._translated("ec2:DescribeSecurityGroups"):
             return self._ec2.describe_security_groups(GroupIds=list(ids))["SecurityGroups"]
 
     def route_tables(self, vpc: str) -> list[RouteTableTypeDef]:
-        """All route tables of a VPC."""
+        """Return all route tables of a VPC."""
         with self._translated("ec2:DescribeRouteTables"):
             return self._ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
 
     def vpc_endpoints(self, vpc: str) -> list[VpcEndpointTypeDef]:
-        """All endpoints of a VPC."""
+        """Return all endpoints of a VPC."""
         with self._translated("ec2:DescribeVpcEndpoints"):
             return self._ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
 
@@ -355,14 +355,14 @@ class Aws:
         return True
 
     def parameter_exists(self, *names: str) -> bool:
-        """Whether SSM has a parameter of one of these names; its value is never decrypted."""
+        """Whether SSM has a parameter with one of these names; its value is never decrypted."""
         with self._translated("ssm:DescribeParameters"):
             found = self._ssm.describe_parameters(
                 ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": sorted(set(names))}]
             )["Parameters"]
         return bool(found)
 
-    # Clients, made once each: making one is slow, and not safe in two threads at once.
+    # Clients, each made once: making one is slow and not thread-safe.
 
     @property
     def _sts(self) -> STSClient:
@@ -418,7 +418,7 @@ class Aws:
                     client = self._session.client(service, config=config or self._config)
                 except ValueError as error:
                     raise _not_made(service, error) from error
-                # Before botocore's own of the service, which make texts into other things.
+                # Before botocore's own handlers for the service, which convert strings.
                 prefix = client.meta.service_model.service_id.hyphenize()
                 client.meta.events.register_first(f"after-call.{prefix}", _check)
                 self._clients[name] = client
@@ -453,7 +453,7 @@ class Aws:
             raise CredentialsError(
                 "The AWS sign-in has expired.", hint=self._login, action=action, code="ExpiredToken"
             ) from error
-        # botocore has two families for a lost network: a connection that was never made is not in HTTPClientError's.
+        # botocore has two families of network errors: a connection that failed is not an HTTPClientError.
         except (botocore_errors.HTTPClientError, botocore_errors.ConnectionError) as error:
             raise TransientAwsError(
                 f"AWS does not answer {action}: {str(error).rstrip('.')}.",
@@ -463,7 +463,7 @@ class Aws:
             ) from error
         except botocore_errors.BotoCoreError as error:
             raise _not_made(action, error) from error
-        # botocore wraps the network's own; EOFError is of a question, for an MFA code, that nobody answers.
+        # Not network errors, which botocore wraps; EOFError comes from a prompt for an MFA code without an answer.
         except (OSError, EOFError) as error:
             raise CredentialsError(
                 f"The AWS credentials can't be read: {error}.",
@@ -471,7 +471,7 @@ class Aws:
                 " mfa_serial of the profile, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.",
                 action=action,
             ) from error
-        # An answer that is none of AWS's: a proxy's page, or JSON that no parser gets through.
+        # Not AWS's response: a proxy's page, or JSON that can't be parsed.
         except (ResponseParserError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise unreadable(action, type(error).__name__) from error
 
@@ -490,7 +490,7 @@ def _not_made(what: str, error: Exception) -> AwsError:
 
 
 def _check(*, http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
-    """Called by botocore with each answer, which it gives to the caller afterwards."""
+    """Validate a response; called by botocore before it returns the response to the caller."""
     if http_response.status_code < 300 and model.output_shape is not None:
         parsed.update(checked(f"{model.service_model.service_name}:{model.name}", parsed, model.output_shape))
 

@@ -1,4 +1,4 @@
-"""What AWS's error codes mean: one of the launcher's errors for each refusal."""
+"""Map AWS's error codes to the launcher's errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DENIAL = re.compile(
 
 
 def denial(message: str) -> tuple[str, str, str] | None:
-    """Principal, action and resource that an AWS message about a refused permission names, or None."""
+    """Return principal, action and resource from AWS's message about a denied permission; None for other messages."""
     found = _DENIAL.search(message)
     if found is None:
         return None
@@ -44,14 +44,14 @@ def denial(message: str) -> tuple[str, str, str] | None:
 
 
 def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) -> AwsError:
-    """The error for a call that AWS refused.
+    """Return the error for a call that AWS refused.
 
     Args:
-        action: the call, as IAM names it.
-        code: AWS's own.
-        message: AWS's own.
-        status: of HTTP.
-        sign_in: how to get credentials, as a hint.
+        action: the call as an IAM action.
+        code: AWS's error code.
+        message: AWS's error message.
+        status: the HTTP status.
+        sign_in: hint on how to get credentials.
     """
     message = message or code
     if code in _EXPIRED:

@@ -1,4 +1,4 @@
-"""What each command does, between the command line and the modules that know how."""
+"""What each command does, between the command line and the modules that do the work."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class How:
-    """How a task is to be run, whatever it does.
+    """How to run a task, whatever it does.
 
     Attributes:
         timeout: seconds.
-        image: a reference, in place of the content-addressed one.
+        image: an image reference, instead of the content-addressed one.
         dry_run: plan only.
-        detach: return once it was started.
-        attach: follow one that is alive.
+        detach: return once the task is started.
+        attach: follow a task that is alive.
         client_token: names this run.
     """
 
@@ -61,15 +61,15 @@ def launch(
     snapshot: bool | None = None,
     lint_to: str | None = None,
 ) -> int:
-    """`ecs-migrate` and `ecs-run`: plan, ask where that is due, execute, and say how it went.
+    """Run `ecs-migrate` or `ecs-run`: plan, confirm if required, execute, and report.
 
     Args:
         common: options and collaborators.
         name: the command, for the result.
-        work: what the container is to do.
-        how: how it is to be run.
-        confirm_reset: the environment's name, where a reset was confirmed by an option.
-        snapshot: whether to make a snapshot first; None leaves it to what the work is.
+        work: what the container does.
+        how: how to run it.
+        confirm_reset: the environment's name, if an option confirmed a reset.
+        snapshot: whether to make a snapshot first; if None, only before a reset of production.
         lint_to: lint the revisions after the database's own up to this one, on this machine.
 
     Returns:
@@ -87,7 +87,7 @@ def launch(
                         console.data(line)
                 return 0
             if guards.task_instead(plan) is None and plan.builds:
-                require_engine(common.dependencies.run)  # before anybody is asked, or anything made
+                require_engine(common.dependencies.run)  # before asking the user or creating anything
             if work.resets:
                 guards.confirm_reset(plan.stack, confirm_reset, common.dependencies.ask or console.ask())
             result = executor(common, aws, known).execute(plan)
@@ -108,10 +108,10 @@ def launch(
 
 
 def refuse_with_plan(**options: bool) -> None:
-    """Refuse options that change something, beside `--plan`, which changes nothing.
+    """Refuse options that change something together with `--plan`, which changes nothing.
 
     Raises:
-        UsageError: there is one.
+        UsageError: such an option is given.
     """
     for name, given in options.items():
         if given:
@@ -122,7 +122,7 @@ def refuse_with_plan(**options: bool) -> None:
 
 
 def doctor(common: Common) -> int:
-    """Every check, as a tree."""
+    """Run every check and show the findings as a tree; return the exit code."""
     import shutil
 
     from launcher.doctor import examine, lines
@@ -144,7 +144,7 @@ def doctor(common: Common) -> int:
 
 
 def _planned(common: Common, work: Work, how: How, snapshot: bool | None, known: Launch) -> tuple[Plan, Aws]:
-    """The two steps that only read."""
+    """Run the two steps that only read, and return the plan and the clients."""
     dependencies, console = common.dependencies, common.console
     # boto3 takes a while to import, and so does Terraform to answer.
     threading.Thread(target=importlib.import_module, args=("launcher.aws.client",), daemon=True).start()
@@ -192,7 +192,7 @@ def _request(common: Common, stack: Stack, work: Work, how: How, snapshot: bool 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # in a container that was given a number, no name stands for it
+    except (KeyError, OSError):  # in a container, the user ID may have no name
         return f"uid-{os.getuid()}"
 
 
@@ -205,16 +205,16 @@ def _git_commit(common: Common) -> str | None:
 
 
 def read_terraform(common: Common, needed: frozenset[str] | None = None) -> Outputs:
-    """The outputs of the command's environment; `needed` as `stack.outputs_for` takes it."""
+    """Read the outputs of the command's environment; `needed` is that of `stack.outputs_for`."""
     dependencies, run = common.dependencies, common.dependencies.run
     if common.profile:
-        # Its own way to be told of --profile.
+        # Terraform gets --profile as AWS_PROFILE.
         run = partial(run, environment={**dependencies.environ, "AWS_PROFILE": common.profile})
     return outputs_for(common.options, run, lambda region: dependencies.aws(common.profile, region), needed=needed)
 
 
 def executor(common: Common, aws: Aws, known: Launch) -> Executor:
-    """What carries a command out, and notes in `known` what it learns."""
+    """Make the executor of a command, which records in `known` what it learns."""
     dependencies, root = common.dependencies, common.options.root
     docker_config = Path(dependencies.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     return Executor(
@@ -223,7 +223,7 @@ def executor(common: Common, aws: Aws, known: Launch) -> Executor:
 
 
 def tell(common: Common, known: Launch, result: TaskResult, name: str) -> None:
-    """Say how the run of the command `name` went, to people, to programs and on GitHub's page."""
+    """Report the result of the command `name`: on the console, as JSON and on GitHub's page."""
     console, good = common.console, result.exit_code == 0
     for line in (*result.details, *report.result_lines(known)):
         console.say(f"   {line}")

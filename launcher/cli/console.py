@@ -1,4 +1,4 @@
-"""Progress for people on a terminal, in a pipe and in GitHub Actions; the one exit where secrets are hidden."""
+"""Progress for users on a terminal, in a pipe and in GitHub Actions. All output passes here, and secrets are hidden."""
 
 from __future__ import annotations
 
@@ -31,22 +31,21 @@ _PROPOSED = re.compile(
 )
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _COMMAND = re.compile(r"^(?:[^\S\n]|\x1b\[[0-9;]*m)*:(?=:.*::)|##(?=\[)", re.MULTILINE)
-"""What a line that GitHub Actions would obey has where a blank makes it harmless: `::name::value`, `##[name]value`."""
+"""Matches GitHub Actions' commands up to where a blank disables them: `::name::value`, `##[name]value`."""
 _STYLES = {"OK": "32", "NG": "31", "SKIP": "33", "group": "1", "fix": "36", "sum": "1"}
 
 
 class Console:
-    """Narration on standard error, data on standard output.
+    """Writes messages to standard error and data to standard output.
 
-    The container's lines are data, unless standard output is to hold one JSON object only. On a terminal a line that
-    moves shows what is going on; in a pipe and in a CI log there are only lines that stay. Whatever becomes of either
-    stream, nothing here fails.
+    The container's lines are data, unless standard output is reserved for one JSON object. On a terminal a live line
+    shows the progress; a pipe and a CI log get only permanent lines. A stream that fails never makes a method fail.
 
     Attributes:
-        json: whether standard output holds one JSON object.
-        shown: the options that belong to every command that is proposed.
-        answered: whether it does so by now.
-        redactor: what must not be shown.
+        json: whether standard output is reserved for one JSON object.
+        shown: the options to add to every proposed command.
+        answered: whether the JSON object has been written.
+        redactor: hides secrets.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Console:
 
     @contextmanager
     def step(self, key: str, title: str, number: int | None) -> Iterator[Done]:
-        """A step, with a tick or a cross and its time at the end."""
+        """Show a step, with a tick or a cross and its time at the end."""
         outcome: list[tuple[str, bool]] = []
 
         def done(words: str, *, good: bool = True) -> None:
@@ -106,7 +105,7 @@ class Console:
                 self._write("::endgroup::", command=True)
 
     def status(self, text: str) -> None:
-        """What the present step is at: on the moving line, or a line of its own where that has changed."""
+        """Show the state of the current step: on the live line, or on a new line when it has changed."""
         text = text.strip()
         if not text or text == self._status:
             return
@@ -117,69 +116,69 @@ class Console:
             self._write(f"   {text}")
 
     def detail(self, text: str) -> None:
-        """What a program says that the step has started: on the moving line, or folded away in GitHub's group."""
+        """Show a line from a program that the step started: on the live line, or folded in GitHub's group."""
         if self._live is not None or self._github:
             self.status(text)
 
     def notice(self, text: str) -> None:
-        """A sentence that stays."""
+        """Show a sentence permanently."""
         self._write(f"   {self._paint(text, '33')}")
 
     def log_line(self, line: LogLine) -> None:
-        """A line of the container's, as it is."""
+        """Show a line of the container's output unchanged."""
         text = line.text.replace("\n", "")
         if self.json or (self._terminal and self._out.isatty()):
             self._write(f"   {self._paint('│', '2')} {text}")
         else:
             self.data(text)
 
-    # What is said besides
+    # Other output
 
     def say(self, text: str = "") -> None:
-        """Narration."""
+        """Write a message."""
         self._write(text)
 
     def data(self, text: str) -> None:
-        """A line on standard output."""
+        """Write a line to standard output."""
         before = self._out.lost
         text = self._harmless(text)
         with self._lock:
             print(text, file=self._out, flush=True)
         lost = self._out.lost
-        if lost is not before and not isinstance(lost, BrokenPipeError):  # a reader that has enough is no news
+        if lost is not before and not isinstance(lost, BrokenPipeError):  # a reader that closes the pipe is normal
             self.notice(f"Standard output can't be written any more: {lost}.")
 
     def styled(self, style: str, text: str) -> None:
-        """A line on standard output, in the colour of its style where that is a terminal."""
+        """Write a line to standard output, in the color of its style on a terminal."""
         colour = _STYLES.get(style)
         self.data(f"\033[{colour}m{text}\033[0m" if colour and self._colours and self._out.isatty() else text)
 
     def result(self, value: Mapping[str, Any]) -> None:
-        """The one JSON object on standard output."""
+        """Write the only JSON object to standard output."""
         self.answered = True
         if isinstance(value.get("hint"), str):
             value = {**value, "hint": self.with_options(value["hint"])}
-        # Where a character has to be escaped, it must be in JSON's own way.
+        # If a character must be escaped, use JSON's escapes.
         escaped = not self._out.encoding.lower().startswith("utf")
         text = json.dumps(self.redactor.value(value), ensure_ascii=escaped, indent=2)
-        # The same to JSON, and neither a command to GitHub nor anything to a terminal.
+        # Equal as JSON, but neither a command to GitHub nor a control sequence to a terminal.
         self.data("".join(c if _shows(c) else json.dumps(c)[1:-1] for c in text.replace("##[", r"##\u005b")))
 
     def with_options(self, hint: str | None) -> str | None:
-        """A hint whose commands are complete, so that they can be pasted."""
+        """Complete the commands in a hint with the shared options, so that they can be pasted."""
         return None if hint is None else _PROPOSED.sub(lambda found: f"{found[0]} {self.shown}".rstrip(), hint)
 
     def failure(self, error: LauncherError) -> None:
-        """What went wrong, in a sentence; then the details, then what to do."""
+        """Show an error: the details, then the message and the hint."""
         for line in error.details:
             self._write(f"   {line}")
         self.verdict(error.message, error.hint, good=False)
 
     def verdict(self, message: str, hint: str | None, *, good: bool) -> None:
-        """The last words."""
+        """Show the final message and the hint."""
         hint = self.with_options(hint)
         if self._github and not good:
-            # Redacted first: escaped, a secret is no longer what the redactor looks for, and GitHub undoes the escape.
+            # Redact first: the redactor does not find an escaped secret, and GitHub removes the escape.
             words = self._clean(f"{message} {hint or ''}".rstrip())
             self._write(f"::error title=launcher::{_command_data(words)}", command=True)
         word, colour = ("Done.", "1;32") if good else ("Error:", "1;31")
@@ -188,7 +187,7 @@ class Console:
             self._write(f"{self._paint('Hint:', '1')} {hint}")
 
     def summary(self, markdown: str) -> None:
-        """A summary on the page of the GitHub Actions job; nothing elsewhere."""
+        """Append a summary to the page of the GitHub Actions job; elsewhere do nothing."""
         if not (self._github and self._summary):
             return
         try:
@@ -198,7 +197,7 @@ class Console:
             self.notice(f"The summary of this job can't be written: {error}.")
 
     def ask(self) -> Callable[[str], str] | None:
-        """How to ask a question; None where nobody can answer."""
+        """Return a function that asks a question; None if there is no terminal."""
         if not (sys.stdin.isatty() and self._err.isatty()):
             return None
 
@@ -210,12 +209,12 @@ class Console:
                 answer = sys.stdin.readline()
             finally:
                 if not answer.endswith("\n"):
-                    self._err.write("\n")  # what comes next begins a line of its own
+                    self._err.write("\n")  # the next output starts on a new line
             return answer.rstrip("\n")
 
         return question
 
-    # Ways out
+    # Output
 
     def _write(self, text: str, *, command: bool = False) -> None:
         text = self._clean(text) if command else self._harmless(text)
@@ -226,11 +225,11 @@ class Console:
                 print(text, file=self._err, flush=True)
 
     def _clean(self, text: str) -> str:
-        """Without secrets, after whatever could hide them, move the cursor or end a line has been left out."""
+        """Remove what could hide a secret, move the cursor or end a line, then hide the secrets."""
         return self.redactor.text(_printable(text))
 
     def _harmless(self, text: str) -> str:
-        """No command to GitHub Actions, to whose log both streams may lead, or either: that can't be told from here."""
+        """Disable GitHub Actions' commands; either stream may go to its log, which can't be detected here."""
         text = self._clean(text)
         return _COMMAND.sub(r"\g<0> ", text) if self._github else text
 
@@ -259,7 +258,7 @@ class Console:
 
 @dataclass(frozen=True)
 class _Moving:
-    """The moving line's words, with the seconds since `begun`, counted anew each time that it is drawn."""
+    """The text of the live line, with the seconds since `begun`, computed each time it is drawn."""
 
     words: str
     begun: float
@@ -271,13 +270,13 @@ class _Moving:
 
 
 def _printable(text: str) -> str:
-    """Without what could move the cursor or clear the screen; colours, tabs and line feeds may stay."""
+    """Remove what could move the cursor or clear the screen; keep colors, tabs and line feeds."""
     kept = (part if _COLOUR.fullmatch(part) else "".join(filter(_shows, part)) for part in _COLOUR.split(text))
     return "".join(kept)
 
 
 def _shows(character: str) -> bool:
-    return character.isprintable() or character in "\t\n\xa0\u3000"  # a Japanese blank is no control
+    return character.isprintable() or character in "\t\n\xa0\u3000"  # \u3000, the Japanese space, is not a control
 
 
 def _command_data(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the launcher reaches the outside through, built once and passed in, so that tests can bring their own."""
+"""The launcher's interfaces to the outside, built once and passed in, so that tests can pass their own."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class SystemClock:
-    """The real time."""
+    """The real clock."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
         return time.time()
 
     def sleep(self, seconds: float) -> None:
-        """Return when so many seconds are over; a signal's handler runs meanwhile."""
+        """Sleep for this many seconds; signal handlers run meanwhile."""
         time.sleep(seconds)
 
 
 def make_aws(profile: str | None, region: str | None) -> Aws:
-    """The real clients. boto3 is imported here, since that takes longer than all the rest of the command line."""
+    """Return the real clients; boto3 is imported here because that takes longer than the rest of the command line."""
     from launcher.aws.client import Aws
 
     return Aws(profile=profile, region=region)
@@ -44,10 +44,10 @@ class Dependencies:
         aws: clients for a profile and a region.
         run: starts programs.
         clock: the time.
-        environ: the environment's variables.
-        console: makes the console; told whether standard output is to hold JSON.
-        ask: asks a question on the terminal; None has the console find out whether there is one.
-        interrupts: what signals say.
+        environ: the environment variables.
+        console: makes the console; its argument is whether standard output is reserved for JSON.
+        ask: asks a question on the terminal; if None, the console detects whether there is one.
+        interrupts: the signals received.
     """
 
     aws: Callable[[str | None, str | None], Aws] = make_aws
@@ -59,5 +59,5 @@ class Dependencies:
     interrupts: Interrupts = field(default_factory=Interrupts)
 
     def make_console(self, json: bool) -> Console:
-        """A console for one command."""
+        """Make the console for one command."""
         return self.console(json) if self.console else Console(json=json, environ=self.environ)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def show(common: Common) -> int:
-    """Print the policy on standard output, and on standard error where it comes from and what the CI role lacks.
+    """Print the policy on standard output, and its origin and what the CI role lacks on standard error.
 
     Returns:
-        0; what could not be read is told, and usual names stand in for it.
+        0; if something could not be read, a message says so and default names are used.
 
     Raises:
-        CredentialsError: there are no credentials, and no account is named either.
+        CredentialsError: there are no credentials, and no account is given either.
     """
     console = common.console
     outputs = _outputs(common)
@@ -50,7 +50,7 @@ def _outputs(common: Common) -> Outputs:
 
 
 def _state(options: Options) -> tuple[str, str] | None:
-    """Where the state is in S3, which whoever may not read it needs to be allowed first."""
+    """Return where the state is in S3: a caller who can't read it needs that permission first."""
     try:
         return state_in_s3(options.directory, options.workspace, *backend(options.directory))
     except (ConfigurationError, OSError):
@@ -58,7 +58,7 @@ def _state(options: Options) -> tuple[str, str] | None:
 
 
 def _named(common: Common, outputs: Outputs, aws: Aws, region: str) -> PolicyResources:
-    """The stack's own names where it can be read; the usual ones else, since who asks may lack the permissions."""
+    """Return the stack's own names, or default names if it can't be read: the caller may lack permissions."""
     options = common.options
     try:
         identity = identify(options, outputs, aws)
@@ -78,11 +78,11 @@ def _named(common: Common, outputs: Outputs, aws: Aws, region: str) -> PolicyRes
 
 
 def _ci_role(common: Common, named: PolicyResources, aws: Aws) -> str:
-    """The ARN of the role that is to get the policy, whoever asks for it; with its path, where IAM tells."""
+    """Return the ARN of the CI role, which gets the policy whoever the caller is; with its path if IAM returns it."""
     name = common.options.names.ci_role
     try:
         found = aws.role_arn(name)
-    except AwsError:  # the next question to IAM tells why
+    except AwsError:  # the next call to IAM reports why
         found = None
     return found or f"arn:aws:iam::{named.account}:role/{name}"
 

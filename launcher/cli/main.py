@@ -1,4 +1,4 @@
-"""The command line: parse, build the collaborators once, call one function, render."""
+"""The command line: parse, build the dependencies once, call one function, render."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import NoArgsIsHelpError  # typer exports only some of its kinds
+from typer._click.exceptions import NoArgsIsHelpError  # typer exports only some of them
 from typer._click.exceptions import UsageError as TypersUsageError
 from typer.core import TyperGroup
 
@@ -20,15 +20,15 @@ from launcher.machine.signals import Signalled
 
 
 class _Commands(TyperGroup):
-    """Says what is wrong with a line as every other error is said, to people and to programs."""
+    """Reports a wrong command line like every other error, as text or JSON."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read what comes before the command's name."""
+        """Parse what comes before the command's name."""
         with _misuse_said(ctx, args):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that the line names."""
+        """Run the named command."""
         with _misuse_said(ctx, ctx.args):
             return super().invoke(ctx)
 
@@ -245,9 +245,9 @@ def rehearse(
 
 
 def main(arguments: list[str] | None = None, dependencies: Any = None) -> None:
-    """Run the launcher; ends the process with the exit code."""
+    """Run the launcher and end the process with its exit code."""
     try:
         typer.main.get_command(app).main(args=arguments, prog_name="launcher", obj=dependencies)
-    except Signalled as signalled:  # between two who handle signals
+    except Signalled as signalled:  # between two signal handlers
         typer.echo(f"Error: Interrupted by {signal.Signals(signalled.number).name}.", err=True)
         sys.exit(128 + signalled.number)

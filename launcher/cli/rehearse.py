@@ -30,56 +30,55 @@ if TYPE_CHECKING:
 
 
 class _TaskOnly(Console):
-    """Shows the container's lines and what goes wrong, and none of the steps."""
+    """Shows the container's lines and errors, but no steps."""
 
     @classmethod
     def like(cls, console: Console, environ: Mapping[str, str]) -> _TaskOnly:
-        """One that writes where `console` does, and hides what it hides."""
+        """Make one with the streams and the redactor of `console`."""
         made = cls(stdout=console._out, stderr=console._err, environ=environ)
         made.redactor = console.redactor
         return made
 
     @contextmanager
     def step(self, key: str, title: str, number: int | None) -> Iterator[Done]:
-        """A step that nobody sees."""
+        """A step that is not shown."""
 
         def done(words: str, *, good: bool = True) -> None:
-            """Nobody is told."""
+            """Do nothing."""
 
         yield done
 
     def status(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def say(self, text: str = "") -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def log_line(self, line: LogLine) -> None:
-        """A line of the container's, without the frame that sets it off from the steps."""
+        """Show a line of the container's output, without the frame that separates it from the steps."""
         self.data(line.text)
 
     def verdict(self, message: str, hint: str | None, *, good: bool) -> None:
-        """The last words, if they are bad."""
+        """Show the final message if the run failed."""
         if not good:
             super().verdict(message, hint, good=good)
 
 
 def rehearse(common: Common, *, fail: str | None, reset: bool, in_docker: bool = False) -> int:
-    """Play the pipeline, and show what the database holds then.
+    """Run the pipeline on this machine and show the resulting content of the database.
 
     Args:
-        common: of the command; its environment names the stack, and what else it gives of a stack is left out.
-        fail: the name of a failure to play; `list` names them all.
-        reset: play `ecs-migrate --reset` on a database that was migrated before.
-        in_docker: build, push, pull and run the real image, with the engine and the registry of this machine.
+        common: the command's; only its environment names the stack, its other options for a stack are ignored.
+        fail: the name of a failure to play; `list` lists them all.
+        reset: run `ecs-migrate --reset` on the migrated database afterwards.
+        in_docker: build, push, pull and run the real image, with this machine's engine and registry.
 
     Returns:
-        The exit code that `ecs-migrate` ended with.
+        The exit code of `ecs-migrate`.
 
     Raises:
-        ConfigurationError: the extra is not installed, or this is no checkout, or the database does not start.
-        UsageError: there is no such failure, or it can't be played with a real engine; or one result is asked for of
-            two runs.
+        ConfigurationError: the extra is not installed, this is not a checkout, or the database does not start.
+        UsageError: there is no such failure, it can't be played with a real engine, or `--json` is given for two runs.
     """
     _require_extra()
     if fail == "list":
@@ -101,9 +100,9 @@ def rehearse(common: Common, *, fail: str | None, reset: bool, in_docker: bool =
             )
     console.say(f"A rehearsal of: launcher ecs-migrate --environment {environment}")
     with ExitStack() as stack:
-        # A short name: a socket's path has 107 characters, and the container prints it on a line of 80.
+        # A short name: a socket's path has at most 107 characters, and the container prints it on a line of 80.
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nk-")))
-        # The database takes its seconds to start while moto, which takes as many, is imported.
+        # The database starts while moto is imported; each takes seconds.
         database = stack.enter_context(EmbeddedDatabase(Path(sys.executable).parent, scratch / "pg"))
         from launcher.rehearsal.stage import staged
 
@@ -151,12 +150,12 @@ def _play(common: Common, stage: Stage, task: str, failure: Failure | None, rese
 
 
 def _migrate(common: Common, *, timeout: float, reset: bool = False) -> int:
-    confirmed = common.options.environment if reset else None  # nothing but a scratch database can be lost
+    confirmed = common.options.environment if reset else None  # only a scratch database can be lost
     return commands.launch(common, "ecs-migrate", Migration(resets=reset), _how(timeout), confirm_reset=confirmed)
 
 
 def _show_tables(common: Common) -> int:
-    """A second task lists what the database holds; of its own eight steps nothing is shown."""
+    """Run a second task that lists the content of the database, without showing its eight steps."""
     common.console.say("\nWhat the database holds, as a second task saw it (launcher ecs-run -- verify):")
     quiet = replace(common, console=_TaskOnly.like(common.console, common.dependencies.environ))
     code = commands.launch(quiet, "ecs-run", Run(("verify",)), _how(1800.0))

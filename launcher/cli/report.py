@@ -1,4 +1,4 @@
-"""A plan and a run's outcome: as lines for people, as one JSON object, as a summary in Markdown."""
+"""A plan and a run's outcome: as lines of text, as one JSON object, as a summary in Markdown."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _TITLES = {
     "db_sslmode": "TLS",
     "db_sslrootcert": "TLS certificates",
 }
-"""What people call the values of a `Stack` that have a source of their own."""
+"""Display names of the values of a `Stack` that have their own source."""
 
 
 def _values(stack: Stack) -> Iterator[tuple[str, Sourced[Any]]]:
-    """The values that have a source of their own, by their names in `Stack`; the password only by reference."""
+    """Yield the values that have their own source, by their names in `Stack`; the password only as a reference."""
     for name in _TITLES:
         if (sourced := getattr(stack, name)) is not None:
             yield name, sourced
@@ -52,7 +52,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """The plan on one screen."""
+    """Yield the plan as lines of text, for one screen."""
     stack, survey = plan.stack, plan.survey
     kind = "guarded as production" if stack.production else "not production"
     yield f"environment      {stack.environment} ({kind})"
@@ -77,7 +77,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
-    """The plan for programs."""
+    """Return the plan for JSON."""
     stack, survey = plan.stack, plan.survey
     return {
         "environment": stack.environment,
@@ -104,12 +104,12 @@ def plan_object(plan: Plan) -> dict[str, Any]:
 
 
 def result_object(launch: Launch, *, command: str, error: LauncherError | None = None) -> dict[str, Any]:
-    """The one object about a run, whether it went well, badly, or never began.
+    """Return the JSON object about a run, whether it succeeded, failed, or never began.
 
     Args:
-        launch: what is known.
+        launch: what is known about the run.
         command: the launcher's command: `ecs-migrate`.
-        error: why it ended, where there is no result.
+        error: the error that ended the run; it takes precedence over a result.
     """
     result, run, report = launch.result, launch.run, launch.result.report if launch.result else None
     if error is not None:
@@ -151,7 +151,7 @@ def result_object(launch: Launch, *, command: str, error: LauncherError | None =
 
 
 def task_object(task: Task) -> dict[str, Any]:
-    """A task for programs."""
+    """Return a task for JSON."""
     return {
         "arn": task.arn,
         "status": task.status,
@@ -168,7 +168,7 @@ def task_object(task: Task) -> dict[str, Any]:
 
 
 def result_lines(launch: Launch) -> Iterator[str]:
-    """What is worth knowing besides the verdict, or the error that came in its place."""
+    """Yield revision, snapshot and log, to be shown with the verdict or error."""
     result = launch.result
     report = result.report if result else None
     if report is not None and (report.before is not None or report.after is not None):
@@ -184,7 +184,7 @@ def result_lines(launch: Launch) -> Iterator[str]:
 
 
 def summary(launch: Launch, title: str, *, message: str, hint: str | None, good: bool) -> str:
-    """A job summary in Markdown; what strangers say is in blocks of HTML, where Markdown means nothing."""
+    """Return a job summary in Markdown; untrusted text is in blocks of HTML, where Markdown has no effect."""
     lines = [f"<h3>{'✅' if good else '❌'} {_cell(title)}</h3>", "", f"<p>{_cell(message)}</p>", ""]
     if hint:
         lines += [f"<p><b>Next:</b> {_cell(hint)}</p>", ""]
@@ -197,7 +197,7 @@ def summary(launch: Launch, title: str, *, message: str, hint: str | None, good:
 
 
 def _cell(text: str) -> str:
-    """One line of HTML, since an empty one would end its block."""
+    """Return the text as one line of HTML: an empty line would end the block."""
     return html.escape(" ".join(text.split()), quote=False)
 
 

@@ -1,4 +1,4 @@
-"""The options that every command shares, declared once, and how a command gets them."""
+"""The options that all commands share, declared once, and the decorator that adds them to a command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import typer
 from launcher.environment import tls
 from launcher.errors import LauncherError, UsageError
 
-# Whoever asks for help need not wait for what only a run needs: it is imported where it is used.
+# Imported where used, so that --help does not wait for what only a run needs.
 if TYPE_CHECKING:
     from launcher.cli.console import Console
     from launcher.cli.dependencies import Dependencies
@@ -47,7 +47,7 @@ def _flags(name: str, kind: type) -> str:
     return f"{_flag(name, True)}/{_flag(name, False)}" if kind is bool else _flag(name, None)
 
 
-# Name, type and default of each. The type's annotation says how the command line spells it.
+# Name, type and default of each; the annotation has the spelling on the command line.
 _SHARED: tuple[tuple[str, Any, Any], ...] = (
     (
         "environment",
@@ -126,7 +126,7 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
     )
 )
 _SECRETS = ("DB_PASSWORD", "TF_VAR_db_password", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-"""Variables that nothing here may show; none of the last three is read by the launcher itself."""
+"""Variables that must never be shown; the launcher itself does not read the last three."""
 
 _WITHOUT_STACK = {"environment", "json", "root"}
 _LISTS = {"subnets": "subnet", "security_groups": "security group"}
@@ -135,14 +135,14 @@ _PLATFORMS = {"linux/amd64", "linux/arm64"}
 
 @dataclass(frozen=True)
 class Common:
-    """What every command starts with.
+    """The input of every command.
 
     Attributes:
-        options: the stack's.
+        options: the stack's options.
         dependencies: the collaborators.
-        console: where everything is said.
+        console: where all output goes.
         profile: the AWS profile.
-        shown: the options of this command line that belong to any command on the same stack, as a shell takes them.
+        shown: this command line's options that any command on the same stack needs, quoted for a shell.
     """
 
     options: Options
@@ -153,13 +153,13 @@ class Common:
 
 
 def with_shared_options(command: Callable[..., int], *, with_stack: bool = True) -> Callable[..., None]:
-    """A typer command from a function that takes a `Common` first and returns an exit code.
+    """Make a typer command from a function that takes a `Common` first and returns an exit code.
 
-    It gets the shared options besides its own, and its errors are said on the console and become exit codes.
+    It gets the shared options besides its own; its errors are shown on the console and become exit codes.
 
     Args:
         command: the function.
-        with_stack: whether it has a stack of AWS's to find, and so the options that say which.
+        with_stack: whether it works on a stack in AWS, and so has the options for one.
     """
     signature = inspect.signature(command, eval_str=True)
     own = list(signature.parameters.values())[1:]
@@ -198,20 +198,20 @@ def with_shared_options(command: Callable[..., int], *, with_stack: bool = True)
 
 
 def _redact_tracebacks(console: Console) -> None:
-    """Let a defect of ours be shown without secrets too."""
+    """Hide secrets in the tracebacks of our own bugs too."""
 
     def show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody may read it any more
+        with contextlib.suppress(OSError, ValueError):  # the reader may be gone
             sys.stderr.write(console.redactor.text("".join(traceback.format_exception(kind, error, trace))))
 
     sys.excepthook = show
 
 
 def duration(text: str, option: str) -> float:
-    """Seconds from `90`, `90s`, `30m` or `2h`.
+    """Parse `90`, `90s`, `30m` or `2h` into seconds.
 
     Raises:
-        UsageError: it is none, or zero.
+        UsageError: it is not a valid duration, or zero.
     """
     found = _DURATION.fullmatch(text.strip())
     seconds = float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else 0.0
@@ -223,10 +223,10 @@ def duration(text: str, option: str) -> float:
 
 
 def revision_name(text: str | None) -> str | None:
-    """The revision as it was given.
+    """Return the revision unchanged.
 
     Raises:
-        UsageError: it is an option in disguise, and no number of steps either.
+        UsageError: it looks like an option, and is not a number of steps back.
     """
     if text is not None and text.startswith("-") and not _BACKWARDS.fullmatch(text):
         raise UsageError(
@@ -264,7 +264,7 @@ def _common(context: typer.Context, values: dict[str, Any], dependencies: Depend
 
 
 def _shown(context: typer.Context, values: dict[str, Any]) -> str:
-    """The environment, and what else of the shared options this command line gives; what variables say persists."""
+    """Return the environment and the shared options given on this command line; those from variables persist."""
     words = ["--environment", values["environment"]]
     for name in (shared[0] for shared in (*_SHARED, *_GIVEN)):
         source = context.get_parameter_source(name)
@@ -293,7 +293,7 @@ def _read(name: str, value: Any, source: str) -> Any:
     if name == "db_password_secret":
         from launcher.environment.password import ARN_HINT, is_secret_arn
 
-        if not is_secret_arn(value):  # it may be the password itself, so it is not repeated
+        if not is_secret_arn(value):  # not repeated: it may be the password itself
             raise UsageError(f"{source} is not the ARN of a secret or a parameter.", hint=ARN_HINT)
     if name == "platform" and value not in _PLATFORMS:
         raise UsageError(f"{value!r} is not a platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64.")
@@ -301,12 +301,12 @@ def _read(name: str, value: Any, source: str) -> Any:
 
 
 def failed(context: Any, error: UsageError, arguments: list[str]) -> int:
-    """Say what is wrong with a command's line, of which no option was understood yet.
+    """Report an error in a command line before its options are parsed.
 
     Args:
-        context: typer's, of the command.
+        context: the command's typer context.
         error: what is wrong.
-        arguments: the line, in which `--json` may be asked for.
+        arguments: the command line, which may contain `--json`.
 
     Returns:
         The exit code.

@@ -1,4 +1,4 @@
-"""Standard output and standard error, which no reader that goes away and no character can break."""
+"""Standard output and standard error that survive a lost reader and any character."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TextIO
 
 
 class Outlet:
-    """A stream that takes everything: once it can't be written to, silently.
+    """A stream that accepts everything; once writing fails, it discards output silently.
 
-    Whether a task is watched, and stopped in time, must not hang on who reads along.
+    Watching a task and stopping it in time must not depend on a reader.
 
     Attributes:
-        lost: why it can't be written to any more; None while it can.
+        lost: the error that ended writing; None while writing works.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -25,7 +25,7 @@ class Outlet:
             stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
+        """Write as much as possible."""
         try:
             return self._stream.write(text)
         except OSError as error:
@@ -33,7 +33,7 @@ class Outlet:
             return len(text)
 
     def flush(self) -> None:
-        """Have it read."""
+        """Flush the buffer."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -45,11 +45,11 @@ class Outlet:
 
     @property
     def encoding(self) -> str:
-        """How it writes characters; a stream of characters takes all of them."""
+        """The stream's encoding; `utf-8` for a stream of characters, which accepts all."""
         return self._stream.encoding or "utf-8"
 
     def _lose(self, error: OSError) -> None:
         self.lost = self.lost or error
-        # What is in its buffer goes there too, or Python would complain of it at its end.
+        # The buffer goes to the null device too, or Python would report an error at exit.
         with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())

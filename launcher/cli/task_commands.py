@@ -1,4 +1,4 @@
-"""`status`, `logs` and `stop`: what there is of tasks that were started before, what they said, and their end."""
+"""`status`, `logs` and `stop` for tasks that were started before."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def status(common: Common) -> int:
-    """The tasks that are alive, and those that stopped in the last hour."""
+    """List the tasks that are alive, and those that stopped in the last hour."""
     place, aws = _place(common)
     found = find_tasks(aws, place.cluster, place.family, place.container)
     alive, over = found.alive, found.over
@@ -39,7 +39,7 @@ def status(common: Common) -> int:
 
 
 def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
-    """A task's log; with `follow` to the end, and with its exit code."""
+    """Print a task's log; with `follow`, until the task ends, and return its exit code."""
     place, aws = _place(common)
     console = common.console
     task = _find(aws, place, task_id)
@@ -73,10 +73,10 @@ def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
 
 
 def stop(common: Common, task_id: str | None) -> int:
-    """Stop a task, and read its log to the end; 0 once it is over.
+    """Stop a task and read its log to the end; return 0 once it is over.
 
     Raises:
-        RefusedError: it is no migration task of this environment.
+        RefusedError: it is not a migration task of this environment.
         ConfigurationError: ECS does not know it.
     """
     place, aws = _place(common)
@@ -122,19 +122,19 @@ def _place(common: Common) -> tuple[Place, Aws]:
 
 
 def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -> Task | None:
-    """The task that was named, else the newest; None if there is none, or ECS has forgotten it."""
+    """Return the named task, or the newest; None if there is none, or ECS no longer knows it."""
     if task_id is not None:
         described, _ = aws.tasks(place.cluster, [task_id])
         if described:
             return read_task(described[0], place.container)
-        alive = True  # what is listed, and not described, is taken for that
+        alive = True  # a task that is listed but not described counts as alive
     tasks = find_tasks(aws, place.cluster, place.family, place.container)
     known = (*tasks.alive, *(() if alive else tasks.over))
     return next((task for task in known if task_id is None or task.id == task_id.rsplit("/", 1)[-1]), None)
 
 
 def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogLine] | None:
-    """The lines so far, shown as they come unless they are to be one JSON object; None if there is no such stream."""
+    """Return the lines so far, printed as they come unless `--json`; None if the stream does not exist."""
     log = LogFollower(aws, place.log_group, stream)
     lines = []
     for line in log.drain(common.dependencies.clock, quiet=0.0):
@@ -147,7 +147,7 @@ def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogL
 
 
 def _hide_password(common: Common) -> None:
-    """A container may have printed it; here nothing else needs it."""
+    """Hide the password: a container may have printed it."""
     for password in written_passwords(common.options.directory):
         common.console.redactor.hide(password.reveal())
 

@@ -1,12 +1,12 @@
-"""Everything that can be known to be wrong before a task is started, and the least IAM policy.
+"""All problems that can be found before a task is started, and the least IAM policy.
 
-examination        what is examined: from options and Terraform, however little of them can be read
-facts              what AWS says of it, each looked up once
+examination        what to examine: from options and Terraform, even if only some of it can be read
+facts              facts from AWS, each looked up once
 checks             credentials, Terraform, the cluster, roles, the database, the image, the log: a function each
-network            the way to the database, and the way out to AWS
-report             the checks, asked in parallel, told as a tree; a `Finding` is OK, NG or SKIP
-least_policy       the least that the launcher's caller must be allowed, and what a role lacks of it
-policy_resources   the resources that such a policy names
+network            the routes to the database and to AWS
+report             runs the checks in parallel and prints a tree; a `Finding` is OK, NG or SKIP
+least_policy       the least permissions that the launcher's caller needs, and which of them a role lacks
+policy_resources   the resources that this policy names
 
 What can't be known is SKIP with the reason, and never NG. Nothing is changed.
 """

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: credentials, Terraform, the cluster, roles, the database, the image, the log."""
+"""The checks of `doctor`: credentials, Terraform, the cluster, roles, the database, the image, the log."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _permissions(facts: Facts) -> str:
 
 
 def _own_role(facts: Facts, identity: Identity) -> str:
-    """The ARN of the caller's role. Its path, which every role of SSO has, is IAM's to tell; a session has none."""
+    """Return the ARN of the caller's role. SSO roles have a path, which only IAM knows: a session's ARN has none."""
     pathless = role_arn(identity)
     if pathless is None:
         raise SkippedError(f"{identity.role} is not a role, and only a role's permissions can be simulated")
@@ -67,7 +67,7 @@ def _own_role(facts: Facts, identity: Identity) -> str:
 
 
 def _spared(facts: Facts) -> frozenset[str]:
-    """What a migration of this stack gets by without: only some are preceded by a snapshot, and what is there stays."""
+    """Return actions that a migration of this stack can do without: for snapshots, and to create what exists."""
     spared = set(least_policy.SNAPSHOT_ONLY)
     made: tuple[tuple[Fact[Any], tuple[str, ...]], ...] = (
         (facts.repository, ("ecr:CreateRepository",)),
@@ -76,7 +76,7 @@ def _spared(facts: Facts) -> frozenset[str]:
     for fact, actions in made:
         try:
             spared.update(actions if fact.get() is not None else ())
-        except LauncherError:  # its own check tells; it may not be there
+        except LauncherError:  # its own check reports it; it may not exist
             continue
     return frozenset(spared)
 
@@ -152,11 +152,11 @@ def _role(which: str) -> Callable[[Facts], str]:
 
 
 Asked = tuple[tuple[str, ...], str]
-"""Actions, and the ARN that they are asked on."""
+"""Actions, and the ARN of their resource."""
 
 
 def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts], str]:
-    """Whether the execution role may do something, as IAM simulates it."""
+    """Make a check whether the execution role may do something, as simulated by IAM."""
 
     def look(facts: Facts) -> str:
         facts.signed_in()
@@ -215,7 +215,7 @@ def _password(facts: Facts) -> str:
         fix = f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
     else:
         path = reference.split(":parameter", 1)[-1]
-        # A name begins with a slash if there is another one in it; otherwise the ARN does not tell.
+        # A name with a slash inside also begins with one; without one, the ARN does not show whether it does.
         name = path if "/" in path[1:] else path[1:]
         known = facts.aws.parameter_exists(name, path)
         fix = f"aws ssm put-parameter --region {region} --type SecureString --name {name} --value ..."

@@ -1,4 +1,4 @@
-"""What `launcher doctor` examines, from options and Terraform, however little of it can be read."""
+"""What `launcher doctor` examines: from options and Terraform, even if only some of it can be read."""
 
 from __future__ import annotations
 
@@ -35,12 +35,11 @@ def examine(
     """Examine an environment.
 
     Args:
-        options: what the caller gives.
-        outputs: reads Terraform; what it raises becomes the finding about Terraform, and the usual names stand in for
-            the outputs.
+        options: the caller's values.
+        outputs: reads Terraform; its error becomes the finding about Terraform, and default names replace the outputs.
         aws_for: makes the clients for a region.
-        environ: `DB_PASSWORD` and `TF_VAR_db_password` are looked for in it.
-        shown_options: how this environment is named on the command line, for the commands that are proposed.
+        environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
+        shown_options: the options that name this environment, for the proposed commands.
     """
     problem: LauncherError | None = None
     try:
@@ -76,7 +75,7 @@ def _subject(
     def known(name: str) -> Any:
         try:
             return value_for(options, outputs, name).value
-        except ConfigurationError:  # the check of Terraform tells
+        except ConfigurationError:  # the check of Terraform reports it
             return None
 
     names = options.names

@@ -1,4 +1,4 @@
-"""What the checks look at: who is examined, and what AWS says of it, each looked up once."""
+"""The input of the checks: what is examined, and facts from AWS, each looked up once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is examined. None is what nobody has named: it is taken from the running service, or not looked at.
+    """What is examined. None means not named: taken from the running service, or not examined.
 
     Attributes:
         environment: `dev`, `prod`, or any other name.
@@ -29,12 +29,12 @@ class Subject:
         subnets, security_groups, assign_public_ip: the task's network.
         execution_role, task_role: ARNs.
         db_instance: the RDS identifier.
-        db_host, db_port: what the task will connect to.
-        identify: who the caller is, or why these are the wrong credentials.
-        password: how the container gets the password, or why it gets none.
-        terraform: what says which values Terraform gave, or raises what is wrong with them; None without Terraform.
-        apply: the command that applies Terraform; None where it is not used.
-        options: the options with which the launcher was called, for commands that are proposed.
+        db_host, db_port: where the task will connect.
+        identify: returns the caller's identity, or raises if the credentials are wrong.
+        password: returns how the container gets the password, or raises if there is none.
+        terraform: says which values Terraform gave, or raises what is wrong with them; None without Terraform.
+        apply: the command that applies Terraform; None if Terraform is not used.
+        options: the launcher's own options, for the proposed commands.
     """
 
     environment: str
@@ -61,11 +61,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Network:
-    """Where the task will run.
+    """The network that the task will run in.
 
     Attributes:
-        subnets, security_groups: ids.
-        public_ip: whether the task gets one.
+        subnets, security_groups: IDs.
+        public_ip: whether the task gets a public IP.
     """
 
     subnets: tuple[str, ...]
@@ -75,7 +75,7 @@ class Network:
 
 @dataclass
 class Facts:
-    """What the checks look at; each is looked up once, and only if a check asks."""
+    """The facts for the checks; each is looked up once, and only if a check needs it."""
 
     subject: Subject
     aws: Aws
@@ -90,7 +90,7 @@ class Facts:
     log_group: Fact[LogGroupTypeDef | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing is asked of AWS yet."""
+        """Define the lookups; AWS is not called yet."""
         self.identity = Fact(lambda: self.subject.identify(self.aws))
         self.cluster = Fact(self._cluster)
         self.service = Fact(self._service)
@@ -102,11 +102,11 @@ class Facts:
         self.log_group = Fact(lambda: self.aws.log_group(self.subject.log_group))
 
     def signed_in(self) -> None:
-        """Raises SkippedError without credentials that work."""
+        """Raise SkippedError if the credentials do not work."""
         self.identity.need("not asked, without credentials")
 
     def role(self, which: str) -> str:
-        """The ARN of the `execution` or the `task` role.
+        """Return the ARN of the `execution` or the `task` role.
 
         Raises:
             SkippedError: it is not known, or there is none.
@@ -177,7 +177,7 @@ class Facts:
         )
 
     def arn(self, service: str, resource: str) -> str:
-        """The ARN of a resource of this account and region.
+        """Return the ARN of a resource in this account and region.
 
         Raises:
             SkippedError: the account is not known.
@@ -187,7 +187,7 @@ class Facts:
 
     @property
     def secret(self) -> str | None:
-        """The password's reference, as `valueFrom` takes it; None if it is in no secret, or not known."""
+        """The password's reference in the form of `valueFrom`; None if it is not in a secret, or not known."""
         try:
             return self.password.get().value.reference
         except (LauncherError, SkippedError):

@@ -1,4 +1,4 @@
-"""The least that the launcher's caller must be allowed, as an IAM policy, and what a role lacks of it."""
+"""The least permissions that the launcher's caller needs, as an IAM policy, and which of them a role lacks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Policy = dict[str, Any]
 
 @dataclass(frozen=True)
 class Permission:
-    """Actions that are asked for on the same resources, for one purpose.
+    """Actions on the same resources, for one purpose.
 
     Attributes:
-        sid: what they are for; the statement's `Sid`.
-        actions: as IAM names them.
-        resources: ARNs of the stack; none leaves the statement out.
-        condition: IAM's condition block in a named.
-        only_for: the one thing that needs it, if `ecs-migrate` does without as a rule.
+        sid: the purpose; the statement's `Sid`.
+        actions: IAM actions.
+        resources: ARNs of the stack; if empty, the statement is omitted.
+        condition: the IAM condition block.
+        only_for: the only use that needs it, if `ecs-migrate` normally works without it.
     """
 
     sid: str
@@ -31,7 +31,7 @@ class Permission:
 
 
 def _everything(_: PolicyResources) -> tuple[str, ...]:
-    """For actions for which the service knows no resource."""
+    """Return `*`, for actions without resource-level permissions."""
     return ("*",)
 
 
@@ -52,7 +52,7 @@ def _repository(named: PolicyResources) -> tuple[str, ...]:
 
 
 def _log_group(named: PolicyResources) -> tuple[str, ...]:
-    # The asterisk covers the streams; IAM takes the group itself in this form too.
+    # The asterisk covers the streams; IAM accepts this form for the group itself too.
     return (named.arn("logs", f"log-group:{named.log_group}:*"),)
 
 
@@ -64,7 +64,7 @@ def _snapshots(named: PolicyResources) -> tuple[str, ...]:
     return (named.arn("rds", f"snapshot:{named.db_instance}-*"),) if named.db_instance else ()
 
 
-# Every action behind a method of launcher/aws/client.py; a test holds each of its calls against this table.
+# Every action behind a method of launcher/aws/client.py; a test compares its calls with this table.
 PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         "ReadTheCluster",
@@ -162,12 +162,12 @@ PERMISSIONS: tuple[Permission, ...] = (
 DOCTOR_ONLY = frozenset(action for entry in PERMISSIONS if entry.only_for == "doctor" for action in entry.actions)
 SNAPSHOT_ONLY = frozenset(action for entry in PERMISSIONS if entry.only_for == "snapshot" for action in entry.actions)
 
-# AWS lets everybody ask who they are.
+# AWS allows this call to every caller.
 NEEDS_NO_PERMISSION = frozenset({"sts:GetCallerIdentity"})
 
 
 def policy(named: PolicyResources) -> Policy:
-    """The policy, as `aws iam put-role-policy --policy-document` takes it."""
+    """Return the policy in the form of `aws iam put-role-policy --policy-document`."""
     statements = []
     for permission in PERMISSIONS:
         resources = permission.resources(named)
@@ -187,26 +187,26 @@ def policy(named: PolicyResources) -> Policy:
 
 
 class Simulator(Protocol):
-    """Asks IAM what it would decide."""
+    """Asks IAM for its decision."""
 
     def simulate(
         self, role: str, actions: Sequence[str], resources: Sequence[str], context: Mapping[str, str] | None = None
     ) -> Sequence[Mapping[str, Any]]:
-        """One result for each action and resource."""
+        """Return one result for each action and resource."""
         ...
 
 
 def lacking(named: PolicyResources, role: str, iam: Simulator, *, doctor: bool = True) -> tuple[tuple[str, str], ...]:
-    """What the role with this ARN is not allowed of the policy: actions, each with its resource.
+    """Return the actions of the policy that the role lacks, each with its resource.
 
     Args:
-        named: the stack.
-        role: its ARN.
+        named: the stack's resources.
+        role: the role's ARN.
         iam: asks IAM.
-        doctor: whether what only `doctor` needs counts too.
+        doctor: whether to include what only `doctor` needs.
 
     Raises:
-        AwsError: the caller may not ask, or there is no such role.
+        AwsError: the caller may not simulate policies, or there is no such role.
     """
     missing: list[tuple[str, str]] = []
     for permission in PERMISSIONS:

@@ -1,4 +1,4 @@
-"""What `doctor` looks at in the network: one VPC, the way to the database, and the way out to AWS."""
+"""The network checks of `doctor`: a single VPC, and the routes to the database and to AWS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from launcher.doctor.facts import Facts, Network
 from launcher.doctor.policy_resources import secret_arn
 from launcher.doctor.report import Check, SkippedError, WrongError
 
-# What a Fargate task needs of AWS before its first line; S3 holds the image's layers.
+# The AWS services that a Fargate task needs before its first line of output; S3 stores the image's layers.
 _SERVICES = ("ecr.api", "ecr.dkr", "s3", "logs")
 
 
@@ -36,7 +36,7 @@ def _one_vpc(facts: Facts) -> str:
 
 
 def _vpc(facts: Facts) -> str:
-    """The task's VPC, by its first subnet."""
+    """Return the task's VPC, from its first subnet."""
     network = _network(facts)
     return facts.aws.subnets(network.subnets[:1])[0]["VpcId"]
 
@@ -89,7 +89,7 @@ def _covers(rule: Mapping[str, Any], port: int) -> bool:
 
 
 def _admits(rule: Mapping[str, Any], port: int, groups: Sequence[str], blocks: Sequence[Any]) -> bool:
-    """Whether a rule lets in every subnet's addresses, or one of the groups, on a port."""
+    """Whether a rule admits the addresses of every subnet, or one of the groups, on a port."""
     if not _covers(rule, port):
         return False
     if any(pair.get("GroupId") in groups for pair in rule.get("UserIdGroupPairs", [])):
@@ -127,7 +127,7 @@ def _way_out(facts: Facts) -> str:
 
 
 def _endpoints_let_in(facts: Facts, network: Network, endpoints: Sequence[Mapping[str, Any]]) -> None:
-    """Each interface endpoint must admit the task by HTTPS."""
+    """Check that each interface endpoint admits the task over HTTPS."""
     wanted = {
         endpoint["ServiceName"]: [group["GroupId"] for group in endpoint.get("Groups", [])]
         for endpoint in endpoints
@@ -155,7 +155,7 @@ def _blocks(facts: Facts, network: Network) -> list[ipaddress.IPv4Network | ipad
 
 
 def _table(tables: Sequence[Any], subnet: str) -> Mapping[str, Any]:
-    """The route table of a subnet: its own, else the VPC's main one."""
+    """Return a subnet's route table: its own, else the VPC's main one."""
     main: Mapping[str, Any] = {}
     for table in tables:
         for association in table.get("Associations", []):
@@ -175,7 +175,7 @@ def _default_route(table: Mapping[str, Any], public_ip: bool) -> str | None:
         if route.get("GatewayId", "").startswith("igw-"):
             if public_ip:
                 return f"the internet gateway {route['GatewayId']}"
-            continue  # an internet gateway takes nothing from an address that is not public
+            continue  # an internet gateway only routes public addresses
         return "a default route"
     return None
 
@@ -183,14 +183,14 @@ def _default_route(table: Mapping[str, Any], public_ip: bool) -> str | None:
 def _endpoint(
     endpoints: Sequence[Mapping[str, Any]], table: Mapping[str, Any], service: str
 ) -> Mapping[str, Any] | None:
-    """The endpoint through which a subnet with this route table reaches a service."""
+    """Return the endpoint through which a subnet with this route table reaches a service; None if there is none."""
     for endpoint in endpoints:
         if endpoint.get("ServiceName") != service or endpoint.get("State", "available") != "available":
             continue
         if endpoint.get("VpcEndpointType") == "Gateway":
             if table.get("RouteTableId") in endpoint.get("RouteTableIds", []):
                 return endpoint
-        elif endpoint.get("PrivateDnsEnabled", True):  # without it the service's name still leads outside
+        elif endpoint.get("PrivateDnsEnabled", True):  # without it the service's name resolves to a public address
             return endpoint
     return None
 

@@ -20,13 +20,13 @@ class PolicyResources:
     """The resources that the policy names.
 
     Attributes:
-        account, region: of the stack.
-        cluster, service, family, repository, log_group: the names of ECS's, ECR's and CloudWatch's resources.
-        roles: ARNs of the roles that the task gets; patterns where they are not known.
-        db_instance: the RDS identifier; None where none is known.
-        caller: the ARN of the role that is to get the policy, which `doctor` looks at too; None where there is none.
-        secret: the ARN of the password's secret in Secrets Manager; None where there is none.
-        state: bucket and key of a Terraform state in S3; None where it is elsewhere.
+        account, region: the stack's.
+        cluster, service, family, repository, log_group: the names of the resources in ECS, ECR and CloudWatch.
+        roles: ARNs of the task's roles; patterns if they are not known.
+        db_instance: the RDS identifier; None if it is not known.
+        caller: the ARN of the role that gets the policy, which `doctor` looks at too; None if there is none.
+        secret: the ARN of the password's secret in Secrets Manager; None if there is none.
+        state: the bucket and key of a Terraform state in S3; None if it is elsewhere.
     """
 
     account: str
@@ -44,7 +44,7 @@ class PolicyResources:
 
     @classmethod
     def of(cls, stack: Stack, state: tuple[str, str] | None = None) -> PolicyResources:
-        """Those of a stack that could be read."""
+        """Return the resources of a stack that could be read."""
         roles = [stack.execution_role.value, *([stack.task_role.value] if stack.task_role else [])]
         return cls(
             account=stack.identity.account,
@@ -62,13 +62,13 @@ class PolicyResources:
 
     @classmethod
     def by_name(cls, options: Options, outputs: Outputs, account: str, region: str) -> PolicyResources:
-        """Those of a stack that can't be read: as options and Terraform name it; the rest has its usual name."""
+        """Return the resources of a stack that can't be read: names from options and Terraform, else default names."""
         names, given = options.names, options.given
         host, secret = _known(options, outputs, "db_host"), None
         instance = instance_for(options, host or "")
         with suppress(ConfigurationError):
             secret = named_secret(options, outputs)
-        # A service that can't be read has roles that nobody named; without one, there is no task role but a given one.
+        # The roles of an unreadable service are not known; without a service, the only task role is a given one.
         given_roles = [given[role].value for role in ("execution_role", "task_role") if role in given]
         complete = len(given_roles) == 2 or gives_network(given)
         return cls(
@@ -86,26 +86,26 @@ class PolicyResources:
         )
 
     def arn(self, service: str, resource: str) -> str:
-        """The ARN of a resource in this account and region."""
+        """Return the ARN of a resource in this account and region."""
         return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
 
 
 def _known(options: Options, outputs: Outputs, name: str) -> Any:
     try:
         return value_for(options, outputs, name).value
-    except ConfigurationError:  # it has been told
+    except ConfigurationError:  # already reported
         return None
 
 
 def secret_arn(reference: str | None) -> str | None:
-    """The Secrets Manager ARN in a `valueFrom`, which may go on with a JSON key, a stage and a version."""
+    """Return the Secrets Manager ARN in a `valueFrom`, without the JSON key, stage and version; None for others."""
     if reference is None or ":secretsmanager:" not in reference:
         return None
     return ":".join(reference.split(":")[:7])
 
 
 def role_arn(identity: Identity) -> str | None:
-    """The ARN of the role behind a session, which does not tell the role's path; None for a user."""
+    """Return the ARN of a session's role, without its path, which the session does not show; None for a user."""
     if ":assumed-role/" not in identity.arn:
         return None
     return f"arn:aws:iam::{identity.account}:role/{identity.role}"

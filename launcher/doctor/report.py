@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong before a task is started: checks, asked in parallel, told as a tree."""
+"""Run the checks of `doctor` in parallel, and print the findings as a tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORKERS = 12  # each waits for AWS most of the time
 
 
 class Status(StrEnum):
-    """What came of a check."""
+    """The result of a check."""
 
     OK = "OK"
     NG = "NG"
@@ -35,10 +35,10 @@ class Finding:
 
     Attributes:
         group, name: its place in the tree.
-        status: OK; NG, which a task would fail of; SKIP, which could not be known or does not apply.
-        text: what was seen, in a sentence.
-        fix: the command that puts it right, perhaps with a comment; None unless the status is NG.
-        exit_code: what `ecs-migrate` would end with for this reason; 0 unless the status is NG.
+        status: OK; NG if a task would fail because of it; SKIP if it can't be known or does not apply.
+        text: what was seen, in one sentence.
+        fix: the command that fixes it, perhaps with a comment; None unless the status is NG.
+        exit_code: the exit code of `ecs-migrate` for this problem; 0 unless the status is NG.
     """
 
     group: str
@@ -51,21 +51,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What all checks found, in the order of the tree."""
+    """The findings of all checks, in the order of the tree."""
 
     findings: tuple[Finding, ...]
 
     @property
     def exit_code(self) -> int:
-        """0 if nothing is NG; else what the first NG would have ended with."""
+        """0 if nothing is NG; else the exit code of the first NG."""
         return next((finding.exit_code for finding in self.findings if finding.status is Status.NG), 0)
 
     def count(self, status: Status) -> int:
-        """How many checks came to this."""
+        """Return the number of findings with this status."""
         return sum(finding.status is status for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the report for `--json`."""
         return {
             "exit_code": self.exit_code,
             "ok": self.count(Status.OK),
@@ -85,10 +85,10 @@ class Report:
 
 
 class WrongError(LauncherError):
-    """A check that came out NG; the hint is the command that puts it right.
+    """A check's finding is NG; the hint is the command that fixes it.
 
     Attributes:
-        exit_code: what `ecs-migrate` would end with.
+        exit_code: the exit code of `ecs-migrate` for this problem.
     """
 
     def __init__(self, message: str, *, fix: str, exit_code: int = 20) -> None:
@@ -97,7 +97,7 @@ class WrongError(LauncherError):
 
 
 class SkippedError(Exception):
-    """A check that can't be made, or does not apply; the message says why."""
+    """A check can't be made or does not apply; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Check(Generic[F]):
 
     Attributes:
         group, name: its place in the tree.
-        look: from the facts to what was seen, if all is well; else raises `WrongError`, any other `LauncherError`,
+        look: returns what was seen in the facts if all is well; else raises `WrongError`, another `LauncherError`,
             or `SkippedError`.
     """
 
@@ -116,7 +116,7 @@ class Check(Generic[F]):
 
 
 class Fact(Generic[T]):
-    """Something that several checks need, looked up once, by whoever asks first."""
+    """A value that several checks need, looked up once, on first use."""
 
     def __init__(self, look_up: Callable[[], T]) -> None:
         self._look_up = look_up
@@ -124,7 +124,7 @@ class Fact(Generic[T]):
         self._outcome: tuple[T | None, LauncherError | SkippedError | None] | None = None
 
     def get(self) -> T:
-        """The fact; whatever was raised when it was looked up is raised again."""
+        """Return the fact; an error of the lookup is raised again each time."""
         with self._lock:
             if self._outcome is None:
                 try:
@@ -137,10 +137,10 @@ class Fact(Generic[T]):
         return value  # type: ignore[return-value]  # None only where T admits it
 
     def need(self, reason: str) -> T:
-        """The fact, for a check that is not about it.
+        """Return the fact, for a check that only depends on it.
 
         Raises:
-            SkippedError: it could not be had; `reason` says what depends on what. Its own check tells the rest.
+            SkippedError: the lookup failed; `reason` names the dependency. The fact's own check reports the cause.
         """
         try:
             return self.get()
@@ -149,12 +149,12 @@ class Fact(Generic[T]):
 
 
 def diagnose(checks: Sequence[Check[F]], facts: F, options: str = "") -> Report:
-    """Make all checks at once.
+    """Run all checks in parallel.
 
     Args:
         checks: in the order of the tree.
-        facts: what they look at.
-        options: what belongs to each of the launcher's own commands that are proposed.
+        facts: the checks' input.
+        options: the options to add to each proposed command of the launcher.
     """
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="doctor") as pool:
         return Report(tuple(pool.map(lambda check: _made(check, facts, options), checks)))
@@ -166,7 +166,7 @@ def _made(check: Check[F], facts: F, options: str) -> Finding:
     except SkippedError as error:
         return Finding(check.group, check.name, Status.SKIP, str(error))
     except AccessDeniedError as error:
-        if error.action in DOCTOR_ONLY:  # no task fails of what only this command asks
+        if error.action in DOCTOR_ONLY:  # only `doctor` needs it, so no task fails because of it
             text = f"the caller may not look ({error.action})"
             return Finding(check.group, check.name, Status.SKIP, text)
         return _wrong(check, error, options)
@@ -180,7 +180,7 @@ def _wrong(check: Check[F], error: LauncherError, options: str) -> Finding:
 
 
 def _command(hint: str, options: str) -> str:
-    """The command that a hint names, with its other words as a comment; where it names none, to look once more."""
+    """Return the command in a hint, with the rest as a comment; without a command, `launcher doctor`."""
     found = _COMMAND.search(hint)
     command, words = "launcher doctor", hint
     if found is not None:
@@ -192,7 +192,7 @@ def _command(hint: str, options: str) -> str:
 
 
 def lines(report: Report, columns: int) -> Iterator[tuple[str, str]]:
-    """The tree for people, line by line, each with a style: a status's name, `group`, `fix` or `sum`.
+    """Yield the tree's lines, each with a style: a status's name, `group`, `fix` or `sum`.
 
     Sentences are wrapped at `columns`; commands never are, so that they can be copied.
     """

@@ -1,11 +1,11 @@
-"""Terraform's outputs, the running service and options, made into one `Stack` that knows where each value came from.
+"""Terraform's outputs, the running service and options, combined into one `Stack` with the source of each value.
 
-options    what the caller gives, with the option or variable that each value came from
-names      every name that follows from the environment's: the task's family, repository, log group, CI role
-stack      all three together: an option goes before an output, and an output before a default
-service    the task's network, roles and platform, taken over from a service that runs in the same stack
-password   how the database's password reaches the container: by reference, or as an override of one run
-tls        what the caller says of TLS to the database
+options    the values given by the caller, each with its option or variable
+names      every name derived from the environment's: the task's family, repository, log group, CI role
+stack      all three combined: an option overrides an output, an output overrides a default
+service    the task's network, roles and platform, taken from a running service in the same stack
+password   how the container gets the database password: by reference, or as an override for one run
+tls        the options for TLS to the database
 
-It only reads. A value that is missing is an error that names the option which gives it.
+Read-only. The error for a missing value names the option that sets it.
 """

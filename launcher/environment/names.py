@@ -1,4 +1,4 @@
-"""The names of an environment's resources: those that the launcher gives, and the usual ones of Terraform's."""
+"""The names of an environment's resources: the launcher's own, and the defaults for Terraform's."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Names:
-    """What follows from an environment's name.
+    """Names derived from an environment's name.
 
     Attributes:
-        prefix: what each begins with: `neuraKnot-prod`.
+        prefix: the prefix of every name: `neuraKnot-prod`.
     """
 
     prefix: str
 
     @property
     def family(self) -> str:
-        """Of the task definition."""
+        """The task definition's family."""
         return f"{self.prefix}-migrate"
 
     @property
     def repository(self) -> str:
-        """ECR's, which takes no capitals."""
+        """The ECR repository; ECR allows no uppercase letters."""
         return self.family.lower()
 
     @property
     def log_group(self) -> str:
-        """CloudWatch's."""
+        """The CloudWatch log group."""
         return f"/ecs/{self.family}"
 
     @property
     def cluster(self) -> str:
-        """ECS's, as Terraform calls it."""
+        """The ECS cluster, as named by Terraform."""
         return f"{self.prefix}-cluster"
 
     @property
     def service(self) -> str:
-        """The backend's, likewise."""
+        """The backend's ECS service, as named by Terraform."""
         return f"{self.prefix}-backend-go"
 
     @property
     def db_instance(self) -> str:
-        """RDS's, which takes no capitals either."""
+        """The RDS instance; RDS allows no uppercase letters."""
         return f"{self.prefix}-db".lower()
 
     @property
     def ci_role(self) -> str:
-        """The role that GitHub Actions takes."""
+        """The role that GitHub Actions assumes."""
         return f"{self.prefix}-github-actions-role"

@@ -1,4 +1,4 @@
-"""What the caller gives of a stack."""
+"""The values of a stack that the caller gives."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from launcher.errors import UsageError
 from launcher.models import Sourced
 
 NON_PRODUCTION = frozenset({"dev", "development", "local", "test", "ci"})
-"""The environments without production's guards; the database's side knows the same names."""
+"""The environments without production guards; `neuraknot_db` has the same list."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller gives of a stack; whatever is not given comes from Terraform and the service.
+    """The values of a stack that the caller gives; the others come from Terraform and the service.
 
     Attributes:
         environment: `dev`, `prod`, or any other name.
-        given: values by name (`cluster`, `db_host`, ...), each with the option or variable it came from.
+        given: values by name (`cluster`, `db_host`, ...), each with its option or variable.
         project: the prefix of every name: `neuraKnot`.
-        root: where `terraform/environments/` is looked for.
+        root: the folder that contains `terraform/environments/`.
         terraform_dir: the Terraform root, if it is elsewhere.
-        workspace: the Terraform workspace, where a variable names one.
-        redirected: the variable that may lead Terraform to another state than its files do, if there is one.
+        workspace: the Terraform workspace, if a variable names one.
+        redirected: the variable that may point Terraform to another state than its files; None if there is none.
     """
 
     environment: str
@@ -49,12 +49,12 @@ class Options:
 
     @property
     def production(self) -> bool:
-        """Whether production's guards apply: they do for every name that is not known."""
+        """Whether the production guards apply: true for every unknown name."""
         return self.environment.lower() not in NON_PRODUCTION
 
     @property
     def names(self) -> Names:
-        """Those of the environment's resources."""
+        """The names of the environment's resources."""
         return Names(f"{self.project}-{self.environment}")
 
     @property

@@ -1,4 +1,4 @@
-"""How the database's password reaches the container."""
+"""How the container gets the database password."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ ARN_HINT = (
 
 
 def is_secret_arn(value: Any) -> bool:
-    """Whether this is the ARN of a secret or a parameter, and not the password itself, which must never be shown."""
+    """Whether it is the ARN of a secret or parameter; otherwise it may be the password and must not be shown."""
     return isinstance(value, str) and _SECRET.fullmatch(value) is not None
 
 
 def find_password(
     options: Options, outputs: Outputs, aws: Aws, instance: Sourced[str] | None, environ: Mapping[str, str]
 ) -> Sourced[Password]:
-    """How the container gets the password: a secret's ARN, else a variable, else `secrets.tfvars`.
+    """Find the password: a secret's ARN, else a variable, else `secrets.tfvars`.
 
     Args:
-        options: what the caller gives.
-        outputs: what Terraform knows.
+        options: the caller's values.
+        outputs: Terraform's outputs.
         aws: for the stack's region; no secret's value is read.
-        instance: the RDS instance, which may have a secret of its own.
+        instance: the RDS instance, which may have its own secret.
         environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
 
     Raises:
-        ConfigurationError: there is no password anywhere, or Terraform gives one where the ARN of a secret belongs.
+        ConfigurationError: there is no password, or Terraform's value is not the ARN of a secret.
         AwsError: AWS refused a call.
     """
     named = named_secret(options, outputs)
@@ -73,10 +73,10 @@ def find_password(
 
 
 def named_secret(options: Options, outputs: Outputs) -> Sourced[str] | None:
-    """The password's reference as the caller or Terraform gives it, without a look at the RDS instance.
+    """Return the password's reference from the caller or Terraform, without asking RDS.
 
     Raises:
-        ConfigurationError: Terraform gives something else where the ARN of a secret belongs.
+        ConfigurationError: Terraform's value is not the ARN of a secret.
     """
     given = options.given.get("db_password_secret") or _arn(outputs, "db_password_secret_arn")
     if given is not None:
@@ -86,7 +86,7 @@ def named_secret(options: Options, outputs: Outputs) -> Sourced[str] | None:
 
 
 def _managed(arn: str) -> str:
-    """The reference to the password in a secret that RDS manages."""
+    """Return the reference to the password in a secret managed by RDS."""
     return f"{arn}:password::"
 
 

@@ -1,4 +1,4 @@
-"""The task's network, roles and platform, taken over from a service that runs in the same stack."""
+"""The task's network, roles and platform, taken from a running service in the same stack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FROM_SERVICE = ("subnets", "security_groups", "execution_role")
 
 @dataclass(frozen=True)
 class Network:
-    """Where the task runs in the VPC, and with which roles; `service` is None where nothing comes from one."""
+    """The task's network in the VPC and its roles; `service` is None if no value comes from a service."""
 
     service: Sourced[str] | None
     subnets: Sourced[tuple[str, ...]]
@@ -29,7 +29,7 @@ class Network:
 
 
 def gives_network(given: Mapping[str, Sourced[Any]]) -> bool:
-    """Whether the caller gives what a service is needed for otherwise, and names no service besides."""
+    """Whether the caller gives all that a service would provide, and names no service."""
     return all(name in given for name in _FROM_SERVICE) and "service" not in given
 
 
@@ -41,19 +41,19 @@ def network_for(
     identity: Identity,
     region: Sourced[str],
 ) -> Network:
-    """The task's network and roles, as the running service has them where the caller does not give them.
+    """Return the task's network and roles: the caller's values, or those of the running service.
 
     Args:
-        given: what the caller gives, by name.
-        cluster: where the service is.
-        service: its name; None where the caller gives the network.
-        aws: for the stack's region; it is only read from.
-        identity: whose account is looked into.
-        region: where; a service that is not there may be in another.
+        given: the caller's values, by name.
+        cluster: the service's cluster.
+        service: its name; None if the caller gives the network.
+        aws: for the stack's region; only read from.
+        identity: the account, for error messages.
+        region: the region, for error messages: a missing service may be in another.
 
     Raises:
-        ConfigurationError: the service is not there, or can't be used.
-        CredentialsError: the account or the region is another one.
+        ConfigurationError: the service does not exist or can't be used.
+        CredentialsError: the cluster does not exist, so the account or region may be wrong.
     """
     if service is None:
         return Network(
@@ -117,7 +117,7 @@ def _running_service(
 def _no_service(
     cluster: Sourced[str], service: Sourced[str], aws: Aws, identity: Identity, region: Sourced[str]
 ) -> ConfigurationError | CredentialsError:
-    """Why a service can't be found: itself, its cluster, or the account and region that were looked in."""
+    """Return why a service can't be found: the service, its cluster, or the account and region."""
     found = aws.cluster(cluster.value)
     where = f"in the account {identity.account} (role {identity.role}), region {region.value} ({region.source})"
     if found is not None and found.get("status") == "ACTIVE":

@@ -1,4 +1,4 @@
-"""From options, Terraform outputs and the running service to one `Stack` that knows where each value came from."""
+"""From options, Terraform outputs and the running service to one `Stack` with the source of each value."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 DEFAULT_REGION = "ap-northeast-1"
 CONTAINER = "migrate"
 
-# A proxy's and a cluster's host name an instance no more than a host elsewhere does.
+# The host of a proxy or a cluster, like one outside RDS, does not name an instance.
 _RDS_HOST = re.compile(r"^([a-z][a-z0-9-]*)\.(?!proxy-|cluster-)[^.]+\.[^.]+\.rds\.amazonaws\.com$")
 _ENDPOINT = re.compile(r"([^:]+):(\d+)")
-# Of what the tasks run in or connect to; a key, a secret or an image may be another account's, lent to this one.
+# Only what the tasks run in or connect to: another account may share a key, a secret or an image.
 _STACK_ARN = re.compile(r"^arn:aws[\w-]*:(?:ecs|rds):[\w-]*:(\d{12}):(?:cluster|service|db)[:/]")
-# What must come from Terraform where no option gives it.
+# Outputs required from Terraform if no option gives the value.
 _OUTPUTS = {
     "cluster": "ecs_cluster_name",
     "service": "backend_go_service_name",
@@ -42,16 +42,16 @@ _DEFAULTS: Mapping[str, Any] = {"db_port": 5432, "db_name": "neuraKnot", "db_use
 def outputs_for(
     options: Options, run: Runner, s3: Callable[[str | None], ObjectReader], *, needed: frozenset[str] | None = None
 ) -> Outputs:
-    """The environment's Terraform outputs; none where the options give everything that is needed.
+    """Return the environment's Terraform outputs; none if the options give everything that is needed.
 
     Args:
-        options: what the caller gives.
+        options: the caller's values.
         run: starts `terraform`.
-        s3: a reader for the region of the state's bucket.
-        needed: names of options; by default those without which there is no `Stack`.
+        s3: makes a reader for the region of the state's bucket.
+        needed: names of options; by default those that a `Stack` requires.
 
     Raises:
-        ConfigurationError: values are missing, and Terraform has none, or is of another environment.
+        ConfigurationError: values are missing and Terraform has none, or its state is another environment's.
     """
     if needed is None:
         needed = frozenset({"cluster", "db_host"} | (set() if gives_network(options.given) else {"service"}))
@@ -77,15 +77,15 @@ def outputs_for(
 
 
 def region_for(options: Options, outputs: Outputs) -> Sourced[str]:
-    """The region: as the caller says, else as Terraform says, else Tokyo."""
+    """Return the region: the caller's, else Terraform's, else Tokyo."""
     return options.given.get("region") or outputs.get("aws_region") or Sourced(DEFAULT_REGION, "default")
 
 
 def identify(options: Options, outputs: Outputs, aws: Aws) -> Identity:
-    """Who the launcher is.
+    """Return the caller's identity.
 
     Raises:
-        CredentialsError: the credentials are of another account than the stack.
+        CredentialsError: the credentials are for another account than the stack's.
     """
     identity = aws.identity()
     expected = _expected_account(options, outputs)
@@ -100,15 +100,15 @@ def identify(options: Options, outputs: Outputs, aws: Aws) -> Identity:
 
 
 def value_for(options: Options, outputs: Outputs, name: str) -> Sourced[Any]:
-    """A value as the caller gives it, else as Terraform does.
+    """Return a value from the caller, else from Terraform.
 
     Args:
-        options: what the caller gives.
-        outputs: what Terraform knows.
-        name: an option's: `cluster`, `db_host`, ...
+        options: the caller's values.
+        outputs: Terraform's outputs.
+        name: an option's name: `cluster`, `db_host`, ...
 
     Raises:
-        ConfigurationError: nobody gives it, or it can't be right.
+        ConfigurationError: the value is missing or not valid.
     """
     if name == "db_port":
         return _port_for(options, outputs)
@@ -120,37 +120,37 @@ def value_for(options: Options, outputs: Outputs, name: str) -> Sourced[Any]:
         found = outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
     if name == "db_host":
         return _address(found)[0]
-    # ECS takes an ARN for a name, and IAM's ARNs are made of names.
+    # ECS accepts an ARN as a name, but IAM's ARNs are built from names.
     return Sourced(found.value.rsplit("/", 1)[-1], found.source) if name in ("cluster", "service") else found
 
 
 def values_for(options: Options, outputs: Outputs) -> Mapping[str, Sourced[Any]]:
-    """Everything that a stack needs of the caller and of Terraform, by the options' names.
+    """Return all values that a stack needs from the caller and Terraform, by option name.
 
     Raises:
-        ConfigurationError: nobody gives one of the values, or it can't be right.
+        ConfigurationError: a value is missing or not valid.
     """
     names = ["cluster", "db_host", "db_port", "db_name", "db_user"]
     if outputs.directory is not None:
-        names.append("subnets")  # the service's own are used; a state without them is no sound one
+        names.append("subnets")  # only checked: the service's own are used, but a valid state has them
     if not gives_network(options.given):
         names.append("service")
     return {name: value_for(options, outputs, name) for name in names}
 
 
 def instance_for(options: Options, host: str) -> Sourced[str] | None:
-    """The RDS instance: as the caller says, else as its host's name says; None where that is not RDS's."""
+    """Return the RDS instance: the caller's, else the one in the host name; None if the host is not in RDS."""
     found = _RDS_HOST.match(host)
     return options.given.get("db_instance") or (Sourced(found[1], "the database's host name") if found else None)
 
 
 def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, environ: Mapping[str, str]) -> Stack:
-    """The stack.
+    """Combine all sources into the stack.
 
     Args:
-        options: what the caller gives.
-        outputs: what Terraform knows.
-        aws: for the stack's region; it is only read from.
+        options: the caller's values.
+        outputs: Terraform's outputs.
+        aws: for the stack's region; only read from.
         identity: from `identify`.
         environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
 
@@ -191,7 +191,7 @@ def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, en
 
 
 def place_for(options: Options, outputs: Outputs) -> Place:
-    """Where the tasks of an environment run: what is needed to look at them.
+    """Return where an environment's tasks run, which is enough to look at them.
 
     Raises:
         ConfigurationError: the cluster is not known.
@@ -208,14 +208,14 @@ def place_for(options: Options, outputs: Outputs) -> Place:
 
 
 def _address(host: Sourced[str]) -> tuple[Sourced[str], Sourced[int] | None]:
-    """A host, and the port after it, which RDS's endpoint has in Terraform."""
+    """Split a host and its port, if any: Terraform's RDS endpoint has one."""
     found = _ENDPOINT.fullmatch(host.value)
     return (Sourced(found[1], host.source), Sourced(int(found[2]), host.source)) if found else (host, None)
 
 
 def _elsewhere(host: Sourced[str], outputs: Outputs) -> bool:
-    """Whether the caller names another host than the environment's own: nobody knows whose database that is."""
-    own = outputs.values.get("rds_host")  # whatever it is: an option stands in for an output that is wrong
+    """Whether the caller names a host other than the environment's own: its environment is unknown."""
+    own = outputs.values.get("rds_host")  # of any type: an option may replace a wrong output
     return isinstance(own, str) and own != "" and _address(Sourced(own, ""))[0].value.lower() != host.value.lower()
 
 
@@ -246,7 +246,7 @@ def _port(value: Sourced[Any]) -> int:
 
 
 def _expected_account(options: Options, outputs: Outputs) -> Sourced[str] | None:
-    """The account that the stack lives in: as given, or as Terraform's outputs tell."""
+    """Return the stack's account: as given, or from Terraform's outputs."""
     told = options.given.get("account") or outputs.get("aws_account_id") or outputs.get("account_id")
     if told is not None:
         return Sourced(str(told.value), told.source)

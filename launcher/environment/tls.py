@@ -1,4 +1,4 @@
-"""What the caller says of TLS to the database, held against what libpq can do in the image."""
+"""The caller's options for TLS to the database, checked against what libpq supports in the image."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from launcher.models import Sourced
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-"""As the database's side knows them."""
+"""The same modes as in `neuraknot_db`."""
 _HINT = "Put the authority's certificate into docker/certificates/: --db-sslrootcert /app/certificates/FILE"
 
 
 def check(given: Mapping[str, Sourced[Any]]) -> None:
-    """Check `db_sslmode` and `db_sslrootcert` among the values that are given, by name.
+    """Check `db_sslmode` and `db_sslrootcert` among the given values, by name.
 
     Raises:
-        UsageError: libpq knows no such mode, the certificate is not a path in the image, or is needed and not named.
+        UsageError: the mode is unknown to libpq, or the certificate is not a path in the image or is required.
     """
     mode, certificate = given.get("db_sslmode"), given.get("db_sslrootcert")
     if mode is not None and mode.value not in SSLMODES:

@@ -1,4 +1,4 @@
-"""How the image is built and gets into the registry when it is not there yet."""
+"""Build the image and push it, if the registry does not have it yet."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
 @dataclass(frozen=True)
 class _Cause:
-    """A reason that Docker gives, as it is worded by the engine, by BuildKit and by registries.
+    """A known cause of failure, as worded by the engine, BuildKit and registries.
 
     Attributes:
-        words: how to recognise it.
-        means: how the sentence goes on that begins with what failed; `{platform}` is filled in.
+        words: matches the message.
+        means: the rest of a sentence that begins with what failed; `{platform}` is filled in.
         hint: what to do.
     """
 
@@ -81,10 +81,10 @@ _CAUSES_OF_THE_REGISTRY = (
 
 
 def require_engine(run: Runner) -> None:
-    """See that Docker is there.
+    """Check that Docker is available.
 
     Raises:
-        ImageError: it is not installed, or not running.
+        ImageError: Docker is not installed or not running.
     """
     try:
         answer = run(["docker", "version", "--format", "{{.Server.Version}}"])
@@ -104,9 +104,9 @@ class Builder:
 
     Attributes:
         run: starts `docker`.
-        aws: hands out the registry's password.
+        aws: provides the registry's password.
         root: the build context.
-        docker_config: the folder where the user's Docker keeps its logins.
+        docker_config: the folder with the user's Docker logins.
         on_line: called with each line that Docker prints.
         git_commit: for the image's labels.
     """
@@ -125,7 +125,7 @@ class Builder:
             The digest in the registry.
 
         Raises:
-            ImageError: Docker is not there or not running, or the build or the push failed.
+            ImageError: Docker is not installed or not running, or the build, login or push failed.
         """
         reference = f"{repository}:{tag}"
         require_engine(self.run)
@@ -140,8 +140,8 @@ class Builder:
                 "buildx",
                 "build",
                 f"--platform={platform}",
-                "--provenance=false",  # an attestation makes an index of the image, which scanOnPush can't scan
-                "--build-arg=SOURCE_DATE_EPOCH=0",  # the image's own time of making, so that its digest is repeatable
+                "--provenance=false",  # an attestation turns the image into an index, which scanOnPush can't scan
+                "--build-arg=SOURCE_DATE_EPOCH=0",  # the image's creation time, so that its digest is reproducible
                 "--push",
                 f"--metadata-file={metadata}",
                 *self._build_arguments(),
@@ -160,7 +160,7 @@ class Builder:
     def _without_buildx(self, reference: str, platform: str) -> str:
         built = self._docker(
             "build",
-            "--force-rm",  # the container of a step that fails stays otherwise
+            "--force-rm",  # else the container of a failed step is kept
             f"--platform={platform}",
             *self._build_arguments(),
             f"--file={self.root / DOCKERFILE}",
@@ -169,7 +169,7 @@ class Builder:
         )
         if built.exit_code != 0:
             raise self._failed("build", reference, built, platform)
-        with self._logged_in(reference):  # only now, since a build may outlast the token
+        with self._logged_in(reference):  # after the build, which may outlast the token
             pushed = self._docker("push", reference)
         if pushed.exit_code != 0:
             raise self._failed("push", reference, pushed)
@@ -184,7 +184,7 @@ class Builder:
 
     @contextmanager
     def _logged_in(self, reference: str) -> Iterator[None]:
-        """Let Docker into the registry; the token stays nowhere unless the user was logged in there before."""
+        """Log Docker in to the registry; log out afterwards unless the user was logged in before."""
         registry, login = _registry(reference), self.aws.registry_login()
         known = _knows(self.docker_config, registry)
         try:
@@ -193,7 +193,7 @@ class Builder:
                 stdin=login.password.reveal(),
             )
             if completed.exit_code != 0:
-                # A credential helper may repeat what it was given.
+                # A credential helper may print its input.
                 redactor = Redactor()
                 redactor.hide(login.password.reveal())
                 said = redactor.value({"stdout": completed.stdout, "stderr": completed.stderr})
@@ -207,7 +207,7 @@ class Builder:
         return self.run(["docker", *arguments], on_line=self.on_line)
 
     def _build_arguments(self) -> tuple[str, ...]:
-        """What the image's labels say; no part of its tag."""
+        """Return the values of the image's labels; not part of its tag."""
         declared = self.root / "neuraknot_db" / "__init__.py"
         version = (
             _VERSION.search(declared.read_text(encoding="utf-8", errors="replace")) if declared.is_file() else None
@@ -218,7 +218,7 @@ class Builder:
     def _failed(
         self, what: Literal["build", "login", "push"], reference: str, completed: Completed, platform: str = ""
     ) -> ImageError:
-        # The engine's words are on either stream, coloured, with an advertisement among them.
+        # The engine's message may be on either stream, colored, with an advertisement in it.
         output = uncoloured(completed.stdout.rstrip() + "\n" + completed.stderr)
         details = tuple(line for line in output.splitlines() if line.strip() and not _LEGACY.search(line))[-10:]
         sentence, by_hand = {
@@ -246,19 +246,19 @@ def _registry(reference: str) -> str:
 
 
 def _knows(docker_config: Path, registry: str) -> bool:
-    """Whether the user's Docker has a login of its own there; also when that can't be told, so that none is lost."""
+    """Whether the user's Docker has a login there; also True if that is not known, so that no login is lost."""
     file = docker_config / "config.json"
     try:
         logins = parse_json(read_text(file)).get("auths", {}) if file.exists() else {}
     except (UnreadableError, AttributeError):
         return True
-    # Of what a credential helper keeps there is an empty entry.
+    # A login kept by a credential helper has an empty entry.
     known = {login.split("://")[-1].split("/")[0] for login in logins} if isinstance(logins, dict) else {registry}
     return registry in known
 
 
 def _field(file: Path, name: str) -> Any:
-    """A field of a JSON object in a file; None where there is none."""
+    """Read a field of a JSON object in a file; None if there is none."""
     try:
         value = parse_json(read_text(file))
     except UnreadableError:

@@ -1,4 +1,4 @@
-"""What `docker build` would be given: the files of a build context, and one hash over all of them."""
+"""The files of the build context that `docker build` would get, and one hash over all of them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class _Rule:
     """A line of a .dockerignore.
 
     Attributes:
-        pattern: matches the paths that it names, and everything below them.
+        pattern: matches the named paths and everything below them.
         excludes: False for a line that begins with `!`.
-        prefix: what every match begins with.
+        prefix: the literal beginning of every match.
     """
 
     pattern: re.Pattern[str]
@@ -29,15 +29,15 @@ class _Rule:
 
 
 def fingerprint(root: Path, dockerfile: str, platform: str) -> str:
-    """A hash of everything that the image is made of, in 64 hexadecimal digits.
+    """Return a hash of everything that goes into the image, as 64 hexadecimal digits.
 
-    It covers the Dockerfile, the platform, and each file of the context with its path, whether it is executable, and
-    its content or the target of its link. Times and owners are no part of it.
+    It covers the Dockerfile, the platform, and for each file of the context its path, whether it is executable, and
+    its content or link target. It does not cover times and owners.
 
     Args:
         root: the build context.
         dockerfile: its path, relative to `root`.
-        platform: as Docker has it: `linux/amd64`.
+        platform: in Docker's notation: `linux/amd64`.
 
     Raises:
         ConfigurationError: a file can't be read.
@@ -60,7 +60,7 @@ def fingerprint(root: Path, dockerfile: str, platform: str) -> str:
 
 
 def files(root: Path, dockerfile: str) -> Iterator[str]:
-    """Paths of the context's files, relative to `root`, as .dockerignore leaves them."""
+    """Yield the paths of the context's files, relative to `root`, without those in .dockerignore."""
     rules = _rules(root, dockerfile)
     for directory, folders, names in os.walk(root):
         base = "" if Path(directory) == root else Path(directory).relative_to(root).as_posix() + "/"
@@ -72,7 +72,7 @@ def files(root: Path, dockerfile: str) -> Iterator[str]:
 
 
 def _rules(root: Path, dockerfile: str) -> tuple[_Rule, ...]:
-    """BuildKit prefers a file of the Dockerfile's own name; the builder without it knows .dockerignore only."""
+    """Read the rules: BuildKit prefers DOCKERFILE.dockerignore; the legacy builder only knows .dockerignore."""
     for path in (root / f"{dockerfile}.dockerignore", root / ".dockerignore"):
         if path.is_file():
             try:
@@ -96,7 +96,7 @@ def _rule(line: str) -> _Rule | None:
 
 
 def _regex(pattern: str) -> str:
-    """Go's filepath.Match, with `**` for any number of folders, and everything below what matches."""
+    """Translate a pattern of Go's filepath.Match, with `**` for any number of folders; it also matches all below."""
     out, rest = "", pattern
     while rest:
         if rest.startswith("**/"):
@@ -126,7 +126,7 @@ def _excluded(path: str, rules: tuple[_Rule, ...]) -> bool:
 
 
 def _prunable(folder: str, rules: tuple[_Rule, ...]) -> bool:
-    """Whether nothing below an excluded folder can be let in again; spares a walk through .git and .venv."""
+    """Whether a folder is excluded and no rule includes anything below; saves walking through .git and .venv."""
     below = folder + "/"
     return _excluded(folder, rules) and not any(
         not rule.excludes and (rule.prefix.startswith(below) or below.startswith(rule.prefix)) for rule in rules

@@ -23,13 +23,13 @@ _REFERENCE = re.compile(
 
 @dataclass(frozen=True)
 class Image:
-    """An image, there or yet to be built.
+    """An image that exists or must be built.
 
     Attributes:
         repository: where it is pulled from, without tag: `123456789012.dkr.ecr.REGION.amazonaws.com/NAME`.
         tag: the hash of its content, or as given.
-        digest: as the registry has it; None for an image that is yet to be built.
-        given: whether the caller named it outright.
+        digest: the registry's digest; None for an image that must be built.
+        given: whether the caller named it.
     """
 
     repository: str
@@ -39,12 +39,12 @@ class Image:
 
     @property
     def reference(self) -> str:
-        """What the task definition names: by digest as soon as there is one."""
+        """The reference for the task definition: by digest if there is one."""
         return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
 
 
 def content_tag(root: Path, platform: str) -> str:
-    """The tag of the image that would be built from `root` now.
+    """Return the tag of the image that would be built from `root` now.
 
     Raises:
         ConfigurationError: there is no Dockerfile, or a file can't be read.
@@ -58,15 +58,15 @@ def content_tag(root: Path, platform: str) -> str:
 
 
 def given_image(reference: str, registry: str, aws: Aws) -> Image:
-    """The image that the caller names: by digest, or by a tag that the stack's own ECR can look up.
+    """Return the image that the caller names: by digest, or by a tag in the stack's own ECR.
 
     Args:
-        reference: as it was given.
-        registry: the host of the stack's own ECR; what another one has can't be seen from here.
+        reference: as given.
+        registry: the host of the stack's own ECR; another registry can't be queried from here.
         aws: for the stack's region.
 
     Raises:
-        UsageError: it is no reference, or one that can't be pinned.
+        UsageError: it is not a valid reference, or can't be pinned to a digest.
         ImageError: ECR has no such image.
     """
     parts = _REFERENCE.fullmatch(reference)

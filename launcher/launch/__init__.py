@@ -1,12 +1,12 @@
-"""From what was asked for to a task that has ended: survey, plan, execute.
+"""From a request to an ended task: survey, plan, execute.
 
-survey         what AWS holds now of everything that a run would change; it only reads
-plan           what will be done, as a value: pure functions to a `Plan`
-guards         what stands between a caller and a reset of production, or a second task
-execute        the one sequence that changes anything: image, log group, task definition, snapshot, task
-rds_snapshot   a snapshot of the database, made and awaited before anything is deleted
-lint           what the linter says of the pending revisions, on the caller's machine
+survey         the current state in AWS of everything that a run would change; read-only
+plan           what will be done, as a value: pure functions that return a `Plan`
+guards         protection against an unwanted reset of production, or a second task
+execute        the only sequence that changes anything: image, log group, task definition, snapshot, task
+rds_snapshot   a snapshot of the database, completed before anything is deleted
+lint           lint of the pending revisions, on the caller's machine
 
-In come a `Stack` and a `Request`, out comes a `TaskResult`. What is learned on the way stands in a `Launch`, so that
-a run that fails can still tell how far it got.
+A `Stack` and a `Request` go in, a `TaskResult` comes out. A `Launch` collects what is learned on the way, so that a
+failed run can still report how far it got.
 """

@@ -1,4 +1,4 @@
-"""The one sequence that changes anything."""
+"""The only sequence that changes anything."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from launcher.task.watch import Watcher
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
 
-_CLOCKS_DIFFER = 300.0  # seconds at most: AWS refuses what is signed by a clock that is further off
+_CLOCKS_DIFFER = 300.0  # seconds: AWS refuses requests signed by a clock that is further off
 STEPS = {
     "terraform": "Terraform",
     "service": "Network and roles",
@@ -40,52 +40,52 @@ STEPS = {
     "log": "Log",
     "verdict": "Verdict",
 }
-"""The steps of a run, in their order, with their titles."""
+"""The steps of a run in order, with their titles."""
 
 
 class Done(Protocol):
-    """Takes a step's outcome."""
+    """Receives a step's outcome."""
 
     def __call__(self, words: str, *, good: bool = True) -> None:
-        """`words` are few; a step that is not `good` gets a cross."""
+        """Report the outcome: a few `words`, and a cross if it is not `good`."""
         ...
 
 
 class Progress(Protocol):
-    """Shows people how a run gets on."""
+    """Shows the user the progress of a run."""
 
     def step(self, key: str, title: str, number: int | None) -> AbstractContextManager[Done]:
-        """A step: entered when it begins; what it gives is told the outcome."""
+        """Return a step: entered when it begins; it yields the function that receives the outcome."""
         ...
 
     def status(self, text: str) -> None:
-        """What the present step is at; may be shown for a moment only."""
+        """Show the state of the current step, perhaps only for a moment."""
         ...
 
     def detail(self, text: str) -> None:
-        """A line of a program that the step has started."""
+        """Show an output line of a program that the step started."""
         ...
 
     def notice(self, text: str) -> None:
-        """A sentence that stays."""
+        """Show a sentence permanently."""
         ...
 
     def log_line(self, line: LogLine) -> None:
-        """A line of the container's."""
+        """Show a line of the container's output."""
         ...
 
 
 @dataclass
 class Launch:
-    """What is known of one run so far; it stays valid when a run ends with an error.
+    """What is known about one run so far; still valid if the run ends with an error.
 
     Attributes:
-        plan: what was to be done.
+        plan: the plan.
         run: the task, once there is one.
-        snapshot: what was made first.
+        snapshot: the snapshot made first.
         result: how it went.
         timings: seconds by step.
-        lint: what the linter says of the pending revisions, where that was asked.
+        lint: the lint of the pending revisions, if requested.
     """
 
     plan: Plan | None = None
@@ -102,9 +102,9 @@ class Steps:
 
     Attributes:
         clock: the time.
-        progress: told of each step.
+        progress: shows each step.
         timings: filled with seconds by step.
-        numbered: whether these are the eight of a whole run.
+        numbered: whether these are the eight steps of a full run.
     """
 
     clock: Clock
@@ -114,7 +114,7 @@ class Steps:
 
     @contextmanager
     def step(self, key: str, title: str | None = None) -> Iterator[Done]:
-        """One step; what it gives is told the outcome in a few words."""
+        """Time and show one step; yields the function that receives the outcome."""
         begun = self.clock.now()
         number = list(STEPS).index(key) + 1 if self.numbered and key in STEPS else None
         with self.progress.step(key, title or STEPS[key], number) as done:
@@ -126,17 +126,17 @@ class Steps:
 
 @dataclass(frozen=True)
 class Executor:
-    """Carries a plan out.
+    """Executes a plan.
 
     Attributes:
         aws: for the stack's region.
         runner: starts `docker`.
         clock: the time.
-        interrupts: what signals say.
-        progress: told of everything.
-        launch: filled in as things become known.
+        interrupts: the signals received.
+        progress: shows everything.
+        launch: filled in as facts become known.
         root: the image's build context.
-        docker_config: the folder where the user's Docker keeps its logins.
+        docker_config: the folder with the user's Docker logins.
     """
 
     aws: Aws
@@ -149,16 +149,16 @@ class Executor:
     docker_config: Path
 
     def step(self, key: str, title: str | None = None) -> AbstractContextManager[Done]:
-        """A step, timed and shown; with its number among the eight, if there are eight."""
+        """Time and show a step, with its number if this is a full run of eight."""
         whole_run = self.launch.plan is not None
         return Steps(self.clock, self.progress, self.launch.timings, numbered=whole_run).step(key, title)
 
     def execute(self, plan: Plan) -> TaskResult:
-        """Do what the plan says, or follow the task that does it already.
+        """Execute the plan, or follow the task that is already doing it.
 
         Raises:
-            AlreadyRunningError: another launcher's task is alive, or was started meanwhile.
-            LauncherError: something failed before there was a task, or nothing can be learned about it any more.
+            AlreadyRunningError: another launcher's task is alive or was started meanwhile.
+            LauncherError: something failed before there was a task, or nothing more can be learned about the task.
         """
         self.launch.plan = plan
         other = task_instead(plan)
@@ -173,12 +173,12 @@ class Executor:
             self._log_group(plan, done)
         with self.step("task_definition") as done:
             definition = self._definition(plan, done)
-        if waited:  # for somebody's answers, RDS or Docker: others may have started a task meanwhile
+        if waited:  # for the user, RDS or Docker: another task may have been started meanwhile
             plan = self._looked_again(plan)
             other = task_instead(plan)
             if other is not None:
                 return self._instead(plan, other)
-        # From here on a signal must not come between the task's start and its ARN.
+        # From here on a signal must not come between the start of the task and the receipt of its ARN.
         with self.interrupts.held():
             begun = self.clock.now()
             with self.step("task") as done:
@@ -186,16 +186,16 @@ class Executor:
                 done(f"{run.task.id} started")
             result = self._own(plan, run)
         task = result.task or run.task
-        # Where an answer was lost, the age tells whose task it is: this launcher's own may be over by now as well.
+        # If a response was lost, the task's age tells whose it is: this launcher's own may also be over by now.
         if _was_over(run.task) and (not lost or (task.created or begun) < begun - _CLOCKS_DIFFER):
             return self._inherited(plan, result, task, last=False)
         return result
 
     def follow(self, place: Place, run: TaskRun) -> TaskResult:
-        """Follow a task that somebody started to its verdict, however long it takes; a signal lets it go on.
+        """Follow another run's task to its verdict, without a time limit; a signal does not stop the task.
 
         Raises:
-            OutcomeUnknownError: nothing can be learned about it any more.
+            OutcomeUnknownError: nothing more can be learned about the task.
             InterruptedLaunchError: a signal came.
         """
         self.launch.run = run
@@ -215,7 +215,7 @@ class Executor:
         with self.step("snapshot", "Snapshot") as done:
             taken = take_snapshot(plan.stack, self.aws, self.clock, self.interrupts, seen, self.progress.status)
             done(f"{taken.name} is available")
-        # Now, since whoever kills the launcher later on sees nothing else of it.
+        # Now, because a launcher that is killed later can't print it any more.
         self.progress.notice(f"To restore {taken.name}:")
         self.progress.notice(taken.restore)
 
@@ -228,7 +228,7 @@ class Executor:
             made = self.aws.create_repository(plan.stack.repository)
             if made is not None:
                 self.progress.notice(f"Made the repository {plan.stack.repository}.")
-            found = made or self.aws.repository(plan.stack.repository)  # else somebody has made it meanwhile
+            found = made or self.aws.repository(plan.stack.repository)  # `made` is None if it was created meanwhile
             if found is not None:
                 image = replace(image, repository=found["repositoryUri"])
         git_commit = plan.request.git_commit
@@ -253,7 +253,7 @@ class Executor:
         return arn
 
     def _start(self, plan: Plan, definition: str) -> tuple[TaskRun, bool]:
-        """The task, and whether an answer was lost before it: `start_task`."""
+        """Start the task; return it and whether a response was lost before: see `start_task`."""
         request, container = run_request(plan, definition), plan.stack.container
         task, lost = start_task(self.aws, request, container, self.clock, self.interrupts, self.progress.notice)
         run = TaskRun(
@@ -267,7 +267,7 @@ class Executor:
         return run, lost
 
     def _instead(self, plan: Plan, task: Task) -> TaskResult:
-        """Follow a task that was there before: this run's own as such, another's without ever stopping it."""
+        """Follow an existing task: as its own if this run started it, otherwise without ever stopping it."""
         own = is_own(plan.request, task)
         stream = log_stream(plan.stack.place, task.id)
         run = TaskRun(task, task.definition, None, plan.stack.log_group, stream, attached=not own)
@@ -283,12 +283,12 @@ class Executor:
         return self._inherited(plan, result, task, last=True) if over else result
 
     def _inherited(self, plan: Plan, result: TaskResult, task: Task, *, last: bool) -> TaskResult:
-        """The result of an earlier try of this run: of a plain upgrade only, whose last words say so.
+        """Return the result of an earlier try of this run, for a plain upgrade only; the message says so.
 
-        What was not seen to be the `last` task says nothing about the database now.
+        Unless it is known to be the `last` task, its result says nothing about the database's present state.
 
         Raises:
-            RefusedError: it is none.
+            RefusedError: the command is not a plain upgrade.
         """
         if not is_plain_upgrade(plan.request.command) and result.verdict is not Verdict.NOT_STARTED:
             self.launch.result = None
@@ -335,7 +335,7 @@ class Executor:
         result = judge(watched, log, place, timeout)
         self.launch.result = result
         self.interrupts.hint, self.interrupts.fate = None, "the task is over"
-        if self.launch.plan is not None:  # else the last words tell, and whoever stops a task wants it to fail
+        if self.launch.plan is not None:  # else the final message says it, and a stopped task is expected to fail
             with self.step("verdict") as done:
                 done(result.verdict.replace("_", " "), good=result.exit_code == 0)
         return result
@@ -353,7 +353,7 @@ class Executor:
 
 
 def _was_over(task: Task) -> bool:
-    """Whether a task that RunTask names is one of before: what it has just started is not at its end."""
+    """Whether a task returned by RunTask is an earlier one: a new one can't be at its end yet."""
     return task.status in ("DEPROVISIONING", "STOPPED")
 
 

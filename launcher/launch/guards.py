@@ -1,4 +1,4 @@
-"""What stands between a caller and a reset of production, or a second task."""
+"""Guards against an unwanted reset of production, and against a second task."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ DELETE = "DELETE ALL DATA"
 
 
 def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | None) -> None:
-    """Have the reset of a production database confirmed.
+    """Require confirmation for the reset of a production database.
 
     Args:
-        stack: whose database would be emptied.
-        given: what `--confirm-reset` says; it must be the environment's name.
-        ask: asks a question on the terminal; None where there is none.
+        stack: the stack whose database would be emptied.
+        given: the value of `--confirm-reset`; must be the environment's name.
+        ask: asks a question on the terminal; None if there is no terminal.
 
     Raises:
-        RefusedError: it was not confirmed.
+        RefusedError: the reset was not confirmed.
     """
     if given is not None:
         if given != stack.environment:
@@ -53,21 +53,21 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
 
 
 def task_instead(plan: Plan) -> Task | None:
-    """The task to follow instead of starting one; no other is started beside one that is alive.
+    """Return the task to follow instead of starting one; no task is started while another is alive.
 
     Returns:
-        This very run's task, if an earlier try has started it of the same definition, and it runs; or if it is a plain
-        upgrade, was the last one and went well, so that another would find nothing to do. One with the same command, if
-        the request is to attach. None where a task is to be started.
+        This run's own task, if an earlier try started it from the same definition, and it still runs, or it is a plain
+        upgrade that was the last task and succeeded, so that a new one would have nothing to do. With `attach`, a
+        running task with the same command. None if a task is to be started.
 
     Raises:
         AlreadyRunningError: another task is alive.
-        RefusedError: an earlier try of this very run is over, and another would do more than that one did.
+        RefusedError: an earlier try of this run is over, and the command is not a plain upgrade.
     """
     request, survey = plan.request, plan.survey
 
     def is_same(task: Task) -> bool:
-        """Not of an image that another run by the same name had."""
+        """Whether it is this run's own task, and not from another image used under the same token."""
         return is_own(request, task) and not (plan.builds or plan.registers) and task.definition == plan.registered
 
     if survey.running:
@@ -83,7 +83,7 @@ def task_instead(plan: Plan) -> Task | None:
         )
     if is_plain_upgrade(request.command):
         last = survey.ended[0] if survey.ended else None
-        # One that failed is worth another try, and one that others came after says nothing about the database now.
+        # A failed task may be retried; one followed by others says nothing about the database's present state.
         return last if last and last.exit_code == 0 and is_same(last) else None
     for task in survey.ended:
         if is_own(request, task) and (task.started is not None or task.exit_code is not None):
@@ -92,7 +92,7 @@ def task_instead(plan: Plan) -> Task | None:
 
 
 def ran_already(task: Task) -> RefusedError:
-    """Why what is no plain upgrade is not run a second time under one name."""
+    """Return the error for a command, other than a plain upgrade, that already ran under this token."""
     ended = f"ended with {task.exit_code}" if task.exit_code is not None else "ended without an exit code"
     return RefusedError(
         f"Under this name it ran already as {task.id}, which {ended}. No other task was started.",

@@ -1,4 +1,4 @@
-"""What the linter says of the pending revisions: on the caller's machine, since it is not in the image."""
+"""Lint of the pending revisions, on the caller's machine because the image has no linter."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from launcher.machine.process import Runner
 from launcher.models import TaskResult
 
 FOUND = 3
-"""The exit code of `neuraknot-db lint` where it found something."""
+"""The exit code of `neuraknot-db lint` if it found something."""
 
 
 @dataclass(frozen=True)
 class Lint:
-    """What it said.
+    """The linter's result.
 
     Attributes:
-        revisions: which it looked at: `002:head`.
-        clean: whether it found nothing; None where it could not look.
-        lines: for people.
+        revisions: the linted range: `002:head`.
+        clean: whether nothing was found; None if the linter could not run.
+        lines: the output for the user.
     """
 
     revisions: str
@@ -33,9 +33,9 @@ def pending(run: Runner, root: Path, result: TaskResult, target: str) -> Lint:
     """Lint the revisions that an upgrade would run.
 
     Args:
-        run: starts `neuraknot-db`, as a program of its own.
+        run: starts `neuraknot-db` as a separate program.
         root: the checkout with the revisions.
-        result: the plan's, which knows where the database is.
+        result: the plan task's result, which has the database's revision.
         target: the last revision, or `head`.
     """
     before = result.report.before if result.report else None

@@ -1,4 +1,4 @@
-"""What will be done, as a value: pure functions from a stack, a request and what AWS holds now to a `Plan`."""
+"""What will be done, as a value: pure functions from a stack, a request and the state in AWS to a `Plan`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from launcher.models import FamilyTasks, Place, Request, Stack, Task
 
 STREAM_PREFIX = "migrate"
 
-# What AWS adds to a definition that was registered.
+# Fields that AWS adds to a registered definition.
 _ADDED = {
     "compatibilities",
     "deregisteredAt",
@@ -29,14 +29,14 @@ _ADDED = {
 
 @dataclass(frozen=True)
 class Survey:
-    """What AWS holds now, as far as a run would change it.
+    """The current state in AWS of what a run would change.
 
     Attributes:
         image: the image, with a digest if the registry has it.
         repository_exists: whether ECR has the repository.
         log_group_exists: whether CloudWatch has the log group.
         definition: the family's latest active task definition; None if there is none.
-        tasks: of the family.
+        tasks: the family's tasks.
     """
 
     image: Image
@@ -47,18 +47,18 @@ class Survey:
 
     @property
     def running(self) -> tuple[Task, ...]:
-        """Those whose container may still do something."""
+        """The tasks whose container has not ended."""
         return tuple(task for task in self.tasks.alive if not task.container_ended)
 
     @property
     def ended(self) -> tuple[Task, ...]:
-        """Those whose container has ended, the newest first; of some the network is still being taken down."""
+        """The tasks whose container has ended, newest first; for some the network is still being removed."""
         return (*(task for task in self.tasks.alive if task.container_ended), *self.tasks.over)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One value of the task definition that would change; None where it is absent."""
+    """One value of the task definition that would change; None if it is absent."""
 
     path: str
     before: Any
@@ -70,11 +70,11 @@ class Plan:
     """What will be done.
 
     Attributes:
-        stack: where.
-        request: what.
-        survey: what is there already.
-        definition: the task definition that is needed; its image has no digest yet if it is to be built.
-        differences: from the registered definition to that; empty if it is used as it is.
+        stack: where it is done.
+        request: what is done.
+        survey: what already exists.
+        definition: the required task definition; its image has no digest yet if it must be built.
+        differences: from the registered definition to the required one; empty if it is used unchanged.
     """
 
     stack: Stack
@@ -85,12 +85,12 @@ class Plan:
 
     @property
     def builds(self) -> bool:
-        """Whether the image has to be built and pushed."""
+        """Whether the image must be built and pushed."""
         return self.survey.image.digest is None
 
     @property
     def registered(self) -> str | None:
-        """The ARN of the family's latest task definition."""
+        """The ARN of the family's latest task definition; None if there is none."""
         definition = self.survey.definition
         return str(definition["taskDefinitionArn"]) if definition else None
 
@@ -101,19 +101,19 @@ class Plan:
 
 
 def make_plan(stack: Stack, request: Request, survey: Survey) -> Plan:
-    """The plan; nothing is asked and nothing is changed."""
+    """Make the plan, without calling AWS or changing anything."""
     definition = task_definition(stack, survey.image)
     differences = tuple(compare(survey.definition or {}, definition))
     return Plan(stack, request, survey, definition, differences)
 
 
 def with_image(plan: Plan, image: Image) -> Plan:
-    """The same plan once the image is there."""
+    """Return the same plan with an image that exists."""
     return make_plan(plan.stack, plan.request, replace(plan.survey, image=image, repository_exists=True))
 
 
 class Work(Protocol):
-    """What a container is to do."""
+    """What a container does."""
 
     @property
     def resets(self) -> bool:
@@ -121,7 +121,7 @@ class Work(Protocol):
         ...
 
     def command(self, stack: Stack) -> tuple[str, ...]:
-        """What the container runs."""
+        """Return the command that the container runs."""
         ...
 
 
@@ -132,8 +132,8 @@ class Migration:
     Attributes:
         resets: delete everything first.
         create_db: create the database if it is missing.
-        force: go on although unversioned tables are in the way.
-        revision: upgrade to this one instead of the newest.
+        force: continue even if there are unversioned tables.
+        revision: upgrade to this revision instead of the newest.
     """
 
     resets: bool = False
@@ -151,7 +151,7 @@ class Migration:
                 )
 
     def command(self, stack: Stack) -> tuple[str, ...]:
-        """`alembic upgrade`, or `neuraknot-db reset`, which in production wants the environment's name as well."""
+        """Return `alembic upgrade`, or `neuraknot-db reset`, which in production also needs the environment's name."""
         if self.resets:
             guard = ("--environment", stack.environment) if stack.production else ()
             return ("neuraknot-db", "reset", "--confirm", stack.db_name.value, *guard)
@@ -163,26 +163,26 @@ class Migration:
 
 @dataclass(frozen=True)
 class Preview:
-    """What an upgrade would run and lock, told by the container, which sees the database; nothing is changed.
+    """A plan of what an upgrade would run and lock, made by the container at the database; nothing is changed.
 
     Attributes:
-        revision: up to this one instead of the newest.
+        revision: plan up to this revision instead of the newest.
     """
 
     revision: str | None = None
     resets: bool = False
 
     def command(self, stack: Stack) -> tuple[str, ...]:
-        """`neuraknot-db plan`."""
+        """Return `neuraknot-db plan` with its arguments."""
         return ("neuraknot-db", "plan", *((self.revision,) if self.revision else ()))
 
 
 @dataclass(frozen=True)
 class Run:
-    """Any command of `neuraknot-db`, but for a reset, which has guards of its own.
+    """Any command of `neuraknot-db` except a reset, which has its own guards.
 
     Attributes:
-        arguments: what follows `neuraknot-db`.
+        arguments: the arguments after `neuraknot-db`.
     """
 
     arguments: tuple[str, ...]
@@ -198,12 +198,12 @@ class Run:
             )
 
     def command(self, stack: Stack) -> tuple[str, ...]:
-        """`neuraknot-db` and the arguments."""
+        """Return `neuraknot-db` and the arguments."""
         return ("neuraknot-db", *self.arguments)
 
 
 def task_definition(stack: Stack, image: Image) -> dict[str, Any]:
-    """The task definition, as RegisterTaskDefinition takes it. It never holds a password."""
+    """Return the parameters of RegisterTaskDefinition, which never contain a password."""
     environment = {
         "DB_HOST": stack.db_host.value,
         "DB_NAME": stack.db_name.value,
@@ -229,7 +229,7 @@ def task_definition(stack: Stack, image: Image) -> dict[str, Any]:
                 "awslogs-group": stack.log_group,
                 "awslogs-region": stack.region.value,
                 "awslogs-stream-prefix": STREAM_PREFIX,
-                "mode": "blocking",  # a line is never dropped
+                "mode": "blocking",  # never drop a line
             },
         },
     }
@@ -253,7 +253,7 @@ def task_definition(stack: Stack, image: Image) -> dict[str, Any]:
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
-    """What differs between a registered definition and the one that is needed; AWS's own additions do not count."""
+    """Yield the differences between a registered and a required definition, without AWS's own additions."""
     old, new = dict(_flat(_meant(before))), dict(_flat(_meant(after)))
     for path in sorted({*old, *new}):
         if old.get(path) != new.get(path):
@@ -261,7 +261,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Dif
 
 
 def run_request(plan: Plan, definition_arn: str) -> dict[str, Any]:
-    """RunTask's parameters. A password without a secret of its own travels here, for this one run."""
+    """Return RunTask's parameters. A password that has no reference is passed here, for this run only."""
     stack, request = plan.stack, plan.request
     environment = {"NEURAKNOT_STARTED_BY": request.started_by}
     if request.git_commit is not None:
@@ -294,7 +294,7 @@ def run_request(plan: Plan, definition_arn: str) -> dict[str, Any]:
 
 
 def client_token(plan: Plan) -> str:
-    """RunTask's idempotency token: the same for the same request of the same run, until its task is over."""
+    """Return RunTask's idempotency token: the same for the same request of the same run, until its task is over."""
     request, stack = plan.request, plan.stack
     ended = next((task.arn for task in plan.survey.ended if is_own(request, task)), "")
     parts = (request.client_token, stack.cluster.value, stack.family, *request.command, ended)
@@ -302,17 +302,17 @@ def client_token(plan: Plan) -> str:
 
 
 def is_own(request: Request, task: Task) -> bool:
-    """Whether an earlier try of this very run, such as CI's, has started the task for the same command."""
+    """Whether an earlier try of this run, as in CI, started the task with the same command."""
     return request.repeatable and task.started_by == request.started_by_tag
 
 
 def log_stream(place: Place, task_id: str) -> str:
-    """The stream that the awslogs driver writes to."""
+    """Return the log stream that the awslogs driver writes to."""
     return f"{STREAM_PREFIX}/{place.container}/{task_id}"
 
 
 def _meant(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what AWS adds, with lists of names made into objects."""
+    """Return the definition without AWS's additions, with lists of named items as objects."""
     meant = {key: value for key, value in definition.items() if key not in _ADDED}
     containers = meant.pop("containerDefinitions", [])
     meant["container"] = {
@@ -327,7 +327,7 @@ def _meant(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves by their path; nothing, zero and empty lists are what AWS fills in."""
+    """Yield each leaf with its path, without None, 0 and empty lists: AWS fills those in."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _flat(item, f"{path}.{key}" if path else str(key))

@@ -1,4 +1,4 @@
-"""An RDS snapshot, made and awaited before anything is deleted."""
+"""An RDS snapshot, completed before anything is deleted."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _GIVEN = ("--db-instance", "NEURAKNOT_DB_INSTANCE")
 
 
 def require_instance(stack: Stack, aws: Aws) -> DBInstanceTypeDef:
-    """The RDS instance whose snapshot would be one of the database that is migrated, as RDS describes it.
+    """Return RDS's description of the instance that holds the database to migrate.
 
     Args:
-        stack: whose database. An instance that the caller named is believed: the host may be another name of it.
-        aws: for the stack's region; it is only read from.
+        stack: the stack of the database. An instance named by the caller is trusted: the host may be an alias of it.
+        aws: for the stack's region; only read from.
 
     Raises:
-        ConfigurationError: RDS has no such instance, or it is another database.
+        ConfigurationError: RDS has no such instance, or its address is not the database's host.
         AwsError: AWS refused the call.
     """
     instance, host = stack.db_instance, stack.db_host
@@ -64,18 +64,18 @@ def take_snapshot(
 ) -> Snapshot:
     """Make a snapshot of the stack's database and wait until it can be restored.
 
-    RDS goes on with it whatever becomes of the launcher, so its name is told as soon as there is one.
+    RDS continues with it even if the launcher ends, so `seen` gets its name as soon as it has begun.
 
     Args:
-        stack: whose database.
+        stack: the stack of the database.
         aws: for the stack's region.
         clock: the time.
-        interrupts: told what to say of the snapshot to whoever interrupts.
-        seen: called with the snapshot once it is begun, and when it is available or has failed.
-        status: told how far it is.
+        interrupts: gets the message about the snapshot in case of an interrupt.
+        seen: called with the snapshot once it has begun, and when it is available or has failed.
+        status: called with the progress.
 
     Raises:
-        ConfigurationError: RDS has no such instance, or of another database, or the snapshot failed or takes hours.
+        ConfigurationError: RDS has no such instance, it is another database's, or the snapshot failed or takes hours.
         AwsError: AWS refused a call.
     """
     described, region, begun = require_instance(stack, aws), stack.region.value, clock.now()
@@ -84,13 +84,13 @@ def take_snapshot(
     snapshot = Snapshot(name, _restore(described, name, region))
     which = ("--db-snapshot-identifier", name, "--region", region)
     look = f"Look with: {shlex.join(('aws', 'rds', 'describe-db-snapshots', *which))}"
-    # RDS deletes none that is still being made.
+    # RDS can't delete a snapshot that is still being created.
     unwanted = f"Not wanted? Once it is available: {shlex.join(('aws', 'rds', 'delete-db-snapshot', *which))}"
     interrupts.hint = unwanted
     interrupts.fate = f"no task was started, but the snapshot {name} may have been begun"
     try:
         aws.create_db_snapshot(instance, name, {"environment": stack.environment, "made-by": "launcher"})
-    except AwsError as error:  # by a try whose answer was lost there may be one all the same
+    except AwsError as error:  # a try whose response was lost may have created it
         lost = isinstance(error, TransientAwsError) or error.code == "DBSnapshotAlreadyExists"
         if not lost or aws.db_snapshot(name) is None:
             raise
@@ -122,7 +122,7 @@ def take_snapshot(
 
 
 def _restore(instance: DBInstanceTypeDef, snapshot: str, region: str) -> str:
-    """The command that makes an instance like this one of the snapshot: RDS's own defaults lie in another network."""
+    """Return the command that restores the snapshot to an instance like this: RDS's defaults use another network."""
     values: dict[str, list[str | None]] = {
         "--db-instance-identifier": [f"{instance['DBInstanceIdentifier']}-restored"],
         "--db-snapshot-identifier": [snapshot],

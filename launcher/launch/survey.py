@@ -1,4 +1,4 @@
-"""What AWS holds now of everything that a run would change. It only reads."""
+"""The current state in AWS of everything that a run would change. Read-only."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
-    """Ask everything at once.
+    """Query everything in parallel.
 
     Args:
-        stack: where.
-        request: what; its image, if it names one.
+        stack: where to look.
+        request: the request, for the image if it names one.
         aws: for the stack's region.
         root: the image's build context.
 
     Raises:
-        LauncherError: a call was refused, or the image that was named is not there.
+        LauncherError: a call was refused, or the named image does not exist.
     """
     registry = f"{stack.identity.account}.dkr.ecr.{stack.region.value}.amazonaws.com"
     tag = None if request.image else content_tag(root, stack.platform.value)

@@ -27,9 +27,9 @@ class Completed:
 
     Attributes:
         arguments: the program and its arguments.
-        exit_code: as the shell has it; negative where a signal ended it.
-        stdout: everything that it printed there, as text.
-        stderr: likewise.
+        exit_code: the exit code; negative if a signal ended it.
+        stdout: the complete standard output, as text.
+        stderr: the complete standard error, as text.
     """
 
     arguments: tuple[str, ...]
@@ -39,13 +39,13 @@ class Completed:
 
     @property
     def tail(self) -> tuple[str, ...]:
-        """The last ten lines that are not empty: of standard error, or else of standard output."""
+        """The last ten non-empty lines of standard error, or of standard output if that is empty."""
         text = self.stderr if self.stderr.strip() else self.stdout
         return tuple(line for line in text.splitlines() if line.strip())[-10:]
 
 
 class Runner(Protocol):
-    """Starts one program and waits for its end."""
+    """Starts one program and waits until it ends."""
 
     def __call__(
         self,
@@ -59,20 +59,20 @@ class Runner(Protocol):
         """Run `arguments` to the end; a failure is an exit code, not an exception.
 
         Args:
-            arguments: the program and its arguments; never a secret, since every user of the machine sees them.
-            cwd: the directory it is started in.
-            stdin: text for its standard input; the place for a secret.
-            environment: all of its environment; None inherits the launcher's.
+            arguments: the program and its arguments; never a secret, as every user of the machine can see them.
+            cwd: its working directory.
+            stdin: text for its standard input; secrets go here.
+            environment: its complete environment; None inherits the launcher's.
             on_line: called with each line of either stream as it arrives.
 
         Raises:
-            ProgramNotFoundError: the program is not installed, or can't be started.
+            ProgramNotFoundError: the program is not installed or can't be started.
         """
         ...
 
 
 def uncoloured(text: str) -> str:
-    """What a program printed, without the codes that colour a terminal."""
+    """Remove the color codes from a program's output."""
     return _COLOUR.sub("", text)
 
 
@@ -84,7 +84,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Completed:
-    """The real `Runner`. If the launcher is interrupted meanwhile, the program ends with it."""
+    """Run a program, as the real `Runner`. If the launcher is interrupted meanwhile, the program is ended too."""
     try:
         process = subprocess.Popen(  # noqa: S603 - a list, never a shell
             list(arguments),
@@ -99,7 +99,7 @@ def run(
         )
     except OSError as error:
         raise _not_started(arguments[0], cwd, error) from error
-    with process:  # closes the pipes, however it ends
+    with process:  # always closes the pipes
         try:
             if on_line is None:
                 stdout, stderr = process.communicate(stdin)
@@ -114,12 +114,12 @@ def run(
 def start(
     arguments: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Start a program and leave it running; the caller ends it and waits for it.
+    """Start a program and return while it runs; the caller must end it and wait for it.
 
-    Its two streams are one, as text; a signal to the launcher's terminal does not reach it.
+    Its two streams are merged into one, as text; signals to the launcher's terminal do not reach it.
 
     Raises:
-        ProgramNotFoundError: the program is not installed, or can't be started.
+        ProgramNotFoundError: the program is not installed or can't be started.
     """
     try:
         return subprocess.Popen(  # noqa: S603 - a list, never a shell
@@ -139,7 +139,7 @@ def start(
 
 
 def _not_started(program: str, cwd: Path | None, error: OSError) -> Exception:
-    """What an error of the system's means; a directory that is not there is no fault of the program's."""
+    """Return the error for an OS error; a missing working directory is not the program's fault."""
     if cwd is not None and not cwd.is_dir():
         return error
     if isinstance(error, FileNotFoundError):
@@ -148,7 +148,7 @@ def _not_started(program: str, cwd: Path | None, error: OSError) -> Exception:
 
 
 def _follow(process: subprocess.Popen[str], stdin: str | None, on_line: Callable[[str], None]) -> tuple[str, str]:
-    """Read both streams at once, a thread each, so that neither pipe fills up while the other is read."""
+    """Read both streams in parallel, one thread each, so that neither pipe fills up while the other is read."""
     lines: tuple[list[str], list[str]] = ([], [])
 
     def read(stream: IO[str], into: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: before a task there is they end the launcher; after that the first one ends the task."""
+"""Ctrl-C, SIGTERM and SIGHUP: before there is a task they end the launcher; after that the first one ends the task."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import NoReturn, TypeVar
 from launcher.errors import InterruptedLaunchError, LauncherError, OutcomeUnknownError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Besides SIGHUP, unless that is ignored, as `nohup` has it."""
+"""Signals that are always handled; SIGHUP too, unless it is ignored, as under `nohup`."""
 
 T = TypeVar("T")
 
 
 class Signalled(BaseException):
-    """On its way from the handler to whoever handles signals.
+    """Carries a signal from the handler to the code that deals with it.
 
-    No library that catches every `Exception` stops it, nor typer, which ends without a word at a `KeyboardInterrupt`.
+    No library that catches `Exception` stops it, nor does typer, which exits silently on `KeyboardInterrupt`.
 
     Attributes:
-        number: the signal.
+        number: the signal number.
     """
 
     def __init__(self, number: int) -> None:
@@ -32,17 +32,17 @@ class Signalled(BaseException):
 
 
 class _CutShort(BaseException):
-    """Takes the first signal that was held out of whatever waits; it gets no further than `cut_short`."""
+    """Ends a wait on the first held signal; never leaves `cut_short`."""
 
 
 class Interrupts:
-    """What the launcher was told by signals.
+    """The signals that the launcher received.
 
     Attributes:
-        signal_number: the first signal that came while they were held; None if none did.
-        heeded: whether somebody acts on that one, so that nothing is cut short any more.
-        hint: what to do about the task if it is let go now; None before there is one, and once it is over.
-        fate: what is then known of the task, as the end of a sentence; None for the usual.
+        signal_number: the first signal received while signals were held; None if there was none.
+        heeded: whether that signal is being acted on, so that nothing is cut short any more.
+        hint: what to do about the task if the launcher ends now; None before there is one, and once it is over.
+        fate: what is then known about the task, as the end of a sentence; None for the default.
     """
 
     def __init__(self) -> None:
@@ -57,11 +57,11 @@ class Interrupts:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Turn signals into errors that say what is known of the task; in the main thread, and as deep as one likes.
+        """Turn signals into errors that say what is known about the task; main thread only, may be nested.
 
         Raises:
             InterruptedLaunchError: a signal came.
-            OutcomeUnknownError: a defect of ours came up while there may be a task; its traceback is in the details.
+            OutcomeUnknownError: the launcher has a bug while there may be a task; the traceback is in the details.
         """
         self._forget()
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -92,7 +92,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Only note the first signal; a second one is raised all the same."""
+        """Only record the first signal; a second one is raised."""
         self._held = True
         try:
             yield
@@ -100,10 +100,10 @@ class Interrupts:
             self._held = False
 
     def cut_short(self, call: Callable[[], T]) -> T | None:
-        """What `call` gives; None if the first signal that is held comes meanwhile, or came and is not heeded yet.
+        """Return the result of `call`; None if the first held signal comes meanwhile, or is still pending.
 
         Args:
-            call: something that waits or reads, and does no harm when it is left half-way.
+            call: waits or reads, and may safely be abandoned half-way.
         """
         try:
             self._waiting = True
@@ -116,11 +116,11 @@ class Interrupts:
 
     @property
     def pending(self) -> bool:
-        """Whether a signal was noted that nobody acts on yet."""
+        """Whether a recorded signal has not been acted on yet."""
         return self.signal_number is not None and not self.heeded
 
     def end(self) -> NoReturn:
-        """End the launcher for the signal that was noted, since there is no task to stop."""
+        """End the launcher for the recorded signal, as there is no task to stop."""
         assert self.signal_number is not None
         self.hint = self.fate = None
         raise Signalled(self.signal_number)
@@ -129,7 +129,7 @@ class Interrupts:
         return self.fate or ("the task goes on by itself" if self.hint else "no task was started")
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if number == signal.SIGHUP:  # a terminal that closes says so up to three times; nobody is impatient there
+        if number == signal.SIGHUP:  # a closing terminal sends it up to three times; that is not a second request
             if self._hung_up:
                 return
             self._hung_up = True

@@ -1,4 +1,4 @@
-"""Text that strangers wrote: logs, states, settings. Whatever it holds, it is read, or it is unreadable."""
+"""Untrusted text: logs, states, settings. Any content is either read or raises `UnreadableError`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class UnreadableError(Exception):
-    """The text is not what it should be. The words never quote it: it may hold a secret."""
+    """The text is not valid. The message never quotes it: it may contain a secret."""
 
 
 def read_text(path: Path) -> str:
-    """A file's text.
+    """Read a file's text.
 
     Raises:
-        UnreadableError: it can't be read, or is not UTF-8.
+        UnreadableError: the file can't be read, or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -29,26 +29,26 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value that a JSON text stands for.
+    """Parse a JSON text.
 
     Raises:
-        UnreadableError: it is no JSON, or nested too deeply, or can be read in two ways, or holds what is no text.
+        UnreadableError: it is not valid JSON, is nested too deeply, has a duplicate key, or a string is not valid text.
     """
     return json_at(text if isinstance(text, str) else _decoded(text))
 
 
 def json_at(text: str, start: int | None = None) -> Any:
-    """The JSON value that begins at `start`, whatever comes after it; without `start`, the text is all of it.
+    """Parse the JSON value at `start` and ignore what follows; without `start`, parse the whole text.
 
     Raises:
-        UnreadableError: as `parse_json` has it.
+        UnreadableError: as for `parse_json`.
     """
     try:
         value = _DECODER.decode(text) if start is None else _DECODER.raw_decode(text, start)[0]
         _check(value)
     except RecursionError:
         raise UnreadableError("it is nested too deeply") from None
-    except ValueError as error:  # of JSON's own, of a number with thousands of digits, or of ours
+    except ValueError as error:  # from the JSON parser, from a number with thousands of digits, or our own
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UnreadableError(f"it is not valid JSON{line}") from None
     return value
@@ -64,13 +64,13 @@ def _decoded(content: bytes) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("a key comes twice")  # which of them counts, each reader decides for itself
+        raise ValueError("a key comes twice")  # parsers differ in which one counts
     _check([*value, *value.values()])
     return value
 
 
 def _check(value: Any) -> None:
-    """Objects have been checked as they were read."""
+    """Check strings and lists; objects were checked during parsing."""
     if isinstance(value, str) and not is_text(value):
         raise ValueError("half a character")
     for item in value if isinstance(value, list) else ():
@@ -85,5 +85,5 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse)
 
 
 def is_text(value: str) -> bool:
-    """Whether every character is a whole one, so that it can be written down anywhere; NUL is none."""
+    """Whether the text has no surrogates and no NUL, so that it can be written anywhere."""
     return "\0" not in value and _SURROGATE.search(value) is None

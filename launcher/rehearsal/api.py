@@ -1,4 +1,4 @@
-"""The values that pass through the local AWS: a call, a refusal, and how each protocol writes one down."""
+"""The values of the local AWS: a call, a refusal, and the form of a refusal in each protocol."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Call:
     """One request to the AWS API.
 
     Attributes:
-        service: the signing name, as IAM's actions have it: `ecs`, `logs`.
+        service: the signing name, as in IAM actions: `ecs`, `logs`.
         operation: `RunTask`.
-        parameters: the request's members; for the query protocols the flat form of them.
+        parameters: the request's members; flat for the query protocols.
         region: the region that the request was signed for.
-        access_key: the id of the key that signed it.
+        access_key: the ID of the key that signed it.
         at: seconds since the epoch, on the local AWS's clock.
     """
 
@@ -39,16 +39,16 @@ class Call:
 
     @property
     def action(self) -> str:
-        """The call as IAM names it: `ecs:RunTask`."""
+        """The call as an IAM action: `ecs:RunTask`."""
         return f"{self.service}:{self.operation}"
 
 
 class Refusal(Exception):  # noqa: N818 - the API's own answer, and no defect of this program
-    """The API's answer to a call that it does not carry out.
+    """The API's response to a call that it does not execute.
 
     Attributes:
-        code: the error's code on the JSON protocols.
-        message: the words that AWS uses.
+        code: the error code in the JSON protocols.
+        message: AWS's error message.
         status: the HTTP status.
     """
 
@@ -59,7 +59,7 @@ class Refusal(Exception):  # noqa: N818 - the API's own answer, and no defect of
         self.status = status
 
 
-# One meaning, several names: the older protocols have their own codes.
+# The older protocols have their own codes for the same errors.
 _OTHER_CODES = {
     "AccessDeniedException": {
         "query": "AccessDenied",
@@ -86,7 +86,7 @@ def _protocol(service: str) -> str:
 
 
 def read_call(environ: WSGIEnvironment, now: float) -> Call | None:
-    """What a request asks for; None if it is not signed for a service. The body stays readable."""
+    """Parse a request; None if it is not signed for a service. The body stays readable."""
     signed = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
     if signed is None:
         return None
@@ -110,7 +110,7 @@ def read_call(environ: WSGIEnvironment, now: float) -> Call | None:
 
 
 def refusal_body(service: str, refusal: Refusal) -> tuple[str, bytes]:
-    """The content type and body with which a service's protocol reports a refusal."""
+    """Return the content type and body of a refusal in a service's protocol."""
     protocol = _protocol(service)
     if protocol == "json":
         body = json.dumps({"__type": refusal.code, "message": refusal.message})

@@ -1,4 +1,4 @@
-"""The awslogs driver: a container's lines, put to CloudWatch Logs through the API, and how they are read back."""
+"""The awslogs driver: puts a container's lines into CloudWatch Logs through the API; also reads them back."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PAGE = 10_000
 
 
 class LogDriver:
-    """Writes one account's container output, as ECS's agent does with the execution role.
+    """Writes one account's container output, like ECS's agent with the execution role.
 
     Attributes:
-        access_key: what it signs with; the local AWS does not count these calls among the launcher's.
+        access_key: the key that it signs with; the local AWS does not record these calls as the launcher's.
     """
 
     access_key = "AGENTAGENTAGENTAGENT"
@@ -32,15 +32,15 @@ class LogDriver:
         self._credential = f"{self.access_key}/{time.strftime('%Y%m%d')}/{region}/logs/aws4_request"
 
     def create_stream(self, group: str, stream: str) -> None:
-        """Make the stream that the lines go to.
+        """Create the log stream.
 
         Raises:
-            Refusal: CloudWatch Logs does not allow it; the group does not exist.
+            Refusal: CloudWatch Logs refuses it, for example because the group does not exist.
         """
         self._call("CreateLogStream", {"logGroupName": group, "logStreamName": stream})
 
     def put(self, group: str, stream: str, lines: Lines) -> None:
-        """Write lines. An empty one is a blank, since CloudWatch Logs takes no empty message."""
+        """Write lines; an empty one becomes a blank, as CloudWatch Logs does not accept empty messages."""
         events = [{"timestamp": int(at * 1000), "message": text or " "} for at, text in lines]
         self._call("PutLogEvents", {"logGroupName": group, "logStreamName": stream, "logEvents": events})
 
@@ -63,13 +63,13 @@ class LogDriver:
 
 
 def get_log_events(call: Call, logs: LogsBackend) -> dict[str, Any]:
-    """GetLogEvents with tokens that never show an event twice, and none that lose one.
+    """Answer GetLogEvents, with tokens that never repeat or lose an event.
 
-    A token is a place in the order of arrival, so a line with an older timestamp that arrives late is read like any
-    other; moto's tokens are places in the order of timestamps.
+    A token is a position in the order of arrival, so that a late line with an older timestamp is also read; moto's
+    tokens are positions in the order of timestamps.
 
     Raises:
-        Refusal: group or stream do not exist, or the token is none of ours.
+        Refusal: the group or the stream does not exist, or the token is not valid.
     """
     parameters = call.parameters
     group = logs.groups.get(parameters["logGroupName"])

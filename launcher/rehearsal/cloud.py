@@ -1,4 +1,4 @@
-"""The local AWS as a whole: a server, a stack in it, and an ECS that runs what it is told to run."""
+"""The whole local AWS: a server, a stack in it, and an ECS that runs tasks."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from launcher.rehearsal.server import LocalServer
 from launcher.rehearsal.stack import LocalStack, StackOptions
 from launcher.rehearsal.task import Pace
 
-_TICK = 0.05  # seconds between two looks at what has become due, where the clock is the real one
+_TICK = 0.05  # seconds between two checks for due events, with the real clock
 
 
 class LocalAws:
-    """An AWS account on loopback that holds one environment's stack.
+    """An AWS account on loopback with one environment's stack.
 
-    Use it as a context. Its time is `now`'s: with a clock of the test's own nothing happens but what a call finds to
-    be due; with the real one, a thread keeps things going between the calls.
+    Use it as a context manager. Its clock is `now`: with a test's clock, due events happen only when a call comes in;
+    with the real one, a thread triggers them between calls too.
 
     Attributes:
-        server: the API; `server.calls` is what was asked of it.
+        server: the API; `server.calls` records the calls.
         stack: the resources and their names.
         ecs: the tasks.
-        iam: policy simulation and, where asked for, enforcement.
+        iam: policy simulation and, if enabled, enforcement.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class LocalAws:
         now: Callable[[], float] = time.time,
         region: str = "ap-northeast-1",
     ) -> None:
-        """A new account, with nothing running yet.
+        """Create an account with nothing running yet.
 
         Args:
-            options: what the stack is like.
-            start: runs the containers; left out, each is a script that prints nothing and ends well after 3 s.
-            pace: how fast tasks get on.
+            options: the variant of the stack.
+            start: runs the containers; by default each is a script that prints nothing and succeeds after 3 s.
+            pace: how fast tasks progress.
             now: the time, in seconds since the epoch.
-            region: where the stack lives.
+            region: the stack's region.
         """
         self.server = LocalServer(region=region, now=now)
         self._options = options or StackOptions()
@@ -79,7 +79,7 @@ class LocalAws:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables with which any AWS program talks to this account and to no other."""
+        """The environment variables that make any AWS program use this account and no other."""
         return {
             "AWS_ACCESS_KEY_ID": self.credentials.access_key,
             "AWS_SECRET_ACCESS_KEY": self.credentials.secret_key,
@@ -87,11 +87,11 @@ class LocalAws:
             "AWS_ENDPOINT_URL": self.server.url,
             "AWS_REGION": self.server.region,
             "AWS_DEFAULT_REGION": self.server.region,
-            # No file and no metadata service may speak up besides.
+            # No other source: no file and no metadata service.
             "AWS_CONFIG_FILE": "/dev/null",
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
             "AWS_EC2_METADATA_DISABLED": "true",
-            # A proxy has no way back to this machine's loopback.
+            # A proxy can't reach this machine's loopback.
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }

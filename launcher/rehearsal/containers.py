@@ -1,4 +1,4 @@
-"""A real engine and a real registry on this machine, which stand for Fargate's and ECR's."""
+"""A real engine and a real registry on this machine, instead of Fargate and ECR."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker
 
 @dataclass(frozen=True)
 class Registry:
-    """The registry in place of ECR's, and a `Runner` that lets ECR know what was pushed to it.
+    """The registry that replaces ECR's, as a `Runner` that tells ECR what was pushed to it.
 
     Attributes:
-        stack: whose repository it holds.
-        tag: the image that may be pushed.
+        stack: the stack whose repository it holds.
+        tag: the tag of the image that may be pushed.
         run: starts programs, `docker` among them.
     """
 
@@ -46,17 +46,17 @@ class Registry:
         environment: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
-        """Run a program to its end, then look at what is in the registry."""
+        """Run a program to its end, then look for the image in the registry."""
         completed = self.run(arguments, cwd=cwd, stdin=stdin, environment=environment, on_line=on_line)
         if arguments[0] == "docker" and completed.exit_code == 0:
             self.look()
         return completed
 
     def look(self) -> None:
-        """Have ECR know the image if the registry has it.
+        """Tell ECR about the image if the registry has it.
 
         Raises:
-            ConfigurationError: no registry answers.
+            ConfigurationError: no registry responds.
         """
         repository = self.stack.repository
         url = f"http://{REGISTRY}/v2/{repository}/manifests/{self.tag}"
@@ -78,30 +78,30 @@ class Registry:
 
 
 class DockerProgram(ProcessProgram):
-    """A container of the engine's. Its process is the `docker` client, which passes SIGTERM and the exit code on."""
+    """A container in the engine. Its process is the `docker` client, which forwards SIGTERM and the exit code."""
 
     def __init__(self, container: Container, options: Sequence[str], run: Runner) -> None:
         self._name = f"neuraknot-rehearsal-{container.task_arn.rsplit('/', 1)[-1]}"
         self._run = run
-        # By name: the client takes the values from its own environment, where no list of processes shows them.
+        # By name only: the client reads the values from its own environment, which process lists do not show.
         variables = (f"--env={name}" for name in container.environment)
         image = container.definition["image"]
         command = ("docker", "run", "--rm", f"--name={self._name}", *options, *variables, image, *container.command)
         super().__init__(replace(container, command=command), Path.cwd(), os.environ, time.time)
 
     def kill(self, now: float) -> None:
-        """Send SIGKILL, which the client can't pass on."""
+        """Send SIGKILL, which the client can't forward."""
         self._run(["docker", "kill", self._name])
         super().kill(now)
 
 
 def in_containers(run: Runner, host: str, database: EmbeddedDatabase) -> Start:
-    """Start containers from their own images, pulled by digest, with the size and the rights that Fargate gives them.
+    """Start containers from their own images, pulled by digest, with the size and privileges that Fargate gives them.
 
     Args:
         run: starts `docker`.
-        host: the database's name inside the VPC.
-        database: what stands for it; a container is given its socket and nothing else of it.
+        host: the database's host name inside the VPC.
+        database: the replacement for it; a container only gets its socket.
     """
 
     def start(container: Container) -> DockerProgram:

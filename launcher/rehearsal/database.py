@@ -1,4 +1,4 @@
-"""The database of a rehearsal: an embedded PostgreSQL, served by `neuraknot-db serve` as a program of its own."""
+"""The database of a rehearsal: an embedded PostgreSQL, run by `neuraknot-db serve` as a separate program."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _GRACE = 10.0  # seconds that PostgreSQL may take to stop
 
 
 class EmbeddedDatabase:
-    """Begins to start when it is made; use it as a context, so that it ends.
+    """Starts on creation; use it as a context manager, so that it ends.
 
     Attributes:
-        socket: the folder with its socket, which libpq takes for a host.
+        socket: the folder with its socket, which libpq accepts as a host.
     """
 
     def __init__(self, programs: Path, data: Path) -> None:
         """Start it.
 
         Args:
-            programs: the folder that holds `neuraknot-db`.
-            data: where the database is kept.
+            programs: the folder that contains `neuraknot-db`.
+            data: the data directory.
         """
         self._process = start([str(programs / "neuraknot-db"), "serve", "--data", str(data)])
         self._printed: list[str] = []
@@ -48,7 +48,7 @@ class EmbeddedDatabase:
 
     @property
     def socket(self) -> str:
-        """The folder with its socket; waits until it serves.
+        """The folder with its socket; waits until it accepts connections.
 
         Raises:
             ConfigurationError: it did not start.
@@ -65,7 +65,7 @@ class EmbeddedDatabase:
         )
 
     def wait(self) -> None:
-        """Return once it serves.
+        """Wait until it accepts connections.
 
         Raises:
             ConfigurationError: it did not start.

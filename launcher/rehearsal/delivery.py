@@ -1,4 +1,4 @@
-"""How a container's lines travel to CloudWatch Logs: at once, late, or never."""
+"""How a container's lines reach CloudWatch Logs: at once, late, or never."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Travel:
-    """What happens on the way.
+    """How lines are delivered.
 
     Attributes:
-        delay: seconds from a line's printing to its arrival.
+        delay: seconds from a line's output to its arrival.
         stream_delay: seconds from the container's start until its stream exists.
         same_time: give every line the timestamp of the container's start.
         lost: never write anything.
@@ -45,14 +45,14 @@ class _Parcel:
     due: float
     number: int
     place: Place = field(compare=False)
-    lines: Lines | None = field(compare=False)  # None makes the stream
+    lines: Lines | None = field(compare=False)  # None creates the stream
 
 
 class LogDelivery:
-    """Takes lines from containers, and hands them to the driver when they are due.
+    """Takes lines from containers and passes them to the driver when they are due.
 
     Attributes:
-        travel: what happens on the way.
+        travel: how lines are delivered.
     """
 
     def __init__(self, driver: LogDriver) -> None:
@@ -62,18 +62,18 @@ class LogDelivery:
         self._numbers = itertools.count()
 
     def begin(self, place: Place, started: float) -> None:
-        """A container that writes there has started."""
+        """Schedule the log stream of a container that has started."""
         self._send(started + self.travel.stream_delay, place, None)
 
     def take(self, place: Place, started: float, lines: Lines) -> None:
-        """Lines of a container, with the times at which they were printed."""
+        """Schedule a container's lines, which have the times of their output."""
         stream_there = started + self.travel.stream_delay
         for at, text in lines:
             stamp = started if self.travel.same_time else at
             self._send(max(stream_there, at + self.travel.delay), place, [(stamp, text)])
 
     def deliver(self, now: float) -> None:
-        """Write everything that is due by `now`; what CloudWatch refuses is lost, as the real driver would have it."""
+        """Write everything that is due by `now`; what CloudWatch refuses is lost, as with the real driver."""
         due = sorted(parcel for parcel in self._parcels if parcel.due <= now)
         self._parcels = [parcel for parcel in self._parcels if parcel.due > now]
         for _, together in itertools.groupby(due, key=lambda parcel: (parcel.place, parcel.lines is None)):

@@ -1,4 +1,4 @@
-"""Stands for the `docker` program: what it "pushes" is known to the local registry, and nothing is built."""
+"""A replacement for `docker`: it builds nothing, but the local registry knows what it "pushes"."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from launcher.rehearsal.stack import LocalStack
 
 
 def digest_of(tag: str) -> str:
-    """The digest that an image with this tag has here."""
+    """Return the digest of an image with this tag in the local AWS."""
     return f"sha256:{hashlib.sha256(tag.encode()).hexdigest()}"
 
 
 class StandInDocker:
-    """A `Runner` that answers for `docker` and starts every other program.
+    """A `Runner` that simulates `docker` and starts every other program.
 
-    It takes the arguments that the launcher gives buildx, and refuses others as the real one would.
+    It accepts the arguments that the launcher gives buildx, and refuses others as the real one would.
 
     Attributes:
         engine: whether the Docker engine runs.
-        push_refused: whether the registry refuses what is pushed.
-        login_fails: what a login says that fails; none does where this is empty.
+        push_refused: whether the registry refuses pushes.
+        login_fails: the error message of a failing login; if empty, logins succeed.
         logins: the registries that it is logged in to.
-        asked: the first word of each of its command lines.
+        asked: the first argument of each of its command lines.
     """
 
     def __init__(self, stack: LocalStack, run: Runner) -> None:
@@ -47,7 +47,7 @@ class StandInDocker:
         environment: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
-        """Run a program to its end; `docker` is only played."""
+        """Run a program to its end; `docker` is only simulated."""
         if arguments[0] != "docker":
             return self._run(arguments, cwd=cwd, stdin=stdin, environment=environment, on_line=on_line)
         self.asked.append(arguments[1])

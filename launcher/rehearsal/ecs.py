@@ -1,4 +1,4 @@
-"""ECS's task calls as Fargate answers them: what it refuses is refused, and what it starts is run."""
+"""ECS's task calls as Fargate answers them: the same refusals, and started tasks run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from launcher.rehearsal.server import Answer, LocalServer
 from launcher.rehearsal.stack import LocalStack
 from launcher.rehearsal.task import Injected, LocalTask, Obstacle, Pace, new_task_id
 
-_REMEMBERED = 3600.0  # how long ECS still describes a stopped task, in seconds, and takes its token for it
-_TOKENS_LIVE = 24 * 3600.0  # no token is known for longer, in seconds
-_LINGERS = 30.0  # how long ListTasks may still name a stopped task among those that are to run, in seconds
+_REMEMBERED = 3600.0  # seconds that ECS still describes a stopped task and honors its token
+_TOKENS_LIVE = 24 * 3600.0  # seconds after which every token expires
+_LINGERS = 30.0  # seconds that ListTasks may still list a stopped task as RUNNING
 
 
 class LocalEcs:
@@ -30,12 +30,12 @@ class LocalEcs:
 
     Attributes:
         tasks: every task by ARN.
-        pace: how fast tasks get on.
-        start: how containers are run.
-        logs: takes their lines to CloudWatch Logs.
-        injected: containers that every task gets besides those of its definition.
-        obstacle: asked before a container starts, after the stack itself was.
-        failures: RunTask takes one, as long as there are any, answers it in `failures[]`, and starts nothing.
+        pace: how fast tasks progress.
+        start: starts containers.
+        logs: delivers their lines to CloudWatch Logs.
+        injected: containers that every task gets besides those in its definition.
+        obstacle: called before a container starts, if the stack itself has no obstacle.
+        failures: while there are any, RunTask takes one, returns it in `failures[]`, and starts nothing.
         unseen: seconds during which DescribeTasks does not know a new task.
     """
 
@@ -68,20 +68,20 @@ class LocalEcs:
         )
 
     def advance(self, now: float) -> None:
-        """Let everything happen that is due by `now`: tasks get on, lines arrive."""
+        """Process everything that is due by `now`: tasks progress, lines arrive."""
         for task in list(self.tasks.values()):
             task.advance(now)
         self.logs.deliver(now)
 
     def close(self) -> None:
-        """End every program that still runs."""
+        """Kill every program that still runs."""
         for task in self.tasks.values():
             task.end_program(self.server.now())
 
-    # What the API is asked
+    # API calls
 
     def run_task(self, call: Call) -> Answer:
-        """RunTask."""
+        """Answer RunTask."""
         parameters = call.parameters
         cluster = self._cluster(parameters)
         definition = self._definition(parameters["taskDefinition"])
@@ -110,7 +110,7 @@ class LocalEcs:
         return {"tasks": [task.describe(tags=True) for task in tasks], "failures": []}
 
     def describe_tasks(self, call: Call) -> Answer:
-        """DescribeTasks: those that are not known come back as MISSING."""
+        """Answer DescribeTasks; unknown tasks are returned as MISSING."""
         cluster = self._cluster(call.parameters)
         wanted: Sequence[str] = call.parameters.get("tasks", [])
         if not wanted:
@@ -128,7 +128,7 @@ class LocalEcs:
         return {"tasks": found, "failures": failures}
 
     def list_tasks(self, call: Call) -> Answer:
-        """ListTasks."""
+        """Answer ListTasks."""
         parameters = call.parameters
         cluster = self._cluster(parameters)
         filters = [name for name in ("family", "startedBy", "serviceName", "containerInstance") if name in parameters]
@@ -159,7 +159,7 @@ class LocalEcs:
         return answer
 
     def stop_task(self, call: Call) -> Answer:
-        """StopTask: SIGTERM, and SIGKILL when the grace is over."""
+        """Answer StopTask: SIGTERM, and SIGKILL after the grace period."""
         task = self._find(self._cluster(call.parameters), call.parameters["task"])
         if task is None:
             raise Refusal("InvalidParameterException", "The referenced task was not found.")
@@ -167,14 +167,14 @@ class LocalEcs:
         return {"task": task.describe(tags=True)}
 
     def check_registration(self, call: Call) -> None:
-        """Refuse what Fargate refuses to register; moto does the registering."""
+        """Refuse what Fargate refuses to register; moto registers the rest."""
         check_definition(call.parameters)
 
     def check_cluster(self, call: Call) -> None:
-        """Refuse to look into a cluster that was deleted; moto answers for the others."""
+        """Refuse calls for a deleted cluster; moto answers for the others."""
         self._cluster(call.parameters)
 
-    # What a task needs
+    # Tasks
 
     def _new_task(
         self, cluster: Cluster, definition: Mapping[str, Any], parameters: Mapping[str, Any], now: float
@@ -247,7 +247,7 @@ class LocalEcs:
             return None
         return {"Cluster": task.cluster, "TaskARN": task.arn, "Family": task.family, "LaunchType": "FARGATE"}
 
-    # What moto knows
+    # Lookups in moto
 
     def _cluster(self, parameters: Mapping[str, Any]) -> Cluster:
         try:
@@ -268,7 +268,7 @@ class LocalEcs:
         return _as_described(definition)
 
     def _holds(self, task: LocalTask, now: float) -> bool:
-        """Whether the token that started the task still stands for it."""
+        """Whether the token that started the task is still valid for it."""
         return now < task.created + _TOKENS_LIVE and not _forgotten(task, now)
 
     def _find(self, cluster: Cluster, name: str) -> LocalTask | None:

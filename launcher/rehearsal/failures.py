@@ -1,4 +1,4 @@
-"""The ways in which one-off ECS tasks go wrong, each as something that can be played on the local AWS."""
+"""The ways in which one-off ECS tasks fail; each can be played on the local AWS."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from launcher.rehearsal.task import Obstacle
 
 @dataclass(frozen=True)
 class Failure:
-    """One way to go wrong, and what the launcher must make of it.
+    """One kind of failure, and the launcher's expected reaction.
 
     Attributes:
         name: for `rehearse --fail NAME`.
-        about: what happens, in a sentence.
-        exit_code: the launcher's.
-        says: a pattern that its output must match, for people to know what to do.
-        play: breaks a sound scene.
-        number: its place in the list of the twenty that the design names.
+        about: what happens, in one sentence.
+        exit_code: the launcher's expected exit code.
+        says: a pattern that the launcher's output must match, so that users know what to do.
+        play: breaks a working scene.
+        number: its number in the design's list of twenty.
         stack: the stack that it needs.
-        timeout: seconds that the launcher is to allow the task; None for its own choice.
+        timeout: the task's time limit in seconds; None for the launcher's default.
         image_known: whether the registry already has the image.
     """
 
@@ -43,12 +43,12 @@ class Failure:
 
     @property
     def starts_a_task(self) -> bool:
-        """Whether RunTask starts a task before it goes wrong."""
+        """Whether RunTask starts a task before the failure."""
         return self.exit_code not in (4, 20, 21, 22) and self.name != "no-capacity"
 
     @property
     def log_is_whole(self) -> bool:
-        """Whether every line of a container that goes well must be seen, once and in its order."""
+        """Whether every line of a successful container must be shown, once and in order."""
         return self.exit_code == 0 and self.name != "fast-task"
 
 

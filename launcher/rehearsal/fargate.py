@@ -1,4 +1,4 @@
-"""What ECS refuses to register or to run on Fargate, in its own words."""
+"""What ECS refuses to register or run on Fargate, with its own error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from launcher.rehearsal.api import Refusal
 from launcher.rehearsal.stack import LocalStack
 
 _MIB = 1024
-# CPU units and the memory, in MiB, that go with them.
+# CPU units, and the sizes of memory in MiB that they allow.
 _SIZES: Mapping[str, frozenset[int]] = {
     "256": frozenset({512, _MIB, 2 * _MIB}),
     "512": frozenset(n * _MIB for n in range(1, 5)),
@@ -81,7 +81,7 @@ def check_overrides(definition: Mapping[str, Any], overrides: Mapping[str, Any])
 
 
 def check_network(stack: LocalStack, request: Mapping[str, Any]) -> None:
-    """Refuse a launch type or a network that does not exist or does not go together.
+    """Refuse a launch type or a network that does not exist or is not consistent.
 
     Raises:
         Refusal: as RunTask would.

@@ -1,4 +1,4 @@
-"""What moto's IAM lacks: policy simulation, and a caller who may do only what its role's policies say."""
+"""What moto's IAM lacks: policy simulation, and enforcement of the policies of the caller's role."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from launcher.rehearsal.stack import LocalStack
 
 
 class LocalIam:
-    """Decides for one account.
+    """IAM's decisions for one account.
 
     Attributes:
-        caller: the role whose policies are enforced for every call; None lets everything through.
+        caller: the role whose policies are enforced for every call; None allows everything.
     """
 
     def __init__(self, server: LocalServer, stack: LocalStack) -> None:
@@ -29,9 +29,9 @@ class LocalIam:
         """Refuse what the caller's role does not allow.
 
         Raises:
-            Refusal: an action, on a resource, that no policy allows.
+            Refusal: no policy allows an action on its resource.
         """
-        if self.caller is None or call.action == "sts:GetCallerIdentity":  # that one is free to all
+        if self.caller is None or call.action == "sts:GetCallerIdentity":  # allowed to every caller
             return
         documents = role_documents(self._stack.account, self.caller)
         for action, resource, context in needed(self._stack, call):
@@ -39,7 +39,7 @@ class LocalIam:
                 raise denied(self._stack, self.caller, action, resource)
 
     def simulate(self, call: Call) -> Answer:
-        """SimulatePrincipalPolicy."""
+        """Answer SimulatePrincipalPolicy."""
         role = str(call.parameters["PolicySourceArn"])
         try:
             documents = role_documents(self._stack.account, role)
@@ -62,7 +62,7 @@ class LocalIam:
 
 
 def denied(stack: LocalStack, role: str, action: str, resource: str) -> Refusal:
-    """The refusal that names who, what and where, as AWS words it."""
+    """Return the refusal with principal, action and resource, in AWS's wording."""
     on = "" if resource == "*" else f" on resource: {resource}"
     return Refusal(
         "AccessDeniedException",

@@ -1,4 +1,4 @@
-"""The VPC of the local stack: private subnets with a way out to AWS, and the security groups."""
+"""The VPC of the local stack: private subnets with a route to AWS, and the security groups."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _BLOCK = "10.0.0.0/16"
 
 @dataclass(frozen=True)
 class LocalNetwork:
-    """The ids of a network.
+    """The IDs of a network's parts.
 
     Attributes:
-        vpc: has DNS names.
+        vpc: the VPC, with DNS names enabled.
         subnets: private, in two zones.
-        route_table: of those subnets.
-        service_group, database_group: the second lets the first in on the database's port.
+        route_table: the subnets' route table.
+        service_group, database_group: the second admits the first on the database's port.
     """
 
     vpc: str
@@ -33,14 +33,14 @@ class LocalNetwork:
 
 
 def build_network(ec2: EC2Backend, region: str, way_out: WayOut, service: str, database: str) -> LocalNetwork:
-    """Build one.
+    """Build a network.
 
     Args:
-        ec2: moto's, of the account and region.
-        region: where its zones are.
+        ec2: moto's backend for the account and region.
+        region: the region of its zones.
         way_out: how the private subnets reach AWS.
-        service: what the first security group's name begins with.
-        database: likewise the second's.
+        service: the prefix of the first security group's name.
+        database: the prefix of the second's.
     """
     vpc = ec2.create_vpc(_BLOCK).id
     for attribute in ("enable_dns_support", "enable_dns_hostnames"):

@@ -1,4 +1,4 @@
-"""What can keep a Fargate task from starting, looked up in the stack as it stands."""
+"""What can keep a Fargate task from starting, according to the stack's current state."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _IMAGE = re.compile(
     r"(?P<registry>[^/]+)/(?P<repository>[^:@]+)(?::(?P<tag>[^@]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 
-_ADDRESS = "52.119.186.1"  # one of ECR's in Tokyo
+_ADDRESS = "52.119.186.1"  # an address of ECR in Tokyo
 
 
 class UnresolvedError(Exception):
-    """A secret that can't be had; the message is the rest of ECS's sentence."""
+    """A secret can't be resolved; the message is the end of ECS's sentence."""
 
 
 def find_obstacle(stack: LocalStack, task: LocalTask) -> Obstacle | None:
-    """Why this task can't start now, in ECS's own words; None if nothing stands in its way."""
+    """Return why this task can't start now, in ECS's own words; None if it can."""
     return next(_obstacles(stack, task), None)
 
 
 def _obstacles(stack: LocalStack, task: LocalTask) -> Iterator[Obstacle]:
-    """In the order in which Fargate meets them."""
+    """Yield the obstacles in the order in which Fargate meets them."""
     network = task.request["networkConfiguration"]["awsvpcConfiguration"]
     role = str(task.definition["executionRoleArn"])
     container = main_definition(task)
@@ -94,7 +94,7 @@ def _obstacles(stack: LocalStack, task: LocalTask) -> Iterator[Obstacle]:
 
 
 def main_definition(task: LocalTask) -> Mapping[str, Any]:
-    """The definition of the container that is run."""
+    """Return the definition of the task's main container."""
     found: Mapping[str, Any] = next(
         entry for entry in task.definition["containerDefinitions"] if entry["name"] == task.main
     )
@@ -102,10 +102,10 @@ def main_definition(task: LocalTask) -> Mapping[str, Any]:
 
 
 def resolve_secrets(stack: LocalStack, task: LocalTask) -> dict[str, str]:
-    """The values of the container's `secrets`, by variable.
+    """Return the values of the container's `secrets`, by variable.
 
     Raises:
-        UnresolvedError: one does not exist, or the execution role may not read it.
+        UnresolvedError: a secret does not exist, or the execution role may not read it.
     """
     return {
         entry["name"]: _resolve(stack, task, entry["valueFrom"]) for entry in main_definition(task).get("secrets", [])
@@ -156,7 +156,7 @@ def _parameter(stack: LocalStack, task: LocalTask, documents: Sequence[Mapping[s
 def _image_obstacles(stack: LocalStack, image: str) -> Iterator[Obstacle]:
     reference = _IMAGE.fullmatch(image)
     if reference is None or reference["registry"] not in stack.registries:
-        return  # another registry, of which nothing is known here
+        return  # another registry, whose content is not known here
     repository = stack.ecr.repositories.get(reference["repository"])
     wanted = reference["digest"] or reference["tag"] or "latest"
     known = (
@@ -167,13 +167,13 @@ def _image_obstacles(stack: LocalStack, image: str) -> Iterator[Obstacle]:
 
 
 def pull_failure(reason: str) -> Obstacle:
-    """The image can't be pulled: both the task and the container say why."""
+    """Return the obstacle for an image that can't be pulled: both task and container have the reason."""
     text = f"CannotPullContainerError: pull image manifest has been retried 5 time(s): {reason}"
     return Obstacle(text, text)
 
 
 def start_failure(program: str) -> Obstacle:
-    """The image is there, and does not hold the program."""
+    """Return the obstacle for an image that does not contain the program."""
     return Obstacle(
         "Task failed to start",
         "CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: failed "
@@ -195,7 +195,7 @@ def _denied(task: LocalTask, role: str, action: str, resource: str) -> str:
 
 
 def _reaches(stack: LocalStack, network: Mapping[str, Any], service: str) -> bool:
-    """Whether a task in this network has a way to an AWS service: a default route, or a VPC endpoint."""
+    """Whether a task in this network can reach an AWS service: by a default route or a VPC endpoint."""
     subnet = network["subnets"][0]
     tables = stack.ec2.describe_route_tables(filters={"association.subnet-id": [subnet]})
     public = network.get("assignPublicIp") == "ENABLED"

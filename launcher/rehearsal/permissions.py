@@ -1,4 +1,4 @@
-"""What IAM asks before it lets a call through: actions, the resources they are asked on, and condition keys."""
+"""The permissions that IAM requires for a call: actions, their resources, and condition keys."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from launcher.rehearsal.api import Call
 from launcher.rehearsal.stack import LocalStack
 
 Need = tuple[str, str, Mapping[str, str]]
-"""An action, the ARN of what it acts on (`*` where the service knows none), and the condition keys."""
+"""An action, the ARN of its resource (`*` if the action has none), and the condition keys."""
 
 _PASSED = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
 
 
 def needed(stack: LocalStack, call: Call) -> Iterator[Need]:
-    """Everything that the caller must be allowed for this call to be carried out.
+    """Yield every permission that the caller needs for this call.
 
     Resource types and condition keys are those of the Service Authorization Reference.
     """
@@ -75,12 +75,12 @@ def _repository(stack: LocalStack, call: Call) -> str:
 def _log_group(stack: LocalStack, call: Call) -> str:
     name = call.parameters.get("logGroupName", "")
     stream = call.parameters.get("logStreamName")
-    # A stream's ARN ends with its name; the group's, as IAM takes it, with a colon and an asterisk.
+    # A stream's ARN ends with its name, a group's ARN in IAM with a colon and an asterisk.
     return stack.arn("logs", f"log-group:{name}:log-stream:{stream}" if stream else f"log-group:{name}:*")
 
 
 def _role(stack: LocalStack, call: Call) -> str:
-    """With its path, which the call does not tell."""
+    """Return the role's ARN with its path, which is not in the call."""
     name = call.parameters["RoleName"]
     known = (str(role.arn) for role in stack.iam.roles.values() if role.name == name)
     return next(known, stack.arn("iam", f"role/{name}"))

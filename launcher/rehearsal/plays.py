@@ -1,4 +1,4 @@
-"""How each failure is played: what is broken in a stack that was sound."""
+"""How each failure is played: what is broken in a working stack."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Scene:
     """Where a failure is played.
 
     Attributes:
-        cloud: the local AWS, sound until now.
-        directory: the Terraform root, which holds a state and `secrets.tfvars`.
-        docker: stands for `docker`.
+        cloud: the local AWS, still working.
+        directory: the Terraform root, with a state and `secrets.tfvars`.
+        docker: the replacement for `docker`.
         run: starts every program, `docker` among them.
     """
 
@@ -45,11 +45,11 @@ BEGINNING = (
     (0.2, "  001      28 ms  The initial schema."),
     (0.3, "  002       3 ms  Agents without a persona, and concise ones."),
 )
-"""What an imagined container prints before anything goes wrong in it."""
+"""What a simulated container prints before anything fails in it."""
 
 
 Play = Callable[[Scene], None]
-"""Breaks a sound scene."""
+"""Breaks a working scene."""
 
 
 def obstacle(obstacle: Obstacle) -> Play:
@@ -62,7 +62,7 @@ def obstacle(obstacle: Obstacle) -> Play:
 
 
 def container(script: Script) -> Play:
-    """Have the container only imagined, and do this."""
+    """Simulate the container by this script."""
 
     def play(scene: Scene) -> None:
         scene.cloud.ecs.start = scripted(script)
@@ -71,7 +71,7 @@ def container(script: Script) -> Play:
 
 
 def logging(**settings: Any) -> Play:
-    """Change how lines travel: the settings of `Travel`."""
+    """Change how lines are delivered: `settings` are those of `Travel`."""
 
     def play(scene: Scene) -> None:
         scene.cloud.ecs.logs.travel = Travel(**settings)
@@ -80,13 +80,13 @@ def logging(**settings: Any) -> Play:
 
 
 def no_route(scene: Scene) -> None:
-    """Take away the private subnets' default route."""
+    """Delete the private subnets' default route."""
     stack = scene.cloud.stack
     stack.ec2.delete_route(stack.route_table, "0.0.0.0/0")
 
 
 def no_endpoint(service: str) -> Play:
-    """Take away the VPC endpoint of a service."""
+    """Delete the VPC endpoint of a service."""
 
     def play(scene: Scene) -> None:
         ec2 = scene.cloud.stack.ec2
@@ -97,13 +97,13 @@ def no_endpoint(service: str) -> Play:
 
 
 def secret_denied(scene: Scene) -> None:
-    """Take the secret away from the execution role."""
+    """Remove the execution role's permission to read the secret."""
     stack = scene.cloud.stack
     stack.iam.delete_role_policy(stack.execution_role, "database-secret")
 
 
 def no_time(scene: Scene) -> None:
-    """Let the task be over the moment it is started."""
+    """Let the task end the moment it is started."""
     scene.cloud.ecs.pace = replace(scene.cloud.ecs.pace, provisioning=0, pulling=0, deprovisioning=0)
     scene.cloud.ecs.start = scripted(Script(seconds=0.0))
 
@@ -122,18 +122,18 @@ def throttled(scene: Scene) -> None:
 
 
 def unseen(scene: Scene) -> None:
-    """Have DescribeTasks not know a new task for some time."""
+    """Hide a new task from DescribeTasks for some time."""
     pace = scene.cloud.ecs.pace
     scene.cloud.ecs.unseen = min(5.0, pace.provisioning + pace.pulling)
 
 
 def todays_ci_role(scene: Scene) -> None:
-    """Let the caller do what the CI role may do today, and no more."""
+    """Allow the caller only what the CI role may do today."""
     scene.cloud.iam.caller = scene.cloud.stack.ci_role
 
 
 def pass_role_denied(scene: Scene) -> None:
-    """Let the caller do everything but pass roles."""
+    """Allow the caller everything except passing roles."""
     stack = scene.cloud.stack
     everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     stack.allow(stack.ci_role, "deploy", everything, {"Effect": "Deny", "Action": "iam:PassRole", "Resource": "*"})
@@ -141,7 +141,7 @@ def pass_role_denied(scene: Scene) -> None:
 
 
 def sidecar(exit_code: int) -> Play:
-    """Inject GuardDuty's container, and have it end with this code."""
+    """Inject GuardDuty's container, which ends with this exit code."""
 
     def play(scene: Scene) -> None:
         scene.cloud.ecs.injected = (Injected("aws-guardduty-agent-7Kq2", exit_code),)
@@ -150,7 +150,7 @@ def sidecar(exit_code: int) -> Play:
 
 
 def both(*plays: Play) -> Play:
-    """Play one after the other."""
+    """Play several failures, one after the other."""
 
     def play(scene: Scene) -> None:
         for each in plays:
@@ -160,7 +160,7 @@ def both(*plays: Play) -> Play:
 
 
 def capacity(times: int | None) -> Play:
-    """Have Fargate lack capacity so many times; None for always."""
+    """Let Fargate have no capacity for this many tries; None for always."""
     reason = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
 
     def play(scene: Scene) -> None:
@@ -170,12 +170,12 @@ def capacity(times: int | None) -> Play:
 
 
 def another_launcher(scene: Scene) -> None:
-    """Have a task of the same family run already."""
+    """Start another task of the same family first."""
     start_task(scene.cloud, started_by="somebody else")
 
 
 def start_task(cloud: LocalAws, *, started_by: str, family: str | None = None) -> LocalTask:
-    """Start a task of the migration's family or of another, as somebody else would; it runs until it is stopped."""
+    """Start a task of the migration's family, or of another, for another caller; it runs until it is stopped."""
     stack = cloud.stack
     definition = stack.ecs.register_task_definition(
         family or stack.family,
@@ -204,7 +204,7 @@ def start_task(cloud: LocalAws, *, started_by: str, family: str | None = None) -
 
 
 def lost_answers(times: int, action: str = "ecs:RunTask") -> Play:
-    """Do what is asked, and answer with an error, so many times."""
+    """Execute the call but return an error, this many times."""
 
     def play(scene: Scene) -> None:
         handlers = scene.cloud.server.handlers
@@ -222,7 +222,7 @@ def lost_answers(times: int, action: str = "ecs:RunTask") -> Play:
 
 
 def interrupted(scene: Scene) -> None:
-    """Press Ctrl-C while the container runs."""
+    """Send SIGINT, as Ctrl-C does, while the container runs."""
     scene.cloud.ecs.start = scripted(Script(lines=BEGINNING, seconds=60.0))
     sent = iter([True])
 
@@ -245,17 +245,17 @@ def outputs(change: Callable[[LocalStack], Mapping[str, Any]]) -> Play:
 
 
 def empty_state(scene: Scene) -> None:
-    """Leave no output in the Terraform state."""
+    """Remove all outputs from the Terraform state."""
     write_root(scene.directory, {})
 
 
 def no_password(scene: Scene) -> None:
-    """Leave another key only in `secrets.tfvars`."""
+    """Leave only another key in `secrets.tfvars`."""
     (scene.directory / "secrets.tfvars").write_text('another_key = "x"\n', encoding="utf-8")
 
 
 def expires_midway(scene: Scene) -> None:
-    """Let the caller's session be over as soon as the task was started."""
+    """Let the caller's session expire once the task has started."""
 
     def look(call: Call) -> None:
         if call.action == "ecs:DescribeTasks":
@@ -265,7 +265,7 @@ def expires_midway(scene: Scene) -> None:
 
 
 def start_throttled(scene: Scene) -> None:
-    """Refuse the first two RunTask calls, since there were too many."""
+    """Throttle the first two RunTask calls."""
     refusals = iter([Refusal("ThrottlingException", "Rate exceeded")] * 2)
 
     def look(call: Call) -> None:
@@ -277,7 +277,7 @@ def start_throttled(scene: Scene) -> None:
 
 
 def log_denied(scene: Scene) -> None:
-    """Let the caller do everything but read the log."""
+    """Allow the caller everything except reading the log."""
     stack = scene.cloud.stack
     everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     stack.allow(stack.ci_role, "deploy", everything, {"Effect": "Deny", "Action": "logs:GetLogEvents", "Resource": "*"})
@@ -285,7 +285,7 @@ def log_denied(scene: Scene) -> None:
 
 
 def stopped_by_somebody(scene: Scene) -> None:
-    """Have somebody else stop the task while it runs."""
+    """Let another user stop the task while it runs."""
     scene.cloud.ecs.start = scripted(Script(lines=BEGINNING, seconds=60.0))
 
     def look(call: Call) -> None:
@@ -297,18 +297,18 @@ def stopped_by_somebody(scene: Scene) -> None:
 
 
 def locked_state(scene: Scene) -> None:
-    """Have another `terraform` hold the state's lock."""
+    """Let another `terraform` hold the state's lock."""
     info = {"ID": "8c1f0b1e-0000-4000-8000-000000000000", "Who": "somebody@else", "Created": "2026-01-01T00:00:00Z"}
     (scene.directory / ".terraform.tfstate.lock.info").write_text(json.dumps(info), encoding="utf-8")
 
 
 def expired(scene: Scene) -> None:
-    """Let the caller's session be over."""
+    """Let the caller's session be expired."""
     scene.cloud.server.know(scene.cloud.credentials.access_key, expired=True)
 
 
 def another_account(scene: Scene) -> None:
-    """Let the credentials be of an account that holds nothing."""
+    """Let the credentials be for an empty account."""
     scene.cloud.server.account = "999999999999"
 
 
@@ -318,7 +318,7 @@ def inactive_cluster(scene: Scene) -> None:
 
 
 def no_service(scene: Scene) -> None:
-    """Let there never have been the service."""
+    """Remove the service, as if it had never existed."""
     stack = scene.cloud.stack
     del stack.ecs.services[f"{stack.cluster}:{stack.service}"]
 
@@ -330,17 +330,17 @@ def inactive_service(scene: Scene) -> None:
 
 
 def no_engine(scene: Scene) -> None:
-    """Let Docker not run."""
+    """Stop the Docker engine."""
     scene.docker.engine = False
 
 
 def push_refused(scene: Scene) -> None:
-    """Have the registry refuse what is pushed."""
+    """Let the registry refuse pushes."""
     scene.docker.push_refused = True
 
 
 def polluted_terraform(scene: Scene) -> None:
-    """Have a wrapper print lines of its own around what `terraform` prints."""
+    """Let a wrapper print its own lines around the output of `terraform`."""
     run = scene.run
 
     def wrapped(arguments: Sequence[str], **options: Any) -> Completed:
@@ -354,7 +354,7 @@ def polluted_terraform(scene: Scene) -> None:
 
 
 def no_terraform(scene: Scene) -> None:
-    """Let `terraform` not be installed."""
+    """Make `terraform` unavailable, as if not installed."""
     run = scene.run
 
     def without(arguments: Sequence[str], **options: Any) -> Completed:

@@ -1,4 +1,4 @@
-"""What IAM would say: does a set of policies allow an action on a resource?"""
+"""IAM's decision: does a set of policies allow an action on a resource?"""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 from moto.iam.models import IAMBackend, iam_backends
 
 Document = Mapping[str, Any]
-"""A policy as IAM has it: `Version` and `Statement`."""
+"""An IAM policy: `Version` and `Statement`."""
 
 
 def allows(documents: Iterable[Document], action: str, resource: str, context: Mapping[str, str] | None = None) -> bool:
-    """Whether the policies together allow the action: one statement that allows it, and none that denies it.
+    """Whether the policies together allow the action: a statement allows it, and none denies it.
 
     Args:
         documents: identity policies.
         action: `ecs:RunTask`.
-        resource: the ARN acted upon, `*` for actions that have none.
-        context: the condition keys that are known, such as `iam:PassedToService`.
+        resource: the resource's ARN, `*` for actions without one.
+        context: the known condition keys, such as `iam:PassedToService`.
     """
     effects = {
         statement["Effect"]
@@ -33,7 +33,7 @@ def allows(documents: Iterable[Document], action: str, resource: str, context: M
 
 
 def role_documents(account: str, role: str) -> list[Document]:
-    """The inline policies of a role of the local AWS; it has no others.
+    """Return the inline policies of a role in the local AWS; it has no other policies.
 
     Raises:
         KeyError: there is no such role.
@@ -71,7 +71,7 @@ def _holds(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, st
 
 
 def _like(pattern: str, value: str) -> bool:
-    # IAM knows * and ? only; a bracket is itself.
+    # IAM has only * and ? as wildcards; a bracket is literal.
     return re.fullmatch(fnmatch.translate(pattern.replace("[", "[[]")), value) is not None
 
 

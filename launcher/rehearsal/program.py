@@ -1,4 +1,4 @@
-"""What runs inside a container: a real process, or a script for an imagined one."""
+"""What runs inside a container: a real process, or a script that simulates one."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from launcher.machine.process import start
 from launcher.task import command_line
 
 TARGETED = frozenset({"downgrade", "reset", "stamp", "upgrade"})
-"""The commands whose report names the revision that they were to end at; an older image's names none."""
+"""The commands whose report has a `target`; reports of older images have none."""
 Lines = list[tuple[float, str]]
 """Lines of output with their times, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """What ECS gives a container to start with.
+    """What ECS gives a container at its start.
 
     Attributes:
-        task_arn: the task that it is part of.
+        task_arn: its task's ARN.
         command: the image's or definition's command, or the override's.
-        environment: all of it: the definition's, with secrets resolved, the overrides', and ECS's own.
+        environment: the complete environment: the definition's, with secrets resolved, the overrides', and ECS's own.
         started: seconds since the epoch.
         definition: the container's part of the task definition, with the whole task's `cpu` and `memory`.
     """
@@ -43,11 +43,11 @@ class Program(Protocol):
     """A running container's main process. Times are seconds since the epoch."""
 
     def lines(self, now: float) -> Lines:
-        """What it printed since this was asked last."""
+        """Return the lines printed since the last call."""
         ...
 
     def ended(self, now: float) -> tuple[float, int | None] | None:
-        """When it ended, and its code if there is one, once all lines were handed out; None while it runs."""
+        """Return the end time and the exit code, if any; None while it runs or has unread lines."""
         ...
 
     def terminate(self, now: float) -> None:
@@ -60,15 +60,15 @@ class Program(Protocol):
 
 
 Start = Callable[[Container], Program]
-"""How a container is started; PullError where its image can't be had."""
+"""Starts a container; raises PullError if its image can't be pulled."""
 
 
 class PullError(Exception):
-    """A container's image can't be pulled; says why."""
+    """A container's image can't be pulled; the message says why."""
 
 
 class ProcessProgram:
-    """A real process, with the container's environment and command and no more."""
+    """A real process, with only the image's and the container's environment."""
 
     def __init__(
         self, container: Container, directory: Path, image: Mapping[str, str], now: Callable[[], float]
@@ -82,14 +82,14 @@ class ProcessProgram:
         self._reader.start()
 
     def lines(self, now: float) -> Lines:
-        """What it printed since this was asked last."""
+        """Return the lines printed since the last call."""
         lines: Lines = []
         while not self._queue.empty():
             lines.append(self._queue.get())
         return lines
 
     def ended(self, now: float) -> tuple[float, int | None] | None:
-        """When it ended and with what code; None while it runs or has lines left."""
+        """Return the end time and the exit code; None while it runs or has unread lines."""
         if self._end is None or not self._queue.empty():
             return None
         code = self._process.returncode
@@ -118,15 +118,15 @@ class ProcessProgram:
 
 @dataclass(frozen=True)
 class Script:
-    """What an imagined container does.
+    """What a simulated container does.
 
     Attributes:
-        lines: seconds after its start, and what it prints then.
+        lines: each with its time in seconds after the start.
         seconds: how long it runs.
-        exit_code: what it ends with; None if its host is lost, and nobody ever knows.
+        exit_code: its exit code; None if its host is lost and the code is never known.
         heeds_sigterm: whether SIGTERM ends it (143); otherwise only SIGKILL does (137).
-        error: the sentence that it reports, where it does not end well.
-        report: what its report has otherwise than such a command's would; None for no report at all.
+        error: the error message in its report, if it fails.
+        report: fields that differ from the command's usual report; None for no report at all.
     """
 
     lines: tuple[tuple[float, str], ...] = ()
@@ -138,10 +138,10 @@ class Script:
 
 
 class ScriptedProgram:
-    """Plays a `Script`, on whatever clock it is asked with."""
+    """Plays a `Script`, at the times passed to its methods."""
 
     def __init__(self, script: Script, started: float, container: Container | None = None) -> None:
-        """Without a `container` it is not known what it was asked, and it reports nothing."""
+        """Without a `container` its command is not known, and it writes no report."""
         self._script = script
         wanted = container is not None and container.environment.get("NEURAKNOT_RESULT") == "json"
         self._asked = container.command if container is not None and wanted else None
@@ -150,7 +150,7 @@ class ScriptedProgram:
         self._pending = [(started + after, text) for after, text in script.lines]
 
     def lines(self, now: float) -> Lines:
-        """What it printed since this was asked last."""
+        """Return the lines printed since the last call."""
         due = [line for line in self._pending if line[0] <= min(now, self._end)]
         self._pending = [line for line in self._pending if line not in due]
         if now >= self._end and self._asked is not None:
@@ -159,7 +159,7 @@ class ScriptedProgram:
         return due
 
     def ended(self, now: float) -> tuple[float, int | None] | None:
-        """When it ended and with what code; None while it runs."""
+        """Return the end time and the exit code; None while it runs."""
         return (self._end, self._code) if now >= self._end else None
 
     def terminate(self, now: float) -> None:
@@ -177,7 +177,7 @@ class ScriptedProgram:
 
 
 def report(script: Script, command: Sequence[str], exit_code: int | None) -> str | None:
-    """The last line of an imagined container that ran `command`; None where it was killed, or writes none."""
+    """Return the report of a simulated container that ran `command`; None if it was killed or writes none."""
     if script.report is None or exit_code in (None, 137):
         return None
     name, last = command_line.move(command), command[-1]
@@ -201,8 +201,8 @@ def in_checkout(directory: Path, image: Mapping[str, str], now: Callable[[], flo
     """Start containers as processes in `directory`.
 
     Args:
-        directory: stands for the image's working directory.
-        image: stands for the image's own environment: `PATH` and the like.
+        directory: replaces the image's working directory.
+        image: replaces the image's own environment: `PATH` and similar.
         now: the local AWS's clock.
     """
     return lambda container: ProcessProgram(container, directory, image, now)

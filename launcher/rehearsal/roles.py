@@ -19,23 +19,23 @@ EXECUTION: Statement = {
     ],
     "Resource": "*",
 }
-"""As AWS's own AmazonECSTaskExecutionRolePolicy has it."""
+"""The same as AWS's AmazonECSTaskExecutionRolePolicy."""
 
 
 def trust(principal: Mapping[str, str]) -> Mapping[str, Any]:
-    """Who may assume a role: a service, or whoever an identity provider vouches for."""
+    """Return the trust policy of a role, for a service or for an identity provider's users."""
     action = "sts:AssumeRole" if "Service" in principal else "sts:AssumeRoleWithWebIdentity"
     statement = {"Effect": "Allow", "Principal": principal, "Action": action}
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def ci_today(arn: Callable[[str, str], str], environment: str, roles: tuple[str, ...]) -> tuple[Statement, ...]:
-    """The CI role's policy before anybody ran `launcher iam-policy`: it pushes, describes, registers and passes roles.
+    """Return the CI role's policy before `launcher iam-policy`: it may push, describe, register and pass roles.
 
     Args:
-        arn: makes an ARN of a service and a resource.
-        environment: whose images it may push.
-        roles: the ARNs that it may pass.
+        arn: makes an ARN from a service and a resource.
+        environment: the environment whose images it may push.
+        roles: the ARNs of the roles that it may pass.
     """
     return (
         {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},

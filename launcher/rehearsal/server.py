@@ -1,4 +1,4 @@
-"""The local AWS: moto behind a door of our own, which lets through, refuses, or answers itself."""
+"""The local AWS: our server in front of moto, which forwards, refuses, or answers a call itself."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from launcher.rehearsal.api import JSON_TYPE, Call, Refusal, read_call, refusal_
 Answer = dict[str, Any]
 Handler = Callable[[Call], Answer | None]
 Fault = Callable[[Call], None]
-"""Looks at each call before it is carried out, and raises a `Refusal` to have it fail."""
+"""Called before each call is executed; raises a `Refusal` to make it fail."""
 Observer = Callable[[float], None]
-"""Told the time before each call is carried out, so that what has become due by then has happened."""
+"""Called with the time before each call is executed, to process what is due by then."""
 
-_accounts = itertools.count(123_456_789_012)  # the account of AWS's own examples first
-# One application for the process, since moto's state is the process's; each server has its own account.
+_accounts = itertools.count(123_456_789_012)  # the first is the account in AWS's examples
+# One application per process, because moto's state is per process; each server has its own account.
 _moto = DomainDispatcherApplication(create_backend_app)
 _SERVICES = ("ec2", "ecr", "ecs", "iam", "logs", "rds", "secretsmanager", "ssm", "sts")
 
 
 class _QuietHandler(MotoRequestHandler):
-    """Requests are recorded as `Call`s, not as lines on standard error."""
+    """Does not log requests to standard error; they are recorded as `Call`s."""
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Print nothing."""
@@ -55,18 +55,18 @@ def _build_services(region: str) -> None:
 class LocalServer:
     """An AWS API on loopback, for one account.
 
-    Every server has an account of its own, so several live in one process, and none sees another's resources.
+    Every server has its own account, so several can run in one process without seeing each other's resources.
 
     Attributes:
-        account: twelve digits.
-        region: the region that the stack lives in; others are there, and empty.
-        url: what `AWS_ENDPOINT_URL` must be.
-        calls: every call that came in, in order; those of the local AWS's own parts are not among them.
-        faults: asked in turn before a call is carried out.
-        observers: told the time before that.
-        handlers: what is answered here and not by moto, by action: `ecs:RunTask`.
-        pages: what is served to containers, by the beginning of the path.
-        own_keys: what the local AWS's own parts sign with.
+        account: the account ID, twelve digits.
+        region: the stack's region; the others exist but are empty.
+        url: the value for `AWS_ENDPOINT_URL`.
+        calls: every call received, in order, without those of the local AWS's own parts.
+        faults: called in turn before a call is executed.
+        observers: called with the time before the faults.
+        handlers: the calls answered here instead of by moto, by action: `ecs:RunTask`.
+        pages: the pages served to containers, by path prefix.
+        own_keys: the access keys of the local AWS's own parts.
     """
 
     def __init__(self, *, region: str, now: Callable[[], float] = time.time) -> None:
@@ -102,19 +102,19 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, as `http://127.0.0.1:PORT`."""
+        """The address that it listens on, as `http://127.0.0.1:PORT`."""
         if self._server is None:
             raise RuntimeError("the local AWS is not running")
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def tick(self) -> None:
-        """Let everything happen that is due, as any call would."""
+        """Process everything that is due, as any call would."""
         with self._lock:
             for observer in self.observers:
                 observer(self.now())
 
     def know(self, access_key: str, *, expired: bool = False) -> None:
-        """Accept calls that this key signed, or refuse them as AWS does once a session is over."""
+        """Accept calls signed by this key or, if `expired`, refuse them as AWS does after a session."""
         self._keys[access_key] = expired
 
     def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

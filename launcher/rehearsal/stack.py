@@ -1,4 +1,4 @@
-"""The stack that the launcher meets, built in the local AWS: network, cluster, service, roles, database."""
+"""The stack that the launcher uses, built in the local AWS: network, cluster, service, roles, database."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ DATABASE_PASSWORD = "rehearsal only: 100% 'quoted' @/secret"  # noqa: S105 - the
 
 @dataclass(frozen=True)
 class StackOptions:
-    """What differs between one stack and another.
+    """The differences between stacks.
 
     Attributes:
-        environment: `dev`, `prod`, or a name that nobody knows.
+        environment: `dev`, `prod`, or an unknown name.
         way_out: how the private subnets reach AWS: a NAT gateway, or VPC endpoints.
-        login: where the database's password is: `secrets.tfvars`, a secret that RDS manages, or a secret
-            whose ARN is a Terraform output.
-        architecture: what the Go service runs on.
+        login: where the database password is: `secrets.tfvars`, a secret managed by RDS, or a secret whose ARN is a
+            Terraform output.
+        architecture: the Go service's CPU architecture.
     """
 
     environment: str = "dev"
@@ -45,7 +45,7 @@ class StackOptions:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a caller of the local AWS signs with."""
+    """The credentials of a caller of the local AWS."""
 
     access_key: str
     secret_key: str
@@ -53,9 +53,9 @@ class Credentials:
 
 
 class LocalStack:
-    """The resources of one environment, under the names that they have in production.
+    """The resources of one environment, with the same names as in production.
 
-    The attributes are their names, ids and ARNs; the backends are moto's own, for those who break the stack.
+    The attributes are their names, IDs and ARNs; the backends are moto's own, for code that breaks the stack.
     """
 
     def __init__(self, account: str, region: str, options: StackOptions) -> None:
@@ -88,12 +88,12 @@ class LocalStack:
         self._build_service()
 
     def arn(self, service: str, resource: str) -> str:
-        """The ARN of a resource of this account; IAM's have no region."""
+        """Return the ARN of a resource in this account; IAM's ARNs have no region."""
         return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
 
     @property
     def execution_role_arn(self) -> str:
-        """The role with which ECS pulls the image, reads secrets and writes logs."""
+        """The role that ECS uses to pull the image, read secrets and write logs."""
         return self.arn("iam", f"role/{self.execution_role}")
 
     @property
@@ -114,12 +114,12 @@ class LocalStack:
 
     @property
     def database_host(self) -> str:
-        """The name under which the database is known inside the VPC."""
+        """The database's host name inside the VPC."""
         return str(self.rds.databases[self.database_instance].address)
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """What `terraform output` knows of this stack."""
+        """The Terraform outputs of this stack."""
         outputs: dict[str, Any] = {
             "aws_region": self.region,
             "backend_go_service_name": self.service,
@@ -137,7 +137,7 @@ class LocalStack:
         return outputs
 
     def sign_in(self, role_arn: str | None = None) -> Credentials:
-        """A session of a role, the CI role's unless another is named."""
+        """Return the credentials of a role's session; the default is the CI role."""
         session = sts_backends[self.account]["aws"].assume_role(
             region_name=self.region,
             role_session_name="rehearsal",
@@ -149,12 +149,12 @@ class LocalStack:
         return Credentials(session.access_key_id, session.secret_access_key, session.session_token)
 
     def allow(self, role: str, name: str, *statements: Mapping[str, Any]) -> None:
-        """Give a role an inline policy, in place of one of the same name."""
+        """Give a role an inline policy; it replaces one with the same name."""
         document = {"Version": "2012-10-17", "Statement": list(statements)}
         self.iam.put_role_policy(role, name, json.dumps(document))
 
     def put_image(self, tag: str, digest: str, repository: str | None = None) -> None:
-        """Have the registry know an image, as a push would; a repository that is missing is made."""
+        """Add an image to the registry, as a push would; a missing repository is created."""
         repository = repository or self.repository
         if repository not in self.ecr.repositories:
             self._create_repository(repository)
@@ -163,7 +163,7 @@ class LocalStack:
         self.ecr.put_image(repository, json.dumps(manifest), tag, media_type, digest)
 
     def use_registry(self, host: str) -> None:
-        """Have a registry on this machine stand for ECR's, whose host name leads nowhere from here."""
+        """Use a registry on this machine instead of ECR's, whose host name does not resolve here."""
         if self.repository not in self.ecr.repositories:
             self._create_repository(self.repository)
         self.ecr.repositories[self.repository].uri = f"{host}/{self.repository}"
@@ -219,7 +219,7 @@ class LocalStack:
             self.allow_secret()
 
     def allow_secret(self) -> None:
-        """Let the execution role read the database's secret."""
+        """Allow the execution role to read the database's secret."""
         statement = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": self.secret}
         self.allow(self.execution_role, "database-secret", statement)
 

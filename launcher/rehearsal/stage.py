@@ -1,4 +1,4 @@
-"""The stage of a rehearsal: the local AWS with a stack, and containers, played by processes of a checkout or real."""
+"""The stage of a rehearsal: the local AWS with a stack, and containers, either real or processes of a checkout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from launcher.rehearsal.stack import DATABASE_PASSWORD, StackOptions
 from launcher.rehearsal.task import Pace
 from launcher.rehearsal.terraform import write_root
 
-# Fargate takes half a minute to start a container; whoever rehearses need not wait that long.
+# Fargate takes half a minute to start a container; a rehearsal need not wait that long.
 PACE = Pace(provisioning=0.4, pulling=0.8, deprovisioning=0.3, grace=5.0)
 
 _PROGRAMS = Path(sys.executable).parent  # where `alembic` and `neuraknot-db` are
@@ -35,12 +35,12 @@ _PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything that a launcher meets, on this machine.
+    """Everything that a launcher uses, on this machine.
 
     Attributes:
         cloud: the local AWS.
         directory: a Terraform root with its state.
-        runner: starts programs; `docker` may be played.
+        runner: starts programs; `docker` may be simulated.
     """
 
     cloud: LocalAws
@@ -58,25 +58,25 @@ def staged(
     *,
     in_docker: bool = False,
 ) -> Iterator[Stage]:
-    """Set the stage, and break it as the failure wants.
+    """Set up the stage, and break it according to the failure.
 
-    Meanwhile this process's AWS_* variables lead to the local AWS, and to no other.
+    Meanwhile this process's AWS_* variables point to the local AWS only.
 
     Args:
-        root: a checkout of this project; its migrations are run, by the programs of the running Python.
-        environment: whose stack it is.
+        root: a checkout of this project; its migrations are run by the programs of the current Python.
+        environment: the stack's environment.
         scratch: an empty folder for the Terraform root.
-        database: what stands for RDS; it may still be starting.
-        failure: what goes wrong, if anything; played without a real engine only.
-        in_docker: build the image, push it to the registry on this machine and run it, instead of playing that.
+        database: the replacement for RDS; it may still be starting.
+        failure: the failure to play, if any; only without a real engine.
+        in_docker: build the image, push it to this machine's registry and run it, instead of simulating that.
 
     Raises:
         ConfigurationError: the database does not start, or there is no registry.
-        ImageError: there is no engine.
+        ImageError: there is no Docker engine.
     """
     options = replace(failure.stack if failure else StackOptions(), environment=environment)
     with ExitStack() as stack:
-        start: list[Start] = []  # filled once the stack says what its database is called
+        start: list[Start] = []  # filled once the database's host name is known
         cloud = stack.enter_context(LocalAws(options, start=lambda container: start[0](container), pace=PACE))
         directory = scratch / "terraform" / "environments" / environment
         write_root(directory, cloud.stack.outputs, DATABASE_PASSWORD if options.login == "tfvars" else None)
@@ -93,7 +93,7 @@ def staged(
 
 
 def _played(cloud: LocalAws, directory: Path, tag: str, failure: Failure | None) -> Runner:
-    """A `docker` that builds nothing, and what goes wrong."""
+    """Return a runner with a `docker` that builds nothing, and play the failure."""
     docker = StandInDocker(cloud.stack, run)
     if failure is None or failure.image_known:
         cloud.stack.put_image(tag, digest_of(tag))
@@ -104,7 +104,7 @@ def _played(cloud: LocalAws, directory: Path, tag: str, failure: Failure | None)
 
 
 def _registry(cloud: LocalAws, tag: str) -> Registry:
-    """The registry on this machine in ECR's place."""
+    """Use this machine's registry instead of ECR."""
     require_engine(run)
     cloud.stack.use_registry(REGISTRY)
     registry = Registry(cloud.stack, tag, run)
@@ -115,7 +115,7 @@ def _registry(cloud: LocalAws, tag: str) -> Registry:
 def _in_checkout(root: Path, host: str, database: EmbeddedDatabase) -> Start:
     """Run containers as processes in `root`, with the container's environment and the image's.
 
-    Inside the VPC the database's name leads to the database; here it is exchanged for the embedded one's socket.
+    The database's host name only resolves inside the VPC; here the embedded database's socket replaces it.
     """
     image = {
         "PATH": os.pathsep.join((str(_PROGRAMS), os.defpath)),
@@ -133,7 +133,7 @@ def _in_checkout(root: Path, host: str, database: EmbeddedDatabase) -> Start:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Have these variables, and nothing else that would lead to an account, a database or another stack."""
+    """Set these variables, and remove others that would point to an account, a database or another stack."""
     before = dict(os.environ)
     for name in before:
         if name.startswith(_ELSEWHERE):

@@ -1,4 +1,4 @@
-"""One Fargate task of the local ECS: its life from RunTask to STOPPED, and how DescribeTasks tells it."""
+"""One Fargate task in the local ECS: its lifecycle from RunTask to STOPPED, and how DescribeTasks shows it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from launcher.rehearsal.program import Lines, Program
 
 @dataclass(frozen=True)
 class Pace:
-    """How long each stretch of a task's life takes, in seconds.
+    """How long each phase of a task takes, in seconds.
 
     Attributes:
-        provisioning: until the network interface is there.
-        pulling: from then on until the image is there and the container starts.
+        provisioning: until the network interface exists.
+        pulling: from then until the image is pulled and the container starts.
         deprovisioning: from the container's end until STOPPED.
         grace: between SIGTERM and SIGKILL, ECS's `stopTimeout`.
     """
@@ -32,9 +32,9 @@ class Obstacle:
     """Why a container never starts.
 
     Attributes:
-        stopped_reason: the task's.
-        container_reason: the container's; resource initialisation leaves it out.
-        stop_code: `TaskFailedToStart` as a rule.
+        stopped_reason: the task's `stoppedReason`.
+        container_reason: the container's `reason`; None for failures of resource initialization.
+        stop_code: usually `TaskFailedToStart`.
     """
 
     stopped_reason: str
@@ -44,11 +44,11 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Injected:
-    """A container that is in no definition, as GuardDuty's agent is.
+    """A container that is not in the definition, such as GuardDuty's agent.
 
     Attributes:
         name: its name.
-        exit_code: what it ends with when the task stops.
+        exit_code: its exit code when the task stops.
     """
 
     name: str
@@ -57,17 +57,17 @@ class Injected:
 
 @dataclass
 class LocalTask:
-    """A task's state. Times are seconds since the epoch; what is None has not happened.
+    """A task's state. Times are seconds since the epoch; None means that it has not happened.
 
-    The state moves on only in `advance`, up to the time that it is told.
+    The state progresses only in `advance`, up to the given time.
 
     Attributes:
         arn: its ARN.
         cluster: the cluster's ARN.
-        definition: the task definition, as DescribeTaskDefinition gives it.
+        definition: the task definition, as returned by DescribeTaskDefinition.
         main: the name of the essential container that runs.
         request: RunTask's parameters.
-        created: when RunTask was answered.
+        created: the time of RunTask's response.
     """
 
     arn: str
@@ -104,16 +104,16 @@ class LocalTask:
 
     @property
     def family(self) -> str:
-        """The family of its definition."""
+        """The family of its task definition."""
         return str(self.definition["family"])
 
     def advance(self, now: float) -> None:
-        """Let everything happen that is due by `now`."""
+        """Process everything that is due by `now`."""
         while self._step(now):
             self.version += 1
 
     def stop(self, reason: str, now: float) -> None:
-        """What StopTask asks for: SIGTERM now, SIGKILL when the grace is over."""
+        """Stop the task as StopTask does: SIGTERM now, SIGKILL after the grace period."""
         if self.desired == "STOPPED":
             return
         self.desired, self.stopping = "STOPPED", now
@@ -126,7 +126,7 @@ class LocalTask:
             self._program.terminate(now)
 
     def end_program(self, now: float) -> None:
-        """SIGKILL whatever still runs: the local AWS goes away."""
+        """Kill the program if it still runs: the local AWS is closing."""
         if self._program is not None:
             self._program.kill(now)
 
@@ -185,12 +185,12 @@ class LocalTask:
         self.status, self.container_ended = "DEPROVISIONING", at
 
     def replay(self) -> dict[str, Any]:
-        """The task as RunTask has it for a second try by the same token; one that is over is hardly told of."""
+        """Return the task as RunTask does on a retry with the same token: with few fields if it is STOPPED."""
         thin = {"taskArn": self.arn, "lastStatus": self.status, "desiredStatus": self.desired}
         return thin if self.status == "STOPPED" else self.describe(tags=True)
 
     def describe(self, *, tags: bool) -> dict[str, Any]:
-        """The task as DescribeTasks has it; what has not happened is left out."""
+        """Return the task as DescribeTasks does, without fields for what has not happened."""
         request = self.request
         task: dict[str, Any] = {
             "attachments": [self._interface(request)],
@@ -240,7 +240,7 @@ class LocalTask:
         }
 
     def _containers(self) -> list[dict[str, Any]]:
-        # Injected ones come first, and so does the order of the definition mean nothing.
+        # Injected containers come first, so the order says nothing about which is the main one.
         containers = [self._container(extra.name, exit_code=extra.exit_code) for extra in self.injected]
         for definition in self.definition["containerDefinitions"]:
             name = definition["name"]
@@ -273,5 +273,5 @@ class LocalTask:
 
 
 def new_task_id() -> str:
-    """Thirty-two hexadecimal digits, as ECS has them."""
+    """Return a task ID like ECS's: 32 hexadecimal digits."""
     return uuid4().hex

@@ -1,4 +1,4 @@
-"""A Terraform root whose state holds the local stack's outputs; `terraform output` needs no provider for it."""
+"""A Terraform root whose state has the local stack's outputs; `terraform output` needs no provider for it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def write_root(directory: Path, outputs: Mapping[str, Any], password: str | None
     """Write a root: a configuration, a local state with the outputs, and `secrets.tfvars` if there is a password.
 
     Args:
-        directory: made if it is missing; what is in it is replaced.
-        outputs: by name; None stands for null.
-        password: any characters.
+        directory: created if it is missing; existing files are replaced.
+        outputs: by name; None means null.
+        password: may have any characters.
     """
     directory.mkdir(parents=True, exist_ok=True)
     configuration = ['terraform {\n  required_version = ">= 1.0"\n}\n']

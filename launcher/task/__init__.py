@@ -1,14 +1,14 @@
 """One ECS task: start it, watch it, follow its log, stop it, and judge it.
 
 find           the tasks of a family, alive and ended, as ECS describes them
-start          RunTask: once, whatever answers are lost
-watch          look every second until it has ended, read its log meanwhile, stop it where its time is over
+start          RunTask: start one task only, even if responses are lost
+watch          poll every second until the task ends, read its log meanwhile, stop it on timeout
 logs           a log stream, followed from its head to its last line
-log_group      where its lines go, made where there is none
-verdict        from a task at its end to the truth about how it went: exit code, the container's own report, the log
-causes         what ECS's sentences about a task mean, and what to do about them
-command_line   what a container's command asks of the database, read as Alembic reads it
+log_group      the tasks' log group, created if it is missing
+verdict        the verdict on an ended task, from exit code, report and log
+causes         what ECS's messages about a task mean, and what to do about them
+command_line   what a container's command does to the database, parsed as Alembic parses it
 
-In come requests and a clock, out comes a `TaskResult`. A missing exit code is a failure, and an outcome that nobody
-can know is said to be not known.
+Requests and a clock go in, a `TaskResult` comes out. A missing exit code is a failure, and an outcome that can't be
+known is reported as not known.
 """

@@ -1,4 +1,4 @@
-"""What ECS's sentences about a task mean for the reader, and what to do about them."""
+"""What ECS's messages about a task mean, and what to do about them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Cause:
     """Why a task did not start.
 
     Attributes:
-        message: a sentence.
+        message: the cause in one sentence.
         hint: what to do.
     """
 
@@ -79,7 +79,7 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
 
 
 def cause(text: str, place: Place) -> Cause:
-    """The cause behind ECS's sentences about a task that did not start."""
+    """Return the cause behind ECS's messages about a task that did not start."""
     denied = denial(text)
     if denied is not None:
         principal, action, resource = denied

@@ -1,4 +1,4 @@
-"""What a container's command line asks of the database, read as Alembic's own command line reads it."""
+"""What a container's command line does to the database, parsed as Alembic parses it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 _MOVING = frozenset({"downgrade", "reset", "stamp", "upgrade"})
-_ABSOLUTE = re.compile(r"\w+")  # not `+1`, which is another revision each time
+_ABSOLUTE = re.compile(r"\w+")  # not `+1`, which means another revision each time
 
 
 class _Reader(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Whatever can't be read, the container refuses."""
+        """Raise ValueError; the container refuses what can't be parsed."""
         raise ValueError(message)
 
 
@@ -29,10 +29,10 @@ def _reader() -> _Reader:
 
 
 def move(command: Sequence[str]) -> str | None:
-    """How a command changes the revision that the database is at.
+    """Return how a command changes the database's revision.
 
     Returns:
-        `upgrade`, `downgrade`, `stamp` or `reset`; None for one that only reads, prints SQL or help, or can't be read.
+        `upgrade`, `downgrade`, `stamp` or `reset`; None if it only reads, prints SQL or help, or can't be parsed.
     """
     options = _Reader(add_help=False)
     options.add_argument("--sql", action="store_true")
@@ -47,5 +47,5 @@ def move(command: Sequence[str]) -> str | None:
 
 
 def is_plain_upgrade(command: Sequence[str]) -> bool:
-    """Whether it is `upgrade REVISION` without an option: done twice, it finds nothing to do."""
+    """Whether it is `upgrade REVISION` without options, which does nothing when run a second time."""
     return len(command) == 3 and command[1] == "upgrade" and _ABSOLUTE.fullmatch(command[2]) is not None

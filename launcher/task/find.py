@@ -1,4 +1,4 @@
-"""The tasks of a family: those alive, and those that have ended, as ECS describes them."""
+"""The tasks of a family, alive and ended, as ECS describes them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def read_task(described: Mapping[str, Any], container: str) -> Task:
-    """A task as DescribeTasks gives it; the verdict is `container`'s, whatever was injected beside it.
+    """Parse a task from DescribeTasks; only `container` decides the verdict, not injected sidecars.
 
-    What can be no exit code is none.
+    A value that is not a valid exit code becomes None.
     """
     containers = {entry.get("name", ""): entry for entry in _objects(described.get("containers"))}
     own = containers.pop(container, {})
@@ -43,29 +43,29 @@ def read_task(described: Mapping[str, Any], container: str) -> Task:
 
 
 def find_tasks(aws: Aws, cluster: str, family: str, container: str) -> FamilyTasks:
-    """The family's tasks. Alive is what is not STOPPED, and nothing else is; one that is not described is MISSING.
+    """Return the family's tasks: alive is any that is not STOPPED; one that ECS does not describe is MISSING.
 
-    ListTasks goes by what a task is to be: its RUNNING names some that have stopped, its STOPPED some that were told
-    to and run on. So both are described.
+    ListTasks filters by desired status: RUNNING includes some that have stopped, STOPPED some that still run. So both
+    lists are described.
     """
-    running = aws.task_arns(cluster, family, stopped=False)  # first, since tasks move from here to there only
+    running = aws.task_arns(cluster, family, stopped=False)  # first: tasks only move from running to stopped
     arns = list(dict.fromkeys((*running, *aws.task_arns(cluster, family, stopped=True))))
     described, _ = aws.tasks(cluster, arns)
     found = [read_task(entry, container) for entry in described]
     known = {task.arn for task in found}
-    # What was started this very moment is listed before it can be described; and no answer says that one is over.
+    # A task just started is listed before it can be described, and an empty answer does not mean that it is over.
     found += [Task(arn, "MISSING") for arn in arns if arn not in known]
     found.sort(key=lambda task: task.created or math.inf, reverse=True)
     return FamilyTasks(tuple(task for task in found if task.alive), tuple(task for task in found if not task.alive))
 
 
 def attach_hint(task: Task) -> str:
-    """How to follow a task that the launcher lets go."""
+    """Return the hint to follow a task that the launcher no longer watches."""
     return f"Attach again: launcher logs --follow {task.id}"
 
 
 def _objects(values: Any) -> list[Mapping[str, Any]]:
-    """Those of a list that are objects."""
+    """Return the items that are objects."""
     return [value for value in values or () if isinstance(value, dict)]
 
 

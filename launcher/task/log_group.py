@@ -1,4 +1,4 @@
-"""The log group of the migration tasks, made where there is none."""
+"""The log group of the migration tasks, created if it is missing."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from launcher.aws.client import Aws
 
 LOG_DAYS = 7
-_PAUSES = (1.0, 2.0, 4.0)  # seconds, while somebody else makes it
+_PAUSES = (1.0, 2.0, 4.0)  # seconds, while another caller creates it
 
 
 def make_log_group(stack: Stack, aws: Aws, clock: Clock, notice: Callable[[str], None]) -> str:
-    """Make the stack's log group, and have it keep its lines for some days.
+    """Create the stack's log group and set its retention to `LOG_DAYS`.
 
     Args:
         stack: whose log group.
         aws: for the stack's region.
         clock: the time.
-        notice: told where the days can't be set, which keeps nobody from migrating.
+        notice: called if the retention can't be set, which does not stop the migration.
 
     Returns:
-        The outcome in a few words. One that somebody has made meanwhile is left as it is.
+        The outcome in a few words. A group that another caller created meanwhile is left as it is.
 
     Raises:
-        AwsError: AWS refused to make it.
+        AwsError: AWS refused to create it.
     """
     name = stack.log_group
     if not _create(name, aws, clock):
@@ -48,7 +48,7 @@ def _create(name: str, aws: Aws, clock: Clock) -> bool:
     pauses, lost = iter(_PAUSES), False
     while True:
         try:
-            return aws.create_log_group(name) or lost  # by the try whose answer was lost
+            return aws.create_log_group(name) or lost  # created by the try whose response was lost
         except AwsError as error:
             pause = next(pauses, None)
             lost = lost or isinstance(error, TransientAwsError)

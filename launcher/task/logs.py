@@ -14,37 +14,37 @@ if TYPE_CHECKING:
     from launcher.machine.signals import Interrupts
 
 QUIET = 3.0
-"""Seconds without a new line after which a log without a result is taken to be complete."""
+"""Seconds without a new line after which a log without a report counts as complete."""
 PATIENCE = 30.0
-"""The same where the report decides: CloudWatch may show a line that late."""
+"""The same where the report decides: CloudWatch may deliver a line that late."""
 _PAUSE = 0.5
 _FULL = 1000
 _PAGES = 50
-"""Pages of one read, some seconds' worth: whoever watches looks at the time and at the task in between."""
+"""Pages per read, a few seconds' worth: the watcher checks the time and the task between reads."""
 
 
 class LogReader(Protocol):
     """Reads pages of a log stream."""
 
     def log_events(self, group: str, stream: str, token: str | None = None) -> LogPage | None:
-        """The page at `token`; None while there is no such stream."""
+        """Return the page at `token`; None while the stream does not exist."""
         ...
 
 
 @dataclass(frozen=True)
 class Interruptible:
-    """A reader whose answer is not waited for once a signal wants the task to be stopped.
+    """A reader that stops waiting for a response once a signal asks to stop the task.
 
     Attributes:
         reader: reads the pages.
-        interrupts: what signals say.
+        interrupts: the signals received.
     """
 
     reader: LogReader
     interrupts: Interrupts
 
     def log_events(self, group: str, stream: str, token: str | None = None) -> LogPage | None:
-        """The page at `token`; None while there is no such stream, or if a signal came first."""
+        """Return the page at `token`; None while the stream does not exist, or if a signal came first."""
         return self.interrupts.cut_short(lambda: self.reader.log_events(group, stream, token))
 
 
@@ -62,15 +62,15 @@ class LogLine:
 
 
 class LogFollower:
-    """Reads one stream by its tokens, so that no line is lost or shown twice, whatever its timestamp.
+    """Reads one stream by its tokens, so that no line is lost or repeated, whatever its timestamp.
 
     Attributes:
-        group, stream: where it reads.
+        group, stream: the log group and stream that are read.
         found: whether the stream exists.
-        report: the container's last line, if it is the JSON object that the launcher asks for; it is not shown.
-        refused: why the log can't be read, if the caller may not.
-        unread: why the last try to read it failed; None where it did not.
-        wrong_architecture: whether the kernel said that it can't run such a program.
+        report: the container's report, if its last line is one; that line is not shown.
+        refused: the error, if the caller may not read the log.
+        unread: the error of the last read; None if it succeeded.
+        wrong_architecture: whether the log has the kernel's `exec format error`.
     """
 
     def __init__(self, reader: LogReader, group: str, stream: str) -> None:
@@ -86,7 +86,7 @@ class LogFollower:
         self._at_end = self._more = False
 
     def read(self) -> Iterator[LogLine]:
-        """The lines that have come since the last call; none if the stream is not there yet, or can't be read now."""
+        """Yield the lines since the last call; none if the stream does not exist yet or can't be read now."""
         self._more = False
         for _ in range(_PAGES):
             page = self._page()
@@ -102,16 +102,16 @@ class LogFollower:
                     yield LogLine(event.get("timestamp", 0) / 1000, text)
                 else:
                     self.report = report
-            # A full page has more behind it; an empty one whose token is new may have, and AWS says to read on.
+            # More follows a full page, and may follow an empty one with a new token: AWS says to read on.
             if len(page.events) < _FULL and (page.events or self._at_end):
                 return
         self._more = True
 
     def drain(self, clock: Clock, quiet: float = QUIET) -> Iterator[LogLine]:
-        """Every line that is still to come once the container has ended.
+        """Yield the remaining lines once the container has ended.
 
-        The end is where the token repeats, and either the container's last line is here, or nothing has come for
-        `quiet` seconds: CloudWatch shows lines some time after they were printed.
+        The log ends when the token repeats and the report has arrived, or when nothing has arrived for `quiet` seconds:
+        CloudWatch delivers lines some time after they were printed.
         """
         self._at_end = False
         deadline = clock.now() + quiet
@@ -122,7 +122,7 @@ class LogFollower:
                 yield line
             if got:
                 deadline = clock.now() + quiet
-            # Empty pages may have lines behind them.
+            # More lines may follow empty pages.
             patience = PATIENCE if self._more else 0.0
             if not got and ((self._at_end and self.report is not None) or clock.now() >= deadline + patience):
                 return
@@ -131,7 +131,7 @@ class LogFollower:
 
     @property
     def gap(self) -> str:
-        """Why there is no report, in a sentence."""
+        """Why there is no report, in one sentence."""
         if self.refused is not None:
             return f"its log, which holds its report, may not be read. {self.refused.message}"
         if self.unread is not None:
@@ -148,7 +148,7 @@ class LogFollower:
         except AccessDeniedError as error:
             self.refused = self.unread = error
             return None
-        except AwsError as error:  # whether it is throttled or signed out: the task's state tells, not its log
+        except AwsError as error:  # throttled or signed out: the task's state decides, not its log
             self.unread = error
             return None
         self.unread = None

@@ -1,4 +1,4 @@
-"""Start one task, and never a second one: a lost answer and a lack of capacity are tried again."""
+"""Start one task, and never a second one: retry after a lost response and a lack of capacity."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def start_task(
     interrupts: Interrupts,
     notice: Callable[[str], None],
 ) -> tuple[Task, bool]:
-    """Start the task; a lack of capacity, or of an answer, is tried again for a minute.
+    """Start the task; retry for a minute if there is no capacity or no response.
 
-    The request's clientToken sees to it that no try starts a second task. A signal ends the pauses; where no task
-    can have been started, it ends the launcher as well.
+    The request's clientToken prevents a retry from starting a second task. A signal ends the pauses; if no task can
+    have been started, it also ends the launcher.
 
     Returns:
-        The task as RunTask names it, which says nothing about how it ends: it is not taken for ended, even where the
-        answer to a second try has it STOPPED. And whether an answer was lost before that, so that it may be this
-        launcher's own although it is over.
+        The task as RunTask describes it, and whether a response was lost before. The description says nothing about
+        the outcome: the task does not count as ended even if a retry returns it as STOPPED. After a lost response, an
+        ended task may be this launcher's own.
 
     Raises:
-        TaskNotStartedError: ECS did not start it, and says why.
-        OutcomeUnknownError: an answer was lost, or says neither, so that it may have been started.
+        TaskNotStartedError: ECS did not start the task and says why.
+        OutcomeUnknownError: a response was lost or names neither a task nor a failure; the task may have been started.
         RefusedError: the clientToken was used for another request.
     """
     pauses, lost = iter(_START_PAUSES), False
@@ -54,7 +54,7 @@ def start_task(
                 continue
             raise _unknown(f"AWS did not answer, so the task may have been started or not. {error.message}") from error
         except AwsError as error:
-            if lost:  # an earlier try may have started it all the same
+            if lost:  # an earlier try may have started it
                 raise _unknown(f"{_LOST} then it refused. {error.message}") from error
             if error.code != "ConflictException":
                 raise

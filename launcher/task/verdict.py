@@ -1,4 +1,4 @@
-"""From a task at its end to the truth about how it went."""
+"""The verdict on a task that has ended."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _OUT_OF_MEMORY = (
 
 
 def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> TaskResult:
-    """The verdict; a missing exit code is never success.
+    """Judge a task; a missing exit code is never success.
 
     Args:
-        watched: the task at its end.
-        log: what it wrote.
+        watched: the ended task.
+        log: its log.
         place: where it ran.
-        timeout: seconds that it was allowed.
+        timeout: the task's time limit in seconds.
     """
     task, report = watched.task, log.report
     details = _said(task)
@@ -106,9 +106,9 @@ def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> T
 
 
 def _doubt(task: Task, log: LogFollower) -> str | None:
-    """Why a container's exit code 0 is not believed: the rest of a sentence. None where it is."""
+    """Return why exit code 0 is not trusted, as the rest of a sentence; None if it is trusted."""
     report, wanted = log.report, command_line.move(task.command)
-    if report is not None and report.has_target and not task.command:  # what its image runs by itself
+    if report is not None and report.has_target and not task.command:  # the image's default command
         wanted = report.command
     if report is not None and report.outcome == "unknown":
         return "it says itself that the outcome is not known."
@@ -121,7 +121,7 @@ def _doubt(task: Task, log: LogFollower) -> str | None:
     if report.outcome not in (None, "succeeded") or report.exit_code not in (None, 0):
         said = report.outcome if report.outcome not in (None, "succeeded") else f"the exit code {report.exit_code}"
         return f"it reports {said}{f': {report.error}' if report.error else '.'}"
-    if not report.has_target:  # an older image's
+    if not report.has_target:  # from an older image
         nowhere = report.after is None and wanted in ("reset", "upgrade")
         return f"the database is at no revision after the {wanted}." if nowhere else None
     if _heads(report.after) != _heads(report.target):
@@ -147,9 +147,9 @@ def _success(task: Task, report: ContainerReport | None, place: Place) -> str:
 
 
 def _said(task: Task) -> tuple[str, ...]:
-    """ECS's own words, the container's last so that they stand out."""
+    """Return ECS's own reasons, the container's last so that it stands out."""
     lines = []
-    # That a container has ended, and the task with it, is no news beside its exit code.
+    # Beside an exit code, "the essential container exited" is not news.
     if task.stop_code != "EssentialContainerExited" or task.exit_code is None:
         lines += [f"stopCode: {task.stop_code}"] if task.stop_code else []
         lines += [f"stoppedReason: {task.stopped_reason}"] if task.stopped_reason else []

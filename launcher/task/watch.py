@@ -1,4 +1,4 @@
-"""Watch a task to its end, with its log, and stop it where its time is over or somebody asks for it."""
+"""Watch a task and its log to the end; stop it on timeout or on a signal."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from launcher.aws.client import Aws
 
 POLL = 1.0
-"""Seconds between two looks at a task."""
+"""Seconds between two polls of a task."""
 STOP_GRACE = 120.0
-"""Seconds that a task may take to end after StopTask: SIGTERM, 30 s, SIGKILL, and Fargate's own clearing up."""
+"""Seconds that a task may take to end after StopTask: SIGTERM, 30 s, SIGKILL, and Fargate's cleanup."""
 _MISSING_GRACE = 60.0
 _BEFORE_LOGS = {"PROVISIONING", "PENDING", "ACTIVATING"}
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A task at the end of being watched.
+    """A task that has been watched to its end.
 
     Attributes:
-        task: as it was seen last.
-        timed_out: whether it was stopped since its time was over.
-        interrupted_by: the signal for which it was stopped.
+        task: as last seen.
+        timed_out: whether it was stopped because of the timeout.
+        interrupted_by: the number of the signal that stopped it.
     """
 
     task: Task
@@ -40,10 +40,10 @@ class Watched:
 
 
 def stop_task(aws: Aws, cluster: str, task: Task, reason: str, interrupts: Interrupts) -> None:
-    """Tell a task to stop; whoever interrupts the launcher from now on is told that it was.
+    """Stop a task; a later interrupt of the launcher reports that it was told to stop.
 
     Raises:
-        AwsError: AWS refused, or did not answer.
+        AwsError: AWS refused or did not respond.
     """
     interrupts.hint, interrupts.fate = f"Make sure: launcher stop {task.id}", "the task may have been told to stop"
     aws.stop_task(cluster, task.arn, reason)
@@ -57,12 +57,12 @@ class Watcher:
     Attributes:
         aws: the API.
         cluster: where the task is.
-        container: whose verdict counts.
+        container: the container that decides the verdict.
         clock: the time.
-        interrupts: a signal stops the task, at once.
+        interrupts: a signal stops the task at once.
         on_line: called with each line of the log.
-        on_task: called with the task each time that it was seen alive.
-        notice: called with a sentence for the reader.
+        on_task: called with the task each time it is seen alive.
+        notice: called with a sentence for the user.
     """
 
     aws: Aws
@@ -76,18 +76,18 @@ class Watcher:
     _unreachable: bool = field(default=False, init=False)
 
     def watch(self, task: Task, log: LogFollower, *, timeout: float) -> Watched:
-        """Follow the task and its log until the container is over and its log is read to the end.
+        """Follow the task and its log until the container has ended and the log is read to the end.
 
-        The task is never waited for to be RUNNING: it may be over between two looks. Throttling, and AWS not
-        answering, are no reason to give up while there is time left.
+        It never waits for RUNNING: the task may end between two polls. While there is time left, throttling and
+        missing responses are not a reason to give up.
 
         Args:
-            task: as RunTask gave it.
+            task: as returned by RunTask.
             log: its log.
             timeout: seconds from now, on the wall clock, after which the task is stopped.
 
         Raises:
-            OutcomeUnknownError: nothing can be learned about the task any more.
+            OutcomeUnknownError: nothing more can be learned about the task.
         """
         begun = seen = self.clock.now()
         stopped_at: float | None = None
@@ -120,7 +120,7 @@ class Watcher:
                 )
             if task.status not in _BEFORE_LOGS:
                 self._show(log)
-        self.interrupts.heeded = True  # there is nothing left to stop, and the log is read to its end
+        self.interrupts.heeded = True  # nothing is left to stop; the log is read to its end
         if task.started is not None or task.exit_code is not None or log.found:
             decides = task.exit_code == 0 and command_line.move(task.command) is not None
             for line in log.drain(self.clock, PATIENCE if decides else QUIET):
@@ -128,13 +128,13 @@ class Watcher:
         return Watched(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
 
     def _look(self, task: Task) -> Task | None:
-        """The task as it is now; None while AWS does not know it or does not answer, or if a signal came first."""
+        """Return the task as it is now; None if AWS does not know it or does not respond, or a signal came first."""
         try:
             answer = self.interrupts.cut_short(lambda: self.aws.tasks(self.cluster, [task.arn]))
         except TransientAwsError:
             self._unreachable = True
             return None
-        except AwsError as error:  # whatever it is, it says nothing about how the task ends
+        except AwsError as error:  # no error here says anything about the task's outcome
             raise OutcomeUnknownError(
                 f"The task {task.id} runs, but can't be watched any more. {error.message}",
                 hint=f"Once that is put right: launcher logs --follow {task.id}",
@@ -153,7 +153,7 @@ class Watcher:
             self.notice(f"The log can't be read: {log.refused.message} The task's exit code still tells how it went.")
 
     def _stop(self, task: Task, *, timed_out: bool, timeout: float) -> bool:
-        """Tell it to stop; False if no answer came, so that it has to be told again, which does no harm."""
+        """Stop the task; False if no response came and the call has to be repeated, which is harmless."""
         reason = f"out of time after {timeout:.0f} s" if timed_out else "interrupted"
         self.interrupts.heeded = True
         try:
@@ -165,5 +165,5 @@ class Watcher:
                 f"The task {task.id} is to be stopped ({reason}), but AWS refused that. {error.message}",
                 hint=f"It may still run. Stop it with: launcher stop {task.id}",
             ) from error
-        self.notice(f"Stopping the task: {reason}.")  # only now: nothing may come between a signal and the stop
+        self.notice(f"Stopping the task: {reason}.")  # last: nothing may delay the stop after a signal
         return True

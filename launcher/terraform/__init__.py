@@ -1,9 +1,9 @@
 """A Terraform root's outputs.
 
-outputs   from `terraform output -json`, from a state file, or from a state in S3; and a database's password in a state
+outputs   from `terraform output -json`, a state file, or a state in S3; also the password in `secrets.tfvars`
 backend   where a root keeps its state: on this disk, in S3, or where only Terraform itself can read it
 hcl       literal values from Terraform's own files
 
-In come a folder and what reads an object from S3; out come `Outputs`, with where they are from. Files are strangers':
-what can't be read is said, and never quoted, for it may hold a secret.
+A folder and a reader for S3 go in; `Outputs` with their origin come out. Files are untrusted: the error for an
+unreadable file never quotes it, as it may contain a secret.
 """

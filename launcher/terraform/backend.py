@@ -13,10 +13,10 @@ from launcher.machine.untrusted_text import UnreadableError, parse_json, read_te
 from launcher.terraform import hcl
 
 Backend = tuple[str, Mapping[str, Any]]
-"""Its type, and the settings that are known."""
+"""The type and the known settings."""
 
 _DECIDING = {"local": ("path", "workspace_dir"), "s3": ("bucket", "key", "region", "workspace_key_prefix")}
-# Without them the backend is elsewhere; what a root's files leave out of them, `init` was told by -backend-config.
+# Required by the backend: if a root's files omit them, they were given to `init` by -backend-config.
 _REQUIRED = {"bucket", "key", "region"}
 _ENDPOINTS = {"endpoint", "endpoints"}
 _BLOCK = re.compile(r"\b(?:backend|cloud)\b")
@@ -24,12 +24,12 @@ _WORKSPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~$&+=:@-]+")
 
 
 def command(directory: Path | None, *arguments: str) -> str:
-    """`terraform` in a root, for people who copy it into a shell."""
+    """Return a `terraform` command for a root, quoted for a shell."""
     return shlex.join(["terraform", f"-chdir={directory}", *arguments])
 
 
 def redirection(environ: Mapping[str, str]) -> str | None:
-    """The variable that may lead Terraform to another state than its files do, if there is one."""
+    """Return the variable that may point Terraform to another state than its files; None if there is none."""
     found = (
         name
         for name, value in environ.items()
@@ -39,10 +39,10 @@ def redirection(environ: Mapping[str, str]) -> str | None:
 
 
 def state_in_s3(directory: Path, workspace: str | None, kind: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Bucket and key of the state, if an S3 backend keeps it.
+    """Return the state's bucket and key; None if it is not in an S3 backend.
 
     Raises:
-        ConfigurationError: no workspace can have the name that is given, or the selected one can't be read.
+        ConfigurationError: the given workspace name is not valid, or the selected workspace can't be read.
     """
     bucket, key = config.get("bucket"), config.get("key")
     prefix = config.get("workspace_key_prefix") or "env:"
@@ -53,10 +53,10 @@ def state_in_s3(directory: Path, workspace: str | None, kind: str, config: Mappi
 
 
 def local_state(directory: Path, workspace: str | None, config: Mapping[str, Any]) -> Path:
-    """The file that a local backend keeps the state in.
+    """Return the state file of a local backend.
 
     Raises:
-        ConfigurationError: as `selected_workspace` has it.
+        ConfigurationError: as for `selected_workspace`.
     """
     workspace = selected_workspace(directory, workspace)
     if workspace == "default":
@@ -65,17 +65,17 @@ def local_state(directory: Path, workspace: str | None, config: Mapping[str, Any
 
 
 def initialised(directory: Path) -> bool:
-    """Whether Terraform was set up here once."""
+    """Whether Terraform was initialized here before."""
     return (directory / ".terraform").exists()
 
 
 def backend(directory: Path) -> Backend:
-    """The backend, where that is known for certain without asking Terraform.
+    """Return the backend, if it is certain without running Terraform.
 
-    It is what the root's files say; what they leave out, `terraform init` has noted.
+    It is the one in the root's files; `terraform init` recorded what they omit.
 
     Raises:
-        ConfigurationError: it is not: a file can't be read, or the files say something else than was noted.
+        ConfigurationError: it is not certain: a file can't be read, or the files differ from what was recorded.
     """
     declared, noted = _declared(directory), noted_backend(directory)
     if noted is None:
@@ -88,7 +88,7 @@ def backend(directory: Path) -> Backend:
     else:
         _compare(directory, declared, noted)
         found = noted
-    # What the files name now counts whatever it is: an expression, too, leads elsewhere.
+    # An endpoint in the files counts even if it is an expression.
     elsewhere = declared is not None and not _ENDPOINTS.isdisjoint(declared[1])
     if found[0] == "s3" and (elsewhere or any(_given(found[1].get(name)) for name in _ENDPOINTS)):
         raise _uncertain(directory, "its bucket has an endpoint of its own")
@@ -96,10 +96,10 @@ def backend(directory: Path) -> Backend:
 
 
 def noted_backend(directory: Path) -> Backend | None:
-    """What `terraform init` noted; None where it was never run, or nothing but the local backend was asked for.
+    """Return the backend recorded by `terraform init`; None if it was never run, or for a default local backend.
 
     Raises:
-        ConfigurationError: it can't be read.
+        ConfigurationError: the record can't be read.
     """
     noted = directory / ".terraform" / "terraform.tfstate"
     if not noted.exists():
@@ -119,10 +119,10 @@ def noted_backend(directory: Path) -> Backend | None:
 
 
 def selected_workspace(directory: Path, named: str | None = None) -> str:
-    """The workspace that is `named`, as `TF_WORKSPACE` does it, else the one that `terraform workspace select` noted.
+    """Return the workspace `named` by `TF_WORKSPACE`, else the one recorded by `terraform workspace select`.
 
     Raises:
-        ConfigurationError: it is no name of a workspace, or the note can't be read.
+        ConfigurationError: it is not a valid workspace name, or the record can't be read.
     """
     if named:
         if not _WORKSPACE.fullmatch(named):
@@ -144,7 +144,7 @@ def selected_workspace(directory: Path, named: str | None = None) -> str:
 
 
 def _declared(directory: Path) -> Backend | None:
-    """What the root's files say; None where they say nothing, which is a local state at its usual place."""
+    """Return the backend in the root's files; None if there is none, which means a local state at its default path."""
     found: list[tuple[Path, str, Any]] = []
     for path in sorted(directory.iterdir()):
         name = path.name
@@ -182,7 +182,7 @@ def _parsed(directory: Path, path: Path) -> Any:
 
 
 def _blocks(file: Any) -> list[tuple[str, Any]]:
-    """Type and settings of each backend in a file, or of what may be one; `cloud` is one as well."""
+    """Return type and settings of each backend, or possible backend, in a file; `cloud` counts as one."""
     blocks: list[tuple[str, Any]] = []
     for root in _listed(file):
         for block in _listed(root.get("terraform") if isinstance(root, dict) else [""]):
@@ -196,9 +196,9 @@ def _blocks(file: Any) -> list[tuple[str, Any]]:
 
 
 def _listed(value: Any) -> list[Any]:
-    """What is in a list, and in the lists within it: to Terraform's JSON they are all one."""
+    """Flatten nested lists: Terraform's JSON treats them as one."""
     found, rest = list[Any](), [value]
-    while rest:  # no recursion: they may be deep
+    while rest:  # no recursion: nesting may be deep
         item = rest.pop()
         if isinstance(item, list):
             rest += reversed(item)
@@ -208,7 +208,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _compare(directory: Path, declared: Backend, noted: Backend) -> None:
-    """See that nothing which decides where the state is has changed since `init`."""
+    """Check that no setting that decides where the state is has changed since `init`."""
     for name in _DECIDING.get(declared[0], ()):
         now, then = declared[1].get(name), noted[1].get(name)
         if now != then and not (now is None and name in _REQUIRED):
@@ -219,7 +219,7 @@ def _compare(directory: Path, declared: Backend, noted: Backend) -> None:
 
 
 def _given(value: Any) -> bool:
-    """Whether there is anything in it."""
+    """Whether it is not empty."""
     return any(map(_given, value.values())) if isinstance(value, dict) else value not in (None, "", [])
 
 

@@ -1,4 +1,4 @@
-"""Literal values from Terraform's own files. An error here never quotes the file: it may hold a secret."""
+"""Literal values from Terraform's own files. Errors never quote the file: it may contain a secret."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from launcher.errors import ConfigurationError
 from launcher.machine.untrusted_text import UnreadableError, read_text
 
-# python-hcl2 trips over these two escapes, so they travel through its parser as characters of private use.
+# python-hcl2 fails on these two escapes, so they are replaced by private-use characters while it parses.
 _LITERALS = {"$${": "\ue0f0", "%%{": "\ue0f1"}
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([nrt"\\]))')
-# What stands in quotes behind a name, or in a heredoc; the end of either may be missing.
+# A quoted string or a heredoc after a name; the end of either may be missing.
 _BEHIND = (
     r"""\b%s["']?\s*[=:]\s*[^"'\n<]*"""
     r"""(?:(["'])(?P<quoted>(?:\\.|(?!\1).)*)|<<-?(\w+)\s*?\n(?P<lines>.*?)(?:\n\s*\3\b|\Z))"""
@@ -22,9 +22,9 @@ _BEHIND = (
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The attributes and blocks of a .tf or .tfvars file, literals as the values that they stand for.
+    """Return the attributes and blocks of a .tf or .tfvars file, with literals as values.
 
-    An expression is None, in a string too, and so is a heredoc: nobody is here to evaluate them.
+    A heredoc, an expression, or a string that contains one, is None: nothing here evaluates them.
 
     Raises:
         ConfigurationError: the file can't be read.
@@ -51,9 +51,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def written(path: Path, name: str) -> list[str]:
-    """What a file holds behind `name =`, be it Terraform's syntax or not: as it stands there, and without its escapes.
+    """Return the texts after `name =` in a file, even with wrong syntax: raw, and with escapes decoded.
 
-    It is for what must not be shown, so rather too much than too little; nothing where the file can't be read.
+    It is for hiding secrets, so it may return too much rather than too little; empty if the file can't be read.
     """
     try:
         content = path.read_bytes()
@@ -64,7 +64,7 @@ def written(path: Path, name: str) -> list[str]:
         for match in re.finditer(_BEHIND % re.escape(name), content.decode(encoding, "replace"), re.DOTALL):
             raw = match["quoted"] or match["lines"] or ""
             found.append(raw)
-            with contextlib.suppress(ValueError, OverflowError):  # a number that stands for no character
+            with contextlib.suppress(ValueError, OverflowError):  # not the number of a character
                 found.append(_ESCAPE.sub(_unescape, raw).replace("$${", "${").replace("%%{", "%{"))
     return found
 
@@ -75,17 +75,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, str) and len(value) >= 2 and value[0] == value[-1] == '"':
-        if "${" in value or "%{" in value or "\n" in value:  # only a heredoc has a line's end that is not escaped
+        if "${" in value or "%{" in value or "\n" in value:  # only a heredoc has an unescaped newline
             return None
         text = _ESCAPE.sub(_unescape, value[1:-1])
         for literal, stand_in in _LITERALS.items():
             text = text.replace(stand_in, literal[1:])
         return text
-    return None if isinstance(value, str) else value  # without quotes it is an expression
+    return None if isinstance(value, str) else value  # an unquoted string is an expression
 
 
 def _name(key: str) -> str:
-    """A name, which needs no quotes."""
+    """Return a name without its optional quotes."""
     return key if _plain(key) is None else str(_plain(key))
 
 

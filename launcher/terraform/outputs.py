@@ -25,7 +25,7 @@ _NO_CREDENTIALS = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(r"AccessDenied|not authorized to perform|StatusCode: 403", re.IGNORECASE)
-# What an output must be, where that is no string; whoever writes a number in quotes is understood.
+# Types of the outputs that are not strings; a number in quotes is accepted too.
 _KINDS: Mapping[str, Any] = {
     "private_subnet_ids": list,
     "rds_port": int | str,
@@ -39,7 +39,7 @@ class ObjectReader(Protocol):
     """Reads an object from S3."""
 
     def read_object(self, bucket: str, key: str) -> bytes | None:
-        """Its content, or None."""
+        """Return the object's content; None if there is no such object."""
         ...
 
 
@@ -48,10 +48,10 @@ class Outputs:
     """The outputs of one Terraform root.
 
     Attributes:
-        values: by name, as Terraform has them.
-        origin: where they were read, for people.
+        values: Terraform's values, by name.
+        origin: where they were read, for display.
         directory: the root; None for a stack without Terraform.
-        state: bucket and key of the state, where it is in S3.
+        state: the state's bucket and key, if it is in S3.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -60,10 +60,10 @@ class Outputs:
     state: tuple[str, str] | None = None
 
     def get(self, name: str) -> Sourced[Any] | None:
-        """The output, or None where it is missing, null or empty.
+        """Return the output; None if it is missing, null or empty.
 
         Raises:
-            ConfigurationError: it is of another type than such an output has.
+            ConfigurationError: its type is wrong, or it contains a character that can't be printed.
         """
         value = self.values.get(name)
         if value in (None, "", [], {}):
@@ -81,10 +81,10 @@ class Outputs:
         return Sourced(value, f"{self.origin} {name}")
 
     def require(self, name: str, option: str) -> Sourced[Any]:
-        """The output; `option` is what can be given instead of it.
+        """Return the output; the error names `option` as the alternative.
 
         Raises:
-            ConfigurationError: it is missing, null or empty, or of another type than such an output has.
+            ConfigurationError: it is missing, null or empty, or as for `get`.
         """
         found = self.get(name)
         if found is not None:
@@ -106,19 +106,19 @@ def read_outputs(
     workspace: str | None = None,
     redirected: str | None = None,
 ) -> Outputs:
-    """The outputs of the Terraform root in `directory`.
+    """Return the outputs of the Terraform root in `directory`.
 
     Args:
         directory: such as `terraform/environments/prod`.
-        run: starts `terraform`; where that is not installed, or the root was never initialised here, the state is
-            read without it if its backend is known for certain.
-        s3: a reader for the region of the state's bucket.
-        workspace: as `TF_WORKSPACE` names it, which the program reads by itself; None for the one that was selected.
-        redirected: the variable, if there is one, that may lead the program to another state than its files do.
+        run: starts `terraform`; if it is not installed, or the root was never initialized here, the state is read
+            without it, provided that its backend is certain.
+        s3: makes a reader for the region of the state's bucket.
+        workspace: the value of `TF_WORKSPACE`, which the program itself reads too; None for the selected one.
+        redirected: the variable, if any, that may point the program to another state than its files.
 
     Raises:
-        ConfigurationError: there is no state, or it is locked, or holds no outputs.
-        AwsError: the state in S3 can't be read, be it for want of credentials.
+        ConfigurationError: there is no state, or it is locked, or it has no outputs.
+        AwsError: the state in S3 can't be read, for example without credentials.
     """
     try:
         return _read(directory, run, s3, workspace, redirected)
@@ -149,8 +149,8 @@ def _read(
             ) from error
         return _from_state(directory, s3, workspace, missing=error)
     if completed.exit_code != 0:
-        # A root that was set up once, and is refused now, has another backend than then: going round that would read
-        # the state that it has left.
+        # If an initialized root is refused now, its backend has changed: reading without the program would read the old
+        # state.
         if _NEEDS_INIT.search(completed.stderr) and not initialised(directory) and redirected is None:
             return _from_state(directory, s3, workspace, missing=None)
         raise _failed(directory, completed)
@@ -160,10 +160,10 @@ def _read(
 
 
 def read_password(directory: Path) -> Sourced[Secret] | None:
-    """`db_password` of the `secrets.tfvars` in `directory`; None where there is no such file.
+    """Return `db_password` from `secrets.tfvars` in `directory`; None if there is no such file.
 
     Raises:
-        ConfigurationError: the file can't be read, or holds no such key, or not as a plain string.
+        ConfigurationError: the file can't be read, or has no such key, or its value is not a plain, non-empty string.
     """
     path = directory / "secrets.tfvars"
     if not path.is_file():
@@ -184,7 +184,7 @@ def read_password(directory: Path) -> Sourced[Secret] | None:
 
 
 def written_passwords(directory: Path) -> list[Secret]:
-    """What must not be shown, as `secrets.tfvars` in `directory` holds it for `db_password`, whatever else is there."""
+    """Return the texts to hide: all that `secrets.tfvars` in `directory` may contain as `db_password`."""
     try:
         found = read_password(directory)
     except ConfigurationError:
@@ -193,7 +193,7 @@ def written_passwords(directory: Path) -> list[Secret]:
 
 
 def _failed(directory: Path, completed: Completed) -> Exception:
-    """Why `terraform output` has failed."""
+    """Return why `terraform output` failed."""
     said, tail = completed.stderr, completed.tail
     if _NO_CREDENTIALS.search(said):
         return CredentialsError(
@@ -228,9 +228,9 @@ def _failed(directory: Path, completed: Completed) -> Exception:
 
 
 def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
-    """The JSON object in the program's output, whatever a wrapper or a warning has printed around it."""
+    """Return the JSON object in the program's output; a wrapper or a warning may have printed text around it."""
     text, empty, unreadable = uncoloured(text), False, None
-    for found in re.finditer(r"^\{", text, re.MULTILINE):  # what is within the object is indented
+    for found in re.finditer(r"^\{", text, re.MULTILINE):  # nested objects are indented
         try:
             value = json_at(text, found.start())
         except UnreadableError as error:
@@ -238,7 +238,7 @@ def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
             continue
         if value and all(isinstance(item, dict) and "value" in item for item in value.values()):
             return dict(value)
-        empty = empty or not value  # a wrapper may print one of its own before the program's
+        empty = empty or not value  # a wrapper may print its own object first
     if unreadable is not None:
         raise ConfigurationError(
             f"What `terraform output -json` printed in {directory} can't be read: {unreadable}.",
@@ -262,7 +262,7 @@ def _not_empty(outputs: Outputs) -> Outputs:
 
 
 def _refuse_locked(directory: Path, state: Path) -> None:
-    """A local state is being written while its lock file is beside it."""
+    """Raise if a local state has a lock file: it is being written."""
     path = state.parent / f".{state.name}.lock.info"
     if not path.is_file():
         return
@@ -285,7 +285,7 @@ def _from_state(
     *,
     missing: ProgramNotFoundError | None,
 ) -> Outputs:
-    """Without the program: the state where the backend keeps it."""
+    """Read the state from the backend without the program."""
     kind, config = backend(directory)
     if kind == "local":
         path = local_state(directory, workspace, config)

@@ -53,16 +53,16 @@ def forget() -> None:
 
 _SHORT, _LONG = 4, 64
 
-# Where a short secret stands as a password: behind that word, or in a URL.
+# Where a short secret is used as a password: after that word, or in a URL.
 _BEHIND = r"((?i:password)(?:\\{0,16}[^\w\\]){1,6}?(?:[eEnN]')?|://[^\s/@:]*:(?:\\{0,16}[\"'])??)"
 
 _RUNS = re.compile(r"\\+|[\"']+|\s+|.", re.DOTALL)
 _GROWS = {"\\": 16, '"': 24, "'": 24}
-"""Into how many escaping an escape may make one of these; bounded, so that no line takes long."""
+"""How many characters an escaped one of these may become; bounded, so that no line takes long."""
 _ESCAPE = r"\\{1,16}"
-# Blanks in a row are often shown as one; the first is a statement's next line where messages number them.
+# A run of blanks is often shown as one; the first alternative is a numbered next line of a statement.
 _BLANK = rf"\n[ \t]*(?:\d+ )?\| ?|{_ESCAPE}[nrtfv]|\\{{0,16}}\s|\+"
-# A line that was cut, by libpq too, may hold a part of a secret; the cut may go through a character's spelling.
+# A line cut short, also by libpq, may hold part of a secret; the cut may split a character's spelling.
 _ELLIPSES = ("...", "…")
 _BEFORE_CUT, _AFTER_CUT = (
     rf"(?:{_ESCAPE}\w{{0,8}}|[%&][\w#]{{0,8}}){{0,3}}(?=\.\.\.|…)",
@@ -75,17 +75,17 @@ _DOUBLED = frozenset("%${}")
 
 
 class Redactor:
-    """Takes secrets out of text, however they are spelled there.
+    """Removes secrets from text, in any spelling.
 
-    A secret that is short, or part of a name that messages show anyway, is hidden only where it stands as a password:
-    elsewhere its stars would spoil the message, and tell what they hide.
+    A secret that is short, or part of a name that messages show anyway, is hidden only where it is used as a
+    password: elsewhere its stars would garble the message, and reveal what they hide.
     """
 
     def __init__(self, names: str = "") -> None:
-        """Hide nothing yet.
+        """Start with nothing to hide.
 
         Args:
-            names: what messages show anyway.
+            names: names that messages show anyway.
         """
         self._names = names
         self._secrets: frozenset[str] = frozenset()
@@ -93,14 +93,14 @@ class Redactor:
         self._cut: re.Pattern[str] | None = None
 
     def hide(self, secret: str | None) -> None:
-        """Never show this from now on, nor one of its lines: a message may quote no more of it."""
+        """Hide this from now on, and each of its lines: a message may quote only one."""
         parts = {part.strip() for part in (secret or "", *(secret or "").splitlines())} - {""}
         if not parts <= self._secrets:
             self._secrets |= parts
             self._pattern = self._cut = None
 
     def text(self, text: str) -> str:
-        """The text with `***` for every secret."""
+        """Return the text with `***` for every secret."""
         if not self._secrets:
             return text
         pattern = self._pattern
@@ -115,7 +115,7 @@ class Redactor:
         return cut.sub("***", text)
 
     def value(self, value: Any) -> Any:
-        """The same for every string in a JSON value."""
+        """Redact every string in a JSON value."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -123,7 +123,7 @@ class Redactor:
         return [self.value(item) for item in value] if isinstance(value, list | tuple) else value
 
     def _long_ones(self) -> list[str]:
-        # The longest first: one secret may begin with another.
+        # The longest first: a secret may begin with another.
         secrets = sorted(self._secrets, key=len, reverse=True)
         return [each for each in secrets if len(each) >= _SHORT and each not in self._names]
 
@@ -135,12 +135,12 @@ class Redactor:
 
 
 def _spelled(secret: str) -> str:
-    """A regular expression for the secret with each of its characters in any spelling, also in several at once."""
+    """Return a regular expression for the secret, each character in any spelling, also in several at once."""
     return "".join(_parts(secret))
 
 
 def _part(secret: str) -> str:
-    """One for its beginning before an ellipsis, and for its end after one."""
+    """Return one for its beginning before an ellipsis, and for its end after one."""
     parts = _parts(secret)
     first, more = parts[:_LEAST_PART], parts[_LEAST_PART:]
     before, last = parts[:-_LEAST_PART], parts[-_LEAST_PART:]
@@ -152,29 +152,29 @@ def _part(secret: str) -> str:
 def _parts(secret: str) -> list[str]:
     shown = any(character.isprintable() for character in secret)
     head, tail = secret[:_LONG], secret[_LONG:]
-    # What so much of it begins is the secret, whose end no quote parts from it.
+    # Text that begins with this much of it is the secret, which runs on to a blank or quote.
     long = tail and re.fullmatch(r"[^\s\"']+", tail)
     parts = []
     for run in _RUNS.findall(head if long else secret):
         first, kinds, blank, times = run[0], set(run), "", ""
-        # A terminal's guard leaves it out.
+        # Terminal escaping leaves it out.
         hidden = shown and not any(each.isprintable() or each == "\t" for each in kinds)
         if first.isspace():
             kinds, blank, times = kinds | {" "}, f"{_BLANK}|", "{0,64}" if hidden else "{1,64}"
         elif first in _GROWS:
-            # A shell's word has each kind of quote between the other.
+            # A shell word has each kind of quote inside the other.
             kinds = {first} if first == "\\" else {"'", '"'}
             times = f"{{{len(run)},{_GROWS[first] * len(run)}}}"
         elif hidden:
             times = "?"
         ways = "|".join(map(_ways, sorted(kinds)))
-        # A blank can be read in several ways, and many of them in a row in too many to try.
+        # A blank has several readings; a run of them would have too many to try.
         parts.append(f"(?{'>' if first.isspace() else ':'}{blank}{ways}){times}")
     return [*parts, *[r"[^\s\"']*"] * bool(long)]
 
 
 def _ways(character: str) -> str:
-    """How one character may be spelled: as it is, in a URL, escaped by some language, in HTML."""
+    """Return how a character may be spelled: as it is, in a URL, escaped by some language, in HTML."""
     code = ord(character)
     data = character.encode("utf-8", "surrogatepass")
     percent = "".join(f"%(?:25)*{byte:02x}" for byte in data)
@@ -188,5 +188,5 @@ def _ways(character: str) -> str:
     named = f"{_NAMED[character]}|" if character in _NAMED else ""
     encoded = f"{percent}|{_ESCAPE}(?:{'|'.join(escaped)})|&(?:amp;)*(?:{named}#0*{code}|#x0*{code:x});"
     plain = r"\\" if character == "\\" else rf"\\{{0,16}}{re.escape(character)}"
-    # What stands for it may begin with it, and is tried first.
+    # An encoded form may begin with the character, so it is tried first.
     return f"(?i:{encoded})|{plain}{'{1,8}' if character in _DOUBLED else ''}"
