@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class How:
+class RunOptions:
     """How to run a task, whatever it does.
 
     Attributes:
@@ -55,7 +55,7 @@ def launch(
     common: Common,
     name: str,
     work: Work,
-    how: How,
+    how: RunOptions,
     *,
     confirm_reset: str | None = None,
     snapshot: bool | None = None,
@@ -103,7 +103,7 @@ def launch(
         known.lint = lint.pending(common.dependencies.run, common.options.root, result, lint_to)
         for line in known.lint.lines:
             console.say(f"   {line}")
-    tell(common, known, result, name)
+    report_result(common, known, result, name)
     return result.exit_code
 
 
@@ -143,7 +143,7 @@ def doctor(common: Common) -> int:
     return found.exit_code
 
 
-def _planned(common: Common, work: Work, how: How, snapshot: bool | None, known: Launch) -> tuple[Plan, Aws]:
+def _planned(common: Common, work: Work, how: RunOptions, snapshot: bool | None, known: Launch) -> tuple[Plan, Aws]:
     """Run the two steps that only read, and return the plan and the clients."""
     dependencies, console = common.dependencies, common.console
     # boto3 takes a while to import, and so does Terraform to answer.
@@ -167,7 +167,7 @@ def _planned(common: Common, work: Work, how: How, snapshot: bool | None, known:
     return plan, aws
 
 
-def _request(common: Common, stack: Stack, work: Work, how: How, snapshot: bool | None) -> Request:
+def _request(common: Common, stack: Stack, work: Work, how: RunOptions, snapshot: bool | None) -> Request:
     environ = common.dependencies.environ
     run = "/".join(
         environ.get(f"GITHUB_{part}", "") for part in ("REPOSITORY", "RUN_ID", "RUN_ATTEMPT", "JOB", "ACTION")
@@ -222,7 +222,7 @@ def executor(common: Common, aws: Aws, known: Launch) -> Executor:
     )
 
 
-def tell(common: Common, known: Launch, result: TaskResult, name: str) -> None:
+def report_result(common: Common, known: Launch, result: TaskResult, name: str) -> None:
     """Report the result of the command `name`: on the console, as JSON and on GitHub's page."""
     console, good = common.console, result.exit_code == 0
     for line in (*result.details, *report.result_lines(known)):

@@ -132,7 +132,7 @@ def ecs_migrate(
     from launcher.launch.plan import Migration, Preview
 
     work = Migration(reset, create_db, force, revision_name(revision))
-    run = commands.How(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
+    run = commands.RunOptions(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
     if plan:
         commands.refuse_with_plan(
             reset=reset,
@@ -170,7 +170,7 @@ def ecs_run(
     from launcher.cli import commands
     from launcher.launch.plan import Run
 
-    run = commands.How(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
+    run = commands.RunOptions(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
     return commands.launch(common, "ecs-run", Run(tuple(arguments)), run, snapshot=snapshot)
 
 

@@ -183,8 +183,8 @@ def _list(common: Common) -> int:
     return 0
 
 
-def _how(timeout: float) -> commands.How:
-    return commands.How(timeout, image=None, dry_run=False, detach=False, attach=False, client_token=None)
+def _how(timeout: float) -> commands.RunOptions:
+    return commands.RunOptions(timeout, image=None, dry_run=False, detach=False, attach=False, client_token=None)
 
 
 def _failure(name: str | None) -> Failure | None:

@@ -68,7 +68,7 @@ def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
     known = Launch()
     run = TaskRun(task, task.definition, None, place.log_group, stream, attached=True)
     result = commands.executor(common, aws, known).follow(place, run)
-    commands.tell(common, known, result, "logs")
+    commands.report_result(common, known, result, "logs")
     return result.exit_code
 
 

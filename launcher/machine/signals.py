@@ -40,7 +40,7 @@ class Interrupts:
 
     Attributes:
         signal_number: the first signal received while signals were held; None if there was none.
-        heeded: whether that signal is being acted on, so that nothing is cut short any more.
+        being_handled: whether that signal is being acted on, so that nothing is cut short any more.
         hint: what to do about the task if the launcher ends now; None before there is one, and once it is over.
         fate: what is then known about the task, as the end of a sentence; None for the default.
     """
@@ -50,7 +50,7 @@ class Interrupts:
 
     def _forget(self) -> None:
         self.signal_number: int | None = None
-        self.heeded = False
+        self.being_handled = False
         self.hint: str | None = None
         self.fate: str | None = None
         self._held = self._waiting = self._hung_up = False
@@ -117,7 +117,7 @@ class Interrupts:
     @property
     def pending(self) -> bool:
         """Whether a recorded signal has not been acted on yet."""
-        return self.signal_number is not None and not self.heeded
+        return self.signal_number is not None and not self.being_handled
 
     def end(self) -> NoReturn:
         """End the launcher for the recorded signal, as there is no task to stop."""
@@ -137,5 +137,5 @@ class Interrupts:
         if not self._held or self.signal_number is not None:
             raise Signalled(number)
         self.signal_number = number
-        if waiting and not self.heeded:
+        if waiting and not self.being_handled:
             raise _CutShort

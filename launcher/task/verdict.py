@@ -8,7 +8,7 @@ from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
 from launcher.task import command_line
 from launcher.task.causes import cause
 from launcher.task.logs import LogFollower
-from launcher.task.watch import Watched
+from launcher.task.watch import WatchResult
 
 _NEXT = {
     3: "See what differs: launcher ecs-run -- verify",
@@ -26,7 +26,7 @@ _OUT_OF_MEMORY = (
 )
 
 
-def judge(watched: Watched, log: LogFollower, place: Place, timeout: float) -> TaskResult:
+def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) -> TaskResult:
     """Judge a task; a missing exit code is never success.
 
     Args:

@@ -25,7 +25,7 @@ _BEFORE_LOGS = {"PROVISIONING", "PENDING", "ACTIVATING"}
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchResult:
     """A task that has been watched to its end.
 
     Attributes:
@@ -75,7 +75,7 @@ class Watcher:
     notice: Callable[[str], None]
     _unreachable: bool = field(default=False, init=False)
 
-    def watch(self, task: Task, log: LogFollower, *, timeout: float) -> Watched:
+    def watch(self, task: Task, log: LogFollower, *, timeout: float) -> WatchResult:
         """Follow the task and its log until the container has ended and the log is read to the end.
 
         It never waits for RUNNING: the task may end between two polls. While there is time left, throttling and
@@ -120,12 +120,12 @@ class Watcher:
                 )
             if task.status not in _BEFORE_LOGS:
                 self._show(log)
-        self.interrupts.heeded = True  # nothing is left to stop; the log is read to its end
+        self.interrupts.being_handled = True  # nothing is left to stop; the log is read to its end
         if task.started is not None or task.exit_code is not None or log.found:
             decides = task.exit_code == 0 and command_line.move(task.command) is not None
             for line in log.drain(self.clock, PATIENCE if decides else QUIET):
                 self.on_line(line)
-        return Watched(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
+        return WatchResult(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
 
     def _look(self, task: Task) -> Task | None:
         """Return the task as it is now; None if AWS does not know it or does not respond, or a signal came first."""
@@ -155,7 +155,7 @@ class Watcher:
     def _stop(self, task: Task, *, timed_out: bool, timeout: float) -> bool:
         """Stop the task; False if no response came and the call has to be repeated, which is harmless."""
         reason = f"out of time after {timeout:.0f} s" if timed_out else "interrupted"
-        self.interrupts.heeded = True
+        self.interrupts.being_handled = True
         try:
             stop_task(self.aws, self.cluster, task, f"launcher: {reason}", self.interrupts)
         except TransientAwsError:

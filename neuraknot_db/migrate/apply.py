@@ -319,7 +319,7 @@ class Walk:
 
         self._alone = options.alone
         limits = _limits(options, Limits(0, 0) if concurrently.waits_for_others(self._alone) else self._limits)
-        autocommit.of_transaction(send, migration, self._alone, limits, self._recorder.opened)
+        autocommit.run_alone(send, migration, self._alone, limits, self._recorder.opened)
 
     def _record(self, connection: Connection, then: str = "") -> raw_sql.Result:
         self._recorded = True

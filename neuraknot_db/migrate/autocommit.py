@@ -99,7 +99,7 @@ class _NoConnection:
         )
 
 
-def of_transaction(
+def run_alone(
     send: Callable[[], None],
     migration: MigrationContext,
     statement: Statement,

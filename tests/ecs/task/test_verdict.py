@@ -10,7 +10,7 @@ from launcher.models import ContainerReport, Place, Task
 from launcher.task.causes import cause
 from launcher.task.logs import LogFollower
 from launcher.task.verdict import judge
-from launcher.task.watch import Watched
+from launcher.task.watch import WatchResult
 
 PLACE = Place("prod", "ap-northeast-1", "c", "neuraKnot-prod-migrate", "migrate", "r", "/ecs/g")
 
@@ -35,14 +35,14 @@ def test_success_in_a_sentence(command: str, after: str | None, ran: tuple[str, 
     log = LogFollower(Nothing(), "g", "s")
     log.report = ContainerReport(command, "002", after, ran, 0, target=after, has_target=command != "plan")
     task = Task("arn:task/1", "STOPPED", exit_code=0, command=("alembic", command))
-    assert judge(Watched(task), log, PLACE, 60.0).message == says
+    assert judge(WatchResult(task), log, PLACE, 60.0).message == says
 
 
 @pytest.mark.parametrize(("after", "code"), [("004", 0), ("002", 25)])
 def test_what_an_image_runs_by_itself_is_held_against_its_own_report(after: str, code: int) -> None:
     log = LogFollower(Nothing(), "g", "s")
     log.report = ContainerReport("upgrade", None, after, (), 0, target="004", has_target=True)
-    assert judge(Watched(Task("arn:task/1", "STOPPED", exit_code=0)), log, PLACE, 60.0).exit_code == code
+    assert judge(WatchResult(Task("arn:task/1", "STOPPED", exit_code=0)), log, PLACE, 60.0).exit_code == code
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_why_the_password_can_t_be_had(reason: str, message: str, hint: str) -> 
 def test_what_goes_without_saying_is_not_said() -> None:
     ended = {"stop_code": "EssentialContainerExited", "stopped_reason": "Essential container in task exited"}
     task = Task("arn:task/1", "STOPPED", exit_code=7, started=1.0, **ended)  # type: ignore[arg-type]
-    assert judge(Watched(task), LogFollower(Nothing(), "g", "s"), PLACE, 60.0).details == ()
+    assert judge(WatchResult(task), LogFollower(Nothing(), "g", "s"), PLACE, 60.0).details == ()

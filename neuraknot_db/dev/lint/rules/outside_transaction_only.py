@@ -25,13 +25,13 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     for way in subject.ways:
         for step in way.steps:
-            if no_transaction_takes(step):
+            if refused_in_transaction(step):
                 form = step.words[0].upper()
                 message = f"The server refuses this {form} within a transaction, and {way.name}() is in one."
                 yield subject.finding(step.line, CODE, message, HELP)
 
 
-def no_transaction_takes(step: Step) -> bool:
+def refused_in_transaction(step: Step) -> bool:
     """Whether the server refuses a statement in a transaction."""
     words = step.words
     if words[0] == "refresh":

@@ -12,7 +12,7 @@ HELP = (
     "What a file imports or reads is not counted in its checksum: when that is edited after the revision was applied,"
     " nobody is told. Copy into this file what it needs."
 )
-_COUNTED_FOR_NOTHING = frozenset(
+_LIBRARIES = frozenset(
     {"alembic", "sqlalchemy", "neuraknot_db", "__future__"}
     | {"collections", "contextlib", "dataclasses", "datetime", "decimal", "enum", "functools", "itertools", "json"}
     | {"logging", "math", "operator", "re", "string", "textwrap", "time", "types", "typing", "uuid"}
@@ -36,4 +36,4 @@ def _sources(node: ast.AST) -> Iterator[str]:
         names = ["." * node.level + (node.module or "")]
     else:
         names = [node.id] if isinstance(node, ast.Name) and node.id in _READING else []
-    yield from (name for name in names if name.partition(".")[0] not in _COUNTED_FOR_NOTHING)
+    yield from (name for name in names if name.partition(".")[0] not in _LIBRARIES)
