@@ -264,8 +264,8 @@ def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
 
     Each pending revision with its statements: the locks they take, whether they read or write a whole table, how
     large it is now, and who holds locks on it. REVISION is what upgrade or downgrade would get: head by default; an
-    older one, base or -1 is planned as a way back. To see what a revision sends, its upgrade() or downgrade() is run
-    here, without a database.
+    older one, base or -1 is planned as a way back. No revision is run for it: what its statements do was measured by
+    neuraknot-db snapshot.
     """
     from neuraknot_db.plan.make import make
     from neuraknot_db.plan.render import render
