@@ -239,7 +239,7 @@ class Console:
     def _start_live(self) -> None:
         if not self._terminal:
             return
-        from rich.console import Console as RichConsole
+        from rich.console import Console as RichConsole  # only on a terminal
         from rich.status import Status
 
         console = RichConsole(file=cast(IO[str], self._err), stderr=True)
@@ -264,7 +264,7 @@ class _Moving:
     begun: float
 
     def __rich__(self) -> Text:
-        from rich.text import Text
+        from rich.text import Text  # only on a terminal
 
         return Text(f"{self.words}, {time.monotonic() - self.begun:.0f} s", no_wrap=True, overflow="ellipsis")
 

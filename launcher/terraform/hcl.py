@@ -29,7 +29,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: the file can't be read.
     """
-    import hcl2
+    import hcl2  # few runs need it
     from hcl2.utils import SerializationOptions
 
     try:

@@ -61,7 +61,7 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
 
 def _print_sql(environment: EnvironmentContext, command: Command) -> None:
     """Print the statements for `--sql` on standard output, for psql."""
-    from neuraknot_db.migrate import offline
+    from neuraknot_db.migrate import offline  # few runs need it
 
     streams.carry_data()
     ready: list[tuple[Step, RevisionOptions]] = []

@@ -243,7 +243,7 @@ def _without_literals(context: str) -> str:
     found = _INNER_SQL.fullmatch(context)
     if found is None:
         return context
-    from neuraknot_db.database import sql_text
+    from neuraknot_db.database import sql_text  # few runs need it
 
     return f"{found[1]}{sql_text.without_literals(found[2])}{found[3]}"
 

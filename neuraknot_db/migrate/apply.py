@@ -307,7 +307,7 @@ class Walk:
 
     def _apply_outside(self, step: RevisionStep, apply: Callable[[], object], migration: MigrationContext) -> None:
         """Send what can't run in a transaction after the function has returned, and only if it is one statement."""
-        from neuraknot_db.migrate import autocommit
+        from neuraknot_db.migrate import autocommit  # few runs need it
 
         held = autocommit.hold(apply, migration, step.revision.revision)
         options = read_options(step, [each.sql for each in held])

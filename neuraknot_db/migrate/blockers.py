@@ -99,7 +99,7 @@ def guessed(connection: Connection, statement: str, lock_timeout: float | None =
         statement: the statement that failed.
         lock_timeout: its lock timeout in milliseconds; None for the session's own.
     """
-    from neuraknot_db.database import other_sessions, sql_text
+    from neuraknot_db.database import other_sessions, sql_text  # few runs need it
 
     words = {
         token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text.lower()

@@ -71,7 +71,7 @@ def _printing(step: RevisionStep, options: RevisionOptions, migration: Migration
 
 
 def _print_alone(step: RevisionStep, apply: Callable[..., None], migration: MigrationContext) -> None:
-    from neuraknot_db.migrate import autocommit
+    from neuraknot_db.migrate import autocommit  # few runs need it
 
     held = autocommit.hold(apply, migration, step.revision.revision)
     read_options(step, [each.sql for each in held])

@@ -77,7 +77,7 @@ def check(
 
 
 def _compare(connection: Connection, script: ScriptDirectory, revision: str, *, production: bool) -> None:
-    from neuraknot_db.schema import snapshots
+    from neuraknot_db.schema import snapshots  # few runs need it
     from neuraknot_db.schema.verify import verify
 
     if not snapshots.path_of(script, revision).exists():

@@ -133,7 +133,7 @@ def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | No
     """
     if not _ENDING.search(sql.lower()):
         return None
-    from neuraknot_db.database import sql_text
+    from neuraknot_db.database import sql_text  # few runs need it
 
     for statement in sql_text.statements(sql):
         words = [token.text.lower() for token in statement.tokens]
@@ -192,7 +192,7 @@ def _direction(step: RevisionStep) -> str:
 
 
 def _read(source: bytes) -> Source:
-    from neuraknot_db.revisions.syntax import Source
+    from neuraknot_db.revisions.syntax import Source  # few runs need it
 
     return Source(source)
 

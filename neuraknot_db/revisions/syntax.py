@@ -392,7 +392,7 @@ def _sum(node: ast.expr, scope: _Scope, names: int) -> str | None:
 
 def _called(node: ast.Call, scope: _Scope, names: int) -> str | None:
     if _named(node.func, scope) == _DEDENT and len(node.args) == 1:
-        import textwrap
+        import textwrap  # few runs need it
 
         text = _text(node.args[0], scope, names)
         return None if text is None else textwrap.dedent(text)
