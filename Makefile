@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: help migrate rehearse test test-fast check format bench snapshot lock clean
 
 help:  ## these lines
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 .venv/installed: requirements-dev.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later on the PATH; name one with PYTHON=..." >&2; exit 1; }

@@ -5,5 +5,5 @@ signals          Ctrl-C, SIGTERM and SIGHUP: before there is a task they end the
 untrusted_text   untrusted logs, states and settings: read, or reported as unreadable
 redaction        removes passwords and tokens from output, in any spelling
 
-Nothing here knows of AWS or of a migration.
+Nothing here knows of AWS: whether a program or a task is to be stopped is decided above.
 """

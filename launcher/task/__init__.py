@@ -9,6 +9,6 @@ verdict        the verdict on an ended task, from exit code, report and log
 causes         what ECS's messages about a task mean, and what to do about them
 command_line   what a container's command does to the database, parsed as Alembic parses it
 
-Requests and a clock go in, a `TaskResult` comes out. A missing exit code is a failure, and an outcome that can't be
-known is reported as not known.
+Requests and a clock go in, a `TaskResult` comes out. A missing exit code is never a success, and an outcome
+that can't be known is reported as not known.
 """

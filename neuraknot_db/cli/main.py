@@ -45,8 +45,8 @@ environment variables:
   NEURAKNOT_LOCK_TIMEOUT (2s), NEURAKNOT_STATEMENT_TIMEOUT (15min)
       how long a statement waits for a table's lock, and how long it may take
   NEURAKNOT_LOCK_TRIES (10), NEURAKNOT_LOCK_PAUSE (3s)
-      how often a revision without its lock is tried again, and the first
-      pause, which doubles
+      how often a revision that gets no lock is tried, and the first pause,
+      which doubles
   NEURAKNOT_LOCK_WAIT (10min)
       how long to wait for another migration to end
 

@@ -8,5 +8,6 @@ samples     the rows to measure with: from `alembic/snapshots/rows.sql`, or gene
 sent_sql    the SQL that a revision sends, found without a database, and the position of each text in its file
 devserver/  an embedded PostgreSQL for development: no installation, no root, no Docker
 
-`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `diagram` and `serve`; no lower room imports this one.
+`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `diagram` and `serve`, and `cli.chosen_database` where no
+database is named; no lower room imports this one.
 """

@@ -1,11 +1,11 @@
-"""Apply revisions and roll them back, safely.
+"""Apply revisions and take them back, safely.
 
-Upgrade, downgrade, stamp and reset go through the same steps:
+Upgrade, downgrade and stamp go through these, and so does reset within its own transaction:
 
 command       what was asked for, as a value: from Alembic's own command, or one of ours
 preflight     what the database holds, what would run, and whether that is allowed: returns a `Ready`, or refuses;
               with guards (what must not be done), edits (was an applied revision changed?) and x_options (`-x`)
-run           the lock, the confirmations and the steps; the result is an `Outcome`
+run           the lock, the confirmations and the steps; it fills in an `Outcome`
 apply         runs the steps, a `StepRun` each: one transaction, timed, logged, recorded
 retry         after a lock timeout: roll back, pause, try again; with lock_budget (how long a statement may wait)
               and blockers (which sessions held the lock)
@@ -16,12 +16,12 @@ postflight    was it really committed, and does the database hold what it should
 
 Beside these:
 
-reset         drop and recreate the schema public, then run the steps within one transaction; with cascade (what else
+reset         drop and recreate the schema public, then the same steps within one transaction; with cascade (what else
               the drop would take), privileges (owner and grants, restored) and confirmation (a name, typed again)
 adopt         recognise the schema of a database that was never versioned, and stamp it
 offline       revisions without a database: `--sql`
 outcome       what a run did, filled in as it goes: `cli` prints it as the last line
 
 The input is an Alembic environment, a `Command` and the database's settings. Every check that can refuse runs before
-anything is changed; after any failure around a COMMIT, `record` opens a new connection and looks.
+anything is changed; after any failure around a COMMIT, `record` looks for the run's row, on a new connection if the session is lost.
 """

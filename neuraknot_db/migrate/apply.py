@@ -125,7 +125,7 @@ class Walk:
         connection = migration.connection
         assert connection is not None
         self._driver = session.driver(connection)
-        # `rawsql` makes Alembic use our implementation, which has these attributes.
+        # `raw_sql` makes Alembic use our implementation, which has these attributes.
         self._within_another = migration._in_external_transaction
         impl: Any = migration.impl
         impl.around_statement = lambda: self._statement(connection)

@@ -1,4 +1,4 @@
-"""What pending revisions would do to this database now. Read-only, in read-only transactions.
+"""What pending revisions would do to this database now. Nothing of it is changed.
 
 The input is a connection, the revisions and a target; the output is a `Plan`, a value that `render` shows to people
 and that converts itself to JSON.

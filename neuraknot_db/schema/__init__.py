@@ -1,4 +1,4 @@
-"""A live schema as values: read, compared, stored as a snapshot, recognised.
+"""A live schema as values: read, compared, stored as a snapshot.
 
 catalog       reads PostgreSQL's catalogs into a `Schema`: tables, columns, constraints, indexes, functions, triggers;
               the same on PostgreSQL 15 to 18
