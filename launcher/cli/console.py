@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from launcher.launch.execute import Done
 
-STEPS_IN_ALL = 8
 _WIDTH = 18
 _PROPOSED = re.compile(
     r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
@@ -77,14 +76,13 @@ class Console:
     # Progress
 
     @contextmanager
-    def step(self, key: str, title: str, number: int | None) -> Iterator[Done]:
+    def step(self, label: str, title: str) -> Iterator[Done]:
         """Show a step, with a tick or a cross and its time at the end."""
         outcome: list[tuple[str, bool]] = []
 
         def done(words: str, *, good: bool = True) -> None:
             outcome.append((words, good))
 
-        label = f"{number}/{STEPS_IN_ALL}" if number is not None else "  +"
         begun = time.monotonic()
         self._title, self._status, self._begun = f"{label} {title}", "", begun
         if self._github:

@@ -40,7 +40,7 @@ class _TaskOnly(Console):
         return made
 
     @contextmanager
-    def step(self, key: str, title: str, number: int | None) -> Iterator[Done]:
+    def step(self, label: str, title: str) -> Iterator[Done]:
         """A step that is not shown."""
 
         def done(words: str, *, good: bool = True) -> None:

@@ -54,7 +54,7 @@ class Done(Protocol):
 class Progress(Protocol):
     """Shows the user the progress of a run."""
 
-    def step(self, key: str, title: str, number: int | None) -> AbstractContextManager[Done]:
+    def step(self, label: str, title: str) -> AbstractContextManager[Done]:
         """Return a step: entered when it begins; it yields the function that receives the outcome."""
         ...
 
@@ -116,8 +116,9 @@ class Steps:
     def step(self, key: str, title: str | None = None) -> Iterator[Done]:
         """Time and show one step; yields the function that receives the outcome."""
         begun = self.clock.now()
-        number = list(STEPS).index(key) + 1 if self.numbered and key in STEPS else None
-        with self.progress.step(key, title or STEPS[key], number) as done:
+        numbered = self.numbered and key in STEPS
+        label = f"{list(STEPS).index(key) + 1}/{len(STEPS)}" if numbered else "  +"
+        with self.progress.step(label, title or STEPS[key]) as done:
             try:
                 yield done
             finally:

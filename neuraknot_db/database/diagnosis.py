@@ -15,6 +15,7 @@ from neuraknot_db.errors import (
     LockUnavailableError,
     MigrationFailedError,
     NeuraknotError,
+    ReadOnlyError,
     RefusedError,
     UnreachableError,
     UsageError,
@@ -155,10 +156,7 @@ def database_error(error: DBAPIError, *, doing: str = "The command", undone: str
             details=details,
         )
     if state == _READ_ONLY:
-        return RefusedError(
-            "The server is read-only: nothing can be changed there.",
-            hint="Connect to the primary, not to a replica (see DB_HOST), or end its read-only mode.",
-        )
+        return ReadOnlyError()
     if state == _INSUFFICIENT_PRIVILEGE:
         return RefusedError(
             f"{doing} lacks a privilege: {primary}.",

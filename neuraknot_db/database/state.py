@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -21,6 +22,11 @@ SELECT current_setting('server_version'),
 _VERSIONS = """
 SELECT coalesce(to_jsonb(v) ->> 'version_num', to_jsonb(v)::text) FROM public.alembic_version v ORDER BY 1
 """
+
+
+def joined(heads: Iterable[str]) -> str | None:
+    """Return the revisions of a database as one string, None for none."""
+    return ", ".join(sorted(heads)) or None
 
 
 @dataclass(frozen=True)
@@ -57,4 +63,4 @@ class DatabaseState:
     @property
     def revision(self) -> str | None:
         """The revisions as one string, None for none."""
-        return ", ".join(self.versions) or None
+        return joined(self.versions)

@@ -31,7 +31,8 @@ from neuraknot_db.dev.samples import Samples
 from neuraknot_db.dev.sent_sql import Places
 from neuraknot_db.migrate import autocommit
 from neuraknot_db.revisions.containment import contained, demand_run, words
-from neuraknot_db.schema import effects
+from neuraknot_db.revisions.options import is_transactional
+from neuraknot_db.schema import effects, snapshots
 from neuraknot_db.schema.effects import (
     BY_NAME,
     DELETED,
@@ -137,7 +138,7 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
     revisions = list(script.walk_revisions())[::-1]
     ways: dict[Direction, dict[str, Way]] = {"upgrade": {}, "downgrade": {}}
     with session.open_session(where) as connection:
-        samples = Samples(connection, Path(script.dir) / "snapshots" / "rows.sql")
+        samples = Samples(connection, snapshots.folder(script) / "rows.sql")
         stopped = ""
         for direction in ways:
             for revision in revisions if direction == "upgrade" else revisions[::-1]:
@@ -221,7 +222,7 @@ def one_way(connection: Connection, where: Settings, revision: Script, direction
     watch = _Watch(connection, where, Places(Path(revision.path)))
     context = MigrationContext.configure(connection, opts={"transaction_per_migration": True})
     context.impl = _OneByOne(context.dialect, connection, False, True, None, context.opts)
-    transactional = getattr(revision.module, "transactional", True) is not False
+    transactional = is_transactional(revision.module)
     try:
         with watch, contained(), Operations.context(context):
             if transactional:

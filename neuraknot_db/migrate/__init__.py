@@ -23,5 +23,6 @@ offline       revisions without a database: `--sql`
 outcome       what a run did, filled in as it goes: `cli` prints it as the last line
 
 The input is an Alembic environment, a `Command` and the database's settings. Every check that can refuse runs before
-anything is changed; after any failure around a COMMIT, `record` looks for the run's row, on a new connection if the session is lost.
+anything is changed; after any failure around a COMMIT, `record` looks for the run's row, on a new
+connection if the session is lost.
 """

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, MigrationInfo, RevisionStep
@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import diagnosis, display, interrupt, raw_sql, session
+from neuraknot_db.database.state import joined
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history.log import Entry
 from neuraknot_db.migrate import failures, record
@@ -22,7 +23,7 @@ from neuraknot_db.migrate.lock_budget import LockBudget
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.record import Attempts, Recorder, Standing
 from neuraknot_db.migrate.retry import Failure
-from neuraknot_db.revisions import checksum, concurrently
+from neuraknot_db.revisions import checksum
 from neuraknot_db.revisions.containment import Conduct, demand_run, supervised, words
 from neuraknot_db.revisions.options import (
     RevisionOptions,
@@ -71,7 +72,7 @@ class StepRun:
 
     def limits(self, otherwise: Limits) -> Limits:
         """Return its own limits, or the given ones."""
-        return _limits(self.options, otherwise)
+        return self.options.limits(otherwise)
 
 
 class Walk:
@@ -318,8 +319,7 @@ class Walk:
                 migration.impl.send(each)  # type: ignore[attr-defined]
 
         self._alone = options.alone
-        limits = _limits(options, Limits(0, 0) if concurrently.waits_for_others(self._alone) else self._limits)
-        autocommit.run_alone(send, migration, self._alone, limits, self._recorder.opened)
+        autocommit.run_alone(send, migration, self._alone, options.limits(self._limits), self._recorder.opened)
 
     def _record(self, connection: Connection, then: str = "") -> raw_sql.Result:
         self._recorded = True
@@ -329,11 +329,6 @@ class Walk:
         after = self._next_heads if outcome == "succeeded" else self.heads
         attempts = self.steps[self.done].attempts
         return attempts.row(outcome, error, before=joined(self.heads), after=joined(after))
-
-
-def joined(heads: Iterable[str]) -> str | None:
-    """Return the revisions of a database as one string, None for none."""
-    return ", ".join(sorted(heads)) or None
 
 
 def heads_after(steps: Iterable[Step], heads: Iterable[str]) -> frozenset[str]:
@@ -377,17 +372,6 @@ def _tell_losses(connection: Connection, run: StepRun) -> None:
         count = raw_sql.execute(connection, query).scalar_one()
         if count:
             log.info("  %s loses %s %s", run.revision, f"{count:,}", what)
-
-
-def _limits(options: RevisionOptions, otherwise: Limits) -> Limits:
-    lock_timeout, statement_timeout = options.lock_timeout, options.statement_timeout
-    if lock_timeout is None and statement_timeout is None:
-        return otherwise
-    return replace(
-        otherwise,
-        lock_timeout=otherwise.lock_timeout if lock_timeout is None else lock_timeout,
-        statement_timeout=otherwise.statement_timeout if statement_timeout is None else statement_timeout,
-    )
 
 
 def _entry(step: Step, options: RevisionOptions) -> Entry:

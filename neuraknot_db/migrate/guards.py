@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from neuraknot_db import settings
 from neuraknot_db.database import diagnosis, raw_sql
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.errors import RefusedError
+from neuraknot_db.errors import ReadOnlyError, RefusedError
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,10 +24,7 @@ def refuse_read_only(state: DatabaseState) -> None:
         RefusedError: the server is read-only.
     """
     if state.read_only:
-        raise RefusedError(
-            "The server is read-only: nothing can be changed there.",
-            hint="Connect to the primary, not to a replica (see DB_HOST), or end its read-only mode.",
-        )
+        raise ReadOnlyError
 
 
 def admit_changes(state: DatabaseState, *, role: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db.database import diagnosis, interrupt
-from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.database.state import DatabaseState, joined
 from neuraknot_db.errors import (
     InterruptedRunError,
     LockUnavailableError,
@@ -20,7 +20,6 @@ from neuraknot_db.errors import (
     UnreachableError,
 )
 from neuraknot_db.migrate import failures
-from neuraknot_db.migrate.apply import joined
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.record import Recorder
 

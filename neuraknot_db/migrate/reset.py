@@ -15,16 +15,18 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
 from neuraknot_db.database import diagnosis, lock, raw_sql, session
+from neuraknot_db.database.state import joined
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.history.log import Entry, History
 from neuraknot_db.migrate import cascade, failures, postflight, preflight, privileges, retry, run
-from neuraknot_db.migrate.apply import heads_after, joined
+from neuraknot_db.migrate.apply import heads_after
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.confirmation import Confirmation
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.preflight import Ready
 from neuraknot_db.migrate.record import Attempts, Recorder
 from neuraknot_db.migrate.retry import Failure
+from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.schema import snapshots
 from neuraknot_db.settings import Settings
 
@@ -180,7 +182,7 @@ def _together(script: ScriptDirectory) -> str | None:
     """Return the last revision up to which all can share a transaction; None if the very first can't."""
     before: str | None = None
     for revision in reversed(list(script.walk_revisions())):
-        if not getattr(revision.module, "transactional", True):
+        if not is_transactional(revision.module):
             log.warning(
                 "revision %s can't be in a transaction: the reset is all or nothing up to %s only",
                 revision.revision,

@@ -12,11 +12,11 @@ from sqlalchemy.engine import Connection
 from neuraknot_db import settings
 from neuraknot_db.database import diagnosis, lock, session
 from neuraknot_db.database.create import create_database
-from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.database.state import DatabaseState, joined
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError
 from neuraknot_db.history.log import Entry
 from neuraknot_db.migrate import guards, postflight, preflight, retry, x_options
-from neuraknot_db.migrate.apply import StepRun, Walk, heads_after, joined
+from neuraknot_db.migrate.apply import StepRun, Walk, heads_after
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.preflight import Ready

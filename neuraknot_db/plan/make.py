@@ -21,8 +21,8 @@ from neuraknot_db.migrate.command import to_target
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
-from neuraknot_db.revisions import concurrently, files
-from neuraknot_db.revisions.options import RevisionOptions
+from neuraknot_db.revisions import files
+from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.compare import plural
 from neuraknot_db.schema.effects import LockMode, Way
@@ -118,18 +118,18 @@ def _plan_revision(
     if not isinstance(measured, str):
         found = measured.way(downgrade=downgrade)
         found = replace(found, failure=found.failure and f"Not measured from here on: {found.failure}")
-    alone = getattr(revision.module, "transactional", True) is False
+    alone = not is_transactional(revision.module)
     sent = [each.sql for each in found.statements] if alone and not found.failure else None
     options = revision_options(script, revision, downgrade=downgrade, sent=sent)
-    lock_timeout, statement_timeout = _timeouts(options, limits)
+    limits = options.limits(limits)
     return PlannedRevision(
         revision.revision,
         revision.doc or "",
         str(files.here(revision.path)),
         tuple(_statements(connection, found, _tables_before(script, revision, downgrade), transactional=not alone)),
         transactional=not alone,
-        lock_timeout=lock_timeout,
-        statement_timeout=statement_timeout,
+        lock_timeout=limits.lock_timeout,
+        statement_timeout=limits.statement_timeout,
         losses=tuple(options.losses or ()),
         failure=f"{found.failure}." if found.failure else "",
     )
@@ -173,16 +173,6 @@ def _made_by(script: ScriptDirectory, pending: Sequence[Script], downgrade: bool
         for name in set(after) - set(before):
             found.setdefault(name, each.revision)
     return found
-
-
-def _timeouts(options: RevisionOptions, limits: Limits) -> tuple[int, int]:
-    """Return a revision's lock and statement timeouts (milliseconds), as a run sets them."""
-    free = options.alone is not None and concurrently.waits_for_others(options.alone)
-    lock_timeout, statement_timeout = (0, 0) if free else (limits.lock_timeout, limits.statement_timeout)
-    return (
-        lock_timeout if options.lock_timeout is None else options.lock_timeout,
-        statement_timeout if options.statement_timeout is None else options.statement_timeout,
-    )
 
 
 def _waits(statements: Iterable[PlannedStatement], in_use: Collection[str]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,10 @@ from alembic.runtime.migration import RevisionStep, StampStep
 
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.revisions import concurrently
-from neuraknot_db.settings import milliseconds
+from neuraknot_db.settings import Limits, milliseconds
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, ModuleType
 
     from neuraknot_db.database.sql_text import Statement
     from neuraknot_db.revisions.syntax import Source
@@ -58,6 +58,18 @@ class RevisionOptions:
     losses: Mapping[str, str] | None = None
     sets: bool = False
     source: bytes = b""
+
+    def limits(self, of_run: Limits) -> Limits:
+        """Return the revision's own limits, else the run's; none for a statement that only waits for others."""
+        own = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
+        if self.alone is not None and concurrently.waits_for_others(self.alone):
+            of_run = replace(of_run, lock_timeout=0, statement_timeout=0)
+        return replace(of_run, **{name: value for name, value in own.items() if value is not None})
+
+
+def is_transactional(module: ModuleType) -> bool:
+    """Return whether a revision runs in a transaction; what is not a bool is refused before it runs."""
+    return getattr(module, "transactional", True) is not False
 
 
 def revision_of(step: Step) -> str:

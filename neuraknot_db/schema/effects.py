@@ -18,6 +18,7 @@ from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db.revisions.checksum import UPGRADE
 from neuraknot_db.revisions.checksum import checksum as of_revision
+from neuraknot_db.schema import snapshots
 
 NAME = "CASE n.nspname WHEN 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(c.relname)"
 """In a query of `pg_class c` and `pg_namespace n`: a relation's name in SQL under the search path `public`."""
@@ -187,7 +188,7 @@ def checksum(source: bytes) -> str:
 
 def path_of(script: ScriptDirectory, revision: str) -> Path:
     """Return the path of a revision's effects."""
-    return Path(script.dir) / "snapshots" / f"{revision}.effects.json"
+    return snapshots.folder(script) / f"{revision}.effects.json"
 
 
 def read(path: Path) -> Effects | None:

@@ -18,9 +18,14 @@ _PARTS = {"columns": Column, "constraints": Constraint, "indexes": Index, "trigg
 _LINE = 100
 
 
+def folder(script: ScriptDirectory) -> Path:
+    """Return the folder with the snapshots, the measured effects and the sample rows."""
+    return Path(script.dir) / "snapshots"
+
+
 def path_of(script: ScriptDirectory, revision: str) -> Path:
     """Return the path of a revision's snapshot."""
-    return Path(script.dir) / "snapshots" / f"{revision}.json"
+    return folder(script) / f"{revision}.json"
 
 
 def load(script: ScriptDirectory, revision: str) -> Schema:

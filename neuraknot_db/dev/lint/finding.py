@@ -12,6 +12,7 @@ from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db.database.sql_text import Statement, statements
 from neuraknot_db.dev.sent_sql import Emission, emission
+from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects
 
@@ -98,7 +99,7 @@ class Subject:
     @property
     def transactional(self) -> bool:
         """Whether it runs in a transaction."""
-        return bool(getattr(self.module, "transactional", True))
+        return is_transactional(self.module)
 
     @cached_property
     def source(self) -> Source:

@@ -69,7 +69,7 @@ def test_no_sentence_moves_the_cursor_or_is_a_command(tmp_path: Path, monkeypatc
     for say in (console.say, console.notice, console.status, console.data, console.summary, ask):
         say(_HARMFUL)
     console.failure(LauncherError(_HARMFUL, hint=_HARMFUL, details=(_HARMFUL,)))
-    with console.step("key", "title", 1) as done:
+    with console.step("1/8", "title") as done:
         done(_HARMFUL)
     assert err.getvalue().count(_HARMLESS) == 8
     assert out.getvalue() == f"{_HARMLESS}\n"
