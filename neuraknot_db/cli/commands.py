@@ -10,24 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
 from neuraknot_db.cli.chosen_database import chosen
 from neuraknot_db.cli.console import write, write_exactly, write_json
-from neuraknot_db.database import engine, lock, raw_sql, session
-from neuraknot_db.database.create import create_database, scratch_database
+from neuraknot_db.database import session
+from neuraknot_db.database.create import create_database
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.errors import LockUnavailableError, StaleFileError, UsageError
-from neuraknot_db.history.log import Entry, History
-from neuraknot_db.migrate import blockers, preflight, retry, run
-from neuraknot_db.migrate.command import Command
+from neuraknot_db.errors import StaleFileError, UsageError
+from neuraknot_db.history.log import History
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
-from neuraknot_db.migrate.record import Recorder
+from neuraknot_db.migrate.schema_reading import reading_schema
 from neuraknot_db.revisions import files
 from neuraknot_db.schema import snapshots
 
@@ -95,7 +90,7 @@ def verify(config: Config, as_json: bool = False) -> None:
     files.load(script)
     with session.open_session(chosen()) as connection:
         files.demand_known(script, DatabaseState.of(connection))
-        with _lock_timeout_explained(connection, script):
+        with reading_schema(connection, script):
             report = verify(connection, script)
         connection.rollback()
     if as_json:
@@ -111,71 +106,19 @@ def verify(config: Config, as_json: bool = False) -> None:
     report.demand(listed=True)
 
 
-@contextlib.contextmanager
-def _lock_timeout_explained(connection: Connection, script: ScriptDirectory) -> Iterator[None]:
-    """Say who keeps the schema from being read."""
-    try:
-        yield
-    except DBAPIError as error:
-        if not retry.is_lock_timeout(error):
-            raise
-        connection.rollback()
-        ours = " ".join(map(raw_sql.quoted, snapshots.table_names(script)))
-        raise LockUnavailableError(
-            "The schema can't be read now: another session locks a table.",
-            hint="Run the command again when that has ended.",
-            details=blockers.guessed(connection, ours),
-        ) from error
-
-
 def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False, as_json: bool = False) -> None:
     """Recognise the schema of an unversioned database and stamp the revision that it holds.
 
     No row and no table is touched. Where no revision fits, nothing is stamped, and the differences from the nearest
     are listed (exit code 3). Functions whose text differs are replaced only if that is asked for (exit code 5).
     """
-    from neuraknot_db.migrate.adopt import Adoption, adopt
+    from neuraknot_db.migrate.adopt import adopt_database
 
     script = ScriptDirectory.from_config(config)
     outcome: Outcome = config.attributes[OUTCOME]
     where = chosen()
     files.load(script)
-    with session.open_session(where) as connection:
-        if dry_run:
-            found = preflight.look(connection, where)
-            files.demand_known(script, found.state)
-            connection.rollback()
-        else:
-            lock.acquire(connection, settings.limits().patience)
-            found = preflight.run(connection, where, script, Command("adopt")).found
-        outcome.before = outcome.after = found.state.revision
-        history = found.history
-        recorder = Recorder(where, connection)
-        recorded: list[Adoption] = []
-
-        def entry(adoption: Adoption) -> Entry:
-            return Entry(adoption.revision, "adopt", after=adoption.revision)
-
-        def record(adoption: Adoption) -> None:
-            history.create()
-            if history.environment is None:
-                history.mark(found.environment)
-            recorder.write(connection, entry(adoption))
-            recorded.append(adoption)
-
-        try:
-            with _lock_timeout_explained(connection, script):
-                adoption = adopt(
-                    connection, script, replace_functions=replace_functions, dry_run=dry_run, record=record
-                )
-        except Exception as error:
-            if not recorded:
-                raise
-            (adoption,) = recorded
-            explained = recorder.explain(connection, error, entry(adoption), outcome, doing="The adoption")
-            if explained is not None:
-                raise explained from error
-    outcome.after = None if dry_run else adoption.revision
+    adoption = adopt_database(where, script, outcome, replace_functions=replace_functions, dry_run=dry_run)
     for note in adoption.notes:
         log.info("note: %s", note)
     if as_json:
@@ -192,28 +135,12 @@ def snapshot(config: Config, check: bool = False) -> None:
     Both are seen on scratch databases, which are made on the server that the settings name, and dropped in the end.
     With --check nothing is written: exit code 3 if a file is not as it should be.
     """
-    from neuraknot_db.schema import effects
-
     with _in_checkout("snapshot"):
-        from neuraknot_db.dev.measure import measure, merged
+        from neuraknot_db.dev.generate import generate
     script = ScriptDirectory.from_config(config)
     files.load(script)
     script.get_current_head()  # raises on two heads: no database will hold either schema
-    server = chosen()
-    with scratch_database(server) as where, engine.connect(where) as connection:
-        config.attributes[run.HELD] = run.Held(where, connection, Recorder(where, connection))
-
-        def upgrade_to(revision: str) -> None:
-            command.upgrade(config, revision)
-
-        wanted = dict(snapshots.take_all(script, upgrade_to, lambda: engine.connect(where)))
-    with scratch_database(server) as where:
-        for revision, found in measure(script, where).items():
-            path = effects.path_of(script, revision)
-            wanted[path] = effects.render(revision, merged(effects.read(path), found))
-            for way, told in (("upgrade", found.upgrade), ("downgrade", found.downgrade)):
-                if told.failure:
-                    log.warning("the %s of revision %s was not measured: %s", way, revision, told.failure)
+    wanted = generate(config, script, chosen())
     stale = snapshots.stale(script, wanted)
     if not stale:
         log.info("the snapshots are as they should be")
@@ -312,22 +239,9 @@ def mark(config: Config, environment: str) -> None:
     environment = environment.strip()
     if not (environment and environment.isprintable()):
         raise UsageError("This is not a valid environment name.", hint="neuraknot-db mark prod")
-    where = chosen()
-    with session.open_session(where) as connection:
-        lock.acquire(connection, settings.limits().patience)
-        script = ScriptDirectory.from_config(config)
-        history = preflight.run(connection, where, script, Command("mark")).found.history
-        before = history.environment
-        recorder, entry, outcome = Recorder(where, connection), Entry(None, "mark"), config.attributes[OUTCOME]
-        try:
-            history.mark(environment)
-            recorder.write(connection, entry)
-            connection.commit()
-        except Exception as error:
-            explained = recorder.explain(connection, error, entry, outcome, doing="The marking")
-            if explained is not None:
-                raise explained from error
-    log.info("%s: marked as %s (before: %s)", where.place, environment, before or "nothing")
+    from neuraknot_db.migrate.mark import mark
+
+    mark(chosen(), ScriptDirectory.from_config(config), environment, config.attributes[OUTCOME])
 
 
 def show_log(_config: Config, as_json: bool = False) -> None:

@@ -5,6 +5,7 @@ diagram/    the schema as a picture (SVG) or as Mermaid text, from the newest sn
 measure     what each statement of a revision does to relations that existed before it: runs it on a scratch database,
             and reads `pg_locks`, file nodes and row counts; the result is a value of `schema.effects`
 samples     the rows to measure with: from `alembic/snapshots/rows.sql`, or generated for tables without any
+generate    the files of `alembic/snapshots/`, from scratch databases
 sent_sql    the SQL that a revision sends, found without a database, and the position of each text in its file
 devserver/  an embedded PostgreSQL for development: no installation, no root, no Docker
 

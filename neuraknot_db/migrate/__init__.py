@@ -19,6 +19,8 @@ Beside these:
 reset         drop and recreate the schema public, then the same steps within one transaction; with cascade (what else
               the drop would take), privileges (owner and grants, restored) and confirmation (a name, typed again)
 adopt         recognise the schema of a database that was never versioned, and stamp it
+mark          change the environment marker
+schema_reading reports who locks a table while a command reads the schema
 offline       revisions without a database: `--sql`
 outcome       what a run did, filled in as it goes: `cli` prints it as the last line
 

@@ -10,12 +10,21 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db.database import raw_sql
+from neuraknot_db import settings
+from neuraknot_db.database import lock, raw_sql, session
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
+from neuraknot_db.history.log import Entry
+from neuraknot_db.migrate import preflight
+from neuraknot_db.migrate.command import Command
+from neuraknot_db.migrate.outcome import Outcome
+from neuraknot_db.migrate.record import Recorder
+from neuraknot_db.migrate.schema_reading import reading_schema
+from neuraknot_db.revisions import files
 from neuraknot_db.schema import compare, equivalence, snapshots
 from neuraknot_db.schema.catalog import read_schema, search_path_public
 from neuraknot_db.schema.compare import Difference, plural
+from neuraknot_db.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,60 @@ def adopt(
                 raw_sql.execute(connection, function.expected)
             _stamp(connection, script, recognition.revision)
             record(adoption)
+    return adoption
+
+
+def adopt_database(
+    where: Settings, script: ScriptDirectory, outcome: Outcome, *, replace_functions: bool, dry_run: bool
+) -> Adoption:
+    """Run `adopt` on a database, with the migration lock, the guards, and its row in the log.
+
+    Args:
+        where: the database.
+        script: where the revisions and snapshots are.
+        outcome: filled in.
+        replace_functions: as for `adopt`.
+        dry_run: as for `adopt`.
+
+    Raises:
+        NeuraknotError: it was refused or interrupted, or no revision matches; nothing was changed then.
+    """
+    with session.open_session(where) as connection:
+        if dry_run:
+            found = preflight.look(connection, where)
+            files.demand_known(script, found.state)
+            connection.rollback()
+        else:
+            lock.acquire(connection, settings.limits().patience)
+            found = preflight.run(connection, where, script, Command("adopt")).found
+        outcome.before = outcome.after = found.state.revision
+        history = found.history
+        recorder = Recorder(where, connection)
+        recorded: list[Adoption] = []
+
+        def entry(adoption: Adoption) -> Entry:
+            return Entry(adoption.revision, "adopt", after=adoption.revision)
+
+        def record(adoption: Adoption) -> None:
+            history.create()
+            if history.environment is None:
+                history.mark(found.environment)
+            recorder.write(connection, entry(adoption))
+            recorded.append(adoption)
+
+        try:
+            with reading_schema(connection, script):
+                adoption = adopt(
+                    connection, script, replace_functions=replace_functions, dry_run=dry_run, record=record
+                )
+        except Exception as error:
+            if not recorded:
+                raise
+            (adoption,) = recorded
+            explained = recorder.explain(connection, error, entry(adoption), outcome, doing="The adoption")
+            if explained is not None:
+                raise explained from error
+    outcome.after = None if dry_run else adoption.revision
     return adoption
 
 

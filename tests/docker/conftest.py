@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.docker)
     if mine and (reason := _missing()):
         for item in mine:
-            item.add_marker(pytest.mark.skip(reason=f"{reason}: run ../shared/tools/docker-up"))
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)

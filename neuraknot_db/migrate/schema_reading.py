@@ -1,0 +1,36 @@
+"""Reading the live schema for a command: a table that is locked meanwhile is reported with who locks it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from neuraknot_db.database import raw_sql
+from neuraknot_db.errors import LockUnavailableError
+from neuraknot_db.migrate import blockers, retry
+from neuraknot_db.schema import snapshots
+
+
+@contextlib.contextmanager
+def reading_schema(connection: Connection, script: ScriptDirectory) -> Iterator[None]:
+    """Around what reads the schema.
+
+    Raises:
+        LockUnavailableError: a table was locked for too long; the details name the sessions.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if not retry.is_lock_timeout(error):
+            raise
+        connection.rollback()
+        ours = " ".join(map(raw_sql.quoted, snapshots.table_names(script)))
+        raise LockUnavailableError(
+            "The schema can't be read now: another session locks a table.",
+            hint="Run the command again when that has ended.",
+            details=blockers.guessed(connection, ours),
+        ) from error
