@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 from collections.abc import Iterator
@@ -244,10 +245,16 @@ def rehearse(
     return rehearse(common, fail=fail, reset=reset, in_docker=in_docker)
 
 
+@functools.cache
+def _command() -> Any:
+    """Return the parser of the command line, which takes a while to build."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None, dependencies: Any = None) -> None:
     """Run the launcher and end the process with its exit code."""
     try:
-        typer.main.get_command(app).main(args=arguments, prog_name="launcher", obj=dependencies)
+        _command().main(args=arguments, prog_name="launcher", obj=dependencies)
     except Signalled as signalled:  # between two signal handlers
         typer.echo(f"Error: Interrupted by {signal.Signals(signalled.number).name}.", err=True)
         sys.exit(128 + signalled.number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from launcher.cli.console import Console
 from launcher.cli.dependencies import Dependencies
 from launcher.cli.main import main
 from launcher.image.tag import content_tag
-from launcher.machine.process import Runner, run
+from launcher.machine.process import Completed, Runner, run
 from launcher.machine.signals import Interrupts
 from launcher.rehearsal import plays
 from launcher.rehearsal.cloud import LocalAws
@@ -28,6 +28,34 @@ from tests.ecs.conftest import FakeClock
 PASSWORD = 'pl4nted: 100% "quoted" ${x} %{y} \'n @/ pässword\\'
 GOOD = Script(lines=plays.BEGINNING, seconds=3.0)
 SHOWN = [text for _, text in plays.BEGINNING]
+
+
+class Remembering:
+    """Starts programs, but Terraform only once for the same question to the same files: it takes most of a launch."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Completed] = {}
+
+    def __call__(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        def start() -> Completed:
+            return run(arguments, cwd=cwd, stdin=stdin, environment=environment, on_line=on_line)
+
+        folder = next((Path(each.partition("=")[2]) for each in arguments if each.startswith("-chdir=")), None)
+        if arguments[0] != "terraform" or folder is None:
+            return start()
+        files = [(str(path), path.read_bytes()) for path in sorted(folder.rglob("*")) if path.is_file()]
+        key = repr((arguments, sorted((environment or os.environ).items()), files))
+        if key not in self._known:
+            self._known[key] = start()
+        return self._known[key]
 
 
 @dataclass
@@ -121,7 +149,7 @@ def make_stage(cloud: LocalAws, clock: FakeClock, folder: Path, *, pushed: bool 
     (root / "Dockerfile.migrate").write_text("FROM scratch\n")
     write_root(terraform, cloud.stack.outputs, PASSWORD)
     cloud.ecs.pace = replace(cloud.ecs.pace, provisioning=1.0, pulling=1.0)  # each second is two calls
-    stage = Stage(cloud, clock, terraform, root, StandInDocker(cloud.stack, run))
+    stage = Stage(cloud, clock, terraform, root, StandInDocker(cloud.stack, Remembering()))
     if pushed:
         stage.push()
     return stage
