@@ -61,10 +61,11 @@ class RevisionOptions:
 
     def limits(self, of_run: Limits) -> Limits:
         """Return the revision's own limits, else the run's; none for a statement that only waits for others."""
-        own = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
         if self.alone is not None and concurrently.waits_for_others(self.alone):
             of_run = replace(of_run, lock_timeout=0, statement_timeout=0)
-        return replace(of_run, **{name: value for name, value in own.items() if value is not None})
+        own = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
+        named = {name: value for name, value in own.items() if value is not None}
+        return replace(of_run, **named) if named else of_run
 
 
 def is_transactional(module: ModuleType) -> bool:
