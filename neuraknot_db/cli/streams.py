@@ -36,9 +36,10 @@ def shows(character: str) -> bool:
 
 def _harmless(text: str) -> str:
     text = redacted(text)
-    shown = "".join(filter(shows, text))
-    if shown != text:  # a removed character may have hidden a password
-        text = redacted(shown)
+    if not text.rstrip("\n").isprintable():  # few lines are not
+        shown = "".join(filter(shows, text))
+        if shown != text:  # a removed character may have hidden a password
+            text = redacted(shown)
     return re.sub(_COMMAND, r"\g<0> ", text) if settings.in_github_actions() else text
 
 
