@@ -38,6 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if not (item.get_closest_marker("slow") or item.get_closest_marker("docker")):
                 first.setdefault(item.nodeid.split("[")[0], item)
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(first.values())])
+        chosen = set(first.values())
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = first.values()
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -11,6 +11,11 @@ from neuraknot_db.settings import Settings
 log = logging.getLogger(__name__)
 
 
+def lacks_dev(error: ModuleNotFoundError) -> bool:
+    """Return whether an import failed because this is the image, which is without `dev`."""
+    return (error.name or "").startswith("neuraknot_db.dev")
+
+
 def chosen() -> Settings:
     """Return the database that the environment names; if it names none, start the embedded one.
 
@@ -23,7 +28,9 @@ def chosen() -> Settings:
     # Imported here: its package is an extra, and neither is in the image.
     try:
         from neuraknot_db.dev import devserver
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if not lacks_dev(error):
+            raise
         raise UsageError(
             "No database is named in the environment.", hint="Set DATABASE_URL, or DB_HOST and its companions."
         ) from None

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from neuraknot_db import settings
-from neuraknot_db.cli.chosen_database import chosen
+from neuraknot_db.cli.chosen_database import chosen, lacks_dev
 from neuraknot_db.cli.console import write, write_exactly, write_json
 from neuraknot_db.database import session
 from neuraknot_db.database.create import create_database
@@ -52,7 +52,7 @@ def _in_checkout(command: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("neuraknot_db.dev"):
+        if not lacks_dev(error):
             raise
         raise UsageError(
             f"{command} needs a checkout: the image is without it.",
@@ -232,7 +232,7 @@ def lint(config: Config, revision_range: str | None = None) -> None:
 
 
 def mark(config: Config, environment: str) -> None:
-    """Change the environment marker that the first upgrade stores in the database.
+    """Change the environment marker that the first run stores in the database.
 
     A database that is marked as production is reset and taken back only with its environment's name.
     """
