@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 from urllib.parse import unquote, unquote_plus
 
 from sqlalchemy.engine import make_url
@@ -67,8 +68,7 @@ class Settings:
         return f"{self.database} on {host}:{self.port}"
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """How long a migration waits; a revision may override the timeouts for its own statements.
 
     Attributes:
@@ -87,8 +87,7 @@ class Limits:
     pause: float = 3.0
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Who started this run; used by the log and the launcher.
 
     Attributes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from alembic.ddl.postgresql import PostgresqlImpl
 from sqlalchemy.engine import Connection, CursorResult
@@ -33,8 +32,7 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """A statement to execute, as SQL and as Alembic passed it."""
 
     sql: str

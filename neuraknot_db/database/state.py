@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
@@ -29,8 +29,7 @@ def joined(heads: Iterable[str]) -> str | None:
     return ", ".join(sorted(heads)) or None
 
 
-@dataclass(frozen=True)
-class DatabaseState:
+class DatabaseState(NamedTuple):
     """The state of a database before anything is done to it.
 
     Attributes:

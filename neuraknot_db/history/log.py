@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
@@ -60,8 +60,7 @@ SELECT direction, started_at::timestamp(0)::text, coalesce(started_by, database_
 """
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A row to record: one attempt at one thing.
 
     Attributes:
@@ -91,8 +90,7 @@ class Entry:
     after: str | None = None
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """A stored row of the log."""
 
     id: int
@@ -118,8 +116,7 @@ class Record:
     after: str | None
 
 
-@dataclass(frozen=True)
-class Applied:
+class Applied(NamedTuple):
     """What the log holds about an applied revision.
 
     Attributes:

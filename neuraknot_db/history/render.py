@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from neuraknot_db.database import display
@@ -12,7 +11,7 @@ from neuraknot_db.history.log import Record
 
 def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Return what `--json` prints, the oldest entry first; times in ISO 8601."""
-    return [{**asdict(record), "started_at": record.started_at.isoformat()} for record in records]
+    return [{**record._asdict(), "started_at": record.started_at.isoformat()} for record in records]
 
 
 def as_text(records: Sequence[Record]) -> Iterator[str]:

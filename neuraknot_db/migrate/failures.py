@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 _DUPLICATE = "42P07"
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a run was when it ended, and what the database says about that.
 
     Attributes:

@@ -5,8 +5,7 @@ Every command that changes a database calls this, and so does `plan`, which only
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from alembic.runtime.migration import RevisionStep
 from alembic.script import ScriptDirectory
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A database in its present state.
 
     Attributes:
@@ -49,8 +47,7 @@ class Found:
         return guards.environment(self.where, self.history.environment)
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(NamedTuple):
     """A command that may run.
 
     Attributes:

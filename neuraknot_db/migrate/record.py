@@ -9,7 +9,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
@@ -54,8 +55,7 @@ VALUES (%(revision)s, %(direction)s, %(outcome)s, clock_timestamp() - %(duration
 """
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """What the database answered after a failure.
 
     Attributes:
@@ -91,8 +91,7 @@ class Attempts:
     def row(self, outcome: str = "succeeded", error: str | None = None, **places: str | None) -> Entry:
         """Return the row of this attempt if it ends now; `places` (`before`, `after`) override the entry's."""
         duration, waited = (round(1000 * seconds) for seconds in (time.monotonic() - self.began, self.waited))
-        return replace(
-            self.entry,
+        return self.entry._replace(
             outcome=outcome,
             error=error,
             duration_ms=duration,
@@ -139,7 +138,7 @@ class Recorder:
         if self._origin is None:
             self._origin = _described(settings.origin())
         error = entry.error and redacted(entry.error)
-        values = {**vars(entry), "error": error, **self._origin, "run": self.run}
+        values = {**entry._asdict(), "error": error, **self._origin, "run": self.run}
         return connection.exec_driver_sql(f"{_INSERT};\n{then}" if then else _INSERT, values)
 
     def begin(self, connection: Connection, history: History, environment: str, entry: Entry) -> None:
@@ -166,7 +165,7 @@ class Recorder:
             if not self._begun:
                 if vanished := now.vanished():
                     log.warning("the last run never ended (%s): what it had committed by then has stayed", vanished)
-                self.write(connection, replace(entry, outcome="started"))
+                self.write(connection, entry._replace(outcome="started"))
             connection.commit()
 
         retry.on_lock_timeout(
@@ -224,7 +223,7 @@ class Recorder:
         def failed(standing: Standing) -> Entry:
             found = explained(standing)
             ended = "interrupted" if isinstance(found, InterruptedRunError) else "failed"
-            return replace(entry, outcome=ended, error=str(found))
+            return entry._replace(outcome=ended, error=str(found))
 
         standing = self.settle(connection, error, entry, failed)
         outcome.found(standing.landed, standing.revision)

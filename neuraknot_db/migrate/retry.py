@@ -6,8 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
@@ -24,8 +23,7 @@ LONGEST_PAUSE = 30.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """An attempt that ended in a lock timeout.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy.engine import Connection
@@ -35,8 +35,7 @@ HELD = "neuraknot_db.held"
 """The key in `Config.attributes` of the session that the caller of an Alembic command holds."""
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """A session opened by the caller, who also takes the lock and checks the guards.
 
     Attributes:

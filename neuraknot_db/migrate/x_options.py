@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from alembic.config import Config
 
 from neuraknot_db.errors import UsageError
 
 
-@dataclass(frozen=True)
-class XOptions:
+class XOptions(NamedTuple):
     """The values of the `-x` options.
 
     Attributes:

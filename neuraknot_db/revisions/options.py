@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alembic.runtime.migration import RevisionStep, StampStep
 
@@ -37,8 +36,7 @@ _NOT_RUN_BY_A_CALL = 0x20 | 0x80 | 0x200
 _ENDING = re.compile(r"(?:commit|rollback|abort|end|prepare|discard|pg_advisory_unlock_all)\b")
 
 
-@dataclass(frozen=True)
-class RevisionOptions:
+class RevisionOptions(NamedTuple):
     """The options of a step's revision.
 
     Attributes:
@@ -62,10 +60,10 @@ class RevisionOptions:
     def limits(self, of_run: Limits) -> Limits:
         """Return the revision's own limits, else the run's; none for a statement that only waits for others."""
         if self.alone is not None and concurrently.waits_for_others(self.alone):
-            of_run = replace(of_run, lock_timeout=0, statement_timeout=0)
+            of_run = of_run._replace(lock_timeout=0, statement_timeout=0)
         own = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
         named = {name: value for name, value in own.items() if value is not None}
-        return replace(of_run, **named) if named else of_run
+        return of_run._replace(**named) if named else of_run
 
 
 def is_transactional(module: ModuleType) -> bool:
