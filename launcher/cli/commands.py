@@ -19,10 +19,12 @@ from launcher.environment.stack import identify, outputs_for, region_for, resolv
 from launcher.errors import LauncherError, ProgramNotFoundError, UsageError
 from launcher.image.build import require_engine
 from launcher.launch import guards, lint
-from launcher.launch.execute import Executor, Launch, Steps
-from launcher.launch.plan import Plan, Work, make_plan
+from launcher.launch.execute import Executor, Launch
+from launcher.launch.plan import Plan, make_plan
+from launcher.launch.progress import Steps
 from launcher.launch.rds_snapshot import require_instance
 from launcher.launch.survey import survey
+from launcher.launch.work import Work
 from launcher.models import Request, Stack, TaskResult, Verdict
 
 if TYPE_CHECKING:

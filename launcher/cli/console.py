@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.status import Status
     from rich.text import Text
 
-    from launcher.launch.execute import Done
+    from launcher.launch.progress import Done
 
 _WIDTH = 18
 _PROPOSED = re.compile(

@@ -130,7 +130,7 @@ def ecs_migrate(
 ) -> int:
     """Run `alembic upgrade head` as an ECS task, and follow it to its end."""
     from launcher.cli import commands
-    from launcher.launch.plan import Migration, Preview
+    from launcher.launch.work import Migration, Preview
 
     work = Migration(reset, create_db, force, revision_name(revision))
     run = commands.RunOptions(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
@@ -169,7 +169,7 @@ def ecs_run(
 ) -> int:
     """Run any `neuraknot-db` command as an ECS task: `ecs-run -- downgrade -1`."""
     from launcher.cli import commands
-    from launcher.launch.plan import Run
+    from launcher.launch.work import Run
 
     run = commands.RunOptions(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
     return commands.launch(common, "ecs-run", Run(tuple(arguments)), run, snapshot=snapshot)

@@ -18,8 +18,8 @@ from launcher.cli.shared_options import Common
 from launcher.environment.options import Options
 from launcher.errors import ConfigurationError, UsageError
 from launcher.image.tag import DOCKERFILE
-from launcher.launch.execute import Done
-from launcher.launch.plan import Migration, Run
+from launcher.launch.progress import Done
+from launcher.launch.work import Migration, Run
 from launcher.models import Sourced
 from launcher.rehearsal.database import EmbeddedDatabase
 from launcher.task.logs import LogLine

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from launcher.errors import LauncherError
-from launcher.launch.execute import STEPS, Launch
+from launcher.launch.execute import Launch
 from launcher.launch.plan import Plan
+from launcher.launch.progress import STEPS
 from launcher.models import Sourced, Stack, Task, Verdict
 
 _TITLES = {

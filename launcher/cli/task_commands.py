@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from launcher.cli import commands, report
 from launcher.cli.shared_options import Common
+from launcher.environment.names import log_stream
 from launcher.environment.stack import place_for
 from launcher.errors import ConfigurationError, RefusedError
 from launcher.launch.execute import Launch
-from launcher.launch.plan import log_stream
 from launcher.models import Place, Task, TaskRun, Verdict
 from launcher.task.find import find_tasks, read_task
 from launcher.task.logs import LogFollower, LogLine

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from launcher.doctor import least_policy
+from launcher.doctor.diagnose import Check, Fact, SkippedError, WrongError
 from launcher.doctor.facts import Facts
 from launcher.doctor.policy_resources import PolicyResources, role_arn, secret_arn
-from launcher.doctor.report import Check, Fact, SkippedError, WrongError
 from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, LauncherError, NotFoundError
 from launcher.models import Identity

@@ -7,9 +7,10 @@ from typing import Any
 
 from launcher.aws.client import Aws
 from launcher.doctor.checks import CHECKS
+from launcher.doctor.diagnose import Check, SkippedError, diagnose
 from launcher.doctor.facts import Facts, Subject
 from launcher.doctor.network import NETWORK_CHECKS
-from launcher.doctor.report import Check, Report, SkippedError, diagnose
+from launcher.doctor.report import Report
 from launcher.environment.options import Options
 from launcher.environment.password import find_password
 from launcher.environment.service import gives_network

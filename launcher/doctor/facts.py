@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from launcher.aws.client import Aws
-from launcher.doctor.report import Fact, SkippedError, WrongError
+from launcher.doctor.diagnose import Fact, SkippedError, WrongError
 from launcher.errors import LauncherError
 from launcher.models import Identity, Password, Sourced
 

@@ -6,9 +6,9 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launcher.doctor.diagnose import Check, SkippedError, WrongError
 from launcher.doctor.facts import Facts, Network
 from launcher.doctor.policy_resources import secret_arn
-from launcher.doctor.report import Check, SkippedError, WrongError
 
 # The AWS services that a Fargate task needs before its first line of output; S3 stores the image's layers.
 _SERVICES = ("ecr.api", "ecr.dkr", "s3", "logs")

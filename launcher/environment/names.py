@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.models import Place
+
 
 @dataclass(frozen=True)
 class Names:
@@ -49,3 +51,12 @@ class Names:
     def ci_role(self) -> str:
         """The role that GitHub Actions assumes."""
         return f"{self.prefix}-github-actions-role"
+
+
+STREAM_PREFIX = "migrate"
+"""The first part of a log stream's name: the option `awslogs-stream-prefix`."""
+
+
+def log_stream(place: Place, task_id: str) -> str:
+    """Return the log stream that the awslogs driver writes to."""
+    return f"{STREAM_PREFIX}/{place.container}/{task_id}"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from launcher.environment.names import log_stream
 from launcher.image.build import Builder
 from launcher.image.tag import Image
 from launcher.launch.guards import ran_already, task_instead
 from launcher.launch.lint import Lint
-from launcher.launch.plan import Plan, is_own, log_stream, run_request, with_image
+from launcher.launch.plan import Plan, is_own, run_request, with_image
+from launcher.launch.progress import Done, Progress, Steps
 from launcher.launch.rds_snapshot import take_snapshot
 from launcher.machine.process import Runner
 from launcher.machine.signals import Interrupts
@@ -30,49 +31,6 @@ if TYPE_CHECKING:
     from launcher.aws.client import Aws
 
 _CLOCKS_DIFFER = 300.0  # seconds: AWS refuses requests signed by a clock that is further off
-STEPS = {
-    "terraform": "Terraform",
-    "service": "Network and roles",
-    "image": "Image",
-    "log_group": "Log group",
-    "task_definition": "Task definition",
-    "task": "Task",
-    "log": "Log",
-    "verdict": "Verdict",
-}
-"""The steps of a run in order, with their titles."""
-
-
-class Done(Protocol):
-    """Receives a step's outcome."""
-
-    def __call__(self, words: str, *, good: bool = True) -> None:
-        """Report the outcome: a few `words`, and a cross if it is not `good`."""
-        ...
-
-
-class Progress(Protocol):
-    """Shows the user the progress of a run."""
-
-    def step(self, label: str, title: str) -> AbstractContextManager[Done]:
-        """Return a step: entered when it begins; it yields the function that receives the outcome."""
-        ...
-
-    def status(self, text: str) -> None:
-        """Show the state of the current step, perhaps only for a moment."""
-        ...
-
-    def detail(self, text: str) -> None:
-        """Show an output line of a program that the step started."""
-        ...
-
-    def notice(self, text: str) -> None:
-        """Show a sentence permanently."""
-        ...
-
-    def log_line(self, line: LogLine) -> None:
-        """Show a line of the container's output."""
-        ...
 
 
 @dataclass
@@ -94,35 +52,6 @@ class Launch:
     result: TaskResult | None = None
     timings: dict[str, float] = field(default_factory=dict)
     lint: Lint | None = None
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Times the steps of a run, and shows them.
-
-    Attributes:
-        clock: the time.
-        progress: shows each step.
-        timings: filled with seconds by step.
-        numbered: whether these are the eight steps of a full run.
-    """
-
-    clock: Clock
-    progress: Progress
-    timings: dict[str, float]
-    numbered: bool = True
-
-    @contextmanager
-    def step(self, key: str, title: str | None = None) -> Iterator[Done]:
-        """Time and show one step; yields the function that receives the outcome."""
-        begun = self.clock.now()
-        numbered = self.numbered and key in STEPS
-        label = f"{list(STEPS).index(key) + 1}/{len(STEPS)}" if numbered else "  +"
-        with self.progress.step(label, title or STEPS[key]) as done:
-            try:
-                yield done
-            finally:
-                self.timings[key] = round(self.clock.now() - begun, 3)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.image.tag import Image, content_tag, given_image
-from launcher.launch.plan import Survey
-from launcher.models import Request, Stack
+from launcher.models import FamilyTasks, Request, Stack, Task
 from launcher.task.find import find_tasks
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The current state in AWS of what a run would change.
+
+    Attributes:
+        image: the image, with a digest if the registry has it.
+        repository_exists: whether ECR has the repository.
+        log_group_exists: whether CloudWatch has the log group.
+        definition: the family's latest active task definition; None if there is none.
+        tasks: the family's tasks.
+    """
+
+    image: Image
+    repository_exists: bool
+    log_group_exists: bool
+    definition: Mapping[str, Any] | None
+    tasks: FamilyTasks
+
+    @property
+    def running(self) -> tuple[Task, ...]:
+        """The tasks whose container has not ended."""
+        return tuple(task for task in self.tasks.alive if not task.container_ended)
+
+    @property
+    def ended(self) -> tuple[Task, ...]:
+        """The tasks whose container has ended, newest first; for some the network is still being removed."""
+        return (*(task for task in self.tasks.alive if task.container_ended), *self.tasks.over)
 
 
 def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:

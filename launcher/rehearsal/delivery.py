@@ -12,7 +12,7 @@ from launcher.rehearsal.program import Lines
 
 
 @dataclass(frozen=True)
-class Place:
+class LogStream:
     """A log stream.
 
     Attributes:
@@ -44,7 +44,7 @@ class Travel:
 class _Parcel:
     due: float
     number: int
-    place: Place = field(compare=False)
+    stream: LogStream = field(compare=False)
     lines: Lines | None = field(compare=False)  # None creates the stream
 
 
@@ -61,31 +61,31 @@ class LogDelivery:
         self._parcels: list[_Parcel] = []
         self._numbers = itertools.count()
 
-    def begin(self, place: Place, started: float) -> None:
+    def begin(self, stream: LogStream, started: float) -> None:
         """Schedule the log stream of a container that has started."""
-        self._send(started + self.travel.stream_delay, place, None)
+        self._send(started + self.travel.stream_delay, stream, None)
 
-    def take(self, place: Place, started: float, lines: Lines) -> None:
+    def take(self, stream: LogStream, started: float, lines: Lines) -> None:
         """Schedule a container's lines, which have the times of their output."""
         stream_there = started + self.travel.stream_delay
         for at, text in lines:
             stamp = started if self.travel.same_time else at
-            self._send(max(stream_there, at + self.travel.delay), place, [(stamp, text)])
+            self._send(max(stream_there, at + self.travel.delay), stream, [(stamp, text)])
 
     def deliver(self, now: float) -> None:
         """Write everything that is due by `now`; what CloudWatch refuses is lost, as with the real driver."""
         due = sorted(parcel for parcel in self._parcels if parcel.due <= now)
         self._parcels = [parcel for parcel in self._parcels if parcel.due > now]
-        for _, together in itertools.groupby(due, key=lambda parcel: (parcel.place, parcel.lines is None)):
+        for _, together in itertools.groupby(due, key=lambda parcel: (parcel.stream, parcel.lines is None)):
             parcels = list(together)
             lines = [line for parcel in parcels for line in parcel.lines or ()]
-            place = parcels[0].place
+            stream = parcels[0].stream
             with suppress(Refusal):
                 if lines:
-                    self._driver.put(place.group, place.stream, lines)
+                    self._driver.put(stream.group, stream.stream, lines)
                 else:
-                    self._driver.create_stream(place.group, place.stream)
+                    self._driver.create_stream(stream.group, stream.stream)
 
-    def _send(self, due: float, place: Place, lines: Lines | None) -> None:
+    def _send(self, due: float, stream: LogStream, lines: Lines | None) -> None:
         if not self.travel.lost:
-            self._parcels.append(_Parcel(due, next(self._numbers), place, lines))
+            self._parcels.append(_Parcel(due, next(self._numbers), stream, lines))

@@ -12,7 +12,7 @@ from moto.ecs.models import Cluster, TaskDefinition
 from launcher.errors import ProgramNotFoundError
 from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.awslogs import LogDriver, get_log_events
-from launcher.rehearsal.delivery import LogDelivery, Place
+from launcher.rehearsal.delivery import LogDelivery, LogStream
 from launcher.rehearsal.fargate import check_definition, check_network, check_overrides
 from launcher.rehearsal.obstacles import find_obstacle, main_definition, pull_failure, resolve_secrets, start_failure
 from launcher.rehearsal.program import Container, Lines, Program, PullError, Start
@@ -213,9 +213,9 @@ class LocalEcs:
         }
         command = [*definition.get("entryPoint", []), *override.get("command", definition.get("command", []))]
         task.image_digest = definition["image"].rpartition("@")[2] if "@" in definition["image"] else None
-        place = self._log_place(task)
-        if place is not None:
-            self.logs.begin(place, at)
+        stream = self._log_stream(task)
+        if stream is not None:
+            self.logs.begin(stream, at)
         size = {"cpu": task.definition["cpu"], "memory": task.definition["memory"]}
         try:
             return self.start(Container(task.arn, tuple(command), environment, at, {**definition, **size}))
@@ -225,20 +225,20 @@ class LocalEcs:
             return start_failure(error.program)
 
     def _print(self, task: LocalTask, lines: Lines) -> None:
-        place = self._log_place(task)
-        if place is not None and task.started is not None:
-            self.logs.take(place, task.started, lines)
+        stream = self._log_stream(task)
+        if stream is not None and task.started is not None:
+            self.logs.take(stream, task.started, lines)
 
     def _overrides(self, task: LocalTask) -> Iterator[Mapping[str, Any]]:
         for override in task.request.get("overrides", {}).get("containerOverrides", []):
             if override["name"] == task.main:
                 yield override
 
-    def _log_place(self, task: LocalTask) -> Place | None:
+    def _log_stream(self, task: LocalTask) -> LogStream | None:
         options = main_definition(task).get("logConfiguration", {}).get("options")
         if not options:
             return None
-        return Place(options["awslogs-group"], f"{options['awslogs-stream-prefix']}/{task.main}/{task.id}")
+        return LogStream(options["awslogs-group"], f"{options['awslogs-stream-prefix']}/{task.main}/{task.id}")
 
     def _metadata(self, path: str) -> Answer | None:
         task_id = path.split("/")[0]

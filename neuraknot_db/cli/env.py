@@ -14,7 +14,7 @@ from neuraknot_db.errors import UsageError
 from neuraknot_db.migrate import x_options
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
-from neuraknot_db.migrate.run import HELD, VERSION_SCHEMA, Held, migrate, migrate_held
+from neuraknot_db.migrate.run import HELD, VERSION_SCHEMA, HeldSession, migrate, migrate_held
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.options import RevisionOptions, Step, read_options
 
@@ -48,7 +48,7 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
     files.load(environment.script)
     x_options.read(environment.config)  # refuses unknown options
     command = Command.of(environment)
-    held: Held | None = environment.config.attributes.get(HELD)
+    held: HeldSession | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
         _print_sql(environment, command)
     elif held is not None:

@@ -32,7 +32,7 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-class Held(NamedTuple):
+class PendingStatement(NamedTuple):
     """A statement to execute, as SQL and as Alembic passed it."""
 
     sql: str
@@ -54,7 +54,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
     __dialect__ = "postgresql"
 
     around_statement: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
-    held: list[Held] | None = None
+    held: list[PendingStatement] | None = None
     move: Callable[[str], Result] | None = None
     _guard: Guard | None = None
 
@@ -71,7 +71,9 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
         params: Mapping[str, Any] = immutabledict(),
     ) -> Result | None:
         if self.held is not None:
-            self.held.append(Held(self._text(construct), (construct, execution_options, multiparams, params)))
+            self.held.append(
+                PendingStatement(self._text(construct), (construct, execution_options, multiparams, params))
+            )
             return None
         if self.as_sql:
             if self._guard is not None:
@@ -104,7 +106,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             if isinstance(driver, GuardedConnection):
                 driver.guard = None
 
-    def send(self, held: Held) -> None:
+    def send(self, held: PendingStatement) -> None:
         """Execute or print what was held."""
         self._exec(*held.arguments)
 

@@ -2,8 +2,10 @@
 
 lint/       unsafe statements in revisions: squawk's rules and our own, one module each in `rules/`
 diagram/    the schema as a picture (SVG) or as Mermaid text, from the newest snapshot
-measure     what each statement of a revision does to relations that existed before it: runs it on a scratch database,
-            and reads `pg_locks`, file nodes and row counts; the result is a value of `schema.effects`
+measure     what each revision does to relations that existed before it: runs it on a scratch database, statement by
+            statement; the result is a value of `schema.effects`
+observe     what one statement did, read from `pg_locks`, file nodes and row counts
+holders     what a statement outside of a transaction waits for: sessions that hold the tables
 samples     the rows to measure with: from `alembic/snapshots/rows.sql`, or generated for tables without any
 generate    the files of `alembic/snapshots/`, from scratch databases
 sent_sql    the SQL that a revision sends, found without a database, and the position of each text in its file

@@ -32,7 +32,7 @@ def generate(config: Config, script: ScriptDirectory, server: Settings) -> dict[
         NeuraknotError: a revision failed, or the server refused.
     """
     with scratch_database(server) as where, engine.connect(where) as connection:
-        config.attributes[run.HELD] = run.Held(where, connection, Recorder(where, connection))
+        config.attributes[run.HELD] = run.HeldSession(where, connection, Recorder(where, connection))
 
         def upgrade_to(revision: str) -> None:
             command.upgrade(config, revision)

@@ -41,7 +41,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Emission:
+class SentSql:
     """All that a revision's upgrade() or downgrade() sends, in order.
 
     Attributes:
@@ -52,23 +52,23 @@ class Emission:
     failure: str = ""
 
 
-def emission(script: Script, *, downgrade: bool = False) -> Emission:
+def sent_sql(script: Script, *, downgrade: bool = False) -> SentSql:
     """Run a revision's upgrade() or downgrade() as `--sql` does, and return what it sends."""
     name = "downgrade" if downgrade else "upgrade"
     function = getattr(script.module, name, None)
     if function is None:
-        return Emission(())
+        return SentSql(())
     keeper = _Keeper(Path(script.path))
     try:
         offline.emit(function, keeper)
     except InterruptedRunError:
         raise
     except EscapedError as error:
-        return Emission(tuple(keeper.texts), f"{name}() can't be read: {error}")
+        return SentSql(tuple(keeper.texts), f"{name}() can't be read: {error}")
     except Exception as error:  # noqa: BLE001 - whatever a revision does with a connection that is not there
         told = words(error).split("\n", 1)[0]
-        return Emission(tuple(keeper.texts), f"{name}() needs a database: {told}")
-    return Emission(tuple(keeper.texts))
+        return SentSql(tuple(keeper.texts), f"{name}() needs a database: {told}")
+    return SentSql(tuple(keeper.texts))
 
 
 class Places:

@@ -160,7 +160,7 @@ class Walk:
     def retry(self, failure: Failure, connection: Connection) -> None:
         """Record an attempt that ended in a lock timeout; the next one runs the same step."""
         interrupt.check()
-        explained = diagnosis.database_error(failure.error, doing=self.doing, undone=self._place.undone)
+        explained = diagnosis.database_error(failure.error, doing=self.doing, undone=self._failure_point.undone)
         # The last statement only waited.
         waiting = self._waiting()
         entry = self._row("failed", explained.message)
@@ -192,7 +192,7 @@ class Walk:
         if not (standing.landed and diagnosis.is_lost(error)) or interrupt.interruption(error):
             return self.explain(error) or error
         if self.current is not None:
-            return failures.unanswered(error, self._place, committed)
+            return failures.unanswered(error, self._failure_point, committed)
         log.warning(record.UNANSWERED)
         return None
 
@@ -202,10 +202,10 @@ class Walk:
 
     def explain(self, error: Exception) -> NeuraknotError | None:
         """Return the error that names the failed revision, its statement, and where the database is now."""
-        found = failures.explained(error, self._place)
+        found = failures.explained(error, self._failure_point)
         if isinstance(found, RefusedError | UsageError) and self._outcome.ran and not self._within_another:
             # A refusal would claim that nothing was changed.
-            hint = " ".join(filter(None, (self._place.at, found.hint)))
+            hint = " ".join(filter(None, (self._failure_point.at, found.hint)))
             return MigrationFailedError(found.message, hint=hint, details=found.details)
         return found
 
@@ -235,12 +235,12 @@ class Walk:
         return self.current.doing if self.current else "The run"
 
     @property
-    def _place(self) -> failures.Place:
+    def _failure_point(self) -> failures.FailurePoint:
         step = self.current.step if self.current else None
         # If the previous step landed, this one is the next.
         landed = True if step is None else None if self._landed is None else False
         alone, left = (self._alone, self._conduct.left) if self._begun else (None, False)
-        return failures.Place(self.doing, landed, self._outcome.after, step, alone, self._begun, left=left)
+        return failures.FailurePoint(self.doing, landed, self._outcome.after, step, alone, self._begun, left=left)
 
     def _committed(self, run: StepRun) -> None:
         self.done += 1
@@ -271,7 +271,7 @@ class Walk:
         """Raise if psycopg2 assumes an open transaction and the server has none."""
         driver = self._driver
         if driver.status == STATUS_BEGIN and driver.info.transaction_status == TRANSACTION_STATUS_IDLE:
-            raise failures.ended_itself(self._place, error) from error
+            raise failures.ended_itself(self._failure_point, error) from error
 
     def _waiting(self) -> float:
         """Seconds since the last statement began."""
@@ -304,7 +304,7 @@ class Walk:
         """Return the same error for a revision that is running: its work is rolled back."""
         stays = " What its autocommit_block has sent stays." if self._conduct.left else ""
         message = f"{found.message} The revision was rolled back before that.{stays}"
-        return MigrationFailedError(message, hint=f"{self._place.at} {found.hint}")
+        return MigrationFailedError(message, hint=f"{self._failure_point.at} {found.hint}")
 
     def _apply_outside(self, step: RevisionStep, apply: Callable[[], object], migration: MigrationContext) -> None:
         """Send what can't run in a transaction after the function has returned, and only if it is one statement."""

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db.database import other_sessions, raw_sql, session
-from neuraknot_db.database.raw_sql import Held
+from neuraknot_db.database.raw_sql import PendingStatement
 from neuraknot_db.database.sql_text import Statement
 from neuraknot_db.errors import LockUnavailableError, RefusedError
 from neuraknot_db.revisions import concurrently
@@ -65,7 +65,7 @@ Any build on the table counts as its builder: dropping an index during a build w
 Watch = Callable[[], AbstractContextManager[Connection]]
 
 
-def hold(apply: Callable[..., object], migration: MigrationContext, revision: str) -> list[Held]:
+def hold(apply: Callable[..., object], migration: MigrationContext, revision: str) -> list[PendingStatement]:
     """Run a revision's `upgrade` or `downgrade` and return its statements; nothing is sent or printed yet.
 
     Raises:
@@ -76,7 +76,7 @@ def hold(apply: Callable[..., object], migration: MigrationContext, revision: st
     assert isinstance(impl, raw_sql.VerbatimPostgresqlImpl)
     connections = migration.connection, impl.connection
     migration.connection = impl.connection = cast("Connection", _NoConnection(revision))
-    held: list[Held] = []
+    held: list[PendingStatement] = []
     impl.held = held
     try:
         with contained():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _DUPLICATE = "42P07"
 
 
-class Place(NamedTuple):
+class FailurePoint(NamedTuple):
     """Where a run was when it ended, and what the database says about that.
 
     Attributes:
@@ -72,66 +72,66 @@ class Place(NamedTuple):
         return " and was rolled back" + ", but for what its autocommit_block has sent" * self.left
 
 
-def explained(error: Exception, place: Place) -> NeuraknotError | None:
+def explained(error: Exception, point: FailurePoint) -> NeuraknotError | None:
     """Return the error that says what happened to which revision; None for a defect of ours."""
     if interrupted := interrupt.interruption(error):
-        return _interrupted(interrupted, place)
-    if isinstance(error, NeuraknotError) or place.landed or (place.step is None and not isinstance(error, DBAPIError)):
+        return _interrupted(interrupted, point)
+    if isinstance(error, NeuraknotError) or point.landed or (point.step is None and not isinstance(error, DBAPIError)):
         found = diagnosis.explain(error)
     else:
-        found = _of_step(error, place)
-    if found is not None and place.kept and not isinstance(found, RefusedError | TransactionEndedError):
-        found.hint = place.at
+        found = _of_step(error, point)
+    if found is not None and point.kept and not isinstance(found, RefusedError | TransactionEndedError):
+        found.hint = point.at
     return found
 
 
-def _of_step(error: Exception, place: Place) -> NeuraknotError:
+def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
     found: NeuraknotError
     if isinstance(error, DBAPIError):
-        found = diagnosis.database_error(error, doing=place.doing, undone=place.undone)
+        found = diagnosis.database_error(error, doing=point.doing, undone=point.undone)
     elif diagnosis.is_lost(error):
-        found = UnreachableError(f"{place.doing} lost its connection{place.undone}.", hint="Run the command again.")
+        found = UnreachableError(f"{point.doing} lost its connection{point.undone}.", hint="Run the command again.")
     elif isinstance(error, CommandError) and "expected to match" in str(error):
         # Alembic's update of alembic_version found another revision there.
         return moved("on")
     elif isinstance(error, AssertionError) and _in_autocommit_block(error):
         found = MigrationFailedError(
-            f"{place.doing} leaves its transaction (autocommit_block), which the one transaction of a reset forbids."
+            f"{point.doing} leaves its transaction (autocommit_block), which the one transaction of a reset forbids."
         )
     else:
-        found = MigrationFailedError(f"{place.doing} failed{place.undone}: {words(error)}.")
+        found = MigrationFailedError(f"{point.doing} failed{point.undone}: {words(error)}.")
     if isinstance(found, MigrationFailedError | UnreachableError):
         # The server's hint may say that the file is not to blame.
         advice = found.hint
-        if advice is None and isinstance(place.step, RevisionStep):
-            advice = f"Correct {path_of(place.step)} and run the command again."
-        left = _left_behind(place.alone, error) if place.alone is not None else None
-        found.hint = " ".join(filter(None, (place.at, advice, left)))
+        if advice is None and isinstance(point.step, RevisionStep):
+            advice = f"Correct {path_of(point.step)} and run the command again."
+        left = _left_behind(point.alone, error) if point.alone is not None else None
+        found.hint = " ".join(filter(None, (point.at, advice, left)))
     return found
 
 
-def unanswered(error: Exception, place: Place, committed: str) -> UnreachableError:
+def unanswered(error: Exception, point: FailurePoint, committed: str) -> UnreachableError:
     """The error for a lost connection after a COMMIT that landed, with steps left to do.
 
     Args:
         error: the original error.
-        place: where the run is now.
+        point: where the run is now.
         committed: what landed, as the subject of a sentence.
     """
     why = diagnosis.database_error(error).message.partition(": ")[2] if isinstance(error, DBAPIError) else f"{error}."
     return UnreachableError(
         f"{committed} was committed, but the connection was lost before the server said so: {why}",
-        hint=f"{place.at} Run the command again: it goes on from there.",
+        hint=f"{point.at} Run the command again: it goes on from there.",
     )
 
 
-def ended_itself(place: Place, error: DBAPIError | None) -> TransactionEndedError:
+def ended_itself(point: FailurePoint, error: DBAPIError | None) -> TransactionEndedError:
     """The error for a revision that committed or rolled back its own transaction."""
     shown = diagnosis.database_error(error, doing="What came then", undone="").message if error else ""
-    what = path_of(place.step) if isinstance(place.step, RevisionStep) else "the revision"
+    what = path_of(point.step) if isinstance(point.step, RevisionStep) else "the revision"
     return TransactionEndedError(
-        f"{place.doing} ended its own transaction: what it had committed by then has stayed, and was not recorded.",
-        hint=f"{place.at} Undo by hand what has stayed, take COMMIT and ROLLBACK out of {what}, and run it again.",
+        f"{point.doing} ended its own transaction: what it had committed by then has stayed, and was not recorded.",
+        hint=f"{point.at} Undo by hand what has stayed, take COMMIT and ROLLBACK out of {what}, and run it again.",
         details=(shown,) if shown else (),
     )
 
@@ -149,21 +149,21 @@ def path_of(step: RevisionStep) -> Path:
     return files.here(step.revision.path)
 
 
-def _interrupted(error: InterruptedRunError, place: Place) -> InterruptedRunError:
+def _interrupted(error: InterruptedRunError, point: FailurePoint) -> InterruptedRunError:
     name, again = interrupt.name_of(error.exit_code), "Run the command again: it goes on from there."
-    doing = place.doing[0].lower() + place.doing[1:]
-    if place.landed:
+    doing = point.doing[0].lower() + point.doing[1:]
+    if point.landed:
         error.message, again = f"{name} when everything was committed.", "See neuraknot-db verify."
-    elif not place.begun:
+    elif not point.begun:
         error.message = f"{name} before {doing} began."
-    elif place.landed is None:
+    elif point.landed is None:
         error.message, again = f"{name}; whether {doing} was committed is not known.", ""
-    elif place.alone is None:
+    elif point.alone is None:
         error.message = f"{name}: {doing} was rolled back."
     else:
         error.message = f"{name}: {doing} was ended, outside of a transaction."
-        again += f" {_left_behind(place.alone, error)}"
-    error.hint = f"{place.at} {'' if place.kept else again}".rstrip()
+        again += f" {_left_behind(point.alone, error)}"
+    error.hint = f"{point.at} {'' if point.kept else again}".rstrip()
     return error
 
 

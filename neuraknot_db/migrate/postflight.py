@@ -67,8 +67,8 @@ def check(
                 _compare(connection, script, *heads, production=production)
     except (DBAPIError, InvalidRequestError, InterruptedRunError, UnreachableError) as error:
         if isinstance(error, InterruptedRunError) or interrupt.interruption(error):
-            place = failures.Place("The run", landed=True, revision=outcome.after)
-            raise failures.explained(error, place) or error from error
+            point = failures.FailurePoint("The run", landed=True, revision=outcome.after)
+            raise failures.explained(error, point) or error from error
         failure = _not_compared(error, at)
         if production:
             raise failure from error

@@ -217,8 +217,8 @@ class Recorder:
         """
 
         def explained(standing: Standing) -> Exception:
-            place = failures.Place(doing, standing.landed, standing.revision, kept=kept)
-            return failures.explained(error, place) or error
+            point = failures.FailurePoint(doing, standing.landed, standing.revision, kept=kept)
+            return failures.explained(error, point) or error
 
         def failed(standing: Standing) -> Entry:
             found = explained(standing)

@@ -95,14 +95,14 @@ def reset(
             each.demand()
         lock.acquire(connection, settings.limits().patience)
         recorder = Recorder(where, connection)
-        config.attributes[run.HELD] = run.Held(replace(where, environment=name), connection, recorder)
+        config.attributes[run.HELD] = run.HeldSession(replace(where, environment=name), connection, recorder)
         tries = Attempts(Entry(None, "reset", before=state.revision, after=together))
         started = tries.began
         recorder.begin(connection, history, name, Entry(None, "reset", before=state.revision, after=outcome.target))
 
         def failed(failure: Failure) -> None:
-            place = failures.Place("The reset", landed=False, revision=state.revision, kept=_KEPT)
-            recorder.write_failure(connection, tries.row("failed", str(failures.explained(failure.error, place))))
+            point = failures.FailurePoint("The reset", landed=False, revision=state.revision, kept=_KEPT)
+            recorder.write_failure(connection, tries.row("failed", str(failures.explained(failure.error, point))))
             tries.again(failure, time.monotonic() - tries.began)
 
         try:
@@ -116,8 +116,8 @@ def reset(
         except Exception as error:
             explained = recorder.explain(connection, error, tries.row(), outcome, doing="The reset", kept=_KEPT)
             if explained is None and together != outcome.target:
-                place = failures.Place("The rest of the reset", landed=False, revision=outcome.after)
-                explained = failures.unanswered(error, place, "The first part of the reset")
+                point = failures.FailurePoint("The rest of the reset", landed=False, revision=outcome.after)
+                explained = failures.unanswered(error, point, "The first part of the reset")
             if explained is not None:
                 outcome.ran = outcome.ran if outcome.after == together else []
                 raise explained from error

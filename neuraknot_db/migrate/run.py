@@ -35,7 +35,7 @@ HELD = "neuraknot_db.held"
 """The key in `Config.attributes` of the session that the caller of an Alembic command holds."""
 
 
-class Held(NamedTuple):
+class HeldSession(NamedTuple):
     """A session opened by the caller, who also takes the lock and checks the guards.
 
     Attributes:
@@ -109,7 +109,7 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
             postflight.check(recorder, environment.script, walk.heads, outcome, compare=compare, production=production)
 
 
-def migrate_held(environment: EnvironmentContext, command: Command, held: Held, outcome: Outcome) -> None:
+def migrate_held(environment: EnvironmentContext, command: Command, held: HeldSession, outcome: Outcome) -> None:
     """Run it in a session whose caller has checked the guards, and in its transaction if there is one.
 
     Args:

@@ -25,7 +25,7 @@ from neuraknot_db.revisions import files
 from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.compare import plural
-from neuraknot_db.schema.effects import LockMode, Way
+from neuraknot_db.schema.effects import LockMode, Measurement
 from neuraknot_db.settings import Limits, Settings
 
 
@@ -114,9 +114,9 @@ def _plan_revision(
     connection: Connection, script: ScriptDirectory, revision: Script, downgrade: bool, limits: Limits
 ) -> PlannedRevision:
     measured = effects.load(script, revision)
-    found = Way(failure=f"Not known: {measured}. neuraknot-db snapshot measures it")
+    found = Measurement(failure=f"Not known: {measured}. neuraknot-db snapshot measures it")
     if not isinstance(measured, str):
-        found = measured.way(downgrade=downgrade)
+        found = measured.measurement(downgrade=downgrade)
         found = replace(found, failure=found.failure and f"Not measured from here on: {found.failure}")
     alone = not is_transactional(revision.module)
     sent = [each.sql for each in found.statements] if alone and not found.failure else None
@@ -136,7 +136,7 @@ def _plan_revision(
 
 
 def _statements(
-    connection: Connection, way: Way, known: Collection[str], *, transactional: bool
+    connection: Connection, way: Measurement, known: Collection[str], *, transactional: bool
 ) -> Iterator[PlannedStatement]:
     further = below(connection, {effect.relation for each in way.statements for effect in each.effects}, known)
     held: dict[str, LockMode] = {}

@@ -150,7 +150,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Way:
+class Measurement:
     """A revision's upgrade or downgrade.
 
     Attributes:
@@ -173,10 +173,10 @@ class Effects:
 
     checksum: str
     server: int
-    upgrade: Way = field(default_factory=Way)
-    downgrade: Way = field(default_factory=Way)
+    upgrade: Measurement = field(default_factory=Measurement)
+    downgrade: Measurement = field(default_factory=Measurement)
 
-    def way(self, *, downgrade: bool) -> Way:
+    def measurement(self, *, downgrade: bool) -> Measurement:
         """Return one direction."""
         return self.downgrade if downgrade else self.upgrade
 
@@ -222,10 +222,12 @@ def render(revision: str, found: Effects) -> str:
 
 def _parse(text: str) -> Effects:
     document = json.loads(text)
-    return Effects(document["checksum"], document["server"], _way(document["upgrade"]), _way(document["downgrade"]))
+    return Effects(
+        document["checksum"], document["server"], _measurement(document["upgrade"]), _measurement(document["downgrade"])
+    )
 
 
-def _entries(way: Way) -> Iterator[str]:
+def _entries(way: Measurement) -> Iterator[str]:
     for each in way.statements:
         parts = [f'      "line": {each.line}', f'      "sql": {_json(each.sql)}']
         relations = ",\n".join(
@@ -243,7 +245,7 @@ def _document(effect: Effect) -> Mapping[str, Any]:
     return {name: str(value) if name in _LOCKS else value for name, value in values if value}
 
 
-def _way(entries: Iterable[Mapping[str, Any]]) -> Way:
+def _measurement(entries: Iterable[Mapping[str, Any]]) -> Measurement:
     statements, failure = [], ""
     for entry in entries:
         if "not_measured" in entry:
@@ -251,7 +253,7 @@ def _way(entries: Iterable[Mapping[str, Any]]) -> Way:
             continue
         effects = tuple(_effect(name, values) for name, values in entry.get("relations", {}).items())
         statements.append(Measured(entry["line"], entry["sql"], effects, entry.get("note", "")))
-    return Way(tuple(statements), failure)
+    return Measurement(tuple(statements), failure)
 
 
 def _effect(relation: str, values: Mapping[str, Any]) -> Effect:

@@ -33,7 +33,7 @@ Passage = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Place:
+class GutterLine:
     """A line in a gutter: the heights and sides at which it enters and leaves."""
 
     gutter: int
@@ -62,14 +62,14 @@ class Path:
     passages: tuple[Passage, ...]
     heights: list[int] = field(default_factory=list)
 
-    def gutters(self, column_of: Mapping[str, int]) -> Iterator[Place]:
+    def gutters(self, column_of: Mapping[str, int]) -> Iterator[GutterLine]:
         """Yield each gutter on the route."""
         rightwards = self.end > self.start
         levels = [self.y1, *self.heights, self.y2]
         last = len(levels) - 2
         for index in range(last + 1):
             gutter = self.start + (index if rightwards else -index)
-            yield Place(
+            yield GutterLine(
                 gutter,
                 levels[index],
                 levels[index + 1],

@@ -81,8 +81,8 @@ def rendered(finding: Finding, width: int | None = None) -> str:
 def _lint_one(program: str, subject: Subject, excepted: Exceptions) -> Iterator[Finding]:
     reasons = excepted.revisions.get(subject.revision.revision, {})
     found = [finding for check in CHECKS for finding in check(subject) if finding.code not in excepted.always]
-    for way in subject.ways:
-        found += squawk.check(program, subject, way, excluded=excepted.general(way.name))
+    for function in subject.functions:
+        found += squawk.check(program, subject, function, excluded=excepted.general(function.name))
     yield from (finding for finding in found if finding.code not in reasons)
     for code in sorted(reasons.keys() - {finding.code for finding in found}):
         yield Finding(

@@ -30,9 +30,9 @@ class Exceptions:
     downgrade: Reasons = field(default_factory=dict)
     revisions: Mapping[str, Reasons] = field(default_factory=dict)
 
-    def general(self, way: str) -> frozenset[str]:
+    def general(self, direction: str) -> frozenset[str]:
         """Return the rules that are excepted for every upgrade or downgrade."""
-        return frozenset(self.always) | (frozenset(self.downgrade) if way == "downgrade" else frozenset())
+        return frozenset(self.always) | (frozenset(self.downgrade) if direction == "downgrade" else frozenset())
 
     def line_of(self, revision: str, code: str) -> int:
         """Return the line of an exception."""

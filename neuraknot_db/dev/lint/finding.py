@@ -11,7 +11,7 @@ from types import ModuleType
 from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db.database.sql_text import Statement, statements
-from neuraknot_db.dev.sent_sql import Emission, emission
+from neuraknot_db.dev.sent_sql import SentSql, sent_sql
 from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects
@@ -37,7 +37,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Step:
+class RevisionStatement:
     """A statement of a revision.
 
     Attributes:
@@ -54,22 +54,22 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Way:
+class RevisionFunction:
     """One direction of a revision.
 
     Attributes:
         name: `upgrade` or `downgrade`.
         line: the function's line in the file; 1 if there is none.
-        emission: what it sends.
-        steps: its statements.
+        sent: what it sends.
+        statements: its statements.
         measured: their effects on relations that existed before the revision.
     """
 
     name: str
     line: int
-    emission: Emission
-    steps: tuple[Step, ...]
-    measured: effects.Way
+    sent: SentSql
+    statements: tuple[RevisionStatement, ...]
+    measured: effects.Measurement
 
 
 class Subject:
@@ -107,17 +107,17 @@ class Subject:
         return Source(self.path.read_bytes())
 
     @cached_property
-    def upgrade(self) -> Way:
+    def upgrade(self) -> RevisionFunction:
         """The upgrade."""
-        return self._way("upgrade")
+        return self._function("upgrade")
 
     @cached_property
-    def downgrade(self) -> Way:
+    def downgrade(self) -> RevisionFunction:
         """The downgrade."""
-        return self._way("downgrade")
+        return self._function("downgrade")
 
     @property
-    def ways(self) -> tuple[Way, Way]:
+    def functions(self) -> tuple[RevisionFunction, RevisionFunction]:
         """Both directions."""
         return self.upgrade, self.downgrade
 
@@ -135,16 +135,18 @@ class Subject:
         """Its measured effects, or why they are not known."""
         return effects.load(self._script, self.revision)
 
-    def _way(self, name: str) -> Way:
+    def _function(self, name: str) -> RevisionFunction:
         downgrade = name == "downgrade"
-        sent = emission(self.revision, downgrade=downgrade)
-        steps = tuple(_steps(sent))
-        measured = effects.Way() if isinstance(self.effects, str) else self.effects.way(downgrade=downgrade)
-        return Way(name, self.line_of(f"def {name}"), sent, steps, measured)
+        sent = sent_sql(self.revision, downgrade=downgrade)
+        statements = tuple(_statements(sent))
+        measured = (
+            effects.Measurement() if isinstance(self.effects, str) else self.effects.measurement(downgrade=downgrade)
+        )
+        return RevisionFunction(name, self.line_of(f"def {name}"), sent, statements, measured)
 
 
-def _steps(sent: Emission) -> Iterator[Step]:
+def _statements(sent: SentSql) -> Iterator[RevisionStatement]:
     for text in sent.texts:
         found = statements(text.sql)
         lines = text.lines_at(statement.start for statement in found)
-        yield from (Step(*each) for each in zip(found, lines, strict=True))
+        yield from (RevisionStatement(*each) for each in zip(found, lines, strict=True))

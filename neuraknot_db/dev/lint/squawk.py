@@ -9,8 +9,8 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from neuraknot_db.dev.lint.finding import Finding, Subject, Way
-from neuraknot_db.dev.sent_sql import Emission
+from neuraknot_db.dev.lint.finding import Finding, RevisionFunction, Subject
+from neuraknot_db.dev.sent_sql import SentSql
 from neuraknot_db.errors import UsageError
 
 PG_VERSION = "15.0"
@@ -37,19 +37,19 @@ def program() -> str:
     return found
 
 
-def check(squawk: str, subject: Subject, way: Way, *, excluded: Collection[str]) -> Iterator[Finding]:
+def check(squawk: str, subject: Subject, function: RevisionFunction, *, excluded: Collection[str]) -> Iterator[Finding]:
     """Yield what squawk finds in one direction of a revision.
 
     Args:
         squawk: the program.
         subject: the revision.
-        way: its upgrade or downgrade.
+        function: its upgrade or downgrade.
         excluded: rules to skip.
 
     Raises:
         UsageError: squawk itself failed.
     """
-    document, lines = _document(way.emission)
+    document, lines = _document(function.sent)
     if not document:
         return
     in_transaction = "--assume-in-transaction" if subject.transactional else "--no-assume-in-transaction"
@@ -57,7 +57,7 @@ def check(squawk: str, subject: Subject, way: Way, *, excluded: Collection[str])
     arguments += [f"--exclude={','.join(sorted(excluded))}"] if excluded else []
     # Run in a folder without a .squawk.toml: exceptions are in lint.toml, with their reasons.
     done = subprocess.run(  # noqa: S603 - a program by its path, no shell
-        [*arguments, "--stdin-filepath", f"{way.name}.sql"],
+        [*arguments, "--stdin-filepath", f"{function.name}.sql"],
         input=document,
         capture_output=True,
         text=True,
@@ -78,7 +78,7 @@ def check(squawk: str, subject: Subject, way: Way, *, excluded: Collection[str])
         yield subject.finding(line, each["rule_name"], each["message"], each["help"] or "")
 
 
-def _document(sent: Emission) -> tuple[str, list[int]]:
+def _document(sent: SentSql) -> tuple[str, list[int]]:
     """Return all texts as one script, and for each of its lines the line in the revision's file."""
     parts: list[str] = []
     lines: list[int] = []

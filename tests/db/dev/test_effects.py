@@ -16,7 +16,7 @@ from neuraknot_db.database.session import open_session
 from neuraknot_db.dev.measure import merged, one_way
 from neuraknot_db.schema import effects, snapshots
 from neuraknot_db.schema.catalog import read_schema
-from neuraknot_db.schema.effects import Effect, Effects, LockMode, Measured, Way
+from neuraknot_db.schema.effects import Effect, Effects, LockMode, Measured, Measurement
 from tests.db.conftest import Database, Project, Server
 from tests.db.measuring import measured, settings_of
 
@@ -471,7 +471,7 @@ def test_15_and_18_do_the_same_but_for_two_statements(server_15: Server, server_
     for before, revision, sql in zip(["", *names], names, FORMS, strict=False):
         empty.add(revision, sql, after=before)
     script = ScriptDirectory(str(empty.root / "alembic"))
-    found: list[list[Way]] = []
+    found: list[list[Measurement]] = []
     for server in (server_15, server_18):
         with scratch_database(settings_of(server)) as where, open_session(where) as connection:
             connection.exec_driver_sql(TABLES)
@@ -629,8 +629,8 @@ ALL = Effect(
 FOUND = Effects(
     "tree:1",
     18,
-    Way((Measured(3, "UPDATE ü", (ALL, Effect('"b c"')), "n"), Measured(4, "DO"))),
-    Way(failure="it \"failed\""),
+    Measurement((Measured(3, "UPDATE ü", (ALL, Effect('"b c"')), "n"), Measured(4, "DO"))),
+    Measurement(failure="it \"failed\""),
 )  # fmt: skip
 
 
@@ -645,7 +645,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def measured_as(server: int, lock: LockMode, checksum: str = "tree:1") -> Effects:
-    return Effects(checksum, server, Way((Measured(1, "x", (Effect("a", lock=lock),)),)))
+    return Effects(checksum, server, Measurement((Measured(1, "x", (Effect("a", lock=lock),)),)))
 
 
 def test_where_servers_differ_the_stronger_is_kept() -> None:
@@ -661,14 +661,14 @@ def test_where_servers_differ_the_stronger_is_kept() -> None:
     assert merged(weak, measured_as(15, LockMode.SHARE)) == weak
     assert merged(strong, measured_as(15, LockMode.SHARE)) == measured_as(15, LockMode.SHARE)
     assert merged(strong, measured_as(18, LockMode.SHARE, "tree:2")) == measured_as(18, LockMode.SHARE, "tree:2")
-    only = dataclasses.replace(weak, upgrade=Way())
+    only = dataclasses.replace(weak, upgrade=Measurement())
     assert merged(only, strong).upgrade.statements[0].note == "servers differ: the stronger is told"
     assert merged(None, weak) == weak
 
 
 def test_the_order_in_which_statements_ran_is_kept() -> None:
     def of(server: int, *lines: int) -> Effects:
-        return Effects("tree:1", server, Way(tuple(Measured(line, "x", note="n") for line in lines)))
+        return Effects("tree:1", server, Measurement(tuple(Measured(line, "x", note="n") for line in lines)))
 
     def lines(found: Effects) -> list[int]:
         return [each.line for each in found.upgrade.statements]

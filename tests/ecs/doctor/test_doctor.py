@@ -15,8 +15,8 @@ from moto.ssm.models import ssm_backends
 
 from launcher.aws.client import Aws
 from launcher.doctor import Finding, Report, Status, examine, least_policy, lines
+from launcher.doctor.diagnose import Check, diagnose
 from launcher.doctor.policy_resources import PolicyResources
-from launcher.doctor.report import Check, diagnose
 from launcher.environment.options import Options
 from launcher.environment.stack import outputs_for
 from launcher.machine.process import Completed

@@ -12,16 +12,10 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.image.tag import Image
-from launcher.launch.plan import (
-    Difference,
-    Migration,
-    Plan,
-    Survey,
-    client_token,
-    make_plan,
-    run_request,
-    task_definition,
-)
+from launcher.launch.plan import Plan, client_token, make_plan, run_request
+from launcher.launch.survey import Survey
+from launcher.launch.task_definition import Difference, task_definition
+from launcher.launch.work import Migration
 from launcher.models import FamilyTasks, Identity, Password, Request, Secret, Sourced, Stack
 
 IMAGE = Image("1.dkr.ecr.ap-northeast-1.amazonaws.com/migrate", "content-1", "sha256:" + "a" * 64)

@@ -14,7 +14,7 @@ from launcher.cli.report import summary
 from launcher.errors import ConfigurationError
 from launcher.image import build, context
 from launcher.launch.execute import Launch
-from launcher.launch.plan import compare
+from launcher.launch.task_definition import compare
 from launcher.machine.process import Completed
 from launcher.machine.untrusted_text import UnreadableError, parse_json
 from launcher.models import ContainerReport, TaskResult, Verdict

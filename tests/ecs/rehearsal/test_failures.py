@@ -19,7 +19,7 @@ from launcher.cli.dependencies import Dependencies
 from launcher.cli.shared_options import Common
 from launcher.environment.options import Options
 from launcher.image.tag import content_tag
-from launcher.launch.plan import Migration
+from launcher.launch.work import Migration
 from launcher.machine.process import run
 from launcher.models import Sourced
 from launcher.rehearsal import plays

@@ -12,10 +12,10 @@ HELP = "On a bad day it is the only way back: undo in downgrade() what upgrade()
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find a downgrade that is missing or sends nothing."""
-    way = subject.downgrade
-    if way.emission.failure or way.steps:
+    function = subject.downgrade
+    if function.sent.failure or function.statements:
         return
     if not hasattr(subject.module, "downgrade"):
         yield subject.finding(1, CODE, "There is no downgrade().", HELP)
     else:
-        yield subject.finding(way.line, CODE, "downgrade() sends no statement.", HELP)
+        yield subject.finding(function.line, CODE, "downgrade() sends no statement.", HELP)

@@ -12,6 +12,6 @@ HELP = "Write the SQL into upgrade(), or remove the file: as it stands it change
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find an upgrade that is missing or sends nothing, like the template."""
-    way = subject.upgrade
-    if not (way.emission.failure or way.steps):
-        yield subject.finding(way.line, CODE, "upgrade() sends no statement.", HELP)
+    function = subject.upgrade
+    if not (function.sent.failure or function.statements):
+        yield subject.finding(function.line, CODE, "upgrade() sends no statement.", HELP)

@@ -15,6 +15,6 @@ HELP = (
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find a direction that can't be read without a connection."""
-    for way in subject.ways:
-        if way.emission.failure:
-            yield subject.finding(way.line, CODE, f"{way.emission.failure}.", HELP)
+    for function in subject.functions:
+        if function.sent.failure:
+            yield subject.finding(function.line, CODE, f"{function.sent.failure}.", HELP)

@@ -20,10 +20,12 @@ def check(subject: Subject) -> Iterator[Finding]:
     if isinstance(subject.effects, str):
         yield subject.finding(1, CODE, f"What this revision locks is not known: {subject.effects}.", HELP)
         return
-    for way in subject.ways:
-        if way.measured.failure:
-            message = f"What {way.name}() locks is not known: {way.measured.failure.rstrip('.')}."
-            yield subject.finding(way.line, CODE, message, HELP)
-        elif failed := [each for each in way.measured.statements if each.note.startswith(WITHOUT_ROWS)]:
+    for function in subject.functions:
+        if function.measured.failure:
+            message = f"What {function.name}() locks is not known: {function.measured.failure.rstrip('.')}."
+            yield subject.finding(function.line, CODE, message, HELP)
+        elif failed := [each for each in function.measured.statements if each.note.startswith(WITHOUT_ROWS)]:
             words = failed[0].note.removeprefix(WITHOUT_ROWS)
-            yield subject.finding(way.line, CODE, f"{way.name}() fails on the sample rows: {words}.", ROWS_HELP)
+            yield subject.finding(
+                function.line, CODE, f"{function.name}() fails on the sample rows: {words}.", ROWS_HELP
+            )

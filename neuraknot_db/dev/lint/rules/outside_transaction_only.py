@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuraknot_db.dev.lint.finding import Finding, Step, Subject
+from neuraknot_db.dev.lint.finding import Finding, RevisionStatement, Subject
 
 CODE = "outside-transaction-only"
 HELP = (
@@ -23,17 +23,17 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Find CONCURRENTLY, VACUUM and similar without `transactional = False`."""
     if not subject.transactional:
         return
-    for way in subject.ways:
-        for step in way.steps:
-            if refused_in_transaction(step):
-                form = step.words[0].upper()
-                message = f"The server refuses this {form} within a transaction, and {way.name}() is in one."
-                yield subject.finding(step.line, CODE, message, HELP)
+    for function in subject.functions:
+        for statement in function.statements:
+            if refused_in_transaction(statement):
+                form = statement.words[0].upper()
+                message = f"The server refuses this {form} within a transaction, and {function.name}() is in one."
+                yield subject.finding(statement.line, CODE, message, HELP)
 
 
-def refused_in_transaction(step: Step) -> bool:
+def refused_in_transaction(statement: RevisionStatement) -> bool:
     """Whether the server refuses a statement in a transaction."""
-    words = step.words
+    words = statement.words
     if words[0] == "refresh":
         return False
     every_table = words[0] == "cluster" and all(word in "(verbose),;" for word in words[1:])

@@ -16,10 +16,12 @@ HELP = (
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find SET without LOCAL, set_config(..., false), RESET and DISCARD."""
-    for way in subject.ways:
-        for step in way.steps:
-            if what := _leaks(step.words):
-                yield subject.finding(step.line, CODE, f"{way.name}() {what} for all revisions after it.", HELP)
+    for function in subject.functions:
+        for statement in function.statements:
+            if what := _leaks(statement.words):
+                yield subject.finding(
+                    statement.line, CODE, f"{function.name}() {what} for all revisions after it.", HELP
+                )
 
 
 def _leaks(words: list[str]) -> str:

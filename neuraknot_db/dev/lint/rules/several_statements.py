@@ -14,7 +14,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Find `transactional = False` with more than one statement in a direction."""
     if subject.transactional:
         return
-    for way in subject.ways:
-        if len(way.steps) > 1:
-            message = f"{way.name}() sends {len(way.steps)} statements, and is not in a transaction."
-            yield subject.finding(way.steps[1].line, CODE, message, HELP)
+    for function in subject.functions:
+        if len(function.statements) > 1:
+            message = f"{function.name}() sends {len(function.statements)} statements, and is not in a transaction."
+            yield subject.finding(function.statements[1].line, CODE, message, HELP)

@@ -16,8 +16,8 @@ HELP = (
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find statements that rewrite a table in use."""
-    for way in subject.ways:
-        for statement in way.measured.statements:
+    for function in subject.functions:
+        for statement in function.measured.statements:
             if rewritten := [effect.relation for effect in statement.effects if effect.rewritten]:
-                message = f"{way.name}() writes {', '.join(rewritten)} anew, and keeps reads and writes out."
+                message = f"{function.name}() writes {', '.join(rewritten)} anew, and keeps reads and writes out."
                 yield subject.finding(statement.line, CODE, message, HELP)

@@ -1,0 +1,126 @@
+"""Run the checks of `doctor` in parallel."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from launcher.doctor.least_policy import DOCTOR_ONLY
+from launcher.doctor.report import Finding, Report, Status
+from launcher.errors import AccessDeniedError, LauncherError
+
+T = TypeVar("T")
+F = TypeVar("F")
+_COMMAND = re.compile(r"`(?P<within>(?:aws|launcher|terraform) [^`]+)`|: (?P<last>(?:aws|launcher|terraform) [^`]+)$")
+_WORKERS = 12  # each waits for AWS most of the time
+
+
+class WrongError(LauncherError):
+    """A check's finding is NG; the hint is the command that fixes it.
+
+    Attributes:
+        exit_code: the exit code of `ecs-migrate` for this problem.
+    """
+
+    def __init__(self, message: str, *, fix: str, exit_code: int = 20) -> None:
+        super().__init__(message, hint=fix)
+        self.exit_code = exit_code
+
+
+class SkippedError(Exception):
+    """A check can't be made or does not apply; the message says why."""
+
+
+@dataclass(frozen=True)
+class Check(Generic[F]):
+    """One check.
+
+    Attributes:
+        group, name: its place in the tree.
+        look: returns what was seen in the facts if all is well; else raises `WrongError`, another `LauncherError`,
+            or `SkippedError`.
+    """
+
+    group: str
+    name: str
+    look: Callable[[F], str]
+
+
+class Fact(Generic[T]):
+    """A value that several checks need, looked up once, on first use."""
+
+    def __init__(self, look_up: Callable[[], T]) -> None:
+        self._look_up = look_up
+        self._lock = threading.Lock()
+        self._outcome: tuple[T | None, LauncherError | SkippedError | None] | None = None
+
+    def get(self) -> T:
+        """Return the fact; an error of the lookup is raised again each time."""
+        with self._lock:
+            if self._outcome is None:
+                try:
+                    self._outcome = (self._look_up(), None)
+                except (LauncherError, SkippedError) as error:
+                    self._outcome = (None, error)
+            value, problem = self._outcome
+        if problem is not None:
+            raise problem
+        return value  # type: ignore[return-value]  # None only where T admits it
+
+    def need(self, reason: str) -> T:
+        """Return the fact, for a check that only depends on it.
+
+        Raises:
+            SkippedError: the lookup failed; `reason` names the dependency. The fact's own check reports the cause.
+        """
+        try:
+            return self.get()
+        except (LauncherError, SkippedError) as error:
+            raise SkippedError(reason) from error
+
+
+def diagnose(checks: Sequence[Check[F]], facts: F, options: str = "") -> Report:
+    """Run all checks in parallel.
+
+    Args:
+        checks: in the order of the tree.
+        facts: the checks' input.
+        options: the options to add to each proposed command of the launcher.
+    """
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="doctor") as pool:
+        return Report(tuple(pool.map(lambda check: _made(check, facts, options), checks)))
+
+
+def _made(check: Check[F], facts: F, options: str) -> Finding:
+    try:
+        return Finding(check.group, check.name, Status.OK, check.look(facts))
+    except SkippedError as error:
+        return Finding(check.group, check.name, Status.SKIP, str(error))
+    except AccessDeniedError as error:
+        if error.action in DOCTOR_ONLY:  # only `doctor` needs it, so no task fails because of it
+            text = f"the caller may not look ({error.action})"
+            return Finding(check.group, check.name, Status.SKIP, text)
+        return _wrong(check, error, options)
+    except LauncherError as error:
+        return _wrong(check, error, options)
+
+
+def _wrong(check: Check[F], error: LauncherError, options: str) -> Finding:
+    fix = error.hint if isinstance(error, WrongError) else _command(error.hint or "", options)
+    return Finding(check.group, check.name, Status.NG, error.message, fix, error.exit_code)
+
+
+def _command(hint: str, options: str) -> str:
+    """Return the command in a hint, with the rest as a comment; without a command, `launcher doctor`."""
+    found = _COMMAND.search(hint)
+    command, words = "launcher doctor", hint
+    if found is not None:
+        command, words = found["within"] or found["last"], hint if found["within"] else hint[: found.start()]
+    if command.startswith("launcher ") and options and "--environment" not in command:
+        program, name, *rest = command.split(" ", 2)
+        command = " ".join((program, name, options, *rest))
+    return f"{command}   # {words}" if words else command

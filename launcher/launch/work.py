@@ -1,0 +1,100 @@
+"""What a container is asked to do."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Protocol
+
+from launcher.errors import UsageError
+from launcher.models import Stack
+
+
+class Work(Protocol):
+    """What a container does."""
+
+    @property
+    def resets(self) -> bool:
+        """Whether it deletes all data."""
+        ...
+
+    def command(self, stack: Stack) -> tuple[str, ...]:
+        """Return the command that the container runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Migration:
+    """An upgrade, or a reset.
+
+    Attributes:
+        resets: delete everything first.
+        create_db: create the database if it is missing.
+        force: continue even if there are unversioned tables.
+        revision: upgrade to this revision instead of the newest.
+    """
+
+    resets: bool = False
+    create_db: bool = False
+    force: bool = False
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        others = ((self.revision is not None, "--revision"), (self.create_db, "--create-db"), (self.force, "--force"))
+        for given, option in others:
+            if self.resets and given:
+                raise UsageError(
+                    f"--reset and {option} exclude each other.",
+                    hint="A reset drops everything and upgrades to the newest revision.",
+                )
+
+    def command(self, stack: Stack) -> tuple[str, ...]:
+        """Return `alembic upgrade`, or `neuraknot-db reset`, which in production also needs the environment's name."""
+        if self.resets:
+            guard = ("--environment", stack.environment) if stack.production else ()
+            return ("neuraknot-db", "reset", "--confirm", stack.db_name.value, *guard)
+        flags = [
+            ("-x", f"{name}=true") for given, name in ((self.create_db, "create_db"), (self.force, "force")) if given
+        ]
+        return ("alembic", *itertools.chain.from_iterable(flags), "upgrade", self.revision or "head")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A plan of what an upgrade would run and lock, made by the container at the database; nothing is changed.
+
+    Attributes:
+        revision: plan up to this revision instead of the newest.
+    """
+
+    revision: str | None = None
+    resets: bool = False
+
+    def command(self, stack: Stack) -> tuple[str, ...]:
+        """Return `neuraknot-db plan` with its arguments."""
+        return ("neuraknot-db", "plan", *((self.revision,) if self.revision else ()))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Any command of `neuraknot-db` except a reset, which has its own guards.
+
+    Attributes:
+        arguments: the arguments after `neuraknot-db`.
+    """
+
+    arguments: tuple[str, ...]
+    resets: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.arguments:
+            raise UsageError("There is nothing to run.", hint="For example: launcher ecs-run -- plan")
+        if "reset" in self.arguments:
+            raise UsageError(
+                "ecs-run does not reset a database, since it asks for no confirmation.",
+                hint="Use: launcher ecs-migrate --reset",
+            )
+
+    def command(self, stack: Stack) -> tuple[str, ...]:
+        """Return `neuraknot-db` and the arguments."""
+        return ("neuraknot-db", *self.arguments)
