@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The launcher's own exit codes. A container's, 0 to 7, is passed on; a signal is 128 plus its number."""
+
+    DEFECT = 1
+    USAGE = 2
+    ALREADY_RUNNING = 4
+    REFUSED = 5
+    CONFIGURATION = 20
+    AWS = 21
+    IMAGE = 22
+    NOT_STARTED = 23
+    TIMED_OUT = 24
+    UNKNOWN = 25
+
 
 class LauncherError(Exception):
     """Base class of this package's errors; `cli.shared_options` turns each into lines and an exit code.
@@ -12,7 +29,7 @@ class LauncherError(Exception):
         details: further lines, such as the last output of a program that failed.
     """
 
-    exit_code = 1
+    exit_code: int = ExitCode.DEFECT
 
     def __init__(self, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -24,25 +41,25 @@ class LauncherError(Exception):
 class UsageError(LauncherError):
     """An option is wrong, or two options exclude each other."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class AlreadyRunningError(LauncherError):
     """Another migration task of this environment is alive; nothing was started."""
 
-    exit_code = 4
+    exit_code = ExitCode.ALREADY_RUNNING
 
 
 class RefusedError(LauncherError):
     """A guard refused, or the user did not confirm; nothing was changed."""
 
-    exit_code = 5
+    exit_code = ExitCode.REFUSED
 
 
 class ConfigurationError(LauncherError):
     """Terraform, a file or a program that the launcher needs is missing, empty or wrong."""
 
-    exit_code = 20
+    exit_code = ExitCode.CONFIGURATION
 
 
 class ProgramNotFoundError(ConfigurationError):
@@ -67,7 +84,7 @@ class AwsError(LauncherError):
         code: AWS's error code; empty if there was no response.
     """
 
-    exit_code = 21
+    exit_code = ExitCode.AWS
 
     def __init__(
         self,
@@ -110,19 +127,19 @@ class TransientAwsError(AwsError):
 class ImageError(LauncherError):
     """The image could not be built, pushed or found."""
 
-    exit_code = 22
+    exit_code = ExitCode.IMAGE
 
 
 class TaskNotStartedError(LauncherError):
     """ECS did not start the container."""
 
-    exit_code = 23
+    exit_code = ExitCode.NOT_STARTED
 
 
 class OutcomeUnknownError(LauncherError):
     """The task's outcome is not known; the hint says how to find out."""
 
-    exit_code = 25
+    exit_code = ExitCode.UNKNOWN
 
 
 class InterruptedLaunchError(LauncherError):

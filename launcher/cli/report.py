@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from launcher.errors import LauncherError
+from launcher.errors import ExitCode, LauncherError
 from launcher.launch.execute import Launch
 from launcher.launch.plan import Plan
 from launcher.launch.progress import STEPS
 from launcher.models import Sourced, Stack, Task, Verdict
+
+_VERDICTS: Mapping[int, Verdict] = {
+    ExitCode.REFUSED: Verdict.REFUSED,
+    ExitCode.ALREADY_RUNNING: Verdict.REFUSED,
+    ExitCode.NOT_STARTED: Verdict.NOT_STARTED,
+    ExitCode.UNKNOWN: Verdict.UNKNOWN,
+}
+"""The verdict of a run that an error ended, by the error's exit code."""
 
 _TITLES = {
     "region": "region",
@@ -114,9 +122,7 @@ def result_object(launch: Launch, *, command: str, error: LauncherError | None =
     """
     result, run, report = launch.result, launch.run, launch.result.report if launch.result else None
     if error is not None:
-        verdict = {5: Verdict.REFUSED, 4: Verdict.REFUSED, 23: Verdict.NOT_STARTED, 25: Verdict.UNKNOWN}.get(
-            error.exit_code, Verdict.INTERRUPTED if error.exit_code >= 128 else Verdict.FAILED
-        )
+        verdict = _VERDICTS.get(error.exit_code, Verdict.INTERRUPTED if error.exit_code >= 128 else Verdict.FAILED)
         code, message, hint, details = error.exit_code, error.message, error.hint, error.details
     elif result is not None:
         verdict, code, message, hint, details = (

@@ -11,7 +11,7 @@ from launcher.doctor.diagnose import Check, Fact, SkippedError, WrongError
 from launcher.doctor.facts import Facts
 from launcher.doctor.policy_resources import PolicyResources, role_arn, secret_arn
 from launcher.environment.stack import CONTAINER
-from launcher.errors import AccessDeniedError, LauncherError, NotFoundError
+from launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
 from launcher.models import Identity
 from launcher.task.find import find_tasks
 
@@ -48,7 +48,7 @@ def _permissions(facts: Facts) -> str:
         raise WrongError(
             f"{identity.role} may not do {', '.join(sorted(wanting))}.",
             fix=f"launcher iam-policy{facts.subject.options} > policy.json{give}",
-            exit_code=21,
+            exit_code=ExitCode.AWS,
         )
     if missing:
         return f"{identity.role} may migrate; not, which a migration can do without: {', '.join(sorted(missing))}"
@@ -144,7 +144,7 @@ def _role(which: str) -> Callable[[Facts], str]:
             raise WrongError(
                 f"The {which} role {name} does not exist.",
                 fix=listing if given or subject.apply is None else subject.apply,
-                exit_code=23,
+                exit_code=ExitCode.NOT_STARTED,
             )
         return name
 
@@ -177,7 +177,7 @@ def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts],
                 f"{name} may not do {', '.join(denied)} on {target}.",
                 fix=f"aws iam put-role-policy --role-name {name} --policy-name migrate-{purpose} "
                 f"--policy-document '{document}'",
-                exit_code=23,
+                exit_code=ExitCode.NOT_STARTED,
             )
         return f"may {', '.join(action.split(':')[1] for action in actions)}"
 
@@ -220,7 +220,9 @@ def _password(facts: Facts) -> str:
         known = facts.aws.parameter_exists(name, path)
         fix = f"aws ssm put-parameter --region {region} --type SecureString --name {name} --value ..."
     if not known:
-        raise WrongError(f"The secret {reference} ({found.source}) does not exist.", fix=fix, exit_code=23)
+        raise WrongError(
+            f"The secret {reference} ({found.source}) does not exist.", fix=fix, exit_code=ExitCode.NOT_STARTED
+        )
     return f"{reference}, from {found.source}"
 
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from launcher.doctor.least_policy import DOCTOR_ONLY
 from launcher.doctor.report import Finding, Report, Status
-from launcher.errors import AccessDeniedError, LauncherError
+from launcher.errors import AccessDeniedError, ExitCode, LauncherError
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -26,7 +26,7 @@ class WrongError(LauncherError):
         exit_code: the exit code of `ecs-migrate` for this problem.
     """
 
-    def __init__(self, message: str, *, fix: str, exit_code: int = 20) -> None:
+    def __init__(self, message: str, *, fix: str, exit_code: int = ExitCode.CONFIGURATION) -> None:
         super().__init__(message, hint=fix)
         self.exit_code = exit_code
 

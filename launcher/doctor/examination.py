@@ -13,10 +13,8 @@ from launcher.doctor.network import NETWORK_CHECKS
 from launcher.doctor.report import Report
 from launcher.environment.options import Options
 from launcher.environment.password import find_password
-from launcher.environment.service import gives_network
-from launcher.environment.stack import identify, instance_for, region_for, value_for, values_for
-from launcher.errors import ConfigurationError, LauncherError
-from launcher.models import Sourced
+from launcher.environment.stack import StackNames, identify, known, region_for, values_for
+from launcher.errors import LauncherError
 from launcher.terraform.backend import command
 from launcher.terraform.outputs import Outputs
 
@@ -73,21 +71,13 @@ def _subject(
     def given(name: str) -> Any:
         return options.given[name].value if name in options.given else None
 
-    def known(name: str) -> Any:
-        try:
-            return value_for(options, outputs, name).value
-        except ConfigurationError:  # the check of Terraform reports it
-            return None
-
-    names = options.names
-    host = known("db_host")
-    usual = Sourced(names.db_instance, "its usual name") if host is None else None
-    instance = instance_for(options, host or "") or usual
+    names, named = options.names, StackNames.of(options, outputs)
+    instance = named.db_instance
     return Subject(
         environment=options.environment,
         region=region,
-        cluster=known("cluster") or names.cluster,
-        service=None if gives_network(options.given) else known("service") or names.service,
+        cluster=named.cluster,
+        service=named.service,
         family=names.family,
         repository=names.repository,
         log_group=names.log_group,
@@ -97,8 +87,8 @@ def _subject(
         execution_role=given("execution_role"),
         task_role=given("task_role"),
         db_instance=instance.value if instance else None,
-        db_host=host,
-        db_port=known("db_port") or 5432,
+        db_host=named.db_host,
+        db_port=known(options, outputs, "db_port") or 5432,
         identify=lambda aws: identify(options, outputs, aws),
         password=lambda aws: find_password(options, outputs, aws, instance, environ),
         terraform=terraform,

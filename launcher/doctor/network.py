@@ -9,9 +9,8 @@ from typing import Any
 from launcher.doctor.diagnose import Check, SkippedError, WrongError
 from launcher.doctor.facts import Facts, Network
 from launcher.doctor.policy_resources import secret_arn
-
-# The AWS services that a Fargate task needs before its first line of output; S3 stores the image's layers.
-_SERVICES = ("ecr.api", "ecr.dkr", "s3", "logs")
+from launcher.errors import ExitCode
+from launcher.task.causes import STARTING_SERVICES
 
 
 def _network(facts: Facts) -> Network:
@@ -29,7 +28,7 @@ def _one_vpc(facts: Facts) -> str:
         raise WrongError(
             f"Subnets and security groups are of {len(places)} VPCs: {', '.join(sorted(places))}.",
             fix=f"launcher doctor{facts.subject.options} --subnets subnet-... --security-groups sg-...",
-            exit_code=23,
+            exit_code=ExitCode.NOT_STARTED,
         )
     zones = sorted({subnet["AvailabilityZone"] for subnet in subnets})
     return f"{len(subnets)} subnets in {', '.join(zones)} of {places.pop()}"
@@ -77,7 +76,7 @@ def _task_door(facts: Facts) -> str:
             f"The task's security group {name} lets nothing out on port {' and '.join(map(str, closed))}.",
             fix=f"aws ec2 authorize-security-group-egress --region {facts.subject.region} --group-id {name} "
             f"--ip-permissions {' '.join(rules)}",
-            exit_code=23,
+            exit_code=ExitCode.NOT_STARTED,
         )
     return f"{', '.join(group['GroupId'] for group in groups)} lets out ports {port} and 443"
 
@@ -103,7 +102,7 @@ def _way_out(facts: Facts) -> str:
     vpc = _vpc(facts)
     tables, endpoints = facts.aws.route_tables(vpc), facts.aws.vpc_endpoints(vpc)
     secret = facts.secret
-    needed = [*_SERVICES, *(["secretsmanager"] if secret_arn(secret) else ["ssm"] if secret else [])]
+    needed = [*STARTING_SERVICES, *(["secretsmanager"] if secret_arn(secret) else ["ssm"] if secret else [])]
     ways: set[str] = set()
     used: list[Mapping[str, Any]] = []
     for subnet in network.subnets:
@@ -118,7 +117,7 @@ def _way_out(facts: Facts) -> str:
             raise WrongError(
                 f"{subnet} has no way out: no NAT gateway, and no VPC endpoint for {', '.join(missing)}.",
                 fix=" && ".join(_endpoint_command(subject.region, vpc, name, network, table) for name in missing),
-                exit_code=23,
+                exit_code=ExitCode.NOT_STARTED,
             )
         ways.add("VPC endpoints")
         used += [endpoint for endpoint in found.values() if endpoint is not None]
@@ -146,7 +145,7 @@ def _endpoints_let_in(facts: Facts, network: Network, endpoints: Sequence[Mappin
                 f"The VPC endpoint {service} does not let the task in on port 443.",
                 fix=f"aws ec2 authorize-security-group-ingress --region {facts.subject.region} --group-id {ids[0]} "
                 f"--protocol tcp --port 443 --source-group {source}",
-                exit_code=23,
+                exit_code=ExitCode.NOT_STARTED,
             )
 
 

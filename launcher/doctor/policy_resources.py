@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from launcher.environment.options import Options
 from launcher.environment.password import named_secret
 from launcher.environment.service import gives_network
-from launcher.environment.stack import instance_for, value_for
+from launcher.environment.stack import StackNames
 from launcher.errors import ConfigurationError
 from launcher.models import Identity, Stack
 from launcher.terraform.outputs import Outputs
@@ -64,8 +63,7 @@ class PolicyResources:
     def by_name(cls, options: Options, outputs: Outputs, account: str, region: str) -> PolicyResources:
         """Return the resources of a stack that can't be read: names from options and Terraform, else default names."""
         names, given = options.names, options.given
-        host, secret = _known(options, outputs, "db_host"), None
-        instance = instance_for(options, host or "")
+        named, secret = StackNames.of(options, outputs), None
         with suppress(ConfigurationError):
             secret = named_secret(options, outputs)
         # The roles of an unreadable service are not known; without a service, the only task role is a given one.
@@ -74,13 +72,13 @@ class PolicyResources:
         return cls(
             account=account,
             region=region,
-            cluster=_known(options, outputs, "cluster") or names.cluster,
-            service="*" if gives_network(given) else _known(options, outputs, "service") or names.service,
+            cluster=named.cluster,
+            service=named.service or "*",
             family=names.family,
             repository=names.repository,
             log_group=names.log_group,
             roles=(*given_roles, *([] if complete else [f"arn:aws:iam::{account}:role/{names.prefix}-*"])),
-            db_instance=instance.value if instance else None if host else names.db_instance,
+            db_instance=named.db_instance.value if named.db_instance else None,
             secret=secret_arn(secret.value if secret else None),
             state=outputs.state,
         )
@@ -88,13 +86,6 @@ class PolicyResources:
     def arn(self, service: str, resource: str) -> str:
         """Return the ARN of a resource in this account and region."""
         return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
-
-
-def _known(options: Options, outputs: Outputs, name: str) -> Any:
-    try:
-        return value_for(options, outputs, name).value
-    except ConfigurationError:  # already reported
-        return None
 
 
 def secret_arn(reference: str | None) -> str | None:

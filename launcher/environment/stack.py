@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launcher.environment.options import Options
@@ -142,6 +143,40 @@ def instance_for(options: Options, host: str) -> Sourced[str] | None:
     """Return the RDS instance: the caller's, else the one in the host name; None if the host is not in RDS."""
     found = _RDS_HOST.match(host)
     return options.given.get("db_instance") or (Sourced(found[1], "the database's host name") if found else None)
+
+
+@dataclass(frozen=True)
+class StackNames:
+    """What options and Terraform name of a stack, even if only some of it can be read; else the usual names.
+
+    Attributes:
+        cluster: the ECS cluster.
+        service: the backend's service; None if the caller gives the network instead.
+        db_host: the database's host; None if it is not known.
+        db_instance: the RDS instance; None if the host is not in RDS.
+    """
+
+    cluster: str
+    service: str | None
+    db_host: str | None
+    db_instance: Sourced[str] | None
+
+    @classmethod
+    def of(cls, options: Options, outputs: Outputs) -> StackNames:
+        """Read the names; what is missing or not valid is left to `values_for` to report."""
+        names, host = options.names, known(options, outputs, "db_host")
+        service = None if gives_network(options.given) else known(options, outputs, "service") or names.service
+        usual = Sourced(names.db_instance, "its usual name") if host is None else None
+        instance = instance_for(options, host or "") or usual
+        return cls(known(options, outputs, "cluster") or names.cluster, service, host, instance)
+
+
+def known(options: Options, outputs: Outputs, name: str) -> Any:
+    """Return a value like `value_for`, or None where that raises."""
+    try:
+        return value_for(options, outputs, name).value
+    except ConfigurationError:
+        return None
 
 
 def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, environ: Mapping[str, str]) -> Stack:

@@ -27,7 +27,11 @@ _NO_WAY_OUT = re.compile(
     r"request canceled while waiting for connection|no such host|connection refused",
     re.IGNORECASE,
 )
+STARTING_SERVICES = ("ecr.api", "ecr.dkr", "s3", "logs")
+"""The AWS services that a Fargate task needs before its first line of output; S3 stores the image's layers."""
+
 _HOST = re.compile(r"[\w.-]+\.amazonaws\.com")
+NO_CAPACITY = "Run the same command again in some minutes, or give subnets of another zone with --subnets."
 _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"descriptor matching platform|exec format error|no match for platform", re.IGNORECASE),
@@ -68,7 +72,7 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"capacity is unavailable|RESOURCE:|no capacity", re.IGNORECASE),
         "Fargate has no capacity now.",
-        "Run the same command again in some minutes, or give subnets of another zone with --subnets.",
+        NO_CAPACITY,
     ),
     (
         re.compile(r"executable file not found|no such file or directory", re.IGNORECASE),
@@ -90,9 +94,7 @@ def cause(text: str, place: Place) -> Cause:
             f"{', and kms:Decrypt if a key of your own encrypts it' if 'Secret' in action else ''}.",
         )
     if _NO_WAY_OUT.search(text):
-        endpoints = ", ".join(
-            f"com.amazonaws.{place.region}.{name}" for name in ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
-        )
+        endpoints = ", ".join(f"com.amazonaws.{place.region}.{name}" for name in (*STARTING_SERVICES, "secretsmanager"))
         host = _HOST.search(text)
         return Cause(
             f"The task's subnets have no way out to {host[0] if host else 'AWS'}.",

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 _MOVING = frozenset({"downgrade", "reset", "stamp", "upgrade"})
+"""The commands that move a database to a revision."""
+
 _ABSOLUTE = re.compile(r"\w+")  # not `+1`, which means another revision each time
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import AwsError, OutcomeUnknownError, RefusedError, TaskNotStartedError, TransientAwsError
 from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Task
+from launcher.task.causes import NO_CAPACITY
 from launcher.task.find import attach_hint, read_task
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def start_task(
                 raise _unknown(f"{_LOST} then it did not start it: {reason or 'it gives no reason'}.")
             raise TaskNotStartedError(
                 f"ECS did not start the task: {reason or 'it gives no reason'}.",
-                hint="Run the same command again in some minutes, or give subnets of another zone with --subnets."
+                hint=NO_CAPACITY
                 if "capacity" in reason.lower()
                 else "Is Fargate among the cluster's capacity providers? Look with: launcher doctor",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from launcher.errors import ExitCode
 from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
 from launcher.task import command_line
 from launcher.task.causes import cause
@@ -41,7 +42,9 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
         doubt = _doubt(task, log)
         if doubt is not None:
             message = f"The container ended with 0, but {doubt}"
-            return TaskResult(Verdict.UNKNOWN, 25, message, hint=_ASK, details=details, task=task, report=report)
+            return TaskResult(
+                Verdict.UNKNOWN, ExitCode.UNKNOWN, message, hint=_ASK, details=details, task=task, report=report
+            )
         message = _success(task, report, place)
         if watched.timed_out or watched.interrupted_by is not None:
             message += " It had finished before it could be stopped."
@@ -61,7 +64,7 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
     if watched.timed_out:
         return TaskResult(
             Verdict.TIMED_OUT,
-            24,
+            ExitCode.TIMED_OUT,
             f"The task was stopped: it had not ended after {timeout:.0f} s.",
             hint="What was committed stays. Allow more time with --timeout, or see what it waits for in the log.",
             details=details,
@@ -88,7 +91,7 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
         why = cause(" ".join(filter(None, (task.stopped_reason, task.container_reason))), place)
         return TaskResult(
             Verdict.NOT_STARTED,
-            23,
+            ExitCode.NOT_STARTED,
             f"The container never started. {why.message}",
             hint=why.hint,
             details=details,
@@ -96,7 +99,7 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
         )
     return TaskResult(
         Verdict.UNKNOWN,
-        25,
+        ExitCode.UNKNOWN,
         "The container started, but ECS does not know its exit code, so the outcome is not known.",
         hint=_ASK,
         details=details,
