@@ -15,7 +15,7 @@ from launcher.models import Place, Task, TaskRun, Verdict
 from launcher.task.find import find_tasks, read_task
 from launcher.task.logs import LogFollower, LogLine
 from launcher.task.watch import stop_task
-from launcher.terraform.outputs import written_passwords
+from launcher.terraform.secrets import written_passwords
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.errors import AccessDeniedError, AwsError, ConfigurationError
 from launcher.models import Password, Secret, Sourced
-from launcher.terraform.outputs import Outputs, read_password
+from launcher.terraform.outputs import Outputs
+from launcher.terraform.secrets import read_password
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws

@@ -4,5 +4,7 @@ tag       its name in the registry, and the tag
 context   the files that `docker build` would get, and one hash over all of them
 build     build and push it if the registry does not have it; the task then uses its digest
 
-`docker` is started as a program, by `machine.process`.
+A checkout and a platform go in; an `Image` comes out: with a tag while it must be built, with a digest once it is in
+the registry. `context` reads the files itself, as `.dockerignore` selects them: whether an image exists is known
+without an engine. `docker` is started as a program, by `machine.process`.
 """

@@ -5,5 +5,8 @@ signals          Ctrl-C, SIGTERM and SIGHUP: before there is a task they end the
 untrusted_text   untrusted logs, states and settings: read, or reported as unreadable
 redaction        removes passwords and tokens from output, in any spelling
 
+A program's output, a file or a signal comes in; text that is safe to print, or an error with a hint, comes out.
+`cli.console` passes all that it prints through `redaction`.
+
 Nothing here knows of AWS: whether a program or a task is to be stopped is decided above.
 """

@@ -16,7 +16,7 @@ import pytest
 from launcher.errors import ConfigurationError
 from launcher.machine.process import Completed
 from launcher.rehearsal.program import Script, scripted
-from launcher.terraform.outputs import read_password
+from launcher.terraform.secrets import read_password
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, PASSWORD, Outcome, Stage, make_stage
 

@@ -16,7 +16,8 @@ from launcher.errors import AwsError, ConfigurationError, ProgramNotFoundError
 from launcher.machine.process import Completed, run
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.terraform import write_root
-from launcher.terraform.outputs import Outputs, read_outputs, read_password
+from launcher.terraform.outputs import Outputs, read_outputs
+from launcher.terraform.secrets import read_password
 
 OUTPUTS = {"rds_host": "db.example", "rds_port": 5432, "private_subnet_ids": ["a", "b"], "nothing": None, "empty": ""}
 needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
