@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     ALREADY_RUNNING = 4
     REFUSED = 5
+    DATABASE_UNREACHABLE = 6  # the container's own; `doctor` foresees it
     CONFIGURATION = 20
     AWS = 21
     IMAGE = 22

@@ -1,4 +1,4 @@
-"""The values that flow: options and outputs -> `Stack` -> `Plan` -> `TaskRun` -> `TaskResult`."""
+"""The values that several rooms pass on: `Stack`, `Request`, `Task`, `TaskRun`, `TaskResult`, and their parts."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class Request:
         reset: whether the command destroys the data.
         timeout: seconds that the task may take, from its start.
         image: an explicit image reference, instead of the content-addressed one.
-        snapshot: whether to make an RDS snapshot first.
+        rds_snapshot: whether to make an RDS snapshot first.
         detach: return once the task is started.
         attach: follow a task that is already alive instead of refusing.
         client_token: names this run, so that a retry does not start a second task.
@@ -208,7 +208,7 @@ class Request:
     reset: bool = False
     timeout: float = 1800.0
     image: str | None = None
-    snapshot: bool = False
+    rds_snapshot: bool = False
     detach: bool = False
     attach: bool = False
     client_token: str = ""
@@ -303,7 +303,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class RdsSnapshot:
     """An RDS snapshot made before the run.
 
     Attributes:
@@ -326,7 +326,6 @@ class TaskRun:
         definition: its task definition's ARN.
         image: its image reference, by digest; None for a task that another run started.
         log_group, log_stream: where its output goes.
-        attached: whether another run started it.
     """
 
     task: Task
@@ -334,7 +333,6 @@ class TaskRun:
     image: str | None
     log_group: str
     log_stream: str
-    attached: bool = False
 
 
 @dataclass(frozen=True)

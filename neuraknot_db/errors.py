@@ -39,6 +39,12 @@ class StaleFileError(NeuraknotError):
     exit_code = 3
 
 
+class FindingsError(NeuraknotError):
+    """The linter found something."""
+
+    exit_code = 3
+
+
 class LockUnavailableError(NeuraknotError):
     """Another migration holds the lock, or a lock timed out."""
 

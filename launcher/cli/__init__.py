@@ -1,7 +1,7 @@
 """Options, commands, progress, `--json` and GitHub's page.
 
 main             the command line: each command with its options calls one function
-shared_options   the options that every command has, and the source of each value
+shared_options   the options that commands share, the source of each value, and errors as messages and exit codes
 commands         `ecs-migrate`, `ecs-run` and `doctor`: plan, confirm if required, execute, report
 task_commands    `status`, `logs` and `stop`: for tasks that were started before
 iam_policy       `iam-policy`: the least policy, and what the CI role lacks of it

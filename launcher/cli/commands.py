@@ -1,4 +1,4 @@
-"""What each command does, between the command line and the modules that do the work."""
+"""`ecs-migrate`, `ecs-run` and `doctor`, between the command line and the rooms that do the work."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _planned(common: Common, work: Work, how: RunOptions, snapshot: bool | None,
         console.redactor.hide(password.reveal() if password else None)
         request = _request(common, stack, work, how, snapshot)
         plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
-        if request.snapshot:
+        if request.rds_snapshot:
             require_instance(stack, aws)
         done(f"{stack.service.value if stack.service else 'as given'} in {identity.account}")
     known.plan = plan
@@ -181,7 +181,7 @@ def _request(common: Common, stack: Stack, work: Work, how: RunOptions, snapshot
         reset=work.resets,
         timeout=how.timeout,
         image=how.image,
-        snapshot=(work.resets and stack.production) if snapshot is None else snapshot,
+        rds_snapshot=(work.resets and stack.production) if snapshot is None else snapshot,
         detach=how.detach,
         attach=how.attach,
         client_token=how.client_token or (run if in_ci else uuid.uuid4().hex),

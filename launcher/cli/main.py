@@ -1,4 +1,4 @@
-"""The command line: parse, build the dependencies once, call one function, render."""
+"""The command line: each command reads its options, and calls one function."""
 
 from __future__ import annotations
 

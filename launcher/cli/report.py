@@ -78,7 +78,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield f"task definition  {_definition_words(plan)}"
     for difference in plan.differences if survey.definition is not None else ():
         yield f"  {difference.path}: {_value(difference.before)} -> {_value(difference.after)}"
-    if plan.request.snapshot:
+    if plan.request.rds_snapshot:
         yield f"snapshot         of {stack.db_instance.value if stack.db_instance else stack.db_host.value}, first"
     for task in survey.tasks.alive:
         yield f"alive already    {task.id} ({task.status}), started by {task.started_by or 'somebody'}"
@@ -105,7 +105,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
                 {"path": item.path, "before": item.before, "after": item.after} for item in plan.differences
             ],
         },
-        "snapshot": plan.request.snapshot,
+        "snapshot": plan.request.rds_snapshot,
         "alive": [task_object(task) for task in survey.tasks.alive],
         "command": list(plan.request.command),
         "timeout_seconds": plan.request.timeout,
@@ -151,7 +151,7 @@ def result_object(launch: Launch, *, command: str, error: LauncherError | None =
         "after": report.after if report else None,
         "ran": list(report.ran) if report else None,
         "log": {"group": run.log_group, "stream": run.log_stream} if run else None,
-        "snapshot": asdict(launch.snapshot) if launch.snapshot else None,
+        "snapshot": asdict(launch.rds_snapshot) if launch.rds_snapshot else None,
         "lint": asdict(launch.lint) if launch.lint else None,
         "seconds": launch.timings,
     }
@@ -180,11 +180,11 @@ def result_lines(launch: Launch) -> Iterator[str]:
     report = result.report if result else None
     if report is not None and (report.before is not None or report.after is not None):
         yield f"Revision  {report.before or 'none'} -> {report.after or 'none'}"
-    if launch.snapshot is not None and launch.snapshot.status == "available":
-        yield f"Snapshot  {launch.snapshot.name}; to restore it:"
-        yield f"          {launch.snapshot.restore}"
-    elif launch.snapshot is not None:
-        yield f"Snapshot  {launch.snapshot.name} ({launch.snapshot.status})"
+    if launch.rds_snapshot is not None and launch.rds_snapshot.status == "available":
+        yield f"Snapshot  {launch.rds_snapshot.name}; to restore it:"
+        yield f"          {launch.rds_snapshot.restore}"
+    elif launch.rds_snapshot is not None:
+        yield f"Snapshot  {launch.rds_snapshot.name} ({launch.rds_snapshot.status})"
     if launch.run is not None and (result is None or result.verdict is not Verdict.NOT_STARTED):
         yield f"Log       {launch.run.log_group}"
         yield f"          {launch.run.log_stream}"

@@ -1,4 +1,4 @@
-"""The options that all commands share, declared once, and the decorator that adds them to a command."""
+"""What all commands share: their options, declared once, and the errors that become messages and exit codes."""
 
 from __future__ import annotations
 

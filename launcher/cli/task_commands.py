@@ -66,7 +66,7 @@ def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
             )
         return 0
     known = Launch()
-    run = TaskRun(task, task.definition, None, place.log_group, stream, attached=True)
+    run = TaskRun(task, task.definition, None, place.log_group, stream)
     result = commands.executor(common, aws, known).follow(place, run)
     commands.report_result(common, known, result, "logs")
     return result.exit_code
@@ -102,7 +102,7 @@ def stop(common: Common, task_id: str | None) -> int:
         return 0
     stop_task(aws, place.cluster, task, "launcher stop", common.dependencies.interrupts)
     known = Launch()
-    run = TaskRun(task, task.definition, None, place.log_group, log_stream(place, task.id), attached=True)
+    run = TaskRun(task, task.definition, None, place.log_group, log_stream(place, task.id))
     result = commands.executor(common, aws, known).follow(place, run)
     over = result.task or task
     ended = f"its container ended with {over.exit_code}"

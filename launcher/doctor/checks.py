@@ -232,7 +232,11 @@ def _database(facts: Facts) -> str:
     if status != "available":
         begin = f"aws rds start-db-instance --region {subject.region} --db-instance-identifier {name}"
         wait = f"aws rds wait db-instance-available --region {subject.region} --db-instance-identifier {name}"
-        raise WrongError(f"{name} is {status}.", fix=f"{begin} && {wait}" if status == "stopped" else wait, exit_code=6)
+        raise WrongError(
+            f"{name} is {status}.",
+            fix=f"{begin} && {wait}" if status == "stopped" else wait,
+            exit_code=ExitCode.DATABASE_UNREACHABLE,
+        )
     host = instance.get("Endpoint", {}).get("Address")
     if subject.db_host is not None and host != subject.db_host:
         raise WrongError(
@@ -240,7 +244,7 @@ def _database(facts: Facts) -> str:
             fix=f"{subject.apply}   # or --db-host {host}"
             if subject.apply
             else f"launcher doctor{subject.options} --db-host {host}",
-            exit_code=6,
+            exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
     return f"{name}, PostgreSQL {instance['EngineVersion']}, available"
 

@@ -1,4 +1,4 @@
-"""Run the checks of `doctor` in parallel."""
+"""What a check of `doctor` is, and running all of them in parallel."""
 
 from __future__ import annotations
 

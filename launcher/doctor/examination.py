@@ -15,7 +15,7 @@ from launcher.environment.options import Options
 from launcher.environment.password import find_password
 from launcher.environment.stack import StackNames, identify, known, region_for, values_for
 from launcher.errors import LauncherError
-from launcher.terraform.backend import command
+from launcher.terraform.backend import terraform_command
 from launcher.terraform.outputs import Outputs
 
 _GROUPS = ("Caller", "ECS", "Roles", "Network", "Database", "Image and log")
@@ -92,6 +92,6 @@ def _subject(
         identify=lambda aws: identify(options, outputs, aws),
         password=lambda aws: find_password(options, outputs, aws, instance, environ),
         terraform=terraform,
-        apply=command(outputs.directory, "apply") if outputs.directory else None,
+        apply=terraform_command(outputs.directory, "apply") if outputs.directory else None,
         options=f" {shown_options}" if shown_options else "",
     )

@@ -162,9 +162,6 @@ PERMISSIONS: tuple[Permission, ...] = (
 DOCTOR_ONLY = frozenset(action for entry in PERMISSIONS if entry.only_for == "doctor" for action in entry.actions)
 SNAPSHOT_ONLY = frozenset(action for entry in PERMISSIONS if entry.only_for == "snapshot" for action in entry.actions)
 
-# AWS allows this call to every caller.
-NEEDS_NO_PERMISSION = frozenset({"sts:GetCallerIdentity"})
-
 
 def policy(named: PolicyResources) -> Policy:
     """Return the policy in the form of `aws iam put-role-policy --policy-document`."""

@@ -9,8 +9,8 @@ from typing import Any
 from launcher.doctor.diagnose import Check, SkippedError, WrongError
 from launcher.doctor.facts import Facts, Network
 from launcher.doctor.policy_resources import secret_arn
+from launcher.environment.service import STARTING_SERVICES
 from launcher.errors import ExitCode
-from launcher.task.causes import STARTING_SERVICES
 
 
 def _network(facts: Facts) -> Network:

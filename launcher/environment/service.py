@@ -143,3 +143,7 @@ def _platform(definition: Mapping[str, Any]) -> str:
     if family != "LINUX":
         raise ConfigurationError(f"The service runs on {family}.", hint="Give --platform linux/amd64 or linux/arm64.")
     return "linux/arm64" if platform.get("cpuArchitecture") == "ARM64" else "linux/amd64"
+
+
+STARTING_SERVICES = ("ecr.api", "ecr.dkr", "s3", "logs")
+"""The AWS services that a Fargate task needs before its first line of output; S3 stores the image's layers."""

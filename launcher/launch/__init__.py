@@ -6,7 +6,7 @@ task_definition   the task definition that is needed, and how it differs from th
 plan              what will be done, as a value: pure functions that return a `Plan`
 guards            protection against an unwanted reset of production, or a second task
 progress          the steps of a run, timed and shown
-execute           the only sequence that changes anything: image, log group, task definition, snapshot, task
+execute           the only sequence of a run that changes anything: RDS snapshot, image, log group, definition, task
 rds_snapshot      a snapshot of the database, completed before anything is deleted
 lint              lint of the pending revisions, on the caller's machine
 

@@ -1,4 +1,4 @@
-"""The only sequence that changes anything."""
+"""The only sequence of a run that changes anything."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from launcher.launch.guards import ran_already, task_instead
 from launcher.launch.lint import Lint
 from launcher.launch.plan import Plan, is_own, run_request, with_image
 from launcher.launch.progress import Done, Progress, Steps
-from launcher.launch.rds_snapshot import take_snapshot
+from launcher.launch.rds_snapshot import take_rds_snapshot
 from launcher.machine.process import Runner
 from launcher.machine.signals import Interrupts
-from launcher.models import Clock, Place, Snapshot, Task, TaskResult, TaskRun, Verdict
+from launcher.models import Clock, Place, RdsSnapshot, Task, TaskResult, TaskRun, Verdict
 from launcher.task.command_line import is_plain_upgrade
 from launcher.task.find import attach_hint, find_tasks
 from launcher.task.log_group import make_log_group
@@ -40,7 +40,7 @@ class Launch:
     Attributes:
         plan: the plan.
         run: the task, once there is one.
-        snapshot: the snapshot made first.
+        rds_snapshot: the RDS snapshot made first.
         result: how it went.
         timings: seconds by step.
         lint: the lint of the pending revisions, if requested.
@@ -48,7 +48,7 @@ class Launch:
 
     plan: Plan | None = None
     run: TaskRun | None = None
-    snapshot: Snapshot | None = None
+    rds_snapshot: RdsSnapshot | None = None
     result: TaskResult | None = None
     timings: dict[str, float] = field(default_factory=dict)
     lint: Lint | None = None
@@ -94,9 +94,9 @@ class Executor:
         other = task_instead(plan)
         if other is not None:
             return self._instead(plan, other)
-        if plan.request.snapshot:
+        if plan.request.rds_snapshot:
             self._snapshot(plan)
-        waited = plan.request.reset or plan.request.snapshot or plan.builds
+        waited = plan.request.reset or plan.request.rds_snapshot or plan.builds
         with self.step("image") as done:
             plan = self._with_image(plan, done)
         with self.step("log_group") as done:
@@ -137,13 +137,13 @@ class Executor:
         return replace(plan, survey=replace(plan.survey, tasks=tasks))
 
     def _snapshot(self, plan: Plan) -> None:
-        def seen(snapshot: Snapshot) -> None:
-            if self.launch.snapshot is None:
+        def seen(snapshot: RdsSnapshot) -> None:
+            if self.launch.rds_snapshot is None:
                 self.progress.notice(f"RDS makes {snapshot.name}, whatever happens here.")
-            self.launch.snapshot = snapshot
+            self.launch.rds_snapshot = snapshot
 
         with self.step("snapshot", "Snapshot") as done:
-            taken = take_snapshot(plan.stack, self.aws, self.clock, self.interrupts, seen, self.progress.status)
+            taken = take_rds_snapshot(plan.stack, self.aws, self.clock, self.interrupts, seen, self.progress.status)
             done(f"{taken.name} is available")
         # Now, because a launcher that is killed later can't print it any more.
         self.progress.notice(f"To restore {taken.name}:")
@@ -200,7 +200,7 @@ class Executor:
         """Follow an existing task: as its own if this run started it, otherwise without ever stopping it."""
         own = is_own(plan.request, task)
         stream = log_stream(plan.stack.place, task.id)
-        run = TaskRun(task, task.definition, None, plan.stack.log_group, stream, attached=not own)
+        run = TaskRun(task, task.definition, None, plan.stack.log_group, stream)
         if not own:
             self.progress.notice(f"Attached to {task.id}, started by {task.started_by or 'somebody'}.")
             return self.follow(plan.stack.place, run)

@@ -1,4 +1,4 @@
-"""What will be done, as a value: pure functions from a stack, a request and the state in AWS to a `Plan`."""
+"""What will be done, as a value: a `Plan`, from a stack, a request and the state in AWS; and RunTask's parameters."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from launcher.errors import AwsError, ConfigurationError, TransientAwsError
 from launcher.machine.signals import Interrupts
-from launcher.models import Clock, Snapshot, Stack
+from launcher.models import Clock, RdsSnapshot, Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_rds.type_defs import DBInstanceTypeDef
@@ -54,14 +54,14 @@ def require_instance(stack: Stack, aws: Aws) -> DBInstanceTypeDef:
     return described
 
 
-def take_snapshot(
+def take_rds_snapshot(
     stack: Stack,
     aws: Aws,
     clock: Clock,
     interrupts: Interrupts,
-    seen: Callable[[Snapshot], None],
+    seen: Callable[[RdsSnapshot], None],
     status: Callable[[str], None],
-) -> Snapshot:
+) -> RdsSnapshot:
     """Make a snapshot of the stack's database and wait until it can be restored.
 
     RDS continues with it even if the launcher ends, so `seen` gets its name as soon as it has begun.
@@ -81,7 +81,7 @@ def take_snapshot(
     described, region, begun = require_instance(stack, aws), stack.region.value, clock.now()
     instance = described["DBInstanceIdentifier"]
     name = f"{instance}-before-{datetime.fromtimestamp(begun, UTC):%Y%m%d-%H%M%S}"
-    snapshot = Snapshot(name, _restore(described, name, region))
+    snapshot = RdsSnapshot(name, _restore(described, name, region))
     which = ("--db-snapshot-identifier", name, "--region", region)
     look = f"Look with: {shlex.join(('aws', 'rds', 'describe-db-snapshots', *which))}"
     # RDS can't delete a snapshot that is still being created.

@@ -1,6 +1,6 @@
 """This machine: programs, signals, untrusted files and secrets.
 
-process          starts programs: `docker`, `terraform`, `git`
+process          starts programs: `docker`, `terraform`, `git`, `neuraknot-db`
 signals          Ctrl-C, SIGTERM and SIGHUP: before there is a task they end the launcher, then the first ends the task
 untrusted_text   untrusted logs, states and settings: read, or reported as unreadable
 redaction        removes passwords and tokens from output, in any spelling

@@ -8,7 +8,7 @@ ecs          ECS's task calls as Fargate answers them; task is one task's lifecy
              obstacles what keeps a task from starting, program what runs in its container
 iam          policy simulation, and policies enforced for the caller; with policy and permissions
 awslogs      puts a container's lines into CloudWatch Logs; delivery is how fast they arrive
-containers   a real engine and a real registry instead of Fargate and ECR; docker replaces the `docker` program
+engine       a real Docker engine and registry instead of Fargate and ECR; stand_in_docker replaces the program `docker`
 database     an embedded PostgreSQL instead of RDS
 failures     the ways in which one-off ECS tasks fail, each with a name; plays is how each is played
 

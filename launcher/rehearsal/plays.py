@@ -16,9 +16,9 @@ from launcher.machine.process import Completed, Runner
 from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.delivery import Travel
-from launcher.rehearsal.docker import StandInDocker
 from launcher.rehearsal.program import Script, scripted
 from launcher.rehearsal.stack import LocalStack
+from launcher.rehearsal.stand_in_docker import StandInDocker
 from launcher.rehearsal.task import Injected, LocalTask, Obstacle
 from launcher.rehearsal.terraform import write_root
 

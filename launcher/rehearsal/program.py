@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from launcher.machine.process import start
 from launcher.task import command_line
 
-TARGETED = frozenset({"downgrade", "reset", "stamp", "upgrade"})
-"""The commands whose report has a `target`; reports of older images have none."""
+_MOVING = frozenset({"downgrade", "reset", "stamp", "upgrade"})
+"""The commands that take a database to a revision: their report has a `target`."""
+
 Lines = list[tuple[float, str]]
 """Lines of output with their times, in seconds since the epoch."""
 
@@ -127,6 +128,7 @@ class Script:
         heeds_sigterm: whether SIGTERM ends it (143); otherwise only SIGKILL does (137).
         error: the error message in its report, if it fails.
         report: fields that differ from the command's usual report; None for no report at all.
+        names_target: whether the report has a `target`; older images name none.
     """
 
     lines: tuple[tuple[float, str], ...] = ()
@@ -135,6 +137,7 @@ class Script:
     heeds_sigterm: bool = True
     error: str | None = None
     report: Mapping[str, Any] | None = field(default_factory=dict)
+    names_target: bool = True
 
 
 class ScriptedProgram:
@@ -180,32 +183,21 @@ def report(script: Script, command: Sequence[str], exit_code: int | None) -> str
     """Return the report of a simulated container that ran `command`; None if it was killed or writes none."""
     if script.report is None or exit_code in (None, 137):
         return None
-    name, last = command_line.move(command), command[-1]
+    name, last = command_line.change(command), command[-1]
     to = None if last == "base" else last if last.isdecimal() else "003" if name == "downgrade" else "004"
-    good = exit_code == 0
+    good, moves = exit_code == 0, name in _MOVING
     fields: dict[str, Any] = {
         "command": name or next((word for word in command[1:] if word.isidentifier()), None),
         "before": "004" if name == "downgrade" else None,
-        "after": (to if good else "002") if name else None,
-        "ran": (["004"] if name == "downgrade" else ["001", "002"]) if name else [],
+        "after": (to if good else "002") if moves else None,
+        "ran": (["004"] if name == "downgrade" else ["001", "002"]) if moves else [],
         "outcome": "succeeded" if good else "interrupted" if exit_code in (130, 143) else "failed",
         "exit_code": exit_code,
         "error": script.error,
     }
-    if name in TARGETED:
+    if moves and script.names_target:
         fields["target"] = to
     return json.dumps({"neuraknot_result": 1, **fields, **script.report})
-
-
-def in_checkout(directory: Path, image: Mapping[str, str], now: Callable[[], float]) -> Start:
-    """Start containers as processes in `directory`.
-
-    Args:
-        directory: replaces the image's working directory.
-        image: replaces the image's own environment: `PATH` and similar.
-        now: the local AWS's clock.
-    """
-    return lambda container: ProcessProgram(container, directory, image, now)
 
 
 def scripted(script: Script) -> Start:

@@ -14,13 +14,13 @@ from launcher.image.build import require_engine
 from launcher.image.tag import content_tag
 from launcher.machine.process import Runner, run
 from launcher.rehearsal.cloud import LocalAws
-from launcher.rehearsal.containers import REGISTRY, Registry, in_containers
 from launcher.rehearsal.database import EmbeddedDatabase
-from launcher.rehearsal.docker import StandInDocker, digest_of
+from launcher.rehearsal.engine import REGISTRY, Registry, in_containers
 from launcher.rehearsal.failures import Failure
 from launcher.rehearsal.plays import Scene
 from launcher.rehearsal.program import Container, ProcessProgram, Program, Start
 from launcher.rehearsal.stack import DATABASE_PASSWORD, StackOptions
+from launcher.rehearsal.stand_in_docker import StandInDocker, digest_of
 from launcher.rehearsal.task import Pace
 from launcher.rehearsal.terraform import write_root
 

@@ -2,7 +2,7 @@
 
 find           the tasks of a family, alive and ended, as ECS describes them
 start          RunTask: start one task only, even if responses are lost
-watch          poll every second until the task ends, read its log meanwhile, stop it on timeout
+watch          poll every second until the task ends, read its log meanwhile, stop it on timeout or a signal
 logs           a log stream, followed from its head to its last line
 log_group      the tasks' log group, created if it is missing
 verdict        the verdict on an ended task, from exit code, report and log

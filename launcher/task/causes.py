@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from launcher.aws.refusals import denial
+from launcher.environment.service import STARTING_SERVICES
 from launcher.models import Place
 
 
@@ -27,8 +28,6 @@ _NO_WAY_OUT = re.compile(
     r"request canceled while waiting for connection|no such host|connection refused",
     re.IGNORECASE,
 )
-STARTING_SERVICES = ("ecr.api", "ecr.dkr", "s3", "logs")
-"""The AWS services that a Fargate task needs before its first line of output; S3 stores the image's layers."""
 
 _HOST = re.compile(r"[\w.-]+\.amazonaws\.com")
 NO_CAPACITY = "Run the same command again in some minutes, or give subnets of another zone with --subnets."

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-_MOVING = frozenset({"downgrade", "reset", "stamp", "upgrade"})
-"""The commands that move a database to a revision."""
+_CHANGING = frozenset({"adopt", "create_db", "downgrade", "mark", "reset", "stamp", "upgrade"})
+"""The commands that change a database."""
 
 _ABSOLUTE = re.compile(r"\w+")  # not `+1`, which means another revision each time
 
@@ -30,11 +30,11 @@ def _reader() -> _Reader:
     return reader
 
 
-def move(command: Sequence[str]) -> str | None:
-    """Return how a command changes the database's revision.
+def change(command: Sequence[str]) -> str | None:
+    """Return how a command changes a database.
 
     Returns:
-        `upgrade`, `downgrade`, `stamp` or `reset`; None if it only reads, prints SQL or help, or can't be parsed.
+        The command, such as `upgrade` or `adopt`; None if it only reads, prints SQL or help, or can't be parsed.
     """
     options = _Reader(add_help=False)
     options.add_argument("--sql", action="store_true")
@@ -45,7 +45,7 @@ def move(command: Sequence[str]) -> str | None:
     except ValueError:
         return None
     prints = asked.help or asked.version or only_printed.sql or only_printed.help
-    return asked.name if asked.name in _MOVING and not prints else None
+    return asked.name if asked.name in _CHANGING and not prints else None
 
 
 def is_plain_upgrade(command: Sequence[str]) -> bool:

@@ -110,7 +110,7 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
 
 def _doubt(task: Task, log: LogFollower) -> str | None:
     """Return why exit code 0 is not trusted, as the rest of a sentence; None if it is trusted."""
-    report, wanted = log.report, command_line.move(task.command)
+    report, wanted = log.report, command_line.change(task.command)
     if report is not None and report.has_target and not task.command:  # the image's default command
         wanted = report.command
     if report is not None and report.outcome == "unknown":

@@ -122,7 +122,7 @@ class Watcher:
                 self._show(log)
         self.interrupts.being_handled = True  # nothing is left to stop; the log is read to its end
         if task.started is not None or task.exit_code is not None or log.found:
-            decides = task.exit_code == 0 and command_line.move(task.command) is not None
+            decides = task.exit_code == 0 and command_line.change(task.command) is not None
             for line in log.drain(self.clock, PATIENCE if decides else QUIET):
                 self.on_line(line)
         return WatchResult(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)

@@ -23,7 +23,7 @@ _BLOCK = re.compile(r"\b(?:backend|cloud)\b")
 _WORKSPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~$&+=:@-]+")
 
 
-def command(directory: Path | None, *arguments: str) -> str:
+def terraform_command(directory: Path | None, *arguments: str) -> str:
     """Return a `terraform` command for a root, quoted for a shell."""
     return shlex.join(["terraform", f"-chdir={directory}", *arguments])
 
@@ -128,7 +128,8 @@ def selected_workspace(directory: Path, named: str | None = None) -> str:
         if not _WORKSPACE.fullmatch(named):
             raise ConfigurationError(
                 f"TF_WORKSPACE holds no name of a workspace: {named!r}.",
-                hint=f"Unset it, or see what there is: env -u TF_WORKSPACE {command(directory, 'workspace', 'list')}",
+                hint="Unset it, or see what there is: env -u TF_WORKSPACE "
+                + terraform_command(directory, "workspace", "list"),
             )
         return named
     path = directory / ".terraform" / "environment"
@@ -226,11 +227,11 @@ def _given(value: Any) -> bool:
 def _uncertain(directory: Path, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"Where {directory} keeps its Terraform state is not known for certain: {why}.",
-        hint=f"Have Terraform 1.x sort it out: {command(directory, 'init')}",
+        hint=f"Have Terraform 1.x sort it out: {terraform_command(directory, 'init')}",
     )
 
 
 def _unreadable(directory: Path, path: Path, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{path} can't be read: {why}.", hint=f"Initialise it again: {command(directory, 'init')}"
+        f"{path} can't be read: {why}.", hint=f"Initialise it again: {terraform_command(directory, 'init')}"
     )

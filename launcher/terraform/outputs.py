@@ -12,7 +12,7 @@ from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsEr
 from launcher.machine.process import Completed, Runner, uncoloured
 from launcher.machine.untrusted_text import UnreadableError, json_at, parse_json, read_text
 from launcher.models import Sourced
-from launcher.terraform.backend import backend, command, initialised, local_state, noted_backend, state_in_s3
+from launcher.terraform.backend import backend, initialised, local_state, noted_backend, state_in_s3, terraform_command
 
 _NEEDS_INIT = re.compile(r"Backend initialization required|Initialization required|terraform init", re.IGNORECASE)
 _REASON = re.compile(r"^Reason: (.+)", re.MULTILINE)
@@ -67,15 +67,16 @@ class Outputs:
         value = self.values.get(name)
         if value in (None, "", [], {}):
             return None
+        hint = f"Give the option instead, or put it right and apply: {terraform_command(self.directory, 'apply')}"
         if isinstance(value, bool) or not isinstance(value, _KINDS.get(name, str)):
             raise ConfigurationError(
                 f"The Terraform output {name} can't be {_WORDS[type(value)]} ({self.directory}).",
-                hint=f"Give the option instead, or put it right and apply: {command(self.directory, 'apply')}",
+                hint=hint,
             )
         if isinstance(value, str) and not value.isprintable():
             raise ConfigurationError(
                 f"The Terraform output {name} holds a character that can't be printed ({self.directory}).",
-                hint=f"Give the option instead, or put it right and apply: {command(self.directory, 'apply')}",
+                hint=hint,
             )
         return Sourced(value, f"{self.origin} {name}")
 
@@ -88,7 +89,7 @@ class Outputs:
         found = self.get(name)
         if found is not None:
             return found
-        hint = f"Give {option}, or add the output and apply: {command(self.directory, 'apply')}"
+        hint = f"Give {option}, or add the output and apply: {terraform_command(self.directory, 'apply')}"
         if self.directory is None:
             raise ConfigurationError(
                 f"{option} is not given, and there is no Terraform to ask.", hint=f"Give {option}."
@@ -124,7 +125,7 @@ def read_outputs(
     except OSError as error:
         raise ConfigurationError(
             f"{error.filename or directory} can't be read: {error.strerror}.",
-            hint=f"See whether Terraform can: {command(directory, 'output')}",
+            hint=f"See whether Terraform can: {terraform_command(directory, 'output')}",
         ) from error
 
 
@@ -176,19 +177,19 @@ def _failed(directory: Path, completed: Completed) -> Exception:
     if _LOCKED.search(said):
         return ConfigurationError(
             f"The Terraform state of {directory} is locked.",
-            hint=f"Wait until the other Terraform has ended, then try again: {command(directory, 'output')}",
+            hint=f"Wait until the other Terraform has ended, then try again: {terraform_command(directory, 'output')}",
             details=tail,
         )
     if _NEEDS_INIT.search(said):
         reason = _REASON.search(said)
         return ConfigurationError(
             f"Terraform does not read the state of {directory} before that is initialised for its backend.",
-            hint=f"Initialise it: {command(directory, 'init')}",
+            hint=f"Initialise it: {terraform_command(directory, 'init')}",
             details=(f"Terraform says: {reason[1]}",) if reason else tail,
         )
     return ConfigurationError(
         f"`terraform output` failed in {directory}.",
-        hint=f"Try it by hand: {command(directory, 'output')}",
+        hint=f"Try it by hand: {terraform_command(directory, 'output')}",
         details=tail,
     )
 
@@ -208,7 +209,8 @@ def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
     if unreadable is not None:
         raise ConfigurationError(
             f"What `terraform output -json` printed in {directory} can't be read: {unreadable}.",
-            hint=f"Is it a wrapper's, or is an output no text? Look at it: {command(directory, 'output', '-json')}",
+            hint="Is it a wrapper's, or is an output no text? Look at it: "
+            + terraform_command(directory, "output", "-json"),
         )
     if empty:
         return {}
@@ -223,7 +225,7 @@ def _not_empty(outputs: Outputs) -> Outputs:
         return outputs
     raise ConfigurationError(
         f"The Terraform root {outputs.directory} has no state, or a state without outputs.",
-        hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {command(outputs.directory, 'apply')}",
+        hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {terraform_command(outputs.directory, 'apply')}",
     )
 
 
@@ -240,7 +242,7 @@ def _refuse_locked(directory: Path, state: Path) -> None:
     who, when, lock = told.get("Who", "somebody"), told.get("Created", "some time ago"), told.get("ID", "LOCK_ID")
     raise ConfigurationError(
         f"The Terraform state of {directory} is locked by {who} since {when}.",
-        hint=f"Wait for it to end. If nothing runs any more: {command(directory, 'force-unlock', lock)}",
+        hint=f"Wait for it to end. If nothing runs any more: {terraform_command(directory, 'force-unlock', lock)}",
     )
 
 
@@ -267,20 +269,20 @@ def _from_state(
     if kind != "s3":
         raise ConfigurationError(
             f"The state of {directory} is kept by the backend {kind!r}, which only `terraform` itself can read.",
-            hint=f"Install Terraform 1.x, and run: {command(directory, 'init')}",
+            hint=f"Install Terraform 1.x, and run: {terraform_command(directory, 'init')}",
         )
     state = state_in_s3(directory, workspace, kind, config)
     if state is None:
         raise ConfigurationError(
             f"The S3 backend of {directory} names no bucket or key.",
-            hint=f"Initialise it: {command(directory, 'init', '-backend-config=...')}",
+            hint=f"Initialise it: {terraform_command(directory, 'init', '-backend-config=...')}",
         )
     origin = f"s3://{'/'.join(state)}"
     body = s3(config.get("region")).read_object(*state)
     if body is None:
         raise ConfigurationError(
             f"There is no Terraform state at {origin}.",
-            hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {command(directory, 'apply')}",
+            hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {terraform_command(directory, 'apply')}",
         )
     return replace(_state_outputs(body, origin, directory), state=state)
 

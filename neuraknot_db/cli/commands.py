@@ -19,7 +19,7 @@ from neuraknot_db.cli.console import write, write_exactly, write_json
 from neuraknot_db.database import session
 from neuraknot_db.database.create import create_database
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.errors import StaleFileError, UsageError
+from neuraknot_db.errors import FindingsError, StaleFileError, UsageError
 from neuraknot_db.history.log import History
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.schema_reading import reading_schema
@@ -136,12 +136,12 @@ def snapshot(config: Config, check: bool = False) -> None:
     With --check nothing is written: exit code 3 if a file is not as it should be.
     """
     with _in_checkout("snapshot"):
-        from neuraknot_db.dev.generate import generate
+        from neuraknot_db.dev import generate
     script = ScriptDirectory.from_config(config)
     files.load(script)
     script.get_current_head()  # raises on two heads: no database will hold either schema
-    wanted = generate(config, script, chosen())
-    stale = snapshots.stale(script, wanted)
+    wanted = generate.generate(config, script, chosen())
+    stale = generate.stale(script, wanted)
     if not stale:
         log.info("the snapshots are as they should be")
     elif check:
@@ -150,7 +150,7 @@ def snapshot(config: Config, check: bool = False) -> None:
             f"What alembic/snapshots holds is not what the revisions make: {names}.",
             hint="Write it anew: neuraknot-db snapshot",
         )
-    snapshots.write(stale, wanted)
+    generate.write(stale, wanted)
     for path in stale:
         write(f"{'wrote' if path.exists() else 'removed'} {path}")
 
@@ -227,7 +227,7 @@ def lint(config: Config, revision_range: str | None = None) -> None:
         write(lint.rendered(finding))
     count = f"{len(selected)} revision{'' if len(selected) == 1 else 's'}"
     if found:
-        raise lint.FindingsError(f"{len(found)} finding{'' if len(found) == 1 else 's'} in {count}.")
+        raise FindingsError(f"{len(found)} finding{'' if len(found) == 1 else 's'} in {count}.")
     log.info("%s: nothing found", count)
 
 

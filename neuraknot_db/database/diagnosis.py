@@ -302,3 +302,8 @@ def _excerpt(line: str, column: int = 0) -> tuple[str, int]:
     start = max(0, min(column - _LONGEST // 2, len(line) - _LONGEST))
     before, after = "…" * (start > 0), "…" * (start + _LONGEST < len(line))
     return f"{before}{line[start : start + _LONGEST]}{after}", column - start + len(before)
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether this is a lock timeout or a deadlock."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in {LOCK_NOT_AVAILABLE, DEADLOCK}

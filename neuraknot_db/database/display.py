@@ -18,3 +18,8 @@ def duration(milliseconds: float) -> str:
         if round(milliseconds) >= length:
             return f"{milliseconds / length:.3g} {unit}"
     return f"{milliseconds:.0f} ms"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the noun in the form that follows a count."""
+    return noun if count == 1 else f"{noun}s"

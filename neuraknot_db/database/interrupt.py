@@ -57,7 +57,7 @@ class _Signals:
 
 
 _signals: _Signals | None = None
-"""Set while a session is open; a process has one set of handlers."""
+"""Set while `cancelling` is open; a process has one set of handlers."""
 
 
 @contextlib.contextmanager

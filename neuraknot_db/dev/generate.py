@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from alembic import command
@@ -15,6 +16,7 @@ from neuraknot_db.dev.measure import measure, merged
 from neuraknot_db.migrate import run
 from neuraknot_db.migrate.record import Recorder
 from neuraknot_db.schema import effects, snapshots
+from neuraknot_db.schema.catalog import read_schema
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,13 +33,7 @@ def generate(config: Config, script: ScriptDirectory, server: Settings) -> dict[
     Raises:
         NeuraknotError: a revision failed, or the server refused.
     """
-    with scratch_database(server) as where, engine.connect(where) as connection:
-        config.attributes[run.HELD] = run.HeldSession(where, connection, Recorder(where, connection))
-
-        def upgrade_to(revision: str) -> None:
-            command.upgrade(config, revision)
-
-        wanted = dict(snapshots.take_all(script, upgrade_to, lambda: engine.connect(where)))
+    wanted = dict(_schemas(config, script, server))
     with scratch_database(server) as where:
         for revision, found in measure(script, where).items():
             path = effects.path_of(script, revision)
@@ -46,3 +42,37 @@ def generate(config: Config, script: ScriptDirectory, server: Settings) -> dict[
                 if told.failure:
                     log.warning("the %s of revision %s was not measured: %s", way, revision, told.failure)
     return wanted
+
+
+def _schemas(config: Config, script: ScriptDirectory, server: Settings) -> Iterator[tuple[Path, str]]:
+    """Upgrade an empty database through every revision; yield each one's snapshot, oldest first."""
+    with scratch_database(server) as where, engine.connect(where) as connection:
+        config.attributes[run.HELD] = run.HeldSession(where, connection, Recorder(where, connection))
+        for revision in snapshots.revisions(script):
+            command.upgrade(config, revision)
+            with engine.connect(where) as reading:
+                yield snapshots.path_of(script, revision), snapshots.render(revision, read_schema(reading))
+
+
+def stale(script: ScriptDirectory, wanted: Mapping[Path, str]) -> Sequence[Path]:
+    """Return the JSON files of `alembic/snapshots/` that must be written or removed.
+
+    Args:
+        script: where the revisions are.
+        wanted: every file that should exist, with its text.
+    """
+    there = sorted(snapshots.path_of(script, "").parent.glob("*.json"))
+    return [
+        *(path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text),
+        *(path for path in there if path not in wanted),
+    ]
+
+
+def write(paths: Iterable[Path], wanted: Mapping[Path, str]) -> None:
+    """Write or remove the stale files."""
+    for path in paths:
+        if path in wanted:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(wanted[path], encoding="utf-8")
+        else:
+            path.unlink()

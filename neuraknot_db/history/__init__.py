@@ -1,8 +1,8 @@
 """The log of what was run, and the environment marker: in the schema `neuraknot_db`, which no reset drops.
 
-log      `History`: look, create, read and write; an `Entry` is a row to write, a `Record` is a row that was read
-tables   its tables (log, settings, positions of large changes): created, upgraded from an older version, and
-         recognised as ours
+log      `History`: look, create and read, and the marker; an `Entry` is a row to write, a `Record` one that was read
+tables   its tables (the log, the settings, and `backfill_progress`, which nothing uses yet): created,
+         upgraded from an older version, and recognised as ours
 render   the log for people and for programs
 
 A `History` is made from a connection; its attributes say what it found (whether the log exists, whether this role may

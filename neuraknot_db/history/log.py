@@ -66,7 +66,7 @@ class Entry(NamedTuple):
     Attributes:
         revision: None if it concerns no single one.
         direction: `upgrade`, `downgrade`, `stamp`, `adopt`, `accept`, `reset` or `mark`.
-        outcome: `started`, for a whole run; `succeeded`, `failed`, `interrupted` or `unknown`.
+        outcome: `started`, for a whole run; `succeeded`, `failed` or `interrupted`.
         duration_ms: until it was recorded.
         attempt: 1 for the first.
         lock_wait_ms: lock waits of earlier attempts, including the pauses after them.
@@ -242,3 +242,14 @@ class History:
             run, rows = "run::text, before, after", f"outcome <> 'started' OR id IN ({_UNENDED})"
         for row in self._connection.exec_driver_sql(f"SELECT {_COLUMNS}, {run} FROM {TABLE} WHERE {rows} ORDER BY id"):
             yield Record(*row)
+
+
+INSERT = f"""
+INSERT INTO {TABLE} (revision, direction, outcome, started_at, duration_ms, attempt, lock_wait_ms, error, checksum,
+                     source_sha256, client_host, tool_version, image, git_commit, task_arn, started_by, run, before,
+                     after)
+VALUES (%(revision)s, %(direction)s, %(outcome)s, clock_timestamp() - %(duration_ms)s * interval '1 ms',
+        %(duration_ms)s, %(attempt)s, %(lock_wait_ms)s, %(error)s, %(checksum)s, %(source_sha256)s,
+        %(client_host)s, %(tool_version)s, %(image)s, %(git_commit)s, %(task_arn)s, %(started_by)s, %(run)s, %(before)s,
+        %(after)s)
+"""

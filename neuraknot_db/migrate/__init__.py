@@ -4,7 +4,8 @@ Upgrade, downgrade and stamp go through these, and so does reset within its own 
 
 command       what was asked for, as a value: from Alembic's own command, or one of ours
 preflight     what the database holds, what would run, and whether that is allowed: returns a `Ready`, or refuses;
-              with guards (what must not be done), edits (was an applied revision changed?) and x_options (`-x`)
+              with guards (what must not be done), confirmation (a name, typed again), edits (was an applied revision
+              changed?) and x_options (`-x`)
 run           the lock, the confirmations and the steps; it fills in an `Outcome`
 apply         runs the steps, a `StepRun` each: one transaction, timed, logged, recorded
 retry         after a lock timeout: roll back, pause, try again; with lock_budget (how long a statement may wait)
@@ -17,7 +18,7 @@ postflight    was it really committed, and does the database hold what it should
 Beside these:
 
 reset         drop and recreate the schema public, then the same steps within one transaction; with cascade (what else
-              the drop would take), privileges (owner and grants, restored) and confirmation (a name, typed again)
+              the drop would take) and privileges (owner and grants, restored)
 adopt         recognise the schema of a database that was never versioned, and stamp it
 mark          change the environment marker
 schema_reading reports who locks a table while a command reads the schema

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from neuraknot_db import settings
 from neuraknot_db.database import lock, raw_sql, session
+from neuraknot_db.database.display import plural
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
 from neuraknot_db.history.log import Entry
@@ -23,7 +24,7 @@ from neuraknot_db.migrate.schema_reading import reading_schema
 from neuraknot_db.revisions import files
 from neuraknot_db.schema import compare, equivalence, snapshots
 from neuraknot_db.schema.catalog import read_schema, search_path_public
-from neuraknot_db.schema.compare import Difference, plural
+from neuraknot_db.schema.compare import Difference
 from neuraknot_db.settings import Settings
 
 
@@ -171,7 +172,7 @@ def adopt_database(
             connection.rollback()
         else:
             lock.acquire(connection, settings.limits().patience)
-            found = preflight.run(connection, where, script, Command("adopt")).found
+            found = preflight.check(connection, where, script, Command("adopt")).found
         outcome.before = outcome.after = found.state.revision
         history = found.history
         recorder = Recorder(where, connection)

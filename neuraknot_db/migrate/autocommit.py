@@ -62,7 +62,7 @@ SELECT format('%%I.%%I', n.nspname, i.relname), p.pid
 Any build on the table counts as its builder: dropping an index during a build would deadlock.
 """
 
-Watch = Callable[[], AbstractContextManager[Connection]]
+Connect = Callable[[], AbstractContextManager[Connection]]
 
 
 def hold(apply: Callable[..., object], migration: MigrationContext, revision: str) -> list[PendingStatement]:
@@ -104,7 +104,7 @@ def run_alone(
     migration: MigrationContext,
     statement: Statement,
     limits: Limits,
-    watch: Watch | None,
+    watch: Connect | None,
 ) -> None:
     """Send a statement in autocommit mode.
 
@@ -168,7 +168,7 @@ def _repair(connection: Connection, statement: Statement) -> None:
 
 
 @contextlib.contextmanager
-def _progress(connection: Connection, watch: Watch | None) -> Iterator[None]:
+def _progress(connection: Connection, watch: Connect | None) -> Iterator[None]:
     driver_connection = connection.connection.driver_connection
     if watch is None or driver_connection is None:
         yield
@@ -184,7 +184,7 @@ def _progress(connection: Connection, watch: Watch | None) -> Iterator[None]:
         teller.join(_JOIN_TIMEOUT)
 
 
-def _tell(watch: Watch, pid: int, ended: threading.Event) -> None:
+def _tell(watch: Connect, pid: int, ended: threading.Event) -> None:
     for seconds in chain(_INTERVALS, repeat(_INTERVALS[-1])):
         if ended.wait(seconds):
             return

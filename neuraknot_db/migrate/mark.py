@@ -32,7 +32,7 @@ def mark(where: Settings, script: ScriptDirectory, environment: str, outcome: Ou
     """
     with session.open_session(where) as connection:
         lock.acquire(connection, settings.limits().patience)
-        history = preflight.run(connection, where, script, Command("mark")).found.history
+        history = preflight.check(connection, where, script, Command("mark")).found.history
         before = history.environment
         recorder, entry = Recorder(where, connection), Entry(None, "mark")
         try:

@@ -126,7 +126,7 @@ def admit(
     return Ready(command, found, environment, steps, read, heads, taken, others)
 
 
-def run(
+def check(
     connection: Connection,
     where: Settings,
     script: ScriptDirectory,

@@ -20,8 +20,7 @@ from neuraknot_db.database import diagnosis, interrupt, lock, raw_sql, session
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableError
-from neuraknot_db.history.log import Entry, History
-from neuraknot_db.history.tables import TABLE
+from neuraknot_db.history.log import INSERT, Entry, History
 from neuraknot_db.migrate import failures, retry
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.retry import Failure
@@ -43,16 +42,6 @@ _NO_ANSWER = (DBAPIError, InvalidRequestError, RefusedError, UnreachableError)
 
 UNANSWERED = "the connection was lost with the answer to COMMIT; a new one shows that everything is committed"
 _NOT_RECORDED = "the failure could not be recorded in the log"
-
-_INSERT = f"""
-INSERT INTO {TABLE} (revision, direction, outcome, started_at, duration_ms, attempt, lock_wait_ms, error, checksum,
-                     source_sha256, client_host, tool_version, image, git_commit, task_arn, started_by, run, before,
-                     after)
-VALUES (%(revision)s, %(direction)s, %(outcome)s, clock_timestamp() - %(duration_ms)s * interval '1 ms',
-        %(duration_ms)s, %(attempt)s, %(lock_wait_ms)s, %(error)s, %(checksum)s, %(source_sha256)s,
-        %(client_host)s, %(tool_version)s, %(image)s, %(git_commit)s, %(task_arn)s, %(started_by)s, %(run)s, %(before)s,
-        %(after)s)
-"""
 
 
 class Standing(NamedTuple):
@@ -139,7 +128,7 @@ class Recorder:
             self._origin = _described(settings.origin())
         error = entry.error and redacted(entry.error)
         values = {**entry._asdict(), "error": error, **self._origin, "run": self.run}
-        return connection.exec_driver_sql(f"{_INSERT};\n{then}" if then else _INSERT, values)
+        return connection.exec_driver_sql(f"{INSERT};\n{then}" if then else INSERT, values)
 
     def begin(self, connection: Connection, history: History, environment: str, entry: Entry) -> None:
         """Write once that the run begins, and commit; warn if the previous run never ended.

@@ -78,7 +78,7 @@ def reset(
     outcome.aim(joined(heads_after(asked_for.resolve(()), ())))
     with session.open_session(where) as connection:
         # Every refusal comes before rows are counted or a name is asked for, and before any drop.
-        ready = preflight.run(connection, where, script, asked_for)
+        ready = preflight.check(connection, where, script, asked_for)
         state, name, history = ready.found.state, ready.environment, ready.found.history
         outcome.before = outcome.after = state.revision
         run.greet(where, state, name)

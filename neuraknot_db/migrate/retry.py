@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database.diagnosis import DEADLOCK, LOCK_NOT_AVAILABLE
+from neuraknot_db.database.diagnosis import is_lock_timeout
 from neuraknot_db.migrate import blockers
 from neuraknot_db.settings import Limits
 
@@ -84,8 +84,3 @@ def on_lock_timeout(
                 raise
             failed(Failure(error, number, pause))
         sleep(pause)
-
-
-def is_lock_timeout(error: BaseException) -> bool:
-    """Whether this is a lock timeout or a deadlock."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in {LOCK_NOT_AVAILABLE, DEADLOCK}

@@ -74,7 +74,7 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
         greeted = False
         before: DatabaseState | None = None
         if command.may_go_back or command.is_relative:
-            first = preflight.run(connection, where, environment.script, command, asked)
+            first = preflight.check(connection, where, environment.script, command, asked)
             before, greeted = first.found.state, _confirm(connection, first, asked)
         lock.acquire(connection, settings.limits().patience)
         found = preflight.look(connection, where)
@@ -144,7 +144,7 @@ def migrate_held(environment: EnvironmentContext, command: Command, held: HeldSe
         _run(environment, connection, walk, command)
     except Exception as error:
         # The caller rolls back: it retries after a lock timeout, and asks what landed after a lost connection.
-        if retry.is_lock_timeout(error) or diagnosis.is_lost(error):
+        if diagnosis.is_lock_timeout(error) or diagnosis.is_lost(error):
             raise
         raise walk.explain(error) or error from error
 

@@ -9,9 +9,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import raw_sql
+from neuraknot_db.database import diagnosis, raw_sql
 from neuraknot_db.errors import LockUnavailableError
-from neuraknot_db.migrate import blockers, retry
+from neuraknot_db.migrate import blockers
 from neuraknot_db.schema import snapshots
 
 
@@ -25,7 +25,7 @@ def reading_schema(connection: Connection, script: ScriptDirectory) -> Iterator[
     try:
         yield
     except DBAPIError as error:
-        if not retry.is_lock_timeout(error):
+        if not diagnosis.is_lock_timeout(error):
             raise
         connection.rollback()
         ours = " ".join(map(raw_sql.quoted, snapshots.table_names(script)))

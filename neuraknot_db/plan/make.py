@@ -14,9 +14,10 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from neuraknot_db.database import diagnosis
+from neuraknot_db.database.display import plural
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.migrate import retry
 from neuraknot_db.migrate.command import to_target
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
@@ -24,7 +25,6 @@ from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.schema import effects, snapshots, verify
-from neuraknot_db.schema.compare import plural
 from neuraknot_db.schema.effects import LockMode, Measurement
 from neuraknot_db.settings import Limits, Settings
 
@@ -86,7 +86,7 @@ def _doubt(connection: Connection, script: ScriptDirectory) -> tuple[str, Sequen
     except UsageError:  # at two revisions at once: nothing can be planned
         return "", ()
     except DBAPIError as error:
-        if not retry.is_lock_timeout(error):
+        if not diagnosis.is_lock_timeout(error):
             raise
         connection.rollback()
         # A plan should show who holds the tables.

@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import other_sessions, raw_sql
-from neuraknot_db.migrate import retry
+from neuraknot_db.database import diagnosis, other_sessions, raw_sql
 from neuraknot_db.plan.values import Holder, TableNow
 from neuraknot_db.schema.effects import BY_NAME, NAME, LockMode
 
@@ -138,7 +137,7 @@ def _sizes(connection: Connection, oids: Sequence[int]) -> dict[int, int]:
             rows = connection.exec_driver_sql(_SIZES, {"oids": oids, "locked": held}).all()
     except DBAPIError as error:
         # A lock on an index or a partition, or one taken meanwhile.
-        if not retry.is_lock_timeout(error):
+        if not diagnosis.is_lock_timeout(error):
             raise
         return {}
     return {row.oid: row.bytes for row in rows}

@@ -1,4 +1,4 @@
-"""What a revision's file declares, read without a database.
+"""What a revision's file declares.
 
 files          all files, read before anything runs; refuses invalid files, and a database at a revision without a file
 options        its module variables: timeouts, `transactional`, `losses`; and what it may not send
@@ -7,6 +7,7 @@ syntax         its syntax tree: what its functions use, what they send, what the
 concurrently   statements that can't be in a transaction, recognised by their keywords
 containment    wraps its code, which is not ours: any exception fails the revision, and ends nothing else
 
-The input is Alembic's `ScriptDirectory`, a step or a file's bytes. No code of a revision runs here except what Alembic
-runs when it loads a file, and, within `containment`, what `migrate` or `dev` run.
+The input is Alembic's `ScriptDirectory`, a step or a file's bytes; only `containment` sees a session, whose transaction
+a revision must not end. No code of a revision runs here except what Alembic runs when it loads a file, and, within
+`containment`, what `migrate` or `dev` run.
 """

@@ -9,7 +9,7 @@ KIND = "tree:"
 
 
 UPGRADE = ("upgrade", "backfill")
-"""The parts of a revision's file that an upgrade runs."""
+"""What an upgrade runs of a revision's file; `backfill` is reserved for large data changes."""
 
 
 def checksum(source: bytes, *roots: str) -> str:

@@ -9,5 +9,5 @@ verify        does the live database hold what its revision should? Returns a `R
 effects       `alembic/snapshots/00N.effects.json`: the measured effects of a revision's statements on relations
 
 The input is a connection (its transaction is the caller's), or a file; the output is values. Nothing here changes a
-database.
+database, but for a temporary table that `equivalence` makes and rolls back.
 """

@@ -83,11 +83,6 @@ def notes(live: Schema, expected: Schema) -> tuple[str, ...]:
     return tuple(_notes(live, expected))
 
 
-def plural(count: int, noun: str) -> str:
-    """Return the noun in the form that follows a count."""
-    return noun if count == 1 else f"{noun}s"
-
-
 def missing_tables(live: Schema, expected: Schema) -> tuple[str, ...]:
     """Return the tables that should exist but don't."""
     return tuple(name for name in expected.tables if name not in live.tables)

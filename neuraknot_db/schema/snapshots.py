@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from alembic.script import ScriptDirectory
-from sqlalchemy.engine import Connection
 
 from neuraknot_db.errors import RefusedError
-from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger, read_schema
+from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger
 
 _PARTS = {"columns": Column, "constraints": Constraint, "indexes": Index, "triggers": Trigger}
 _LINE = 100
@@ -76,51 +75,6 @@ def _counted(count: int, parts: str) -> str:
 def revisions(script: ScriptDirectory) -> Sequence[str]:
     """Return every revision, oldest first."""
     return [found.revision for found in script.walk_revisions()][::-1]
-
-
-def take_all(
-    script: ScriptDirectory, upgrade_to: Callable[[str], None], connect: Callable[[], Connection]
-) -> Mapping[Path, str]:
-    """Upgrade an empty database through every revision, and take each one's snapshot.
-
-    Args:
-        script: where the revisions are.
-        upgrade_to: migrates the scratch database to a revision.
-        connect: opens a connection to it; closed here.
-
-    Returns:
-        The files with their texts, oldest revision first.
-    """
-    taken = {}
-    for revision in revisions(script):
-        upgrade_to(revision)
-        with connect() as connection:
-            taken[path_of(script, revision)] = render(revision, read_schema(connection))
-    return taken
-
-
-def stale(script: ScriptDirectory, wanted: Mapping[Path, str]) -> Sequence[Path]:
-    """Return the JSON files of `alembic/snapshots/` that must be written or removed.
-
-    Args:
-        script: where the revisions are.
-        wanted: every file that should exist, with its text.
-    """
-    there = sorted(path_of(script, "").parent.glob("*.json"))
-    return [
-        *(path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text),
-        *(path for path in there if path not in wanted),
-    ]
-
-
-def write(paths: Iterable[Path], wanted: Mapping[Path, str]) -> None:
-    """Write or remove the stale files."""
-    for path in paths:
-        if path in wanted:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(wanted[path], encoding="utf-8")
-        else:
-            path.unlink()
 
 
 def render(revision: str, schema: Schema) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
+from neuraknot_db.database.display import plural
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import SchemaDiffersError, UsageError
 from neuraknot_db.schema import compare, equivalence, snapshots
 from neuraknot_db.schema.catalog import Schema, read_schema
-from neuraknot_db.schema.compare import Difference, plural
+from neuraknot_db.schema.compare import Difference
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from launcher.machine.process import run
-from launcher.rehearsal.containers import in_containers
 from launcher.rehearsal.database import EmbeddedDatabase
+from launcher.rehearsal.engine import in_containers
 from launcher.rehearsal.program import Container, Program, PullError
 from tests.docker.conftest import REPOSITORY, docker
 

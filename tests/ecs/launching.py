@@ -20,8 +20,8 @@ from launcher.machine.process import Completed, Runner, run
 from launcher.machine.signals import Interrupts
 from launcher.rehearsal import plays
 from launcher.rehearsal.cloud import LocalAws
-from launcher.rehearsal.docker import StandInDocker, digest_of
 from launcher.rehearsal.program import Script
+from launcher.rehearsal.stand_in_docker import StandInDocker, digest_of
 from launcher.rehearsal.terraform import write_root
 from tests.ecs.conftest import FakeClock
 

@@ -1,4 +1,11 @@
-"""The schema as a picture: tables, columns and references, as an SVG or as Mermaid text."""
+"""The schema as a picture: tables, columns and references, as an SVG or as Mermaid text.
+
+picture     what is shown: boxes with rows, and the references between them
+placement   arranges the boxes in columns
+routing     leads the lines around the boxes
+layout      gives everything its coordinates
+svg         draws it; mermaid writes it as an `erDiagram` instead
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Find unsafe statements in revisions: squawk's rules, per revision, and our own."""
+"""Find unsafe statements in revisions: squawk's rules, per revision, and our own.
+
+finding      what a rule checks (a `Subject`: the file, its functions, their statements and effects), and what it finds
+rules/       our own rules, a module each with `CODE`, `HELP` and `check`; `CHECKS` lists them
+squawk       squawk as a program
+exceptions   `alembic/lint.toml`: where rules do not apply, and why
+"""
 
 from __future__ import annotations
 
@@ -15,16 +21,9 @@ from neuraknot_db.dev.lint import exceptions, squawk
 from neuraknot_db.dev.lint.exceptions import Exceptions
 from neuraknot_db.dev.lint.finding import Finding, Subject
 from neuraknot_db.dev.lint.rules import CHECKS
-from neuraknot_db.errors import NeuraknotError
 from neuraknot_db.schema import snapshots
 
 UNUSED = "unused-exception"
-
-
-class FindingsError(NeuraknotError):
-    """The linter found something."""
-
-    exit_code = 3
 
 
 def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:

@@ -13,7 +13,7 @@ import pytest
 
 from launcher.errors import ProgramNotFoundError
 from launcher.machine.process import Completed
-from launcher.rehearsal.docker import StandInDocker
+from launcher.rehearsal.stand_in_docker import StandInDocker
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, PASSWORD, Stage, make_stage
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.rehearsal.docker import StandInDocker
+from launcher.rehearsal.stand_in_docker import StandInDocker
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, make_stage
 

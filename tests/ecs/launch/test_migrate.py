@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.rehearsal.docker import StandInDocker
 from launcher.rehearsal.program import Script, scripted
+from launcher.rehearsal.stand_in_docker import StandInDocker
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 

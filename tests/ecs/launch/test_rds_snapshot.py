@@ -10,8 +10,8 @@ import botocore.session
 import pytest
 
 from launcher.rehearsal.api import Call, Refusal
-from launcher.rehearsal.docker import StandInDocker
 from launcher.rehearsal.plays import start_task
+from launcher.rehearsal.stand_in_docker import StandInDocker
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, make_stage
 from tests.ecs.task.test_watching import at, send

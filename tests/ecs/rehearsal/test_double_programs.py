@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from launcher.rehearsal.cloud import LocalAws
-from launcher.rehearsal.program import Container, ProcessProgram, Program, Script, ScriptedProgram, in_checkout
+from launcher.rehearsal.program import Container, ProcessProgram, Program, Script, ScriptedProgram
 from launcher.rehearsal.stack import DATABASE_PASSWORD
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.rehearsal.test_double import look, register, run
@@ -112,7 +112,8 @@ def test_a_container_gets_definition_secrets_overrides_and_what_ecs_adds(
 def test_a_program_that_is_not_there_is_told_as_ecs_tells_it(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
 ) -> None:
-    cloud = make_cloud(start=in_checkout(tmp_path, {"PATH": str(tmp_path)}, clock.now))
+    empty = {"PATH": str(tmp_path)}
+    cloud = make_cloud(start=lambda container: ProcessProgram(container, tmp_path, empty, clock.now))
     arn = run(cloud, register(cloud, container={"command": ["nothing-like-this"]}))["tasks"][0]["taskArn"]
     clock.sleep(60)
     task = look(cloud, arn)

@@ -24,11 +24,11 @@ from launcher.machine.process import run
 from launcher.models import Sourced
 from launcher.rehearsal import plays
 from launcher.rehearsal.cloud import LocalAws
-from launcher.rehearsal.docker import StandInDocker, digest_of
 from launcher.rehearsal.failures import FAILURES, Failure
 from launcher.rehearsal.plays import Scene
 from launcher.rehearsal.program import Script
 from launcher.rehearsal.stack import DATABASE_PASSWORD
+from launcher.rehearsal.stand_in_docker import StandInDocker, digest_of
 from launcher.rehearsal.task import Pace
 from launcher.rehearsal.terraform import write_root
 from tests.ecs.conftest import FakeClock, MakeCloud

@@ -1,4 +1,4 @@
-"""A container's exit code 0 is believed of what moves a database only with a report that fits the command."""
+"""A container's exit code 0 is believed of what changes a database only with a report that fits the command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from launcher.rehearsal import plays
 from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.program import Script, scripted
-from launcher.task.command_line import is_plain_upgrade, move
+from launcher.task.command_line import change, is_plain_upgrade
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Outcome, Stage, make_stage
 
@@ -21,6 +21,11 @@ MOVES = {
     "upgrade with options": ["ecs-run", "--", "-x", "force=true", "-q", "upgrade", "--tag", "t", "head"],
     "downgrade": ["ecs-run", "--", "-xconfirm=neuraKnot", "downgrade", "-1"],
     "stamp": ["ecs-run", "--", "stamp", "--purge", "003"],
+}
+CHANGES = {
+    "adopt": ["ecs-run", "--", "adopt"],
+    "mark": ["ecs-run", "--", "mark", "dev"],
+    "create_db": ["ecs-run", "--", "create_db"],
 }
 OTHERS = {
     "plan": ["ecs-run", "--", "plan"],
@@ -56,15 +61,15 @@ def is_doubted(outcome: Outcome, words: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", MOVES.values(), ids=MOVES.keys())
-def test_what_moves_the_database_is_believed_with_its_report_only(stage: Stage, arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", {**MOVES, **CHANGES}.values(), ids={**MOVES, **CHANGES}.keys())
+def test_what_changes_a_database_is_believed_with_its_report_only(stage: Stage, arguments: list[str]) -> None:
     assert launched(stage, {}, arguments).code == 0
     is_doubted(launched(stage, None, arguments), "its log ends without its report. So it is not known what became of")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", OTHERS.values(), ids=OTHERS.keys())
-def test_what_moves_nothing_is_not_doubted(stage: Stage, arguments: list[str]) -> None:
+def test_what_changes_nothing_is_not_doubted(stage: Stage, arguments: list[str]) -> None:
     assert launched(stage, None, arguments).code == 0
     assert launched(stage, QUIET, arguments).code == 0
 
@@ -122,11 +127,10 @@ def test_nor_does_a_failure_say_what_became_of_the_database(stage: Stage, code: 
         (["ecs-run", "--", "stamp", "base"], None, 0),
     ],
 )
-def test_an_older_image_that_names_no_target(
-    stage: Stage, arguments: list[str], after: str | None, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("launcher.rehearsal.program.TARGETED", frozenset())
-    assert launched(stage, {"after": after}, arguments).code == code
+def test_an_older_image_that_names_no_target(stage: Stage, arguments: list[str], after: str | None, code: int) -> None:
+    script = Script(lines=plays.BEGINNING, seconds=1.0, report={"after": after}, names_target=False)
+    stage.cloud.ecs.start = scripted(script)
+    assert stage.launch(*arguments[:1], "--json", *arguments[1:]).code == code
 
 
 def test_where_the_log_may_not_be_read_that_is_why(stage: Stage) -> None:
@@ -168,7 +172,7 @@ def test_a_zero_after_the_time_was_over_is_doubted_all_the_same(stage: Stage) ->
 
 
 @pytest.mark.parametrize(
-    ("line", "moved"),
+    ("line", "changed"),
     [
         ("alembic upgrade head", "upgrade"),
         ("alembic -x a=b --raiseerr -c alembic.ini upgrade +1", "upgrade"),
@@ -176,6 +180,9 @@ def test_a_zero_after_the_time_was_over_is_doubted_all_the_same(stage: Stage) ->
         ("neuraknot-db downgrade -1", "downgrade"),
         ("neuraknot-db stamp --purge heads", "stamp"),
         ("neuraknot-db reset --confirm neuraKnot --environment prod", "reset"),
+        ("neuraknot-db adopt --replace-functions", "adopt"),
+        ("neuraknot-db mark prod", "mark"),
+        ("neuraknot-db create_db", "create_db"),
         ("alembic upgrade head --sql", None),
         ("alembic --version upgrade head", None),
         ("alembic history", None),
@@ -184,8 +191,8 @@ def test_a_zero_after_the_time_was_over_is_doubted_all_the_same(stage: Stage) ->
         ("", None),
     ],
 )
-def test_what_a_command_line_moves(line: str, moved: str | None) -> None:
-    assert move(line.split()) == moved
+def test_what_a_command_line_changes(line: str, changed: str | None) -> None:
+    assert change(line.split()) == changed
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ HELP = (
     " assign. Write the value out, or move the call into upgrade()."
 )
 _BACKFILL = "Backfill"
+"""Reserved: a large data change will be declared by it, which runs nothing."""
 
 
 def check(subject: Subject) -> Iterator[Finding]:
