@@ -19,9 +19,9 @@ from pathlib import Path
 from launcher.image.context import files
 from launcher.image.tag import DOCKERFILE, content_tag
 from launcher.rehearsal.cloud import LocalAws
-from launcher.rehearsal.stand_in_docker import digest_of
 from launcher.rehearsal.program import Container, Program, Script, ScriptedProgram
 from launcher.rehearsal.stack import DATABASE_PASSWORD
+from launcher.rehearsal.stand_in_docker import digest_of
 from launcher.rehearsal.task import Pace
 from launcher.rehearsal.terraform import write_root
 
