@@ -8,6 +8,8 @@ import signal
 import sys
 from types import FrameType
 
+from launcher.errors import ExitCode
+
 _EXTRA = {"typer", "rich", "boto3", "botocore", "hcl2", "lark"}
 
 
@@ -25,7 +27,7 @@ def main() -> None:
                 f"Error: The launcher needs {error.name}, which is not installed.\n"
                 "Hint: Install the extra: pip install 'neuraknot-db[launcher]'\n"
             )
-            sys.exit(20)
+            sys.exit(ExitCode.CONFIGURATION)
         raise
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-_CHANGING = frozenset({"adopt", "create_db", "downgrade", "mark", "reset", "stamp", "upgrade"})
+_CHANGING = frozenset({"adopt", "create_db", "downgrade", "ensure_version", "mark", "reset", "stamp", "upgrade"})
 """The commands that change a database."""
 
 _ABSOLUTE = re.compile(r"\w+")  # not `+1`, which means another revision each time

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from neuraknot_db import settings
 from neuraknot_db.cli.chosen_database import chosen, lacks_dev
 from neuraknot_db.cli.console import write, write_exactly, write_json
-from neuraknot_db.database import session
+from neuraknot_db.database import display, session
 from neuraknot_db.database.create import create_database
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import FindingsError, StaleFileError, UsageError
@@ -225,9 +225,9 @@ def lint(config: Config, revision_range: str | None = None) -> None:
     found = lint.lint(script, selected)
     for finding in found:
         write(lint.rendered(finding))
-    count = f"{len(selected)} revision{'' if len(selected) == 1 else 's'}"
+    count = display.counted(len(selected), "revision")
     if found:
-        raise FindingsError(f"{len(found)} finding{'' if len(found) == 1 else 's'} in {count}.")
+        raise FindingsError(f"{display.counted(len(found), 'finding')} in {count}.")
     log.info("%s: nothing found", count)
 
 

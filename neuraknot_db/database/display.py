@@ -20,6 +20,6 @@ def duration(milliseconds: float) -> str:
     return f"{milliseconds:.0f} ms"
 
 
-def plural(count: int, noun: str) -> str:
-    """Return the noun in the form that follows a count."""
-    return noun if count == 1 else f"{noun}s"
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 revision`, `2 revisions`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

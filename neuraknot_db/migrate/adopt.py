@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from neuraknot_db import settings
 from neuraknot_db.database import lock, raw_sql, session
-from neuraknot_db.database.display import plural
+from neuraknot_db.database.display import counted
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
 from neuraknot_db.history.log import Entry
@@ -222,7 +222,7 @@ def _demand(recognition: Recognition, *, replace_functions: bool) -> None:
     if not recognition.fits:
         raise SchemaDiffersError(
             f"The schema is that of no revision; the nearest is {recognition.revision},"
-            f" with {count} {plural(count, 'difference')}.",
+            f" with {counted(count, 'difference')}.",
             hint="Make it fit by hand, then: neuraknot-db adopt",
             details=tuple(str(difference) for difference in recognition.differences),
         )

@@ -215,9 +215,11 @@ class Walk:
         if not self.steps:
             log.info("%s: nothing to do", where)
             return
-        count = len(self.steps)
-        revisions = "revision" if count == 1 else "revisions"
-        log.info("%s: %d %s in %s", where, count, revisions, display.duration(1000 * (time.monotonic() - self._began)))
+        count, took = (
+            display.counted(len(self.steps), "revision"),
+            display.duration(1000 * (time.monotonic() - self._began)),
+        )
+        log.info("%s: %s in %s", where, count, took)
 
     @property
     def current(self) -> StepRun | None:

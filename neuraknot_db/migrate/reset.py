@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, lock, raw_sql, session
+from neuraknot_db.database import diagnosis, display, lock, raw_sql, session
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.history.log import Entry, History
@@ -204,7 +204,7 @@ def _survey(
     lost = cascade.casualties(connection, brought_back=brought_back)
     if lost:
         raise RefusedError(
-            f"Dropping the schema public would take {len(lost)} thing{'s' * (len(lost) > 1)} outside of it.",
+            f"Dropping the schema public would take {display.counted(len(lost), 'thing')} outside of it.",
             hint="Move or drop them first; what depends on an extension needs it in another schema.",
             details=tuple(map(str, lost)),
         )

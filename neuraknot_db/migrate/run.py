@@ -102,6 +102,8 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
             raise
         if _is_emptying(ready):
             log.info("at no revision: alembic_version was emptied")
+        elif command.kind == "ensure_version":
+            log.info("at %s: the table alembic_version is there", outcome.after or "no revision")
         else:
             walk.conclude()
         if walk.done:
@@ -202,7 +204,7 @@ def _execute(
 ) -> None:
     """Create the log and run the steps with retries, each in its own transaction."""
     command, history, emptying = ready.command, ready.found.history, _is_emptying(ready)
-    nothing = command.steps is not None and not walk.steps and not command.purge
+    nothing = command.steps is not None and not walk.steps and not emptying
     # Set the marker even if nothing runs: a log that was set aside took it along.
     unmarked = nothing and walk.heads and history.environment is None and history.allowed
     if walk.steps or emptying:
@@ -216,8 +218,9 @@ def _execute(
     purged = Entry("base", "stamp", before=outcome.before)
 
     def attempt() -> None:
-        # Alembic empties the table in its own transaction unless one is open; the row must be in the same one.
-        with connection.begin() if emptying else contextlib.nullcontext():
+        # Alembic's transactions are around steps. Without any, what it does to the version table, and its row in the
+        # log, need one of their own.
+        with contextlib.nullcontext() if walk.steps else connection.begin():
             _run(environment, connection, walk, command)
             if emptying:
                 recorder.write(connection, purged)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import diagnosis
-from neuraknot_db.database.display import plural
+from neuraknot_db.database.display import counted
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.migrate.command import to_target
@@ -96,7 +96,7 @@ def _doubt(connection: Connection, script: ScriptDirectory) -> tuple[str, Sequen
         return "", ()
     count = len(report.differences)
     return (
-        f"The schema is not what revision {report.revision} should hold ({count} {plural(count, 'difference')}):"
+        f"The schema is not what revision {report.revision} should hold ({counted(count, 'difference')}):"
         " what was measured may not hold here. neuraknot-db verify lists them.",
         (),
     )

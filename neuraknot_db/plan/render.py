@@ -29,7 +29,7 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
         yield from _wrapped(f"{plan.place}: at {at}, nothing to do", width, "")
         yield from _refused(plan, width)
         return
-    count = f"{len(plan.revisions)} revision{'' if len(plan.revisions) == 1 else 's'}"
+    count = display.counted(len(plan.revisions), "revision")
     direction = "back to" if plan.downgrade else "to"
     yield from _wrapped(f"{plan.place}: {count} from {at} {direction} {plan.target or 'no revision'}", width, "")
     yield from _refused(plan, width)

@@ -8,7 +8,7 @@ from typing import Any
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from neuraknot_db.database.display import plural
+from neuraknot_db.database.display import counted
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import SchemaDiffersError, UsageError
 from neuraknot_db.schema import compare, equivalence, snapshots
@@ -60,9 +60,7 @@ class Report:
             return
         count = len(self.differences)
         if self.revision:
-            message = (
-                f"The schema is not what revision {self.revision} should hold: {count} {plural(count, 'difference')}."
-            )
+            message = f"The schema is not what revision {self.revision} should hold: {counted(count, 'difference')}."
             hint = "Undo what was changed by hand, or write it as a revision: neuraknot-db revision -m MESSAGE"
         elif any(difference.aspect == "revision" for difference in self.differences):
             message = "The database holds our tables, but no record of a revision."

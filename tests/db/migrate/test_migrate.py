@@ -51,6 +51,18 @@ def test_looking_makes_no_version_table(database: Database) -> None:
     assert database.value("SELECT to_regclass('public.alembic_version')") is None
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_ensure_version_makes_the_version_table_and_nothing_else(database: Database, program: str) -> None:
+    tables = "SELECT format('%s.%s', schemaname, tablename) FROM pg_tables WHERE schemaname !~ '^(pg_|information_)'"
+    for _ in range(2):
+        done = database.program(program, "ensure_version")
+        assert (done.code, done.err.splitlines()[-1]) == (0, "at no revision: the table alembic_version is there")
+        assert database.run(tables) == [("public.alembic_version",)]
+    assert database.alembic("upgrade", "head").code == 0
+    done = database.program(program, "ensure_version")
+    assert (done.code, done.err.splitlines()[-1]) == (0, "at 004: the table alembic_version is there")
+
+
 @pytest.mark.slow
 def test_the_launcher_gets_one_json_object_on_the_last_line(database: Database) -> None:
     def result(*arguments: str) -> dict[str, object]:

@@ -26,6 +26,7 @@ CHANGES = {
     "adopt": ["ecs-run", "--", "adopt"],
     "mark": ["ecs-run", "--", "mark", "dev"],
     "create_db": ["ecs-run", "--", "create_db"],
+    "ensure_version": ["ecs-run", "--", "ensure_version"],
 }
 OTHERS = {
     "plan": ["ecs-run", "--", "plan"],
@@ -183,6 +184,7 @@ def test_a_zero_after_the_time_was_over_is_doubted_all_the_same(stage: Stage) ->
         ("neuraknot-db adopt --replace-functions", "adopt"),
         ("neuraknot-db mark prod", "mark"),
         ("neuraknot-db create_db", "create_db"),
+        ("alembic ensure_version", "ensure_version"),
         ("alembic upgrade head --sql", None),
         ("alembic --version upgrade head", None),
         ("alembic history", None),
