@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from alembic.ddl.postgresql import PostgresqlImpl
+from psycopg2.extensions import adapt
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.schema import ExecutableDDLElement, Table
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
+from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.types import JSON, String
 from sqlalchemy.util import immutabledict
 
 from neuraknot_db.database.driver import Guard, GuardedConnection
+from neuraknot_db.errors import MigrationFailedError
 
 # psycopg2 then does not look for parameters: a % stays a %.
 _AS_WRITTEN = {"no_parameters": True}
+
+_AS_SENT = (float, Decimal, date, datetime, time, timedelta)
+"""What psycopg2 writes in the same way for every server."""
 
 Result = CursorResult[*tuple[Any, ...]]
 
@@ -58,6 +70,12 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
     move: Callable[[str], Result] | None = None
     _guard: Guard | None = None
 
+    def __init__(self, *how: Any) -> None:
+        super().__init__(*how)
+        if self.as_sql:
+            # What `op.get_bind()` then returns; Alembic's own way loses the parameters.
+            self.connection._execute_impl = self._print  # type: ignore[union-attr]
+
     def version_table_impl(self, **how: Any) -> Table:
         """Keep Alembic's table, to tell its UPDATE from a revision's."""
         self._version = super().version_table_impl(**how)
@@ -76,12 +94,12 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             )
             return None
         if self.as_sql:
+            sql = self._text(construct)
             if self._guard is not None:
-                self._guard.statement(self._text(construct))
-            if not isinstance(construct, str):
-                return super()._exec(construct, execution_options, multiparams, params)
-            # On its own line: a comment at the end of the statement would swallow the semicolon.
-            self.static_output(construct + "\n" + self.command_terminator)
+                self._guard.statement(sql)
+            # On its own line: a comment at the end of what a person wrote would swallow the semicolon.
+            written = isinstance(construct, str | TextClause)
+            self.static_output((sql + "\n" if written else sql.strip()) + self.command_terminator)
             return None
         with self.around_statement():
             assert self.connection is not None
@@ -110,8 +128,46 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
         """Execute or print what was held."""
         self._exec(*held.arguments)
 
+    def _print(self, construct: Executable, parameters: object = None) -> None:
+        if parameters:
+            raise MigrationFailedError(
+                "Values beside a statement (connection.execute(statement, values)) can't be printed.",
+                hint="Write them into it: op.execute(table.insert().values(...)).",
+            )
+        self._exec(construct)
+
     def _text(self, construct: Executable | str) -> str:
         if isinstance(construct, str):
             return construct
         literal = {} if isinstance(construct, ExecutableDDLElement) else {"literal_binds": True}
-        return str(construct.compile(dialect=self.dialect, compile_kwargs=literal))  # type: ignore[attr-defined]
+        return str(construct.compile(dialect=_printing(), compile_kwargs=literal))  # type: ignore[attr-defined]
+
+
+class _PrintingCompiler(PGDialect_psycopg2.statement_compiler):  # type: ignore[misc,valid-type]
+    """Writes values into the statement as psycopg2 sends them, also those that SQLAlchemy has no literal for."""
+
+    def render_literal_bindparam(self, bindparam: Any, **how: Any) -> str:
+        if isinstance(bindparam.type, JSON) and bindparam.value is None and bindparam.type.should_evaluate_none:
+            return "'null'"
+        return str(super().render_literal_bindparam(bindparam, **how))
+
+    def render_literal_value(self, value: Any, type_: Any) -> str:
+        if isinstance(value, _AS_SENT):
+            return str(adapt(value).getquoted(), "ascii")
+        if isinstance(value, bytes | bytearray | memoryview):
+            return f"'\\x{bytes(value).hex()}'::bytea"
+        if isinstance(type_, JSON):
+            value, type_ = json.dumps(None if value is JSON.NULL else value), String()
+        return str(super().render_literal_value(value, type_))
+
+
+class _PrintingDialect(PGDialect_psycopg2):
+    statement_compiler = _PrintingCompiler
+    # PostgreSQL 15 has none; later versions also take the STORED that is written then.
+    supports_virtual_generated_columns = False
+
+
+@functools.cache
+def _printing() -> PGDialect_psycopg2:
+    # psycopg2's own style of parameters doubles every %.
+    return _PrintingDialect(paramstyle="named")  # type: ignore[no-untyped-call]
