@@ -75,6 +75,8 @@ class Limits(NamedTuple):
         lock_timeout: milliseconds that a statement waits for a table's lock; never unlimited, since the whole
             application waits behind it.
         statement_timeout: milliseconds that a statement may take, 0 for no limit.
+        idle_in_transaction_session_timeout: milliseconds that a transaction may send nothing, 0 for no limit; it holds
+            its locks meanwhile.
         patience: seconds to wait for another migration to end.
         tries: maximum attempts for a revision that gets no lock.
         pause: seconds until the second attempt; each further pause is twice as long.
@@ -82,9 +84,19 @@ class Limits(NamedTuple):
 
     lock_timeout: int = 2_000
     statement_timeout: int = 15 * 60_000
+    idle_in_transaction_session_timeout: int = 5 * 60_000
     patience: float = 600.0
     tries: int = 10
     pause: float = 3.0
+
+    @property
+    def timeouts(self) -> dict[str, int]:
+        """PostgreSQL's parameters among them."""
+        return {name: getattr(self, name) for name in TIMEOUTS}
+
+
+TIMEOUTS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+"""The limits that are parameters of PostgreSQL, and that a revision may set for itself."""
 
 
 class Origin(NamedTuple):

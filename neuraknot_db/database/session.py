@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import ProgrammingError
 
 from neuraknot_db import settings
 from neuraknot_db.database import engine, interrupt
@@ -17,14 +18,47 @@ from neuraknot_db.settings import Limits, Settings
 
 log = logging.getLogger(__name__)
 
-# Always set: a role's or database's own timeouts kill migrations, and its search_path hides tables.
+# A role, a database or a client may set any of them, and a revision would then mean, make or show something else.
 _PARAMETERS = {
+    # Where names are looked up: another one hides tables, or creates them elsewhere.
     "search_path": "public",
-    "idle_in_transaction_session_timeout": "5min",
+    # How text becomes values, and which values.
+    "client_encoding": "utf8",
+    "standard_conforming_strings": "on",
+    "backslash_quote": "safe_encoding",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "timezone_abbreviations": "Default",
+    "lc_monetary": "C",
+    "lc_numeric": "C",
+    "lc_time": "C",
+    "xmloption": "content",
+    "default_text_search_config": "pg_catalog.simple",
+    # How values and definitions are spelled: the snapshots hold one spelling.
+    "quote_all_identifiers": "off",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "xmlbinary": "base64",
+    # Which rows a statement sees.
+    "row_security": "on",
+    "gin_fuzzy_search_limit": "0",
+    # What is created, and whether it is checked.
+    "default_tablespace": "",
+    "default_table_access_method": "heap",
+    "default_toast_compression": "pglz",
+    "check_function_bodies": "on",
+    "password_encryption": "scram-sha-256",
+    # What a transaction promises: a COMMIT that was answered must survive a crash.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "synchronous_commit": "on",
+    "exit_on_error": "off",
     # The session is idle, and must survive, between attempts.
     "idle_session_timeout": "0",
-    "default_transaction_isolation": "read committed",
-    "standard_conforming_strings": "on",
+    # What the log of the run shows.
     "client_min_messages": "notice",
     # The backend of a killed client ends its statement within a second.
     "client_connection_check_interval": "1s",
@@ -33,11 +67,30 @@ _PARAMETERS = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "45s",
-    "DateStyle": "ISO",
-    # If on, definitions would be spelled differently from the snapshots.
-    "quote_all_identifiers": "off",
 }
-_SINCE_17 = {"transaction_timeout": "0"}
+_SINCE = {
+    16_00_00: {"createrole_self_grant": ""},  # what CREATE ROLE grants besides
+    17_00_00: {"transaction_timeout": "0"},
+}
+
+# Only some roles may set it, even to what it is. If it is `replica`, no trigger fires and no foreign key is checked.
+_REPLICATION_ROLE = """
+SELECT set_config('session_replication_role', 'origin', false)
+ WHERE current_setting('session_replication_role') <> 'origin'
+"""
+_INSUFFICIENT_PRIVILEGE = "42501"
+
+# ALL leaves out the role, and what is not a parameter. DISCARD ALL would give up the lock.
+_RESET = (
+    "CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; DISCARD SEQUENCES; DISCARD TEMP;"
+    " RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
+)
+
+LEFT = """
+pg_my_temp_schema() <> 0 OR EXISTS (SELECT FROM pg_prepared_statements) OR EXISTS (SELECT FROM pg_listening_channels())
+OR EXISTS (SELECT FROM pg_cursors WHERE is_holdable)
+"""
+"""An expression: whether the session holds what `restore` would discard, besides parameters."""
 
 
 @contextlib.contextmanager
@@ -51,7 +104,7 @@ def open_session(where: Settings, known: Engine | None = None) -> Iterator[Conne
     Raises:
         UsageError: a limit in the environment is not a valid duration.
         UnreachableError: no connection could be opened.
-        RefusedError: the address is a pooler's, not PostgreSQL's.
+        RefusedError: the address is a pooler's, not PostgreSQL's, or the session checks no foreign keys.
         InterruptedRunError: SIGINT or SIGTERM was received.
     """
     limits = settings.limits()
@@ -70,19 +123,22 @@ def driver(connection: Connection) -> Any:
 
 
 def restore(connection: Connection, limits: Limits) -> None:
-    """Restore everything that a revision may have set, in its transaction."""
-    # The role is not part of ALL.
-    reset = "RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
-    connection.exec_driver_sql(f"{reset}; {_parameters(connection)}; {_timeouts(limits)}")
+    """Restore everything that a revision may have set, and drop what it left in the session, in its transaction."""
+    connection.exec_driver_sql(f"{_RESET}; {_settings(driver(connection).server_version, limits)}")
 
 
 def set_timeouts(connection: Connection, limits: Limits, *, local: bool) -> None:
     """Set the timeouts of the transaction, or of the session."""
-    connection.exec_driver_sql(_timeouts(limits, scope="LOCAL " if local else ""))
+    connection.exec_driver_sql(_assigned(limits.timeouts, scope="LOCAL " if local else ""))
 
 
-def _timeouts(limits: Limits, *, scope: str = "") -> str:
-    return f"SET {scope}lock_timeout = {limits.lock_timeout}; SET {scope}statement_timeout = {limits.statement_timeout}"
+def _settings(server_version: int, limits: Limits) -> str:
+    newer = {name: value for since, named in _SINCE.items() if server_version >= since for name, value in named.items()}
+    return f"{_assigned({**_PARAMETERS, **newer, **limits.timeouts})}; {_REPLICATION_ROLE}"
+
+
+def _assigned(parameters: Mapping[str, object], scope: str = "") -> str:
+    return "; ".join(f"SET {scope}{name} = '{value}'" for name, value in parameters.items())
 
 
 class _Notices(list[str]):
@@ -90,11 +146,6 @@ class _Notices(list[str]):
 
     def append(self, notice: str) -> None:
         log.info("  %s", notice.strip().split("\n", 1)[0])
-
-
-def _parameters(connection: Connection) -> str:
-    parameters = {**_PARAMETERS, **(_SINCE_17 if driver(connection).server_version >= 17_00_00 else {})}
-    return "; ".join(f"SET {name} = '{value}'" for name, value in parameters.items())
 
 
 def _prepare(connection: Connection, limits: Limits) -> None:
@@ -107,6 +158,15 @@ def _prepare(connection: Connection, limits: Limits) -> None:
             "The address leads to a pooler (PgBouncer, RDS Proxy), where the migration's lock would belong to no one.",
             hint="Let DATABASE_URL or DB_HOST name PostgreSQL itself, on RDS the instance's endpoint.",
         )
-    connection.exec_driver_sql(f"{_parameters(connection)}; {_timeouts(limits)}")
+    try:
+        connection.exec_driver_sql(_settings(driver_connection.server_version, limits))
+    except ProgrammingError as error:
+        if getattr(error.orig, "pgcode", None) != _INSUFFICIENT_PRIVILEGE:
+            raise
+        raise RefusedError(
+            "In this session session_replication_role is not origin: no foreign key would be checked, and this user"
+            " may not change that.",
+            hint="As an administrator: ALTER ROLE ... RESET session_replication_role (or ALTER DATABASE).",
+        ) from error
     connection.rollback()
     driver_connection.autocommit = False

@@ -113,7 +113,7 @@ class Walk:
         self._driver: Any = None
         self._statement_began = 0.0
         self._began = time.monotonic()
-        self._next_heads, self._recorded = self.heads, False
+        self._next_heads, self._recorded, self._left_in_session = self.heads, False, False
         self._landed: bool | None = False
         self._begun = self._within_another = False
         self._conduct = Conduct()
@@ -130,15 +130,17 @@ class Walk:
         self._within_another = migration._in_external_transaction
         impl: Any = migration.impl
         impl.around_statement = lambda: self._statement(connection)
-        impl.move = lambda update: self._record(connection, then=update)
+        impl.move = lambda update: self._record(connection, update)
         for index in range(self.done, len(self.steps)):
             interrupt.check()
             self._begun = True
             run = self.steps[index]
             run.attempts.began, self._recorded = time.monotonic(), False
             self._next_heads = heads_after([run.step], self.heads)
-            if index and self.steps[index - 1].options.sets:
+            if index and (self.steps[index - 1].options.sets or self._left_in_session):
                 session.restore(connection, self._limits)
+                if not self._within_another:
+                    connection.commit()  # UNLISTEN waits for it
             # On the migration's connection, so in the step's own transaction.
             _tell_losses(connection, run)
             self._budget.begin(connection, run.limits(self._limits))
@@ -229,7 +231,7 @@ class Walk:
     @property
     def lock_timeout(self) -> float | None:
         """The current revision's own lock timeout in milliseconds; None if it sets none."""
-        return self.current.options.lock_timeout if self.current else None
+        return self.current.options.timeouts.get("lock_timeout") if self.current else None
 
     @property
     def doing(self) -> str:
@@ -323,9 +325,13 @@ class Walk:
         self._alone = options.alone
         autocommit.run_alone(send, migration, self._alone, options.limits(self._limits), self._recorder.opened)
 
-    def _record(self, connection: Connection, then: str = "") -> raw_sql.Result:
+    def _record(self, connection: Connection, update: str = "") -> raw_sql.Result:
+        """Write the step's row; with it move the version, and look at what the step left in the session."""
         self._recorded = True
-        return self._recorder.write(connection, self._row("succeeded"), then)
+        then = f"{update} RETURNING {session.LEFT}" if update else f"SELECT {session.LEFT}"
+        result = self._recorder.write(connection, self._row("succeeded"), then)
+        self._left_in_session = bool(result.scalar())
+        return result
 
     def _row(self, outcome: str, error: str | None = None) -> Entry:
         after = self._next_heads if outcome == "succeeded" else self.heads

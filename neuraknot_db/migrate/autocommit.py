@@ -20,7 +20,7 @@ from neuraknot_db.database.sql_text import Statement
 from neuraknot_db.errors import LockUnavailableError, RefusedError
 from neuraknot_db.revisions import concurrently
 from neuraknot_db.revisions.containment import contained, demand_run
-from neuraknot_db.settings import Limits
+from neuraknot_db.settings import TIMEOUTS, Limits
 
 log = logging.getLogger(__name__)
 
@@ -138,8 +138,7 @@ def _lost_connection_told() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _timeouts(connection: Connection, limits: Limits) -> Iterator[None]:
-    names = ("lock_timeout", "statement_timeout")
-    before = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names}
+    before = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in TIMEOUTS}
     session.set_timeouts(connection, limits, local=False)
     try:
         yield

@@ -3,6 +3,7 @@
 losses = {"values of users.avatar_url": "SELECT count(*) FROM ..."}   what its downgrade loses
 lock_timeout = "5s"          how long each of its statements waits for a lock
 statement_timeout = "1h"     how long each may take
+idle_in_transaction_session_timeout = "1h"   how long its Python may take between two of them
 transactional = False        it is one statement that can't be in a transaction
 """
 
@@ -11,13 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alembic.runtime.migration import RevisionStep, StampStep
 
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.revisions import concurrently
-from neuraknot_db.settings import Limits, milliseconds
+from neuraknot_db.settings import TIMEOUTS, Limits, milliseconds
 
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 Step = RevisionStep | StampStep
 
-_SETTING = ("set", "discard")
+# LISTEN takes effect with the COMMIT, and a role may be set: neither shows before.
+_SETTING = ("set", "discard", "listen")
 
 _NOT_RUN_BY_A_CALL = 0x20 | 0x80 | 0x200
 """Flags of a function's code: a generator, a coroutine, both (as in `inspect`, which is slow to import)."""
@@ -40,17 +43,15 @@ class RevisionOptions(NamedTuple):
     """The options of a step's revision.
 
     Attributes:
-        lock_timeout: milliseconds; None for the run's own.
-        statement_timeout: milliseconds; None for the run's own.
+        timeouts: its own ones among settings.TIMEOUTS, by name, in milliseconds.
         transactional: False if it can't be in a transaction.
         alone: its one statement then; None if that is known only when it runs.
         losses: what a downgrade loses: a noun phrase for each query that counts it; empty for an upgrade.
-        sets: whether it may change a session parameter, judging by its text.
+        sets: whether it may change the session, judging by its text.
         source: the revision's file; empty for a stamp.
     """
 
-    lock_timeout: int | None = None
-    statement_timeout: int | None = None
+    timeouts: Mapping[str, int] = MappingProxyType({})
     transactional: bool = True
     alone: Statement | None = None
     losses: Mapping[str, str] | None = None
@@ -61,9 +62,7 @@ class RevisionOptions(NamedTuple):
         """Return the revision's own limits, else the run's; none for a statement that only waits for others."""
         if self.alone is not None and concurrently.waits_for_others(self.alone):
             of_run = of_run._replace(lock_timeout=0, statement_timeout=0)
-        own = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
-        named = {name: value for name, value in own.items() if value is not None}
-        return of_run._replace(**named) if named else of_run
+        return of_run._replace(**self.timeouts) if self.timeouts else of_run
 
 
 def is_transactional(module: ModuleType) -> bool:
@@ -101,12 +100,6 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
             hint=f"Write it as `def {_direction(step)}() -> None:`, in {Path(step.revision.path).name}.",
         )
 
-    def timeout(name: str, *, least: int = 0) -> int | None:
-        value = getattr(module, name, None)
-        if value is None:
-            return None
-        return milliseconds(value, f"{name} of revision {revision}", least=least)
-
     source = Path(step.revision.path).read_bytes()
     text = source.decode("utf-8", errors="replace").lower()
     transactional = getattr(module, "transactional", True)
@@ -124,8 +117,12 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
                 raise objection
     endless = not transactional and (alone is None or concurrently.waits_for_others(alone))
     return RevisionOptions(
-        lock_timeout=timeout("lock_timeout", least=0 if endless else 1),
-        statement_timeout=timeout("statement_timeout"),
+        timeouts={
+            # Without a limit, the whole application would wait behind a statement that waits.
+            name: milliseconds(value, f"{name} of revision {revision}", least=int(name == "lock_timeout" and not endless))
+            for name in TIMEOUTS
+            if (value := getattr(module, name, None)) is not None
+        },
         transactional=transactional,
         alone=alone,
         losses=_losses(step) if step.is_downgrade else {},
