@@ -216,6 +216,12 @@ def milliseconds(text: object, name: str, *, least: int = 0) -> int:
     return found
 
 
+def spelled(duration: int) -> str:
+    """Return milliseconds as `milliseconds` reads them, in the largest unit that needs no fraction."""
+    unit, length = next((unit, length) for unit, length in reversed(_UNITS.items()) if duration % length == 0)
+    return f"{duration // length}{unit}"
+
+
 def origin(environ: Mapping[str, str] = os.environ) -> Origin:
     """Return what the launcher passes on, None for whatever is missing."""
     return Origin(

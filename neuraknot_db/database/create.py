@@ -17,8 +17,6 @@ from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_MAINTENANCE = ("postgres", "template1")
-"""Databases that nearly every server has, to connect to for CREATE DATABASE."""
 _ALREADY_THERE = {"42P04", "23505"}
 """SQLSTATEs that both mean: another session has just created it."""
 _NOT_ALLOWED = "42501"
@@ -123,7 +121,7 @@ def _maintenance(where: Settings) -> Iterator[Connection]:
 
 
 def _connect_elsewhere(where: Settings) -> Connection:
-    first, second = _MAINTENANCE
+    first, second = engine.MAINTENANCE
     try:
         return engine.connect(where, database=first)
     except UnreachableError as error:

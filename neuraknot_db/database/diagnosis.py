@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-from typing import NamedTuple
+import shlex
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ResourceClosedError
@@ -22,11 +24,30 @@ from neuraknot_db.errors import (
 )
 from neuraknot_db.settings import Settings
 
+if TYPE_CHECKING:
+    from neuraknot_db.database.other_sessions import Session
+
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 _QUERY_CANCELED = "57014"
 _READ_ONLY = "25006"
 _INSUFFICIENT_PRIVILEGE = "42501"
 _UNTRANSLATABLE = "22P05"
+_RAISED = "P0001"
+_RAISED_BY = re.compile(r"PL/pgSQL function ([^\s(]+)\(")
+_PSQL = re.compile(r"^\s*\\|\bfrom\s+stdin\b", re.IGNORECASE | re.MULTILINE)
+
+# By SQLSTATE, or its class: the server's state is the cause, and no file is to blame.
+_CAUSES = {
+    _UNTRANSLATABLE: "The database can't store that text: make one in UTF-8 (neuraknot-db create_db) and move there.",
+    "53100": "The server's disk is full: give it more storage (on RDS: allocated_storage), then run the command again.",
+    "53200": "The server is out of memory: try again when less runs there, or on a larger instance.",
+    "53": "The server has reached a limit of its own: try again when less runs there.",
+    "58": "The server could not read or write a file: see its log, then run the command again.",
+    "F0": "The server's configuration is not valid: see its log, then run the command again.",
+    "XX001": "The server reports damaged data: see its log before anything else is run.",
+    "XX002": "The server reports a damaged index: see its log, and REINDEX it.",
+    "XX": "The server reports a defect of its own: see its log, then run the command again.",
+}
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _REFUSED_ROWS = ("23", "44")
 """SQLSTATE classes whose details quote rows."""
@@ -37,6 +58,8 @@ _SHOWN_AROUND = 6
 """Lines of a long statement that are shown before and after the failed one."""
 _LONGEST = 200
 """Characters of a line that are shown: a data statement may be one line of a megabyte."""
+
+_NO_DATABASE = "There is no database {database} on this server."
 
 # What libpq and the server say when a login fails, as patterns, matched in this order. psycopg2 gives no SQLSTATE
 # for it.
@@ -83,7 +106,7 @@ _LOGIN_REASONS = (
     ),
     (
         ("does not exist",),
-        "There is no database {database} on this server.",
+        _NO_DATABASE,
         "Create the database: neuraknot-db create_db",
     ),
     (
@@ -137,22 +160,23 @@ def command_error(error: CommandError) -> NeuraknotError:
     return UsageError(f"{words}.", hint="neuraknot-db --help lists the commands and their options.")
 
 
-def database_error(error: DBAPIError, *, doing: str = "The command", undone: str = "") -> NeuraknotError:
+def database_error(error: DBAPIError, *, doing: str = "The command", undone: str = "", line: int = 1) -> NeuraknotError:
     """Return the error for a server's answer.
 
     Args:
         error: psycopg2's error, as SQLAlchemy wraps it.
         doing: what failed, as the subject of a sentence.
         undone: what became of its work, as far as that was seen.
+        line: the number of the statement's first line, in the file that holds it.
     """
     state = getattr(error.orig, "pgcode", None)
-    primary, details = _words(error)
+    primary, details = _words(error, line)
     if is_lost(error):
         return UnreachableError(f"{doing} lost its connection{undone}: {primary}.", hint=_AGAIN)
     if state in {LOCK_NOT_AVAILABLE, DEADLOCK}:
         return LockUnavailableError(
             f"{doing} could not have a lock in time{undone}: {primary}.",
-            hint="Try again later, or end the session that holds it.",
+            hint=_until_free(getattr(error, "held_by", ())),
             details=details,
         )
     if state == _READ_ONLY:
@@ -165,10 +189,39 @@ def database_error(error: DBAPIError, *, doing: str = "The command", undone: str
         )
     if state == _QUERY_CANCELED:
         return MigrationFailedError(f"{doing} was cancelled{undone.replace(' was', '')}: {primary}.", details=details)
-    hint = None
-    if state == _UNTRANSLATABLE:
-        hint = "The database can't store that text: make one in UTF-8 (neuraknot-db create_db does) and move there."
-    return MigrationFailedError(f"{doing} failed{undone}: {primary}.", hint=hint, details=details)
+    return MigrationFailedError(f"{doing} failed{undone}: {primary}.", hint=_cause(error), details=details)
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether a statement was cancelled, by its timeout or by somebody."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == _QUERY_CANCELED
+
+
+def _cause(error: DBAPIError) -> str | None:
+    """Return what to do about a failure that is not the statement's own; None if it is."""
+    state = getattr(error.orig, "pgcode", None) or ""
+    for known, hint in _CAUSES.items():
+        if state.startswith(known):
+            return hint
+    statement = error.statement or ""
+    if _PSQL.search(statement):
+        return "COPY ... FROM stdin, and lines that begin with \\, are psql's: write INSERT, as pg_dump --inserts does."
+    context = getattr(getattr(error.orig, "diag", None), "context", None) or ""
+    raised = _RAISED_BY.match(context)
+    if raised and raised[1] not in statement and state == _RAISED:
+        return (
+            f"The function {raised[1]} refuses it, a trigger's or an event trigger's: see \\d TABLE and \\dy in psql."
+        )
+    return None
+
+
+def _until_free(held_by: Collection[Session]) -> str:
+    """Return what to do about a lock, from the sessions that `migrate.retry` has seen to hold it."""
+    if not held_by:
+        return "Try again later. Who holds it, while it does: neuraknot-db plan"
+    from neuraknot_db.database import other_sessions  # few runs meet another session
+
+    return f"Try again later, or end what holds it: {other_sessions.ending(held_by)}"
 
 
 def is_lost(error: BaseException) -> bool:
@@ -185,13 +238,30 @@ def is_error(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and not is_lost(error)
 
 
-def login_error(words: str, settings: Settings, *, database: str | None = None) -> NeuraknotError:
-    """Return the error for a failed login's message."""
+def login_error(
+    words: str,
+    settings: Settings,
+    *,
+    database: str | None = None,
+    databases: Callable[[], Iterable[str]] = tuple,
+) -> NeuraknotError:
+    """Return the error for a failed login's message.
+
+    Args:
+        words: the message.
+        settings: of the login.
+        database: another database than that of the settings.
+        databases: returns the names of those that the server has; called if it has no such database.
+    """
     names = {"place": settings.place, "user": settings.user, "database": database or settings.database}
     details = tuple(line.strip() for line in words.strip().splitlines() if line.strip())
     for needles, message, hint in _LOGIN_REASONS:
         if any(re.search(needle, words) for needle in needles):
-            return UnreachableError(message.format(**names), hint=hint.format(**names), details=details)
+            if message == _NO_DATABASE and (near := _near(names["database"], databases())):
+                hint = f"There is {' and '.join(near)}: DB_NAME={shlex.quote(near[0])}, or correct DATABASE_URL."
+            else:
+                hint = hint.format(**names)
+            return UnreachableError(message.format(**names), hint=hint, details=details)
     if any(needle in words for needle in ("invalid connection option", "for connection option", ' value: "')):
         return UsageError(
             "DATABASE_URL holds a parameter, or a value of one, that libpq does not know.",
@@ -211,12 +281,20 @@ def login_error(words: str, settings: Settings, *, database: str | None = None) 
     )
 
 
+def _near(name: str, names: Iterable[str]) -> list[str]:
+    """Return the names that differ only in case, or in a letter or two."""
+    import difflib  # few logins fail
+
+    by_folded = {each.casefold(): each for each in names}
+    return [by_folded[each] for each in difflib.get_close_matches(name.casefold(), by_folded, n=2, cutoff=0.8)]
+
+
 def is_answer(words: str) -> bool:
     """Whether a failed login's message is a refusal by a server, in any language."""
     return _ANSWER.search(words) is not None
 
 
-def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
+def _words(error: DBAPIError, line: int) -> tuple[str, tuple[str, ...]]:
     """Return the server's message without its period, and the statement with the failed position."""
     diag = getattr(error.orig, "diag", None)
     primary = getattr(diag, "message_primary", None) or str(error.orig).strip().split("\n", 1)[0]
@@ -232,7 +310,7 @@ def _words(error: DBAPIError) -> tuple[str, tuple[str, ...]]:
         shown = _redacted(error.statement, position)
         if shown.hides_position:
             primary = _QUOTED.sub('"***"', primary)
-        details += _statement(shown.statement, shown.position)
+        details += _statement(shown.statement, shown.position, line)
     return primary.rstrip("."), tuple(details)
 
 
@@ -277,8 +355,8 @@ def _redacted(statement: str, position: str | None) -> _Redacted:
     return _Redacted(shown, str(len(before) + 1), hides_position=shown.startswith("***", len(before)))
 
 
-def _statement(statement: str, position: str | None) -> list[str]:
-    """Return the statement, numbered and cut, with a caret under the server's position (1-based)."""
+def _statement(statement: str, position: str | None, line: int) -> list[str]:
+    """Return the statement, numbered from `line` and cut, with a caret under the server's position (1-based)."""
     lines = statement.split("\n")
     if position is None:
         first, last, row, column = 0, min(len(lines), 2 * _SHOWN_AROUND), -1, 0
@@ -290,7 +368,7 @@ def _statement(statement: str, position: str | None) -> list[str]:
     for index in range(first, last):
         text, at = _excerpt(lines[index], column if index == row else 0)
         if text.strip() or index == row:
-            shown.append(f"{index + 1:>4} | {text}")
+            shown.append(f"{index + line:>4} | {text}")
         if index == row:
             below = "".join("\t" if each == "\t" else " " * display.width(each) for each in text[:at])
             shown.append(f"     | {below}^")

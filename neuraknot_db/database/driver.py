@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterable
-from typing import Any, Protocol
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 from psycopg2 import extensions
 
@@ -21,14 +23,42 @@ class Guard(Protocol):
         ...
 
 
+class Exchange(NamedTuple):
+    """A statement and its answer.
+
+    Attributes:
+        idle: seconds for which nothing had been sent before it.
+        took: seconds until its answer, or its failure.
+    """
+
+    idle: float = 0.0
+    took: float = 0.0
+
+
 class GuardedConnection(extensions.connection):
     """A connection whose guard sees everything that is sent.
 
     Attributes:
         guard: None for an unguarded connection.
+        failed: its last statement that failed.
     """
 
     guard: Guard | None = None
+    failed = Exchange()
+    _answered: float | None = None
+
+    @contextlib.contextmanager
+    def exchanging(self) -> Iterator[None]:
+        """Wrap a statement, from before it is sent until its answer."""
+        sent = time.monotonic()
+        idle = sent - (self._answered or sent)
+        try:
+            yield
+        except Exception:
+            self.failed = Exchange(idle, time.monotonic() - sent)
+            raise
+        finally:
+            self._answered = time.monotonic()
 
     def cursor(self, *what: Any, cursor_factory: Any = None, **how: Any) -> Any:
         """Return a guarded cursor of any class."""
@@ -89,34 +119,39 @@ def _guarded(factory: Any) -> Any:
 
 class _Guarded(extensions.cursor):
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's own name
-        self._statement(query)
-        super().execute(query, vars)
+        with self._sending(query):
+            super().execute(query, vars)
 
     def executemany(self, query: Any, vars_list: Iterable[Any]) -> None:
-        self._statement(query)
-        super().executemany(query, vars_list)
+        with self._sending(query):
+            super().executemany(query, vars_list)
 
     def callproc(self, procname: str, parameters: Any = None) -> None:  # type: ignore[override]
-        self._statement(f"SELECT * FROM {procname}()")
-        super().callproc(procname, parameters)
+        with self._sending(f"SELECT * FROM {procname}()"):
+            super().callproc(procname, parameters)
 
     def copy_expert(self, sql: Any, *more: Any, **how: Any) -> None:
-        self._statement(sql)
-        super().copy_expert(sql, *more, **how)
+        with self._sending(sql):
+            super().copy_expert(sql, *more, **how)
 
     def copy_from(self, *what: Any, **how: Any) -> None:
-        self._statement("COPY")
-        super().copy_from(*what, **how)
+        with self._sending("COPY"):
+            super().copy_from(*what, **how)
 
     def copy_to(self, *what: Any, **how: Any) -> None:
-        self._statement("COPY")
-        super().copy_to(*what, **how)
+        with self._sending("COPY"):
+            super().copy_to(*what, **how)
 
-    def _statement(self, query: Any) -> None:
+    @contextlib.contextmanager
+    def _sending(self, query: Any) -> Iterator[None]:
         connection = self.connection
-        guard = connection.guard if isinstance(connection, GuardedConnection) else None
-        if guard is not None:
+        if not isinstance(connection, GuardedConnection):
+            yield
+            return
+        if connection.guard is not None:
             if isinstance(query, bytes):
                 query = query.decode(errors="replace")
             # Otherwise an object of `psycopg2.sql`, which is slow to import.
-            guard.statement(query if isinstance(query, str) else query.as_string(self))
+            connection.guard.statement(query if isinstance(query, str) else query.as_string(self))
+        with connection.exchanging():
+            yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,11 @@ from neuraknot_db.database import diagnosis, interrupt, redaction
 from neuraknot_db.database.driver import GuardedConnection
 from neuraknot_db.settings import Settings
 
-_CANCEL_TIMEOUT = 2
-"""Seconds to wait for an address that does not answer, for a cancel request that nobody can wait for."""
+MAINTENANCE = ("postgres", "template1")
+"""Databases that nearly every server has."""
+
+_BESIDE_TIMEOUT = 2
+"""Seconds to wait for an address that does not answer, for what nobody can wait for."""
 
 CONNECT_TIMEOUT = 10
 """Seconds to wait for an address that does not answer."""
@@ -93,12 +97,24 @@ def connect(
         except DBAPIError as error:
             words = str(error.orig)
             if not any(sign in words for sign in _COMING_BACK) or clock() > deadline:
-                raise diagnosis.login_error(words, settings, database=database) from error
+                named = functools.partial(_databases, settings)
+                raise diagnosis.login_error(words, settings, database=database, databases=named) from error
         else:
             driver_connection: Any = connection.connection.driver_connection
             redaction.hide(driver_connection.info.password)  # libpq may have read it from a file
             return connection
         sleep(0.25)
+
+
+def _databases(settings: Settings) -> list[str]:
+    """Return the server's databases; none if that can't be asked."""
+    try:
+        beside = _beside(settings, database=MAINTENANCE[0])
+    except psycopg2.Error:
+        return []
+    with contextlib.closing(beside), beside.cursor() as cursor:
+        cursor.execute("SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate")
+        return [name for (name,) in cursor]
 
 
 def cancel(settings: Settings, driver_connection: Any) -> None:
@@ -110,19 +126,8 @@ def cancel(settings: Settings, driver_connection: Any) -> None:
         settings: the session's database.
         driver_connection: the session, as a psycopg2 connection.
     """
-    where: dict[str, Any] = {
-        **_PARAMETERS,
-        **settings.options,
-        "host": settings.host,
-        "port": settings.port,
-        "user": settings.user,
-        "password": settings.password,
-        "dbname": settings.database,
-        "connect_timeout": _CANCEL_TIMEOUT,
-        "application_name": "neuraknot-db cancel",
-    }
     try:
-        beside = psycopg2.connect(**where)
+        beside = _beside(settings, application_name="neuraknot-db cancel")
     except psycopg2.OperationalError as error:
         # A server that answers, even if only that it is out of connections, also takes a cancel request without one.
         if diagnosis.is_answer(str(error)):
@@ -130,3 +135,19 @@ def cancel(settings: Settings, driver_connection: Any) -> None:
         return
     with contextlib.closing(beside), beside.cursor() as cursor:
         cursor.execute("SELECT pg_cancel_backend(%s)", (driver_connection.info.backend_pid,))
+
+
+def _beside(settings: Settings, *, database: str | None = None, application_name: str = "neuraknot-db") -> Any:
+    """Open a connection that a person waits for, or a run that ends."""
+    where: dict[str, Any] = {
+        **_PARAMETERS,
+        **settings.options,
+        "host": settings.host,
+        "port": settings.port,
+        "user": settings.user,
+        "password": settings.password,
+        "dbname": database or settings.database,
+        "connect_timeout": _BESIDE_TIMEOUT,
+        "application_name": application_name,
+    }
+    return psycopg2.connect(**where)

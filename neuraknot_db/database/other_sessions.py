@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -92,6 +92,13 @@ def told(found: Sequence[Session], *, holding: str = "held by") -> Iterator[str]
         yield f"{holding} {each}"
     if hidden := [each for each in found if each.hidden]:
         yield f"what they do is shown after {grant(hidden[0])}"
+
+
+def ending(found: Iterable[Session]) -> str:
+    """The SQL that ends these sessions."""
+    if any(each.pid == _PREPARED for each in found):
+        return "SELECT gid FROM pg_prepared_xacts, then ROLLBACK PREPARED 'GID'"
+    return "SELECT " + ", ".join(f"pg_terminate_backend({each.pid})" for each in found)
 
 
 def grant(hidden: Session) -> str:

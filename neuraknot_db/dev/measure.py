@@ -26,10 +26,10 @@ from neuraknot_db.database import raw_sql, session
 from neuraknot_db.database.sql_text import Statement, statements
 from neuraknot_db.dev.observe import Observer, strongest_first
 from neuraknot_db.dev.samples import Samples
-from neuraknot_db.dev.sent_sql import Places
 from neuraknot_db.migrate import autocommit
 from neuraknot_db.revisions.containment import contained, demand_run, words
 from neuraknot_db.revisions.options import is_transactional
+from neuraknot_db.revisions.places import Places
 from neuraknot_db.schema import effects, snapshots
 from neuraknot_db.schema.effects import (
     Effect,

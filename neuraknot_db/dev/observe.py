@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from neuraknot_db.database import session
 from neuraknot_db.database.sql_text import tokens
 from neuraknot_db.dev.holders import Holders
-from neuraknot_db.dev.sent_sql import Places
+from neuraknot_db.revisions.places import Places
 from neuraknot_db.schema import effects
 from neuraknot_db.schema.effects import (
     BY_NAME,

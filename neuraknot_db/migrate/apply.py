@@ -15,10 +15,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import diagnosis, display, interrupt, raw_sql, session
+from neuraknot_db.database.driver import Exchange
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history.log import Entry
-from neuraknot_db.migrate import failures, record
+from neuraknot_db.migrate import causes, failures, record
 from neuraknot_db.migrate.lock_budget import LockBudget
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.record import Attempts, Recorder, Standing
@@ -118,6 +119,8 @@ class Walk:
         self._begun = self._within_another = False
         self._conduct = Conduct()
         self._alone: Statement | None = None
+        self._failed_exchange = Exchange()
+        self._cause: str | None = None
 
     def __call__(self, heads: Any, migration: MigrationContext) -> Iterator[Step]:
         """Yield the steps that are not committed yet."""
@@ -179,6 +182,8 @@ class Walk:
         """
         if self.current is None:
             return self.explain(error) or error
+        if self._driver is not None:
+            self._failed_exchange = self._driver.failed
         committed = self.doing
 
         def failed(standing: Standing) -> Entry | None:
@@ -191,6 +196,8 @@ class Walk:
         if standing.landed:
             self._committed(self.steps[self.done])
         self._found(standing)
+        if diagnosis.is_error(error):
+            self._cause = causes.hint(connection, error)
         if not (standing.landed and diagnosis.is_lost(error)) or interrupt.interruption(error):
             return self.explain(error) or error
         if self.current is not None:
@@ -244,7 +251,19 @@ class Walk:
         # If the previous step landed, this one is the next.
         landed = True if step is None else None if self._landed is None else False
         alone, left = (self._alone, self._conduct.left) if self._begun else (None, False)
-        return failures.FailurePoint(self.doing, landed, self._outcome.after, step, alone, self._begun, left=left)
+        return failures.FailurePoint(
+            self.doing,
+            landed,
+            self._outcome.after,
+            step,
+            alone,
+            self._begun,
+            left=left,
+            within=self._within_another,
+            exchange=self._failed_exchange,
+            limits=self.current.limits(self._limits) if self.current else self._limits,
+            cause=self._cause,
+        )
 
     def _committed(self, run: StepRun) -> None:
         self.done += 1

@@ -158,9 +158,11 @@ def _repair(connection: Connection, statement: Statement) -> None:
         return
     for index, builder in connection.exec_driver_sql(query, names).all():
         if builder is not None:
+            building = other_sessions.find(connection, [builder])
             raise LockUnavailableError(
-                f"The index {index} is invalid, and pid {builder}, another session, builds an index of that table.",
-                hint="Wait for it to end, then run the command again.",
+                f"The index {index} is invalid, and another session builds an index of that table.",
+                hint=f"Wait for it to end, or end it: {other_sessions.ending(building)}; then run the command again.",
+                details=tuple(other_sessions.told(building, holding="built by")),
             )
         log.info("  the index %s was left invalid by a run that failed: it is built anew", index)
         raw_sql.execute(connection, f"DROP INDEX CONCURRENTLY {index}")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
+
+if TYPE_CHECKING:
+    from neuraknot_db.database.other_sessions import Session
 
 _INTERVAL = 0.2
 """Fraction of `lock_timeout`: less than any statement waits before it fails, so that each such wait is seen."""
@@ -57,7 +62,7 @@ class Watch:
         self._pid: int = driver_connection.info.backend_pid
         self._lock_timeout = lock_timeout / 1000
         self._ended = threading.Event()
-        self._seen: tuple[float, tuple[str, ...]] = (0.0, ())
+        self._seen: tuple[float, Sequence[Session]] = (0.0, ())
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> Watch:
@@ -69,10 +74,10 @@ class Watch:
         self._thread.join(_JOIN_TIMEOUT)
 
     @property
-    def seen(self) -> tuple[str, ...]:
-        """Lines about the sessions that blocked last, if that was just now."""
-        when, lines = self._seen
-        return lines if time.monotonic() - when < self._lock_timeout else ()
+    def seen(self) -> Sequence[Session]:
+        """The sessions that blocked last, if that was just now."""
+        when, found = self._seen
+        return found if time.monotonic() - when < self._lock_timeout else ()
 
     def _look(self) -> None:
         interval = self._lock_timeout * _INTERVAL
@@ -87,12 +92,12 @@ class Watch:
                 from neuraknot_db.database import other_sessions  # few runs wait for another session
 
                 if pids := connection.exec_driver_sql(_SEEN, {"pid": self._pid}).scalars().all():
-                    self._seen = time.monotonic(), tuple(other_sessions.told(other_sessions.find(connection, pids)))
+                    self._seen = time.monotonic(), other_sessions.find(connection, pids)
                 self._ended.wait(interval)
 
 
-def guessed(connection: Connection, statement: str, lock_timeout: float | None = None) -> tuple[str, ...]:
-    """Return lines about the sessions that lock what a statement names, if no blocker was seen.
+def guessed(connection: Connection, statement: str, lock_timeout: float | None = None) -> Sequence[Session]:
+    """Return the sessions that lock what a statement names, if no blocker was seen.
 
     Args:
         connection: not in a transaction.
@@ -110,5 +115,5 @@ def guessed(connection: Connection, statement: str, lock_timeout: float | None =
         rows = connection.exec_driver_sql(_HOLDING, {"lock_timeout": lock_timeout}).all()
         found = other_sessions.find(connection, [row.pid for row in rows if words.intersection(row.names)])
         connection.rollback()
-        return tuple(other_sessions.told(found))
+        return found
     return ()

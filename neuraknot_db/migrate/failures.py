@@ -9,7 +9,9 @@ from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, interrupt
+from neuraknot_db import settings
+from neuraknot_db.database import diagnosis, display, interrupt
+from neuraknot_db.database.driver import Exchange
 from neuraknot_db.errors import (
     InterruptedRunError,
     LockUnavailableError,
@@ -22,6 +24,8 @@ from neuraknot_db.errors import (
 from neuraknot_db.revisions import concurrently, files
 from neuraknot_db.revisions.containment import words
 from neuraknot_db.revisions.options import Step
+from neuraknot_db.revisions.places import Places, Text, failing_line
+from neuraknot_db.settings import Limits
 
 if TYPE_CHECKING:
     from neuraknot_db.database.sql_text import Statement
@@ -42,6 +46,10 @@ class FailurePoint(NamedTuple):
         begun: whether anything of it had been sent.
         kept: a sentence to use instead of where the database is: what a rollback kept.
         left: whether the revision sent something in an autocommit_block, which stays.
+        within: whether a caller's transaction holds it: only the caller knows where the database is.
+        exchange: the statement that failed.
+        limits: its timeouts.
+        cause: what the database says about the cause, as a hint.
     """
 
     doing: str
@@ -52,10 +60,16 @@ class FailurePoint(NamedTuple):
     begun: bool = True
     kept: str = ""
     left: bool = False
+    within: bool = False
+    exchange: Exchange = Exchange()
+    limits: Limits = Limits()
+    cause: str | None = None
 
     @property
     def at(self) -> str:
         """Where the database is, as a sentence."""
+        if self.within:
+            return ""
         if self.landed is None:
             return "Ask the database once it answers: alembic current, and neuraknot-db log."
         return self.kept if self.kept and not self.landed else f"The database is at {self.revision or 'no revision'}."
@@ -81,14 +95,20 @@ def explained(error: Exception, point: FailurePoint) -> NeuraknotError | None:
     else:
         found = _of_step(error, point)
     if found is not None and point.kept and not isinstance(found, RefusedError | TransactionEndedError):
-        found.hint = point.at
+        found.hint = " ".join(filter(None, (point.at, found.hint)))
     return found
 
 
 def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
     found: NeuraknotError
+    place = _place(error, point)
+    failing = _failing_line(error, place)
     if isinstance(error, DBAPIError):
-        found = diagnosis.database_error(error, doing=point.doing, undone=point.undone)
+        line = place.line if place is not None and place.as_written else 1
+        found = diagnosis.database_error(error, doing=point.doing, undone=point.undone, line=line)
+        found = _timed_out(error, found, point) or found
+        if failing and isinstance(point.step, RevisionStep):
+            found.details = (f"{_file(point.step, failing)}:", *found.details)
     elif diagnosis.is_lost(error):
         found = UnreachableError(f"{point.doing} lost its connection{point.undone}.", hint="Run the command again.")
     elif isinstance(error, CommandError) and "expected to match" in str(error):
@@ -100,14 +120,67 @@ def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
         )
     else:
         found = MigrationFailedError(f"{point.doing} failed{point.undone}: {words(error)}.")
+    if isinstance(found, RefusedError):
+        found.hint = point.cause or found.hint
     if isinstance(found, MigrationFailedError | UnreachableError):
-        # The server's hint may say that the file is not to blame.
-        advice = found.hint
+        # What the server is in may be the cause, and then the file is not to blame.
+        advice = point.cause or found.hint
         if advice is None and isinstance(point.step, RevisionStep):
-            advice = f"Correct {path_of(point.step)} and run the command again."
+            advice = f"Correct {_file(point.step, failing)}, and run the command again."
         left = _left_behind(point.alone, error) if point.alone is not None else None
-        found.hint = " ".join(filter(None, (point.at, advice, left)))
+        found.hint = " ".join(filter(None, (point.at, left, advice)))
     return found
+
+
+def _timed_out(error: DBAPIError, found: NeuraknotError, point: FailurePoint) -> NeuraknotError | None:
+    """Return the error that names our own timeout instead of what was found, if that is what ended it.
+
+    The server's words can't tell: for a session that was idle for too long none arrive, and the others are translated.
+    """
+    if not isinstance(point.step, RevisionStep):
+        return None
+    idle, took = (round(1000 * seconds) for seconds in point.exchange)
+    if diagnosis.is_lost(error) and 0 < point.limits.idle_in_transaction_session_timeout <= idle:
+        what, name = f"it had sent nothing for {display.duration(idle)}", "idle_in_transaction_session_timeout"
+    elif diagnosis.is_cancelled(error) and 0 < point.limits.statement_timeout <= took:
+        what, name = f"a statement took {display.duration(took)}", "statement_timeout"
+    else:
+        return None
+    limit: int = getattr(point.limits, name)
+    return MigrationFailedError(
+        f"{point.doing} was ended{point.undone.replace(' was', '')}: {what}, and {name} is {settings.spelled(limit)}.",
+        hint=f'Raise it in {path_of(point.step)}: {name} = "{settings.spelled(2 * limit)}"',
+        details=found.details,
+    )
+
+
+def _place(error: Exception, point: FailurePoint) -> Text | None:
+    """Return what failed, with its line in the revision's file; None if that is not known."""
+    if not isinstance(point.step, RevisionStep):
+        return None
+    revision = point.step.revision
+    line = failing_line(error, str(revision.path))
+    function = revision.module.upgrade if point.step.is_upgrade else revision.module.downgrade
+    sql = error.statement if isinstance(error, DBAPIError) else None
+    if line is None and point.alone is not None:
+        # It was sent when its function had returned.
+        found = Places(Path(revision.path)).text(sql or point.alone.text, function.__code__.co_firstlineno)
+        return found if found.as_written else None
+    if line is None or not sql:
+        return Text("", line, as_written=False) if line else None
+    return Places(Path(revision.path)).text(sql, line)
+
+
+def _failing_line(error: Exception, place: Text | None) -> int | None:
+    """Return the line of what the server objects to, or of the call that sent it."""
+    if place is None:
+        return None
+    position = getattr(getattr(getattr(error, "orig", None), "diag", None), "statement_position", None)
+    return next(place.lines_at([int(position) - 1])) if position else place.line
+
+
+def _file(step: RevisionStep, line: int | None) -> str:
+    return str(path_of(step)) + (f", line {line}" if line else "")
 
 
 def unanswered(error: Exception, point: FailurePoint, committed: str) -> UnreachableError:

@@ -13,6 +13,7 @@ from neuraknot_db.errors import MigrationFailedError, NeuraknotError
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.containment import Conduct, contained, demand_run, supervised, words
 from neuraknot_db.revisions.options import RevisionOptions, Step, late_block_error, objection_to, read_options
+from neuraknot_db.revisions.places import failing_line
 
 
 def emit(direction: Callable[[], object], buffer: TextIO) -> None:
@@ -62,9 +63,11 @@ def _printing(step: RevisionStep, options: RevisionOptions, migration: Migration
             error.hint = f"{error.hint or ''} The script is not whole: don't run it.".lstrip()
             raise
         except Exception as error:
+            line = failing_line(error, str(step.revision.path))
+            place = f"{files.here(step.revision.path)}{f', line {line},' if line else ''}"
             raise MigrationFailedError(
                 f"Revision {revision} failed, and the script is not whole: {words(error)}.",
-                hint=f"Don't run it. Correct {files.here(step.revision.path)} and print it again.",
+                hint=f"Don't run it. Correct {place} and print it again.",
             ) from error
 
     return run

@@ -73,14 +73,18 @@ def on_lock_timeout(
             number, tried = (number + 1 if what() == tried else 1), what()
             if not is_lock_timeout(error):
                 raise
+            from neuraknot_db.database import other_sessions  # few runs meet another session
+
             connection.rollback()
             tries = limits.tries
             pause = min(limits.pause * 2 ** (number - 1), LONGEST_PAUSE) * (0.75 + jitter() / 2)
             then = f"again in {pause:.1f} s" if number < tries else "given up"
             log.warning("%s: no lock in time, try %d of %d; %s", tried, number, tries, then)
-            for line in watch.seen or blockers.guessed(connection, error.statement or "", lock_timeout()):
+            held_by = watch.seen or blockers.guessed(connection, error.statement or "", lock_timeout())
+            for line in other_sessions.told(held_by):
                 log.warning("  %s", line)
             if number >= tries:
+                error.held_by = held_by  # type: ignore[attr-defined]  # for the hint, where the error is explained
                 raise
             failed(Failure(error, number, pause))
         sleep(pause)

@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, raw_sql
+from neuraknot_db.database import diagnosis, other_sessions, raw_sql
 from neuraknot_db.errors import LockUnavailableError
 from neuraknot_db.migrate import blockers
 from neuraknot_db.schema import snapshots
@@ -29,8 +29,10 @@ def reading_schema(connection: Connection, script: ScriptDirectory) -> Iterator[
             raise
         connection.rollback()
         ours = " ".join(map(raw_sql.quoted, snapshots.table_names(script)))
+        held_by = blockers.guessed(connection, ours)
+        end = f", or end it: {other_sessions.ending(held_by)}" if held_by else "."
         raise LockUnavailableError(
             "The schema can't be read now: another session locks a table.",
-            hint="Run the command again when that has ended.",
-            details=blockers.guessed(connection, ours),
+            hint=f"Run the command again when that has ended{end}",
+            details=tuple(other_sessions.told(held_by)),
         ) from error

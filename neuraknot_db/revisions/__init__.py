@@ -4,6 +4,7 @@ files          all files, read before anything runs; refuses invalid files, and 
 options        its module variables: timeouts, `transactional`, `losses`; and what it may not send
 checksum       SHA-256 of what it does, ignoring comments and white space
 syntax         its syntax tree: what its functions use, what they send, what they amount to
+places         the lines of its file: of what it sends, and of what failed
 concurrently   statements that can't be in a transaction, recognised by their keywords
 containment    wraps its code, which is not ours: any exception fails the revision, and ends nothing else
 

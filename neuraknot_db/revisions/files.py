@@ -6,7 +6,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
 from neuraknot_db.database.state import DatabaseState
@@ -15,6 +15,9 @@ from neuraknot_db.revisions.containment import EscapedError, contained, words
 
 _MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
 """Words with a special meaning to Alembic, which can't name a revision."""
+
+_PASSED_OVER = ("__init__", ".#")
+"""How names begin of files that are no revisions, for Alembic."""
 
 
 def load(script: ScriptDirectory) -> None:
@@ -33,6 +36,27 @@ def load(script: ScriptDirectory) -> None:
             raise _unreadable(script, error) or error from error
     if told:
         _refuse_twice(script)
+    _demand_all(script)
+
+
+def _demand_all(script: ScriptDirectory) -> None:
+    """Raise if the folder holds a revision's file that Alembic passed over without a word.
+
+    Raises:
+        MigrationFailedError: a link that leads nowhere, a folder of such a name, or a name that ends with .PY.
+    """
+    loaded = {Path(each.path).name for each in script.revision_map._revision_map.values() if isinstance(each, Script)}
+    for path in Path(script.versions).iterdir():
+        name = path.resolve().name if path.is_symlink() else path.name
+        if not path.name.casefold().endswith(".py") or path.name.startswith(_PASSED_OVER) or name in loaded:
+            continue
+        if path.is_dir():
+            what = "it is a folder"
+        else:
+            what = "its name does not end with .py" if path.exists() else "it is a link that leads nowhere"
+        raise MigrationFailedError(
+            f"{here(str(path))} can't be read as a revision: {what}.", hint="Put the file there, or remove it."
+        )
 
 
 def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
@@ -76,7 +100,8 @@ def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedErr
         name = str(error).partition("filename ")[2].partition(". Be sure")[0]
         told, place = "it holds no `revision = ...`", str(here(f"{script.versions}/{name}"))
     elif isinstance(error, SyntaxError):
-        place = f"{here(error.filename or script.versions)}, line {error.lineno}"
+        place = f"{here(error.filename)}, line {error.lineno}" if error.filename else _culprit(script)
+        hint = hint if error.filename else "Save it as UTF-8 and run the command again"
     elif isinstance(error, KeyError) and (naming := _naming(script, error.args[0])):
         told, place = f"it names {error.args[0]}, which no file has", naming
     else:
@@ -84,8 +109,18 @@ def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedErr
         raised = error.__cause__ or error if isinstance(error, EscapedError) else error
         trace = traceback.extract_tb(raised.__traceback__)
         ours = [frame for frame in trace if _is_within(frame.filename, script)]
-        place = f"{here(ours[-1].filename)}, line {ours[-1].lineno}" if ours else str(here(script.versions))
+        place = f"{here(ours[-1].filename)}, line {ours[-1].lineno}" if ours else _culprit(script)
     return MigrationFailedError(f"A revision file can't be read: {told}.", hint=f"{hint}: {place}")
+
+
+def _culprit(script: ScriptDirectory) -> str:
+    """Return the file that can't be read, where the error does not say it."""
+    for path in sorted(Path(script.versions).glob("*.py")):
+        try:
+            Script._from_path(script, path)
+        except Exception:  # noqa: BLE001 - it was explained already
+            return str(here(str(path)))
+    return str(here(script.versions))
 
 
 def _refuse_twice(script: ScriptDirectory) -> None:

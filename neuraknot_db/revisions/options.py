@@ -119,7 +119,9 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
     return RevisionOptions(
         timeouts={
             # Without a limit, the whole application would wait behind a statement that waits.
-            name: milliseconds(value, f"{name} of revision {revision}", least=int(name == "lock_timeout" and not endless))
+            name: milliseconds(
+                value, f"{name} of revision {revision}", least=int(name == "lock_timeout" and not endless)
+            )
             for name in TIMEOUTS
             if (value := getattr(module, name, None)) is not None
         },
