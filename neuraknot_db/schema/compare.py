@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from neuraknot_db.schema.catalog import Column, Constraint, Index, Schema, Table, Trigger
-from neuraknot_db.schema.equivalence import Spelling
+from neuraknot_db.schema.catalog import Column, Constraint, Index, Object, Schema, Table, Trigger
+from neuraknot_db.schema.equivalence import RESPELLED, Spelling
 
 _Part = TypeVar("_Part")
 _Commented = Table | Column | Constraint
@@ -23,7 +24,7 @@ class Difference:
 
     Attributes:
         object: the object, such as `users.email` or `update_updated_at_column()`.
-        aspect: what differs: `table`, `column`, `type`, `default`, `index`, `function` and so on.
+        aspect: what differs: `table`, `view`, `enum`, `column`, `type`, `default`, `index`, `function` and so on.
         live: what exists; None for nothing.
         expected: what should exist; None for nothing.
         remark: a sentence for the reader.
@@ -36,8 +37,8 @@ class Difference:
     remark: str = ""
 
     def __str__(self) -> str:
-        if self.is_function_text:
-            line = f"{self.object}: function text differs (verify --json shows both)"
+        if self.live is not None and self.expected is not None and "\n" in self.live + self.expected:
+            line = f"{self.object}: {self.aspect} text differs (verify --json shows both)"
         elif self.live is None:
             line = f"{self.object}: {self.aspect} missing" + (f", expected {self.expected}" if self.expected else "")
         elif self.expected is None:
@@ -65,15 +66,15 @@ class Difference:
 
 
 def compare(live: Schema, expected: Schema, spelling: Spelling) -> tuple[Difference, ...]:
-    """Return the differences of our tables, functions and extensions, tables first.
+    """Return the differences of our extensions, tables, views, functions and other objects, in this order.
 
     The order of columns and the text of comments are ignored, and so is what `expected` does not contain: other
-    tables, functions and extensions.
+    tables, functions, types and so on.
 
     Args:
         live: what the database holds.
         expected: what it should hold.
-        spelling: which checks are equal though spelled differently.
+        spelling: which checks, views and domains are equal though spelled differently.
     """
     return tuple(_differences(live, expected, spelling))
 
@@ -92,12 +93,13 @@ def _differences(live: Schema, expected: Schema, spelling: Spelling) -> Iterator
     for extension in expected.extensions:
         if extension not in live.extensions:
             yield Difference(extension, "extension", None, "")
-    for name, table in expected.tables.items():
-        if name in live.tables:
-            yield from _table(live.tables[name], table, spelling)
+    relations = live.relations
+    for name, table in expected.relations.items():
+        there = relations.get(name) or live.others.get(f"sequence {name}")
+        if isinstance(there, Table) and there.kind == table.kind:
+            yield from _table(there, table, spelling)
         else:
-            kind = live.others.get(name)
-            yield Difference(name, "table", None, "", f"a {kind} has its name" if kind else "")
+            yield Difference(name, table.kind, None, "", f"a {there.kind} has its name" if there else "")
     for signature, function in expected.functions.items():
         found = live.functions.get(signature)
         if found is None:
@@ -106,6 +108,17 @@ def _differences(live: Schema, expected: Schema, spelling: Spelling) -> Iterator
             yield Difference(signature, "result", str(found.returns), str(function.returns))
         elif found != function:
             yield Difference(signature, "function", found.definition, function.definition)
+    for key, other in expected.others.items():
+        if key in live.others:
+            yield from _definition(live.others[key], other, spelling)
+        else:
+            yield Difference(other.name, other.kind, None, "" if "\n" in other.definition else other.definition)
+
+
+def _definition(live: Table | Object, expected: Table | Object, spelling: Spelling) -> Iterator[Difference]:
+    if live.definition != expected.definition and not spelling.same(live.name, live.definition, expected.definition):
+        remark = spelling.obstacle if expected.kind in RESPELLED else ""
+        yield Difference(live.name, live.kind, live.definition, expected.definition, remark)
 
 
 def _table(live: Table, expected: Table, spelling: Spelling) -> Iterator[Difference]:
@@ -120,7 +133,8 @@ def _table(live: Table, expected: Table, spelling: Spelling) -> Iterator[Differe
 
     if live.traits != expected.traits:
         traits = (", ".join(table.traits) or "ordinary" for table in (live, expected))
-        yield Difference(live.name, "table", *traits)
+        yield Difference(live.name, live.kind, *traits)
+    yield from _definition(live, expected, spelling)
     yield from _comment(live.name, live, expected)
     yield from _parts(live.name, "column", live.columns, expected.columns, _column)
     yield from _parts(live.name, "constraint", live.constraints, expected.constraints, constraint)
@@ -161,6 +175,8 @@ def _column(name: str, live: Column, expected: Column) -> Iterator[Difference]:
         yield Difference(name, "nullability", *words)
     if live.default != expected.default:
         yield Difference(name, "default", live.default or "none", expected.default or "none")
+    if live.options != expected.options:
+        yield Difference(name, "column", live.options or "ordinary", expected.options or "ordinary")
 
 
 def _index_or_trigger(name: str, live: Index | Trigger, expected: Index | Trigger) -> Iterator[Difference]:
@@ -179,9 +195,17 @@ def _notes(live: Schema, expected: Schema) -> Iterator[str]:
         ("extension", [name for name in live.extensions if name not in expected.extensions]),
     ):
         yield from _listed(f"other {what}", names)
-    others = {kind: [name for name in live.others if live.others[name] == kind] for kind in live.others.values()}
-    for kind, names in sorted(others.items()):
+    others = defaultdict(list)
+    for kind, name in sorted(_others(live) - _others(expected)):
+        others[kind].append(name)
+    for kind, names in others.items():
         yield from _listed(f"other {kind}", names)
+
+
+def _others(schema: Schema) -> set[tuple[str, str]]:
+    """Return kind and name of all that is neither table nor function."""
+    views = {(view.kind, view.name) for view in schema.views.values()}
+    return views | {(other.kind, other.name) for other in schema.others.values()}
 
 
 def _listed(what: str, names: Iterable[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from alembic.script import ScriptDirectory
 
 from neuraknot_db.errors import RefusedError
-from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger
+from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Object, Schema, Table, Trigger
 
 _PARTS = {"columns": Column, "constraints": Constraint, "indexes": Index, "triggers": Trigger}
 _LINE = 100
@@ -78,11 +78,11 @@ def revisions(script: ScriptDirectory) -> Sequence[str]:
 
 
 def render(revision: str, schema: Schema) -> str:
-    """Return a snapshot's text: a line for each column, constraint, index and trigger, and for each line of a function.
+    """Return a snapshot's text: a line for each part of a table or view, line of a function or query, and other object.
 
-    Defaults (valid, enabled, uncommented) are not written. Relations other than tables are left out.
+    Defaults (valid, enabled, uncommented) are not written, nor are views and other objects if there are none.
     """
-    document = {
+    document: dict[str, Any] = {
         "revision": revision,
         "extensions": list(schema.extensions),
         "tables": {name: _table_document(table) for name, table in sorted(schema.tables.items())},
@@ -95,6 +95,10 @@ def render(revision: str, schema: Schema) -> str:
             for function in schema.functions.values()
         },
     }
+    if schema.views:
+        document["views"] = {name: _table_document(view) for name, view in sorted(schema.views.items())}
+    if schema.others:
+        document["others"] = [_unusual(other) for other in schema.others.values()]
     return _layout(document, "") + "\n"
 
 
@@ -112,11 +116,15 @@ def parse(text: str) -> Schema:
             for signature, found in document["functions"].items()
         },
         extensions=tuple(document["extensions"]),
+        views={name: _table(name, found) for name, found in document.get("views", {}).items()},
+        others={f"{found['kind']} {found['name']}": Object(**found) for found in document.get("others", ())},
     )
 
 
 def _table_document(table: Table) -> dict[str, Any]:
     document: dict[str, Any] = {"commented": True} if table.commented else {}
+    if table.kind != "table":
+        document |= {"kind": table.kind, "definition": table.definition.split("\n")}
     if table.traits:
         document["traits"] = list(table.traits)
     for part in _PARTS:
@@ -136,7 +144,14 @@ def _unusual(value: Any) -> dict[str, Any]:
 
 def _table(name: str, document: Mapping[str, Any]) -> Table:
     parts = {part: {found["name"]: kind(**found) for found in document[part]} for part, kind in _PARTS.items()}
-    return Table(name, **parts, traits=tuple(document.get("traits", ())), commented=document.get("commented", False))
+    return Table(
+        name,
+        **parts,
+        traits=tuple(document.get("traits", ())),
+        commented=document.get("commented", False),
+        kind=document.get("kind", "table"),
+        definition="\n".join(document.get("definition", ())),
+    )
 
 
 def _layout(value: Any, indent: str) -> str:
