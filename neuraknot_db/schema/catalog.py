@@ -306,6 +306,9 @@ SELECT relname AS name,
                                UNION ALL SELECT 'tablespace ' || quote_ident(spcname)
                                            FROM pg_tablespace WHERE oid = i.reltablespace
                                UNION ALL SELECT parameter FROM unnest(i.reloptions) parameter
+                                          WHERE i.reloptions IS NOT NULL AND EXISTS (
+                                                    SELECT FROM pg_constraint
+                                                     WHERE conindid = i.oid AND contype IN ('p', 'u', 'x'))
                                UNION ALL SELECT concat('column ', attnum, ' statistics ', attstattarget)
                                            FROM pg_attribute WHERE attrelid = i.oid AND attstattarget >= 0) facts(fact)
                      WHERE x.indrelid = ours.oid ORDER BY i.relname, fact COLLATE "C")
@@ -493,6 +496,8 @@ SELECT coalesce(told.kind, object.type) AS kind,
            to_jsonb(a) - 'aggfnoid' || jsonb_build_object('aggtranstype', aggtranstype::regtype,
                                                           'aggmtranstype', aggmtranstype::regtype,
                                                           'aggsortop', aggsortop::regoperator,
+                                                          'agginitval', quote_literal(agginitval),
+                                                          'aggminitval', quote_literal(aggminitval),
                                                           'parallel', proparallel)
       FROM pg_aggregate a JOIN pg_proc p ON p.oid = aggfnoid
      WHERE m.classid = 'pg_proc'::regclass AND p.oid = m.objid

@@ -6,9 +6,10 @@ import pytest
 
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
 from neuraknot_db.migrate.adopt import Adoption, Recognition, adopt, recognise
+from neuraknot_db.schema import snapshots
 from neuraknot_db.schema.verify import verify
-from tests.db.conftest import Database
-from tests.db.schema.test_catalog import respell
+from tests.db.conftest import Database, Project
+from tests.db.schema.test_catalog import EVERYTHING, respell
 from tests.db.schemas import (
     REVISIONS,
     SCRIPT,
@@ -169,6 +170,38 @@ def test_where_no_revision_fits_the_nearest_is_named_and_nothing_stamped(
         found = differs.value.details
         assert [line.startswith(start) for line, start in zip(found, lines, strict=True)] == [True] * len(lines)
         assert stamped(database) is None
+
+
+def test_a_database_whose_enum_view_or_sequence_differs_is_not_adopted(database: Database, project: Project) -> None:
+    database.run(old_schema("004"))
+    database.run(EVERYTHING)
+    project.add("005", EVERYTHING, after="004")
+    folder, schema = project.root / "alembic" / "snapshots", live(database)
+    for revision in REVISIONS:  # to each of them a view is somebody else's
+        (folder / f"{revision}.json").unlink()
+    (folder / "005.json").write_text(snapshots.render("005", schema), encoding="utf-8")
+    database.run(
+        "ALTER TYPE mood RENAME VALUE 'a' TO 'z'; CREATE OR REPLACE VIEW w AS SELECT 1 AS id, 'z'::mood AS m,"
+        " 1::bigint AS n; ALTER SEQUENCE down CACHE 2"
+    )
+    done = database.neuraknot_db("adopt", "--replace-functions", cwd=project.root)
+    assert done.code == 3
+    assert "the nearest is 005, with 4 differences." in done.err
+    for line in (
+        "mood: enum ('z', 'it''s'), expected ('a', 'it''s')",
+        "w: view text differs",
+        "down: sequence AS bigint",
+    ):
+        assert line in done.err
+    assert stamped(database) is None
+
+    database.run(
+        "ALTER TYPE mood RENAME VALUE 'z' TO 'a'; ALTER SEQUENCE down CACHE 1;"
+        f" CREATE OR REPLACE VIEW w AS {schema.views['w'].definition}"
+    )
+    done = database.neuraknot_db("adopt", cwd=project.root)
+    assert done.code == 0, done.err
+    assert stamped(database) == [("005",)]
 
 
 @pytest.mark.parametrize(

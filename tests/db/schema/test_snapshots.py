@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.schema import snapshots
-from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Schema, Table, Trigger
+from neuraknot_db.schema.catalog import Column, Constraint, Function, Index, Object, Schema, Table, Trigger
 from neuraknot_db.settings import Settings
 from tests.db.conftest import Database, Project
 from tests.db.schemas import REVISIONS, SCRIPT, TABLES, contract, without_texts
@@ -94,7 +94,7 @@ def test_a_scratch_database_is_one_that_nobody_has(
 def test_a_schema_survives_being_written_and_read() -> None:
     table = Table(
         "odd",
-        {"a\n": Column("a\n", 'text COLLATE "C"', nullable=True, default="'ü\\'::text", commented=True)},
+        {"a\n": Column("a\n", 'text COLLATE "C"', nullable=True, default="'ü\\'::text", commented=True, options="x")},
         {"c": Constraint("c", "check", "CHECK (true)", validated=False, enforced=False, commented=True)},
         {"i": Index("i", "CREATE INDEX i ON odd USING btree (a)", valid=False)},
         {"t": Trigger("t", "CREATE TRIGGER t", "disabled")},
@@ -102,8 +102,21 @@ def test_a_schema_survives_being_written_and_read() -> None:
         commented=True,
     )
     text = "CREATE OR REPLACE FUNCTION public.f()\nAS $$\n\x0b\u2028\r\n\n$$\n"
-    schema = Schema({"odd": table, "empty": Table("empty")}, {"f()": Function("f()", None, "sql", text)}, ("citext",))
+    schema = Schema(
+        {"odd": table, "empty": Table("empty")},
+        {"f()": Function("f()", None, "sql", text)},
+        ("citext",),
+        {"v": Table("v", kind="view", definition="SELECT 1\n\n AS a")},
+        {"enum mood": Object("enum", "mood", "('a\n', 'ü')")},
+    )
     assert snapshots.parse(snapshots.render("001", schema)) == schema
+
+
+def test_a_snapshot_without_views_and_other_objects_says_nothing_of_them() -> None:
+    text = snapshots.path_of(SCRIPT, "004").read_text(encoding="utf-8")
+    schema = snapshots.parse(text)
+    assert (schema.views, schema.others) == ({}, {})
+    assert snapshots.render("004", schema) == text
 
 
 def test_a_changed_column_is_one_changed_line() -> None:

@@ -7,9 +7,11 @@ import json
 import pytest
 
 from neuraknot_db.errors import RefusedError, SchemaDiffersError
+from neuraknot_db.schema import snapshots
 from neuraknot_db.schema.verify import Report, verify
-from tests.db.conftest import Database
-from tests.db.schemas import REVISIONS, SCRIPT, TABLES, old_schema
+from tests.db.conftest import Database, Project
+from tests.db.schema.test_catalog import EVERYTHING
+from tests.db.schemas import REVISIONS, SCRIPT, TABLES, live, old_schema
 
 
 def report(database: Database, *, before: str = "SET TRANSACTION READ ONLY") -> Report:
@@ -146,3 +148,31 @@ def test_who_keeps_the_schema_from_being_read_is_named(database_at_head: Databas
     assert "another session locks a table" in done.err
     assert ", report (postgres), in a transaction for " in done.err
     assert "pg_catalog" not in done.err
+
+
+def test_views_types_and_sequences_are_verified_too(database_at_head: Database, project: Project) -> None:
+    project.add("005", EVERYTHING, after="004")
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    snapshot = project.root / "alembic" / "snapshots" / "005.json"
+    snapshot.write_text(snapshots.render("005", live(database_at_head)), encoding="utf-8")
+    assert database_at_head.neuraknot_db("verify", cwd=project.root).code == 0
+
+    database_at_head.run(
+        "ALTER TYPE mood RENAME VALUE 'a' TO 'z'; CREATE OR REPLACE VIEW v AS SELECT id, m FROM base;"
+        " ALTER SEQUENCE numbers NO CYCLE; ALTER TABLE child NO INHERIT base"
+    )
+    done = database_at_head.neuraknot_db("verify", cwd=project.root)
+    assert (done.code, [line.split(",")[0] for line in done.out.splitlines()]) == (
+        3,
+        [
+            "child: table ordinary",
+            "v: view CREATE RULE gone AS ON DELETE TO public.v DO INSTEAD DELETE FROM base WHERE (base.id = old.id)",
+            "v: view text differs (verify --json shows both)",
+            "v.m: default 'z'::mood",
+            "mood: enum ('z'",
+            "numbers: sequence AS smallint INCREMENT BY 5 MAXVALUE 1000 START WITH 10 CACHE 7",
+        ],
+    )
+    found = json.loads(database_at_head.neuraknot_db("verify", "--json", cwd=project.root).out)["differences"][2]
+    assert "WHERE" in found["expected"]
+    assert "WHERE" not in found["live"]
