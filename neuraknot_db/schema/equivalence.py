@@ -118,8 +118,7 @@ def _retype(connection: Connection, kind: str, name: str, definitions: Iterable[
         for definition in definitions:
             inner = connection.begin_nested()
             try:
-                execute(_CREATE[kind] + definition)
-                words[definition] = execute(_READ[kind]).scalar_one()
+                words[definition] = execute(f"{_CREATE[kind]}{definition}; {_READ[kind]}").scalar_one()
             # For example, it names a column that the live table does not have, or an enum's label.
             except (DataError, NotSupportedError, ProgrammingError):
                 continue
