@@ -400,14 +400,13 @@ def test_any_user_reads_the_same_in_any_time_zone(everything: Database) -> None:
         everything.run("DROP ROLE nobody")
 
 
-@pytest.mark.parametrize(("kind", "written"), [("STORED", ""), ("VIRTUAL", " VIRTUAL")])
-def test_a_virtual_column_is_told_from_a_stored_one(everything: Database, kind: str, written: str) -> None:
-    if everything.server == "15" and kind == "VIRTUAL":
-        pytest.skip("since 18")
+def test_a_virtual_column_is_told_from_a_stored_one(everything: Database) -> None:
+    kinds = {"STORED": ""} if everything.server == "15" else {"STORED": "", "VIRTUAL": " VIRTUAL"}
     with everything.engine().connect() as connection:
-        connection.exec_driver_sql(f"ALTER TABLE parted ADD twice int GENERATED ALWAYS AS (id * 2) {kind}")
-        found = read_schema(connection).tables["parted"].columns["twice"]
-    assert found.default == f"GENERATED ALWAYS AS ((id * 2)){written}"
+        for kind, written in kinds.items():
+            connection.exec_driver_sql(f"ALTER TABLE parted ADD {kind} int GENERATED ALWAYS AS (id * 2) {kind}")
+            found = read_schema(connection).tables["parted"].columns[kind.lower()]
+            assert found.default == f"GENERATED ALWAYS AS ((id * 2)){written}"
 
 
 def test_a_snapshot_of_another_version_fits(everything: Database, server_15: Server, server_18: Server) -> None:
