@@ -81,6 +81,8 @@ class Adoption:
 def recognise(connection: Connection, script: ScriptDirectory) -> Recognition:
     """Compare a database with every snapshot; return the one with the fewest differences.
 
+    What another revision makes counts as a difference: an upgrade would meet it again.
+
     Args:
         connection: nothing is changed; its transaction may be read-only.
         script: where the revisions and snapshots are.
@@ -94,7 +96,11 @@ def recognise(connection: Connection, script: ScriptDirectory) -> Recognition:
         raise RefusedError("There are no snapshots to recognise a schema by.", hint="Write them: neuraknot-db snapshot")
     settled = equivalence.settle(connection, live, known.values())
     candidates = [
-        _candidate(revision, compare.compare(live, expected, settled)) for revision, expected in known.items()
+        _candidate(
+            revision,
+            compare.compare(live, expected, settled) + compare.strangers(live, expected, known.values()),
+        )
+        for revision, expected in known.items()
     ]
     # Of two equally near revisions, take the newer one.
     revision, differences, functions = min(reversed(candidates), key=lambda candidate: len(candidate[1]))

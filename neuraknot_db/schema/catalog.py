@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,26 +173,15 @@ class Schema:
         return {**self.tables, **self.views}
 
 
-_SPELLING = {"search_path": "public, pg_temp", "TimeZone": "UTC", "DateStyle": "ISO", "IntervalStyle": "postgres"}
-
-
 @contextlib.contextmanager
 def search_path_public(connection: Connection) -> Iterator[None]:
-    """Within the block, spell names as seen from `public`, and times as in UTC; restore the session afterwards."""
+    """Within the block, spell names as seen from `public`; restore the search path afterwards."""
     before = connection.exec_driver_sql(
-        # All in one query: a select list is evaluated from left to right.
-        "SELECT "
-        + ", ".join(f"current_setting('{name}') AS \"{name}\"" for name in _SPELLING)
-        + ", "
-        + _set(_SPELLING),
-        _SPELLING,
-    ).one()
+        # Both in one query: a select list is evaluated from left to right.
+        "SELECT current_setting('search_path'), set_config('search_path', 'public, pg_temp', true)"
+    ).scalar_one()
     yield
-    connection.exec_driver_sql("SELECT " + _set(_SPELLING), dict(zip(_SPELLING, before, strict=False)))
-
-
-def _set(names: Iterable[str]) -> str:
-    return ", ".join(f"set_config('{name}', %({name})s, true)" for name in names)
+    connection.exec_driver_sql("SELECT set_config('search_path', %(path)s, true)", {"path": before})
 
 
 def read_schema(connection: Connection) -> Schema:

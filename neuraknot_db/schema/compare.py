@@ -50,7 +50,7 @@ class Difference:
     @property
     def is_function_text(self) -> bool:
         """Whether it is the same function with a different text."""
-        return self.aspect == "function" and self.live is not None
+        return self.aspect == "function" and None not in (self.live, self.expected)
 
     @property
     def diff(self) -> tuple[str, ...]:
@@ -77,6 +77,18 @@ def compare(live: Schema, expected: Schema, spelling: Spelling) -> tuple[Differe
         spelling: which checks, views and domains are equal though spelled differently.
     """
     return tuple(_differences(live, expected, spelling))
+
+
+def strangers(live: Schema, expected: Schema, known: Iterable[Schema]) -> tuple[Difference, ...]:
+    """Return as differences what `expected` lacks, the database holds, and another revision makes: it is ours.
+
+    Args:
+        live: what the database holds.
+        expected: what one revision's should hold.
+        known: what each revision's should hold.
+    """
+    ours = frozenset().union(*map(_names, known)) - _names(expected)
+    return tuple(Difference(name, kind, "", None) for kind, name in sorted(_names(live) & ours))
 
 
 def notes(live: Schema, expected: Schema) -> tuple[str, ...]:
@@ -200,6 +212,15 @@ def _notes(live: Schema, expected: Schema) -> Iterator[str]:
         others[kind].append(name)
     for kind, names in others.items():
         yield from _listed(f"other {kind}", names)
+
+
+def _names(schema: Schema) -> set[tuple[str, str]]:
+    """Return kind and name of all but extensions."""
+    return (
+        _others(schema)
+        | {("table", name) for name in schema.tables}
+        | {("function", name) for name in schema.functions}
+    )
 
 
 def _others(schema: Schema) -> set[tuple[str, str]]:

@@ -177,8 +177,6 @@ def test_a_database_whose_enum_view_or_sequence_differs_is_not_adopted(database:
     database.run(EVERYTHING)
     project.add("005", EVERYTHING, after="004")
     folder, schema = project.root / "alembic" / "snapshots", live(database)
-    for revision in REVISIONS:  # to each of them a view is somebody else's
-        (folder / f"{revision}.json").unlink()
     (folder / "005.json").write_text(snapshots.render("005", schema), encoding="utf-8")
     database.run(
         "ALTER TYPE mood RENAME VALUE 'a' TO 'z'; CREATE OR REPLACE VIEW w AS SELECT 1 AS id, 'z'::mood AS m,"

@@ -229,7 +229,8 @@ def test_a_statement_that_takes_too_long_is_ended(database_at_head: Database, pr
         "005", "CREATE TABLE public.five (); SELECT pg_sleep(60)", after="004", extra="statement_timeout = '300ms'"
     )
     done = database_at_head.alembic("upgrade", "head", cwd=project.root)
-    said(done, 7, "Revision 005", "statement timeout")
+    said(done, 7, "Revision 005 was ended and rolled back: a statement took 3", " ms, and statement_timeout is 300ms")
+    assert done.err.rstrip().endswith('Raise it in alembic/versions/005_added.py: statement_timeout = "600ms"')
     assert database_at_head.value("SELECT to_regclass('public.five')") is None
     assert log_of(database_at_head, "revision, outcome, attempt")[-1] == ("005", "failed", 1)
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import lock
+from neuraknot_db.database import lock, other_sessions
 from neuraknot_db.migrate import blockers, retry
 from neuraknot_db.settings import Limits
 from tests.db.cli.test_bad_input import said
@@ -63,8 +63,8 @@ def test_the_one_in_the_way_is_named(database_at_head: Database, project: Projec
         pid = reader.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **BRISK)
         with database_at_head.connect() as looking:
-            guessed = blockers.guessed(looking, sql)
-    said(done, 4, "try 2 of 2; given up")
+            guessed = list(other_sessions.told(blockers.guessed(looking, sql)))
+    said(done, 4, "try 2 of 2; given up", f"or end what holds it: SELECT pg_terminate_backend({pid})\n")
     for line in (*held_by(done), *guessed):
         assert line.startswith(f"held by pid {pid}, reports (postgres), in a transaction for "), line
     assert (len(guessed), len(held_by(done)) >= 1) == (1, True), done.err
@@ -85,7 +85,7 @@ def test_the_literals_of_who_is_in_the_way_are_not_told(
         planned = database_at_head.neuraknot_db("plan", cwd=project.root)
         as_json = database_at_head.neuraknot_db("plan", "--json", cwd=project.root)
         with database_at_head.connect() as looking:
-            guessed = blockers.guessed(looking, "ALTER TABLE public.users")
+            guessed = list(other_sessions.told(blockers.guessed(looking, "ALTER TABLE public.users")))
     shown = "\n".join([done.err, planned.out, as_json.out, *guessed])
     assert shown.count("SELECT id") >= 4, shown
     assert "111" not in shown
@@ -100,7 +100,7 @@ def test_whoever_holds_the_log_is_named(database_at_head: Database, project: Pro
         pid = reader.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **{**BRISK, "NEURAKNOT_LOCK_TRIES": "1"})
         with database_at_head.connect() as looking:
-            guessed = blockers.guessed(looking, "INSERT INTO neuraknot_db.migration_log VALUES (1)")
+            guessed = list(other_sessions.told(blockers.guessed(looking, "INSERT INTO neuraknot_db.migration_log VALUES (1)")))
     said(done, 4, f"held by pid {pid}, reports (postgres)", "The log: no lock in time, try 1 of 1; given up")
     assert guessed[0].startswith(f"held by pid {pid}, ")
 
