@@ -16,7 +16,6 @@ from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.run import HELD, VERSION_SCHEMA, HeldSession, migrate, migrate_held
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.options import RevisionOptions, Step, read_options
 
 
 def run() -> None:
@@ -50,36 +49,16 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
     command = Command.of(environment)
     held: HeldSession | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
-        _print_sql(environment, command)
+        from neuraknot_db.migrate import offline  # few runs need it
+
+        streams.carry_data()
+        offline.print_script(environment, command)
     elif held is not None:
         migrate_held(environment, command, held, outcome)
     elif command.changes:
         migrate(environment, command, chosen(), outcome)
     else:
         _read(environment)
-
-
-def _print_sql(environment: EnvironmentContext, command: Command) -> None:
-    """Print the statements for `--sql` on standard output, for psql."""
-    from neuraknot_db.migrate import offline  # few runs need it
-
-    streams.carry_data()
-    ready: list[tuple[Step, RevisionOptions]] = []
-    steps = environment.context_opts["fn"]
-    environment.configure(
-        dialect_name="postgresql",
-        literal_binds=True,
-        transaction_per_migration=True,
-        version_table_schema=VERSION_SCHEMA,
-        fn=steps if command.steps is None else lambda _heads, migration: offline.script(ready, migration),
-    )
-    migration = environment.get_context()
-    # Before anything is printed: a refusal must not leave half a script.
-    ready += [(step, read_options(step)) for step in command.resolve(migration.get_current_heads())]
-    # A role's own search_path would put the tables elsewhere.
-    migration.impl.static_output("SET search_path = public;")
-    with environment.begin_transaction():
-        environment.run_migrations()
 
 
 def _read(environment: EnvironmentContext) -> None:

@@ -15,7 +15,7 @@ from alembic.ddl.postgresql import PostgresqlImpl
 from psycopg2.extensions import adapt
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import Connection, CursorResult
-from sqlalchemy.schema import ExecutableDDLElement, Table
+from sqlalchemy.schema import CreateTable, ExecutableDDLElement, Table
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.sql.elements import TextClause
@@ -42,6 +42,13 @@ def execute(connection: Connection, sql: str) -> Result:
 def quoted(name: str) -> str:
     """Quote an identifier for SQL sent by `execute`; SQLAlchemy's own function doubles a %."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str | int | None) -> str:
+    """Return a value as SQL."""
+    if value is None:
+        return "NULL"
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 class PendingStatement(NamedTuple):
@@ -94,6 +101,8 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             )
             return None
         if self.as_sql:
+            if isinstance(construct, CreateTable) and construct.element is self._version:
+                construct.if_not_exists = True  # an emptied one stays
             sql = self._text(construct)
             if self._guard is not None:
                 self._guard.statement(sql)

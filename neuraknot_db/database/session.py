@@ -127,6 +127,17 @@ def restore(connection: Connection, limits: Limits) -> None:
     connection.exec_driver_sql(f"{_RESET}; {_settings(driver(connection).server_version, limits)}")
 
 
+def script(limits: Limits) -> str:
+    """Return the SQL that sets up a session of any version like ours, after whatever ran in it."""
+    newer = " UNION ALL ".join(
+        f"SELECT set_config(name, '{value}', false) FROM pg_settings WHERE name = '{name}'"
+        for named in _SINCE.values()
+        for name, value in named.items()
+    )
+    looked = f"DO $$BEGIN PERFORM * FROM ({newer} UNION ALL {_REPLICATION_ROLE.strip()}) s; END$$"
+    return f"{_RESET}; {_assigned({**_PARAMETERS, **limits.timeouts})}; {looked};"
+
+
 def set_timeouts(connection: Connection, limits: Limits, *, local: bool) -> None:
     """Set the timeouts of the transaction, or of the session."""
     connection.exec_driver_sql(_assigned(limits.timeouts, scope="LOCAL " if local else ""))

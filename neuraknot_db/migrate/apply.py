@@ -59,7 +59,7 @@ class StepRun:
     @classmethod
     def of(cls, step: Step, options: RevisionOptions) -> StepRun:
         """Create a step that has not begun."""
-        return cls(step, options, Attempts(_entry(step, options)))
+        return cls(step, options, Attempts(entry_of(step, options)))
 
     @property
     def revision(self) -> str:
@@ -401,7 +401,8 @@ def _tell_losses(connection: Connection, run: StepRun) -> None:
             log.info("  %s loses %s %s", run.revision, f"{count:,}", what)
 
 
-def _entry(step: Step, options: RevisionOptions) -> Entry:
+def entry_of(step: Step, options: RevisionOptions) -> Entry:
+    """Return the row of a step, without its result."""
     if not isinstance(step, RevisionStep):
         return Entry(revision_of(step), "stamp")
     if step.is_downgrade:

@@ -62,9 +62,10 @@ def check(
                     f" at {at}: something rolled it back.",
                     hint="See neuraknot-db log and the server's own log, then run the command again.",
                 )
-            # With two heads there is no single revision to compare with.
             if compare and len(heads) == 1:
                 _compare(connection, script, *heads, production=production)
+            elif compare and heads:
+                log.warning("the schema was compared with nothing: no snapshot is that of two revisions (%s)", at)
     except (DBAPIError, InvalidRequestError, InterruptedRunError, UnreachableError) as error:
         if isinstance(error, InterruptedRunError) or interrupt.interruption(error):
             point = failures.FailurePoint("The run", landed=True, revision=outcome.after)
