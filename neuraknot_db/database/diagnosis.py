@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from alembic.util import CommandError
+from alembic.util.exc import DatabaseNotAtHead
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ResourceClosedError
 
 from neuraknot_db.database import display
@@ -19,6 +20,7 @@ from neuraknot_db.errors import (
     NeuraknotError,
     ReadOnlyError,
     RefusedError,
+    SchemaDiffersError,
     UnreachableError,
     UsageError,
 )
@@ -145,6 +147,8 @@ def explain(error: BaseException) -> NeuraknotError | None:
 def command_error(error: CommandError) -> NeuraknotError:
     """Return the error for Alembic's own complaint about its usage."""
     words = str(error).strip().rstrip(".")
+    if isinstance(error, DatabaseNotAtHead):
+        return SchemaDiffersError("The database is not at the newest revision.", hint="alembic upgrade head")
     if "multiple head" in words.lower():
         return UsageError(
             "There are two heads or more, and the command needs one.",

@@ -39,6 +39,12 @@ SELECT format('%%I.%%I', n.nspname, i.relname), p.pid
  WHERE i.relname = %(name)s AND NOT x.indisvalid AND x.indrelid = to_regclass(%(table)s)
 """
 
+_HALF_DETACHED = """
+SELECT inhdetachpending
+  FROM pg_inherits
+ WHERE inhparent = to_regclass(%(table)s) AND inhrelid = to_regclass(%(partition)s)
+"""
+
 _PROGRESS = """
 SELECT phase, blocks_done, blocks_total, tuples_done, tuples_total, lockers_total - lockers_done AS lockers,
        current_locker_pid
@@ -119,6 +125,8 @@ def run_alone(
         connection = migration.connection
         assert connection is not None
         with _timeouts(connection, limits):
+            if _finish(connection, statement):
+                return
             _repair(connection, statement)
             with _progress(connection, watch):
                 send()
@@ -146,6 +154,19 @@ def _timeouts(connection: Connection, limits: Limits) -> Iterator[None]:
         # A lost connection has no timeouts to restore.
         with contextlib.suppress(DBAPIError, InvalidRequestError):
             connection.exec_driver_sql("; ".join(f"SET {name} = '{value}'" for name, value in before.items()))
+
+
+def _finish(connection: Connection, statement: Statement) -> bool:
+    """Finish what an earlier run has half done, instead of doing it again; return whether there was such a thing."""
+    names = concurrently.detached(statement)
+    if names is None:
+        return False
+    table, partition = names
+    if not connection.exec_driver_sql(_HALF_DETACHED, {"table": table, "partition": partition}).scalar():
+        return False
+    log.info("  the partition %s was left half detached by a run that ended: that is finished", partition)
+    raw_sql.execute(connection, f"ALTER TABLE {table} DETACH PARTITION {partition} FINALIZE")
+    return True
 
 
 def _repair(connection: Connection, statement: Statement) -> None:

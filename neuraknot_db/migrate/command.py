@@ -29,6 +29,9 @@ _KINDS: dict[str, Kind] = {
 """By the names of the functions that Alembic's commands pass; any other only reads."""
 
 _RELATIVE = re.compile(r"[+-]\d+")
+_OUTSIDE = re.compile(r"base-\d+|heads?\+\d+")
+"""Before the first revision, or after the last: Alembic walks there without a word."""
+
 _REVISIONS = "alembic history shows the revisions that exist."
 
 
@@ -97,6 +100,8 @@ class Command(NamedTuple):
         """
         if self.steps is None:
             return []
+        if any(map(_OUTSIDE.fullmatch, self.target)):
+            raise _nowhere(self.target)
         try:
             return list(self.steps(() if self.purge else tuple(heads), None))
         except AssertionError as error:  # Alembic walked past the end of the line
@@ -140,5 +145,5 @@ def to_target(script: ScriptDirectory, heads: Collection[str], target: str) -> t
 
 
 def _nowhere(target: Iterable[str]) -> UsageError:
-    named = " ".join(target)
+    named = " ".join(target).strip()
     return UsageError(f"There is no revision {named}." if named else "No revision is named.", hint=_REVISIONS)

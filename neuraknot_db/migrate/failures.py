@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from neuraknot_db.database.sql_text import Statement
 
 
-_DUPLICATE = "42P07"
+_DUPLICATE, _UNDEFINED_TABLE = "42P07", "42P01"
 
 
 class FailurePoint(NamedTuple):
@@ -241,16 +241,16 @@ def _interrupted(error: InterruptedRunError, point: FailurePoint) -> Interrupted
 
 
 def _left_behind(statement: Statement, error: Exception) -> str:
-    index = concurrently.may_leave(statement)
-    if index is not None and getattr(getattr(error, "orig", None), "pgcode", None) == _DUPLICATE:
+    index, state = concurrently.built(statement), getattr(getattr(error, "orig", None), "pgcode", None)
+    if index is not None and state == _DUPLICATE:
         # An invalid index of that name would have been dropped before.
         return (
-            f"{index} was not begun: what has its name stands untouched."
+            f"The index {index[0]} was not begun: what has its name stands untouched."
             " Write IF NOT EXISTS to take that for it, or drop it first."
         )
-    if index is None:
-        return "What a statement outside of a transaction has done stays."
-    return f"{index} may have stayed invalid: the next run drops it and builds it anew."
+    if state == _UNDEFINED_TABLE and concurrently.detached(statement):
+        return "Where an earlier run has detached it, write that down with alembic stamp."
+    return concurrently.may_leave(statement) or "What a statement outside of a transaction has done stays."
 
 
 def _in_autocommit_block(error: AssertionError) -> bool:

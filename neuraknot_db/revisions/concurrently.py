@@ -48,12 +48,27 @@ def reindexed(statement: Statement) -> str | None:
     return "".join(token.text for token in statement.tokens[folded.index("concurrently") + 1 :])
 
 
+def detached(statement: Statement) -> tuple[str, str] | None:
+    """Parse ALTER TABLE ... DETACH PARTITION ... CONCURRENTLY: table and partition, as written; else None."""
+    words, folded = [token.text for token in statement.tokens], _folded(statement)
+    if folded[:2] != ["alter", "table"] or "detach" not in folded or folded[-1] != "concurrently":
+        return None
+    begin, detach = 2, folded.index("detach")
+    begin += 2 * (folded[begin : begin + 2] == ["if", "exists"])
+    begin += folded[begin] == "only"
+    return "".join(words[begin:detach]).rstrip("*"), "".join(words[detach + 2 : -1])
+
+
 def may_leave(statement: Statement) -> str | None:
-    """Return what it may leave invalid if it is ended, for the next run to repair; None for nothing."""
+    """Return a sentence on what it may leave if it is ended, and the next run repairs; None for nothing."""
     if found := built(statement):
-        return f"The index {found[0]}"
-    rebuilt = reindexed(statement)
-    return f"An index of {rebuilt} whose name ends in _ccnew" if rebuilt else None
+        return f"The index {found[0]} may have stayed invalid: the next run drops it and builds it anew."
+    if rebuilt := reindexed(statement):
+        index = f"An index of {rebuilt} whose name ends in _ccnew"
+        return f"{index} may have stayed invalid: the next run drops it and builds it anew."
+    if found := detached(statement):
+        return f"The partition {found[1]} may have stayed half detached: the next run finishes that."
+    return None
 
 
 def _folded(statement: Statement) -> list[str]:
