@@ -4,6 +4,7 @@ lint/       unsafe statements in revisions: squawk's rules and our own, one modu
 diagram/    the schema as a picture (SVG) or as Mermaid text, from the newest snapshot
 measure     what each revision does to relations that existed before it: runs it on a scratch database, statement by
             statement; the result is a value of `schema.effects`
+together    whether the revisions work in one transaction, as a reset runs them
 observe     what one statement did, read from `pg_locks`, file nodes and row counts
 holders     what a statement outside of a transaction waits for: sessions that hold the tables
 samples     the rows to measure with: from `alembic/snapshots/rows.sql`, or generated for tables without any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from alembic import command
@@ -34,10 +35,18 @@ def generate(config: Config, script: ScriptDirectory, server: Settings) -> dict[
         NeuraknotError: a revision failed, or the server refused.
     """
     wanted = dict(_schemas(config, script, server))
+    edited = False
     with scratch_database(server) as where:
         for revision, found in measure(script, where).items():
             path = effects.path_of(script, revision)
-            wanted[path] = effects.render(revision, merged(effects.read(path), found))
+            kept = effects.read(path)
+            edited = edited or kept is None or kept.checksum != found.checksum
+            if kept and edited:
+                # The cause may have been in what was edited.
+                kept = replace(kept, reset="")
+            wanted[path] = effects.render(revision, merged(kept, found))
+            if found.reset:
+                log.warning("a reset fails at revision %s, where an upgrade does not: %s", revision, found.reset)
             for way, told in (("upgrade", found.upgrade), ("downgrade", found.downgrade)):
                 if told.failure:
                     log.warning("the %s of revision %s was not measured: %s", way, revision, told.failure)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from neuraknot_db import settings
 from neuraknot_db.database import raw_sql, session
 from neuraknot_db.database.sql_text import Statement, statements
+from neuraknot_db.dev import together
 from neuraknot_db.dev.observe import Observer, strongest_first
 from neuraknot_db.dev.samples import Samples
 from neuraknot_db.migrate import autocommit
@@ -59,6 +60,7 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
         UsageError: the sample rows can't be inserted.
     """
     revisions = list(script.walk_revisions())[::-1]
+    failing = together.failing(script, where)
     ways: dict[Direction, dict[str, Measurement]] = {"upgrade": {}, "downgrade": {}}
     with session.open_session(where) as connection:
         samples = Samples(connection, snapshots.folder(script) / "rows.sql")
@@ -84,6 +86,8 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
             server,
             ways["upgrade"][each.revision],
             ways["downgrade"][each.revision],
+            # One that fails alone fails together as well.
+            "" if ways["upgrade"][each.revision].failure else failing.get(each.revision, ""),
         )
         for each in revisions
     }
@@ -95,7 +99,9 @@ def merged(kept: Effects | None, found: Effects) -> Effects:
         return found
     other = kept.server != found.server
     upgrade, downgrade = _merged(kept.upgrade, found.upgrade, other), _merged(kept.downgrade, found.downgrade, other)
-    return replace(kept, upgrade=upgrade, downgrade=downgrade)
+    by_other = kept.reset and not kept.reset.startswith(together.on(found.server))
+    reset = kept.reset if by_other else found.reset
+    return replace(kept, upgrade=upgrade, downgrade=downgrade, reset=reset)
 
 
 def _merged(kept: Measurement, found: Measurement, other: bool) -> Measurement:

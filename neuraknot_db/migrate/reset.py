@@ -6,17 +6,18 @@ import logging
 import shlex
 import time
 from dataclasses import replace
+from itertools import takewhile
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
 from neuraknot_db.database import diagnosis, display, lock, raw_sql, session
 from neuraknot_db.database.state import joined
-from neuraknot_db.errors import RefusedError
+from neuraknot_db.errors import MigrationFailedError, RefusedError
 from neuraknot_db.history.log import Entry, History
 from neuraknot_db.migrate import cascade, failures, postflight, preflight, privileges, retry, run
 from neuraknot_db.migrate.apply import heads_after
@@ -36,6 +37,15 @@ COUNTING_TIMEOUT = "10s"
 """How long to count the rows of one table before using PostgreSQL's estimate."""
 
 _KEPT = "The reset was rolled back: the old schema and every row are still there."
+
+_NEEDING_COMMIT = frozenset({"55P04", "55006"})
+"""SQLSTATEs: a new enum value is used, or a table is changed that has pending trigger events."""
+# `snapshot` in front: where a revision fails in a transaction of its own as well, nothing is dropped.
+_APART = (
+    " A reset runs the revisions in one transaction, and this one needs a COMMIT before it. To run each in its own,"
+    " tried on scratch databases first, but not all or nothing:"
+    " neuraknot-db snapshot && neuraknot-db reset --no-upgrade && alembic upgrade head"
+)
 
 # The schema's owner may drop another role's table in it, but not lock it.
 _LOCKABLE = """
@@ -118,6 +128,8 @@ def reset(
             if explained is None and together != outcome.target:
                 point = failures.FailurePoint("The rest of the reset", landed=False, revision=outcome.after)
                 explained = failures.unanswered(error, point, "The first part of the reset")
+            if isinstance(explained, MigrationFailedError) and _needs_commit(error):
+                explained.hint = f"{explained.hint}{_APART}"
             if explained is not None:
                 outcome.ran = outcome.ran if outcome.after == together else []
                 raise explained from error
@@ -178,19 +190,28 @@ def _left(deadline: float) -> int:
     return max(round(1000 * (deadline - time.monotonic())), 1)
 
 
+def _needs_commit(error: BaseException) -> bool:
+    """Whether a revision failed that may work in a transaction of its own."""
+    cause = error.__cause__
+    return isinstance(cause, DBAPIError) and getattr(cause.orig, "pgcode", None) in _NEEDING_COMMIT
+
+
+def sharing_transaction(script: ScriptDirectory) -> list[Script]:
+    """Return the revisions that a reset runs in one transaction, oldest first: those before the first that can't be."""
+    return list(takewhile(lambda each: is_transactional(each.module), reversed(list(script.walk_revisions()))))
+
+
 def _together(script: ScriptDirectory) -> str | None:
-    """Return the last revision up to which all can share a transaction; None if the very first can't."""
-    before: str | None = None
-    for revision in reversed(list(script.walk_revisions())):
-        if not is_transactional(revision.module):
-            log.warning(
-                "revision %s can't be in a transaction: the reset is all or nothing up to %s only",
-                revision.revision,
-                before or "the empty schema",
-            )
-            return before
-        before = revision.revision
-    return before
+    """Return the last revision up to which all share a transaction, None for none; warn if not all do."""
+    revisions, sharing = list(script.walk_revisions())[::-1], sharing_transaction(script)
+    last = sharing[-1].revision if sharing else None
+    if len(sharing) < len(revisions):
+        log.warning(
+            "revision %s can't be in a transaction: the reset is all or nothing up to %s only",
+            revisions[len(sharing)].revision,
+            last or "the empty schema",
+        )
+    return last
 
 
 def _survey(

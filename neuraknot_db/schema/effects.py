@@ -169,12 +169,14 @@ class Effects:
     Attributes:
         checksum: of the revision that was measured.
         server: the major version of the server that measured it.
+        reset: why a reset fails at it, which runs all revisions in one transaction; empty if it does not.
     """
 
     checksum: str
     server: int
     upgrade: Measurement = field(default_factory=Measurement)
     downgrade: Measurement = field(default_factory=Measurement)
+    reset: str = ""
 
     def measurement(self, *, downgrade: bool) -> Measurement:
         """Return one direction."""
@@ -214,6 +216,7 @@ def render(revision: str, found: Effects) -> str:
     """Return the file's text: one line per relation."""
     lines = ["{", f'  "revision": {_json(revision)},', f'  "checksum": {_json(found.checksum)},']
     lines += [f'  "server": {found.server},']
+    lines += [f'  "reset": {_json(found.reset)},'] if found.reset else []
     for name, way in (("upgrade", found.upgrade), ("downgrade", found.downgrade)):
         entries = ",\n".join(_entries(way))
         lines.append(f'  "{name}": [' + (f"\n{entries}\n  ]" if entries else "]") + ("," if name == "upgrade" else ""))
@@ -223,7 +226,11 @@ def render(revision: str, found: Effects) -> str:
 def _parse(text: str) -> Effects:
     document = json.loads(text)
     return Effects(
-        document["checksum"], document["server"], _measurement(document["upgrade"]), _measurement(document["downgrade"])
+        document["checksum"],
+        document["server"],
+        _measurement(document["upgrade"]),
+        _measurement(document["downgrade"]),
+        document.get("reset", ""),
     )
 
 

@@ -73,7 +73,8 @@ def rendered(finding: Finding, width: int | None = None) -> str:
     lines = [f"{path}:{finding.line}: {finding.code}: {finding.message}"]
     width = width or min(shutil.get_terminal_size().columns, 120)
     told = redacted(finding.help)  # before wrapping: part of a secret would go unnoticed
-    lines += textwrap.wrap(told, width, initial_indent="    ", subsequent_indent="    ")
+    # Not at hyphens: an option that is broken there can't be pasted.
+    lines += textwrap.wrap(told, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
     return "\n".join(lines)
 
 

@@ -121,6 +121,12 @@ class Subject:
         """Both directions."""
         return self.upgrade, self.downgrade
 
+    @property
+    def in_one_transaction(self) -> list[Subject]:
+        """The revisions that a reset runs in one transaction up to this one, oldest first, and this one itself."""
+        until = [Subject(self._script, each) for each in self._script.iterate_revisions(self.revision.revision, "base")]
+        return until[::-1] if all(each.transactional for each in until) else [self]
+
     def finding(self, line: int, code: str, message: str, help_: str = "") -> Finding:
         """Return a finding in this revision's file."""
         return Finding(self.path, line, code, message, help_)

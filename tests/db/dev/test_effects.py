@@ -613,6 +613,30 @@ def test_a_way_that_can_not_be_run_is_not_measured_and_the_schemas_are_written_a
     assert "not-measured" in database.neuraknot_db("lint", cwd=empty.root).out
 
 
+def test_a_reset_that_fails_is_told_and_kept_until_what_it_needs_is_edited(empty: Project, database: Database) -> None:
+    empty.add("001", "CREATE TABLE one (a int UNIQUE DEFERRABLE INITIALLY DEFERRED)", "DROP TABLE one", after="")
+    empty.add("002", "INSERT INTO one VALUES (1), (1); DELETE FROM one", after="001")
+    empty.add("003", "ALTER TABLE one ADD b int", "ALTER TABLE one DROP b", after="002")
+    third = empty.root / "alembic" / "snapshots" / "003.effects.json"
+
+    def snapshot() -> str:
+        done = database.neuraknot_db("snapshot", cwd=empty.root)
+        assert done.code == 0, done.err
+        told = done.err.partition("a reset fails at revision 003, where an upgrade does not: ")[2].partition("\n")[0]
+        assert json.loads(third.read_text()).get("reset", "") == told
+        return told
+
+    words = 'ObjectInUse: cannot ALTER TABLE "one" because it has pending trigger events'
+    assert snapshot() == f"PostgreSQL {database.server}: {words}"
+    assert database.neuraknot_db("snapshot", "--check", cwd=empty.root).code == 0
+    # Another server's word stays as long as nothing was edited that comes before.
+    ours, theirs = f"PostgreSQL {database.server}: ", "PostgreSQL 99: "
+    third.write_text(third.read_text().replace(ours, theirs))
+    assert database.neuraknot_db("snapshot", "--check", cwd=empty.root).code == 0
+    empty.add("002", "SELECT 1", after="001")
+    assert snapshot() == ""
+
+
 def test_a_revision_that_goes_round_op_execute_is_measured_too(empty: Project, database: Database) -> None:
     empty.add("001", "CREATE TABLE one (a int)", after="")
     path = empty.add("002", "SELECT 1", after="001")
@@ -664,6 +688,10 @@ def test_where_servers_differ_the_stronger_is_kept() -> None:
     only = dataclasses.replace(weak, upgrade=Measurement())
     assert merged(only, strong).upgrade.statements[0].note == "servers differ: the stronger is told"
     assert merged(None, weak) == weak
+    failing = dataclasses.replace(strong, reset="PostgreSQL 15: it fails")
+    for both in (merged(failing, weak), merged(merged(failing, weak), weak)):
+        assert both.reset == failing.reset
+    assert merged(failing, strong).reset == ""
 
 
 def test_the_order_in_which_statements_ran_is_kept() -> None:

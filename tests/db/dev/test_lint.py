@@ -429,6 +429,115 @@ def test_each_rule_finds_what_it_is_for_and_nothing_else(
     assert [each for each in found if each[0] != "not-measured"] == expected
 
 
+def reset_findings(project: Project) -> list[tuple[str, str]]:
+    """For the revisions up to the newest: the message of fails-in-reset, and the line that it points to."""
+    script = project.measured()
+    found = [each for each in lint(script, select(script, None)) if each.code == "fails-in-reset"]
+    return [(each.message, each.path.read_text().splitlines()[each.line - 1].strip()) for each in found]
+
+
+MOOD = "CREATE TYPE mood AS ENUM ('a')"
+ADDED = "ALTER TYPE mood ADD VALUE IF NOT EXISTS 'b' AFTER 'a'"
+NEVER = "op.execute('SELECT 1')"
+
+
+@pytest.mark.parametrize(
+    ("use", "value"),
+    [
+        ("CREATE TABLE m (x mood DEFAULT 'b')", "b"),
+        ("CREATE TABLE m (x mood); INSERT INTO m VALUES ('a'), ('b')", "b"),
+        ("CREATE TABLE m (x mood CHECK (x <> 'b'))", "b"),
+        ("CREATE TABLE m (x mood); CREATE INDEX ON m (x) WHERE x = 'b'", "b"),
+        ("CREATE FUNCTION f() RETURNS mood LANGUAGE sql AS $$SELECT 'b'::mood$$", "b"),
+        ("DO $$BEGIN EXECUTE 'CREATE TABLE m (x mood DEFAULT ''b'')'; END$$", "b"),
+        ("CREATE TABLE m (x mood[] DEFAULT '{a, b}')", "b"),
+        ("ALTER TYPE mood RENAME VALUE 'b' TO 'two words'; CREATE TABLE m (x mood DEFAULT 'two words')", "two words"),
+        # None of these is a use.
+        ("CREATE TABLE m (x mood DEFAULT 'a')", ""),
+        ("ALTER TYPE mood ADD VALUE 'c' BEFORE 'b'", ""),
+        ("COMMENT ON TYPE mood IS 'b'", ""),
+        ("CREATE TABLE m (b int); SELECT b, 'ab' FROM m", ""),
+    ],
+)
+@pytest.mark.parametrize("add", [ADDED, f"DO $$BEGIN EXECUTE '{ADDED.replace(chr(39), chr(39) * 2)}'; END$$"])
+def test_a_use_of_a_value_that_an_earlier_revision_adds_is_found(
+    project: Project, add: str, use: str, value: str
+) -> None:
+    project.revision("002", "001", ways(MOOD, NEVER))
+    project.revision("003", "002", ways(add, NEVER))
+    path = project.revision("004", "003", ways(use, NEVER))
+    lint_ = lint(script := project.script(), select(script, "004"))  # without a server
+    told = [each.message for each in lint_ if each.code == "fails-in-reset"]
+    message = f"upgrade() mentions '{value}', which revision 003 adds to an enum: a reset can't use it yet."
+    if value == "two words":
+        message = message.replace("003", "004").replace("revision 004", "it").replace("a reset", "its transaction")
+    assert told == ([message] if value else []), path.read_text()
+
+
+@pytest.mark.parametrize("before", ["003", "004"])
+def test_what_a_reset_runs_in_transactions_of_their_own_may_use_a_new_value(project: Project, before: str) -> None:
+    project.revision("002", "001", ways(MOOD, NEVER))
+    concurrently = ways("CREATE INDEX CONCURRENTLY IF NOT EXISTS j ON one (id)", NEVER)
+    other = {"003": "004", "004": "003"}[before]
+    project.revision(before, f"{int(before) - 1:03d}", concurrently, transactional=False)
+    project.revision(other, f"{int(other) - 1:03d}", ways(ADDED, NEVER))
+    project.revision("005", "004", ways("CREATE TABLE m (x mood DEFAULT 'b')", NEVER))
+    assert reset_findings(project) == []
+
+
+def test_a_value_that_is_added_and_used_in_one_revision_is_found(project: Project) -> None:
+    use = "CREATE TABLE m (x mood DEFAULT 'b')"
+    project.revision("002", "001", ways(f"{MOOD};\n{ADDED};\n{use};", NEVER))
+    message = "upgrade() mentions 'b', which it adds to an enum: its transaction can't use it yet."
+    assert reset_findings(project) == [(message, f"{use};")]
+
+
+DEFERRED = (
+    "CREATE TABLE parent (id int PRIMARY KEY);"
+    "CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);"
+    "INSERT INTO child VALUES (1); INSERT INTO parent VALUES (1)"
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "words"),
+    [
+        (ways(DEFERRED, NEVER), ways("ALTER TABLE child ADD x int", NEVER), "it has pending trigger events."),
+        (ways(DEFERRED, NEVER), ways("CREATE INDEX ON child (id)", NEVER), "it has pending trigger events."),
+        (
+            ways("CREATE TEMP TABLE t (x int) ON COMMIT DROP", NEVER),
+            ways("CREATE TEMP TABLE t (x int) ON COMMIT DROP", NEVER),
+            'relation "t" already exists.',
+        ),
+        (
+            ways("CREATE TABLE made (at timestamp UNIQUE); INSERT INTO made VALUES (now())", NEVER),
+            ways("INSERT INTO made VALUES (now())", NEVER),
+            "violates unique constraint",
+        ),
+        (
+            ways("SELECT 1", NEVER),
+            "\ndef upgrade() -> None:\n    with op.get_context().autocommit_block():\n        op.execute('SELECT 2')\n"
+            f"\n\ndef downgrade() -> None:\n    {NEVER}\n",
+            "it leaves its transaction (autocommit_block).",
+        ),
+    ],
+)
+def test_what_needs_the_commit_of_an_earlier_revision_is_found(
+    project: Project, first: str, then: str, words: str
+) -> None:
+    project.revision("002", "001", first)
+    project.revision("003", "002", then)
+    ((message, line),) = reset_findings(project)
+    assert line == "def upgrade() -> None:"
+    assert message.startswith("A reset fails here: PostgreSQL 18: ")
+    assert words in message
+
+
+def test_what_fails_alone_is_not_said_to_fail_in_a_reset(project: Project) -> None:
+    project.revision("002", "001", ways("SELECT 1/0", NEVER))
+    assert reset_findings(project) == []
+
+
 def test_a_revision_that_was_not_measured_is_found(project: Project) -> None:
     project.measured()
     path = project.revision("002", "001", ways(ADD, UNDO), losses=COUNT)

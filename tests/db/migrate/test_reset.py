@@ -80,6 +80,66 @@ def test_a_revision_that_fails_leaves_every_row(database_at_head: Database, proj
     assert database_at_head.neuraknot_db("verify").code == 0
 
 
+DEFERRED = (
+    "CREATE TABLE parent (id int PRIMARY KEY);"
+    "CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);"
+    "INSERT INTO child VALUES (1); INSERT INTO parent VALUES (1)"
+)
+
+
+@pytest.mark.parametrize(
+    ("statements", "servers"),
+    [
+        (
+            (
+                "CREATE TYPE mood AS ENUM ('a')",
+                "ALTER TYPE mood ADD VALUE 'b'",
+                "CREATE TABLE m (x mood DEFAULT 'b')",
+            ),
+            ("15",),
+        ),
+        # 17 and 18 forgive only a type that is as new as its value, and not this one.
+        (
+            (
+                "DO $$BEGIN CREATE TYPE mood AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN NULL; END$$",
+                "ALTER TYPE mood ADD VALUE 'b'",
+                "SELECT 'b'::mood",
+            ),
+            ("15", "18"),
+        ),
+        (("SELECT 1", DEFERRED, "ALTER TABLE child ADD x int"), ("15", "18")),
+    ],
+)
+def test_what_needs_the_commit_of_an_earlier_revision_is_told_with_the_way_out(
+    database_at_head: Database, project: Project, statements: tuple[str, str, str], servers: tuple[str, ...]
+) -> None:
+    add_users(database_at_head, 1)
+    for at, statement in enumerate(statements):
+        project.add(f"{5 + at:03d}", statement, after=f"{4 + at:03d}")
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    done = reset(database_at_head, cwd=project.root)
+    if database_at_head.server not in servers:
+        assert done.code == 0, done.err
+        return
+    said(done, 7, "Revision 007 failed and was rolled back", "every row are still there. A reset runs the revisions in")
+    assert users(database_at_head) == 1
+    way_out = done.err.splitlines()[-1].partition("all or nothing: ")[2].split(" && ")
+    assert [words.split()[1] for words in way_out] == ["snapshot", "reset", "upgrade"]
+    for program, *words in map(shlex.split, way_out):
+        words += ["--confirm", database_at_head.name] if words[0] == "reset" else []
+        done = database_at_head.program(program, *words, cwd=project.root)
+        assert done.code == 0, done.err
+    assert database_at_head.neuraknot_db("verify", cwd=project.root).code == 0
+
+
+def test_the_way_out_drops_nothing_where_a_revision_fails_alone_too(
+    database_at_head: Database, project: Project
+) -> None:
+    project.add("005", f"{DEFERRED}; ALTER TABLE child ADD x int", after="004")
+    said(reset(database_at_head, cwd=project.root), 7, "neuraknot-db snapshot && neuraknot-db reset")
+    assert database_at_head.neuraknot_db("snapshot", cwd=project.root).code == 7
+
+
 @pytest.fixture
 def owner(new_database: Callable[..., Database]) -> Iterator[Database]:
     """A database seen by its owner, who is no superuser, as on RDS; `other` is a second role."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from neuraknot_db.dev.lint.finding import Finding, Subject
 from neuraknot_db.dev.lint.rules import (
+    fails_in_reset,
     id_out_of_sequence,
     late_autocommit_block,
     missing_downgrade,
@@ -25,6 +26,7 @@ from neuraknot_db.dev.lint.rules import (
 )
 
 CHECKS: Sequence[Callable[[Subject], Iterator[Finding]]] = (
+    fails_in_reset.check,
     id_out_of_sequence.check,
     late_autocommit_block.check,
     missing_downgrade.check,
