@@ -136,6 +136,11 @@ class Subject:
         lines = self.path.read_text(encoding="utf-8").splitlines()
         return next((number for number, line in enumerate(lines, start=1) if line.startswith(start)), 1)
 
+    def statement_at(self, line: int) -> int:
+        """Return the line where the statement begins that a line is part of; the line itself if there is none."""
+        starts = (statement.line for function in self.functions for statement in function.statements)
+        return max((start for start in starts if start <= line), default=line)
+
     @cached_property
     def effects(self) -> effects.Effects | str:
         """Its measured effects, or why they are not known."""

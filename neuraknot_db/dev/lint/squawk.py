@@ -16,6 +16,14 @@ from neuraknot_db.errors import UsageError
 PG_VERSION = "15.0"
 """The oldest server that the revisions support."""
 
+SLOW = frozenset(
+    {"require-concurrent-index-creation", "require-concurrent-reindex", "disallowed-unique-constraint"}
+    | {"constraint-missing-not-valid", "adding-foreign-key-constraint", "adding-not-nullable-field"}
+    | {"adding-required-field", "adding-field-with-default", "adding-serial-primary-key-field", "changing-column-type"}
+    | {"ban-alter-domain-with-add-constraint"}
+)
+"""Its rules about statements that read or write a whole table under their lock."""
+
 _FOUND_SOMETHING = 1
 _SYNTAX_ERROR = "syntax-error"
 _TIMEOUT = 60.0

@@ -429,6 +429,58 @@ def test_each_rule_finds_what_it_is_for_and_nothing_else(
     assert [each for each in found if each[0] != "not-measured"] == expected
 
 
+SLOW = {
+    "CREATE INDEX j ON one (id)": "long-lock",
+    "CREATE UNIQUE INDEX j ON one (id, a)": "long-lock",
+    "REINDEX TABLE one": "long-lock",
+    "ALTER TABLE one ADD UNIQUE (id, a)": "long-lock",
+    "ALTER TABLE one ADD CHECK (id > 0)": "long-lock",
+    "ALTER TABLE one ALTER id SET NOT NULL": "long-lock",
+    "ALTER TABLE two ADD FOREIGN KEY (id) REFERENCES one (id)": "long-lock",
+    "ALTER TABLE one ADD c int CHECK (c > 0)": "long-lock",
+    "ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0) NOT VALID; ALTER TABLE one VALIDATE CONSTRAINT c": "long-lock",
+    "ALTER TABLE one ADD r float DEFAULT random()": "table-rewrite",
+    "ALTER TABLE one ALTER id TYPE text": "table-rewrite",
+    "ALTER TABLE one SET UNLOGGED": "table-rewrite",
+    # Quick, or of its own.
+    "ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0) NOT VALID": "",
+    "ALTER TABLE one ADD c varchar(9) DEFAULT 'x'": "",
+    "CREATE TABLE mine (id bigint); INSERT INTO mine VALUES (1); CREATE INDEX ON mine (id)": "",
+    "PERFORM count(*) FROM one WHERE id = 1": "",
+}
+FORMS = {
+    "DO": "DO $do$BEGIN {0}; END$do$",
+    "EXECUTE": "DO $do$BEGIN EXECUTE $x${0}$x$; END$do$",
+    "SELECT": "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $do$BEGIN {0}; END$do$;\nSELECT f()",
+    "CALL": "CREATE PROCEDURE f() LANGUAGE plpgsql AS $do$BEGIN {0}; END$do$;\nCALL f()",
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize(("sql", "code"), SLOW.items(), ids=SLOW.keys())
+def test_what_squawk_can_not_look_into_is_judged_by_what_it_did(
+    project: Project, sql: str, code: str, form: str
+) -> None:
+    if "EXECUTE" in form:
+        sql = sql.replace("PERFORM", "SELECT")
+    project.revision("002", "001", ways(form.format(sql), NEVER))
+    sent = form.format(sql).splitlines()[-1]
+    found = project.findings("002")
+    if "REFERENCES" in sql:  # one lock for each table
+        assert ("several-tables", sent) == found.pop()
+    assert found == ([(code, sent)] if code else [])
+
+
+@pytest.mark.parametrize("before", ["", "SELECT 1;\n", 'SELECT 1""")\n    op.execute(f"""{"SELECT 2"};\n'])
+@pytest.mark.parametrize("sql", [sql for sql, code in SLOW.items() if code])
+def test_what_squawk_finds_is_told_once(project: Project, before: str, sql: str) -> None:
+    project.revision("002", "001", ways(before + sql.replace(" ADD", "\n    ADD"), NEVER))
+    found = [code for code, _ in project.findings("002") if not code.startswith("prefer")]
+    assert found
+    ours = {"long-lock", "table-rewrite"}.intersection(found)
+    assert not ours or found == [*ours]
+
+
 def reset_findings(project: Project) -> list[tuple[str, str]]:
     """For the revisions up to the newest: the message of fails-in-reset, and the line that it points to."""
     script = project.measured()

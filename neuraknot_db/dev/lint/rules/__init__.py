@@ -9,6 +9,7 @@ from neuraknot_db.dev.lint.rules import (
     fails_in_reset,
     id_out_of_sequence,
     late_autocommit_block,
+    long_lock,
     missing_downgrade,
     missing_upgrade,
     module_level_call,
@@ -29,6 +30,7 @@ CHECKS: Sequence[Callable[[Subject], Iterator[Finding]]] = (
     fails_in_reset.check,
     id_out_of_sequence.check,
     late_autocommit_block.check,
+    long_lock.check,
     missing_downgrade.check,
     missing_upgrade.check,
     module_level_call.check,
@@ -44,3 +46,6 @@ CHECKS: Sequence[Callable[[Subject], Iterator[Finding]]] = (
     uncounted_source.check,
     whole_table_change.check,
 )
+
+ALSO_SQUAWKS = frozenset({long_lock.CODE, table_rewrite.CODE})
+"""What squawk finds as well where it understands the statement, and then with better advice (`squawk.SLOW`)."""

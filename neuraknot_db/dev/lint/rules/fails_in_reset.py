@@ -28,7 +28,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     measured = "" if isinstance(subject.effects, str) else subject.effects.reset
     if found := _new_value(subject):
         yield found
-    elif measured:
+    elif measured and subject.upgrade.statements:
         yield subject.finding(subject.upgrade.line, CODE, f"A reset fails here: {measured}.", HELP)
 
 
