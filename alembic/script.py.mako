@@ -40,10 +40,13 @@ def downgrade() -> None:
 def upgrade() -> None:
     # Raw SQL, sent exactly as it stands. The application keeps running meanwhile, so:
     # - touch one existing table: its lock is held until the revision ends;
-    # - a constraint on a table with rows: ADD CONSTRAINT ... NOT VALID here, VALIDATE CONSTRAINT in the next revision;
-    # - an index on a table with rows: CREATE INDEX CONCURRENTLY, alone in a revision with `transactional = False`;
+    # - a check or foreign key on a table with rows: ADD CONSTRAINT ... NOT VALID here, VALIDATE CONSTRAINT in the next
+    #   revision, where downgrade() has nothing to undo: write `pass`;
+    # - an index on a table with rows: CREATE INDEX CONCURRENTLY IF NOT EXISTS name ON ..., on the way back
+    #   DROP INDEX CONCURRENTLY IF EXISTS name, alone in a revision with `transactional = False`;
     # - a new column: nullable, or with a constant default; neither rewrites the table;
-    # - rename or drop only what no running version of the application uses any more.
+    # - a new table: with its indexes and foreign keys, as nobody uses it yet;
+    # - rename or drop only what no running version of the application uses any more, and say so in alembic/lint.toml.
     op.execute("""
 ${upgrades if upgrades else "-- Write the SQL here: left like this, the revision fails."}
 """)

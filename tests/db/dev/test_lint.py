@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from neuraknot_db.errors import UsageError
 from tests.db.conftest import Server
 from tests.db.forking import BIN
 from tests.db.measuring import measured
-from tests.projects import PROJECT
+from tests.projects import PROJECT, ROOT
 
 HEADER = '''"""{id}."""
 from alembic import op
@@ -479,6 +480,120 @@ def test_what_squawk_finds_is_told_once(project: Project, before: str, sql: str)
     assert found
     ours = {"long-lock", "table-rewrite"}.intersection(found)
     assert not ours or found == [*ours]
+
+
+NOTES = """CREATE TABLE notes (
+    id UUID PRIMARY KEY DEFAULT uuid_generate_v4(), user_id UUID NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+    {more}title VARCHAR(255) NOT NULL, created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
+);
+CREATE INDEX idx_notes_user_id ON notes(user_id);"""
+AGENT = "agent_id UUID REFERENCES ai_agents(id), "
+ROWS = {"rows of notes": "SELECT count(*) FROM notes"}
+ADVICE: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
+    "a new table": [(NOTES.format(more=""), "DROP TABLE notes", {"losses": ROWS})],
+    "a new table with two references": [
+        (NOTES.format(more=AGENT), "DROP INDEX idx_notes_user_id; DROP TABLE IF EXISTS notes", {"losses": ROWS})
+    ],
+    "a new column": [
+        (
+            "ALTER TABLE users ADD COLUMN nickname VARCHAR(20)",
+            "ALTER TABLE users DROP COLUMN nickname",
+            {"losses": {"nicknames": "SELECT count(*) FROM users WHERE nickname IS NOT NULL"}},
+        )
+    ],
+    "a new column with a constant default": [
+        (
+            "ALTER TABLE users ADD COLUMN level INTEGER NOT NULL DEFAULT 1, ADD COLUMN seen_at TIMESTAMP",
+            "ALTER TABLE users DROP COLUMN level, DROP COLUMN seen_at",
+            {"losses": {"levels": "SELECT count(*) FROM users WHERE level <> 1"}},
+        )
+    ],
+    "a check": [
+        (
+            "ALTER TABLE users ADD CONSTRAINT c CHECK (length(email) > 0) NOT VALID",
+            "ALTER TABLE users DROP CONSTRAINT c",
+            {},
+        ),
+        ("ALTER TABLE users VALIDATE CONSTRAINT c", "", {}),
+    ],
+    "a foreign key": [
+        (
+            'ALTER TABLE "ai_agents" ADD CONSTRAINT k FOREIGN KEY (user_id) REFERENCES users (id) NOT VALID',
+            "ALTER TABLE public.ai_agents DROP CONSTRAINT k",
+            {},
+        ),
+        ("ALTER TABLE ai_agents VALIDATE CONSTRAINT k, VALIDATE CONSTRAINT chk_provider", "", {}),
+    ],
+    "an index": [
+        (
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON users (display_name)",
+            "DROP INDEX CONCURRENTLY IF EXISTS i",
+            {"transactional": False},
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("advice", ADVICE.values(), ids=ADVICE.keys())
+def test_who_follows_the_template_and_the_schemas_style_has_no_finding(
+    project: Project, advice: list[tuple[str, str, dict[str, Any]]]
+) -> None:
+    shutil.rmtree(project.root / "alembic")
+    shutil.copytree(PROJECT / "alembic", project.root / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    project.exceptions((ROOT / "alembic" / "lint.toml").read_text())
+    for number, (up, down, variables) in enumerate(advice, start=5):
+        undo = f'op.execute("{down}")' if down else "pass"
+        project.revision(f"{number:03d}", f"{number - 1:03d}", ways(up, undo), **variables)
+    assert project.findings("004:") == []
+
+
+@pytest.mark.parametrize("undo", ["pass", 'op.execute("-- nothing")'])
+@pytest.mark.parametrize(
+    ("upgrade", "nothing_to_undo"),
+    [
+        ("ALTER TABLE one VALIDATE CONSTRAINT c", True),
+        ("ALTER TABLE one VALIDATE CONSTRAINT c, ADD b text", False),
+        ("ALTER TABLE one VALIDATE CONSTRAINT c; ALTER TABLE one ADD b text", False),
+    ],
+)
+def test_only_a_validated_constraint_leaves_nothing_to_undo(
+    project: Project, upgrade: str, nothing_to_undo: bool, undo: str
+) -> None:
+    add = "ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0) NOT VALID"
+    project.revision("002", "001", ways(add, NEVER))
+    project.revision("003", "002", ways(upgrade, undo))
+    found = [code for code, _ in project.findings("003")]
+    assert ("missing-downgrade" not in found) is (nothing_to_undo and undo == "pass")
+
+
+REFER = "ALTER TABLE two ADD CONSTRAINT k FOREIGN KEY (id) REFERENCES one (id) NOT VALID"
+
+
+@pytest.mark.parametrize(
+    ("up", "tables"),
+    [
+        (
+            f"{REFER}; ALTER TABLE two ADD c int",
+            1,
+        ),
+        ("ALTER TABLE two ADD c int; ALTER TABLE one ADD c int", 2),
+        (
+            f"{REFER}; ALTER TABLE one ADD c int",
+            2,
+        ),
+        ("CREATE TABLE x (id bigint REFERENCES one (id), w bigint REFERENCES other (id))", 1),
+        ("CREATE TABLE x (id bigint REFERENCES one (id)); ALTER TABLE other ADD c int", 2),
+        ("DROP TABLE IF EXISTS one, other", 2),
+        ("DROP TABLE one CASCADE", 1),
+        ("DO $$BEGIN ALTER TABLE one ADD c int; ALTER TABLE two ADD c int; END$$", 2),
+    ],
+)
+def test_what_one_statement_locks_with_its_table_is_no_second_table(project: Project, up: str, tables: int) -> None:
+    project.revision("002", "001", ways("CREATE TABLE other (id bigint PRIMARY KEY REFERENCES one (id))", NEVER))
+    project.revision("003", "002", ways(up, NEVER))
+    script = project.measured()
+    found = [each.message for each in lint(script, select(script, "003")) if each.code == "several-tables"]
+    assert [message.split()[2] for message in found] == (["2"] if tables > 1 else [])
 
 
 def reset_findings(project: Project) -> list[tuple[str, str]]:
