@@ -20,7 +20,7 @@ from neuraknot_db.database.redaction import redacted
 from neuraknot_db.dev.lint import exceptions, squawk
 from neuraknot_db.dev.lint.exceptions import Exceptions
 from neuraknot_db.dev.lint.finding import Finding, Subject
-from neuraknot_db.dev.lint.rules import ALSO_SQUAWKS, CHECKS
+from neuraknot_db.dev.lint.rules import ALSO_SQUAWKS, CHECKS, psql_only
 from neuraknot_db.schema import snapshots
 
 UNUSED = "unused-exception"
@@ -80,13 +80,15 @@ def rendered(finding: Finding, width: int | None = None) -> str:
 
 def _lint_one(program: str, subject: Subject, excepted: Exceptions) -> Iterator[Finding]:
     reasons = excepted.revisions.get(subject.revision.revision, {})
-    found: list[Finding] = []
+    ours = [finding for check in CHECKS for finding in check(subject) if finding.code not in excepted.always]
+    theirs: list[Finding] = []
     for function in subject.functions:
-        found += squawk.check(program, subject, function, excluded=excepted.general(function.name))
-    told = {subject.statement_at(each.line) for each in found if each.code in squawk.SLOW}
-    for each in (finding for check in CHECKS for finding in check(subject) if finding.code not in excepted.always):
-        if each.code not in ALSO_SQUAWKS or subject.statement_at(each.line) not in told:
-            found.append(each)
+        theirs += squawk.check(program, subject, function, excluded=excepted.general(function.name))
+    # One cause, one finding.
+    slow = {subject.statement_at(each.line) for each in theirs if each.code in squawk.SLOW}
+    found = [each for each in ours if each.code not in ALSO_SQUAWKS or subject.statement_at(each.line) not in slow]
+    named = any(each.code == psql_only.CODE for each in ours)
+    found += [each for each in theirs if not (named and each.code == squawk.SYNTAX_ERROR)]
     yield from (finding for finding in found if finding.code not in reasons)
     for code in sorted(reasons.keys() - {finding.code for finding in found}):
         yield Finding(

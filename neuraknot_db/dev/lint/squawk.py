@@ -25,7 +25,7 @@ SLOW = frozenset(
 """Its rules about statements that read or write a whole table under their lock."""
 
 _FOUND_SOMETHING = 1
-_SYNTAX_ERROR = "syntax-error"
+SYNTAX_ERROR = "syntax-error"
 _TIMEOUT = 60.0
 
 
@@ -80,7 +80,7 @@ def check(squawk: str, subject: Subject, function: RevisionFunction, *, excluded
     if found is None:
         words = tuple((done.stderr.strip() or done.stdout.strip()).splitlines()[:5])
         raise UsageError(f"squawk failed with exit code {done.returncode}.", details=words)
-    errors = [each for each in found if each["rule_name"] == _SYNTAX_ERROR]
+    errors = [each for each in found if each["rule_name"] == SYNTAX_ERROR]
     for each in errors[:1] or found:  # later findings mostly follow from the first syntax error
         line = lines[min(each["line"], len(lines) - 1)]
         yield subject.finding(line, each["rule_name"], each["message"], each["help"] or "")

@@ -596,6 +596,34 @@ def test_what_one_statement_locks_with_its_table_is_no_second_table(project: Pro
     assert [message.split()[2] for message in found] == (["2"] if tables > 1 else [])
 
 
+@pytest.mark.parametrize(
+    ("sql", "what", "line"),
+    [
+        ("SELECT 1;\nCOPY public.one (id, a) FROM stdin;\n1\tx\n\\.\n", "COPY ... FROM STDIN", "COPY"),
+        ("COPY one FROM STDIN WITH (FORMAT csv)", "COPY ... FROM STDIN", "COPY"),
+        ("copy (SELECT 1) TO stdout", "COPY ... TO STDOUT", "copy"),
+        ("\\connect other\nSELECT 1;", "\\connect", "\\connect"),
+        ("\\restrict x\n\nSET LOCAL work_mem = '9MB';", "\\restrict", "\\restrict"),
+        ("SELECT 1;\n\\i other.sql", "\\i", "\\i"),
+        ("SELECT 1 \\gexec", "\\gexec", "SELECT"),
+        ("\restrict x\nSELECT 1", "\\restrict", "estrict"),
+        ("INSERT INTO one VALUES (1, '\\.'), (2, E'\\n') -- \\connect", "", ""),
+        ("COPY one TO '/dev/null'", "", ""),
+        ("INSERT INTO one VALUES (1, $$from stdin$$)", "", ""),
+    ],
+)
+def test_what_only_psql_understands_is_named_as_such(project: Project, sql: str, what: str, line: str) -> None:
+    project.revision("002", "001", ways(sql, NEVER).replace('"""', 'r"""', 1))
+    script = project.script()
+    found = [each for each in lint(script, select(script, "002")) if each.code != "not-measured"]
+    assert [(each.code, each.message) for each in found] == (
+        [("psql-only", f"upgrade() says {what}, which is psql's.")] if what else []
+    )
+    for each in found:
+        assert each.path.read_text().splitlines()[each.line - 1].startswith(line)
+        assert "pg_dump --inserts" in each.help
+
+
 def reset_findings(project: Project) -> list[tuple[str, str]]:
     """For the revisions up to the newest: the message of fails-in-reset, and the line that it points to."""
     script = project.measured()
