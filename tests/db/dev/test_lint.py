@@ -508,6 +508,15 @@ ADVICE: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
             {"losses": {"levels": "SELECT count(*) FROM users WHERE level <> 1"}},
         )
     ],
+    "what undoing drops": [
+        (
+            "CREATE TYPE mood AS ENUM ('a'); CREATE DOMAIN d AS text; CREATE SEQUENCE s;\n"
+            "CREATE VIEW v AS SELECT 1 AS x; ALTER TABLE users ALTER avatar_url SET DEFAULT ''",
+            "ALTER TABLE users ALTER avatar_url DROP DEFAULT; DROP VIEW v; DROP SEQUENCE s; DROP DOMAIN d;"
+            " DROP TYPE mood",
+            {},
+        )
+    ],
     "a check": [
         (
             "ALTER TABLE users ADD CONSTRAINT c CHECK (length(email) > 0) NOT VALID",
@@ -652,6 +661,7 @@ NEVER = "op.execute('SELECT 1')"
         ("ALTER TYPE mood ADD VALUE 'c' BEFORE 'b'", ""),
         ("COMMENT ON TYPE mood IS 'b'", ""),
         ("CREATE TABLE m (b int); SELECT b, 'ab' FROM m", ""),
+        ("ALTER TABLE one ADD value text DEFAULT 'x'; SELECT 'x'; ALTER TABLE one RENAME value TO v", ""),
     ],
 )
 @pytest.mark.parametrize("add", [ADDED, f"DO $$BEGIN EXECUTE '{ADDED.replace(chr(39), chr(39) * 2)}'; END$$"])

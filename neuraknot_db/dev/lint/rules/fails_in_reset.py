@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 
 from neuraknot_db.database.sql_text import Token, tokens
 from neuraknot_db.dev.lint.finding import Finding, RevisionStatement, Subject
@@ -64,11 +63,14 @@ def _used(statement: RevisionStatement, added: Mapping[str, str]) -> str | None:
 def _added(statement: RevisionStatement, added: Mapping[str, str]) -> Iterator[str]:
     """Yield the values that a statement adds to an enum, or to which it renames an added one."""
     found = list(_deep(statement.statement.text))
-    for at, words in enumerate(pairwise(found)):
-        form = [token.text.lower() for token in words]
-        values = [_content(token) for token in found[at + 2 : at + 6] if token.kind == "string"]
-        if form == ["add", "value"] or (form == ["rename", "value"] and values[0] in added):
-            yield values[form == ["rename", "value"]]
+    for at in range(len(found)):
+        words = [token.text.lower() for token in found[at : at + 5]]
+        rest = found[at + 5 :] if words[2:] == ["if", "not", "exists"] else found[at + 2 :]
+        kinds = ["string" if token.kind == "string" else token.text.lower() for token in rest[:3]]
+        if words[:2] == ["add", "value"] and kinds[:1] == ["string"]:
+            yield _content(rest[0])
+        if words[:2] == ["rename", "value"] and kinds == ["string", "to", "string"] and _content(rest[0]) in added:
+            yield _content(rest[2])
 
 
 def _deep(sql: str) -> Iterator[Token]:
