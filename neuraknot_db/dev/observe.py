@@ -105,7 +105,7 @@ class Observer:
 
     def __enter__(self) -> Observer:
         self._before = self._look()
-        self._old = frozenset(self._before)
+        self._old = self._before
         self._rows = {oid: self._ask(f"SELECT count(*) FROM {each.name}")[0][0] for oid, each in self._tables()}
         # Otherwise earlier counts would be added to the first observed transaction.
         self._ask("SELECT pg_stat_force_next_flush()")
@@ -156,7 +156,7 @@ class Observer:
 
     def _effects(self, after: _State, asked: Mapping[int, LockMode]) -> Iterator[Effect]:
         built = {now.table for oid, now in after.items() if now.is_index and self._built(oid, now)}
-        for oid in self._old & self._before.keys():
+        for oid in self._old.keys() & self._before.keys():
             was, now = self._before[oid], after.get(oid)
             if was.is_index:
                 continue
@@ -200,7 +200,12 @@ class Observer:
             rewritten=anew and not emptied,
             scanned=now.scans > was.scans and was.kind in "rpm",
             rows_changed=tuple(word for word, is_so in changed.items() if is_so),
-            columns_dropped=tuple(name for number, (name, _) in was.columns.items() if number not in now.columns),
+            columns_dropped=tuple(
+                name
+                for number, (name, _) in was.columns.items()
+                # Nobody uses yet a column that the revision itself has added.
+                if number not in now.columns and number in self._old[oid].columns
+            ),
             columns_retyped=tuple(
                 name
                 for number, (name, kind) in was.columns.items()

@@ -20,7 +20,7 @@ from neuraknot_db.database.redaction import redacted
 from neuraknot_db.dev.lint import exceptions, squawk
 from neuraknot_db.dev.lint.exceptions import Exceptions
 from neuraknot_db.dev.lint.finding import Finding, Subject
-from neuraknot_db.dev.lint.rules import ALSO_SQUAWKS, CHECKS, psql_only
+from neuraknot_db.dev.lint.rules import CHECKS, SQUAWK_TELLS, psql_only
 from neuraknot_db.schema import snapshots
 
 UNUSED = "unused-exception"
@@ -85,8 +85,12 @@ def _lint_one(program: str, subject: Subject, excepted: Exceptions) -> Iterator[
     for function in subject.functions:
         theirs += squawk.check(program, subject, function, excluded=excepted.general(function.name))
     # One cause, one finding.
-    slow = {subject.statement_at(each.line) for each in theirs if each.code in squawk.SLOW}
-    found = [each for each in ours if each.code not in ALSO_SQUAWKS or subject.statement_at(each.line) not in slow]
+    told = {(subject.statement_at(each.line), each.code) for each in theirs}
+    found = [
+        each
+        for each in ours
+        if told.isdisjoint((subject.statement_at(each.line), code) for code in SQUAWK_TELLS.get(each.code, ()))
+    ]
     named = any(each.code == psql_only.CODE for each in ours)
     found += [each for each in theirs if not (named and each.code == squawk.SYNTAX_ERROR)]
     yield from (finding for finding in found if finding.code not in reasons)

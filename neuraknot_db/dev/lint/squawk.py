@@ -24,6 +24,9 @@ SLOW = frozenset(
 )
 """Its rules about statements that read or write a whole table under their lock."""
 
+DROPPING = frozenset(f"ban-drop-{what}" for what in ("column", "table", "type", "domain", "extension", "schema"))
+"""Its rules about statements that drop a table or a column, or take one along by CASCADE."""
+
 _FOUND_SOMETHING = 1
 SYNTAX_ERROR = "syntax-error"
 _TIMEOUT = 60.0

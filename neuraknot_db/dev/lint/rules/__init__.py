@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from neuraknot_db.dev.lint import squawk
 from neuraknot_db.dev.lint.finding import Finding, Subject
 from neuraknot_db.dev.lint.rules import (
+    drop_in_use,
     fails_in_reset,
     id_out_of_sequence,
     late_autocommit_block,
@@ -28,6 +30,7 @@ from neuraknot_db.dev.lint.rules import (
 )
 
 CHECKS: Sequence[Callable[[Subject], Iterator[Finding]]] = (
+    drop_in_use.check,
     fails_in_reset.check,
     id_out_of_sequence.check,
     late_autocommit_block.check,
@@ -49,5 +52,9 @@ CHECKS: Sequence[Callable[[Subject], Iterator[Finding]]] = (
     whole_table_change.check,
 )
 
-ALSO_SQUAWKS = frozenset({long_lock.CODE, table_rewrite.CODE})
-"""What squawk finds as well where it understands the statement, and then with better advice (`squawk.SLOW`)."""
+SQUAWK_TELLS: Mapping[str, frozenset[str]] = {
+    drop_in_use.CODE: squawk.DROPPING,
+    long_lock.CODE: squawk.SLOW,
+    table_rewrite.CODE: squawk.SLOW,
+}
+"""Our rules that judge by measured effects, and squawk's with better advice for statements that it understands."""
