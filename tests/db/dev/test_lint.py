@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from neuraknot_db.dev.lint import lint, rendered, select
+from neuraknot_db.dev.lint.finding import Finding
 from neuraknot_db.errors import UsageError
 from tests.db.conftest import Server
 from tests.db.forking import BIN
@@ -192,6 +193,11 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         ways(f"{ADD};\nCOMMENT ON TABLE two IS 'x'", UNDO),
         {"losses": COUNT},
         [],
+    ),
+    "a table is read while an earlier statement keeps its writers out": (
+        ways("SELECT count(id) FROM two;\nLOCK TABLE two IN SHARE MODE;\nSELECT count(id) FROM two", NEVER),
+        {},
+        [("long-lock", "SELECT count(id) FROM two")],
     ),
     "a column of its own is dropped": (
         ways("ALTER TABLE one ADD c text; DO $$BEGIN ALTER TABLE one DROP c; END$$", NEVER),
@@ -864,6 +870,13 @@ def test_a_finding_is_a_place_for_editors_and_its_help_fits_the_width(project: P
     first, *below = rendered(finding, 60).splitlines()
     assert re.match(rf"\S*{path.name}:{finding.line}: uncounted-loss: \w", first)
     assert all(line.startswith("    ") and len(line) <= 60 for line in below)
+
+
+@pytest.mark.parametrize("width", range(24, 60, 5))
+def test_what_can_be_pasted_is_not_broken_at_hyphens(tmp_path: Path, width: int) -> None:
+    help_ = "As a whole: neuraknot-db reset --no-upgrade && alembic upgrade head"
+    _, *below = rendered(Finding(tmp_path, 1, "code", "message", help_), width).splitlines()
+    assert " ".join(below).split() == help_.split()
 
 
 def test_without_squawk_it_says_what_is_missing(
