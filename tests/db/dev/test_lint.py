@@ -473,7 +473,9 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, id=name, marks=[pytest.mark.slow] * (name != "DO")) for name, form in FORMS.items()]
+)
 @pytest.mark.parametrize(("sql", "code"), SLOW.items(), ids=SLOW.keys())
 def test_what_squawk_can_not_look_into_is_judged_by_what_it_did(
     project: Project, sql: str, code: str, form: str
@@ -489,6 +491,7 @@ def test_what_squawk_can_not_look_into_is_judged_by_what_it_did(
     assert found == ([(code, sent)] if code else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", "SELECT 1;\n", 'SELECT 1""")\n    op.execute(f"""{"SELECT 2"};\n'])
 @pytest.mark.parametrize("sql", [sql for sql, code in SLOW.items() if code])
 def test_what_squawk_finds_is_told_once(project: Project, before: str, sql: str) -> None:
