@@ -359,7 +359,7 @@ def _redacted(statement: str, position: str | None) -> _Redacted:
     return _Redacted(shown, str(len(before) + 1), hides_position=shown.startswith("***", len(before)))
 
 
-def _statement(statement: str, position: str | None, line: int) -> list[str]:
+def _statement(statement: str, position: str | None, line: int = 1) -> list[str]:
     """Return the statement, numbered from `line` and cut, with a caret under the server's position (1-based)."""
     lines = statement.split("\n")
     if position is None:

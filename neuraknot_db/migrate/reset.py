@@ -42,7 +42,7 @@ _NEEDING_COMMIT = frozenset({"55P04", "55006"})
 """SQLSTATEs: a new enum value is used, or a table is changed that has pending trigger events."""
 # `snapshot` in front: where a revision fails in a transaction of its own as well, nothing is dropped.
 _APART = (
-    " A reset runs the revisions in one transaction, and this one needs a COMMIT before it. To run each in its own,"
+    "A reset runs the revisions in one transaction, and this one needs a COMMIT before it. To run each in its own,"
     " tried on scratch databases first, but not all or nothing:"
     " neuraknot-db snapshot && neuraknot-db reset --no-upgrade && alembic upgrade head"
 )
@@ -129,7 +129,7 @@ def reset(
                 point = failures.FailurePoint("The rest of the reset", landed=False, revision=outcome.after)
                 explained = failures.unanswered(error, point, "The first part of the reset")
             if isinstance(explained, MigrationFailedError) and _needs_commit(error):
-                explained.hint = f"{explained.hint}{_APART}"
+                explained.hint = f"{_KEPT} {_APART}"
             if explained is not None:
                 outcome.ran = outcome.ran if outcome.after == together else []
                 raise explained from error
