@@ -231,17 +231,16 @@ def lint(config: Config, revision_range: str | None = None) -> None:
     log.info("%s: nothing found", count)
 
 
-def mark(config: Config, environment: str) -> None:
+def mark(config: Config, environment: str, confirm: str | None = None) -> None:
     """Change the environment marker that the first run stores in the database.
 
-    A database that is marked as production is reset and taken back only with its environment's name.
+    A database that is marked as production is reset and taken back only with its environment's name. To mark it as
+    anything else asks for the database's name, unless --confirm gives it.
     """
-    environment = environment.strip()
-    if not (environment and environment.isprintable()):
-        raise UsageError("This is not a valid environment name.", hint="neuraknot-db mark prod")
+    environment = settings.valid_environment(environment, "ENV is")
     from neuraknot_db.migrate.mark import mark
 
-    mark(chosen(), ScriptDirectory.from_config(config), environment, config.attributes[OUTCOME])
+    mark(chosen(), ScriptDirectory.from_config(config), environment, config.attributes[OUTCOME], confirm=confirm)
 
 
 def show_log(_config: Config, as_json: bool = False) -> None:
@@ -275,6 +274,7 @@ def serve(_config: Config, data: str | None = None) -> None:
 
 
 _JSON = (("--json",), {"action": "store_true", "dest": "as_json", "help": "print a JSON object"})
+_CONFIRM = (("--confirm",), {"metavar": "NAME", "help": "the database's name, to confirm"})
 _CHECK = (("--check",), {"action": "store_true", "help": "write nothing; exit code 3 if something is out of date"})
 
 COMMANDS = (
@@ -282,7 +282,7 @@ COMMANDS = (
     Registered(
         reset,
         (
-            (("--confirm",), {"metavar": "NAME", "help": "the database's name, to confirm"}),
+            _CONFIRM,
             (("--environment",), {"metavar": "ENV", "help": "the environment's name, to confirm in production"}),
             (("--no-upgrade",), {"action": "store_true", "help": "leave the schema empty"}),
         ),
@@ -297,7 +297,7 @@ COMMANDS = (
     ),
     Registered(verify, (_JSON,)),
     Registered(snapshot, (_CHECK,)),
-    Registered(mark),
+    Registered(mark, (_CONFIRM,)),
     Registered(show_log, (_JSON,)),
     Registered(
         plan,

@@ -78,8 +78,9 @@ def environment(where: Settings, marker: str | None) -> str:
     if settings.is_production(marker) or settings.is_production(where.environment):
         raise RefusedError(
             f"The database is marked as {marker}, and NEURAKNOT_ENV says {where.environment}.",
-            hint=f"Is it the right database? Then NEURAKNOT_ENV={shlex.quote(marker)}, or change the marker:"
-            f" neuraknot-db mark {shlex.quote(where.environment)}",
+            hint=f"Is it the right database? Then NEURAKNOT_ENV={shlex.quote(marker)}"
+            # Nothing proposes to take the guards of production away.
+            + f", or: neuraknot-db mark {shlex.quote(where.environment)}" * settings.is_production(where.environment),
         )
     return where.environment
 

@@ -38,38 +38,50 @@ SELECT pg_get_userbyid(d.defaclrole), pg_has_role(d.defaclrole, 'USAGE'), d.defa
  ORDER BY 1, 3, 4, 5
 """
 
-# The server grants default privileges again, and EXECUTE on a new function to PUBLIC.
-_GRANTED_OBJECTS = """
-WITH granted(name, kind, owner, acl) AS (
-    SELECT c.relname::text, CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END, c.relowner, c.relacl
+# What a reset loses, as statements: the server grants default privileges again, and a new function to PUBLIC.
+_LOST = """
+WITH granted(kind, object, columns, owner, acl) AS (
+    SELECT CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END,
+           CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END || format(' public.%I', c.relname), '', c.relowner,
+           c.relacl
       FROM pg_class c
-     WHERE c.relnamespace = 'public'::regnamespace
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
     UNION ALL
-    SELECT c.relname || '.' || a.attname, 'column', c.relowner, a.attacl
+    SELECT 'column', format('TABLE public.%I', c.relname), format(' (%I)', a.attname), c.relowner, a.attacl
       FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
      WHERE c.relnamespace = 'public'::regnamespace
     UNION ALL
-    SELECT format('%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), 'f', p.proowner, p.proacl
+    SELECT 'f', format('ROUTINE public.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), '', p.proowner,
+           p.proacl
       FROM pg_proc p
      WHERE p.pronamespace = 'public'::regnamespace
+       AND NOT EXISTS (SELECT FROM pg_depend d
+                        WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+    UNION ALL
+    SELECT 'T', format('TYPE public.%I', t.typname), '', t.typowner, t.typacl
+      FROM pg_type t
+     WHERE t.typnamespace = 'public'::regnamespace
 ), given(kind, owner, grantee, privilege) AS (
     SELECT d.defaclobjtype::text, d.defaclrole, x.grantee, x.privilege_type
       FROM pg_default_acl d CROSS JOIN aclexplode(d.defaclacl) x
      WHERE d.defaclnamespace IN (0, 'public'::regnamespace)
 )
-SELECT DISTINCT g.name
+SELECT concat('GRANT ', string_agg(x.privilege_type || g.columns, ', ' ORDER BY x.privilege_type), ' ON ', g.object,
+              ' TO ', coalesce(quote_ident((SELECT rolname FROM pg_roles WHERE oid = x.grantee)), 'PUBLIC'),
+              CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' END, ';') AS statement
   FROM granted g CROSS JOIN aclexplode(g.acl) x
- WHERE x.grantee <> g.owner AND NOT (g.kind = 'f' AND x.grantee = 0)
+ WHERE x.grantee <> g.owner AND NOT (g.kind IN ('f', 'T') AND x.grantee = 0)
    AND NOT EXISTS (SELECT FROM given d
                     WHERE (d.kind, d.owner, d.grantee, d.privilege) = (g.kind, g.owner, x.grantee, x.privilege_type))
-UNION
+ GROUP BY g.object, g.columns, x.grantee, x.is_grantable
+UNION ALL
 -- Taken from everybody, and given again by the server.
-SELECT g.name
+SELECT format('REVOKE ALL ON %s FROM PUBLIC;', g.object)
   FROM granted g
- WHERE g.kind = 'f' AND g.acl IS NOT NULL
+ WHERE g.kind IN ('f', 'T') AND g.acl IS NOT NULL
    AND NOT EXISTS (SELECT FROM aclexplode(g.acl) x WHERE x.grantee = 0)
    AND NOT EXISTS (SELECT FROM pg_default_acl d
-                    WHERE d.defaclnamespace = 0 AND d.defaclobjtype = 'f' AND d.defaclrole = g.owner)
+                    WHERE d.defaclnamespace = 0 AND d.defaclobjtype = g.kind AND d.defaclrole = g.owner)
  ORDER BY 1
 """
 
@@ -117,14 +129,14 @@ class SchemaProperties:
 
     Attributes:
         grants: None if the privileges were never changed.
-        granted_objects: tables, columns and functions with their own privileges, which a reset does not restore.
+        lost: the GRANT and REVOKE statements of single objects, which a reset does not restore.
     """
 
     owner: str
     grants: tuple[Grant, ...] | None
     defaults: tuple[DefaultGrant, ...]
     comment: str | None
-    granted_objects: tuple[str, ...]
+    lost: tuple[str, ...]
 
 
 def read(connection: Connection) -> SchemaProperties | None:
@@ -162,7 +174,7 @@ def read(connection: Connection) -> SchemaProperties | None:
         grants=tuple(Grant(*grant) for grant in connection.exec_driver_sql(_GRANTS)) if changed else None,
         defaults=tuple(DefaultGrant(role, kind, Grant(*grant)) for role, _, kind, *grant in defaults),
         comment=comment,
-        granted_objects=tuple(raw_sql.execute(connection, _GRANTED_OBJECTS).scalars()),
+        lost=tuple(raw_sql.execute(connection, _LOST).scalars()),
     )
 
 

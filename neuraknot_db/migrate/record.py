@@ -152,8 +152,7 @@ class Recorder:
             if now.environment is None:
                 now.mark(environment)
             if not self._begun:
-                if vanished := now.vanished():
-                    log.warning("the last run never ended (%s): what it had committed by then has stayed", vanished)
+                tell_vanished(now)
                 self.write(connection, entry._replace(outcome="started"))
             connection.commit()
 
@@ -271,6 +270,12 @@ class Recorder:
             # A replica may lag behind.
             return Standing()
         return Standing(landed, state.revision)
+
+
+def tell_vanished(history: History) -> None:
+    """Warn if the last run never ended."""
+    if vanished := history.vanished():
+        log.warning("the last run never ended (%s): what it had committed by then has stayed", vanished)
 
 
 def _numbered(connection: Connection, write: Callable[[], None]) -> None:

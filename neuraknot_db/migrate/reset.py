@@ -95,7 +95,7 @@ def reset(
         confirmations = _confirmations(ready, confirm, environment)
         for each in confirmations:
             each.demand_right()
-        _survey(connection, script)
+        properties = _survey(connection, script)
         together = _together(script) if upgrade else None
         _tell_rows(connection, state.tables)
         if upgrade:
@@ -138,6 +138,7 @@ def reset(
             command.upgrade(config, "head")
         at = outcome.after or "no revision"
         log.info("the schema public was reset in %.1f s, and is at %s", time.monotonic() - started, at)
+        _tell_lost(properties, "privileges on single objects are gone; this gives them again, where the objects are:")
         heads, production = tuple(filter(None, [outcome.target])), settings.is_production(name)
         postflight.check(recorder, script, heads, outcome, compare=upgrade, production=production)
 
@@ -229,9 +230,16 @@ def _survey(
             hint="Move or drop them first; what depends on an extension needs it in another schema.",
             details=tuple(map(str, lost)),
         )
-    if properties.granted_objects and not quiet:
-        log.warning("privileges on single objects are not restored: %s", ", ".join(properties.granted_objects))
+    if not quiet:
+        _tell_lost(properties, "privileges on single objects would go; this gives them again, where the objects are:")
     return properties
+
+
+def _tell_lost(properties: privileges.SchemaProperties | None, heading: str) -> None:
+    if properties is not None and properties.lost:
+        log.warning(heading)
+        for statement in properties.lost:
+            log.warning("  %s", statement)
 
 
 def _tell_rows(connection: Connection, tables: tuple[str, ...]) -> None:

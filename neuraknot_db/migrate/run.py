@@ -15,7 +15,7 @@ from neuraknot_db.database.create import create_database
 from neuraknot_db.database.state import DatabaseState, joined
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError
 from neuraknot_db.history.log import Entry
-from neuraknot_db.migrate import guards, postflight, preflight, retry, x_options
+from neuraknot_db.migrate import guards, postflight, preflight, record, retry, x_options
 from neuraknot_db.migrate.apply import StepRun, Walk, heads_after
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.outcome import Outcome
@@ -214,6 +214,8 @@ def _execute(
         history.mark(ready.environment)
         connection.commit()
     if nothing:
+        record.tell_vanished(history)
+        connection.rollback()
         return
     purged = Entry("base", "stamp", before=outcome.before)
 

@@ -170,9 +170,19 @@ def test_owner_privileges_defaults_and_comment_stay(owner: Database) -> None:
     done = reset(owner)
     assert done.code == 0, done.err
     assert owner.run(PROPERTIES) == before
-    assert "privileges on single objects are not restored: ours(integer), users, users.email\n" in done.err
+    lost = [
+        f'GRANT DELETE ON TABLE public.users TO "{other}";',
+        f'GRANT SELECT (email) ON TABLE public.users TO "{other}";',
+        "REVOKE ALL ON ROUTINE public.ours(integer) FROM PUBLIC;",
+    ]
+    for heading in ("would go", "are gone"):
+        told = done.err.partition(f"privileges on single objects {heading}; this gives them again")[2].splitlines()
+        assert [line.strip() for line in told[1:4]] == lost
     granted = f"SELECT p, has_table_privilege('{other}', 'public.users', p) FROM unnest('{{INSERT,DELETE}}'::text[]) p"
     assert owner.run(granted) == [("INSERT", True), ("DELETE", False)]
+    owner.run("CREATE FUNCTION public.ours(int) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    owner.run(" ".join(lost))
+    assert owner.run(granted) == [("INSERT", True), ("DELETE", True)]
 
 
 @pytest.mark.slow
