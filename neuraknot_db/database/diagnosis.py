@@ -54,6 +54,7 @@ _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _REFUSED_ROWS = ("23", "44")
 """SQLSTATE classes whose details quote rows."""
 
+REVISIONS = "alembic history shows the revisions that exist."
 _AGAIN = "Run the command again."
 
 _SHOWN_AROUND = 6
@@ -144,11 +145,21 @@ def explain(error: BaseException) -> NeuraknotError | None:
     return None
 
 
+def no_revision(named: str) -> UsageError:
+    """Return the error for a target that no revision is."""
+    named = named.strip()
+    return UsageError(f"There is no revision {named}." if named else "No revision is named.", hint=REVISIONS)
+
+
 def command_error(error: CommandError) -> NeuraknotError:
     """Return the error for Alembic's own complaint about its usage."""
     words = str(error).strip().rstrip(".")
     if isinstance(error, DatabaseNotAtHead):
         return SchemaDiffersError("The database is not at the newest revision.", hint="alembic upgrade head")
+    if found := re.match(r"Can't locate revision identified by '(.*)'", words):
+        return no_revision(found[1])
+    if words == "Range revision not allowed":
+        return UsageError("A range of revisions is for --sql only.", hint="Name one revision: alembic upgrade head")
     if "multiple head" in words.lower():
         return UsageError(
             "There are two heads or more, and the command needs one.",
@@ -156,7 +167,7 @@ def command_error(error: CommandError) -> NeuraknotError:
             details=(words,),
         )
     if "revision" in words.lower():
-        return UsageError(f"{words}.", hint="alembic history shows the revisions that exist.")
+        return UsageError(f"{words}.", hint=REVISIONS)
     if "script_location" in words:
         return UsageError(
             "There is no alembic.ini here.", hint="Run this in the checkout, or name the file with -c PATH."

@@ -32,8 +32,6 @@ _RELATIVE = re.compile(r"[+-]\d+")
 _OUTSIDE = re.compile(r"base-\d+|heads?\+\d+")
 """Before the first revision, or after the last: Alembic walks there without a word."""
 
-_REVISIONS = "alembic history shows the revisions that exist."
-
 
 class Command(NamedTuple):
     """A command.
@@ -101,22 +99,20 @@ class Command(NamedTuple):
         if self.steps is None:
             return []
         if any(map(_OUTSIDE.fullmatch, self.target)):
-            raise _nowhere(self.target)
+            raise diagnosis.no_revision(" ".join(self.target))
         try:
             return list(self.steps(() if self.purge else tuple(heads), None))
         except AssertionError as error:  # Alembic walked past the end of the line
-            raise _nowhere(self.target) from error
+            raise diagnosis.no_revision(" ".join(self.target)) from error
         except CommandError as error:
             raise self._explained(error, heads) from error
 
     def _explained(self, error: CommandError, heads: Collection[str]) -> NeuraknotError:
         words, at = str(error), ", ".join(sorted(heads)) or "no revision"
-        if found := re.match(r"Can't locate revision identified by '(.*)'", words):
-            return _nowhere((found[1],))
         if words.startswith("Walked too far"):
-            return _nowhere(self.target)
+            return diagnosis.no_revision(" ".join(self.target))
         if words.startswith("Relative revision"):
-            return UsageError(f"There is no way to {' '.join(self.target)} from {at}.", hint=_REVISIONS)
+            return UsageError(f"There is no way to {' '.join(self.target)} from {at}.", hint=diagnosis.REVISIONS)
         if "is not a valid downgrade target" in words:
             target = " ".join(self.target)
             return UsageError(
@@ -135,15 +131,10 @@ def to_target(script: ScriptDirectory, heads: Collection[str], target: str) -> t
     up, down = Command.upgrade(script, target), Command.downgrade(script, target)
     if target.startswith("-") or target == "base":
         if not heads:
-            raise UsageError("The database is at no revision: there is no way back.", hint=_REVISIONS)
+            raise UsageError("The database is at no revision: there is no way back.", hint=diagnosis.REVISIONS)
         return down, down.resolve(heads)
     steps = up.resolve(heads)
     if steps or target.startswith("+") or not heads:
         return up, steps
     back = down.resolve(heads)
     return (down, back) if back else (up, [])
-
-
-def _nowhere(target: Iterable[str]) -> UsageError:
-    named = " ".join(target).strip()
-    return UsageError(f"There is no revision {named}." if named else "No revision is named.", hint=_REVISIONS)

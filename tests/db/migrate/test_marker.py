@@ -84,6 +84,27 @@ def test_a_log_that_is_set_aside_takes_no_marker_along(production: Database) -> 
     said(production.neuraknot_db("log"), 5, f"{aside}, then mark its environment: neuraknot-db mark NAME\n")
 
 
+@pytest.mark.parametrize("marker", ["prod", "staging", None])
+def test_production_is_marked_as_something_else_only_by_its_name(
+    database_at_head: Database, marker: str | None
+) -> None:
+    database, name = database_at_head, database_at_head.name
+    database.neuraknot_db("mark", marker or "prod")
+    if marker is None:
+        database.run("DELETE FROM neuraknot_db.settings WHERE name = 'environment'")
+
+    def mark(*arguments: str) -> Finished:
+        return database.neuraknot_db("mark", *arguments, NEURAKNOT_ENV="")
+
+    said(mark("dev"), 5, "counts as production", "its name was not given", "neuraknot-db mark dev --confirm NAME")
+    said(mark("dev", "--confirm", "other"), 5, f"The confirmation is 'other', and the database is '{name}'")
+    assert database.value(MARKER) == marker
+    assert mark("staging").code == 0  # that is production as well
+    assert mark("dev", "--confirm", name).code == 0
+    assert database.value(MARKER) == "dev"
+    assert mark("test").code == 0
+
+
 def test_a_name_that_nobody_can_read_is_no_environment(database_at_head: Database) -> None:
     for name in (" ", "pr\nod", "\udcff", "prod\u202e"):
         said(database_at_head.neuraknot_db("mark", name), 2, "not a valid environment name")
@@ -107,7 +128,9 @@ def test_a_contradiction_is_refused(
     before = database_at_head.value(SCHEMA)
     program, *rest = (word.replace("DATABASE", database_at_head.name) for word in arguments)
     done = database_at_head.program(program, *rest, NEURAKNOT_ENV=said_by_variable)
-    said(done, 5, f"marked as {marker}, and NEURAKNOT_ENV says {said_by_variable}", f"mark {said_by_variable}")
+    said(done, 5, f"marked as {marker}, and NEURAKNOT_ENV says {said_by_variable}")
+    # Nothing proposes to take the guards of production away.
+    assert ("neuraknot-db mark" in done.err) == (said_by_variable == "staging")
     assert database_at_head.value(SCHEMA) == before
     assert database_at_head.value(VERSION) == "004"
 
