@@ -11,19 +11,20 @@ from launcher.task.causes import cause
 from launcher.task.logs import LogFollower
 from launcher.task.watch import WatchResult
 
+_WHERE = "What was committed stays. Where the database is: launcher ecs-run -- current"
 _NEXT = {
     3: "See what differs: launcher ecs-run -- verify",
-    4: "Another migration holds the lock. See who: launcher ecs-run -- plan",
+    4: "A lock was not free in time. Who holds it: launcher ecs-run -- plan",
     5: "Nothing was changed. The log says what stands in the way.",
     6: "Look with `launcher doctor` whether the task may reach the database, and whether the password is right.",
     7: "What it had begun was rolled back, unless the log says otherwise. What was run: launcher ecs-run -- log",
-    137: "It was killed, perhaps for want of memory. The next run goes on from the last commit.",
-    143: "Somebody stopped the task. The next run goes on from the last commit.",
+    137: f"It was killed, perhaps for want of memory. {_WHERE}",
+    143: f"Somebody stopped the task. {_WHERE}",
 }
 _ASK = "Ask the database: launcher ecs-run -- log, and: launcher ecs-run -- current"
 _OUT_OF_MEMORY = (
     "The container was killed (137): it needed more memory than the task has.",
-    "What was committed stays. A revision that collects rows in Python had better leave them to the server, in SQL.",
+    f"A revision that collects rows in Python had better leave them to the server, in SQL. {_WHERE}",
 )
 
 
@@ -56,7 +57,7 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
             Verdict.INTERRUPTED,
             128 + watched.interrupted_by,
             f"Interrupted by {name}: the container {ended}.",
-            hint="What was committed stays. The next run takes up from there.",
+            hint=_WHERE,
             details=details,
             task=task,
             report=report,
@@ -66,7 +67,7 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
             Verdict.TIMED_OUT,
             ExitCode.TIMED_OUT,
             f"The task was stopped: it had not ended after {timeout:.0f} s.",
-            hint="What was committed stays. Allow more time with --timeout, or see what it waits for in the log.",
+            hint=f"Allow more time with --timeout, or see in the log what it waits for. {_WHERE}",
             details=details,
             task=task,
             report=report,

@@ -8,6 +8,7 @@ import functools
 import gc
 import json
 import logging
+import re
 import shutil
 import sys
 import traceback
@@ -164,10 +165,19 @@ def _collect_less() -> None:
     atexit.register(gc.freeze)
 
 
+_FOR_THE_DATABASE = re.compile(
+    r"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:adopt|create_db|current|downgrade|history|log|mark|plan|stamp|upgrade|verify)\b)"
+)
+
+
 def rendered(error: NeuraknotError) -> str:
     """Return the lines that a person reads: message, details, hint."""
     lines = [f"error: {error.message}", *(f"  {line}".rstrip() for line in error.details)]
-    return "\n".join([*lines, f"hint: {error.hint}"] if error.hint else lines)
+    hint = error.hint
+    if hint and settings.origin().task_metadata_uri:
+        # In a task nobody types: a command for the database is the launcher's to run.
+        hint = _FOR_THE_DATABASE.sub("launcher ecs-run -- ", hint)
+    return "\n".join([*lines, f"hint: {hint}"] if hint else lines)
 
 
 def _result(outcome: Outcome, code: int, failure: NeuraknotError | None) -> str:
