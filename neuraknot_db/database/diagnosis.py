@@ -108,7 +108,7 @@ _LOGIN_REASONS = (
         'As an administrator, connected to another one: ALTER DATABASE "{database}" ALLOW_CONNECTIONS true',
     ),
     (
-        ("does not exist",),
+        ("database .* does not exist",),
         _NO_DATABASE,
         "Create the database: neuraknot-db create_db",
     ),

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # A role, a database or a client may set any of them, and a revision would then mean, make or show something else.
 _PARAMETERS = {
+    # The first: if it is on, names within the others' values are stored with quotes, and definitions are shown so.
+    "quote_all_identifiers": "off",
     # Where names are looked up: another one hides tables, or creates them elsewhere.
     "search_path": "public",
     # How text becomes values, and which values.
@@ -38,7 +40,6 @@ _PARAMETERS = {
     "xmloption": "content",
     "default_text_search_config": "pg_catalog.simple",
     # How values and definitions are spelled: the snapshots hold one spelling.
-    "quote_all_identifiers": "off",
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "xmlbinary": "base64",

@@ -1,0 +1,162 @@
+"""The session that revisions run in: its parameters are ours, and nothing that a revision leaves reaches the next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from neuraknot_db import settings
+from neuraknot_db.database import session
+from tests.db.cli.test_bad_input import said
+from tests.db.conftest import Database, Project
+
+WRONG = {
+    "search_path": "pg_catalog",
+    "client_encoding": "latin1",
+    "standard_conforming_strings": "off",
+    "backslash_quote": "on",
+    "array_nulls": "off",
+    "transform_null_equals": "on",
+    "DateStyle": "German, DMY",
+    "IntervalStyle": "iso_8601",
+    "TimeZone": "Asia/Tokyo",
+    "timezone_abbreviations": "India",
+    "lc_monetary": "C.UTF-8",
+    "lc_numeric": "C.UTF-8",
+    "lc_time": "C.UTF-8",
+    "xmloption": "document",
+    "default_text_search_config": "pg_catalog.german",
+    "quote_all_identifiers": "on",
+    "bytea_output": "escape",
+    "extra_float_digits": "-3",
+    "xmlbinary": "hex",
+    "row_security": "off",
+    "gin_fuzzy_search_limit": "7",
+    "check_function_bodies": "off",
+    "password_encryption": "md5",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_deferrable": "on",
+    "synchronous_commit": "off",
+    "idle_session_timeout": "7min",
+    "client_min_messages": "error",
+    "session_replication_role": "replica",
+    "lock_timeout": "1h",
+    "statement_timeout": "1h",
+    "idle_in_transaction_session_timeout": "1h",
+}
+"""Another value for each parameter that we set."""
+
+# What a server has no other value for, or the operating system may refuse.
+NOT_SET_WRONG = {
+    "default_tablespace",
+    "default_table_access_method",
+    "default_toast_compression",
+    "exit_on_error",
+    "client_connection_check_interval",
+} | {f"tcp_{name}" for name in ("keepalives_idle", "keepalives_interval", "keepalives_count", "user_timeout")}
+
+
+@pytest.fixture
+def migrator(database: Database) -> Iterator[Database]:
+    role = f"migrator_{os.getpid()}"
+    database.run(f"CREATE ROLE {role} LOGIN SUPERUSER")
+    yield database.as_user(role)
+    database.run(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+def shown(database: Database, **environ: str) -> dict[str, str]:
+    """What a session of ours has, of each parameter that was set wrong."""
+    found = settings.read({"DATABASE_URL": database.url})
+    assert found is not None
+    before = {name: os.environ.get(name) for name in environ}
+    os.environ.update(environ)
+    try:
+        with session.open_session(found) as connection:
+            query = f"SELECT name, setting FROM pg_settings WHERE lower(name) = ANY ('{{{','.join(WRONG).lower()}}}')"
+            return {row.name: row.setting for row in connection.exec_driver_sql(query)}
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@pytest.mark.parametrize("whose", ["role", "database", "client"])
+def test_no_parameter_of_a_role_a_database_or_a_client_reaches_a_revision(migrator: Database, whose: str) -> None:
+    usual = shown(migrator)
+    assert usual["TimeZone"] == "UTC"
+    role = migrator.user
+    where = {"role": f"ALTER ROLE {role} ", "database": f'ALTER DATABASE "{migrator.name}" '}.get(whose)
+    if where:
+        migrator.run("; ".join(f"{where}SET {name} = {quoted(name, value)}" for name, value in WRONG.items()))
+        assert shown(migrator) == usual
+        return
+    options = " ".join(f"-c {name.lower()}={value.replace(' ', chr(92) + ' ')}" for name, value in WRONG.items())
+    assert (
+        shown(migrator, PGOPTIONS=options, PGTZ="Asia/Tokyo", PGDATESTYLE="German", PGCLIENTENCODING="latin1") == usual
+    )
+
+
+def quoted(name: str, value: str) -> str:
+    return value if name == "DateStyle" else f"'{value}'"
+
+
+def test_each_parameter_that_is_set_is_tried() -> None:
+    assert {*session._PARAMETERS, *settings.TIMEOUTS, "session_replication_role"} == {*WRONG, *NOT_SET_WRONG}
+
+
+def test_a_session_that_would_check_no_foreign_key_is_refused(database: Database) -> None:
+    role = f"plain_{os.getpid()}"
+    database.run(
+        f"CREATE ROLE {role} LOGIN; GRANT ALL ON SCHEMA public TO {role};"
+        f" ALTER ROLE {role} SET session_replication_role = 'replica'"
+    )
+    try:
+        done = database.as_user(role).alembic("upgrade", "head")
+        said(done, 5, "session_replication_role is not origin", "ALTER ROLE ... RESET session_replication_role")
+    finally:
+        database.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+LEFT = {
+    "a temporary table": "CREATE TEMP TABLE users (id int)",
+    "a temporary view": "CREATE TEMP VIEW users AS SELECT 1 AS id",
+    "one that a function made": "DO $$BEGIN EXECUTE 'CREATE TEMP' || ' TABLE users (id int)'; END$$",
+    "a prepared statement": "PREPARE it AS SELECT 1",
+    "a channel": "LISTEN it",
+    "a cursor": "DECLARE it CURSOR WITH HOLD FOR SELECT 1",
+    "a search path": "SET search_path = pg_temp, public",
+    "a parameter": "SELECT set_config('DateStyle', 'German', false)",
+    "a sequence's value": "CREATE TEMP SEQUENCE it; SELECT nextval('it')",
+}
+FOUND = """
+ALTER TABLE users ADD COLUMN seen text;
+DO $$ DECLARE value bigint; BEGIN
+    IF EXISTS (SELECT FROM pg_prepared_statements) OR EXISTS (SELECT FROM pg_listening_channels())
+       OR EXISTS (SELECT FROM pg_cursors WHERE is_holdable) OR current_setting('search_path') <> 'public'
+       OR current_setting('DateStyle') <> 'ISO, MDY'
+       OR EXISTS (SELECT FROM pg_class WHERE pg_my_temp_schema() = relnamespace)
+    THEN RAISE 'something was left'; END IF;
+    BEGIN value := lastval(); RAISE 'lastval() was left';
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL; END;
+END $$
+"""
+
+
+# In the one transaction of a reset, LISTEN takes effect only in the end.
+@pytest.mark.parametrize(
+    ("how", "what"), [*(("upgrade", what) for what in LEFT), *(("reset", what) for what in LEFT if what != "a channel")]
+)
+def test_nothing_that_a_revision_leaves_in_the_session_reaches_the_next(
+    database_at_head: Database, project: Project, what: str, how: str
+) -> None:
+    project.add("005", LEFT[what], after="004")
+    project.add("006", FOUND, after="005")
+    command = ["upgrade", "head"] if how == "upgrade" else ["reset", "--confirm", database_at_head.name]
+    done = database_at_head.neuraknot_db(*command, cwd=project.root)
+    assert done.code == 0, done.err
+    columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.users'::regclass AND attname = 'seen'"
+    assert database_at_head.value(columns) == 1
