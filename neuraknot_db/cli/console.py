@@ -165,9 +165,8 @@ def _collect_less() -> None:
     atexit.register(gc.freeze)
 
 
-_FOR_THE_DATABASE = re.compile(
-    r"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:adopt|create_db|current|downgrade|history|log|mark|plan|stamp|upgrade|verify)\b)"
-)
+_COMMANDS = "adopt|create_db|current|downgrade|history|log|mark|plan|stamp|upgrade|verify"
+_FOR_THE_DATABASE = re.compile(rf"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:{_COMMANDS})\b)")
 
 
 def rendered(error: NeuraknotError) -> str:

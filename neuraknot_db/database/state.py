@@ -7,12 +7,19 @@ from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
+from neuraknot_db.database import raw_sql
+from neuraknot_db.errors import RefusedError
+
 _STATE = """
 SELECT current_setting('server_version'),
        current_setting('transaction_read_only') = 'on',
        to_regnamespace('public') IS NOT NULL,
        coalesce(has_schema_privilege(to_regnamespace('public')::oid, 'CREATE'), false),
        to_regclass('public.alembic_version') IS NOT NULL,
+       current_user,
+       coalesce(has_table_privilege(to_regclass('public.alembic_version'), 'SELECT'), true),
+       ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
+              WHERE NOT has_table_privilege(to_regclass('public.alembic_version'), p)),
        ARRAY(SELECT relname::text FROM pg_class
               WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p') AND relname <> 'alembic_version'
               ORDER BY relname)
@@ -37,6 +44,7 @@ class DatabaseState(NamedTuple):
         read_only: whether this server or session refuses writes.
         has_schema: whether schema `public` exists.
         may_create: whether this role may create objects in it.
+        lacking: the GRANT without which it can't write `alembic_version`; empty for none.
         versions: the revisions in `alembic_version`, empty for a database that was never versioned; a row without a
             revision is given as JSON.
         tables: the tables in `public`, without `alembic_version`.
@@ -46,18 +54,29 @@ class DatabaseState(NamedTuple):
     read_only: bool
     has_schema: bool
     may_create: bool
+    lacking: str
     versions: tuple[str, ...]
     tables: tuple[str, ...]
 
     @classmethod
     def of(cls, connection: Connection) -> DatabaseState:
-        """Read it, in two short queries."""
-        version, read_only, has_schema, may_create, versioned, tables = connection.exec_driver_sql(_STATE).one()
+        """Read it, in two short queries.
+
+        Raises:
+            RefusedError: this role may not read `alembic_version`.
+        """
+        row = connection.exec_driver_sql(_STATE).one()
+        version, read_only, has_schema, may_create, versioned, role, may_read, lacks, tables = row
+        lacking = f"GRANT {', '.join(lacks)} ON public.alembic_version TO {raw_sql.quoted(role)}" if lacks else ""
         versions: tuple[str, ...] = ()
+        if not may_read:
+            raise RefusedError(
+                f"User {role} may not read the table public.alembic_version.", hint=f"As its owner: {lacking}"
+            )
         if versioned:
             rows = connection.exec_driver_sql(_VERSIONS)
             versions = tuple(rows.scalars())
-        return cls(version.split(" ")[0], read_only, has_schema, may_create, versions, tuple(tables))
+        return cls(version.split(" ")[0], read_only, has_schema, may_create, lacking, versions, tuple(tables))
 
     @property
     def revision(self) -> str | None:

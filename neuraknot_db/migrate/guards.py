@@ -41,6 +41,10 @@ def admit_changes(state: DatabaseState, *, role: str) -> None:
             f"User {role} may not create anything in the schema public.",
             hint=f"As the owner of the database: GRANT CREATE ON SCHEMA public TO {raw_sql.quoted(role)}",
         )
+    if state.lacking:
+        raise RefusedError(
+            f"User {role} may not write the table public.alembic_version.", hint=f"As its owner: {state.lacking}"
+        )
 
 
 def admit_upgrade(state: DatabaseState, *, own_tables: frozenset[str]) -> tuple[str, ...]:
