@@ -730,11 +730,6 @@ DEFERRED = (
         (ways(DEFERRED, NEVER), ways("ALTER TABLE child ADD x int", NEVER), "it has pending trigger events."),
         (ways(DEFERRED, NEVER), ways("CREATE INDEX ON child (id)", NEVER), "it has pending trigger events."),
         (
-            ways("CREATE TEMP TABLE t (x int) ON COMMIT DROP", NEVER),
-            ways("CREATE TEMP TABLE t (x int) ON COMMIT DROP", NEVER),
-            'relation "t" already exists.',
-        ),
-        (
             ways("CREATE TABLE made (at timestamp UNIQUE); INSERT INTO made VALUES (now())", NEVER),
             ways("INSERT INTO made VALUES (now())", NEVER),
             "violates unique constraint",

@@ -220,8 +220,8 @@ def test_a_generator_that_a_function_returns_has_not_run(
 def test_a_refusal_after_something_landed_does_not_say_that_nothing_was_changed(
     database_at_head: Database, project: Project
 ) -> None:
-    project.add("005", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", after="004")
-    project.add("006", "CREATE TABLE public.six ()", after="005")
+    project.add("005", "SELECT 1", after="004")
+    project.add("006", "SET TRANSACTION READ ONLY; CREATE TABLE public.six ()", after="005")
     said(database_at_head.alembic("upgrade", "head", cwd=project.root), 7, "read-only", "The database is at 005.")
 
 

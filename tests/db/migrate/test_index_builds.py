@@ -46,7 +46,9 @@ def somebody_builds(database: Database) -> Iterator[None]:
 def test_an_index_that_somebody_else_is_building_is_left_alone(database_at_head: Database, building: Project) -> None:
     with somebody_builds(database_at_head):
         done = database_at_head.alembic("upgrade", "head", cwd=building.root)
-        said(done, 4, "The index public.idx_users_state is invalid, and pid ")
+        said(done, 4, "The index public.idx_users_state is invalid, and another session builds an index of that table.")
+        assert "  built by pid " in done.err
+        assert "or end it: SELECT pg_terminate_backend(" in done.err
     assert database_at_head.run(VALID) == [(True,)]
 
 
