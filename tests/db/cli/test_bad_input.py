@@ -44,9 +44,9 @@ def unchanged(database_at_head: Database) -> Iterator[Database]:
     assert database_at_head.value(SCHEMA) == before
 
 
-def without_database(program: str, *arguments: str, **environ: str) -> Finished:
+def without_database(program: str, *arguments: str, cwd: Path = PROJECT, **environ: str) -> Finished:
     nowhere = Database("/nowhere", 5432, "none", "none").environment()
-    return Finished(*run(program, arguments, cwd=PROJECT, env={**nowhere, "DATABASE_URL": "", **environ}))
+    return Finished(*run(program, arguments, cwd=cwd, env={**nowhere, "DATABASE_URL": "", **environ}))
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def closed_port() -> int:
     ],
 )
 def test_settings_that_make_no_sense(program: str, environ: dict[str, str], code: int, words: str) -> None:
-    done = without_database(program, "upgrade", "head", **environ)
+    done = without_database(program, "upgrade", "head", cwd=PROJECT, **environ)
     said(done, code, words)
     assert "hush" not in done.err
     assert "sh@h" not in done.err

@@ -8,7 +8,9 @@ from neuraknot_db.errors import RefusedError, SchemaDiffersError
 from neuraknot_db.migrate.adopt import Adoption, Recognition, adopt, recognise
 from neuraknot_db.schema import snapshots
 from neuraknot_db.schema.verify import verify
+from tests.db.cli.test_bad_input import said
 from tests.db.conftest import Database, Project
+from tests.db.running import held
 from tests.db.schema.test_catalog import EVERYTHING, respell
 from tests.db.schemas import (
     REVISIONS,
@@ -252,3 +254,15 @@ def test_every_state_is_recognised_as_no_other(database: Database) -> None:
         database.run(old_schema(state))
         assert without_texts(live(database)) == contract(state)
         assert recognised(database).revision == state
+
+
+@pytest.mark.slow
+def test_who_keeps_it_from_reading_the_schema_is_named(database: Database) -> None:
+    database.run(old_schema("004"))
+    with held(database, "LOCK TABLE public.users") as other:
+        pid = other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        for command in (["adopt"], ["adopt", "--dry-run"]):
+            done = database.neuraknot_db(*command, NEURAKNOT_LOCK_TIMEOUT="300ms")
+            said(done, 4, f"held by pid {pid}, reports (postgres)", f"or end it: SELECT pg_terminate_backend({pid})\n")
+            assert "pg_class" not in done.err
+    assert stamped(database) is None

@@ -111,3 +111,49 @@ def test_a_reset_says_up_to_where_it_is_all_or_nothing(database_at_head: Databas
     assert done.code == 0, done.err
     assert "revision 005 can't be in a transaction: the reset is all or nothing up to 004 only" in done.err
     assert database_at_head.run(VALID) == [(True,)]
+
+
+DETACH = "ALTER TABLE IF EXISTS ONLY public.parts DETACH PARTITION public.part CONCURRENTLY"
+PENDING = "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = 'public.part'::regclass"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "code"), [("SIGKILL", -9), ("SIGTERM", 143), ("backend", 6)])
+def test_a_partition_that_was_left_half_detached_is_detached(
+    database_at_head: Database, project: Project, tmp_path: Path, way: str, code: int
+) -> None:
+    database_at_head.run(
+        "CREATE TABLE public.parts (id int) PARTITION BY LIST (id);"
+        " CREATE TABLE public.part PARTITION OF public.parts FOR VALUES IN (1)"
+    )
+    project.add("005", DETACH, "ALTER TABLE public.parts ATTACH PARTITION public.part FOR VALUES IN (1)", after="004")
+    path = project.versions / "005_added.py"
+    path.write_text(path.read_text().replace("down_revision", f"{ALONE}\ndown_revision", 1))
+    session = f"FROM pg_stat_activity WHERE {MIGRATOR} AND query ~ 'DETACH PARTITION'"
+    with (
+        held(database_at_head, "SELECT FROM public.parts"),
+        running(database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root) as migration,
+    ):
+        wait_until(lambda: database_at_head.run(PENDING) == [(True,)])
+        if way == "backend":
+            database_at_head.run(f"SELECT pg_terminate_backend(pid) {session}")
+        else:
+            migration.process.send_signal(getattr(signal, way))
+        done = migration.ended()
+        assert done.code == code, done.err
+        if way != "SIGKILL":
+            assert "public.part may have stayed half detached: the next run finishes that." in done.err
+        wait_until(lambda: database_at_head.value(f"SELECT count(*) {session}") == 0)
+    assert database_at_head.run(PENDING) == [(True,)]
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert "public.part was left half detached by a run that ended: that is finished" in done.err
+    assert database_at_head.run(PENDING) == []
+    assert log_of(database_at_head)[-1] == ("005", "upgrade", "succeeded")
+
+
+def test_a_partition_that_is_detached_already_is_told(database_at_head: Database, project: Project) -> None:
+    database_at_head.run("CREATE TABLE public.parts (id int) PARTITION BY LIST (id); CREATE TABLE public.part (id int)")
+    project.add("005", DETACH, after="004", extra=ALONE)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "is not a partition", "Where an earlier run has detached it, write that down with alembic stamp.")

@@ -295,3 +295,11 @@ def test_a_thousand_revisions(database: Database, project: Project) -> None:
 def test_current_names_the_server_when_asked_for_more(database_at_head: Database) -> None:
     done = database_at_head.alembic("current", "-v")
     assert f"{database_at_head.host}:{database_at_head.port}/{database_at_head.name}" in done.out
+
+
+def test_two_heads_are_said_to_be_compared_with_nothing(database: Database, project: Project) -> None:
+    for name in ("005", "006"):
+        project.add(name, f"CREATE TABLE t{name} ()", after="004")
+    done = database.alembic("upgrade", "heads", cwd=project.root, NEURAKNOT_ENV="prod")
+    assert done.code == 0, done.err
+    assert "the schema was compared with nothing: no snapshot is that of two revisions (005, 006)\n" in done.err

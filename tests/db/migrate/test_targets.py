@@ -12,6 +12,8 @@ from tests.db.conftest import Database, Project
 NOWHERE = {
     # By the target: the sentence, from revision 003.
     "head+1": "There is no revision head+1.",
+    "heads+1": "There is no revision heads+1.",
+    "base-1": "There is no revision base-1.",
     "004-9": "There is no revision 004-9.",
     "002+7": "There is no revision 002+7.",
     "nope": "There is no revision nope.",
@@ -19,6 +21,7 @@ NOWHERE = {
     "current": "There is no revision current.",
     "a@b": "There is no revision",
     "": "No revision is named.",
+    " ": "No revision is named.",
 }
 
 
@@ -85,3 +88,18 @@ def test_two_heads_are_told(database_at_head: Database, project: Project) -> Non
     for command in ("upgrade", "plan"):
         done = database_at_head.neuraknot_db(command, "head", cwd=project.root)
         assert (done.code, "There are two heads or more" in done.err) == (2, True)
+
+
+def test_a_check_away_from_head_says_what_to_type(at: Callable[[str], Database]) -> None:
+    database = at("003")
+    for program in ("alembic", "neuraknot-db"):
+        done = database.program(program, "current", "--check-heads")
+        assert done.code == 3
+        assert done.err == "error: The database is not at the newest revision.\nhint: alembic upgrade head\n"
+    assert database.alembic("upgrade", "head").code == 0
+    assert database.alembic("current", "--check-heads").code == 0
+
+
+def test_a_range_without_sql_is_told(at: Callable[[str], Database]) -> None:
+    done = at("003").neuraknot_db("upgrade", "003:head")
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: A range of revisions is for --sql only.")

@@ -73,3 +73,20 @@ def test_what_goes_without_saying_is_not_said() -> None:
     ended = {"stop_code": "EssentialContainerExited", "stopped_reason": "Essential container in task exited"}
     task = Task("arn:task/1", "STOPPED", exit_code=7, started=1.0, **ended)  # type: ignore[arg-type]
     assert judge(WatchResult(task), LogFollower(Nothing(), "g", "s"), PLACE, 60.0).details == ()
+
+
+@pytest.mark.parametrize(
+    ("watched", "code"),
+    [
+        (WatchResult(Task("arn:task/1", "STOPPED", exit_code=137), timed_out=True), 24),
+        (WatchResult(Task("arn:task/1", "STOPPED", exit_code=130), interrupted_by=2), 130),
+        (WatchResult(Task("arn:task/1", "STOPPED", exit_code=137)), 137),
+        (WatchResult(Task("arn:task/1", "STOPPED", exit_code=143)), 143),
+        (WatchResult(Task("arn:task/1", "STOPPED", exit_code=137, container_reason="OutOfMemoryError: killed")), 137),
+    ],
+)
+def test_after_an_end_half_way_the_database_is_to_be_asked(watched: WatchResult, code: int) -> None:
+    result = judge(watched, LogFollower(Nothing(), "g", "s"), PLACE, 60.0)
+    assert result.exit_code == code
+    assert result.hint is not None
+    assert result.hint.endswith("Where the database is: launcher ecs-run -- current")
