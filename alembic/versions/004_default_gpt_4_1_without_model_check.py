@@ -24,7 +24,7 @@ LISTED_MODELS = """
 # What the downgrade takes away: a noun phrase that follows a number, and the query that counts. No value is lost,
 # but an agent that the check does not list can't be updated any more, and so gets no messages.
 losses = {
-    "row(s) of ai_agents that can still be updated: their model is not in chk_model; the rows stay": (
+    "rows of ai_agents stay, but can't be updated any more: chk_model does not list their model": (
         f"SELECT count(*) FROM public.ai_agents WHERE model NOT IN ({LISTED_MODELS})"
     ),
 }

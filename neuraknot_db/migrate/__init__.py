@@ -12,7 +12,8 @@ retry         after a lock timeout: roll back, pause, try again; with lock_budge
               and blockers (which sessions held the lock)
 autocommit    a step that can't run in a transaction: repaired first, with its progress logged
 record        the run's rows in the log, and which of them were committed: always read from the database, never inferred
-failures      the error for a failed step: what became of its work, and where the database is
+failures      the error for a failed step: what became of its work, and where the database is; with causes (what the
+              database knows about the reason)
 postflight    was it really committed, and does the database hold what it should?
 
 Beside these:
@@ -22,7 +23,7 @@ reset         drop and recreate the schema public, then the same steps within on
 adopt         recognise the schema of a database that was never versioned, and stamp it
 mark          change the environment marker
 schema_reading reports who locks a table while a command reads the schema
-offline       revisions without a database: `--sql`
+offline       revisions without a database: `--sql`, whose script is as careful as a run
 outcome       what a run did, filled in as it goes: `cli` prints it as the last line
 
 The input is an Alembic environment, a `Command` and the database's settings. Every check that can refuse runs before

@@ -398,7 +398,7 @@ def _tell_losses(connection: Connection, run: StepRun) -> None:
     for what, query in (run.options.losses or {}).items():
         count = raw_sql.execute(connection, query).scalar_one()
         if count:
-            log.info("  %s loses %s %s", run.revision, f"{count:,}", what)
+            log.info("  %s loses: %s %s", run.revision, f"{count:,}", what)
 
 
 def entry_of(step: Step, options: RevisionOptions) -> Entry:

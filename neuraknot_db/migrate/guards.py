@@ -119,7 +119,7 @@ def confirm_downgrade(
             count = "an unknown number of"
         connection.rollback()
         if count != "0":
-            log.warning("going back from %s will lose %s %s", revision, count, what)
+            log.warning("going back from %s will lose: %s %s", revision, count, what)
     from neuraknot_db.migrate.confirmation import Confirmation  # few runs go back in production
 
     verb = command.split(" ", 1)[0]

@@ -44,6 +44,10 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
         longest = max(len(table.name) for table in in_use)
         for table in in_use:
             yield from _table(table, longest, width)
+    if plan.refused:
+        # Once more: the first line has scrolled away.
+        yield ""
+        yield from _refused(plan, width)
 
 
 def _refused(plan: Plan, width: int) -> Iterator[str]:

@@ -82,7 +82,7 @@ def test_going_back_elsewhere_says_what_it_loses_and_goes_on(database_at_head: D
         "INSERT INTO public.users (cognito_user_id, email, display_name, avatar_url) VALUES ('a', 'b', 'c', 'd')"
     )
     done = database_at_head.alembic("downgrade", "002")
-    assert (done.code, "003 loses 1 values of users.avatar_url" in done.err) == (0, True), done.err
+    assert (done.code, "003 loses: 1 values of users.avatar_url" in done.err) == (0, True), done.err
 
 
 @pytest.mark.slow

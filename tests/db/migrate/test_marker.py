@@ -178,7 +178,7 @@ def test_a_downgrade_in_production_tells_the_losses_and_wants_the_name(
     production: Database, said_by_variable: str, confirm: list[str]
 ) -> None:
     done = production.alembic(*confirm, "downgrade", "002", NEURAKNOT_ENV=said_by_variable)
-    said(done, 5, "going back from 003 will lose", "values of users.avatar_url", f"-x confirm={production.name}")
+    said(done, 5, "going back from 003 will lose: ", "values of users.avatar_url", f"-x confirm={production.name}")
     assert production.value(VERSION) == "004"
     assert production.value("SELECT count(avatar_url) FROM users") != 0
 
@@ -196,7 +196,7 @@ def test_a_downgrade_elsewhere_wants_none(database_at_head: Database) -> None:
 def test_a_loss_that_can_not_be_counted_yet_is_told_all_the_same(production: Database) -> None:
     production.run("ALTER TABLE users RENAME COLUMN avatar_url TO picture")
     done = production.alembic("downgrade", "002", NEURAKNOT_ENV="prod")
-    said(done, 5, "will lose an unknown number of values of users.avatar_url")
+    said(done, 5, "will lose: an unknown number of values of users.avatar_url")
 
 
 @pytest.mark.slow

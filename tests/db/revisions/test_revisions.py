@@ -51,7 +51,7 @@ def test_a_downgrade_changes_only_what_the_older_schema_does_not_allow(database:
     agents = {agent["id"]: agent for agent in expected["ai_agents"]}
 
     # All that were added without naming a model.
-    assert "loses 4 row(s) of ai_agents that can still be updated: their model is not in chk_model" in go(
+    assert "004 loses: 4 rows of ai_agents stay, but can't be updated any more: chk_model does not list" in go(
         database, "downgrade", "003"
     )
     assert rows(database) == expected
