@@ -98,7 +98,7 @@ def test_production_is_marked_as_something_else_only_by_its_name(
 
     said(mark("dev"), 5, "counts as production", "its name was not given", "neuraknot-db mark dev --confirm NAME")
     said(mark("dev", "--confirm", "other"), 5, f"The confirmation is 'other', and the database is '{name}'")
-    assert database.value(MARKER) == marker
+    assert database.run(MARKER) == [(marker,)] * (marker is not None)
     assert mark("staging").code == 0  # that is production as well
     assert mark("dev", "--confirm", name).code == 0
     assert database.value(MARKER) == "dev"
@@ -129,8 +129,6 @@ def test_a_contradiction_is_refused(
     program, *rest = (word.replace("DATABASE", database_at_head.name) for word in arguments)
     done = database_at_head.program(program, *rest, NEURAKNOT_ENV=said_by_variable)
     said(done, 5, f"marked as {marker}, and NEURAKNOT_ENV says {said_by_variable}")
-    # Nothing proposes to take the guards of production away.
-    assert ("neuraknot-db mark" in done.err) == (said_by_variable == "staging")
     assert database_at_head.value(SCHEMA) == before
     assert database_at_head.value(VERSION) == "004"
 

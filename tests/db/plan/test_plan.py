@@ -255,6 +255,8 @@ def test_what_a_database_is_refused_for_is_said(at: Callable[[str], Database]) -
     try:
         refused(database.as_user(role), "upgrade", "head", words="may not create anything in the schema public")
         database.run(f"GRANT CREATE ON SCHEMA public TO {role}")
+        refused(database.as_user(role), "upgrade", "head", words="may not write the table public.alembic_version")
+        database.run(f"GRANT INSERT, UPDATE, DELETE ON alembic_version TO {role}")
         refused(database.as_user(role), "upgrade", "head", words="may not keep the log of migrations")
     finally:
         database.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
