@@ -119,7 +119,7 @@ class Walk:
         self._begun = self._within_another = False
         self._conduct = Conduct()
         self._alone: Statement | None = None
-        self._failed_exchange = Exchange()
+        self._failed_exchange: Exchange | None = None
         self._cause: str | None = None
 
     def __call__(self, heads: Any, migration: MigrationContext) -> Iterator[Step]:
@@ -182,8 +182,7 @@ class Walk:
         """
         if self.current is None:
             return self.explain(error) or error
-        if self._driver is not None:
-            self._failed_exchange = self._driver.failed
+        self._note_exchange()
         committed = self.doing
 
         def failed(standing: Standing) -> Entry | None:
@@ -209,8 +208,14 @@ class Walk:
         self._landed = standing.landed
         self._outcome.found(standing.landed, standing.revision)
 
+    def _note_exchange(self) -> None:
+        """Keep what failed: later statements may fail as well."""
+        if self._failed_exchange is None and self._driver is not None:
+            self._failed_exchange = self._driver.failed
+
     def explain(self, error: Exception) -> NeuraknotError | None:
         """Return the error that names the failed revision, its statement, and where the database is now."""
+        self._note_exchange()
         found = failures.explained(error, self._failure_point)
         if isinstance(found, RefusedError | UsageError) and self._outcome.ran and not self._within_another:
             # A refusal would claim that nothing was changed.
@@ -260,7 +265,7 @@ class Walk:
             self._begun,
             left=left,
             within=self._within_another,
-            exchange=self._failed_exchange,
+            exchange=self._failed_exchange or Exchange(),
             limits=self.current.limits(self._limits) if self.current else self._limits,
             cause=self._cause,
         )

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import diagnosis
 from neuraknot_db.database.display import counted
+from neuraknot_db.database.sql_text import statements
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.migrate.command import to_target
@@ -24,6 +25,7 @@ from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.options import is_transactional
+from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.effects import LockMode, Measurement
 from neuraknot_db.settings import Limits, Settings
@@ -121,6 +123,8 @@ def _plan_revision(
     alone = not is_transactional(revision.module)
     sent = [each.sql for each in found.statements] if alone and not found.failure else None
     options = revision_options(script, revision, downgrade=downgrade, sent=sent)
+    if isinstance(measured, str) and _sends_nothing(options.source, "downgrade" if downgrade else "upgrade"):
+        found = replace(found, failure="It would fail: it sends an SQL text without a statement, as the template does")
     limits = options.limits(limits)
     return PlannedRevision(
         revision.revision,
@@ -133,6 +137,11 @@ def _plan_revision(
         losses=tuple(options.losses or ()),
         failure=f"{found.failure}." if found.failure else "",
     )
+
+
+def _sends_nothing(source: bytes, function: str) -> bool:
+    """Whether one of its texts is empty, or only a comment: the server refuses that."""
+    return any(not list(statements(sql)) for sql in Source(source).exactly(function) or ())
 
 
 def _statements(

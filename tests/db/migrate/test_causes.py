@@ -104,6 +104,18 @@ def test_our_own_timeout_is_named_and_how_to_raise_it(database_at_head: Database
 
 
 @pytest.mark.slow
+def test_our_own_timeout_is_named_in_a_reset_too(database_at_head: Database, project: Project) -> None:
+    project.add("005", "SELECT pg_sleep(60)", after="004", extra='statement_timeout = "300ms"')
+    done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
+    said(
+        done,
+        7,
+        "and statement_timeout is 300ms.",
+        "every row are still there. Raise it in alembic/versions/005_added.py",
+    )
+
+
+@pytest.mark.slow
 def test_the_pauses_of_a_revision_may_be_longer(database_at_head: Database, project: Project) -> None:
     slow = "op.execute('SELECT 1')\n    import time\n    time.sleep(0.6)\n    op.execute('SELECT 2')"
     shown = (

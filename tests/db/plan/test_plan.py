@@ -515,3 +515,10 @@ def test_amounts_are_told_in_words() -> None:
     assert [size(count) for count in (0, 1023, 49152, 10**8, 3 * 2**40)] == [
         "0 bytes", "1,023 bytes", "48.0 KiB", "95.4 MiB", "3.0 TiB",
     ]  # fmt: skip
+
+
+def test_an_untouched_template_is_said_to_fail(database_at_head: Database, project: Project) -> None:
+    assert database_at_head.neuraknot_db("revision", "-m", "new", cwd=project.root).code == 0
+    told = "! It would fail: it sends an SQL text without a statement, as the template does."
+    assert told in database_at_head.neuraknot_db("plan", cwd=project.root, COLUMNS="120").out
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 7
