@@ -160,15 +160,22 @@ def _place(error: Exception, point: FailurePoint) -> Text | None:
         return None
     revision = point.step.revision
     line = failing_line(error, str(revision.path))
-    function = revision.module.upgrade if point.step.is_upgrade else revision.module.downgrade
     sql = error.statement if isinstance(error, DBAPIError) else None
-    if line is None and point.alone is not None:
-        # It was sent when its function had returned.
-        found = Places(Path(revision.path)).text(sql or point.alone.text, function.__code__.co_firstlineno)
-        return found if found.as_written else None
-    if line is None or not sql:
+    if line is not None and not sql:
+        return Text("", line, as_written=False)
+    if line is None and point.alone is None:
+        return None
+    try:
+        places = Places(Path(revision.path))
+    except OSError:  # it is gone
         return Text("", line, as_written=False) if line else None
-    return Places(Path(revision.path)).text(sql, line)
+    if line is not None:
+        return places.text(sql or "", line)
+    # It was sent when its function had returned.
+    function = revision.module.upgrade if point.step.is_upgrade else revision.module.downgrade
+    begins = getattr(getattr(function, "__code__", None), "co_firstlineno", 1)
+    found = places.text(sql or (point.alone.text if point.alone else ""), begins)
+    return found if found.as_written else None
 
 
 def _failing_line(error: Exception, place: Text | None) -> int | None:

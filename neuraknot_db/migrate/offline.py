@@ -152,7 +152,7 @@ def _prologue(command: Command, heads: Collection[str], ready: Iterable[tuple[St
     session_sql = session.script(settings.limits()).replace("\\", "\\\\")
     return _PROLOGUE.format(
         command=command.kind.capitalize(),
-        origin=joined(heads) or "no revision",
+        origin=(joined(heads) or "no revision").replace("'", "''").replace("%", "%%"),
         target=joined(target) or "no revision",
         session=raw_sql.literal(" ".join(session_sql.split())),
         key=lock.KEY,

@@ -40,7 +40,7 @@ class Places:
     def __init__(self, path: Path) -> None:
         """Read the file."""
         self._file = str(path)
-        self._source = path.read_text(encoding="utf-8")
+        self._source = path.read_text(encoding="utf-8", errors="replace")
         self._last = 0, 0
         self._lines = [0, *(found.end() for found in re.finditer("\n", self._source))]
 
