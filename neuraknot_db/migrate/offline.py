@@ -95,7 +95,7 @@ class _Script:
             own = options.limits(limits)
             if index or own != limits:
                 changed = [f"SET {name} = '{value}'" for name, value in own.timeouts.items() if own != limits]
-                migration.impl.static_output(" ".join([":session", *(f"{each};" for each in changed)]))
+                migration.impl.static_output(" ".join([":neuraknot_db_session", *(f"{each};" for each in changed)]))
             after = heads_after([step], before)
             self._entry = entry_of(step, options)._replace(before=joined(before), after=joined(after))
             before = after
@@ -118,8 +118,8 @@ _PROLOGUE = """\
 -- It stops at the first error; what was committed by then stays, and is in the log (neuraknot-db log). A run does more:
 -- it tries again for a lock, repairs an invalid index, and compares the schema in the end (neuraknot-db verify).
 \\set ON_ERROR_STOP on
-\\set session {session}
-:session
+\\set neuraknot_db_session {session}
+:neuraknot_db_session
 
 DO $neuraknot_db$
 DECLARE

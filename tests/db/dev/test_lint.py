@@ -908,4 +908,4 @@ def test_findings_end_with_exit_code_3_and_an_unknown_revision_with_2(
     assert done.stdout.startswith("alembic/versions/002_test.py:")
     done = command("lint", "009", cwd=project.root)
     assert done.returncode == 2
-    assert "'009'" in done.stderr
+    assert "There is no revision 009." in done.stderr
