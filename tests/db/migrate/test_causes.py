@@ -44,8 +44,8 @@ def test_what_fails_is_named_by_file_and_line(database_at_head: Database, projec
     if shown is not None:
         assert f"\n  alembic/versions/005_added.py, line {line}:\n" in done.err
         assert f"\n{shown}" in done.err
-    printed = database_at_head.alembic("upgrade", "004:005", "--sql", cwd=project.root)
-    if shown is None:
+    else:
+        printed = database_at_head.alembic("upgrade", "004:005", "--sql", cwd=project.root)
         said(printed, 7, f"Don't run it. {CORRECT}, line {line}, and print it again.")
 
 
