@@ -22,7 +22,7 @@ _SESSIONS = f"""
 SELECT pid, coalesce(nullif(application_name, ''), backend_type, 'unknown') AS application,
        coalesce(usename, '') AS username, extract(epoch FROM clock_timestamp() - xact_start)::int AS age,
        coalesce(state, '') AS state, left(coalesce(query, ''), {_QUERY_READ}) AS query,
-       backend_start::timestamp(0)::text AS since, current_user AS reader
+       backend_start::timestamp(0) || ' UTC' AS since, current_user AS reader
   FROM pg_stat_activity
  WHERE pid = ANY (%(pids)s)
 """

@@ -51,7 +51,7 @@ SELECT id
 
 # Unless something was run since.
 _VANISHED = f"""
-SELECT direction, started_at::timestamp(0)::text, coalesce(started_by, database_user), coalesce(client_host, '?')
+SELECT direction, started_at::timestamp(0) || ' UTC', coalesce(started_by, database_user), coalesce(client_host, '?')
   FROM {TABLE}
  WHERE id = (SELECT max(id) FROM ({_UNENDED}) u)
    AND NOT EXISTS (SELECT FROM {TABLE} r

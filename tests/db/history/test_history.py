@@ -427,7 +427,7 @@ def test_a_run_that_was_killed_is_told(database_at_head: Database, project: Proj
         again = database_at_head.neuraknot_db("upgrade", target, cwd=project.root)
         assert again.code == 0, again.err
         assert re.search(
-            r"the last run never ended \(upgrade of \S+ \S+ by hana on \S+\): what it had committed", again.err
+            r"the last run never ended \(upgrade of \S+ \S+ UTC by hana on \S+\): what it had committed", again.err
         )
     project.add("007", "SELECT 1", after="006")
     assert "never ended" not in database_at_head.neuraknot_db("upgrade", "head", cwd=project.root).err
