@@ -65,18 +65,18 @@ def acquire(
     told = False
     while True:
         taken = connection.exec_driver_sql("SELECT pg_try_advisory_lock(%(key)s)", {"key": KEY}).scalar_one()
-        holder = None if taken else _holder(connection)
+        found = None if taken else holder(connection) or "one that has just ended"
         connection.commit()
         waited = clock() - started
         if taken:
             return
         if waited >= patience:
             raise LockUnavailableError(
-                f"Another migration still runs after {waited:.0f} s: {holder}.",
+                f"Another migration still runs after {waited:.0f} s: {found}.",
                 hint="Wait for it to end; neuraknot-db log shows what it did.",
             )
         if not told:
-            log.info("waiting for another migration: %s", holder)
+            log.info("waiting for another migration: %s", found)
             told = True
         try:
             sleep(min(pause, patience - waited))
@@ -87,18 +87,19 @@ def acquire(
         pause = min(2 * pause, _LONGEST)
 
 
-def _holder(connection: Connection) -> str:
+def holder(connection: Connection) -> str | None:
+    """Describe the session that holds the lock; None for none."""
     from neuraknot_db.database import other_sessions  # few runs meet another session
 
     pids = connection.exec_driver_sql(_HOLDER, {"key": KEY}).scalars().all()
     found = other_sessions.find(connection, pids)
     if not found:
-        return "one that has just ended"
-    holder = found[0]
-    shown = f"connected since {holder.since}"
-    if holder.since is None:
-        shown = f"since when is not shown to this role ({other_sessions.grant(holder)})"
-    return f"pid {holder.pid}, {holder.application}, {shown}"
+        return None
+    first = found[0]
+    shown = f"connected since {first.since}"
+    if first.since is None:
+        shown = f"since when is not shown to this role ({other_sessions.grant(first)})"
+    return f"pid {first.pid}, {first.application}, {shown}"
 
 
 def end(connection: Connection, pid: int) -> bool:

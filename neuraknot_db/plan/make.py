@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import diagnosis
 from neuraknot_db.database.display import counted
+from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
@@ -64,6 +65,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
         refused = refusal(connection, script, where, state, command, steps)
+        running = holder(connection)
     finally:
         connection.rollback()
     return Plan(
@@ -76,6 +78,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         tables,
         refused,
         doubt if planned else "",
+        running,
     )
 
 

@@ -33,6 +33,8 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
     direction = "back to" if plan.downgrade else "to"
     yield from _wrapped(f"{plan.place}: {count} from {at} {direction} {plan.target or 'no revision'}", width, "")
     yield from _refused(plan, width)
+    if plan.running:
+        yield from _wrapped(f"! It would wait for another migration: {plan.running}.", width, "")
     if plan.doubt:
         yield from _wrapped(f"! {plan.doubt}", width, "")
     for revision in plan.revisions:

@@ -148,6 +148,7 @@ class Plan:
         tables: the tables that the revisions touch, by name.
         refused: why a run would be refused now; None if it would not.
         doubt: why the measured effects may not hold for this database; empty if they do.
+        running: another migration that runs now, and that a run would wait for; None for none.
     """
 
     place: str
@@ -159,6 +160,7 @@ class Plan:
     tables: Mapping[str, TableNow] = field(default_factory=dict)
     refused: Refusal | None = None
     doubt: str = ""
+    running: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -171,6 +173,7 @@ class Plan:
             "direction": "downgrade" if self.downgrade else "upgrade",
             "refused": self.refused and {"code": self.refused.code, "message": self.refused.message},
             "doubt": self.doubt or None,
+            "running": self.running,
             "revisions": [_revision(each) for each in self.revisions],
             "tables": [_table(each) for _, each in sorted(self.tables.items())],
         }

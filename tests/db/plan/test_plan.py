@@ -14,11 +14,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from neuraknot_db.database import lock
 from neuraknot_db.plan.make import make
 from neuraknot_db.plan.render import size
 from neuraknot_db.plan.survey import conflicts
 from neuraknot_db.schema.effects import LockMode
 from neuraknot_db.settings import Limits
+from tests.db import running
 from tests.db.conftest import Database, Project
 from tests.db.measuring import measured, settings_of
 from tests.projects import PROJECT
@@ -522,3 +524,13 @@ def test_an_untouched_template_is_said_to_fail(database_at_head: Database, proje
     told = "! It would fail: it sends an SQL text without a statement, as the template does."
     assert told in database_at_head.neuraknot_db("plan", cwd=project.root, COLUMNS="120").out
     assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 7
+
+
+def test_another_migration_that_runs_is_told(at: Callable[[str], Database]) -> None:
+    database = at("003")
+    with running.held(database, f"SELECT pg_advisory_lock({lock.KEY})", application="neuraknot-db") as other:
+        pid = other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        told = f"pid {pid}, neuraknot-db, connected since "
+        assert f"! It would wait for another migration: {told}" in database.neuraknot_db("plan", COLUMNS="120").out
+        assert json.loads(database.neuraknot_db("plan", "--json").out)["running"].startswith(told)
+    assert json.loads(database.neuraknot_db("plan", "--json").out)["running"] is None
