@@ -203,13 +203,23 @@ def database_error(error: DBAPIError, *, doing: str = "The command", undone: str
             details=details,
         )
     if state == _QUERY_CANCELED:
-        return MigrationFailedError(f"{doing} was cancelled{undone.replace(' was', '')}: {primary}.", details=details)
+        return MigrationFailedError(
+            f"{doing} was cancelled{undone.replace(' was', '')}: {primary}.",
+            hint=f"{_AGAIN} Was it too slow? NEURAKNOT_STATEMENT_TIMEOUT=1h, or statement_timeout in the revision.",
+            details=details,
+        )
     return MigrationFailedError(f"{doing} failed{undone}: {primary}.", hint=_cause(error), details=details)
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Whether a statement was cancelled, by its timeout or by somebody."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == _QUERY_CANCELED
+    """Whether a statement was cancelled, unless the server says that somebody asked for it."""
+    cancelled = isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == _QUERY_CANCELED
+    return cancelled and "user request" not in str(error)
+
+
+def is_silent(error: BaseException) -> bool:
+    """Whether the connection was lost without a word from the server."""
+    return is_lost(error) and getattr(getattr(error, "orig", None), "pgcode", None) is None
 
 
 def _cause(error: DBAPIError) -> str | None:

@@ -51,6 +51,8 @@ _PARAMETERS = {
     "default_table_access_method": "heap",
     "default_toast_compression": "pglz",
     "check_function_bodies": "on",
+    "plpgsql.check_asserts": "on",
+    "plpgsql.extra_errors": "none",
     "password_encryption": "scram-sha-256",
     # What a transaction promises: a COMMIT that was answered must survive a crash.
     "default_transaction_isolation": "read committed",
@@ -87,12 +89,6 @@ _RESET = (
     " RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
 )
 
-LEFT = """
-pg_my_temp_schema() <> 0 OR EXISTS (SELECT FROM pg_prepared_statements) OR EXISTS (SELECT FROM pg_listening_channels())
-OR EXISTS (SELECT FROM pg_cursors WHERE is_holdable)
-"""
-"""An expression: whether the session holds what `restore` would discard, besides parameters."""
-
 
 @contextlib.contextmanager
 def open_session(where: Settings, known: Engine | None = None) -> Iterator[Connection]:
@@ -124,8 +120,13 @@ def driver(connection: Connection) -> Any:
 
 
 def restore(connection: Connection, limits: Limits) -> None:
-    """Restore everything that a revision may have set, and drop what it left in the session, in its transaction."""
-    connection.exec_driver_sql(f"{_RESET}; {_settings(driver(connection).server_version, limits)}")
+    """Restore everything that a revision may have set, and drop what it left in the session."""
+    connection.exec_driver_sql(restoring(connection, limits))
+
+
+def restoring(connection: Connection, limits: Limits) -> str:
+    """Return the SQL of `restore`, to send with other statements; it may stand in a transaction."""
+    return f"{_RESET}; {_settings(driver(connection).server_version, limits)}"
 
 
 def script(limits: Limits) -> str:

@@ -14,7 +14,7 @@ from psycopg2.extensions import STATUS_BEGIN, TRANSACTION_STATUS_IDLE
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, display, interrupt, raw_sql, session
+from neuraknot_db.database import diagnosis, display, interrupt, lock, raw_sql, session
 from neuraknot_db.database.driver import Exchange
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
@@ -114,7 +114,7 @@ class Walk:
         self._driver: Any = None
         self._statement_began = 0.0
         self._began = time.monotonic()
-        self._next_heads, self._recorded, self._left_in_session = self.heads, False, False
+        self._next_heads, self._recorded = self.heads, False
         self._landed: bool | None = False
         self._begun = self._within_another = False
         self._conduct = Conduct()
@@ -140,10 +140,6 @@ class Walk:
             run = self.steps[index]
             run.attempts.began, self._recorded = time.monotonic(), False
             self._next_heads = heads_after([run.step], self.heads)
-            if index and (self.steps[index - 1].options.sets or self._left_in_session):
-                session.restore(connection, self._limits)
-                if not self._within_another:
-                    connection.commit()  # UNLISTEN waits for it
             # On the migration's connection, so in the step's own transaction.
             _tell_losses(connection, run)
             self._budget.begin(connection, run.limits(self._limits))
@@ -244,6 +240,11 @@ class Walk:
     def lock_timeout(self) -> float | None:
         """The current revision's own lock timeout in milliseconds; None if it sets none."""
         return self.current.options.timeouts.get("lock_timeout") if self.current else None
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether nothing of the current revision has stayed: what its autocommit_block has sent is not rolled back."""
+        return not self._conduct.left
 
     @property
     def doing(self) -> str:
@@ -350,11 +351,17 @@ class Walk:
         autocommit.run_alone(send, migration, self._alone, options.limits(self._limits), self._recorder.opened)
 
     def _record(self, connection: Connection, update: str = "") -> raw_sql.Result:
-        """Write the step's row; with it move the version, and look at what the step left in the session."""
+        """Set the session back, write the step's row and move the version, all in the step's own transaction."""
         self._recorded = True
-        then = f"{update} RETURNING {session.LEFT}" if update else f"SELECT {session.LEFT}"
-        result = self._recorder.write(connection, self._row("succeeded"), then)
-        self._left_in_session = bool(result.scalar())
+        kept = f"pg_try_advisory_lock({lock.KEY})"
+        result = self._recorder.write(
+            connection,
+            self._row("succeeded"),
+            f"{update} RETURNING {kept}" if update else f"SELECT {kept}",
+            first=session.restoring(connection, self._limits),
+        )
+        if not result.scalar():
+            raise failures.unlocked(self._failure_point)
         return result
 
     def _row(self, outcome: str, error: str | None = None) -> Entry:

@@ -94,7 +94,8 @@ def explained(error: Exception, point: FailurePoint) -> NeuraknotError | None:
         found = diagnosis.explain(error)
     else:
         found = _of_step(error, point)
-    if found is not None and point.kept and not isinstance(found, RefusedError | TransactionEndedError):
+    told = isinstance(found, RefusedError | TransactionEndedError)
+    if found is not None and point.kept and not told and not (found.hint or "").startswith(point.at):
         found.hint = " ".join(filter(None, (point.at, found.hint)))
     return found
 
@@ -140,7 +141,7 @@ def _timed_out(error: DBAPIError, found: NeuraknotError, point: FailurePoint) ->
     if not isinstance(point.step, RevisionStep):
         return None
     idle, took = (round(1000 * seconds) for seconds in point.exchange)
-    if diagnosis.is_lost(error) and 0 < point.limits.idle_in_transaction_session_timeout <= idle:
+    if diagnosis.is_silent(error) and 0 < point.limits.idle_in_transaction_session_timeout <= idle:
         what, name = f"it had sent nothing for {display.duration(idle)}", "idle_in_transaction_session_timeout"
     elif diagnosis.is_cancelled(error) and 0 < point.limits.statement_timeout <= took:
         what, name = f"a statement took {display.duration(took)}", "statement_timeout"
@@ -213,6 +214,14 @@ def ended_itself(point: FailurePoint, error: DBAPIError | None) -> TransactionEn
         f"{point.doing} ended its own transaction: what it had committed by then has stayed, and was not recorded.",
         hint=f"{point.at} Undo by hand what has stayed, take COMMIT and ROLLBACK out of {what}, and run it again.",
         details=(shown,) if shown else (),
+    )
+
+
+def unlocked(point: FailurePoint) -> LockUnavailableError:
+    """The error for a revision that gave up the migration lock, which somebody else has taken by now."""
+    return LockUnavailableError(
+        f"{point.doing} gave up the lock that keeps other migrations out, and another has it now: it was rolled back.",
+        hint=f"{point.at} Take pg_advisory_unlock out of what it calls. What the other one did: neuraknot-db log",
     )
 
 

@@ -25,15 +25,13 @@ class LockBudget:
         self._of_session = limits
         self._of_step = limits
         self._left = 0.0
-        self._set = False
 
     def begin(self, connection: Connection, limits: Limits) -> None:
         """Begin a step with its own limits, in its transaction."""
         self._of_step, self._left = limits, limits.lock_timeout
-        # The session has the run's limits; in the single transaction of a reset, the last SET LOCAL stays.
-        if limits != self._of_session or self._set:
-            session.set_timeouts(connection, limits, local=True)
-        self._set = limits != self._of_session
+        if limits != self._of_session:
+            # Not LOCAL: an autocommit_block ends the transaction. It is set back with the step's row.
+            session.set_timeouts(connection, limits, local=False)
 
     def spend(self, connection: Connection, seconds: float) -> None:
         """Subtract a statement's duration, all of which may have been waiting."""
@@ -41,4 +39,3 @@ class LockBudget:
             return
         self._left = max(self._left - 1000 * seconds, self._of_step.lock_timeout * _LEAST_SHARE, 1)
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self._left:.0f}")
-        self._set = True

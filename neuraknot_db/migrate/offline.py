@@ -91,7 +91,7 @@ class _Script:
         limits, before = settings.limits(), frozenset(heads)
         for index, (step, options) in enumerate(self.ready):
             for what, query in (options.losses or {}).items():
-                migration.impl.static_output(f"-- Loses {what}: {' '.join(query.split())}")
+                migration.impl.static_output(f"-- Loses {' '.join(f'{what}: {query}'.split())}")
             own = options.limits(limits)
             if index or own != limits:
                 changed = [f"SET {name} = '{value}'" for name, value in own.timeouts.items() if own != limits]
@@ -110,6 +110,7 @@ class _Script:
         del step, heads, run_args
         values = {**self._entry._asdict(), "tool_version": __version__, "client_host": "psql"}
         named = defaultdict(lambda: "NULL", {name: raw_sql.literal(value) for name, value in values.items()})
+        named["duration_ms"] = "(extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint"
         ctx.impl.static_output(f"{(INSERT % named).strip()};")
 
 

@@ -113,13 +113,14 @@ class Recorder:
         self._origin: dict[str, str | None] | None = None
         self._begun = False
 
-    def write(self, connection: Connection, entry: Entry, then: str = "") -> raw_sql.Result:
+    def write(self, connection: Connection, entry: Entry, then: str = "", *, first: str = "") -> raw_sql.Result:
         """Write a row, in the connection's transaction.
 
         Args:
             connection: the connection to write on.
             entry: the row.
             then: a statement to send with it, which saves a round trip; a `%` in it must be doubled.
+            first: statements to send before it, likewise.
 
         Returns:
             The result of the last statement.
@@ -128,7 +129,7 @@ class Recorder:
             self._origin = _described(settings.origin())
         error = entry.error and redacted(entry.error)
         values = {**entry._asdict(), "error": error, **self._origin, "run": self.run}
-        return connection.exec_driver_sql(f"{INSERT};\n{then}" if then else INSERT, values)
+        return connection.exec_driver_sql(";\n".join(filter(None, (first, INSERT, then))), values)
 
     def begin(self, connection: Connection, history: History, environment: str, entry: Entry) -> None:
         """Write once that the run begins, and commit; warn if the previous run never ended.

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from neuraknot_db.database import session
 from neuraknot_db.database.diagnosis import is_lock_timeout
 from neuraknot_db.migrate import blockers
 from neuraknot_db.settings import Limits
@@ -44,6 +45,7 @@ def on_lock_timeout(
     what: Callable[[], str],
     failed: Callable[[Failure], None] = lambda _failure: None,
     lock_timeout: Callable[[], float | None] = lambda: None,
+    may_retry: Callable[[], bool] = lambda: True,
     limits: Limits,
     sleep: Callable[[float], None] = time.sleep,
     jitter: Callable[[], float] = random.random,
@@ -56,6 +58,7 @@ def on_lock_timeout(
         what: names the current work; when the name changes, counting restarts.
         failed: called after each failed attempt but the last, on a connection without a transaction.
         lock_timeout: returns the failed statement's lock timeout in milliseconds; None for that of `limits`.
+        may_retry: whether nothing of the failed attempt has stayed, which the next one would meet.
         limits: the maximum number of attempts and the first pause, which then doubles.
         sleep: waits for seconds.
         jitter: returns a number from 0 to 1, so that two runs that block each other don't meet again.
@@ -75,15 +78,18 @@ def on_lock_timeout(
                 raise
             from neuraknot_db.database import other_sessions  # few runs meet another session
 
+            # A rollback leaves prepared statements and the like, at which the next try would fail.
             connection.rollback()
+            session.restore(connection, limits)
+            connection.commit()
             tries = limits.tries
             pause = min(limits.pause * 2 ** (number - 1), LONGEST_PAUSE) * (0.75 + jitter() / 2)
-            then = f"again in {pause:.1f} s" if number < tries else "given up"
+            then = f"again in {pause:.1f} s" if number < tries and may_retry() else "given up"
             log.warning("%s: no lock in time, try %d of %d; %s", tried, number, tries, then)
             held_by = watch.seen or blockers.guessed(connection, error.statement or "", lock_timeout())
             for line in other_sessions.told(held_by):
                 log.warning("  %s", line)
-            if number >= tries:
+            if number >= tries or not may_retry():
                 error.held_by = held_by  # type: ignore[attr-defined]  # for the hint, where the error is explained
                 raise
             failed(Failure(error, number, pause))

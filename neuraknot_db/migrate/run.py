@@ -126,10 +126,6 @@ def migrate_held(environment: EnvironmentContext, command: Command, held: HeldSe
     """
     connection = held.connection
     in_one = connection.in_transaction()
-    if not in_one:
-        # Undo what the revisions of the first part may have set.
-        session.restore(connection, settings.limits())
-        connection.commit()
     found = preflight.look(connection, held.where)
     outcome.after = found.state.revision
     steps = preflight.resolve(command, environment.script, found)
@@ -146,9 +142,13 @@ def migrate_held(environment: EnvironmentContext, command: Command, held: HeldSe
         _run(environment, connection, walk, command)
     except Exception as error:
         # The caller rolls back: it retries after a lock timeout, and asks what landed after a lost connection.
-        if diagnosis.is_lock_timeout(error) or diagnosis.is_lost(error):
+        explained = walk.explain(error)
+        # Our own timeout would end it again: that is told, though the connection is lost.
+        if diagnosis.is_lock_timeout(error) or (
+            diagnosis.is_lost(error) and not isinstance(explained, MigrationFailedError)
+        ):
             raise
-        raise walk.explain(error) or error from error
+        raise explained or error from error
 
 
 def _confirm(connection: Connection, ready: Ready, asked: XOptions) -> bool:
@@ -234,6 +234,7 @@ def _execute(
             what=lambda: walk.doing,
             failed=lambda failure: None if emptying else walk.retry(failure, connection),
             lock_timeout=lambda: walk.lock_timeout,
+            may_retry=lambda: walk.may_retry,
             limits=settings.limits(),
         )
     except Exception as error:

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 Step = RevisionStep | StampStep
 
-# LISTEN takes effect with the COMMIT, and a role may be set: neither shows before.
-_SETTING = ("set", "discard", "listen")
-
 _NOT_RUN_BY_A_CALL = 0x20 | 0x80 | 0x200
 """Flags of a function's code: a generator, a coroutine, both (as in `inspect`, which is slow to import)."""
 
@@ -47,7 +44,6 @@ class RevisionOptions(NamedTuple):
         transactional: False if it can't be in a transaction.
         alone: its one statement then; None if that is known only when it runs.
         losses: what a downgrade loses: a noun phrase for each query that counts it; empty for an upgrade.
-        sets: whether it may change the session, judging by its text.
         source: the revision's file; empty for a stamp.
     """
 
@@ -55,7 +51,6 @@ class RevisionOptions(NamedTuple):
     transactional: bool = True
     alone: Statement | None = None
     losses: Mapping[str, str] | None = None
-    sets: bool = False
     source: bytes = b""
 
     def limits(self, of_run: Limits) -> Limits:
@@ -128,7 +123,6 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
         transactional=transactional,
         alone=alone,
         losses=_losses(step) if step.is_downgrade else {},
-        sets=any(word in text for word in _SETTING),
         source=source,
     )
 

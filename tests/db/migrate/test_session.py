@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from neuraknot_db import settings
-from neuraknot_db.database import session
+from neuraknot_db.database import lock, session
 from tests.db.cli.test_bad_input import said
 from tests.db.conftest import Database, Project
+from tests.db.running import held
 
 WRONG = {
     "search_path": "pg_catalog",
@@ -31,6 +32,8 @@ WRONG = {
     "quote_all_identifiers": "on",
     "bytea_output": "escape",
     "extra_float_digits": "-3",
+    "plpgsql.check_asserts": "off",
+    "plpgsql.extra_errors": "all",
     "xmlbinary": "hex",
     "row_security": "off",
     "gin_fuzzy_search_limit": "7",
@@ -130,17 +133,21 @@ LEFT = {
     "a cursor": "DECLARE it CURSOR WITH HOLD FOR SELECT 1",
     "a search path": "SET search_path = pg_temp, public",
     "a parameter": "SELECT set_config('DateStyle', 'German', false)",
-    "a sequence's value": "CREATE TEMP SEQUENCE it; SELECT nextval('it')",
+    "a role": "SET ROLE pg_monitor",
+    "a parameter that a function sets": "CREATE FUNCTION tune() RETURNS text LANGUAGE sql AS"
+    " $$SELECT set_config('DateStyle', 'German', false)$$; SELECT tune()",
+    "a sequence's value": "CREATE SEQUENCE public.counted; SELECT nextval('public.counted')",
 }
 FOUND = """
 ALTER TABLE users ADD COLUMN seen{} text;
 DO $$ DECLARE value bigint; BEGIN
     IF EXISTS (SELECT FROM pg_prepared_statements) OR EXISTS (SELECT FROM pg_listening_channels())
        OR EXISTS (SELECT FROM pg_cursors WHERE is_holdable) OR current_setting('search_path') <> 'public'
-       OR current_setting('DateStyle') <> 'ISO, MDY'
+       OR current_setting('DateStyle') <> 'ISO, MDY' OR current_user <> session_user
        OR EXISTS (SELECT FROM pg_class WHERE pg_my_temp_schema() = relnamespace)
     THEN RAISE 'something was left'; END IF;
-    BEGIN value := lastval(); RAISE 'lastval() was left';
+    IF to_regclass('public.counted') IS NULL THEN RETURN; END IF;
+    BEGIN value := currval('public.counted'); RAISE 'currval() was left';
     EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL; END;
 END $$
 """
@@ -163,3 +170,57 @@ def test_nothing_that_a_revision_leaves_in_the_session_reaches_the_next(
     assert done.code == 0, done.err
     columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.users'::regclass AND attname ~ '^seen'"
     assert database_at_head.value(columns) == len(LEFT) - (how == "reset")
+
+
+def test_what_sql_from_another_file_sets_ends_with_its_revision(database_at_head: Database, project: Project) -> None:
+    (project.versions / "load.sql").write_text("SELECT set_config('TimeZone', 'Asia/Tokyo', false)")
+    path = project.add("005", "SELECT 1", after="004")
+    read = "op.execute(open(__file__.rpartition('/')[0] + '/load.sql').read())"
+    path.write_text(path.read_text().replace("op.execute('SELECT 1')", read))
+    project.add("006", "CREATE TABLE zone AS SELECT current_setting('TimeZone')", after="005")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert database_at_head.value("SELECT current_setting FROM zone") == "UTC"
+
+
+@pytest.mark.slow
+def test_what_a_try_leaves_is_gone_before_the_next(database_at_head: Database, project: Project) -> None:
+    project.add("005", "PREPARE it AS SELECT 1; ALTER TABLE users ADD COLUMN note text", after="004")
+    with held(database_at_head, "SELECT FROM public.users"):
+        done = database_at_head.alembic(
+            "upgrade",
+            "head",
+            cwd=project.root,
+            NEURAKNOT_LOCK_TIMEOUT="200ms",
+            NEURAKNOT_LOCK_TRIES="2",
+            NEURAKNOT_LOCK_PAUSE="100ms",
+        )
+    said(done, 4, "try 2 of 2; given up")
+    assert "already exists" not in done.err
+
+
+@pytest.mark.slow
+def test_a_block_keeps_its_revisions_timeouts_and_is_not_run_again(
+    database_at_head: Database, project: Project
+) -> None:
+    path = project.add("005", "SELECT 1", after="004", extra='lock_timeout = "700ms"\nstatement_timeout = "1h"')
+    seen = "CREATE TABLE seen AS SELECT current_setting('lock_timeout'), current_setting('statement_timeout') AS s"
+    block = f'with op.get_context().autocommit_block():\n        op.execute("{seen}")\n'
+    path.write_text(path.read_text().replace("op.execute('SELECT 1')", block + "    op.execute('LOCK TABLE users')", 1))
+    with held(database_at_head, "SELECT FROM public.users"):
+        done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 4, "try 1 of 10; given up")
+    assert database_at_head.run("SELECT * FROM public.seen") == [("700ms", "1h")]
+
+
+def test_a_lock_that_was_given_up_is_taken_again(database_at_head: Database, project: Project) -> None:
+    give_up = f"SELECT pg_advisory_unlock({lock.KEY})"
+    database_at_head.run(f"CREATE FUNCTION public.give_up() RETURNS void LANGUAGE sql AS $${give_up}$$")
+    project.add("005", "SELECT public.give_up()", after="004")
+    held_now = (
+        f"SELECT count(*) AS n FROM pg_locks WHERE pid = pg_backend_pid() AND objid = {lock.KEY & 0xFFFFFFFF}::oid"
+    )
+    project.add("006", f"CREATE TABLE locked AS {held_now}", after="005")
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert done.code == 0, done.err
+    assert database_at_head.value("SELECT n FROM public.locked") == 1
