@@ -189,6 +189,10 @@ def database_error(error: DBAPIError, *, doing: str = "The command", undone: str
     if is_lost(error):
         return UnreachableError(f"{doing} lost its connection{undone}: {primary}.", hint=_AGAIN)
     if state in {LOCK_NOT_AVAILABLE, DEADLOCK}:
+        if getattr(error, "untold", False):
+            from neuraknot_db.database import other_sessions  # few runs meet another session
+
+            details = (*other_sessions.told(getattr(error, "held_by", ())), *details)
         return LockUnavailableError(
             f"{doing} could not have a lock in time{undone}: {primary}.",
             hint=_until_free(getattr(error, "held_by", ())),

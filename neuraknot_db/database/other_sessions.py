@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from neuraknot_db.database import raw_sql
 
@@ -25,6 +27,26 @@ SELECT pid, coalesce(nullif(application_name, ''), backend_type, 'unknown') AS a
        backend_start::timestamp(0) || ' UTC' AS since, current_user AS reader
   FROM pg_stat_activity
  WHERE pid = ANY (%(pids)s)
+"""
+
+
+# A statement on a partitioned table locks its partitions, and one on a table locks the tables it refers to. A session
+# whose transaction began only now did not block.
+_HOLDING = """
+SELECT l.pid, array_agg(c.relname::text)
+       || array(SELECT r.relname::text
+                  FROM unnest(array_agg(c.oid)) o CROSS JOIN pg_partition_ancestors(o) p JOIN pg_class r ON r.oid = p)
+       || array(SELECT r.relname::text
+                  FROM pg_constraint f JOIN pg_class r ON r.oid = f.conrelid
+                 WHERE f.contype = 'f' AND f.confrelid = ANY (array_agg(c.oid))) AS names
+  FROM pg_locks l
+  JOIN pg_stat_activity a USING (pid)
+  JOIN pg_class c ON c.oid = l.relation
+ WHERE l.granted AND l.locktype = 'relation' AND l.pid <> pg_backend_pid()
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND coalesce(a.xact_start < clock_timestamp() - coalesce(%(lock_timeout)s::float8 * interval '1 ms',
+                                                            current_setting('lock_timeout')::interval) / 4, true)
+ GROUP BY l.pid
 """
 
 
@@ -84,6 +106,29 @@ def find(connection: Connection, pids: Collection[int]) -> list[Session]:
     ]
     found += [Session(_PREPARED)] if _PREPARED in pids else []
     return sorted(found, key=lambda each: (each.age is None, -(each.age or 0), each.pid))
+
+
+def holding(connection: Connection, statement: str, lock_timeout: float | None = None) -> list[Session]:
+    """Return the sessions that lock what a statement names: a guess, where no blocker was seen while it waited.
+
+    Args:
+        connection: not in a transaction.
+        statement: the statement that failed.
+        lock_timeout: its lock timeout in milliseconds; None for the session's own.
+    """
+    from neuraknot_db.database import sql_text  # few runs meet another session
+
+    words = {
+        token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text.lower()
+        for token in sql_text.tokens(statement)
+    }
+    # The error to report is the lock timeout, not a failure of this query.
+    with contextlib.suppress(SQLAlchemyError):
+        rows = connection.exec_driver_sql(_HOLDING, {"lock_timeout": lock_timeout}).all()
+        found = find(connection, [row.pid for row in rows if words.intersection(row.names)])
+        connection.rollback()
+        return found
+    return []
 
 
 def told(found: Sequence[Session], *, holding: str = "held by") -> Iterator[str]:

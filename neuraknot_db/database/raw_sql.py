@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateTable, ExecutableDDLElement, Table
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.sql.elements import TextClause
-from sqlalchemy.types import JSON, String
+from sqlalchemy.types import ARRAY, JSON, String
 from sqlalchemy.util import immutabledict
 
 from neuraknot_db.database.driver import Guard, GuardedConnection
@@ -165,9 +165,20 @@ class _PrintingCompiler(PGDialect_psycopg2.statement_compiler):  # type: ignore[
             return str(adapt(value).getquoted(), "ascii")
         if isinstance(value, bytes | bytearray | memoryview):
             return f"'\\x{bytes(value).hex()}'::bytea"
+        if isinstance(type_, ARRAY) and isinstance(value, list | tuple):
+            # With its type: an empty one has none, and text that stands for a date is text.
+            items = ", ".join(self._item(each, type_.item_type) for each in value)
+            return f"ARRAY[{items}]::{self.dialect.type_compiler_instance.process(type_)}"
         if isinstance(type_, JSON):
             value, type_ = json.dumps(None if value is JSON.NULL else value), String()
         return str(super().render_literal_value(value, type_))
+
+    def _item(self, value: Any, type_: Any) -> str:
+        if value is None:
+            return "NULL"
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(self._item(each, type_) for each in value)}]"
+        return self.render_literal_value(value, type_)
 
 
 class _PrintingDialect(PGDialect_psycopg2):

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from neuraknot_db import settings
-from neuraknot_db.database import engine, interrupt
+from neuraknot_db.database import diagnosis, engine, interrupt
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Limits, Settings
 
@@ -111,7 +111,21 @@ def open_session(where: Settings, known: Engine | None = None) -> Iterator[Conne
     # The connection is closed inside: that sends a last ROLLBACK.
     with interrupt.cancelling(functools.partial(engine.cancel, where, driver_connection)), connection:
         _prepare(connection, limits)
-        yield connection
+        try:
+            yield connection
+        except DBAPIError as error:
+            name_holders(connection, error)
+            raise
+
+
+def name_holders(connection: Connection, error: DBAPIError) -> None:
+    """Note who holds the lock that a statement could not have, for the error's lines, unless that was told already."""
+    if diagnosis.is_lock_timeout(error) and not hasattr(error, "held_by"):
+        from neuraknot_db.database import other_sessions  # few runs meet another session
+
+        connection.rollback()
+        error.held_by = other_sessions.holding(connection, error.statement or "")  # type: ignore[attr-defined]
+        error.untold = True  # type: ignore[attr-defined]
 
 
 def driver(connection: Connection) -> Any:

@@ -44,6 +44,7 @@ class DatabaseState(NamedTuple):
         read_only: whether this server or session refuses writes.
         has_schema: whether schema `public` exists.
         may_create: whether this role may create objects in it.
+        role: whose rights the session has, which may be set for the user.
         lacking: the GRANT without which it can't write `alembic_version`; empty for none.
         versions: the revisions in `alembic_version`, empty for a database that was never versioned; a row without a
             revision is given as JSON.
@@ -54,6 +55,7 @@ class DatabaseState(NamedTuple):
     read_only: bool
     has_schema: bool
     may_create: bool
+    role: str
     lacking: str
     versions: tuple[str, ...]
     tables: tuple[str, ...]
@@ -76,7 +78,7 @@ class DatabaseState(NamedTuple):
         if versioned:
             rows = connection.exec_driver_sql(_VERSIONS)
             versions = tuple(rows.scalars())
-        return cls(version.split(" ")[0], read_only, has_schema, may_create, lacking, versions, tuple(tables))
+        return cls(version.split(" ")[0], read_only, has_schema, may_create, role, lacking, versions, tuple(tables))
 
     @property
     def revision(self) -> str | None:

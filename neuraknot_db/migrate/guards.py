@@ -27,7 +27,7 @@ def refuse_read_only(state: DatabaseState) -> None:
         raise ReadOnlyError
 
 
-def admit_changes(state: DatabaseState, *, role: str) -> None:
+def admit_changes(state: DatabaseState) -> None:
     """Refuse what would fail half-way.
 
     Raises:
@@ -38,12 +38,12 @@ def admit_changes(state: DatabaseState, *, role: str) -> None:
         raise RefusedError("The database has no schema public.", hint="Create it: neuraknot-db reset")
     if not state.may_create:
         raise RefusedError(
-            f"User {role} may not create anything in the schema public.",
-            hint=f"As the owner of the database: GRANT CREATE ON SCHEMA public TO {raw_sql.quoted(role)}",
+            f"User {state.role} may not create anything in the schema public.",
+            hint=f"As the owner of the database: GRANT CREATE ON SCHEMA public TO {raw_sql.quoted(state.role)}",
         )
     if state.lacking:
         raise RefusedError(
-            f"User {role} may not write the table public.alembic_version.", hint=f"As its owner: {state.lacking}"
+            f"User {state.role} may not write the table public.alembic_version.", hint=f"As its owner: {state.lacking}"
         )
 
 

@@ -111,7 +111,7 @@ def admit(
     environment = found.where.environment if command.kind == "mark" else found.environment
     guards.refuse_read_only(found.state)
     if command.kind not in ("reset", "adopt", "mark"):
-        guards.admit_changes(found.state, role=found.where.user)
+        guards.admit_changes(found.state)
     upgrades = any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps)
     others: Sequence[str] = ()
     if upgrades and not found.state.versions and command.kind != "reset":

@@ -204,6 +204,8 @@ class Recorder:
             doing: the change, as the subject of a sentence.
             kept: a sentence: what a rollback kept, if that is more than a revision.
         """
+        if isinstance(error, DBAPIError):
+            session.name_holders(connection, error)
 
         def explained(standing: Standing) -> Exception:
             point = failures.FailurePoint(doing, standing.landed, standing.revision, kept=kept)

@@ -86,11 +86,12 @@ def on_lock_timeout(
             pause = min(limits.pause * 2 ** (number - 1), LONGEST_PAUSE) * (0.75 + jitter() / 2)
             then = f"again in {pause:.1f} s" if number < tries and may_retry() else "given up"
             log.warning("%s: no lock in time, try %d of %d; %s", tried, number, tries, then)
-            held_by = watch.seen or blockers.guessed(connection, error.statement or "", lock_timeout())
+            held_by = watch.seen or other_sessions.holding(connection, error.statement or "", lock_timeout())
             for line in other_sessions.told(held_by):
                 log.warning("  %s", line)
             if number >= tries or not may_retry():
-                error.held_by = held_by  # type: ignore[attr-defined]  # for the hint, where the error is explained
+                # For the hint, where the error is explained.
+                error.held_by = held_by  # type: ignore[attr-defined]
                 raise
             failed(Failure(error, number, pause))
         sleep(pause)

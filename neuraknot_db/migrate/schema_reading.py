@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import diagnosis, other_sessions, raw_sql
 from neuraknot_db.errors import LockUnavailableError
-from neuraknot_db.migrate import blockers
 from neuraknot_db.schema import snapshots
 
 
@@ -25,11 +24,12 @@ def reading_schema(connection: Connection, script: ScriptDirectory) -> Iterator[
     try:
         yield
     except DBAPIError as error:
-        if not diagnosis.is_lock_timeout(error):
+        reads = (error.statement or "").split(None, 1)[:1] in (["SELECT"], ["WITH"])
+        if not (diagnosis.is_lock_timeout(error) and reads):
             raise
         connection.rollback()
         ours = " ".join(map(raw_sql.quoted, snapshots.table_names(script)))
-        held_by = blockers.guessed(connection, ours)
+        held_by = other_sessions.holding(connection, ours)
         end = f", or end it: {other_sessions.ending(held_by)}" if held_by else "."
         raise LockUnavailableError(
             "The schema can't be read now: another session locks a table.",

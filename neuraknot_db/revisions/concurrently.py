@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # slow to import, and most runs meet no such statement
@@ -32,20 +34,40 @@ def built(statement: Statement) -> tuple[str, str] | None:
     rest = folded.index("concurrently") + 1
     if folded[rest : rest + 3] == ["if", "not", "exists"]:
         rest += 3
-    name = "" if folded[rest] == "on" else words[rest]
-    table = folded.index("on", rest) + 1
-    table += folded[table] == "only"
-    end = table + (3 if words[table + 1] == "." else 1)
-    name = name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
-    return name, "".join(words[table:end])
+    on = folded.index("on", rest)
+    table = on + 1 + (folded[on + 1] == "only")
+    return ("" if folded[rest] == "on" else _unquoted(_dotted(words, rest)[-1])), "".join(_dotted(words, table))
 
 
 def reindexed(statement: Statement) -> str | None:
-    """Return the index or table of REINDEX [(...)] INDEX | TABLE CONCURRENTLY, as written; else None."""
-    folded = _folded(statement)
-    if folded[0] != "reindex" or "concurrently" not in folded:
+    """Return the index or table of REINDEX [(...)] INDEX | TABLE [CONCURRENTLY] name, as written; else None."""
+    words, folded = [token.text for token in statement.tokens], _folded(statement)
+    kind = next((at for at, word in enumerate(folded) if word in ("index", "table")), None)
+    if folded[0] != "reindex" or "concurrently" not in folded or kind is None:
         return None
-    return "".join(token.text for token in statement.tokens[folded.index("concurrently") + 1 :])
+    return "".join(_dotted(words, kind + 1 + (folded[kind + 1] == "concurrently")))
+
+
+def _dotted(words: Sequence[str], begin: int) -> list[str]:
+    """Return the tokens of a name that begins there, which may name its schema and database."""
+    end = begin + 1
+    while words[end : end + 1] == ["."]:
+        end += 2
+    # to_regclass() knows no U&"...".
+    return [_plain(word) if word[:2] in ("U&", "u&") else word for word in words[begin:end]]
+
+
+def _plain(word: str) -> str:
+    """Return a name that is written U&"..." as an ordinary quoted one; its escape is the default one."""
+    code = re.compile(r"\\(?:\+([0-9a-fA-F]{6})|([0-9a-fA-F]{4}))")
+    return code.sub(lambda found: chr(int(found[1] or found[2], 16)), word[2:])
+
+
+def _unquoted(name: str) -> str:
+    """Return a name as the catalogs have it: the server folds only ASCII, in UTF-8."""
+    if name.startswith('"'):
+        return name[1:-1].replace('""', '"')
+    return "".join(each.lower() if each.isascii() else each for each in name)
 
 
 def detached(statement: Statement) -> tuple[str, str] | None:
@@ -66,6 +88,8 @@ def may_leave(statement: Statement) -> str | None:
     if rebuilt := reindexed(statement):
         index = f"An index of {rebuilt} whose name ends in _ccnew"
         return f"{index} may have stayed invalid: the next run drops it and builds it anew."
+    if _folded(statement)[0] == "reindex":
+        return "Indexes whose names end in _ccnew may have stayed invalid: drop them (\\d TABLE in psql shows them)."
     if found := detached(statement):
         return f"The partition {found[1]} may have stayed half detached: the next run finishes that."
     return None

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import lock, other_sessions
-from neuraknot_db.migrate import blockers, retry
+from neuraknot_db.migrate import retry
 from neuraknot_db.settings import Limits
 from tests.db.cli.test_bad_input import said
 from tests.db.conftest import Database, Finished, Project
@@ -63,7 +63,7 @@ def test_the_one_in_the_way_is_named(database_at_head: Database, project: Projec
         pid = reader.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **BRISK)
         with database_at_head.connect() as looking:
-            guessed = list(other_sessions.told(blockers.guessed(looking, sql)))
+            guessed = list(other_sessions.told(other_sessions.holding(looking, sql)))
     said(done, 4, "try 2 of 2; given up", f"or end what holds it: SELECT pg_terminate_backend({pid})\n")
     for line in (*held_by(done), *guessed):
         assert line.startswith(f"held by pid {pid}, reports (postgres), in a transaction for "), line
@@ -85,7 +85,7 @@ def test_the_literals_of_who_is_in_the_way_are_not_told(
         planned = database_at_head.neuraknot_db("plan", cwd=project.root)
         as_json = database_at_head.neuraknot_db("plan", "--json", cwd=project.root)
         with database_at_head.connect() as looking:
-            guessed = list(other_sessions.told(blockers.guessed(looking, "ALTER TABLE public.users")))
+            guessed = list(other_sessions.told(other_sessions.holding(looking, "ALTER TABLE public.users")))
     shown = "\n".join([done.err, planned.out, as_json.out, *guessed])
     assert shown.count("SELECT id") >= 4, shown
     assert "111" not in shown
@@ -100,7 +100,7 @@ def test_whoever_holds_the_log_is_named(database_at_head: Database, project: Pro
         pid = reader.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **{**BRISK, "NEURAKNOT_LOCK_TRIES": "1"})
         with database_at_head.connect() as looking:
-            found = blockers.guessed(looking, "INSERT INTO neuraknot_db.migration_log VALUES (1)")
+            found = other_sessions.holding(looking, "INSERT INTO neuraknot_db.migration_log VALUES (1)")
     said(done, 4, f"held by pid {pid}, reports (postgres)", "The log: no lock in time, try 1 of 1; given up")
     assert [each.pid for each in found] == [pid]
 
@@ -154,7 +154,7 @@ def test_what_this_role_is_not_shown_is_said_to_be_so(owner: Database, project: 
 
 
 def test_what_can_not_be_found_out_does_not_hide_the_lock(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blockers, "_HOLDING", "SELECT 1/0")
+    monkeypatch.setattr(other_sessions, "_HOLDING", "SELECT 1/0")
 
     def attempt() -> None:
         with database.engine().connect() as other:
@@ -259,3 +259,17 @@ def test_the_pauses_are_not_the_same_for_two_that_block_each_other(database: Dat
                 )
     assert len(set(pauses)) == 3
     assert all(3 <= pause <= 5 for pause in pauses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["alembic_version", "neuraknot_db.migration_log", "neuraknot_db.settings"])
+def test_whoever_locks_a_table_of_the_tools_own_is_named_by_every_command(
+    database_at_head: Database, table: str
+) -> None:
+    with held(database_at_head, f"LOCK TABLE {table}") as other:
+        pid = other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        for command in (["current"], ["plan"], ["verify"], ["stamp", "004"], ["upgrade", "head"], ["mark", "dev"]):
+            if table != "alembic_version" and command[0] in ("current", "verify"):
+                continue  # they don't look there
+            done = database_at_head.neuraknot_db(*command, cwd=PROJECT, **BRISK)
+            said(done, 4, f"held by pid {pid}, reports (postgres)", f"SELECT pg_terminate_backend({pid})\n")

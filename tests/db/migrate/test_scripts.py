@@ -25,20 +25,28 @@ def upgrade():
         sa.Column("json", pg.JSONB), sa.Column("array", pg.ARRAY(sa.Text)), sa.Column("bytes", sa.LargeBinary),
         sa.Column("at", sa.DateTime(timezone=True)), sa.Column("exact", sa.Numeric), sa.Column("float", sa.Float),
         sa.Column("uuid", pg.UUID(as_uuid=True)), sa.Column("kind", kind), sa.Column("span", sa.Interval),
+        sa.Column("spans", pg.ARRAY(sa.Interval)), sa.Column("days", pg.ARRAY(sa.Date)),
+        sa.Column("kinds", pg.ARRAY(kind)),
+        sa.Column("grid", pg.ARRAY(sa.Integer, dimensions=2)), sa.Column("floats", pg.ARRAY(sa.Float)),
         sa.CheckConstraint("text NOT LIKE '%%z'", name="no%z"), comment="50%\there",
     )
     made = sa.table("made", sa.column("id", sa.Integer), sa.column("text", sa.Text), sa.column("json", pg.JSONB),
                     sa.column("array", pg.ARRAY(sa.Text)), sa.column("bytes", sa.LargeBinary),
                     sa.column("at", sa.DateTime(timezone=True)), sa.column("exact", sa.Numeric),
                     sa.column("float", sa.Float), sa.column("uuid", pg.UUID(as_uuid=True)), sa.column("kind", kind),
-                    sa.column("span", sa.Interval))
+                    sa.column("span", sa.Interval), sa.column("spans", pg.ARRAY(sa.Interval)),
+                    sa.column("days", pg.ARRAY(sa.Date)), sa.column("kinds", pg.ARRAY(kind)),
+                    sa.column("grid", pg.ARRAY(sa.Integer, dimensions=2)), sa.column("floats", pg.ARRAY(sa.Float)))
     zone = datetime.timezone(datetime.timedelta(hours=9))
     op.bulk_insert(made, [
         {"id": 1, "text": "tab\there 100% \\n :x '", "json": {"k": "50%\t\n\\ :x"}, "array": ["a%", "b\tc", "'"],
          "bytes": b"\x00\xff'\\ %", "at": datetime.datetime(2026, 1, 2, tzinfo=zone), "exact": decimal.Decimal("1.50"),
-         "float": 1e300, "uuid": uuid.UUID(int=5), "kind": "a%b", "span": datetime.timedelta(days=1, seconds=2)},
+         "float": 1e300, "uuid": uuid.UUID(int=5), "kind": "a%b", "span": datetime.timedelta(days=1, seconds=2),
+         "spans": [datetime.timedelta(days=1), None], "days": [datetime.date(2026, 1, 2)], "kinds": ["a%b", "c\td"],
+         "grid": [[1, 2], [3, 4]], "floats": [1.5, float("nan")]},
         {"id": 2, "text": None, "json": None, "array": None, "bytes": None, "at": None,
-         "exact": decimal.Decimal("NaN"), "float": float("inf"), "uuid": None, "kind": "c\td", "span": None},
+         "exact": decimal.Decimal("NaN"), "float": float("inf"), "uuid": None, "kind": "c\td", "span": None,
+         "spans": [], "days": [], "kinds": None, "grid": None, "floats": []},
     ])
     op.bulk_insert(made, [{"id": 3, "text": "m%"}], multiinsert=False)
     op.execute(made.update().where(made.c.text.like("m%%")).values(text="a:b%c\\d"))
