@@ -62,6 +62,8 @@ _SHOWN_AROUND = 6
 _LONGEST = 200
 """Characters of a line that are shown: a data statement may be one line of a megabyte."""
 
+POOLER = "The address leads to a pooler (PgBouncer, RDS Proxy), where the migration's lock would belong to no one."
+POOLER_HINT = "Let DATABASE_URL or DB_HOST name PostgreSQL itself, on RDS the instance's endpoint."
 _NO_DATABASE = "There is no database {database} on this server."
 
 # What libpq and the server say when a login fails, as patterns, matched in this order. psycopg2 gives no SQLSTATE
@@ -291,6 +293,8 @@ def login_error(
             else:
                 hint = hint.format(**names)
             return UnreachableError(message.format(**names), hint=hint, details=details)
+    if "startup parameter" in words:
+        return RefusedError(POOLER, hint=POOLER_HINT)
     if any(needle in words for needle in ("invalid connection option", "for connection option", ' value: "')):
         return UsageError(
             "DATABASE_URL holds a parameter, or a value of one, that libpq does not know.",

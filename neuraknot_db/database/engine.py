@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from neuraknot_db.database import diagnosis, interrupt, redaction
+from neuraknot_db.database import diagnosis, interrupt, parameters, redaction
 from neuraknot_db.database.driver import GuardedConnection
 from neuraknot_db.settings import Settings
 
@@ -61,6 +61,7 @@ def create(settings: Settings, *, database: str | None = None) -> Engine:
         database=database or settings.database,
     )
     arguments = {**_PARAMETERS, "application_name": "neuraknot-db", **settings.options, **_ENCODING}
+    arguments["options"] = parameters.startup(settings.options.get("options", ""))
     arguments["connection_factory"] = GuardedConnection
     # Detecting hstore costs a query per connection; none of Alembic's statements repeats, or joins tables.
     spared = {"use_native_hstore": False, "query_cache_size": 0, "enable_from_linting": False}

@@ -13,68 +13,11 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from neuraknot_db import settings
 from neuraknot_db.database import diagnosis, engine, interrupt
+from neuraknot_db.database.parameters import AFTER_STARTUP, PARAMETERS, SINCE
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Limits, Settings
 
 log = logging.getLogger(__name__)
-
-# A role, a database or a client may set any of them, and a revision would then mean, make or show something else.
-_PARAMETERS = {
-    # The first: if it is on, names within the others' values are stored with quotes, and definitions are shown so.
-    "quote_all_identifiers": "off",
-    # Where names are looked up: another one hides tables, or creates them elsewhere.
-    "search_path": "public",
-    # How text becomes values, and which values.
-    "client_encoding": "utf8",
-    "standard_conforming_strings": "on",
-    "backslash_quote": "safe_encoding",
-    "array_nulls": "on",
-    "transform_null_equals": "off",
-    "DateStyle": "ISO, MDY",
-    "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
-    "timezone_abbreviations": "Default",
-    "lc_monetary": "C",
-    "lc_numeric": "C",
-    "lc_time": "C",
-    "xmloption": "content",
-    "default_text_search_config": "pg_catalog.simple",
-    # How values and definitions are spelled: the snapshots hold one spelling.
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "xmlbinary": "base64",
-    # Which rows a statement sees.
-    "row_security": "on",
-    "gin_fuzzy_search_limit": "0",
-    # What is created, and whether it is checked.
-    "default_tablespace": "",
-    "default_table_access_method": "heap",
-    "default_toast_compression": "pglz",
-    "check_function_bodies": "on",
-    "plpgsql.check_asserts": "on",
-    "plpgsql.extra_errors": "none",
-    "password_encryption": "scram-sha-256",
-    # What a transaction promises: a COMMIT that was answered must survive a crash.
-    "default_transaction_isolation": "read committed",
-    "default_transaction_deferrable": "off",
-    "synchronous_commit": "on",
-    "exit_on_error": "off",
-    # The session is idle, and must survive, between attempts.
-    "idle_session_timeout": "0",
-    # What the log of the run shows.
-    "client_min_messages": "notice",
-    # The backend of a killed client ends its statement within a second.
-    "client_connection_check_interval": "1s",
-    # A client whose machine vanished loses its session, and with it the lock, after a minute.
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "45s",
-}
-_SINCE = {
-    16_00_00: {"createrole_self_grant": ""},  # what CREATE ROLE grants besides
-    17_00_00: {"transaction_timeout": "0"},
-}
 
 # Only some roles may set it, even to what it is. If it is `replica`, no trigger fires and no foreign key is checked.
 _REPLICATION_ROLE = """
@@ -83,7 +26,8 @@ SELECT set_config('session_replication_role', 'origin', false)
 """
 _INSUFFICIENT_PRIVILEGE = "42501"
 
-# ALL leaves out the role, and what is not a parameter. DISCARD ALL would give up the lock.
+# ALL returns to what the connection began with; it leaves out the role, and what is not a parameter. DISCARD ALL would
+# give up the lock.
 _RESET = (
     "CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; DISCARD SEQUENCES; DISCARD TEMP;"
     " RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
@@ -147,11 +91,11 @@ def script(limits: Limits) -> str:
     """Return the SQL that sets up a session of any version like ours, after whatever ran in it."""
     newer = " UNION ALL ".join(
         f"SELECT set_config(name, '{value}', false) FROM pg_settings WHERE name = '{name}'"
-        for named in _SINCE.values()
+        for named in SINCE.values()
         for name, value in named.items()
     )
     looked = f"DO $$BEGIN PERFORM * FROM ({newer} UNION ALL {_REPLICATION_ROLE.strip()}) s; END$$"
-    return f"{_RESET}; {_assigned({**_PARAMETERS, **limits.timeouts})}; {looked};"
+    return f"{_RESET}; {_assigned({**PARAMETERS, **limits.timeouts})}; {looked};"
 
 
 def set_timeouts(connection: Connection, limits: Limits, *, local: bool) -> None:
@@ -160,8 +104,9 @@ def set_timeouts(connection: Connection, limits: Limits, *, local: bool) -> None
 
 
 def _settings(server_version: int, limits: Limits) -> str:
-    newer = {name: value for since, named in _SINCE.items() if server_version >= since for name, value in named.items()}
-    return f"{_assigned({**_PARAMETERS, **newer, **limits.timeouts})}; {_REPLICATION_ROLE}"
+    newer = {name: value for since, named in SINCE.items() if server_version >= since for name, value in named.items()}
+    again = {name: PARAMETERS[name] for name in AFTER_STARTUP}
+    return f"{_assigned({**again, **newer, **limits.timeouts})}; {_REPLICATION_ROLE}"
 
 
 def _assigned(parameters: Mapping[str, object], scope: str = "") -> str:
@@ -181,10 +126,7 @@ def _prepare(connection: Connection, limits: Limits) -> None:
     driver_connection.autocommit = True
     # A pooler reports its own pid at login. Whatever is set there would reach the application.
     if connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != driver_connection.info.backend_pid:
-        raise RefusedError(
-            "The address leads to a pooler (PgBouncer, RDS Proxy), where the migration's lock would belong to no one.",
-            hint="Let DATABASE_URL or DB_HOST name PostgreSQL itself, on RDS the instance's endpoint.",
-        )
+        raise RefusedError(diagnosis.POOLER, hint=diagnosis.POOLER_HINT)
     try:
         connection.exec_driver_sql(_settings(driver_connection.server_version, limits))
     except ProgrammingError as error:

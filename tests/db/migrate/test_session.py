@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from neuraknot_db import settings
-from neuraknot_db.database import lock, session
+from neuraknot_db.database import lock, parameters, session
 from tests.db.cli.test_bad_input import said
 from tests.db.conftest import Database, Project
 from tests.db.running import held
@@ -108,7 +108,7 @@ def quoted(name: str, value: str) -> str:
 
 
 def test_each_parameter_that_is_set_is_tried() -> None:
-    assert {*session._PARAMETERS, *settings.TIMEOUTS, "session_replication_role"} == {*WRONG, *NOT_SET_WRONG}
+    assert {*parameters.PARAMETERS, *settings.TIMEOUTS, "session_replication_role"} == {*WRONG, *NOT_SET_WRONG}
 
 
 def test_a_session_that_would_check_no_foreign_key_is_refused(database: Database) -> None:
