@@ -1,7 +1,7 @@
 """Connect to PostgreSQL, and interpret its answers.
 
 engine           connections: URL, TLS, keepalives, waiting for a server that is starting, what a failed login means
-session          a session with this project's parameters (the list: parameters) and timeouts; a signal cancels its statement
+session          a session with our parameters (listed in parameters) and timeouts; a signal cancels its statement
 create           create a database, and temporary scratch databases
 lock             one migration at a time per database: an advisory lock
 interrupt        SIGINT and SIGTERM end the statement that runs on the server, not only this process
