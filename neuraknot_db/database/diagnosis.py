@@ -34,8 +34,8 @@ _QUERY_CANCELED = "57014"
 _READ_ONLY = "25006"
 _INSUFFICIENT_PRIVILEGE = "42501"
 _UNTRANSLATABLE = "22P05"
-_RAISED = "P0001"
-_RAISED_BY = re.compile(r"PL/pgSQL function ([^\s(]+)\(")
+_SYNTAX_ERROR, _UNDEFINED_FILE = "42601", "58P01"
+_RAISED_BY = re.compile(r"PL/pgSQL function (.+?)\(.* at (?:RAISE|ASSERT)")
 _PSQL = re.compile(r"^\s*\\|\bfrom\s+stdin\b", re.IGNORECASE | re.MULTILINE)
 
 # By SQLSTATE, or its class: the server's state is the cause, and no file is to blame.
@@ -43,6 +43,7 @@ _CAUSES = {
     _UNTRANSLATABLE: "The database can't store that text: make one in UTF-8 (neuraknot-db create_db) and move there.",
     "53100": "The server's disk is full: give it more storage (on RDS: allocated_storage), then run the command again.",
     "53200": "The server is out of memory: try again when less runs there, or on a larger instance.",
+    "53400": "A limit that is set was reached: raise it, or do less in one statement.",
     "53": "The server has reached a limit of its own: try again when less runs there.",
     "58": "The server could not read or write a file: see its log, then run the command again.",
     "F0": "The server's configuration is not valid: see its log, then run the command again.",
@@ -231,15 +232,17 @@ def is_silent(error: BaseException) -> bool:
 def _cause(error: DBAPIError) -> str | None:
     """Return what to do about a failure that is not the statement's own; None if it is."""
     state = getattr(error.orig, "pgcode", None) or ""
+    if "max_locks_per_transaction" in str(error.orig):
+        return "It takes more locks than the server has: touch fewer tables in one revision, or raise that parameter."
     for known, hint in _CAUSES.items():
-        if state.startswith(known):
+        if state.startswith(known) and state != _UNDEFINED_FILE:
             return hint
     statement = error.statement or ""
-    if _PSQL.search(statement):
+    if state in (_SYNTAX_ERROR, "") and _PSQL.search(statement):
         return "COPY ... FROM stdin, and lines that begin with \\, are psql's: write INSERT, as pg_dump --inserts does."
     context = getattr(getattr(error.orig, "diag", None), "context", None) or ""
     raised = _RAISED_BY.match(context)
-    if raised and raised[1] not in statement and state == _RAISED:
+    if raised and raised[1] not in statement and raised[1] != "inline_code_block":
         return (
             f"The function {raised[1]} refuses it, a trigger's or an event trigger's: see \\d TABLE and \\dy in psql."
         )

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from neuraknot_db.database import diagnosis
-from neuraknot_db.errors import NeuraknotError, UsageError
+from neuraknot_db.errors import MigrationFailedError, NeuraknotError, UsageError
 from neuraknot_db.revisions.options import Step
 
 Kind = Literal["upgrade", "downgrade", "stamp", "ensure_version", "look", "reset", "adopt", "mark"]
@@ -104,6 +104,10 @@ class Command(NamedTuple):
             return list(self.steps(() if self.purge else tuple(heads), None))
         except AssertionError as error:  # Alembic walked past the end of the line
             raise diagnosis.no_revision(" ".join(self.target)) from error
+        except AttributeError as error:  # Alembic takes a revision's functions without looking
+            raise MigrationFailedError(
+                f"A revision can't be run: {error}.", hint=f"Write it as `def {error.name}() -> None:` in its file."
+            ) from error
         except CommandError as error:
             raise self._explained(error, heads) from error
 

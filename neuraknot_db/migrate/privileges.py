@@ -38,21 +38,21 @@ SELECT pg_get_userbyid(d.defaclrole), pg_has_role(d.defaclrole, 'USAGE'), d.defa
  ORDER BY 1, 3, 4, 5
 """
 
-# What a reset loses, as statements: the server grants default privileges again, and a new function to PUBLIC.
+# How the rights on single objects differ from those of an object that this role makes anew, as statements. An owner's
+# own rights are those of grantee -1, whoever it is.
 _LOST = """
 WITH granted(kind, object, columns, owner, acl) AS (
-    SELECT CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END,
+    SELECT CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END::"char",
            CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END || format(' public.%I', c.relname), '', c.relowner,
            c.relacl
       FROM pg_class c
      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
     UNION ALL
-    SELECT 'column', format('TABLE public.%I', c.relname), format(' (%I)', a.attname), c.relowner, a.attacl
+    SELECT 'c', format('TABLE public.%I', c.relname), format(' (%I)', a.attname), c.relowner, a.attacl
       FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-     WHERE c.relnamespace = 'public'::regnamespace
+     WHERE c.relnamespace = 'public'::regnamespace AND a.attacl IS NOT NULL AND NOT a.attisdropped
     UNION ALL
-    SELECT 'f', format('ROUTINE public.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), '', p.proowner,
-           p.proacl
+    SELECT 'f', format('ROUTINE public.%I(%s)', p.proname, oidvectortypes(p.proargtypes)), '', p.proowner, p.proacl
       FROM pg_proc p
      WHERE p.pronamespace = 'public'::regnamespace
        AND NOT EXISTS (SELECT FROM pg_depend d
@@ -60,28 +60,48 @@ WITH granted(kind, object, columns, owner, acl) AS (
     UNION ALL
     SELECT 'T', format('TYPE public.%I', t.typname), '', t.typowner, t.typacl
       FROM pg_type t
-     WHERE t.typnamespace = 'public'::regnamespace
-), given(kind, owner, grantee, privilege) AS (
-    SELECT d.defaclobjtype::text, d.defaclrole, x.grantee, x.privilege_type
-      FROM pg_default_acl d CROSS JOIN aclexplode(d.defaclacl) x
-     WHERE d.defaclnamespace IN (0, 'public'::regnamespace)
+     WHERE t.typnamespace = 'public'::regnamespace AND t.typacl IS NOT NULL
+), me AS (
+    SELECT oid AS role FROM pg_roles WHERE rolname = current_user
+), made(kind, grantee, privilege, grantable) AS (
+    SELECT k.kind, CASE x.grantee WHEN me.role THEN -1 ELSE x.grantee::bigint END, x.privilege_type, x.is_grantable
+      FROM me CROSS JOIN (VALUES ('r'::"char"), ('S'), ('f'), ('T')) k(kind)
+     CROSS JOIN LATERAL (
+               -- A role's defaults for all schemas stand instead of the server's, those for one are added.
+               SELECT coalesce((SELECT defaclacl FROM pg_default_acl
+                                 WHERE defaclrole = me.role AND defaclnamespace = 0 AND defaclobjtype = k.kind),
+                               acldefault(CASE k.kind WHEN 'S' THEN 's' ELSE k.kind END, me.role))
+               UNION ALL
+               SELECT defaclacl FROM pg_default_acl
+                WHERE defaclrole = me.role AND defaclnamespace = 'public'::regnamespace
+                  AND defaclobjtype = k.kind) a(acl)
+     CROSS JOIN LATERAL aclexplode(a.acl) x
+), held(kind, object, columns, grantee, privilege, grantable) AS (
+    SELECT g.kind, g.object, g.columns, CASE x.grantee WHEN g.owner THEN -1 ELSE x.grantee::bigint END,
+           x.privilege_type, x.is_grantable
+      FROM granted g
+     CROSS JOIN LATERAL aclexplode(coalesce(g.acl, CASE WHEN g.kind <> 'c' THEN
+                            acldefault(CASE g.kind WHEN 'S' THEN 's' ELSE g.kind END, g.owner) END)) x
+), statements(verb, preposition, object, columns, grantee, privilege, grantable) AS (
+    SELECT 'GRANT', 'TO', object, columns, grantee, privilege, bool_or(grantable)
+      FROM held h
+     WHERE NOT EXISTS (SELECT FROM made m
+                        WHERE (m.kind, m.grantee, m.privilege) = (h.kind, h.grantee, h.privilege)
+                          AND m.grantable >= h.grantable)
+     GROUP BY 1, 2, 3, 4, 5, 6
+    UNION ALL
+    SELECT DISTINCT 'REVOKE', 'FROM', g.object, '', m.grantee, m.privilege, false
+      FROM made m JOIN granted g ON g.kind = m.kind
+     WHERE NOT EXISTS (SELECT FROM held h
+                        WHERE (h.object, h.columns, h.grantee, h.privilege) = (g.object, '', m.grantee, m.privilege))
 )
-SELECT concat('GRANT ', string_agg(x.privilege_type || g.columns, ', ' ORDER BY x.privilege_type), ' ON ', g.object,
-              ' TO ', coalesce(quote_ident((SELECT rolname FROM pg_roles WHERE oid = x.grantee)), 'PUBLIC'),
-              CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' END, ';') AS statement
-  FROM granted g CROSS JOIN aclexplode(g.acl) x
- WHERE x.grantee <> g.owner AND NOT (g.kind IN ('f', 'T') AND x.grantee = 0)
-   AND NOT EXISTS (SELECT FROM given d
-                    WHERE (d.kind, d.owner, d.grantee, d.privilege) = (g.kind, g.owner, x.grantee, x.privilege_type))
- GROUP BY g.object, g.columns, x.grantee, x.is_grantable
-UNION ALL
--- Taken from everybody, and given again by the server.
-SELECT format('REVOKE ALL ON %s FROM PUBLIC;', g.object)
-  FROM granted g
- WHERE g.kind IN ('f', 'T') AND g.acl IS NOT NULL
-   AND NOT EXISTS (SELECT FROM aclexplode(g.acl) x WHERE x.grantee = 0)
-   AND NOT EXISTS (SELECT FROM pg_default_acl d
-                    WHERE d.defaclnamespace = 0 AND d.defaclobjtype = g.kind AND d.defaclrole = g.owner)
+SELECT concat(verb, ' ', string_agg(privilege || columns, ', ' ORDER BY privilege),
+              ' ON ', object, ' ', preposition, ' ',
+              CASE grantee WHEN -1 THEN quote_ident(current_user) WHEN 0 THEN 'PUBLIC'
+                           ELSE quote_ident(pg_get_userbyid(grantee::oid)) END,
+              CASE WHEN grantable THEN ' WITH GRANT OPTION' END, ';')
+  FROM statements
+ GROUP BY verb, preposition, object, columns, grantee, grantable
  ORDER BY 1
 """
 

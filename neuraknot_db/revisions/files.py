@@ -141,7 +141,10 @@ def _refuse_twice(script: ScriptDirectory) -> None:
 
 
 def _naming(script: ScriptDirectory, unknown: object) -> str | None:
-    found = [each for each in script._load_revisions() if unknown in each._versioned_down_revisions]
+    try:
+        found = [each for each in script._load_revisions() if unknown in each._versioned_down_revisions]
+    except Exception:  # noqa: BLE001 - a file raised it itself
+        return None
     return str(here(found[0].path)) if found else None
 
 

@@ -259,3 +259,28 @@ def test_in_a_task_the_hint_is_the_launchers_command(database_at_head: Database)
     said(database_at_head.alembic("upgrade", "head"), 5, "neuraknot-db adopt")
     done = database_at_head.neuraknot_db("revision", "-m", "", ECS_CONTAINER_METADATA_URI_V4=in_task)
     said(done, 2, "neuraknot-db revision -m")  # that is for a checkout
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "-- Rows came from stdin of the importer.\nSELECT nope",
+        "SELECT E'\n\\\\d'; SELECT nope",
+        "SELECT 'from stdin'::int",
+    ],
+)
+def test_words_that_are_also_psqls_are_no_cause(database_at_head: Database, project: Project, sql: str) -> None:
+    said(upgraded(database_at_head, project, f'op.execute("""{sql}""")'), 7, CORRECT)
+
+
+@pytest.mark.parametrize("raising", ["RAISE 'no' USING ERRCODE = 'check_violation'", "ASSERT false, 'no'"])
+def test_a_trigger_that_refuses_in_another_way_is_named_too(
+    database_at_head: Database, project: Project, raising: str
+) -> None:
+    database_at_head.run(
+        f'CREATE FUNCTION "Check It"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {raising}; END $$;'
+        ' CREATE TRIGGER guard BEFORE UPDATE ON users FOR EACH STATEMENT EXECUTE FUNCTION "Check It"()'
+    )
+    done = upgraded(database_at_head, project, "op.execute('UPDATE users SET email = email')")
+    said(done, 7, 'The function "Check It" refuses it')
+    assert CORRECT not in done.err

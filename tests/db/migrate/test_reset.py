@@ -173,7 +173,7 @@ def test_owner_privileges_defaults_and_comment_stay(owner: Database) -> None:
     lost = [
         f'GRANT DELETE ON TABLE public.users TO "{other}";',
         f'GRANT SELECT (email) ON TABLE public.users TO "{other}";',
-        "REVOKE ALL ON ROUTINE public.ours(integer) FROM PUBLIC;",
+        "REVOKE EXECUTE ON ROUTINE public.ours(integer) FROM PUBLIC;",
     ]
     for heading in ("would go", "are gone"):
         told = done.err.partition(f"privileges on single objects {heading}; this gives them again")[2].splitlines()
@@ -484,3 +484,61 @@ def test_the_schema_is_compared_afterwards(
     assert done.code == code, done.err
     assert "the schema public was reset in" in done.err
     assert "character varying(254)" in done.err
+
+
+RIGHTS = {
+    # Before the tables are made, and after.
+    "taken away in spite of a default": (
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {app}",
+        "REVOKE SELECT ON users FROM {app}",
+    ),
+    "withdrawn from PUBLIC, with a default of somebody else's": (
+        "ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {app}",
+        "REVOKE EXECUTE ON FUNCTION update_updated_at_column() FROM PUBLIC",
+    ),
+    "given to PUBLIC in spite of a default": (
+        "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+        "GRANT EXECUTE ON FUNCTION update_updated_at_column() TO PUBLIC",
+    ),
+    "with the right to pass it on": (
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {app}",
+        "GRANT SELECT ON users TO {app} WITH GRANT OPTION",
+    ),
+    "taken from the owner": ("SELECT 1", "REVOKE UPDATE ON users FROM CURRENT_USER"),
+    "on columns, one of which is gone": (
+        "SELECT 1",
+        "GRANT UPDATE (email), SELECT (status) ON users TO {app}; ALTER TABLE users ADD x int;"
+        " GRANT SELECT (x) ON users TO {app}; ALTER TABLE users DROP x",
+    ),
+}
+ACLS = """
+SELECT relname::text, (SELECT array_agg(x::text ORDER BY x::text) FROM aclexplode(relacl) x) FROM pg_class
+ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+UNION ALL
+SELECT proname, (SELECT array_agg(x::text ORDER BY x::text)
+                   FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) x)
+  FROM pg_proc WHERE proname = 'update_updated_at_column'
+UNION ALL
+SELECT attname, (SELECT array_agg(x::text ORDER BY x::text) FROM aclexplode(attacl) x) FROM pg_attribute
+ WHERE attrelid = 'public.users'::regclass AND attnum > 0 AND NOT attisdropped
+ ORDER BY 1, 2
+"""
+
+
+@pytest.mark.parametrize("what", RIGHTS)
+def test_what_a_reset_prints_gives_back_exactly_the_rights_that_were(database: Database, what: str) -> None:
+    app = f"app_{os.getpid()}"
+    database.run(f"CREATE ROLE {app}")
+    try:
+        before, after = (sql.format(app=app) for sql in RIGHTS[what])
+        database.run(before)
+        assert database.alembic("upgrade", "head").code == 0
+        database.run(after)
+        had = database.run(ACLS)
+        done = reset(database)
+        assert done.code == 0, done.err
+        told = done.err.partition("are gone; this gives them again")[2].splitlines()[1:]
+        database.run(" ".join(line for line in told if line.startswith("  ")))
+        assert database.run(ACLS) == had
+    finally:
+        database.run(f"DROP OWNED BY {app}; DROP ROLE {app}")
