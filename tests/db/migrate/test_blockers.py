@@ -88,7 +88,7 @@ def test_the_literals_of_who_is_in_the_way_are_not_told(
             guessed = list(other_sessions.told(other_sessions.holding(looking, "ALTER TABLE public.users")))
     shown = "\n".join([done.err, planned.out, as_json.out, *guessed])
     assert shown.count("SELECT id") >= 4, shown
-    assert "111" not in shown
+    assert "111" not in shown.replace(database_at_head.name, "")
     assert "card" not in shown
     assert ("email = '...' OR '...' = '...'" in guessed[0]) == (columns == 1)
 
