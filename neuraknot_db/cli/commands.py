@@ -235,7 +235,7 @@ def mark(config: Config, environment: str, confirm: str | None = None) -> None:
     """Change the environment marker that the first run stores in the database.
 
     A database that is marked as production is reset and taken back only with its environment's name. To mark it as
-    anything else asks for the database's name, unless --confirm gives it.
+    one that is no production asks for the database's name, unless --confirm gives it.
     """
     environment = settings.valid_environment(environment, "ENV is")
     from neuraknot_db.migrate.mark import mark
