@@ -118,10 +118,7 @@ def holding(connection: Connection, statement: str, lock_timeout: float | None =
     """
     from neuraknot_db.database import sql_text  # few runs meet another session
 
-    words = {
-        token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text.lower()
-        for token in sql_text.tokens(statement)
-    }
+    words = frozenset(sql_text.names(statement))
     # The error to report is the lock timeout, not a failure of this query.
     with contextlib.suppress(SQLAlchemyError):
         rows = connection.exec_driver_sql(_HOLDING, {"lock_timeout": lock_timeout}).all()

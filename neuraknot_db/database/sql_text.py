@@ -230,3 +230,11 @@ def _operator(characters: str) -> str:
     if _UNUSUAL.intersection(characters):
         return characters
     return characters.rstrip("+-") or characters[0]
+
+
+def names(sql: str) -> list[str]:
+    """Return the words of SQL as the catalogs would have them, if they are names, in order."""
+    return [
+        token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text.lower()
+        for token in tokens(sql)
+    ]

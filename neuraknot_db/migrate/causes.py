@@ -50,8 +50,7 @@ def hint(connection: Connection, error: BaseException) -> str | None:
         return None
     from neuraknot_db.database import sql_text  # few runs fail
 
-    tokens = list(sql_text.tokens(error.statement))
-    names = [token.text.strip('"') if token.kind == "quoted name" else token.text.lower() for token in tokens]
+    names = sql_text.names(error.statement)
     try:
         if state in _UNDEFINED:
             return _elsewhere(connection, names)
