@@ -57,16 +57,6 @@ class RefusedError(NeuraknotError):
     exit_code = 5
 
 
-class ReadOnlyError(RefusedError):
-    """The server, or the session, takes no writes."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The server is read-only: nothing can be changed there.",
-            hint="Connect to the primary, not to a replica (see DB_HOST), or end its read-only mode.",
-        )
-
-
 class UnreachableError(NeuraknotError):
     """The database can't be reached or logged in to, does not exist, or lacks required TLS."""
 

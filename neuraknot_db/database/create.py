@@ -11,15 +11,14 @@ from dataclasses import replace
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, engine, raw_sql
+from neuraknot_db.database import engine, login, raw_sql, sqlstate
 from neuraknot_db.errors import RefusedError, UnreachableError
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_ALREADY_THERE = {"42P04", "23505"}
+_ALREADY_THERE = {sqlstate.DUPLICATE_DATABASE, sqlstate.UNIQUE_VIOLATION}
 """SQLSTATEs that both mean: another session has just created it."""
-_NOT_ALLOWED = "42501"
 
 _IN_UTF8 = "SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database WHERE datname = 'template1'"
 _MADE_UTF8 = " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
@@ -78,7 +77,7 @@ def _exists(where: Settings) -> bool:
         engine.connect(where).close()
     except UnreachableError as error:
         # The server's message may be in any language.
-        if not diagnosis.is_answer("\n".join(error.details)):
+        if not login.is_answer("\n".join(error.details)):
             raise
         if not _is_listed(where):
             return False
@@ -101,8 +100,8 @@ def _create(where: Settings) -> bool:
             other = "" if raw_sql.execute(connection, _IN_UTF8).scalar_one() else _MADE_UTF8
             raw_sql.execute(connection, f"CREATE DATABASE {raw_sql.quoted(where.database)}{other}")
         except DBAPIError as error:
-            state = getattr(error.orig, "pgcode", None)
-            if state == _NOT_ALLOWED:
+            state = sqlstate.of(error)
+            if state == sqlstate.INSUFFICIENT_PRIVILEGE:
                 raise RefusedError(
                     f"User {where.user} may not create a database.",
                     hint=f'As an administrator: ALTER ROLE "{where.user}" CREATEDB',
@@ -125,6 +124,6 @@ def _connect_elsewhere(where: Settings) -> Connection:
     try:
         return engine.connect(where, database=first)
     except UnreachableError as error:
-        if not diagnosis.is_answer("\n".join(error.details)):
+        if not login.is_answer("\n".join(error.details)):
             raise
     return engine.connect(where, database=second)

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from neuraknot_db.database import diagnosis, interrupt, parameters, redaction
+from neuraknot_db.database import interrupt, login, parameters, redaction
 from neuraknot_db.database.driver import GuardedConnection
 from neuraknot_db.settings import Settings
 
@@ -99,7 +99,7 @@ def connect(
             words = str(error.orig)
             if not any(sign in words for sign in _COMING_BACK) or clock() > deadline:
                 named = functools.partial(_databases, settings)
-                raise diagnosis.login_error(words, settings, database=database, databases=named) from error
+                raise login.explained(words, settings, database=database, databases=named) from error
         else:
             driver_connection: Any = connection.connection.driver_connection
             redaction.hide(driver_connection.info.password)  # libpq may have read it from a file
@@ -131,7 +131,7 @@ def cancel(settings: Settings, driver_connection: Any) -> None:
         beside = _beside(settings, application_name="neuraknot-db cancel")
     except psycopg2.OperationalError as error:
         # A server that answers, even if only that it is out of connections, also takes a cancel request without one.
-        if diagnosis.is_answer(str(error)):
+        if login.is_answer(str(error)):
             driver_connection.cancel()
         return
     with contextlib.closing(beside), beside.cursor() as cursor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime, time, timedelta
@@ -52,10 +53,17 @@ def literal(value: str | int | None) -> str:
 
 
 class PendingStatement(NamedTuple):
-    """A statement to execute, as SQL and as Alembic passed it."""
+    """A statement to execute.
+
+    Attributes:
+        sql: as SQL.
+        arguments: as Alembic passed it.
+        callers: the files and lines of the calls that led to it, innermost first.
+    """
 
     sql: str
     arguments: tuple[Any, ...]
+    callers: tuple[tuple[str, int], ...]
 
 
 class VerbatimPostgresqlImpl(PostgresqlImpl):
@@ -96,9 +104,9 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
         params: Mapping[str, Any] = immutabledict(),
     ) -> Result | None:
         if self.held is not None:
-            self.held.append(
-                PendingStatement(self._text(construct), (construct, execution_options, multiparams, params))
-            )
+            arguments = construct, execution_options, multiparams, params
+            callers = tuple((frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(None))
+            self.held.append(PendingStatement(self._text(construct), arguments, callers))
             return None
         if self.as_sql:
             if isinstance(construct, CreateTable) and construct.element is self._version:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, engine, interrupt
+from neuraknot_db.database import diagnosis, engine, interrupt, login, sqlstate
 from neuraknot_db.database.parameters import AFTER_STARTUP, PARAMETERS, SINCE
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Limits, Settings
@@ -24,7 +24,6 @@ _REPLICATION_ROLE = """
 SELECT set_config('session_replication_role', 'origin', false)
  WHERE current_setting('session_replication_role') <> 'origin'
 """
-_INSUFFICIENT_PRIVILEGE = "42501"
 
 # ALL returns to what the connection began with; it leaves out the role, and what is not a parameter. DISCARD ALL would
 # give up the lock.
@@ -126,11 +125,11 @@ def _prepare(connection: Connection, limits: Limits) -> None:
     driver_connection.autocommit = True
     # A pooler reports its own pid at login. Whatever is set there would reach the application.
     if connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != driver_connection.info.backend_pid:
-        raise RefusedError(diagnosis.POOLER, hint=diagnosis.POOLER_HINT)
+        raise RefusedError(login.POOLER, hint=login.POOLER_HINT)
     try:
         connection.exec_driver_sql(_settings(driver_connection.server_version, limits))
     except ProgrammingError as error:
-        if getattr(error.orig, "pgcode", None) != _INSUFFICIENT_PRIVILEGE:
+        if sqlstate.of(error) != sqlstate.INSUFFICIENT_PRIVILEGE:
             raise
         raise RefusedError(
             "In this session session_replication_role is not origin: no foreign key would be checked, and this user"

@@ -13,6 +13,9 @@ from neuraknot_db.errors import RefusedError
 _STATE = """
 SELECT current_setting('server_version'),
        current_setting('transaction_read_only') = 'on',
+       CASE WHEN pg_is_in_recovery() THEN 'replica'
+            ELSE (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only') END,
+       session_user, current_database(),
        to_regnamespace('public') IS NOT NULL,
        coalesce(has_schema_privilege(to_regnamespace('public')::oid, 'CREATE'), false),
        to_regclass('public.alembic_version') IS NOT NULL,
@@ -41,7 +44,7 @@ class DatabaseState(NamedTuple):
 
     Attributes:
         server_version: PostgreSQL's version, such as `15.18`.
-        read_only: whether this server or session refuses writes.
+        read_only: what ends the refusal of writes, as a hint; empty if they are not refused.
         has_schema: whether schema `public` exists.
         may_create: whether this role may create objects in it.
         role: whose rights the session has, which may be set for the user.
@@ -52,7 +55,7 @@ class DatabaseState(NamedTuple):
     """
 
     server_version: str
-    read_only: bool
+    read_only: str
     has_schema: bool
     may_create: bool
     role: str
@@ -68,7 +71,10 @@ class DatabaseState(NamedTuple):
             RefusedError: this role may not read `alembic_version`.
         """
         row = connection.exec_driver_sql(_STATE).one()
-        version, read_only, has_schema, may_create, versioned, role, may_read, lacks, tables = row
+        version, is_read_only, by, user, database, has_schema, may_create, versioned, role, may_read, lacks, tables = (
+            row
+        )
+        read_only = _until_writable(by, user, database) if is_read_only else ""
         lacking = f"GRANT {', '.join(lacks)} ON public.alembic_version TO {raw_sql.quoted(role)}" if lacks else ""
         versions: tuple[str, ...] = ()
         if not may_read:
@@ -84,3 +90,21 @@ class DatabaseState(NamedTuple):
     def revision(self) -> str | None:
         """The revisions as one string, None for none."""
         return joined(self.versions)
+
+
+def _until_writable(by: str, user: str, database: str) -> str:
+    """Return what ends the refusal of writes, from the source of the session's setting."""
+    user, database = raw_sql.quoted(user), raw_sql.quoted(database)
+    whose = {
+        "database": f"DATABASE {database}",
+        "user": f"ROLE {user}",
+        "database user": f"ROLE {user} IN DATABASE {database}",
+        "global": "ROLE ALL",
+    }
+    if by == "replica":
+        return "It is a replica. Connect to the primary: DB_HOST, or DATABASE_URL."
+    if by in whose:
+        return f"As an administrator: ALTER {whose[by]} RESET default_transaction_read_only"
+    if by == "client":
+        return "Take default_transaction_read_only out of PGOPTIONS, or of DATABASE_URL."
+    return "Turn default_transaction_read_only off in the server's configuration (on RDS, its parameter group)."

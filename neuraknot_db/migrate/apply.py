@@ -119,6 +119,7 @@ class Walk:
         self._begun = self._within_another = False
         self._conduct = Conduct()
         self._alone: Statement | None = None
+        self._alone_line: int | None = None
         self._failed_exchange: Exchange | None = None
         self._cause: str | None = None
 
@@ -143,7 +144,7 @@ class Walk:
             # On the migration's connection, so in the step's own transaction.
             _tell_losses(connection, run)
             self._budget.begin(connection, run.limits(self._limits))
-            self._conduct, self._alone = Conduct(), None
+            self._conduct, self._alone, self._alone_line = Conduct(), None, None
             if isinstance(run.step, RevisionStep):
                 run.step.migration_fn = self._applying(run.step, run.options, migration)
             yield run.step
@@ -263,6 +264,7 @@ class Walk:
             self._outcome.after,
             step,
             alone,
+            self._alone_line,
             self._begun,
             left=left,
             within=self._within_another,
@@ -348,6 +350,7 @@ class Walk:
                 migration.impl.send(each)  # type: ignore[attr-defined]
 
         self._alone = options.alone
+        self._alone_line = dict(reversed(held[0].callers)).get(str(step.revision.path))
         autocommit.run_alone(send, migration, self._alone, options.limits(self._limits), self._recorder.opened)
 
     def _record(self, connection: Connection, update: str = "") -> raw_sql.Result:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from neuraknot_db.database import raw_sql
+from neuraknot_db.database import raw_sql, sqlstate
+from neuraknot_db.database.state import DatabaseState
 
-_INSUFFICIENT_PRIVILEGE = "42501"
-_UNDEFINED = ("42883", "42704", "42P01")
-"""SQLSTATEs for an unknown function or operator, object (such as a type or an operator class), and table."""
+_UNDEFINED = (sqlstate.UNDEFINED_FUNCTION, sqlstate.UNDEFINED_OBJECT, sqlstate.UNDEFINED_TABLE)
 
-_BY_OWNER = frozenset({"alter", "drop", "create", "comment", "reindex", "cluster", "vacuum", "analyze"})
-"""The first words of statements that only an owner may run."""
+_FOR_PRIVILEGES = frozenset(
+    {"select", "insert", "update", "delete", "truncate", "copy", "lock", "with", "merge", "call"}
+)
+"""The first words of statements for which privileges on what they name are enough."""
+
+_BETWEEN_WORDS = re.compile(r"[\s\"'«»„“”‹›「」『』(),:;]+")
 
 # What a statement names of an extension that is where no unqualified name is looked up.
 _ELSEWHERE = """
@@ -24,18 +28,75 @@ SELECT DISTINCT e.extname, n.nspname
   JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
  WHERE coalesce((SELECT proname FROM pg_proc WHERE oid = d.objid AND d.classid = 'pg_proc'::regclass),
                 (SELECT typname FROM pg_type WHERE oid = d.objid AND d.classid = 'pg_type'::regclass),
+                (SELECT oprname FROM pg_operator WHERE oid = d.objid AND d.classid = 'pg_operator'::regclass),
                 (SELECT relname FROM pg_class WHERE oid = d.objid AND d.classid = 'pg_class'::regclass),
-                (SELECT opcname FROM pg_opclass WHERE oid = d.objid AND d.classid = 'pg_opclass'::regclass))
+                (SELECT opcname FROM pg_opclass WHERE oid = d.objid AND d.classid = 'pg_opclass'::regclass),
+                (SELECT collname FROM pg_collation WHERE oid = d.objid AND d.classid = 'pg_collation'::regclass))
        = ANY (%(names)s)
 """
 
+# The object that the server named, of those that are somebody else's. Several may have its name: the server has said
+# what it is, unless in another language.
 _NOT_OURS = """
-SELECT relname, pg_get_userbyid(relowner) AS owner, current_user AS role
-  FROM pg_class
- WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-   AND relname = ANY (%(names)s) AND NOT pg_has_role(relowner, 'USAGE')
- ORDER BY relname
+WITH given(class, oid, name, owner) AS (
+    SELECT 'pg_class'::regclass, oid, relname, relowner FROM pg_class
+    UNION ALL SELECT 'pg_proc'::regclass, oid, proname, proowner FROM pg_proc
+    UNION ALL SELECT 'pg_type'::regclass, oid, typname, typowner FROM pg_type WHERE typrelid = 0
+    UNION ALL SELECT 'pg_namespace'::regclass, oid, nspname, nspowner FROM pg_namespace
+    UNION ALL SELECT 'pg_database'::regclass, oid, datname, datdba FROM pg_database
+    UNION ALL SELECT 'pg_language'::regclass, oid, lanname, lanowner FROM pg_language
+    UNION ALL SELECT 'pg_extension'::regclass, oid, extname, extowner FROM pg_extension
+    UNION ALL SELECT 'pg_collation'::regclass, oid, collname, collowner FROM pg_collation
+    UNION ALL SELECT 'pg_operator'::regclass, oid, oprname, oprowner FROM pg_operator
+    UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, stxname, stxowner FROM pg_statistic_ext
+    UNION ALL SELECT 'pg_event_trigger'::regclass, oid, evtname, evtowner FROM pg_event_trigger
+    UNION ALL SELECT 'pg_publication'::regclass, oid, pubname, pubowner FROM pg_publication
+    UNION ALL SELECT 'pg_foreign_server'::regclass, oid, srvname, srvowner FROM pg_foreign_server
+    UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid, fdwname, fdwowner FROM pg_foreign_data_wrapper
+), named AS (
+    SELECT class, oid, name,
+           CASE WHEN pg_get_userbyid(owner) = 'pg_database_owner'
+                THEN (SELECT datdba FROM pg_database WHERE datname = current_database()) ELSE owner END AS owner
+      FROM given WHERE name = ANY (%(names)s)
+)
+SELECT o.type, o.identity, pg_get_userbyid(n.owner) AS owner, r.rolsuper AS by_superuser,
+       CASE WHEN n.class = 'pg_class'::regclass THEN has_table_privilege(n.oid, 'REFERENCES') END AS may_reference,
+       CASE WHEN n.class = 'pg_class'::regclass THEN has_table_privilege(n.oid, 'TRIGGER') END AS may_trigger
+  FROM named n
+  JOIN pg_roles r ON r.oid = n.owner
+ CROSS JOIN pg_identify_object(n.class, n.oid, 0) o
+ WHERE NOT pg_has_role(n.owner, 'USAGE')
+   AND NOT coalesce(o.schema, n.name) = ANY ('{pg_catalog, information_schema, pg_toast}')
+ ORDER BY position(o.type || ' ' || n.name IN %(message)s) = 0, length(n.name) DESC,
+          o.schema IS DISTINCT FROM 'public', o.identity
+ LIMIT 1
 """
+
+_PREDEFINED = r"SELECT rolname FROM pg_roles WHERE rolname = ANY (%(names)s) AND rolname LIKE 'pg\_%%'"
+_ROLE = "SELECT current_user, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+
+_GRANTABLE = {
+    "table": ("TABLE", "ALL"),
+    "view": ("TABLE", "ALL"),
+    "materialized view": ("TABLE", "ALL"),
+    "foreign table": ("TABLE", "ALL"),
+    "sequence": ("SEQUENCE", "ALL"),
+    "schema": ("SCHEMA", "USAGE, CREATE"),
+    "database": ("DATABASE", "CREATE"),
+    "function": ("FUNCTION", "EXECUTE"),
+    "procedure": ("PROCEDURE", "EXECUTE"),
+    "type": ("TYPE", "USAGE"),
+    "language": ("LANGUAGE", "USAGE"),
+    "foreign-data wrapper": ("FOREIGN DATA WRAPPER", "USAGE"),
+    "server": ("FOREIGN SERVER", "USAGE"),
+}
+"""By what the server calls an object: its kind and the privileges in a GRANT."""
+
+_NEW_EXTENSION = re.compile(r"\bcreate extension (?:if not exists )?(\"[^\"]+\"|\w+)", re.IGNORECASE)
+_NEW_ROLE = re.compile(r"(?:create|alter|drop) (?:role|user|group)\b(?! mapping)", re.IGNORECASE)
+_NEW_DATABASE = re.compile(r"(?:create|drop) database\b", re.IGNORECASE)
+_NEW_TRIGGER = re.compile(r"create (?:or replace )?(?:constraint )?trigger\b", re.IGNORECASE)
+_REFERENCING = re.compile(r"(?:create|alter)\b.*\breferences\b", re.IGNORECASE | re.DOTALL)
 
 
 def hint(connection: Connection, error: BaseException) -> str | None:
@@ -45,24 +106,32 @@ def hint(connection: Connection, error: BaseException) -> str | None:
         connection: not in a transaction; asked, and left as it was.
         error: the failure.
     """
-    state = getattr(getattr(error, "orig", None), "pgcode", None)
-    if not isinstance(error, DBAPIError) or not error.statement or state not in (*_UNDEFINED, _INSUFFICIENT_PRIVILEGE):
+    state = sqlstate.of(error)
+    if not isinstance(error, DBAPIError):
         return None
-    from neuraknot_db.database import sql_text  # few runs fail
-
-    names = sql_text.names(error.statement)
+    message = getattr(error.orig.diag, "message_primary", None) or ""  # type: ignore[union-attr]
     try:
         if state in _UNDEFINED:
-            return _elsewhere(connection, names)
-        return _not_ours(connection, names, by_owner=names[0] in _BY_OWNER)
+            return _elsewhere(connection, message)
+        if state == sqlstate.INSUFFICIENT_PRIVILEGE:
+            return _missing_right(connection, message, error)
+        if state == sqlstate.READ_ONLY:
+            return DatabaseState.of(connection).read_only or "Take out what makes the transaction read-only."
     except SQLAlchemyError:
-        return None
+        pass  # the failure itself is told all the same
     finally:
         connection.rollback()
+    return None
 
 
-def _elsewhere(connection: Connection, names: Collection[str]) -> str | None:
-    row = connection.exec_driver_sql(_ELSEWHERE, {"names": list(names)}).first()
+def _names(message: str) -> list[str]:
+    """Return what may be a name in the server's message, in any language: each run of its words."""
+    words = [word.removeprefix("public.") for word in _BETWEEN_WORDS.split(message) if word]
+    return [" ".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1)]
+
+
+def _elsewhere(connection: Connection, message: str) -> str | None:
+    row = connection.exec_driver_sql(_ELSEWHERE, {"names": _names(message)}).first()
     if row is None:
         return None
     extension, schema = row
@@ -72,12 +141,56 @@ def _elsewhere(connection: Connection, names: Collection[str]) -> str | None:
     )
 
 
-def _not_ours(connection: Connection, names: Collection[str], *, by_owner: bool) -> str | None:
-    found = connection.exec_driver_sql(_NOT_OURS, {"names": list(names)}).all()
-    if not found:
+def _missing_right(connection: Connection, message: str, error: DBAPIError) -> str | None:
+    """Return who may do what the server refused, and the statement that lets this role do it."""
+    from neuraknot_db.database import sql_text  # few runs fail
+
+    # Without comments, and with one blank between words.
+    statement, names = " ".join(token.text for token in sql_text.tokens(error.statement or "")), _names(message)
+    current, creates_roles, creates_databases = connection.exec_driver_sql(_ROLE).one()
+    role, administrator = raw_sql.quoted(current), "As an administrator:"
+    if error.orig.diag.source_function == "ExecWithCheckOptions":  # type: ignore[union-attr]
+        return f"A row-level security policy keeps the row out. {administrator} ALTER ROLE {role} BYPASSRLS"
+    if not creates_roles and _NEW_ROLE.match(statement):
+        return f"{administrator} ALTER ROLE {role} CREATEROLE"
+    if not creates_databases and _NEW_DATABASE.match(statement):
+        return f"{administrator} ALTER ROLE {role} CREATEDB"
+    for name in _NEW_EXTENSION.findall(statement):
+        if name.strip('"') in names:
+            return f"As an administrator, in this database: CREATE EXTENSION IF NOT EXISTS {name}"
+    predefined = connection.exec_driver_sql(_PREDEFINED, {"names": _names(str(error.orig))}).scalar()
+    if predefined is not None:
+        files = "On RDS nobody may: write rows as INSERT. Elsewhere, as" if "_server_" in predefined else "As"
+        return f"{files} an administrator: GRANT {predefined} TO {role}"
+    found = connection.exec_driver_sql(_NOT_OURS, {"names": names, "message": message}).first()
+    if found is None:
         return None
-    tables, role = ", ".join(f"public.{raw_sql.quoted(row.relname)}" for row in found), raw_sql.quoted(found[0].role)
-    if by_owner:
-        change = "; ".join(f"ALTER TABLE public.{raw_sql.quoted(row.relname)} OWNER TO {role}" for row in found)
-        return f"Connect as {found[0].owner}, which owns {found[0].relname}, or as an administrator: {change}"
-    return f"As {found[0].owner}, or an administrator: GRANT ALL ON TABLE {tables} TO {role}"
+    if found.type in _GRANTABLE and _is_grantable(statement, message):
+        kind, privileges = _GRANTABLE[found.type]
+        if kind == "TABLE":
+            privileges = _on_table(statement, found)
+        return f"As {found.owner}, or an administrator: GRANT {privileges} ON {kind} {found.identity} TO {role}"
+    owned = f"Connect as {found.owner}, which owns the {found.type} {found.identity}"
+    if not found.by_superuser:
+        # Not ALTER ... OWNER TO, which would take it from an application that connects as its owner.
+        return f"{owned}, or as an administrator: GRANT {raw_sql.quoted(found.owner)} TO {role}"
+    if found.type in _GRANTABLE:
+        return f"{owned}, or as that role: ALTER {found.type.upper()} {found.identity} OWNER TO {role}"
+    return f"{owned}."
+
+
+def _is_grantable(statement: str, message: str) -> bool:
+    """Whether privileges are enough, without being the owner; where the message is translated, by the statement."""
+    first = statement.partition(" ")[0].lower()
+    if message.startswith("permission denied"):
+        return first not in {"grant", "revoke"}
+    return first in _FOR_PRIVILEGES
+
+
+def _on_table(statement: str, found: Any) -> str:
+    """Return the privileges on a table that the statement takes; all, once it has the one that seemed to be enough."""
+    if _NEW_TRIGGER.match(statement) and not found.may_trigger:
+        return "TRIGGER"
+    if _REFERENCING.match(statement) and not found.may_reference:
+        return "REFERENCES"
+    return "ALL"

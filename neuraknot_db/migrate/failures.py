@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, display, interrupt
+from neuraknot_db.database import diagnosis, display, interrupt, sqlstate
 from neuraknot_db.database.driver import Exchange
 from neuraknot_db.errors import (
     InterruptedRunError,
@@ -21,17 +21,14 @@ from neuraknot_db.errors import (
     TransactionEndedError,
     UnreachableError,
 )
-from neuraknot_db.revisions import concurrently, files
+from neuraknot_db.revisions import concurrently, files, places
 from neuraknot_db.revisions.containment import words
 from neuraknot_db.revisions.options import Step
-from neuraknot_db.revisions.places import Places, Text, failing_line
+from neuraknot_db.revisions.places import Place, failing_calls
 from neuraknot_db.settings import Limits
 
 if TYPE_CHECKING:
     from neuraknot_db.database.sql_text import Statement
-
-
-_DUPLICATE, _UNDEFINED_TABLE = "42P07", "42P01"
 
 
 class FailurePoint(NamedTuple):
@@ -43,6 +40,7 @@ class FailurePoint(NamedTuple):
         revision: where the database is.
         step: what was running, as Alembic's step; None for anything else, or if everything is committed.
         alone: the statement, if it was sent outside of a transaction.
+        alone_line: the line of the revision's file that sent it.
         begun: whether anything of it had been sent.
         kept: a sentence to use instead of where the database is: what a rollback kept.
         left: whether the revision sent something in an autocommit_block, which stays.
@@ -57,6 +55,7 @@ class FailurePoint(NamedTuple):
     revision: str | None
     step: Step | None = None
     alone: Statement | None = None
+    alone_line: int | None = None
     begun: bool = True
     kept: str = ""
     left: bool = False
@@ -103,13 +102,14 @@ def explained(error: Exception, point: FailurePoint) -> NeuraknotError | None:
 def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
     found: NeuraknotError
     place = _place(error, point)
-    failing = _failing_line(error, place)
     if isinstance(error, DBAPIError):
-        line = place.line if place is not None and place.as_written else 1
+        line = place.text.line if place and place.text and place.text.as_written else None
         found = diagnosis.database_error(error, doing=point.doing, undone=point.undone, line=line)
         found = _timed_out(error, found, point) or found
-        if failing and isinstance(point.step, RevisionStep):
-            found.details = (f"{_file(point.step, failing)}:", *found.details)
+        if place and place.line:
+            found.details = (f"{place.shown}:", *found.details)
+        elif place and error.statement is None:
+            found.details = (*found.details, "It was found at the COMMIT, so which line is to blame is not known.")
     elif diagnosis.is_lost(error):
         found = UnreachableError(f"{point.doing} lost its connection{point.undone}.", hint="Run the command again.")
     elif isinstance(error, CommandError) and "expected to match" in str(error):
@@ -126,8 +126,8 @@ def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
     if isinstance(found, MigrationFailedError | UnreachableError):
         # What the server is in may be the cause, and then the file is not to blame.
         advice = point.cause or found.hint
-        if advice is None and isinstance(point.step, RevisionStep):
-            advice = f"Correct {_file(point.step, failing)}, and run the command again."
+        if advice is None and place is not None:
+            advice = f"Correct {place.shown}, and run the command again."
         left = _left_behind(point.alone, error) if point.alone is not None else None
         found.hint = " ".join(filter(None, (point.at, left, advice)))
     return found
@@ -155,40 +155,16 @@ def _timed_out(error: DBAPIError, found: NeuraknotError, point: FailurePoint) ->
     )
 
 
-def _place(error: Exception, point: FailurePoint) -> Text | None:
-    """Return what failed, with its line in the revision's file; None if that is not known."""
+def _place(error: Exception, point: FailurePoint) -> Place | None:
+    """Return where a revision failed; None for anything else."""
     if not isinstance(point.step, RevisionStep):
         return None
-    revision = point.step.revision
-    line = failing_line(error, str(revision.path))
+    path = str(point.step.revision.path)
     sql = error.statement if isinstance(error, DBAPIError) else None
-    if line is not None and not sql:
-        return Text("", line, as_written=False)
-    if line is None and point.alone is None:
-        return None
-    try:
-        places = Places(Path(revision.path))
-    except OSError:  # it is gone
-        return Text("", line, as_written=False) if line else None
-    if line is not None:
-        return places.text(sql or "", line)
-    # It was sent when its function had returned.
-    function = revision.module.upgrade if point.step.is_upgrade else revision.module.downgrade
-    begins = getattr(getattr(function, "__code__", None), "co_firstlineno", 1)
-    found = places.text(sql or (point.alone.text if point.alone else ""), begins)
-    return found if found.as_written else None
-
-
-def _failing_line(error: Exception, place: Text | None) -> int | None:
-    """Return the line of what the server objects to, or of the call that sent it."""
-    if place is None:
-        return None
     position = getattr(getattr(getattr(error, "orig", None), "diag", None), "statement_position", None)
-    return next(place.lines_at([int(position) - 1])) if position else place.line
-
-
-def _file(step: RevisionStep, line: int | None) -> str:
-    return str(path_of(step)) + (f", line {line}" if line else "")
+    # It may have been sent when its function had returned.
+    held = [(path, point.alone_line)] if point.alone_line else []
+    return places.of_failure(failing_calls(error, path) or held, path, sql, position)
 
 
 def unanswered(error: Exception, point: FailurePoint, committed: str) -> UnreachableError:
@@ -257,14 +233,14 @@ def _interrupted(error: InterruptedRunError, point: FailurePoint) -> Interrupted
 
 
 def _left_behind(statement: Statement, error: Exception) -> str:
-    index, state = concurrently.built(statement), getattr(getattr(error, "orig", None), "pgcode", None)
-    if index is not None and state == _DUPLICATE:
+    index, state = concurrently.built(statement), sqlstate.of(error)
+    if index is not None and state == sqlstate.DUPLICATE_TABLE:
         # An invalid index of that name would have been dropped before.
         return (
             f"The index {index[0]} was not begun: what has its name stands untouched."
             " Write IF NOT EXISTS to take that for it, or drop it first."
         )
-    if state == _UNDEFINED_TABLE and concurrently.detached(statement):
+    if state == sqlstate.UNDEFINED_TABLE and concurrently.detached(statement):
         return "Where an earlier run has detached it, write that down with alembic stamp."
     return concurrently.may_leave(statement) or "What a statement outside of a transaction has done stays."
 

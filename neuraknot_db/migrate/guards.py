@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from neuraknot_db import settings
 from neuraknot_db.database import diagnosis, raw_sql
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.errors import ReadOnlyError, RefusedError
+from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def refuse_read_only(state: DatabaseState) -> None:
         RefusedError: the server is read-only.
     """
     if state.read_only:
-        raise ReadOnlyError
+        raise RefusedError("This session is read-only: nothing can be changed in it.", hint=state.read_only)
 
 
 def admit_changes(state: DatabaseState) -> None:

@@ -21,10 +21,9 @@ from neuraknot_db.history.tables import CREATE, FORMAT, SCHEMA, TABLE
 from neuraknot_db.migrate.apply import entry_of, heads_after
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.run import VERSION_SCHEMA
-from neuraknot_db.revisions import files
 from neuraknot_db.revisions.containment import Conduct, contained, demand_run, supervised, words
 from neuraknot_db.revisions.options import RevisionOptions, Step, late_block_error, objection_to, read_options
-from neuraknot_db.revisions.places import failing_line
+from neuraknot_db.revisions.places import failing_calls, of_failure
 
 
 def emit(direction: Callable[[], object], buffer: TextIO) -> None:
@@ -183,11 +182,11 @@ def _printing(step: RevisionStep, options: RevisionOptions, migration: Migration
             error.hint = f"{error.hint or ''} The script is not whole: don't run it.".lstrip()
             raise
         except Exception as error:
-            line = failing_line(error, str(step.revision.path))
-            place = f"{files.here(step.revision.path)}{f', line {line},' if line else ''}"
+            path = str(step.revision.path)
+            place = of_failure(failing_calls(error, path), path).shown
             raise MigrationFailedError(
                 f"Revision {revision} failed, and the script is not whole: {words(error)}.",
-                hint=f"Don't run it. Correct {place} and print it again.",
+                hint=f"Don't run it. Correct {place}, and print it again.",
             ) from error
 
     printed.__name__ = apply.__name__  # Alembic prints it

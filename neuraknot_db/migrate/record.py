@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from neuraknot_db import __version__, settings
-from neuraknot_db.database import diagnosis, interrupt, lock, raw_sql, session
+from neuraknot_db.database import diagnosis, interrupt, lock, raw_sql, session, sqlstate
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableError
@@ -33,7 +33,6 @@ _PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 _METADATA_TIMEOUT = 1.0
 
-_TAKEN = "23505"
 _WRITTEN_AHEAD = 32
 """Sequence values that PostgreSQL logs ahead (SEQ_LOG_VALS in sequence.c)."""
 
@@ -291,7 +290,7 @@ def _numbered(connection: Connection, write: Callable[[], None]) -> None:
         try:
             write()
         except DBAPIError as error:
-            if getattr(error.orig, "pgcode", None) != _TAKEN or not left:
+            if sqlstate.of(error) != sqlstate.UNIQUE_VIOLATION or not left:
                 raise
             connection.rollback()
         else:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, display, lock, raw_sql, session
+from neuraknot_db.database import diagnosis, display, lock, raw_sql, session, sqlstate
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import MigrationFailedError, RefusedError
 from neuraknot_db.history.log import Entry, History
@@ -38,8 +38,8 @@ COUNTING_TIMEOUT = "10s"
 
 _KEPT = "The reset was rolled back: the old schema and every row are still there."
 
-_NEEDING_COMMIT = frozenset({"55P04", "55006"})
-"""SQLSTATEs: a new enum value is used, or a table is changed that has pending trigger events."""
+_NEEDING_COMMIT = frozenset({sqlstate.UNSAFE_NEW_ENUM_VALUE, sqlstate.OBJECT_IN_USE})
+"""A new enum value is used, or a table is changed that has pending trigger events."""
 # `snapshot` in front: where a revision fails in a transaction of its own as well, nothing is dropped.
 _APART = (
     "A reset runs the revisions in one transaction, and this one needs a COMMIT before it. To run each in its own,"
@@ -194,7 +194,7 @@ def _left(deadline: float) -> int:
 def _needs_commit(error: BaseException) -> bool:
     """Whether a revision failed that may work in a transaction of its own."""
     cause = error.__cause__
-    return isinstance(cause, DBAPIError) and getattr(cause.orig, "pgcode", None) in _NEEDING_COMMIT
+    return cause is not None and sqlstate.of(cause) in _NEEDING_COMMIT
 
 
 def sharing_transaction(script: ScriptDirectory) -> list[Script]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+import sysconfig
+import traceback
 from bisect import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from types import TracebackType
+
+from neuraknot_db.revisions import files
+
+_LIBRARIES = (*sysconfig.get_paths().values(), str(Path(__file__).parents[1]))
 
 
 @dataclass(frozen=True)
@@ -69,15 +75,62 @@ def _running_line(path: str) -> int:
     return 1
 
 
-def failing_line(error: BaseException, path: str) -> int | None:
-    """Return the line of a file at which an error was raised, or that called what raised it; None if it did not."""
-    line: int | None = None
+def failing_calls(error: BaseException, path: str) -> list[tuple[str, int]]:
+    """Return the calls that led from a revision's file to an error, as files and lines, outermost first.
+
+    Only a person's own files are among them: the last is the line to correct. Empty if the error did not come from
+    that file.
+    """
+    calls: list[tuple[str, int]] = []
     raised: BaseException | None = error
-    while raised is not None and line is None:
-        trace: TracebackType | None = raised.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename == path:
-                line = trace.tb_lineno
-            trace = trace.tb_next
+    while raised is not None and not calls:
+        for frame, line in traceback.walk_tb(raised.__traceback__):
+            file = frame.f_code.co_filename
+            if file == path or (calls and _is_own(file)):
+                calls.append((file, line))
         raised = raised.__cause__
-    return line
+    return calls
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a revision failed.
+
+    Attributes:
+        shown: the file and the line, if that is known, as a person would type them here.
+        line: the line; None if it is not known.
+        text: the statement that failed there; None if none did, or its file is gone.
+    """
+
+    shown: str
+    line: int | None
+    text: Text | None
+
+
+def of_failure(calls: list[tuple[str, int]], path: str, sql: str | None = None, position: str | None = None) -> Place:
+    """Return where a revision failed.
+
+    Args:
+        calls: see `failing_calls`.
+        path: the revision's file.
+        sql: the statement that failed, if one did.
+        position: of what the server objects to in it, from 1.
+    """
+    if not calls:
+        return Place(str(files.here(path)), None, None)
+    (file, line), text = calls[-1], None
+    if sql:
+        with contextlib.suppress(OSError):
+            text = Places(Path(file)).text(sql, line)
+    if text:
+        line = next(text.lines_at([int(position) - 1])) if position else text.line
+    shown = f"{files.here(file)}, line {line}"
+    if file != path:
+        calling = next(number for name, number in reversed(calls) if name == path)
+        shown += f" (from {files.here(path)}, line {calling})"
+    return Place(shown, line, text)
+
+
+def _is_own(file: str) -> bool:
+    """Whether a person wrote it here: it is no library's, ours or Python's, and no text such as `<string>`."""
+    return not file.startswith(("<", *_LIBRARIES))

@@ -201,10 +201,11 @@ def test_python_that_fails_in_a_revision(unchanged: Database, project: Project) 
     said(unchanged.alembic("upgrade", "head", cwd=project.root), 7, "Revision 005", "no_such_thing")
 
 
-def test_a_read_only_server(unchanged: Database, project: Project) -> None:
+def test_a_read_only_session(unchanged: Database, project: Project) -> None:
     project.add("005", "CREATE TABLE public.five ()", after="004")
     unchanged.run(f'ALTER DATABASE "{unchanged.name}" SET default_transaction_read_only = on')
-    said(unchanged.alembic("upgrade", "head", cwd=project.root), 5, "read-only", "primary")
+    words = f"As an administrator: ALTER DATABASE {unchanged.name} RESET default_transaction_read_only\n"
+    said(unchanged.alembic("upgrade", "head", cwd=project.root), 5, "read-only", words)
     said(unchanged.neuraknot_db("adopt"), 5, "read-only")
     said(unchanged.neuraknot_db("reset", "--confirm", unchanged.name), 5, "read-only")
 

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from neuraknot_db.database import diagnosis, display
-from neuraknot_db.database.diagnosis import _statement
+from neuraknot_db.database import diagnosis, display, login
+from neuraknot_db.database.excerpt import _statement
 from neuraknot_db.settings import Settings
 
 WHERE = Settings("db.example", 5432, "app", None, "chat")
@@ -30,7 +30,7 @@ WHERE = Settings("db.example", 5432, "app", None, "chat")
 @pytest.mark.parametrize("severity", ["FATAL", "致命的エラー"])
 def test_each_answer_to_a_login_has_its_sentence(answer: str, message: str, hint: str, severity: str) -> None:
     words = f'connection to server at "db.example" (192.0.2.1), port 5432 failed: {severity}:  {answer}\n'
-    found = diagnosis.login_error(words, WHERE)
+    found = login.explained(words, WHERE)
     assert message in found.message
     assert hint in (found.hint or "")
     assert found.exit_code == 6
@@ -41,8 +41,8 @@ def test_a_wrong_password_is_not_blamed_on_tls() -> None:
     place = 'connection to server at "db.example", port 5432 failed: FATAL:  '
     without_tls = 'no pg_hba.conf entry for host "192.0.2.7", user "app", database "chat", no encryption'
     both = f'{place}password authentication failed for user "app"\n{place}{without_tls}\n'
-    assert "refused the login of user app" in diagnosis.login_error(both, WHERE).message
-    assert "DB_SSLMODE=require" in (diagnosis.login_error(place + without_tls, WHERE).hint or "")
+    assert "refused the login of user app" in login.explained(both, WHERE).message
+    assert "DB_SSLMODE=require" in (login.explained(place + without_tls, WHERE).hint or "")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
@@ -55,7 +55,7 @@ def test_a_file_that_can_not_be_written_is_no_defect_of_ours(number: int) -> Non
 
 @pytest.mark.parametrize("words", ["Connection refused\n\tIs the server running?", "timeout expired"])
 def test_a_server_that_is_not_there_has_not_refused(words: str) -> None:
-    found = diagnosis.login_error(f'connection to server at "db.example", port 5432 failed: {words}', WHERE)
+    found = login.explained(f'connection to server at "db.example", port 5432 failed: {words}', WHERE)
     assert "can't be reached" in found.message
 
 

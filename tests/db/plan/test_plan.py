@@ -263,7 +263,7 @@ def test_what_a_database_is_refused_for_is_said(at: Callable[[str], Database]) -
     finally:
         database.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
     database.run(f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = on')
-    refused(database, "upgrade", "head", words="The server is read-only")
+    refused(database, "upgrade", "head", words="This session is read-only")
     with database.connect() as connection:
         connection.exec_driver_sql("SET default_transaction_read_only = off")
         connection.exec_driver_sql(f'ALTER DATABASE "{database.name}" RESET ALL')
