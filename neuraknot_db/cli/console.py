@@ -166,17 +166,23 @@ def _collect_less() -> None:
 
 
 _COMMANDS = "adopt|create_db|current|downgrade|history|log|mark|plan|stamp|upgrade|verify"
+_RESET = re.compile(r"\bneuraknot-db reset\b(?: --[\w-]+(?:[= ](?:'[^']*'|[^\s'-]\S*))?)*")
 _FOR_THE_DATABASE = re.compile(rf"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:{_COMMANDS})\b)")
 
 
 def rendered(error: NeuraknotError) -> str:
     """Return the lines that a person reads: message, details, hint."""
-    lines = [f"error: {error.message}", *(f"  {line}".rstrip() for line in error.details)]
+    lines = [f"error: {_continued(error.message)}", *(f"  {line}".rstrip() for line in error.details)]
     hint = error.hint
     if hint and settings.origin().task_metadata_uri:
-        # In a task nobody types: a command for the database is the launcher's to run.
-        hint = _FOR_THE_DATABASE.sub("launcher ecs-run -- ", hint)
-    return "\n".join([*lines, f"hint: {hint}"] if hint else lines)
+        # In a task nobody types: a command for the database is the launcher's to run, which confirms a reset itself.
+        hint = _FOR_THE_DATABASE.sub("launcher ecs-run -- ", _RESET.sub("launcher ecs-migrate --reset", hint))
+    return "\n".join([*lines, f"hint: {_continued(hint)}"] if hint else lines)
+
+
+def _continued(text: str) -> str:
+    """Indent further lines: a name or a server's message may hold line breaks."""
+    return text.replace("\n", "\n  ")
 
 
 def _result(outcome: Outcome, code: int, failure: NeuraknotError | None) -> str:

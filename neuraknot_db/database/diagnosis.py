@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _RAISED_BY = re.compile(r"([a-zA-Z0-9_$.]+|\"[^\"]+\")\(")
 """A function's name, as the server quotes it, in a line of any language."""
 _PSQLS = re.compile(r"\\|:[\w'\"{]")
-_FROM_STDIN = re.compile(r"\bfrom\s+stdin\b", re.IGNORECASE)
+_FROM_STDIN = re.compile(r"\bfrom\s+stdin\b(?:[^;]*;\s*$)?", re.IGNORECASE)
+"""COPY's words; with the blanks after its semicolon, up to the first row."""
 
 # By SQLSTATE, or its class: the server's state is the cause, and no file is to blame.
 _CAUSES = {
@@ -183,7 +184,9 @@ def _is_psqls(error: DBAPIError, state: str) -> bool:
     statement = error.statement or ""
     if state == sqlstate.SYNTAX_ERROR:
         position = getattr(error.orig.diag, "statement_position", None)  # type: ignore[union-attr]
-        return position is not None and _PSQLS.match(statement, int(position) - 1) is not None
+        begin = int(position) - 1 if position else len(statement)
+        before = _FROM_STDIN.search(statement[:begin])
+        return _PSQLS.match(statement, begin) is not None or (before is not None and before.end() == begin)
     return not state and _FROM_STDIN.search(statement) is not None
 
 

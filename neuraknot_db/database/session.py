@@ -52,13 +52,23 @@ def open_session(where: Settings, known: Engine | None = None) -> Iterator[Conne
     driver_connection = driver(connection)
     driver_connection.notices = _Notices()
     # The connection is closed inside: that sends a last ROLLBACK.
-    with interrupt.cancelling(functools.partial(engine.cancel, where, driver_connection)), connection:
+    with interrupt.cancelling(functools.partial(engine.cancel, where, driver_connection)), _closing(connection):
         _prepare(connection, limits)
         try:
             yield connection
         except DBAPIError as error:
             name_holders(connection, error)
             raise
+
+
+@contextlib.contextmanager
+def _closing(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        # What is to stay was committed before: a lost connection would hide the error that ended the session.
+        with contextlib.suppress(DBAPIError):
+            connection.close()
 
 
 def name_holders(connection: Connection, error: DBAPIError) -> None:

@@ -13,9 +13,6 @@ from neuraknot_db.errors import RefusedError
 _STATE = """
 SELECT current_setting('server_version'),
        current_setting('transaction_read_only') = 'on',
-       CASE WHEN pg_is_in_recovery() THEN 'replica'
-            ELSE (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only') END,
-       session_user, current_database(),
        to_regnamespace('public') IS NOT NULL,
        coalesce(has_schema_privilege(to_regnamespace('public')::oid, 'CREATE'), false),
        to_regclass('public.alembic_version') IS NOT NULL,
@@ -26,6 +23,12 @@ SELECT current_setting('server_version'),
        ARRAY(SELECT relname::text FROM pg_class
               WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p') AND relname <> 'alembic_version'
               ORDER BY relname)
+"""
+
+_READ_ONLY_BY = """
+SELECT CASE WHEN pg_is_in_recovery() THEN 'replica' ELSE source END, session_user, current_database()
+  FROM pg_settings
+ WHERE name = 'default_transaction_read_only'
 """
 
 # An unrelated table of that name has other columns.
@@ -65,16 +68,14 @@ class DatabaseState(NamedTuple):
 
     @classmethod
     def of(cls, connection: Connection) -> DatabaseState:
-        """Read it, in two short queries.
+        """Read it, in two short queries, or three where writes are refused.
 
         Raises:
             RefusedError: this role may not read `alembic_version`.
         """
         row = connection.exec_driver_sql(_STATE).one()
-        version, is_read_only, by, user, database, has_schema, may_create, versioned, role, may_read, lacks, tables = (
-            row
-        )
-        read_only = _until_writable(by, user, database) if is_read_only else ""
+        version, is_read_only, has_schema, may_create, versioned, role, may_read, lacks, tables = row
+        read_only = _until_writable(*connection.exec_driver_sql(_READ_ONLY_BY).one()) if is_read_only else ""
         lacking = f"GRANT {', '.join(lacks)} ON public.alembic_version TO {raw_sql.quoted(role)}" if lacks else ""
         versions: tuple[str, ...] = ()
         if not may_read:

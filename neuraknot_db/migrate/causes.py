@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -11,14 +13,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from neuraknot_db.database import raw_sql, sqlstate
 from neuraknot_db.database.state import DatabaseState
 
-_UNDEFINED = (sqlstate.UNDEFINED_FUNCTION, sqlstate.UNDEFINED_OBJECT, sqlstate.UNDEFINED_TABLE)
-
 _FOR_PRIVILEGES = frozenset(
     {"select", "insert", "update", "delete", "truncate", "copy", "lock", "with", "merge", "call"}
 )
 """The first words of statements for which privileges on what they name are enough."""
 
 _BETWEEN_WORDS = re.compile(r"[\s\"'«»„“”‹›「」『』(),:;]+")
+_BETWEEN_ASCII = re.compile(r"[\s\"'(),:;]+|[^\x00-\x7f]+")
+"""Japanese has no blanks around a name."""
 
 # What a statement names of an extension that is where no unqualified name is looked up.
 _ELSEWHERE = """
@@ -106,32 +108,37 @@ def hint(connection: Connection, error: BaseException) -> str | None:
         connection: not in a transaction; asked, and left as it was.
         error: the failure.
     """
-    state = sqlstate.of(error)
-    if not isinstance(error, DBAPIError):
+    asking = _ASKING.get(sqlstate.of(error))
+    if asking is None or not isinstance(error, DBAPIError):
         return None
-    message = getattr(error.orig.diag, "message_primary", None) or ""  # type: ignore[union-attr]
-    try:
-        if state in _UNDEFINED:
-            return _elsewhere(connection, message)
-        if state == sqlstate.INSUFFICIENT_PRIVILEGE:
-            return _missing_right(connection, message, error)
-        if state == sqlstate.READ_ONLY:
-            return DatabaseState.of(connection).read_only or "Take out what makes the transaction read-only."
-    except SQLAlchemyError:
-        pass  # the failure itself is told all the same
-    finally:
+    # The failure itself is told all the same.
+    with contextlib.suppress(SQLAlchemyError):
+        found = asking(connection, error)
         connection.rollback()
+        return found
     return None
 
 
 def _names(message: str) -> list[str]:
     """Return what may be a name in the server's message, in any language: each run of its words."""
-    words = [word.removeprefix("public.") for word in _BETWEEN_WORDS.split(message) if word]
-    return [" ".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1)]
+    names: list[str] = []
+    for between in (_BETWEEN_WORDS, _BETWEEN_ASCII):
+        words = [word.removeprefix("public.") for word in between.split(message) if word]
+        names += [" ".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1)]
+    return names
 
 
-def _elsewhere(connection: Connection, message: str) -> str | None:
-    row = connection.exec_driver_sql(_ELSEWHERE, {"names": _names(message)}).first()
+def _message(error: DBAPIError) -> str:
+    return getattr(error.orig.diag, "message_primary", None) or ""  # type: ignore[union-attr]
+
+
+def _writable(connection: Connection, error: DBAPIError) -> str:
+    del error
+    return DatabaseState.of(connection).read_only or "Take out what makes the transaction read-only."
+
+
+def _elsewhere(connection: Connection, error: DBAPIError) -> str | None:
+    row = connection.exec_driver_sql(_ELSEWHERE, {"names": _names(_message(error))}).first()
     if row is None:
         return None
     extension, schema = row
@@ -141,10 +148,11 @@ def _elsewhere(connection: Connection, message: str) -> str | None:
     )
 
 
-def _missing_right(connection: Connection, message: str, error: DBAPIError) -> str | None:
+def _missing_right(connection: Connection, error: DBAPIError) -> str | None:
     """Return who may do what the server refused, and the statement that lets this role do it."""
     from neuraknot_db.database import sql_text  # few runs fail
 
+    message = _message(error)
     # Without comments, and with one blank between words.
     statement, names = " ".join(token.text for token in sql_text.tokens(error.statement or "")), _names(message)
     current, creates_roles, creates_databases = connection.exec_driver_sql(_ROLE).one()
@@ -194,3 +202,12 @@ def _on_table(statement: str, found: Any) -> str:
     if _REFERENCING.match(statement) and not found.may_reference:
         return "REFERENCES"
     return "ALL"
+
+
+_ASKING: dict[str, Callable[[Connection, DBAPIError], str | None]] = {
+    sqlstate.UNDEFINED_FUNCTION: _elsewhere,
+    sqlstate.UNDEFINED_OBJECT: _elsewhere,
+    sqlstate.UNDEFINED_TABLE: _elsewhere,
+    sqlstate.INSUFFICIENT_PRIVILEGE: _missing_right,
+    sqlstate.READ_ONLY: _writable,
+}

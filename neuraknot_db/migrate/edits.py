@@ -26,7 +26,7 @@ def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:
 
 
 def demand_unedited(
-    script: ScriptDirectory, history: History, heads: Collection[str], *, accepted: Collection[str]
+    script: ScriptDirectory, history: History, heads: Collection[str], *, command: str, accepted: Collection[str]
 ) -> list[Entry]:
     """Compare what the log says was run with what the files say now.
 
@@ -34,6 +34,7 @@ def demand_unedited(
         script: where the revisions are.
         history: the database's log.
         heads: the revisions that the database is at.
+        command: the command line, such as `upgrade head`, for the hint.
         accepted: revisions whose edit is accepted.
 
     Returns:
@@ -62,8 +63,7 @@ def demand_unedited(
         raise RefusedError(
             _edited([applied[revision] for revision in refused]),
             hint=f"Restore {files} and write the change as a new revision,"
-            # Whatever the command: accepting an edit is no reason to go to head.
-            f" or take the edit, before the same command: alembic -x accept_edit={','.join(edited)} ...",
+            f" or take the edit: alembic -x accept_edit={','.join(edited)} {command}",
         )
     return list(edited.values())
 

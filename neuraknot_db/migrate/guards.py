@@ -89,6 +89,11 @@ def environment(where: Settings, marker: str | None) -> str:
     return where.environment
 
 
+def confirming(database: str, command: str) -> str:
+    """Return the command line that confirms a downgrade or a stamp."""
+    return f"alembic -x {shlex.quote(f'confirm={database}')} {command}"
+
+
 def confirm_downgrade(
     connection: Connection,
     where: Settings,
@@ -132,5 +137,5 @@ def confirm_downgrade(
         wrong=lambda typed: (
             f"The confirmation of the {verb} is {typed!r}, and the database is {where.database!r}: nothing was changed."
         ),
-        hint=f"alembic -x {shlex.quote(f'confirm={where.database}')} {command}",
+        hint=confirming(where.database, command),
     ).demand()

@@ -119,7 +119,9 @@ def admit(
     read = [read_options(step) for step in steps]
     taken: list[Entry] = []
     if command.kind in ("upgrade", "downgrade"):  # a stamp runs nothing, so edits don't matter
-        taken = edits.demand_unedited(script, found.history, found.state.versions, accepted=asked.accept_edit)
+        taken = edits.demand_unedited(
+            script, found.history, found.state.versions, command=command.words, accepted=asked.accept_edit
+        )
     if steps or command.purge or command.kind in ("reset", "adopt", "mark"):
         found.history.demand_allowed()
     heads = () if command.purge else found.state.versions

@@ -179,6 +179,9 @@ class Recorder:
                 with suppress(*_NO_ANSWER), asking as answering:
                     answering.rollback()
                     rolled_back = answering is connection and diagnosis.is_error(error)
+                    if answering is connection:
+                        # Outside of a transaction, what the revision had set is still set.
+                        session.restore(answering, settings.limits())
                     standing = self._look(answering, entry, rolled_back=rolled_back)
                     if standing.landed is False and (row := failed(standing)):
                         self.write_failure(answering, row)

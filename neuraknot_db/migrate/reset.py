@@ -19,7 +19,7 @@ from neuraknot_db.database import diagnosis, display, lock, raw_sql, session, sq
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import MigrationFailedError, RefusedError
 from neuraknot_db.history.log import Entry, History
-from neuraknot_db.migrate import cascade, failures, postflight, preflight, privileges, retry, run
+from neuraknot_db.migrate import cascade, causes, failures, postflight, preflight, privileges, retry, run
 from neuraknot_db.migrate.apply import heads_after
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.confirmation import Confirmation
@@ -40,12 +40,6 @@ _KEPT = "The reset was rolled back: the old schema and every row are still there
 
 _NEEDING_COMMIT = frozenset({sqlstate.UNSAFE_NEW_ENUM_VALUE, sqlstate.OBJECT_IN_USE})
 """A new enum value is used, or a table is changed that has pending trigger events."""
-# `snapshot` in front: where a revision fails in a transaction of its own as well, nothing is dropped.
-_APART = (
-    "A reset runs the revisions in one transaction, and this one needs a COMMIT before it. To run each in its own,"
-    " tried on scratch databases first, but not all or nothing:"
-    " neuraknot-db snapshot && neuraknot-db reset --no-upgrade && alembic upgrade head"
-)
 
 # The schema's owner may drop another role's table in it, but not lock it.
 _LOCKABLE = """
@@ -128,8 +122,11 @@ def reset(
             if explained is None and together != outcome.target:
                 point = failures.FailurePoint("The rest of the reset", landed=False, revision=outcome.after)
                 explained = failures.unanswered(error, point, "The first part of the reset")
-            if isinstance(explained, MigrationFailedError) and _needs_commit(error):
-                explained.hint = f"{_KEPT} {_APART}"
+            failed_statement = error.__cause__ or error
+            if isinstance(explained, MigrationFailedError | RefusedError):
+                needs_commit = sqlstate.of(failed_statement) in _NEEDING_COMMIT
+                advice = _apart() if needs_commit else causes.hint(connection, failed_statement)
+                explained.hint = f"{_KEPT} {advice}" if advice else explained.hint
             if explained is not None:
                 outcome.ran = outcome.ran if outcome.after == together else []
                 raise explained from error
@@ -191,10 +188,18 @@ def _left(deadline: float) -> int:
     return max(round(1000 * (deadline - time.monotonic())), 1)
 
 
-def _needs_commit(error: BaseException) -> bool:
-    """Whether a revision failed that may work in a transaction of its own."""
-    cause = error.__cause__
-    return cause is not None and sqlstate.of(cause) in _NEEDING_COMMIT
+def _apart() -> str:
+    """Return how to run revisions one by one that can't share the reset's transaction."""
+    if settings.origin().task_metadata_uri:
+        way = "but not all or nothing: alembic downgrade base && alembic upgrade head"
+    else:
+        # `snapshot` in front: where a revision fails in a transaction of its own as well, nothing is dropped.
+        way = (
+            "tried on scratch databases first, but not all or nothing:"
+            " neuraknot-db snapshot && neuraknot-db reset --no-upgrade && alembic upgrade head"
+        )
+    needs = "A reset runs the revisions in one transaction, and this one needs a COMMIT before it."
+    return f"{needs} To run each in its own, {way}"
 
 
 def sharing_transaction(script: ScriptDirectory) -> list[Script]:
@@ -284,6 +289,8 @@ def _confirmations(ready: Ready, confirm: str | None, environment: str | None) -
     database, name = ready.found.where.database, ready.environment
     production, marked = settings.is_production(name), ready.found.history.environment is not None
     hint = f"neuraknot-db reset {_option('--confirm', database)}"
+    if production or environment is not None:
+        hint += f" {_option('--environment', name)}"
     counts = "This counts as production, and the" if production else "The"
     of_database = Confirmation(
         database,
@@ -299,9 +306,8 @@ def _confirmations(ready: Ready, confirm: str | None, environment: str | None) -
         f"This is production. Type the name of the environment ({name}): ",
         missing="This counts as production, and the environment is not named: nothing was dropped.",
         wrong=lambda typed: f"{counts} environment is {name!r}, not {typed!r}: nothing was dropped.",
-        hint=f"{hint} {_option('--environment', name)}"
         # A marker would contradict NEURAKNOT_ENV.
-        + " (NEURAKNOT_ENV=dev where it is no production)" * (production and not marked),
+        hint=hint + " (NEURAKNOT_ENV=dev where it is no production)" * (production and not marked),
         exactly=False,
     )
     return (of_database, of_environment) if production or environment is not None else (of_database,)

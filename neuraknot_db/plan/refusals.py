@@ -12,7 +12,7 @@ from neuraknot_db import settings
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history.log import History
-from neuraknot_db.migrate import preflight
+from neuraknot_db.migrate import guards, preflight
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.preflight import Found
 from neuraknot_db.plan.values import Refusal
@@ -47,7 +47,7 @@ def refusal(
             # Same as `guards.confirm_downgrade`, but without asking on the terminal.
             RefusedError(
                 "In production a way back asks for the database's name.",
-                hint=f"Give it: alembic -x confirm={where.database} downgrade ...",
+                hint=f"Give it: {guards.confirming(where.database, command.words)}",
             )
         )
     return None

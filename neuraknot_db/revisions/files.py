@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import traceback
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError
+from alembic.script.revision import CycleDetected
+from alembic.util import CommandError, to_tuple
 
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
@@ -36,26 +38,32 @@ def load(script: ScriptDirectory) -> None:
             raise _unreadable(script, error) or error from error
     if told:
         _refuse_twice(script)
-    _demand_all(script)
+    scripts = [each for each in script.revision_map._revision_map.values() if isinstance(each, Script)]
+    _demand_all(script, scripts)
+    _demand_names(scripts)
 
 
-def _demand_all(script: ScriptDirectory) -> None:
+def _demand_all(script: ScriptDirectory, scripts: Iterable[Script]) -> None:
     """Raise if the folder holds a revision's file that Alembic passed over without a word.
 
     Raises:
-        MigrationFailedError: a link that leads nowhere, a folder of such a name, or a name that ends with .PY.
+        MigrationFailedError: a link that leads nowhere, a folder of such a name, or a name that ends with .PY or holds
+            a line break.
     """
-    loaded = {Path(each.path).name for each in script.revision_map._revision_map.values() if isinstance(each, Script)}
+    loaded = {Path(each.path).name for each in scripts}
     for path in Path(script.versions).iterdir():
         name = path.resolve().name if path.is_symlink() else path.name
         if not path.name.casefold().endswith(".py") or path.name.startswith(_PASSED_OVER) or name in loaded:
             continue
         if path.is_dir():
             what = "it is a folder"
+        elif not path.exists():
+            what = "it is a link that leads nowhere"
         else:
-            what = "its name does not end with .py" if path.exists() else "it is a link that leads nowhere"
+            what = "its name does not end with .py" if path.name.isprintable() else "its name holds a line break"
         raise MigrationFailedError(
-            f"{here(str(path))} can't be read as a revision: {what}.", hint="Put the file there, or remove it."
+            f"{here(str(path))} can't be read as a revision: {what}.",
+            hint="Put the file there under a plain name, or remove it.",
         )
 
 
@@ -99,28 +107,80 @@ def _unreadable(script: ScriptDirectory, error: Exception) -> MigrationFailedErr
             return None
         name = str(error).partition("filename ")[2].partition(". Be sure")[0]
         told, place = "it holds no `revision = ...`", str(here(f"{script.versions}/{name}"))
-    elif isinstance(error, SyntaxError):
-        place = f"{here(error.filename)}, line {error.lineno}" if error.filename else _culprit(script)
-        hint = hint if error.filename else "Save it as UTF-8 and run the command again"
-    elif isinstance(error, KeyError) and (naming := _naming(script, error.args[0])):
-        told, place = f"it names {error.args[0]}, which no file has", naming
+    elif isinstance(error, SyntaxError) and error.filename:
+        place = f"{here(error.filename)}, line {error.lineno}"
     else:
         # An escaped error was raised by the file; we only wrapped it.
         raised = error.__cause__ or error if isinstance(error, EscapedError) else error
         trace = traceback.extract_tb(raised.__traceback__)
         ours = [frame for frame in trace if _is_within(frame.filename, script)]
-        place = f"{here(ours[-1].filename)}, line {ours[-1].lineno}" if ours else _culprit(script)
+        place = f"{here(ours[-1].filename)}, line {ours[-1].lineno}" if ours else ""
+    if not place:
+        try:
+            told, place = _among(script, told, error)
+        except MigrationFailedError as found:
+            return found
+    if "null bytes" in told:
+        hint = "Take the NUL bytes out of it (UTF-16 has them: save it as UTF-8) and run the command again"
     return MigrationFailedError(f"A revision file can't be read: {told}.", hint=f"{hint}: {place}")
 
 
-def _culprit(script: ScriptDirectory) -> str:
-    """Return the file that can't be read, where the error does not say it."""
+def _among(script: ScriptDirectory, told: str, error: Exception) -> tuple[str, str]:
+    """Return what is wrong and in which files, where the error does not say it.
+
+    Raises:
+        MigrationFailedError: see `_demand_names`.
+    """
+    scripts = []
     for path in sorted(Path(script.versions).glob("*.py")):
         try:
-            Script._from_path(script, path)
+            found = Script._from_path(script, path)
         except Exception:  # noqa: BLE001 - it was explained already
-            return str(here(str(path)))
-    return str(here(script.versions))
+            return told, str(here(str(path)))
+        scripts += [found] if found else []
+    _demand_names(scripts)
+    known = {each.revision for each in scripts} | {label for each in scripts for label in each._orig_branch_labels}
+    for each in scripts:
+        if unknown := sorted(_named(each) - known):
+            return f"it names {unknown[0]}, which no file has", str(here(each.path))
+    if isinstance(error, CycleDetected) and (circle := _circle(scripts)):
+        names = " and ".join(each.revision for each in circle)
+        return f"{names} name each other, in a circle", " or ".join(str(here(each.path)) for each in circle)
+    named = [each for each in scripts if f"in revision {each.revision} " in f"{told} "]
+    return told, str(here(named[0].path if named else str(script.versions)))
+
+
+def _named(script: Script) -> set[str]:
+    """Return the revisions and labels that a revision names as going before it."""
+    return {*script._versioned_down_revisions, *to_tuple(script.dependencies, default=())}
+
+
+def _circle(scripts: list[Script]) -> list[Script]:
+    """Return the revisions that go before themselves, without those that only go before or after these."""
+    before = {each.revision: _named(each) for each in scripts}
+    while True:
+        after = set().union(*before.values())
+        left = {revision: named & before.keys() for revision, named in before.items() if revision in after}
+        left = {revision: named for revision, named in left.items() if named}
+        if left == before:
+            return [each for each in scripts if each.revision in before]
+        before = left
+
+
+def _demand_names(scripts: Iterable[Script]) -> None:
+    """Raise if a file names a revision or a label by something else than a string.
+
+    Raises:
+        MigrationFailedError: it does.
+    """
+    for each in scripts:
+        for what in ("down_revision", "branch_labels", "depends_on"):
+            value = getattr(each.module, what, None)
+            if not all(isinstance(name, str) for name in to_tuple(value, default=())):
+                raise MigrationFailedError(
+                    f"A revision file can't be read: its {what} is {value!r}, which is no string.",
+                    hint=f"Correct it and run the command again: {here(each.path)}",
+                )
 
 
 def _refuse_twice(script: ScriptDirectory) -> None:
@@ -138,14 +198,6 @@ def _refuse_twice(script: ScriptDirectory) -> None:
                 f"Revision {revision} is in two files: {' and '.join(sorted(paths))}.",
                 hint="Give one of them the next number, in its name too, and the other as its down_revision.",
             )
-
-
-def _naming(script: ScriptDirectory, unknown: object) -> str | None:
-    try:
-        found = [each for each in script._load_revisions() if unknown in each._versioned_down_revisions]
-    except Exception:  # noqa: BLE001 - a file raised it itself
-        return None
-    return str(here(found[0].path)) if found else None
 
 
 def _is_within(path: str, script: ScriptDirectory) -> bool:

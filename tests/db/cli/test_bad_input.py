@@ -192,7 +192,7 @@ def test_sql_that_fails_in_the_middle(unchanged: Database, project: Project, pro
     project.add("005", sql, after="004")
     done = unchanged.program(program, "upgrade", "head", cwd=project.root)
     said(done, 7, "Revision 005 failed and was rolled back", 'type "no_such_type" does not exist')
-    assert "     4 |     kind no_such_type\n       |          ^\n" in done.err
+    assert "       |     kind no_such_type\n       |          ^\n" in done.err
 
 
 def test_python_that_fails_in_a_revision(unchanged: Database, project: Project) -> None:
@@ -204,7 +204,7 @@ def test_python_that_fails_in_a_revision(unchanged: Database, project: Project) 
 def test_a_read_only_session(unchanged: Database, project: Project) -> None:
     project.add("005", "CREATE TABLE public.five ()", after="004")
     unchanged.run(f'ALTER DATABASE "{unchanged.name}" SET default_transaction_read_only = on')
-    words = f"As an administrator: ALTER DATABASE {unchanged.name} RESET default_transaction_read_only\n"
+    words = f'As an administrator: ALTER DATABASE "{unchanged.name}" RESET default_transaction_read_only\n'
     said(unchanged.alembic("upgrade", "head", cwd=project.root), 5, "read-only", words)
     said(unchanged.neuraknot_db("adopt"), 5, "read-only")
     said(unchanged.neuraknot_db("reset", "--confirm", unchanged.name), 5, "read-only")

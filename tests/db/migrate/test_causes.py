@@ -6,8 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 
+import psycopg2
 import pytest
+from sqlalchemy.exc import DBAPIError
 
+from neuraknot_db.database import diagnosis
+from neuraknot_db.migrate import causes
 from tests.db.cli.test_bad_input import said
 from tests.db.conftest import Database, Finished, Project
 from tests.db.running import log_of
@@ -27,11 +31,11 @@ LINES = {
     'op.execute("""\n        SELECT 1;\n        SELEC 2;\n    """)': (12, "    12 |         SELEC 2;"),
     'op.execute("SELECT 1/0")': (10, "    10 | SELECT 1/0"),
     'op.get_bind().exec_driver_sql("SELEC 1")': (10, "    10 | SELEC 1"),
-    "op.drop_column('users', 'nothing')": (10, "     1 | ALTER TABLE users DROP COLUMN nothing"),
+    "op.drop_column('users', 'nothing')": (10, "       | ALTER TABLE users DROP COLUMN nothing"),
     "x = None\n    x.nothing()": (11, None),
     "import sys\n    sys.exit(0)": (11, None),
     "raise ValueError('no')": (10, None),
-    'op.execute("SELECT 1;" "SELEC 2")': (10, "     1 | SELECT 1;SELEC 2"),
+    'op.execute("SELECT 1;" "SELEC 2")': (10, "       | SELECT 1;SELEC 2"),
     'sql = """\n        SELEC 1\n    """\n    op.execute(sql)': (11, "    11 |         SELEC 1"),
 }
 
@@ -133,6 +137,7 @@ def test_a_statement_that_somebody_cancelled_is_no_timeout(database_at_head: Dat
 
 
 STATES = {
+    "22P05": "make one in UTF-8",
     "53100": "disk is full",
     "53200": "out of memory",
     "53300": "a limit of its own",
@@ -143,13 +148,29 @@ STATES = {
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_what_the_server_is_in_is_not_blamed_on_the_file(
+def test_what_the_server_is_in_is_told(state: str) -> None:
+    class Failure(psycopg2.OperationalError):
+        pgcode = state  # no server here has a full disk
+
+    assert STATES[state] in (diagnosis.database_error(DBAPIError("SELECT 1", {}, Failure("no"))).hint or "")
+
+
+def test_what_the_server_is_in_is_not_blamed_on_the_file(database_at_head: Database, project: Project) -> None:
+    sql = (
+        "SET temp_file_limit = '64kB'; SET work_mem = '64kB'; SELECT x FROM generate_series(1, 99999) x ORDER BY 1 DESC"
+    )
+    done = upgraded(database_at_head, project, f'op.execute("{sql}")')
+    said(done, 7, "temp_file_limit", "A limit that is set was reached", "alembic/versions/005_added.py, line 10:")
+    assert CORRECT not in done.err
+
+
+@pytest.mark.parametrize("state", ["08006", "25006", "42501", "53100", "55P03", "57014"])
+def test_what_a_revision_raises_is_no_word_of_the_servers(
     database_at_head: Database, project: Project, state: str
 ) -> None:
     raised = f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'no'; END $$"
     done = upgraded(database_at_head, project, f'op.execute("{raised}")')
-    said(done, 7, STATES[state], "alembic/versions/005_added.py, line 10:")
-    assert CORRECT not in done.err
+    said(done, 7, "Revision 005 failed and was rolled back: no.", f"{CORRECT}, line 10, and run the command again.")
 
 
 REFUSING = """
@@ -181,11 +202,14 @@ def test_a_trigger_that_refuses_is_named(
         "COPY public.users FROM stdin",
         "\\\\connect other\nSELECT 1",
         "\\\\restrict abc\nSELECT 1",
+        "SELECT 1 \\\\gexec",
+        "SELECT :'name'",
+        "SELECT * FROM :name",
     ],
 )
 def test_what_is_psqls_is_told_apart(database_at_head: Database, project: Project, sql: str) -> None:
     done = upgraded(database_at_head, project, f'op.execute("""{sql}""")')
-    said(done, 7, "005_added.py, line 10:", "are psql's: write INSERT, as pg_dump --inserts does.")
+    said(done, 7, "005_added.py, line 1", "are psql's: write what the server reads")
 
 
 def test_an_extension_that_is_elsewhere_is_named(database: Database) -> None:
@@ -194,8 +218,130 @@ def test_an_extension_that_is_elsewhere_is_named(database: Database) -> None:
     done = database.alembic("upgrade", "head")
     said(done, 7, "The extension uuid-ossp is in the schema extensions, where revisions don't look.", words)
     assert "Correct" not in done.err
+    done = database.neuraknot_db("reset", "--confirm", database.name)
+    said(done, 7, "every row are still there. The extension uuid-ossp is in the schema extensions", words)
     database.run(words)
     assert database.alembic("upgrade", "head").code == 0
+
+
+def hint_of(database: Database, sql: str) -> str | None:
+    """What the database says about the failure of a statement."""
+    with database.engine().connect() as connection:
+        with pytest.raises(DBAPIError) as caught:
+            connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+        connection.rollback()
+        return causes.hint(connection, caught.value)
+
+
+ELSEWHERE = {
+    # The statement: whether its failure comes from the extensions that are elsewhere.
+    "SELECT uuid_generate_v4()": True,
+    "SELECT public.uuid_generate_v4()": True,
+    "DO $$ BEGIN EXECUTE 'SELECT ' || 'uuid_generate_v4()'; END $$": True,
+    "CREATE TABLE a (b citext)": True,
+    "CREATE INDEX ON c (d gin_trgm_ops)": True,
+    "SELECT 'a'::text %> 'b'::text": True,
+    "SELECT nothing(), 'uuid_generate_v4', 'citext'": False,
+    "SELECT extensions.uuid_generate_v4() FROM misspelt": False,
+    "CREATE TABLE a (citext nothing)": False,
+}
+
+
+def test_only_what_the_server_names_is_looked_for_elsewhere(database: Database) -> None:
+    database.run(
+        'CREATE SCHEMA extensions; CREATE EXTENSION "uuid-ossp" SCHEMA extensions;'
+        " CREATE EXTENSION citext SCHEMA extensions; CREATE EXTENSION pg_trgm SCHEMA extensions;"
+        " CREATE TABLE c (d text)"
+    )
+    told = {sql: "SET SCHEMA public" in (hint_of(database, sql) or "") for sql in ELSEWHERE}
+    assert told == ELSEWHERE
+
+
+@pytest.fixture
+def owner(stranger: Database, database_at_head: Database) -> Iterator[str]:
+    """A role that owns one thing of each kind."""
+    role = f"owner_{os.getpid()}"
+    database_at_head.run(
+        f"CREATE ROLE {role}; SET ROLE {role}; RESET ROLE; CREATE SCHEMA hers AUTHORIZATION {role};"
+        f" GRANT CREATE, USAGE ON SCHEMA public TO {role}; SET ROLE {role};"
+        " CREATE TABLE things (id int PRIMARY KEY); CREATE SEQUENCE numbers;"
+        " CREATE VIEW \"her view\" AS SELECT 1 AS x; CREATE TYPE mood AS ENUM ('ok');"
+        " CREATE FUNCTION reckon(int) RETURNS int LANGUAGE sql AS 'SELECT 1';"
+        " REVOKE EXECUTE ON FUNCTION reckon FROM PUBLIC; RESET ROLE;"
+        f" GRANT SELECT ON things TO {stranger.user}"
+    )
+    yield role
+    database_at_head.run(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+MEMBER = 'GRANT "{owner}" TO "{role}"'
+RIGHTS = {
+    # What a stranger runs: the statement that lets her, from an administrator or the owner.
+    "ALTER TABLE things ADD x int": MEMBER,
+    "/* why */ ALTER TABLE things ADD x int": MEMBER,
+    "DO $$ BEGIN ALTER TABLE things ADD x int; END $$": MEMBER,
+    "CREATE INDEX ON things (id)": MEMBER,
+    "DROP TABLE things": MEMBER,
+    "COMMENT ON TABLE things IS 'x'": MEMBER,
+    'DROP VIEW "her view"': MEMBER,
+    "ALTER SEQUENCE numbers RESTART": MEMBER,
+    "DROP FUNCTION reckon": MEMBER,
+    "ALTER TYPE mood ADD VALUE 'x'": MEMBER,
+    "DROP SCHEMA hers": MEMBER,
+    'GRANT SELECT ON "her view" TO PUBLIC': MEMBER,
+    "UPDATE things SET id = 1": 'GRANT ALL ON TABLE public.things TO "{role}"',
+    "TRUNCATE things": 'GRANT ALL ON TABLE public.things TO "{role}"',
+    'SELECT * FROM "her view"': 'GRANT ALL ON TABLE public."her view" TO "{role}"',
+    "SELECT nextval('numbers')": 'GRANT ALL ON SEQUENCE public.numbers TO "{role}"',
+    "SELECT reckon(1)": 'GRANT EXECUTE ON FUNCTION public.reckon(integer) TO "{role}"',
+    "CREATE TABLE hers.x ()": 'GRANT USAGE, CREATE ON SCHEMA hers TO "{role}"',
+    "CREATE TABLE mine (id int REFERENCES things)": 'GRANT REFERENCES ON TABLE public.things TO "{role}"',
+    "CREATE TRIGGER x BEFORE UPDATE ON things EXECUTE FUNCTION suppress_redundant_updates_trigger()": (
+        'GRANT TRIGGER ON TABLE public.things TO "{role}"'
+    ),
+    "CREATE SCHEMA mine": 'GRANT CREATE ON DATABASE {database} TO "{role}"',
+    "CREATE ROLE nobody_of_ours": 'ALTER ROLE "{role}" CREATEROLE',
+    "CREATE EXTENSION pg_trgm": "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+    "COPY users FROM '/nothing'": 'GRANT pg_read_server_files TO "{role}"',
+    "ALTER TABLE pg_class ADD x int": None,
+}
+
+
+def test_a_missing_right_comes_with_the_statement_that_gives_it(
+    stranger: Database, database_at_head: Database, owner: str
+) -> None:
+    for sql, statement in RIGHTS.items():
+        found = hint_of(stranger, sql)
+        if statement is None:
+            assert found is None, sql
+            continue
+        wanted = statement.format(owner=owner, role=stranger.user, database=stranger.name)
+        assert (found or "").endswith(wanted), (sql, found)
+        if wanted.startswith("GRANT") and "server_files" not in wanted:
+            database_at_head.run(f"BEGIN; {wanted}; COMMIT")
+            with stranger.engine().connect() as connection:
+                connection.exec_driver_sql(sql, execution_options={"no_parameters": True})  # rolled back
+            database_at_head.run(wanted.replace("GRANT", "REVOKE", 1).replace(" TO ", " FROM "))
+
+
+def test_a_superusers_table_is_handed_over(stranger: Database) -> None:
+    # To be a member of its role would be to be a superuser.
+    wanted = f'ALTER TABLE public.users OWNER TO "{stranger.user}"'
+    assert (hint_of(stranger, "ALTER TABLE users ADD x int") or "").endswith(wanted)
+
+
+def test_a_row_that_a_policy_keeps_out_is_no_missing_privilege(stranger: Database, database_at_head: Database) -> None:
+    database_at_head.run(
+        f"ALTER TABLE users ENABLE ROW LEVEL SECURITY; GRANT ALL ON users TO {stranger.user};"
+        " CREATE POLICY none ON users WITH CHECK (false)"
+    )
+    sql = "INSERT INTO users (cognito_user_id, email, display_name) VALUES ('a', 'b', 'c')"
+    assert (hint_of(stranger, sql) or "").endswith(f'ALTER ROLE "{stranger.user}" BYPASSRLS')
+
+
+@pytest.mark.parametrize("message", ["テーブルusersの所有者である必要があります", "droit refusé pour la table users"])
+def test_a_name_is_found_in_a_message_of_any_language(message: str) -> None:
+    assert "users" in causes._names(message)
 
 
 @pytest.fixture
