@@ -312,9 +312,10 @@ def test_the_pauses_double_up_to_a_limit_and_the_counting_begins_anew_with_each_
         nonlocal now
         now = next(doing)
         with database.engine().connect() as other:
-            other.exec_driver_sql("DO $$ BEGIN RAISE 'busy' USING ERRCODE = '55P03'; END $$")
+            other.exec_driver_sql("LOCK TABLE busy NOWAIT")
 
-    with database.engine().connect() as connection, pytest.raises(DBAPIError):
+    database.run("CREATE TABLE busy ()")
+    with held(database, "LOCK TABLE busy"), database.engine().connect() as connection, pytest.raises(DBAPIError):
         retry.on_lock_timeout(
             attempt, connection, what=lambda: now, limits=Limits(), sleep=pauses.append, jitter=lambda: 0.5
         )

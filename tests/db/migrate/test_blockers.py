@@ -249,9 +249,10 @@ def test_the_pauses_are_not_the_same_for_two_that_block_each_other(database: Dat
 
     def attempt() -> None:
         with database.engine().connect() as other:
-            other.exec_driver_sql("DO $$ BEGIN RAISE 'busy' USING ERRCODE = '55P03'; END $$")
+            other.exec_driver_sql("LOCK TABLE busy NOWAIT")
 
-    with database.engine().connect() as connection:
+    database.run("CREATE TABLE busy ()")
+    with held(database, "LOCK TABLE busy"), database.engine().connect() as connection:
         for _ in range(3):
             with pytest.raises(DBAPIError):
                 retry.on_lock_timeout(

@@ -64,6 +64,36 @@ def test_what_fails_outside_of_a_transaction_and_on_the_way_back_is_named_too(
     said(done, 7, "Going back from revision 005 failed", f"{CORRECT}, line 14, and run")
 
 
+def test_a_text_that_is_not_in_the_file_is_named_by_the_line_that_sends_it(
+    database_at_head: Database, project: Project
+) -> None:
+    body = "name = 'nothing'\n    op.execute(f'VACUUM {name}')"
+    done = upgraded(database_at_head, project, body, extra="transactional = False")
+    said(
+        done,
+        7,
+        f"{CORRECT}, line 11, and run",
+        "\n  alembic/versions/005_added.py, line 11:\n       | VACUUM nothing\n",
+    )
+
+
+def test_what_fails_in_a_module_of_ones_own_is_named_there(database_at_head: Database, project: Project) -> None:
+    (project.root / "shared_sql.py").write_text(
+        "from alembic import op\n\n\ndef send():\n    op.execute('SELEC 1')\n\n\ndef fail():\n    None.nothing()\n"
+    )
+    for call, line in (("send", 5), ("fail", 9)):
+        done = upgraded(database_at_head, project, f"import shared_sql\n    shared_sql.{call}()")
+        said(done, 7, f"Correct shared_sql.py, line {line} (from alembic/versions/005_added.py, line 11), and run")
+
+
+def test_what_is_found_at_the_commit_has_no_line(database_at_head: Database, project: Project) -> None:
+    sql = "CREATE TABLE five (a int REFERENCES six DEFERRABLE INITIALLY DEFERRED); INSERT INTO five VALUES (1)"
+    done = upgraded(
+        database_at_head, project, f"op.execute('CREATE TABLE six (a int PRIMARY KEY)')\n    op.execute('{sql}')"
+    )
+    said(done, 7, "which line is to blame is not known", f"{CORRECT}, and run the command again.")
+
+
 TIMED_OUT = {
     "in Python": (
         "op.execute('SELECT 1')\n    import time\n    time.sleep(0.6)\n    op.execute('SELECT 2')",
@@ -403,6 +433,11 @@ def test_in_a_task_the_hint_is_the_launchers_command(database_at_head: Database)
     done = database_at_head.alembic("upgrade", "head", ECS_CONTAINER_METADATA_URI_V4=in_task)
     said(done, 5, "launcher ecs-run -- adopt")
     said(database_at_head.alembic("upgrade", "head"), 5, "neuraknot-db adopt")
+    said(
+        database_at_head.neuraknot_db("reset", ECS_CONTAINER_METADATA_URI_V4=in_task),
+        5,
+        "launcher ecs-migrate --reset\n",
+    )
     done = database_at_head.neuraknot_db("revision", "-m", "", ECS_CONTAINER_METADATA_URI_V4=in_task)
     said(done, 2, "neuraknot-db revision -m")  # that is for a checkout
 
