@@ -1,6 +1,7 @@
 """Connect to PostgreSQL, and interpret its answers.
 
-engine           connections: URL, TLS, keepalives, waiting for a server that is starting; login: what a failed login means
+engine           connections: URL, TLS, keepalives, waiting for a server that is starting
+login            what a failed login means, from the words of libpq and the server
 session          a session with our parameters (listed in parameters) and timeouts; a signal cancels its statement
 create           create a database, and temporary scratch databases
 lock             one migration at a time per database: an advisory lock

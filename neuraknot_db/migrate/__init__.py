@@ -8,6 +8,7 @@ preflight     what the database holds, what would run, and whether that is allow
               changed?) and x_options (`-x`)
 run           the lock, the confirmations and the steps; it fills in an `Outcome`
 apply         runs the steps, a `StepRun` each: one transaction, timed, logged, recorded
+heads         what alembic_version holds after some steps
 retry         after a lock timeout: roll back, pause, try again; with lock_budget (how long a statement may wait)
               and blockers (which sessions held the lock)
 autocommit    a step that can't run in a transaction: repaired first, with its progress logged

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alembic.runtime.migration import HeadMaintainer, MigrationContext, MigrationInfo, RevisionStep
+from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
 from psycopg2.extensions import STATUS_BEGIN, TRANSACTION_STATUS_IDLE
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
@@ -20,6 +20,7 @@ from neuraknot_db.database.state import joined
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history.log import Entry
 from neuraknot_db.migrate import causes, failures, record
+from neuraknot_db.migrate.heads import heads_after
 from neuraknot_db.migrate.lock_budget import LockBudget
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.record import Attempts, Recorder, Standing
@@ -371,42 +372,6 @@ class Walk:
         after = self._next_heads if outcome == "succeeded" else self.heads
         attempts = self.steps[self.done].attempts
         return attempts.row(outcome, error, before=joined(self.heads), after=joined(after))
-
-
-def heads_after(steps: Iterable[Step], heads: Iterable[str]) -> frozenset[str]:
-    """Return what `alembic_version` holds once the steps are done.
-
-    Args:
-        steps: the steps in order.
-        heads: what it holds before them.
-
-    Raises:
-        UsageError: Alembic gives steps that don't follow each other, as for the parts of a merge.
-    """
-    maintained = _Heads(None, set(heads))  # type: ignore[arg-type]
-    try:
-        for step in steps:
-            maintained.update_to_step(step)
-    except (KeyError, AssertionError) as error:
-        raise UsageError(
-            "Alembic has no way from where the database is to these revisions.",
-            hint="To write them down whatever it is at: alembic stamp --purge REVISION ...",
-        ) from error
-    return frozenset(maintained.heads)
-
-
-class _Heads(HeadMaintainer):
-    """Alembic's bookkeeping of heads, without its table."""
-
-    def _insert_version(self, version: str) -> None:
-        self.heads.add(version)
-
-    def _delete_version(self, version: str) -> None:
-        self.heads.remove(version)
-
-    def _update_version(self, from_: str, to_: str) -> None:
-        self.heads.remove(from_)
-        self.heads.add(to_)
 
 
 def _tell_losses(connection: Connection, run: StepRun) -> None:

@@ -18,8 +18,9 @@ from neuraknot_db.database.state import joined
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError
 from neuraknot_db.history.log import INSERT, Entry
 from neuraknot_db.history.tables import CREATE, FORMAT, SCHEMA, TABLE
-from neuraknot_db.migrate.apply import entry_of, heads_after
+from neuraknot_db.migrate.apply import entry_of
 from neuraknot_db.migrate.command import Command
+from neuraknot_db.migrate.heads import heads_after
 from neuraknot_db.migrate.run import VERSION_SCHEMA
 from neuraknot_db.revisions.containment import Conduct, contained, demand_run, supervised, words
 from neuraknot_db.revisions.options import RevisionOptions, Step, late_block_error, objection_to, read_options

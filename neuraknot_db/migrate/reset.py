@@ -20,9 +20,9 @@ from neuraknot_db.database.state import joined
 from neuraknot_db.errors import MigrationFailedError, RefusedError
 from neuraknot_db.history.log import Entry, History
 from neuraknot_db.migrate import cascade, causes, failures, postflight, preflight, privileges, retry, run
-from neuraknot_db.migrate.apply import heads_after
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.confirmation import Confirmation
+from neuraknot_db.migrate.heads import heads_after
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.preflight import Ready
 from neuraknot_db.migrate.record import Attempts, Recorder

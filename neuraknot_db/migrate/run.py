@@ -16,8 +16,9 @@ from neuraknot_db.database.state import DatabaseState, joined
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError
 from neuraknot_db.history.log import Entry
 from neuraknot_db.migrate import guards, postflight, preflight, record, retry, x_options
-from neuraknot_db.migrate.apply import StepRun, Walk, heads_after
+from neuraknot_db.migrate.apply import StepRun, Walk
 from neuraknot_db.migrate.command import Command
+from neuraknot_db.migrate.heads import heads_after
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.preflight import Ready
 from neuraknot_db.migrate.record import Recorder
