@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from neuraknot_db import settings
 from neuraknot_db.database import diagnosis, engine, interrupt, login, sqlstate
 from neuraknot_db.database.parameters import AFTER_STARTUP, PARAMETERS, SINCE
+from neuraknot_db.database.state import resetting
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Limits, Settings
 
@@ -144,7 +145,7 @@ def _prepare(connection: Connection, limits: Limits) -> None:
         raise RefusedError(
             "In this session session_replication_role is not origin: no foreign key would be checked, and this user"
             " may not change that.",
-            hint="As an administrator: ALTER ROLE ... RESET session_replication_role (or ALTER DATABASE).",
+            hint=resetting(connection, "session_replication_role"),
         ) from error
     connection.rollback()
     driver_connection.autocommit = False

@@ -25,10 +25,8 @@ SELECT current_setting('server_version'),
               ORDER BY relname)
 """
 
-_READ_ONLY_BY = """
-SELECT CASE WHEN pg_is_in_recovery() THEN 'replica' ELSE source END, session_user, current_database()
-  FROM pg_settings
- WHERE name = 'default_transaction_read_only'
+_SET_BY = """
+SELECT source, session_user, current_database(), pg_is_in_recovery() FROM pg_settings WHERE name = %(parameter)s
 """
 
 # An unrelated table of that name has other columns.
@@ -75,7 +73,7 @@ class DatabaseState(NamedTuple):
         """
         row = connection.exec_driver_sql(_STATE).one()
         version, is_read_only, has_schema, may_create, versioned, role, may_read, lacks, tables = row
-        read_only = _until_writable(*connection.exec_driver_sql(_READ_ONLY_BY).one()) if is_read_only else ""
+        read_only = resetting(connection, "default_transaction_read_only") if is_read_only else ""
         lacking = f"GRANT {', '.join(lacks)} ON public.alembic_version TO {raw_sql.quoted(role)}" if lacks else ""
         versions: tuple[str, ...] = ()
         if not may_read:
@@ -93,8 +91,9 @@ class DatabaseState(NamedTuple):
         return joined(self.versions)
 
 
-def _until_writable(by: str, user: str, database: str) -> str:
-    """Return what ends the refusal of writes, from the source of the session's setting."""
+def resetting(connection: Connection, parameter: str) -> str:
+    """Return what takes a session's parameter back to its default, as a hint: it depends on who has set it."""
+    by, user, database, is_replica = connection.exec_driver_sql(_SET_BY, {"parameter": parameter}).one()
     user, database = raw_sql.quoted(user), raw_sql.quoted(database)
     whose = {
         "database": f"DATABASE {database}",
@@ -102,10 +101,10 @@ def _until_writable(by: str, user: str, database: str) -> str:
         "database user": f"ROLE {user} IN DATABASE {database}",
         "global": "ROLE ALL",
     }
-    if by == "replica":
+    if is_replica:
         return "It is a replica. Connect to the primary: DB_HOST, or DATABASE_URL."
     if by in whose:
-        return f"As an administrator: ALTER {whose[by]} RESET default_transaction_read_only"
+        return f"As an administrator: ALTER {whose[by]} RESET {parameter}"
     if by == "client":
-        return "Take default_transaction_read_only out of PGOPTIONS, or of DATABASE_URL."
-    return "Turn default_transaction_read_only off in the server's configuration (on RDS, its parameter group)."
+        return f"Take {parameter} out of PGOPTIONS, or of DATABASE_URL."
+    return f"Take {parameter} out of the server's configuration (on RDS, its parameter group)."

@@ -119,7 +119,7 @@ def test_a_session_that_would_check_no_foreign_key_is_refused(database: Database
     )
     try:
         done = database.as_user(role).alembic("upgrade", "head")
-        said(done, 5, "session_replication_role is not origin", "ALTER ROLE ... RESET session_replication_role")
+        said(done, 5, "session_replication_role is not origin", f'ALTER ROLE "{role}" RESET session_replication_role\n')
     finally:
         database.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
