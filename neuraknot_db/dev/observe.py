@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import session
-from neuraknot_db.database.sql_text import tokens
+from neuraknot_db.database.sql_text import one_line, tokens
 from neuraknot_db.dev.holders import Holders
 from neuraknot_db.revisions.places import Places
 from neuraknot_db.schema import effects
@@ -150,7 +150,7 @@ class Observer:
         self._before = after
         note = note or self._note(words[0], found, after)
         if found or note or alone:
-            text = " ".join(sql[: 2 * LONGEST].split())
+            text = one_line(sql[: 2 * LONGEST])
             text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
             self.found.append(Measured(self._places.text(sql).line, text, found, note))
 

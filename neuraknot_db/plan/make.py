@@ -61,6 +61,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
             connection,
             dict.fromkeys(in_the_way, LockMode.ACCESS_SHARE) | _strongest(planned),
             _made_by(script, pending, downgrade),
+            _built_beside(planned),
         )
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
@@ -209,6 +210,11 @@ def _strongest(planned: Iterable[PlannedRevision]) -> dict[str, LockMode]:
             lock = statement.waits_for(effect)
             found[effect.relation] = max(lock, found.get(effect.relation, lock))
     return found
+
+
+def _built_beside(planned: Iterable[PlannedRevision]) -> frozenset[str]:
+    statements = (statement for each in planned for statement in each.statements if statement.waits_for_snapshots)
+    return frozenset(effect.relation for statement in statements for effect in statement.effects)
 
 
 def _after(pending: Sequence[Script], downgrade: bool, current: str | None) -> str | None:
