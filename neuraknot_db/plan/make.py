@@ -20,12 +20,13 @@ from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.migrate import ownership
 from neuraknot_db.migrate.command import to_target
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.options import is_transactional
+from neuraknot_db.revisions.options import Step, is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.effects import LockMode, Measurement
@@ -65,6 +66,8 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         )
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
+        if not state.owns_all:
+            planned = list(_with_others_tables(connection, script, steps, planned))
         refused = refusal(connection, script, where, state, command, steps)
         running = holder(connection)
     finally:
@@ -210,6 +213,20 @@ def _strongest(planned: Iterable[PlannedRevision]) -> dict[str, LockMode]:
             lock = statement.waits_for(effect)
             found[effect.relation] = max(lock, found.get(effect.relation, lock))
     return found
+
+
+def _with_others_tables(
+    connection: Connection, script: ScriptDirectory, steps: Sequence[Step], planned: Iterable[PlannedRevision]
+) -> Iterator[PlannedRevision]:
+    """Note where code may change what belongs to another role; what certainly does is a refusal."""
+    notes: dict[tuple[str, int, str], str] = {}
+    for need, owner in ownership.lacking(connection, (n for n in ownership.needs(script, steps) if not n.certain)):
+        note = f"{need.relation} belongs to {owner}: the server may refuse it"
+        notes.setdefault((need.revision, need.statement.line, need.statement.sql), note)
+    for each in planned:
+        found = ((said, notes.get((each.revision, said.line, said.sql), "")) for said in each.statements)
+        told = (replace(said, note="; ".join(filter(None, (said.note, note)))) for said, note in found)
+        yield replace(each, statements=tuple(told))
 
 
 def _built_beside(planned: Iterable[PlannedRevision]) -> frozenset[str]:
