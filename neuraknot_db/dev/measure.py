@@ -25,6 +25,7 @@ from neuraknot_db import settings
 from neuraknot_db.database import raw_sql, session
 from neuraknot_db.database.sql_text import Statement, statements
 from neuraknot_db.dev import together
+from neuraknot_db.dev.branches import Branches
 from neuraknot_db.dev.observe import Observer, strongest_first
 from neuraknot_db.dev.samples import Samples
 from neuraknot_db.migrate import autocommit
@@ -62,6 +63,7 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
     revisions = list(script.walk_revisions())[::-1]
     failing = together.failing(script, where)
     ways: dict[Direction, dict[str, Measurement]] = {"upgrade": {}, "downgrade": {}}
+    branches = Branches()
     with session.open_session(where) as connection:
         samples = Samples(connection, snapshots.folder(script) / "rows.sql")
         stopped = ""
@@ -72,7 +74,7 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
                 way = (
                     Measurement(failure=stopped)
                     if stopped
-                    else _either(connection, where, revision, direction, samples)
+                    else _either(connection, where, revision, direction, samples, branches)
                 )
                 ways[direction][revision.revision] = way
                 if way.failure and not stopped:
@@ -142,7 +144,9 @@ def _joined(kept: list[_Place], found: list[_Place]) -> list[_Place]:
     return kept
 
 
-def one_way(connection: Connection, where: Settings, revision: Script, direction: Direction) -> Measurement:
+def one_way(
+    connection: Connection, where: Settings, revision: Script, direction: Direction, branches: Branches | None = None
+) -> Measurement:
     """Run one direction of a revision and measure it.
 
     Args:
@@ -150,9 +154,10 @@ def one_way(connection: Connection, where: Settings, revision: Script, direction
         where: the same database, for further sessions.
         revision: the revision.
         direction: the direction.
+        branches: knows the functions of earlier revisions.
     """
     function: Callable[[], object] = getattr(revision.module, direction, lambda: None)
-    watch = Observer(connection, where, Places(Path(revision.path)))
+    watch = Observer(connection, where, Places(Path(revision.path)), branches or Branches())
     context = MigrationContext.configure(connection, opts={"transaction_per_migration": True})
     context.impl = _OneByOne(context.dialect, connection, False, True, None, context.opts)
     transactional = is_transactional(revision.module)
@@ -175,14 +180,19 @@ def one_way(connection: Connection, where: Settings, revision: Script, direction
 
 
 def _either(
-    connection: Connection, where: Settings, revision: Script, direction: Direction, samples: Samples
+    connection: Connection,
+    where: Settings,
+    revision: Script,
+    direction: Direction,
+    samples: Samples,
+    branches: Branches,
 ) -> Measurement:
     """Measure with the sample rows; without any if it fails on them."""
-    way = one_way(connection, where, revision, direction)
+    way = one_way(connection, where, revision, direction, branches)
     if not way.failure:
         return way
     samples.remove()
-    again = one_way(connection, where, revision, direction)
+    again = one_way(connection, where, revision, direction, branches)
     if again.failure:
         return way
     note = f"{effects.WITHOUT_ROWS}{way.failure}"

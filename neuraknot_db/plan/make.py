@@ -163,7 +163,7 @@ def _statements(
             for name in further.get(effect.relation, ()):
                 told.setdefault(name, replace(effect, relation=name))
                 above[name] = effect.relation
-        yield PlannedStatement(each.sql, each.line, tuple(told.values()), above, dict(held), each.note)
+        yield PlannedStatement(each.sql, each.line, tuple(told.values()), above, dict(held), each.remark)
         for effect in told.values():
             if transactional and effect.lock:
                 held[effect.relation] = max(effect.lock, held.get(effect.relation, effect.lock))

@@ -13,10 +13,14 @@ ROWS_HELP = (
     "It may fail in production as well. Let it carry such rows along; or correct alembic/snapshots/rows.sql, if no"
     " row is like that."
 )
+LEFT_OUT_HELP = (
+    "No sample row leads there. Give alembic/snapshots/rows.sql one that does, and run neuraknot-db snapshot; or say in"
+    " alembic/lint.toml what makes it safe."
+)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find missing or outdated effects, and a direction that could not be measured to its end."""
+    """Find missing or outdated effects, a direction that was not measured to its end, and code that did not run."""
     if isinstance(subject.effects, str):
         yield subject.finding(1, CODE, f"What this revision locks is not known: {subject.effects}.", HELP)
         return
@@ -29,3 +33,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(
                 function.line, CODE, f"{function.name}() fails on the sample rows: {words}.", ROWS_HELP
             )
+        for statement in function.measured.statements:
+            if statement.left_out:
+                message = f"{function.name}() may run what was not measured: {'; '.join(statement.left_out)}."
+                yield subject.finding(statement.line, CODE, message, LEFT_OUT_HELP)
