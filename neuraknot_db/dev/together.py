@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from alembic.operations import Operations
@@ -19,8 +20,14 @@ from neuraknot_db.settings import Settings
 
 
 def on(server: int) -> str:
-    """Return how what `failing` says of this major version begins."""
+    """Return how a failure on this major version begins."""
     return f"PostgreSQL {server}: "
+
+
+def standing(kept: str, found: str, server: int) -> str:
+    """Return the failure to write: the one found on this server, but for one that was kept of another."""
+    by_other = re.match(r"PostgreSQL \d+: ", kept) and not kept.startswith(on(server))
+    return kept if by_other else found
 
 
 def failing(script: ScriptDirectory, server: Settings) -> Mapping[str, str]:

@@ -9,6 +9,10 @@ from neuraknot_db.schema.effects import WITHOUT_ROWS
 
 CODE = "not-measured"
 HELP = "What it locks and does is measured on a scratch database, and kept for plan: neuraknot-db snapshot"
+FAILED_HELP = (
+    "It is run as far as that on a scratch database. Correct what fails there, and measure it anew on that version of"
+    " the server: neuraknot-db snapshot"
+)
 ROWS_HELP = (
     "It may fail in production as well. Let it carry such rows along; or correct alembic/snapshots/rows.sql, if no"
     " row is like that."
@@ -27,7 +31,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     for function in subject.functions:
         if function.measured.failure:
             message = f"What {function.name}() locks is not known: {function.measured.failure.rstrip('.')}."
-            yield subject.finding(function.line, CODE, message, HELP)
+            yield subject.finding(function.line, CODE, message, FAILED_HELP)
         elif failed := [each for each in function.measured.statements if each.note.startswith(WITHOUT_ROWS)]:
             words = failed[0].note.removeprefix(WITHOUT_ROWS)
             yield subject.finding(
