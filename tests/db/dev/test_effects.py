@@ -681,6 +681,38 @@ def test_a_reset_that_fails_is_told_and_kept_until_what_it_needs_is_edited(empty
     assert snapshot() == ""
 
 
+COMPUTED = "DO $$BEGIN PERFORM chr(98)::mood; END$$"
+MADE_IN_BLOCK = "DO $$BEGIN CREATE TYPE mood AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN NULL; END$$"
+ADDING = "DO $$BEGIN EXECUTE format('ALTER TYPE mood ADD VALUE %L', chr(98)); END$$"
+
+
+@pytest.mark.parametrize(
+    ("types", "then", "use", "fails"),
+    [
+        ("CREATE TYPE mood AS ENUM ('a')", "ALTER TYPE mood ADD VALUE 'b'", COMPUTED, True),
+        ("CREATE TYPE mood AS ENUM ('a')", ADDING, "CREATE TABLE m (x mood DEFAULT 'b')", True),
+        (MADE_IN_BLOCK, ADDING, COMPUTED, True),
+        ("CREATE TYPE mood AS ENUM ('a', 'b')", "SELECT 1", COMPUTED, False),
+        ("CREATE TYPE mood AS ENUM ('a', 'c')", "ALTER TYPE mood RENAME VALUE 'c' TO 'b'", COMPUTED, False),
+        ("CREATE TYPE mood AS ENUM ('a')", "ALTER TYPE mood ADD VALUE 'b'", COMPUTED.replace("98", "97"), False),
+    ],
+)
+def test_a_computed_use_of_a_new_value_is_found_on_a_newer_server_too(
+    empty: Project, database: Database, types: str, then: str, use: str, fails: bool
+) -> None:
+    for revision, (sql, after) in {"001": (types, ""), "002": (then, "001"), "003": (use, "002")}.items():
+        empty.add(revision, sql, after=after)
+    found = measured(empty.root, database)
+    assert not any(each.upgrade.failure for each in found.values())
+    server = 18 if types == MADE_IN_BLOCK and database.server == "18" else min(int(database.server), 16)
+    told = f"PostgreSQL {server}: UnsafeNewEnumValueUsage: unsafe use of new value"
+    assert [each.reset.startswith(told) for each in found.values()] == [False, False, fails]
+    assert any(each.reset for each in found.values()) is fails
+    if fails:
+        told = database.neuraknot_db("lint", "003", cwd=empty.root).out
+        assert "A new value can't be used before a COMMIT" in told
+
+
 def test_a_revision_that_goes_round_op_execute_is_measured_too(empty: Project, database: Database) -> None:
     empty.add("001", "CREATE TABLE one (a int)", after="")
     path = empty.add("002", "SELECT 1", after="001")
