@@ -72,12 +72,12 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
         upgrades = _upgrade(connection, where, revisions, rows, branches)
         # A failed upgrade leaves the database where it was before.
         standing = [each for each in revisions if not upgrades[each.revision].failure]
-        downgrades = _downgrade(connection, where, standing, rows, branches)
+        downgrades = _downgrade(connection, where, standing, branches)
     while left := [each for each in standing if each.revision not in downgrades]:
         # The way back to these has failed: they are measured where they were just applied.
         with scratch_database(where) as there, session.open_session(there) as connection:
             _upgrade(connection, there, left, rows, branches)
-            downgrades |= _downgrade(connection, there, left, rows, branches)
+            downgrades |= _downgrade(connection, there, left, branches)
     return {
         each.revision: Effects(
             effects.checksum(Path(each.path).read_bytes()),
@@ -100,7 +100,7 @@ def _upgrade(
     connection: Connection, where: Settings, revisions: Sequence[Script], rows: Path, branches: Branches
 ) -> dict[str, Measurement]:
     """Measure the upgrades of an empty database; behind one that fails, nothing can be."""
-    samples = Samples(connection, rows)
+    samples = Samples(connection)
     ways: dict[str, Measurement] = {}
     stopped = ""
     for each in revisions:
@@ -110,18 +110,21 @@ def _upgrade(
         ways[each.revision] = way
         if way.failure:
             stopped = stopped or f"the upgrade of revision {each.revision}, before it, {_NOT_MEASURED}"
-        else:
-            samples.insert()
+            continue
+        if each is revisions[0]:
+            samples.insert_given(rows)
+        samples.insert()
     return ways
 
 
 def _downgrade(
-    connection: Connection, where: Settings, revisions: Sequence[Script], rows: Path, branches: Branches
+    connection: Connection, where: Settings, revisions: Sequence[Script], branches: Branches
 ) -> dict[str, Measurement]:
     """Measure the downgrades of a database at the last revision, until one fails."""
-    samples = Samples(connection, rows)
+    samples = Samples(connection)
     ways: dict[str, Measurement] = {}
     for each in revisions[::-1]:
+        samples.insert()  # what a way back makes anew is empty
         way = ways[each.revision] = _either(connection, where, each, "downgrade", samples, branches)
         if way.failure:
             break

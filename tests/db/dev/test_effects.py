@@ -571,6 +571,15 @@ def test_a_table_without_sample_rows_gets_one_that_is_made_up(empty: Project, da
     assert found == ["owners", "things", '"Odd ""name"', "late_1"]
 
 
+def test_a_table_that_a_way_back_makes_anew_gets_one_too(empty: Project, database: Database) -> None:
+    empty.add("001", "CREATE TABLE one (a int)", "DELETE FROM one", after="")
+    empty.add("002", "DROP TABLE one", "CREATE TABLE one (a int)", after="001")
+    empty.add("003", "CREATE TABLE two (a int CHECK (a <> 1))", "ALTER TABLE two ADD CHECK (a > 5)", after="002")
+    (empty.root / "alembic" / "snapshots" / "rows.sql").write_text("INSERT INTO one VALUES (1), (2)")
+    (statement,) = measured(empty.root, database)["001"].downgrade.statements
+    assert (statement.effects[0].rows_changed, statement.note) == (("deleted",), "")
+
+
 def test_sample_rows_that_are_wrong_are_named(empty: Project, database: Database) -> None:
     empty.add("001", MIXED, after="")
     (empty.root / "alembic" / "snapshots" / "rows.sql").write_text("INSERT INTO choosy VALUES ('other')")
