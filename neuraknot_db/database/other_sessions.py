@@ -50,6 +50,22 @@ SELECT l.pid, array_agg(c.relname::text)
 """
 
 
+# Whose snapshot CREATE INDEX and REINDEX CONCURRENTLY wait out: not VACUUM's, nor that of a build whose index has no
+# expression and no predicate. Where this role may not see snapshots, any open transaction may have one.
+_READING = f"""
+SELECT a.pid
+  FROM pg_stat_activity a
+ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.leader_pid IS NULL AND a.usesysid IS NOT NULL
+   AND (a.backend_xmin IS NOT NULL
+        OR (a.query = '{_HIDDEN}'
+            AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'virtualxid')))
+   AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
+   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p JOIN pg_index x ON x.indexrelid = p.index_relid
+                    WHERE p.pid = a.pid AND p.command LIKE '% CONCURRENTLY'
+                      AND x.indexprs IS NULL AND x.indpred IS NULL)
+"""
+
+
 @dataclass(frozen=True)
 class Session:
     """A session.
@@ -75,8 +91,13 @@ class Session:
     hidden: bool = False
     reader: str = ""
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it is a prepared transaction, which no process has."""
+        return self.pid == _PREPARED
+
     def __str__(self) -> str:
-        if self.pid == _PREPARED:
+        if self.is_prepared:
             return "a prepared transaction: SELECT * FROM pg_prepared_xacts"
         who = f"pid {self.pid}, {self.application} ({self.user or 'the server'})"
         if self.hidden:
@@ -128,6 +149,11 @@ def holding(connection: Connection, statement: str, lock_timeout: float | None =
     return []
 
 
+def reading(connection: Connection) -> frozenset[int]:
+    """Return the pids of the sessions in this database with a snapshot, which CONCURRENTLY waits for."""
+    return frozenset(row.pid for row in raw_sql.execute(connection, _READING))
+
+
 def told(found: Sequence[Session], *, holding: str = "held by") -> Iterator[str]:
     """Yield lines about sessions that block."""
     for each in found[:_SHOWN]:
@@ -138,7 +164,7 @@ def told(found: Sequence[Session], *, holding: str = "held by") -> Iterator[str]
 
 def ending(found: Iterable[Session]) -> str:
     """The SQL that ends these sessions."""
-    if any(each.pid == _PREPARED for each in found):
+    if any(each.is_prepared for each in found):
         return "SELECT gid FROM pg_prepared_xacts, then ROLLBACK PREPARED 'GID'"
     return "SELECT " + ", ".join(f"pg_terminate_backend({each.pid})" for each in found)
 

@@ -172,9 +172,7 @@ def without_literals(sql: str) -> str:
     follows a string that ends elsewhere if standard_conforming_strings is off.
     """
     shown: list[str] = []
-    end = 0
-    for token in tokens(sql):
-        blank = " " if end < token.start and shown else ""
+    for blank, token in _spaced(sql):
         end = token.start + len(token.text)
         if token.kind == "number" or (token.kind == "error" and end == len(sql)):
             shown.append(f"{blank}...")
@@ -185,6 +183,19 @@ def without_literals(sql: str) -> str:
         else:
             shown.append(f"{blank}{token.text}")
     return "".join(shown)
+
+
+def one_line(sql: str) -> str:
+    """Return SQL in one line, without the comments between its tokens: the first would swallow what follows."""
+    return " ".join("".join(f"{blank}{token.text}" for blank, token in _spaced(sql)).split())
+
+
+def _spaced(sql: str) -> Iterator[tuple[str, Token]]:
+    """Yield each token with the blank before it, if something was there."""
+    end = 0
+    for token in tokens(sql):
+        yield " " if 0 < end < token.start else "", token
+        end = token.start + len(token.text)
 
 
 def _statement(sql: str, held: list[Token]) -> Statement:

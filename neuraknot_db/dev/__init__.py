@@ -6,6 +6,7 @@ measure     what each revision does to relations that existed before it: runs it
             statement; the result is a value of `schema.effects`
 together    whether the revisions work in one transaction, as a reset runs them
 observe     what one statement did, read from `pg_locks`, file nodes and row counts
+branches    which statements of a DO block or a function were run, and which were left out
 holders     what a statement outside of a transaction waits for: sessions that hold the tables
 samples     the rows to measure with: from `alembic/snapshots/rows.sql`, or generated for tables without any
 generate    the files of `alembic/snapshots/`, from scratch databases

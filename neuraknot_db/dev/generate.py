@@ -18,6 +18,7 @@ from neuraknot_db.migrate import run
 from neuraknot_db.migrate.record import Recorder
 from neuraknot_db.schema import effects, snapshots
 from neuraknot_db.schema.catalog import read_schema
+from neuraknot_db.schema.effects import Effects
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,22 +36,39 @@ def generate(config: Config, script: ScriptDirectory, server: Settings) -> dict[
         NeuraknotError: a revision failed, or the server refused.
     """
     wanted = dict(_schemas(config, script, server))
-    edited = False
     with scratch_database(server) as where:
-        for revision, found in measure(script, where).items():
-            path = effects.path_of(script, revision)
-            kept = effects.read(path)
-            edited = edited or kept is None or kept.checksum != found.checksum
-            if kept and edited:
-                # The cause may have been in what was edited.
-                kept = replace(kept, reset="")
-            wanted[path] = effects.render(revision, merged(kept, found))
+        measured = measure(script, where)
+        for revision, kept in _kept(script, measured).items():
+            found = measured[revision]
+            wanted[effects.path_of(script, revision)] = effects.render(revision, merged(kept, found))
             if found.reset:
                 log.warning("a reset fails at revision %s, where an upgrade does not: %s", revision, found.reset)
             for way, told in (("upgrade", found.upgrade), ("downgrade", found.downgrade)):
                 if told.failure:
                     log.warning("the %s of revision %s was not measured: %s", way, revision, told.failure)
     return wanted
+
+
+def _kept(script: ScriptDirectory, measured: Mapping[str, Effects]) -> dict[str, Effects | None]:
+    """Return what the files hold that still counts: what another server has measured, as long as nothing was edited.
+
+    An upgrade was measured behind those before it, a downgrade behind those that come after as well.
+    """
+    stored = {revision: effects.read(effects.path_of(script, revision)) for revision in measured}
+    edited = {revision for revision, kept in stored.items() if kept and kept.checksum != measured[revision].checksum}
+    names = {effects.path_of(script, revision) for revision in measured}
+    removed = any(path not in names for path in snapshots.folder(script).glob("*.effects.json"))
+    before = False
+    for revision, kept in stored.items():
+        before = before or kept is None or revision in edited
+        if kept:
+            found = measured[revision]
+            if before:
+                kept = replace(kept, upgrade=found.upgrade, reset="")
+            if edited or removed:
+                kept = replace(kept, downgrade=found.downgrade)
+            stored[revision] = kept
+    return stored
 
 
 def _schemas(config: Config, script: ScriptDirectory, server: Settings) -> Iterator[tuple[Path, str]]:

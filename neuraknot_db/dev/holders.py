@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import engine, session
+from neuraknot_db.database import diagnosis, engine, session
 from neuraknot_db.schema.effects import BY_NAME, LockMode
 from neuraknot_db.settings import Settings
 
@@ -17,6 +17,11 @@ _NOT_HELD = "measured on the tables that it names"
 _MOST_HELD = 40
 """Tables held, each by its own session."""
 _POLL = 0.02
+_PATIENCE = 200
+"""Milliseconds that a holder waits at a time, less than `deadlock_timeout`.
+
+Who waits for a table may have a snapshot, of the catalogs; a build that has the table waits for older snapshots.
+"""
 _WAITS_FOR = """
 SELECT l.relation, l.mode, pg_blocking_pids(l.pid) FROM pg_locks l WHERE l.pid = %(pid)s AND NOT l.granted
 """
@@ -70,7 +75,7 @@ class _Holder:
     def __init__(self, connection: Connection, table: str) -> None:
         self.pid: int = session.driver(connection).info.backend_pid
         self._connection = connection
-        self._lock = f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE"
+        self._lock = f"SET LOCAL lock_timeout = {_PATIENCE}; LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE"
         self._holds, self._wanted, self._ended = (threading.Event() for _ in range(3))
         self._thread = threading.Thread(target=self._hold, daemon=True)
 
@@ -89,12 +94,15 @@ class _Holder:
         self._wanted.set()
 
     def _hold(self) -> None:
-        # It fails if the table is gone, and then has nothing to hold.
-        with contextlib.suppress(DBAPIError):
-            while not self._ended.is_set():
+        while not self._ended.is_set():
+            try:
                 self._connection.exec_driver_sql(self._lock)
+            except DBAPIError as error:
+                if not diagnosis.is_lock_timeout(error):
+                    break  # the table is gone: there is nothing to hold
+            else:
                 self._holds.set()
                 self._wanted.wait()
                 self._wanted.clear()
-                self._connection.rollback()
+            self._connection.rollback()
         self._holds.set()

@@ -9,7 +9,7 @@ outside: other sessions hold every table and release them one at a time, which s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -23,10 +23,13 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
 from neuraknot_db.database import raw_sql, session
-from neuraknot_db.database.sql_text import Statement, statements
+from neuraknot_db.database.create import scratch_database
+from neuraknot_db.database.sql_text import Statement, statements, tokens
 from neuraknot_db.dev import together
+from neuraknot_db.dev.branches import Branches
 from neuraknot_db.dev.observe import Observer, strongest_first
 from neuraknot_db.dev.samples import Samples
+from neuraknot_db.errors import InterruptedRunError
 from neuraknot_db.migrate import autocommit
 from neuraknot_db.revisions.containment import contained, demand_run, words
 from neuraknot_db.revisions.options import is_transactional
@@ -43,7 +46,8 @@ from neuraknot_db.settings import Settings
 Direction = Literal["upgrade", "downgrade"]
 
 _DIFFER = "servers differ: the stronger is told"
-_Place = tuple[int, int]
+_NOT_MEASURED = "could not be measured"
+_Place = tuple[tuple[str, ...], int]
 
 
 def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
@@ -61,72 +65,116 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
     """
     revisions = list(script.walk_revisions())[::-1]
     failing = together.failing(script, where)
-    ways: dict[Direction, dict[str, Measurement]] = {"upgrade": {}, "downgrade": {}}
+    branches = Branches()
+    rows = snapshots.folder(script) / "rows.sql"
     with session.open_session(where) as connection:
-        samples = Samples(connection, snapshots.folder(script) / "rows.sql")
-        stopped = ""
-        for direction in ways:
-            for revision in revisions if direction == "upgrade" else revisions[::-1]:
-                session.restore(connection, settings.limits())
-                connection.commit()
-                way = (
-                    Measurement(failure=stopped)
-                    if stopped
-                    else _either(connection, where, revision, direction, samples)
-                )
-                ways[direction][revision.revision] = way
-                if way.failure and not stopped:
-                    stopped = f"the {direction} of revision {revision.revision}, before it, could not be measured"
-                if direction == "upgrade":
-                    samples.insert()
         server = session.driver(connection).server_version // 10_000
+        upgrades = _upgrade(connection, where, revisions, rows, branches)
+        # A failed upgrade leaves the database where it was before.
+        standing = [each for each in revisions if not upgrades[each.revision].failure]
+        downgrades = _downgrade(connection, where, standing, branches)
+    while left := [each for each in standing if each.revision not in downgrades]:
+        # The way back to these has failed: they are measured where they were just applied.
+        with scratch_database(where) as there, session.open_session(there) as connection:
+            _upgrade(connection, there, left, rows, branches)
+            downgrades |= _downgrade(connection, there, left, branches)
     return {
         each.revision: Effects(
             effects.checksum(Path(each.path).read_bytes()),
             server,
-            ways["upgrade"][each.revision],
-            ways["downgrade"][each.revision],
+            _on(server, upgrades[each.revision]),
+            _on(server, downgrades.get(each.revision, Measurement(failure=f"its upgrade {_NOT_MEASURED}"))),
             # One that fails alone fails together as well.
-            "" if ways["upgrade"][each.revision].failure else failing.get(each.revision, ""),
+            "" if upgrades[each.revision].failure else failing.get(each.revision, ""),
         )
         for each in revisions
     }
 
 
+def _on(server: int, way: Measurement) -> Measurement:
+    """Return a measurement whose failure says where it failed: on another server it may not."""
+    return replace(way, failure=way.failure and f"{together.on(server)}{way.failure}")
+
+
+def _upgrade(
+    connection: Connection, where: Settings, revisions: Sequence[Script], rows: Path, branches: Branches
+) -> dict[str, Measurement]:
+    """Measure the upgrades of an empty database; behind one that fails, nothing can be."""
+    samples = Samples(connection)
+    ways: dict[str, Measurement] = {}
+    stopped = ""
+    for each in revisions:
+        way = (
+            Measurement(failure=stopped) if stopped else _either(connection, where, each, "upgrade", samples, branches)
+        )
+        ways[each.revision] = way
+        if way.failure:
+            stopped = stopped or f"the upgrade of revision {each.revision}, before it, {_NOT_MEASURED}"
+            continue
+        if each is revisions[0]:
+            samples.insert_given(rows)
+        samples.insert()
+    return ways
+
+
+def _downgrade(
+    connection: Connection, where: Settings, revisions: Sequence[Script], branches: Branches
+) -> dict[str, Measurement]:
+    """Measure the downgrades of a database at the last revision, until one fails."""
+    samples = Samples(connection)
+    ways: dict[str, Measurement] = {}
+    for each in revisions[::-1]:
+        samples.insert()  # what a way back makes anew is empty
+        way = ways[each.revision] = _either(connection, where, each, "downgrade", samples, branches)
+        if way.failure:
+            break
+    return ways
+
+
 def merged(kept: Effects | None, found: Effects) -> Effects:
-    """Return what to write: the new effects, or the stronger ones if another server measured the same revision."""
+    """Return what to write: the new effects, or the stronger ones if another server measured the same revision.
+
+    Args:
+        kept: the effects that another server may have measured; without those for which anything that decides them was
+            edited since then.
+        found: the new ones.
+    """
     if kept is None or kept.checksum != found.checksum:
         return found
     other = kept.server != found.server
-    upgrade, downgrade = _merged(kept.upgrade, found.upgrade, other), _merged(kept.downgrade, found.downgrade, other)
-    by_other = kept.reset and not kept.reset.startswith(together.on(found.server))
-    reset = kept.reset if by_other else found.reset
-    return replace(kept, upgrade=upgrade, downgrade=downgrade, reset=reset)
+    return replace(
+        kept,
+        upgrade=_merged(kept.upgrade, found.upgrade, found.server, other),
+        downgrade=_merged(kept.downgrade, found.downgrade, found.server, other),
+        reset=together.standing(kept.reset, found.reset, found.server),
+    )
 
 
-def _merged(kept: Measurement, found: Measurement, other: bool) -> Measurement:
+def _merged(kept: Measurement, found: Measurement, server: int, other: bool) -> Measurement:
     before, now = _by_place(kept), _by_place(found)
     statements = []
     for key in _joined(list(before), list(now)):
         one, two = before.get(key), now.get(key)
-        if one == two or not (other or (one and one.note.startswith(_DIFFER))):
+        same = one and two and replace(one, line=two.line) == two
+        if same or not (other or (one and one.note.startswith(_DIFFER))):
             statements += [two] if two else []
         else:
             either = [each for each in (one, two) if each]
             strongest: dict[str, Effect] = {}
             for effect in (effect for each in either for effect in each.effects):
                 strongest[effect.relation] = strongest.get(effect.relation, effect).stronger(effect)
-            statements.append(replace(either[0], effects=strongest_first(strongest.values()), note=_DIFFER))
-    return Measurement(tuple(statements), found.failure or (kept.failure if other else ""))
+            statements.append(replace(either[-1], effects=strongest_first(strongest.values()), note=_DIFFER))
+    return Measurement(tuple(statements), together.standing(kept.failure, found.failure, server))
 
 
 def _by_place(way: Measurement) -> Mapping[_Place, Measured]:
-    """Return the statements by line, and by their order within a line."""
-    turns = Counter[int]()
+    """Return the statements by their tokens, and their order among the same: a comment above moves their lines."""
+    turns = Counter[tuple[str, ...]]()
     found: dict[_Place, Measured] = {}
     for each in way.statements:
-        found[each.line, turns[each.line]] = each
-        turns[each.line] += 1
+        words = tuple(token.text for token in tokens(each.sql))
+        found[words, turns[words]] = each
+        turns[words] += 1
     return found
 
 
@@ -142,7 +190,9 @@ def _joined(kept: list[_Place], found: list[_Place]) -> list[_Place]:
     return kept
 
 
-def one_way(connection: Connection, where: Settings, revision: Script, direction: Direction) -> Measurement:
+def one_way(
+    connection: Connection, where: Settings, revision: Script, direction: Direction, branches: Branches | None = None
+) -> Measurement:
     """Run one direction of a revision and measure it.
 
     Args:
@@ -150,9 +200,10 @@ def one_way(connection: Connection, where: Settings, revision: Script, direction
         where: the same database, for further sessions.
         revision: the revision.
         direction: the direction.
+        branches: knows the functions of earlier revisions.
     """
     function: Callable[[], object] = getattr(revision.module, direction, lambda: None)
-    watch = Observer(connection, where, Places(Path(revision.path)))
+    watch = Observer(connection, where, Places(Path(revision.path)), branches or Branches())
     context = MigrationContext.configure(connection, opts={"transaction_per_migration": True})
     context.impl = _OneByOne(context.dialect, connection, False, True, None, context.opts)
     transactional = is_transactional(revision.module)
@@ -166,6 +217,8 @@ def one_way(connection: Connection, where: Settings, revision: Script, direction
                 with context.autocommit_block():
                     for each in held:
                         context.impl.send(each)
+    except InterruptedRunError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a revision does is its author's to read
         session.driver(connection).rollback()
         connection.rollback()
@@ -175,14 +228,21 @@ def one_way(connection: Connection, where: Settings, revision: Script, direction
 
 
 def _either(
-    connection: Connection, where: Settings, revision: Script, direction: Direction, samples: Samples
+    connection: Connection,
+    where: Settings,
+    revision: Script,
+    direction: Direction,
+    samples: Samples,
+    branches: Branches,
 ) -> Measurement:
     """Measure with the sample rows; without any if it fails on them."""
-    way = one_way(connection, where, revision, direction)
+    session.restore(connection, settings.limits())
+    connection.commit()
+    way = one_way(connection, where, revision, direction, branches)
     if not way.failure:
         return way
     samples.remove()
-    again = one_way(connection, where, revision, direction)
+    again = one_way(connection, where, revision, direction, branches)
     if again.failure:
         return way
     note = f"{effects.WITHOUT_ROWS}{way.failure}"

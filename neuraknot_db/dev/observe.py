@@ -11,7 +11,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import session
-from neuraknot_db.database.sql_text import tokens
+from neuraknot_db.database.sql_text import one_line, tokens
+from neuraknot_db.dev.branches import Branches, Listening
 from neuraknot_db.dev.holders import Holders
 from neuraknot_db.revisions.places import Places
 from neuraknot_db.schema import effects
@@ -96,8 +97,11 @@ class Observer:
         found: the statements that affect relations that existed when it was entered.
     """
 
-    def __init__(self, connection: Connection, where: Settings, places: Places) -> None:
+    def __init__(self, connection: Connection, where: Settings, places: Places, branches: Branches) -> None:
         self.found: list[Measured] = []
+        self._branches = branches
+        self._ran: list[set[int]] = []  # of each statement found, the code
+        self._sql = ""
         self._connection = connection
         self._where = where
         self._places = places
@@ -111,17 +115,36 @@ class Observer:
         self._ask("SELECT pg_stat_force_next_flush()")
         session.driver(self._connection).commit()
         self._begun = False
-        event.listen(self._connection, "before_cursor_execute", self._sent)
+        self._branches.begin()
+        self._messages = session.driver(self._connection).notices
+        session.driver(self._connection).notices = Listening(self._branches, self._messages)
+        event.listen(self._connection, "before_cursor_execute", self._sent, retval=True)
         event.listen(self._connection, "after_cursor_execute", self._done)
         return self
 
     def __exit__(self, *_raised: object) -> None:
         event.remove(self._connection, "before_cursor_execute", self._sent)
         event.remove(self._connection, "after_cursor_execute", self._done)
+        session.driver(self._connection).notices = self._messages
         if self._holders:
             self._holders.let_go()
+        self.found = list(self._with_left_out())
 
-    def _sent(self, _connection: Connection, _cursor: Any, sql: str, *_more: object) -> None:
+    def _with_left_out(self) -> Iterator[Measured]:
+        """Tell at a function's first call what it leaves out: the next call may run it."""
+        told: set[int] = set()
+        for each, ran in zip(self.found, self._ran, strict=True):
+            left_out = self._branches.left_out(ran - told)
+            told |= ran
+            if each.effects or each.note or left_out or not ran:
+                yield replace(each, left_out=left_out)
+
+    def _sent(self, _connection: Connection, _cursor: Any, sql: str, values: Any, *_more: object) -> tuple[str, Any]:
+        self._sql, self._branches.entered = sql, set()
+        self._look_before(sql)
+        return self._branches.marked(sql), values
+
+    def _look_before(self, sql: str) -> None:
         if session.driver(self._connection).autocommit:
             tables = {oid: each.name for oid, each in self._tables()}
             self._before = self._look()
@@ -132,7 +155,8 @@ class Observer:
         if tokens_of(sql)[0] in _PLANNED:
             self._ask("SET LOCAL enable_seqscan = off")
 
-    def _done(self, _connection: Connection, _cursor: Any, sql: str, *_more: object) -> None:
+    def _done(self, *_more: object) -> None:
+        sql = self._sql
         words = tokens_of(sql)
         asked: Mapping[int, LockMode] = {}
         note, alone = "", self._holders is not None
@@ -149,10 +173,12 @@ class Observer:
         found = strongest_first(self._effects(after, asked))
         self._before = after
         note = note or self._note(words[0], found, after)
-        if found or note or alone:
-            text = " ".join(sql[: 2 * LONGEST].split())
+        ran = self._branches.entered if words[0] in _BY_CODE | _QUERIES else set()
+        if found or note or alone or ran:
+            text = one_line(sql[: 2 * LONGEST])
             text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
             self.found.append(Measured(self._places.text(sql).line, text, found, note))
+            self._ran.append(ran)
 
     def _effects(self, after: _State, asked: Mapping[int, LockMode]) -> Iterator[Effect]:
         built = {now.table for oid, now in after.items() if now.is_index and self._built(oid, now)}

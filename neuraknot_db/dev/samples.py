@@ -52,23 +52,12 @@ SELECT quote_ident(a.attname), a.attnotnull OR t.typnotnull,
 class Samples:
     """Rows in every table: those of a file, and a generated one for each table without any."""
 
-    def __init__(self, connection: Connection, given: Path) -> None:
-        """Take this connection's database; `given` is an SQL file, which may be missing."""
+    def __init__(self, connection: Connection) -> None:
+        """Take this connection's database."""
         self._connection = connection
-        self._given = given
-        self._inserted = False
 
     def insert(self) -> None:
-        """Insert a row into each empty table; before that, on the first call (first revision), those of the file.
-
-        A table that accepts no generated row stays empty.
-
-        Raises:
-            UsageError: the file's rows can't be inserted.
-        """
-        if not self._inserted and self._given.exists():
-            self._insert_given()
-        self._inserted = True
+        """Insert a row into each empty table; one that accepts no generated row stays empty."""
         empty = [(oid, name) for oid, name in self._rows(_TABLES) if not self._rows(f"SELECT FROM {name} LIMIT 1")]
         # Tables that refer to another are filled after it.
         while filled := [each for each in empty if self._made_up(*each)]:
@@ -82,14 +71,21 @@ class Samples:
             raw_sql.execute(self._connection, f"TRUNCATE {', '.join(names)} CASCADE")
         self._connection.commit()
 
-    def _insert_given(self) -> None:
+    def insert_given(self, given: Path) -> None:
+        """Insert the rows of an SQL file, which may be missing.
+
+        Raises:
+            UsageError: they can't be inserted.
+        """
         try:
-            raw_sql.execute(self._connection, self._given.read_text(encoding="utf-8"))
+            raw_sql.execute(self._connection, given.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
         except (DBAPIError, UnicodeDecodeError) as error:
             self._connection.rollback()
             words = str(error.orig if isinstance(error, DBAPIError) else error).strip().split("\n", 1)[0]
             raise UsageError(
-                f"The sample rows of alembic/snapshots/{self._given.name} can't be inserted: {words}.",
+                f"The sample rows of alembic/snapshots/{given.name} can't be inserted: {words}.",
                 hint="They must be valid at the first revision: later ones carry them along.",
             ) from error
         self._connection.commit()

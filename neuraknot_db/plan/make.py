@@ -20,12 +20,13 @@ from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.migrate import ownership
 from neuraknot_db.migrate.command import to_target
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.options import is_transactional
+from neuraknot_db.revisions.options import Step, is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.effects import LockMode, Measurement
@@ -61,9 +62,12 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
             connection,
             dict.fromkeys(in_the_way, LockMode.ACCESS_SHARE) | _strongest(planned),
             _made_by(script, pending, downgrade),
+            _built_beside(planned),
         )
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
+        if not state.owns_all:
+            planned = list(_with_others_tables(connection, script, steps, planned))
         refused = refusal(connection, script, where, state, command, steps)
         running = holder(connection)
     finally:
@@ -159,7 +163,7 @@ def _statements(
             for name in further.get(effect.relation, ()):
                 told.setdefault(name, replace(effect, relation=name))
                 above[name] = effect.relation
-        yield PlannedStatement(each.sql, each.line, tuple(told.values()), above, dict(held), each.note)
+        yield PlannedStatement(each.sql, each.line, tuple(told.values()), above, dict(held), each.remark)
         for effect in told.values():
             if transactional and effect.lock:
                 held[effect.relation] = max(effect.lock, held.get(effect.relation, effect.lock))
@@ -209,6 +213,25 @@ def _strongest(planned: Iterable[PlannedRevision]) -> dict[str, LockMode]:
             lock = statement.waits_for(effect)
             found[effect.relation] = max(lock, found.get(effect.relation, lock))
     return found
+
+
+def _with_others_tables(
+    connection: Connection, script: ScriptDirectory, steps: Sequence[Step], planned: Iterable[PlannedRevision]
+) -> Iterator[PlannedRevision]:
+    """Note where code may change what belongs to another role; what certainly does is a refusal."""
+    notes: dict[tuple[str, int, str], str] = {}
+    for need, owner in ownership.lacking(connection, (n for n in ownership.needs(script, steps) if not n.certain)):
+        note = f"{need.relation} belongs to {owner}: the server may refuse it"
+        notes.setdefault((need.revision, need.statement.line, need.statement.sql), note)
+    for each in planned:
+        found = ((said, notes.get((each.revision, said.line, said.sql), "")) for said in each.statements)
+        told = (replace(said, note="; ".join(filter(None, (said.note, note)))) for said, note in found)
+        yield replace(each, statements=tuple(told))
+
+
+def _built_beside(planned: Iterable[PlannedRevision]) -> frozenset[str]:
+    statements = (statement for each in planned for statement in each.statements if statement.waits_for_snapshots)
+    return frozenset(effect.relation for statement in statements for effect in statement.effects)
 
 
 def _after(pending: Sequence[Script], downgrade: bool, current: str | None) -> str | None:

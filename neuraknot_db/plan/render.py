@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from neuraknot_db.database import display
+from neuraknot_db.database.other_sessions import grant
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
 from neuraknot_db.schema.effects import Effect
@@ -40,7 +41,7 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
     for revision in plan.revisions:
         yield ""
         yield from _revision(plan, revision, width)
-    if in_use := [table for _, table in sorted(plan.tables.items()) if table.exists]:
+    if in_use := [table for _, table in sorted(plan.tables.items()) if table.exists or table.holders]:
         yield ""
         yield "tables now"
         longest = max(len(table.name) for table in in_use)
@@ -125,20 +126,33 @@ def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
     shown = [holder for holder in table.holders if holder.in_the_way]
     for holder in shown:
         yield from _wrapped(_held(holder), width, "    ")
-        yield _cut(f"      {holder.session.query}", width)
+        if holder.session.hidden:
+            yield from _wrapped(f"what it does is shown after {grant(holder.session)}", width, "      ")
+        elif holder.session.query:
+            yield _cut(f"      {holder.session.query}", width)
     if others := len(table.holders) - len(shown):
         yield f"    {others} more hold{'s' if others == 1 else ''} a lock that is not in the way"
 
 
 def _held(holder: Holder) -> str:
     session = holder.session
+    snapshot = (
+        f"{'may hold' if session.hidden else 'holds'} a snapshot, which CONCURRENTLY waits for"
+        if holder.snapshot
+        else ""
+    )
+    holds = ", ".join(filter(None, (f"holds {holder.mode}" if holder.mode else "", snapshot)))
+    if session.is_prepared:
+        return f"in the way: {session}, {holds}"
     who = f"pid {session.pid}, {session.application}" + (f" ({session.user})" if session.user else "")
     age = "" if session.age is None else f", in a transaction for {display.duration(session.age * 1000)}"
     state = f", {session.state}" if session.state else ""
-    return f"in the way: {who}{age}{state}, holds {holder.mode}"
+    return f"in the way: {who}{age}{state}, {holds}"
 
 
 def _size(table: TableNow, *, brief: bool = False) -> str:
+    if not table.exists:
+        return f"made by {table.made_by}" if table.made_by else "there is no such table now"
     rows = ("" if brief else "rows not counted yet, ") if table.rows is None else f"about {table.rows:,} rows, "
     return f"{rows}{'size not known' if table.bytes is None else size(table.bytes)}"
 

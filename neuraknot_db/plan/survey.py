@@ -43,15 +43,16 @@ SELECT DISTINCT {NAME} AS name, c.oid
   FROM pg_locks l
   JOIN pg_class c ON c.oid = l.relation
   JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p')
+ WHERE l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid() AND c.relkind IN ('r', 'p')
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
  ORDER BY name
 """
 
+# A prepared transaction has no process; PostgreSQL says 0 for it elsewhere.
 _HOLDERS = """
-SELECT relation, mode, pid
+SELECT relation, mode, coalesce(pid, 0) AS pid
   FROM pg_locks
- WHERE granted AND locktype = 'relation' AND relation = ANY (%(oids)s) AND pid <> pg_backend_pid()
+ WHERE granted AND locktype = 'relation' AND relation = ANY (%(oids)s) AND pid IS DISTINCT FROM pg_backend_pid()
    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
@@ -82,17 +83,24 @@ def conflicts(wanted: LockMode, held: LockMode) -> bool:
     return held > _WAITS_FOR_STRONGER_THAN[wanted]
 
 
-def survey(connection: Connection, wanted: Mapping[str, LockMode], made_by: Mapping[str, str]) -> dict[str, TableNow]:
+def survey(
+    connection: Connection,
+    wanted: Mapping[str, LockMode],
+    made_by: Mapping[str, str],
+    built_beside: Collection[str] = (),
+) -> dict[str, TableNow]:
     """Return the tables as they are now.
 
     Args:
         connection: its transaction may be read-only.
         wanted: the tables, each with the strongest planned lock.
         made_by: the pending revision that creates a table.
+        built_beside: those of the tables for which a statement waits until nobody has an older snapshot.
     """
     names = sorted(wanted)
+    reading = dict.fromkeys(built_beside, other_sessions.reading(connection) if built_beside else frozenset[int]())
     rows = {row.name: row for row in connection.exec_driver_sql(_TABLES, {"names": names})}
-    holders = _holders(connection, {row.oid: wanted[name] for name, row in rows.items()})
+    holders = _holders(connection, {name: row.oid for name, row in rows.items()}, wanted, reading)
     sizes = _sizes(connection, [row.oid for row in rows.values()])
     return {
         name: TableNow(
@@ -101,10 +109,10 @@ def survey(connection: Connection, wanted: Mapping[str, LockMode], made_by: Mapp
             # -1 means never analyzed.
             rows=rows[name].rows if rows[name].rows >= 0 else None,
             bytes=sizes.get(rows[name].oid),
-            holders=tuple(holders.get(rows[name].oid, ())),
+            holders=tuple(holders.get(name, ())),
         )
         if name in rows
-        else TableNow(name, exists=False, made_by=made_by.get(name))
+        else TableNow(name, exists=False, made_by=made_by.get(name), holders=tuple(holders.get(name, ())))
         for name in names
     }
 
@@ -143,15 +151,22 @@ def _sizes(connection: Connection, oids: Sequence[int]) -> dict[int, int]:
     return {row.oid: row.bytes for row in rows}
 
 
-def _holders(connection: Connection, wanted: Mapping[int, LockMode]) -> dict[int, list[Holder]]:
-    modes: dict[tuple[int, int], set[LockMode]] = {}
-    for row in connection.exec_driver_sql(_HOLDERS, {"oids": list(wanted)}) if wanted else ():
+def _holders(
+    connection: Connection,
+    oids: Mapping[str, int],
+    wanted: Mapping[str, LockMode],
+    reading: Mapping[str, Collection[int]],
+) -> dict[str, list[Holder]]:
+    modes: dict[tuple[int | None, int], set[LockMode]] = {}
+    for row in connection.exec_driver_sql(_HOLDERS, {"oids": list(oids.values())}) if oids else ():
         if row.mode in BY_NAME:  # other modes are not table locks
             modes.setdefault((row.relation, row.pid), set()).add(BY_NAME[row.mode])
-    found: dict[int, list[Holder]] = {}
-    for session in other_sessions.find(connection, {pid for _, pid in modes}):
-        for relation, mode in wanted.items():
-            if held := modes.get((relation, session.pid)):
-                in_the_way = any(conflicts(mode, each) for each in held)
-                found.setdefault(relation, []).append(Holder(session, max(held), in_the_way))
+    found: dict[str, list[Holder]] = {}
+    for session in other_sessions.find(connection, {pid for _, pid in modes}.union(*reading.values())):
+        for name, mode in wanted.items():
+            held = modes.get((oids.get(name), session.pid), set())
+            reads = session.pid in reading.get(name, ())
+            if held or reads:
+                in_the_way = reads or any(conflicts(mode, each) for each in held)
+                found.setdefault(name, []).append(Holder(session, max(held, default=None), in_the_way, reads))
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuraknot_db.database.other_sessions import Session
+from neuraknot_db.database.sql_text import names
 from neuraknot_db.schema.effects import Effect, LockMode
 
 FORMAT = 2
@@ -17,16 +18,18 @@ QUERY_LENGTH = 500
 
 @dataclass(frozen=True)
 class Holder:
-    """A session that holds a lock on a table now.
+    """A session that is at a table now, or in the way of an index that is built beside the application.
 
     Attributes:
-        mode: its strongest lock on the table.
-        in_the_way: whether the plan's strongest lock on the table would have to wait for it.
+        mode: its strongest lock on the table; None for none.
+        in_the_way: whether the plan would have to wait for it.
+        snapshot: whether it is so for the session's snapshot, whatever that reads; a hidden session's is assumed.
     """
 
     session: Session
-    mode: LockMode
+    mode: LockMode | None
     in_the_way: bool
+    snapshot: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,20 @@ class PlannedStatement:
 
     def waits_for(self, effect: Effect) -> LockMode:
         """The lock that it effectively waits for: CONCURRENTLY waits for more than it locks."""
-        words = self.sql.upper().split()
         lock = effect.lock or LockMode.ACCESS_SHARE
-        if "CONCURRENTLY" not in words or words[0] == "REFRESH":
-            return lock
-        return max(lock, LockMode.ACCESS_EXCLUSIVE if words[0] in ("DROP", "ALTER") else LockMode.SHARE)
+        # Readers may still use the index or the partition that is about to go.
+        return max(lock, {"create": LockMode.SHARE, "": lock}.get(self._concurrently, LockMode.ACCESS_EXCLUSIVE))
+
+    @property
+    def waits_for_snapshots(self) -> bool:
+        """Whether it waits until nobody in the database has an older snapshot, whatever that is read for."""
+        return self._concurrently in ("create", "reindex")
+
+    @property
+    def _concurrently(self) -> str:
+        """The first word of what is done CONCURRENTLY and waits for more than its lock; empty for anything else."""
+        words = names(self.sql)
+        return words[0] if "concurrently" in words and words[0] != "refresh" else ""
 
     def blocks(self, effect: Effect) -> str:
         """What the application can't do with the relation meanwhile, in words; empty for nothing."""
@@ -238,7 +250,8 @@ def _table(table: TableNow) -> dict[str, Any]:
                 "user": holder.session.user,
                 "state": holder.session.state,
                 "transaction_seconds": holder.session.age,
-                "mode": str(holder.mode),
+                "mode": str(holder.mode) if holder.mode else None,
+                "snapshot": holder.snapshot,
                 "in_the_way": holder.in_the_way,
                 "query": holder.session.query[:QUERY_LENGTH],
             }

@@ -172,6 +172,14 @@ class Schema:
         """The tables and views by name."""
         return {**self.tables, **self.views}
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all that it holds, whatever it is, without quotes and parameters."""
+        spelled = (signature.partition("(")[0] for signature in self.functions)
+        others = (other.name for other in self.others.values())
+        plain = (each.strip('"').replace('""', '"') for each in (*spelled, *others))
+        return frozenset((*self.relations, *self.extensions, *plain))
+
 
 @contextlib.contextmanager
 def search_path_public(connection: Connection) -> Iterator[None]:

@@ -135,12 +135,19 @@ class Measured:
         sql: in one line, cut if it is long.
         effects: one per relation, in the order of their names.
         note: why it may behave differently elsewhere; empty if there is no reason.
+        left_out: the statements of its code that were not run, and so not measured.
     """
 
     line: int
     sql: str
     effects: tuple[Effect, ...] = ()
     note: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def remark(self) -> str:
+        """The note, with what was left out."""
+        return "; ".join(filter(None, (self.note, f"not measured: {', '.join(self.left_out)}" * bool(self.left_out))))
 
     def changes_rows_of(self, effect: Effect) -> bool:
         """Whether it changes or deletes existing rows of a relation, even if no sample row was."""
@@ -242,6 +249,7 @@ def _entries(way: Measurement) -> Iterator[str]:
         )
         parts += [f'      "relations": {{\n{relations}\n      }}'] if relations else []
         parts += [f'      "note": {_json(each.note)}'] if each.note else []
+        parts += [f'      "left_out": {_json(each.left_out)}'] if each.left_out else []
         yield "    {\n" + ",\n".join(parts) + "\n    }"
     if way.failure:
         yield f'    {{"not_measured": {_json(way.failure)}}}'
@@ -259,7 +267,8 @@ def _measurement(entries: Iterable[Mapping[str, Any]]) -> Measurement:
             failure = entry["not_measured"]
             continue
         effects = tuple(_effect(name, values) for name, values in entry.get("relations", {}).items())
-        statements.append(Measured(entry["line"], entry["sql"], effects, entry.get("note", "")))
+        left_out = tuple(entry.get("left_out", ()))
+        statements.append(Measured(entry["line"], entry["sql"], effects, entry.get("note", ""), left_out))
     return Measurement(tuple(statements), failure)
 
 

@@ -3,6 +3,7 @@
 finding      what a rule checks (a `Subject`: the file, its functions, their statements and effects), and what it finds
 rules/       our own rules, a module each with `CODE`, `HELP` and `check`; `CHECKS` lists them
 squawk       squawk as a program
+made         what a revision has made itself, to which squawk's rules about others' use do not apply
 exceptions   `alembic/lint.toml`: where rules do not apply, and why
 """
 

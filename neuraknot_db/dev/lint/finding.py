@@ -12,9 +12,10 @@ from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db.database.sql_text import Statement, statements
 from neuraknot_db.dev.sent_sql import SentSql, sent_sql
+from neuraknot_db.errors import RefusedError
 from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.revisions.syntax import Source
-from neuraknot_db.schema import effects
+from neuraknot_db.schema import effects, snapshots
 
 
 @dataclass(frozen=True, order=True)
@@ -140,6 +141,16 @@ class Subject:
         """Return the line where the statement begins that a line is part of; the line itself if there is none."""
         starts = (statement.line for function in self.functions for statement in function.statements)
         return max((start for start in starts if start <= line), default=line)
+
+    def known_before(self, function: RevisionFunction) -> frozenset[str] | None:
+        """Return the names that the schema held before one direction; None if there is no snapshot that tells."""
+        before = self.revision.revision if function.name == "downgrade" else self.revision.down_revision
+        if before is None:
+            return frozenset()
+        try:
+            return snapshots.load(self._script, str(before)).names
+        except RefusedError:
+            return None
 
     @cached_property
     def effects(self) -> effects.Effects | str:

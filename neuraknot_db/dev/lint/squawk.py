@@ -6,10 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
+from neuraknot_db.database.sql_text import statements
 from neuraknot_db.dev.lint.finding import Finding, RevisionFunction, Subject
+from neuraknot_db.dev.lint.made import Made
 from neuraknot_db.dev.sent_sql import SentSql
 from neuraknot_db.errors import UsageError
 
@@ -26,6 +31,9 @@ SLOW = frozenset(
 
 DROPPING = frozenset(f"ban-drop-{what}" for what in ("column", "table", "type", "domain", "extension", "schema"))
 """Its rules about statements that drop a table or a column, or take one along by CASCADE."""
+
+Found = Mapping[str, Any]
+"""What squawk finds, as its JSON has it."""
 
 _FOUND_SOMETHING = 1
 SYNTAX_ERROR = "syntax-error"
@@ -83,10 +91,36 @@ def check(squawk: str, subject: Subject, function: RevisionFunction, *, excluded
     if found is None:
         words = tuple((done.stderr.strip() or done.stdout.strip()).splitlines()[:5])
         raise UsageError(f"squawk failed with exit code {done.returncode}.", details=words)
+    found = list(_of_others(document, found, Made(subject.known_before(function))))
     errors = [each for each in found if each["rule_name"] == SYNTAX_ERROR]
     for each in errors[:1] or found:  # later findings mostly follow from the first syntax error
         line = lines[min(each["line"], len(lines) - 1)]
         yield subject.finding(line, each["rule_name"], each["message"], each["help"] or "")
+
+
+def _concerns_users(code: str) -> bool:
+    """Whether a rule is about what others use, and not about the style of what is new."""
+    return code in SLOW or code.startswith(("ban-drop-", "ban-truncate", "renaming-"))
+
+
+def _of_others(document: str, found: Sequence[Found], made: Made) -> Iterator[Found]:
+    """Yield what is found, but for changes to what the script itself has made by then."""
+    if not any(_concerns_users(each["rule_name"]) for each in found):
+        yield from found
+        return
+    # squawk counts the bytes of a line.
+    begins = list(accumulate((len(line.encode()) + 1 for line in document.split("\n")), initial=0))
+    waiting = deque(sorted(found, key=lambda each: (each["line"], each["column"])))
+    for statement in statements(document):
+        start = len(document[: statement.start].encode())
+        end = start + len(statement.text.encode())
+        while waiting and (position := begins[waiting[0]["line"]] + waiting[0]["column"]) < end:
+            each = waiting.popleft()
+            before = len(statement.text.encode()[: max(position - start, 0)].decode(errors="ignore"))
+            if not (_concerns_users(each["rule_name"]) and made.covers(statement, before)):
+                yield each
+        made.add(statement)
+    yield from waiting
 
 
 def _document(sent: SentSql) -> tuple[str, list[int]]:

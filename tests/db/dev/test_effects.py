@@ -571,6 +571,15 @@ def test_a_table_without_sample_rows_gets_one_that_is_made_up(empty: Project, da
     assert found == ["owners", "things", '"Odd ""name"', "late_1"]
 
 
+def test_a_table_that_a_way_back_makes_anew_gets_one_too(empty: Project, database: Database) -> None:
+    empty.add("001", "CREATE TABLE one (a int)", "DELETE FROM one", after="")
+    empty.add("002", "DROP TABLE one", "CREATE TABLE one (a int)", after="001")
+    empty.add("003", "CREATE TABLE two (a int CHECK (a <> 1))", "ALTER TABLE two ADD CHECK (a > 5)", after="002")
+    (empty.root / "alembic" / "snapshots" / "rows.sql").write_text("INSERT INTO one VALUES (1), (2)")
+    (statement,) = measured(empty.root, database)["001"].downgrade.statements
+    assert (statement.effects[0].rows_changed, statement.note) == (("deleted",), "")
+
+
 def test_sample_rows_that_are_wrong_are_named(empty: Project, database: Database) -> None:
     empty.add("001", MIXED, after="")
     (empty.root / "alembic" / "snapshots" / "rows.sql").write_text("INSERT INTO choosy VALUES ('other')")
@@ -603,14 +612,58 @@ def test_a_way_that_can_not_be_run_is_not_measured_and_the_schemas_are_written_a
     empty.add("002", "ALTER TABLE one ADD b int", "ALTER TABLE one DROP b; SELECT 1/0", after="001")
     done = database.neuraknot_db("snapshot", cwd=empty.root)
     assert done.code == 0, done.err
-    assert "the downgrade of revision 002 was not measured: DivisionByZero: division by zero" in done.err
+    told = f"the downgrade of revision 002 was not measured: PostgreSQL {database.server}: DivisionByZero: division by"
+    assert told in done.err
     assert len(list((empty.root / "alembic" / "snapshots").glob("00[12].json"))) == 2
     assert database.neuraknot_db("upgrade", "head", cwd=empty.root).code == 0
-    for target, words in (("001", "division by zero"), ("base", "downgrade of revision 002, before it")):
-        plan = json.loads(database.neuraknot_db("plan", target, "--json", cwd=empty.root).out)["revisions"][-1]
-        assert plan["may_lock_more"]
-        assert words in plan["failure"]
-    assert "not-measured" in database.neuraknot_db("lint", cwd=empty.root).out
+    second, first = json.loads(database.neuraknot_db("plan", "base", "--json", cwd=empty.root).out)["revisions"]
+    assert (second["may_lock_more"], "division by zero" in second["failure"]) == (True, True)
+    # What comes before it is measured where it was just applied.
+    assert (first["may_lock_more"], first["statements"][0]["locks"][0]["dropped"]) == (False, True)
+    told = database.neuraknot_db("lint", cwd=empty.root).out
+    assert [line.partition(":")[0] for line in told.splitlines() if "not-measured" in line] == [
+        "alembic/versions/002_added.py"
+    ]
+    assert "Correct what fails there" in told
+
+
+def lint_of(database: Database, project: Project) -> list[str]:
+    """The lines of `not-measured`, after a snapshot."""
+    done = database.neuraknot_db("snapshot", cwd=project.root)
+    assert done.code == 0, done.err
+    return [each for each in database.neuraknot_db("lint", cwd=project.root).out.splitlines() if "not-measured" in each]
+
+
+@pytest.mark.slow
+def test_what_another_server_could_not_measure_counts_until_its_cause_is_edited(
+    server_15: Server, server_18: Server, empty: Project
+) -> None:
+    old, new = server_15.database("postgres"), server_18.database("postgres")
+    renames = ("ALTER TABLE one RENAME TO two", "ALTER TABLE two RENAME TO one")
+    empty.add("001", "CREATE TABLE one (a int)", "DROP TABLE one", after="")
+    empty.add("002", renames[0], "SELECT 1 / 0", after="001")
+    empty.add("003", "ALTER TABLE two ADD b int", "DROP TABLE IF EXISTS one; SELECT 1/0", after="002")
+    assert len(lint_of(old, empty)) == 2
+    # The first line of the file moves all others: they are the same statements.
+    first = empty.versions / "001_added.py"
+    first.write_text("# A comment.\n" + first.read_text())
+    assert len(lint_of(new, empty)) == 2
+    kept = effects.read(empty.root / "alembic" / "snapshots" / "001.effects.json")
+    assert kept
+    assert [(each.line, each.note) for each in kept.downgrade.statements] == [(kept.downgrade.statements[0].line, "")]
+    empty.add("002", *renames, after="001")
+    empty.add("003", "ALTER TABLE two ADD b int", "ALTER TABLE two DROP b", after="002")
+    assert lint_of(new, empty) == []
+
+
+@pytest.mark.slow
+def test_a_removed_revision_may_have_been_the_cause(server_15: Server, server_18: Server, empty: Project) -> None:
+    old, new = server_15.database("postgres"), server_18.database("postgres")
+    empty.add("001", "CREATE TABLE one (a int)", "DROP TABLE one", after="")
+    removed = empty.add("002", "ALTER TABLE one ADD b int", "ALTER TABLE one RENAME TO two; SELECT 1", after="001")
+    assert len(lint_of(old, empty)) == 1
+    removed.unlink()
+    assert lint_of(new, empty) == []
 
 
 def test_a_reset_that_fails_is_told_and_kept_until_what_it_needs_is_edited(empty: Project, database: Database) -> None:
@@ -635,6 +688,38 @@ def test_a_reset_that_fails_is_told_and_kept_until_what_it_needs_is_edited(empty
     assert database.neuraknot_db("snapshot", "--check", cwd=empty.root).code == 0
     empty.add("002", "SELECT 1", after="001")
     assert snapshot() == ""
+
+
+COMPUTED = "DO $$BEGIN PERFORM chr(98)::mood; END$$"
+MADE_IN_BLOCK = "DO $$BEGIN CREATE TYPE mood AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN NULL; END$$"
+ADDING = "DO $$BEGIN EXECUTE format('ALTER TYPE mood ADD VALUE %L', chr(98)); END$$"
+
+
+@pytest.mark.parametrize(
+    ("types", "then", "use", "fails"),
+    [
+        ("CREATE TYPE mood AS ENUM ('a')", "ALTER TYPE mood ADD VALUE 'b'", COMPUTED, True),
+        ("CREATE TYPE mood AS ENUM ('a')", ADDING, "CREATE TABLE m (x mood DEFAULT 'b')", True),
+        (MADE_IN_BLOCK, ADDING, COMPUTED, True),
+        ("CREATE TYPE mood AS ENUM ('a', 'b')", "SELECT 1", COMPUTED, False),
+        ("CREATE TYPE mood AS ENUM ('a', 'c')", "ALTER TYPE mood RENAME VALUE 'c' TO 'b'", COMPUTED, False),
+        ("CREATE TYPE mood AS ENUM ('a')", "ALTER TYPE mood ADD VALUE 'b'", COMPUTED.replace("98", "97"), False),
+    ],
+)
+def test_a_computed_use_of_a_new_value_is_found_on_a_newer_server_too(
+    empty: Project, database: Database, types: str, then: str, use: str, fails: bool
+) -> None:
+    for revision, (sql, after) in {"001": (types, ""), "002": (then, "001"), "003": (use, "002")}.items():
+        empty.add(revision, sql, after=after)
+    found = measured(empty.root, database)
+    assert not any(each.upgrade.failure for each in found.values())
+    server = 18 if types == MADE_IN_BLOCK and database.server == "18" else min(int(database.server), 16)
+    told = f"PostgreSQL {server}: UnsafeNewEnumValueUsage: unsafe use of new value"
+    assert [each.reset.startswith(told) for each in found.values()] == [False, False, fails]
+    assert any(each.reset for each in found.values()) is fails
+    if fails:
+        told = database.neuraknot_db("lint", "003", cwd=empty.root).out
+        assert "A new value can't be used before a COMMIT" in told
 
 
 def test_a_revision_that_goes_round_op_execute_is_measured_too(empty: Project, database: Database) -> None:
@@ -696,7 +781,7 @@ def test_where_servers_differ_the_stronger_is_kept() -> None:
 
 def test_the_order_in_which_statements_ran_is_kept() -> None:
     def of(server: int, *lines: int) -> Effects:
-        return Effects("tree:1", server, Measurement(tuple(Measured(line, "x", note="n") for line in lines)))
+        return Effects("tree:1", server, Measurement(tuple(Measured(line, f"x {line}", note="n") for line in lines)))
 
     def lines(found: Effects) -> list[int]:
         return [each.line for each in found.upgrade.statements]

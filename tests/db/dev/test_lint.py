@@ -17,6 +17,8 @@ from alembic.script import ScriptDirectory
 from neuraknot_db.dev.lint import lint, rendered, select
 from neuraknot_db.dev.lint.finding import Finding
 from neuraknot_db.errors import UsageError
+from neuraknot_db.schema import snapshots
+from neuraknot_db.schema.catalog import Function, Schema, Table
 from tests.db.conftest import Server
 from tests.db.forking import BIN
 from tests.db.measuring import measured
@@ -569,6 +571,58 @@ ADVICE: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
         )
     ],
 }
+
+
+# What a revision makes and drops itself, with what is found all the same.
+HELPER = "CREATE FUNCTION help(a int, b text DEFAULT 'x,y') RETURNS int LANGUAGE sql AS 'SELECT 1'"
+OWN: dict[str, list[str]] = {
+    f"{HELPER};\nSELECT help(1);\nDROP FUNCTION help": [],
+    f"{HELPER};\nDROP FUNCTION IF EXISTS public.help(int, text) CASCADE": [],
+    f"{HELPER}; /* ü */ DROP ROUTINE help(int, text); DROP FUNCTION fill_a()": ["ban-drop-function"],
+    'CREATE PROCEDURE "Help"() LANGUAGE sql AS \'SELECT 1\';\nDROP PROCEDURE "Help"()': [],
+    "CREATE OR REPLACE FUNCTION fill_a() RETURNS int LANGUAGE sql AS 'SELECT 2';\nDROP FUNCTION fill_a()": [
+        "ban-drop-function"
+    ],
+    "CREATE FUNCTION fill_a(a int) RETURNS int LANGUAGE sql AS 'SELECT 1';\nDROP FUNCTION fill_a()": [
+        "ban-drop-function"
+    ],
+    "DROP FUNCTION fill_a();\nCREATE FUNCTION fill_a() RETURNS int LANGUAGE sql AS 'SELECT 2'": ["ban-drop-function"],
+    "CREATE TABLE x (a bigint);\nALTER TABLE public.x ADD b bigint NOT NULL, DROP a;\nDROP TABLE x": [],
+    "CREATE TEMP TABLE x (a bigint);\nALTER TABLE x RENAME a TO b;\nTRUNCATE x CASCADE;\nDROP TABLE x": [],
+    "CREATE TABLE x (a bigint);\nDROP TABLE x, two": ["ban-drop-table"],
+    "CREATE TABLE IF NOT EXISTS two (id bigint);\nDROP TABLE two": ["ban-drop-table"],
+    "ALTER TABLE one ADD c text, ADD d text;\nALTER TABLE one DROP COLUMN c, DROP d": [],
+    "ALTER TABLE one ADD c text;\nALTER TABLE one DROP COLUMN c, DROP a": ["ban-drop-column"],
+    "ALTER TABLE one ADD c text;\nALTER TABLE two DROP COLUMN id, ADD c text": ["ban-drop-column"],
+    "ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0) NOT VALID;\nALTER TABLE one DROP CONSTRAINT c": [],
+    "CREATE TYPE mood AS ENUM ('good');\nDROP TYPE mood;\nCREATE SEQUENCE s;\nDROP SEQUENCE s": [],
+    "CREATE VIEW w AS SELECT 1 AS a;\nDROP VIEW w;\nDROP MATERIALIZED VIEW v": ["ban-drop-view"],
+    "CREATE SCHEMA far;\nCREATE TABLE far.one (a bigint);\nDROP TABLE far.one;\nDROP SCHEMA far": [],
+}
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("sql", OWN)
+def test_what_a_revision_has_made_it_may_drop(project: Project, sql: str, known: bool) -> None:
+    more = " op.execute(\"CREATE FUNCTION fill_a() RETURNS int LANGUAGE sql AS 'SELECT 1'\")\n\n\ndef downgrade"
+    project.revision("001", None, BASE.replace("\n\ndef downgrade", f"   {more}"))
+    project.revision("002", "001", ways(sql, NEVER))
+    if known:
+        schema = Schema(
+            {"one": Table("one"), "two": Table("two")}, {"fill_a()": Function("fill_a()", "integer", "sql", "")}
+        )
+        (project.root / "alembic" / "snapshots").mkdir(exist_ok=True)
+        path = snapshots.path_of(project.script(), "001")
+        path.write_text(snapshots.render("001", schema))
+    found = [code for code, _ in project.findings("002") if code.startswith(("ban-", "renaming-", "adding-"))]
+    assert found == OWN[sql]
+
+
+def test_a_replaced_function_is_its_own_if_the_snapshot_knows_none(project: Project) -> None:
+    project.revision("002", "001", ways(f"{HELPER.replace('CREATE', 'CREATE OR REPLACE')};\nDROP FUNCTION help", NEVER))
+    assert [code for code, _ in project.findings("002")] == ["ban-drop-function"]
+    snapshots.path_of(project.script(), "001").write_text(snapshots.render("001", Schema()))
+    assert project.findings("002") == []
 
 
 @pytest.mark.parametrize("advice", ADVICE.values(), ids=ADVICE.keys())

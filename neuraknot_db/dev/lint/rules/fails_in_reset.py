@@ -19,6 +19,7 @@ VALUE_HELP = (
     f" TYPE, or make the type anew: CREATE TYPE ..., ALTER COLUMN ... TYPE. {HELP}"
 )
 
+_UNSAFE_VALUE = "UnsafeNewEnumValueUsage"
 _ADDING = re.compile(rb"(?:add|rename)\s+value", re.IGNORECASE)
 
 
@@ -28,7 +29,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     if found := _new_value(subject):
         yield found
     elif measured and subject.upgrade.statements:
-        yield subject.finding(subject.upgrade.line, CODE, f"A reset fails here: {measured}.", HELP)
+        help_ = VALUE_HELP if _UNSAFE_VALUE in measured else HELP
+        yield subject.finding(subject.upgrade.line, CODE, f"A reset fails here: {measured}.", help_)
 
 
 def _new_value(subject: Subject) -> Finding | None:

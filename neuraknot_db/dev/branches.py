@@ -1,0 +1,154 @@
+"""Which statements of a DO block or a called function were run: each says so as it begins, in a message of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from neuraknot_db.database.sql_text import Statement, Token, one_line, statements, tokens
+from neuraknot_db.schema.effects import LONGEST
+
+_CODE = re.compile(r"\b(?:do|plpgsql)\b", re.IGNORECASE)
+_SAYING = " RAISE INFO 'neuraknot_db ran %d'; "  # unlike PERFORM, it leaves FOUND alone
+_SAID = re.compile(r"neuraknot_db ran (\d+)\s*$")
+
+_CONTROL = frozenset({"if", "elsif", "elseif", "else", "case", "when", "exception", "for", "foreach", "while", "loop"})
+_OPENING = frozenset({"then", "else", "loop"})
+_TOLD = frozenset({"alter", "call", "cluster", "comment", "create", "delete", "drop", "execute", "grant", "insert"})
+_TOLD |= {"lock", "merge", "refresh", "reindex", "revoke", "truncate", "update"}
+"""The first words of statements that lock or change something: those that only read or compute are not told."""
+
+_VARIABLE = frozenset({":=", "=", ".", "[", "("})
+"""What follows such a word if it is a variable's name."""
+
+
+class _Branch(NamedTuple):
+    body: int
+    text: str
+
+
+class Branches:
+    """Marks the statements within code, and listens to which of them are run.
+
+    Attributes:
+        entered: the bodies in which something was run since it was emptied.
+    """
+
+    def __init__(self) -> None:
+        self.entered: set[int] = set()
+        self._branches: list[_Branch] = []
+        self._ran: set[int] = set()
+        self._bodies = 0
+
+    def begin(self) -> None:
+        """Forget what was run; functions that were marked may be called again."""
+        self._ran = set()
+
+    def marked(self, sql: str) -> str:
+        """Return SQL whose code in PL/pgSQL says what of it is run; its lines stay where they are."""
+        if not _CODE.search(sql):
+            return sql
+        parts, end = [], 0
+        for body in filter(None, map(_body, statements(sql))):
+            parts += [sql[end : body.start], self._marked(body.text)]
+            end = body.start + len(body.text)
+        return "".join((*parts, sql[end:]))
+
+    def hears(self, message: str) -> bool:
+        """Take a message of the server; return whether it is one of ours."""
+        found = _SAID.search(message)
+        if found:
+            number = int(found[1])
+            self._ran.add(number)
+            self.entered.add(self._branches[number].body)
+        return found is not None
+
+    def left_out(self, bodies: set[int]) -> tuple[str, ...]:
+        """Return the statements of these bodies that were not run."""
+        return tuple(
+            each.text
+            for number, each in enumerate(self._branches)
+            if each.body in bodies and each.text and number not in self._ran
+        )
+
+    def _marked(self, quoted: str) -> str:
+        """Mark a body, given as its literal."""
+        tag = quoted[: quoted.index("$", 1) + 1] if quoted.startswith("$") else "'"
+        code = quoted[len(tag) : -len(tag)]
+        code = code if tag != "'" else code.replace("''", "'")
+        self._bodies += 1
+        parts, end = [], 0
+        for position, text in _told(code):
+            parts += [code[end:position], _SAYING % len(self._branches)]
+            self._branches.append(_Branch(self._bodies, text))
+            end = position
+        code = "".join((*parts, code[end:]))
+        return tag + (code if tag != "'" else code.replace("'", "''")) + tag
+
+
+def _body(statement: Statement) -> Token | None:
+    """Return the literal with a statement's code in PL/pgSQL; None if there is none, or it is a trigger's.
+
+    A trigger's code asks what it was fired for: what it leaves out then says nothing.
+    """
+    words = [token.text.lower() for token in statement.tokens]
+    at = words.index("language") + 1 if "language" in words[:-1] else len(words)
+    language = words[at].strip("'\"") if at < len(words) else "plpgsql" if words[0] == "do" else ""
+    makes = words[0] == "create" and {"function", "procedure"}.intersection(words[1:4])
+    if language != "plpgsql" or not (words[0] == "do" or makes) or "trigger" in words:
+        return None
+    literals = (
+        token
+        for before, token in zip(("", *words), statement.tokens, strict=False)
+        if token.kind == "string" and (before == "as" if makes else before != "language")
+    )
+    found = next(literals, None)
+    return found if found and found.text[0] in "$'" else None
+
+
+def _told(code: str) -> Iterator[tuple[int, str]]:
+    """Yield where the first statement and each of `_TOLD` begins, with its text; the first one's is empty."""
+    found = list(tokens(code))
+    words = [token.text.lower() for token in found]
+    first = ""  # of the statement, or the part of a control structure, that the token is in
+    begins, declaring, entered, cases = True, False, False, 0
+    for at, word in enumerate(words):
+        if begins or (first == "#" and word in ("declare", "begin")):
+            first, begins, cases = word, False, 0
+            declaring = word == "declare" or (declaring and word != "begin")
+            if word == "begin":
+                begins = True
+                if not entered:
+                    yield found[at].start + len("begin"), ""
+                entered = True
+            elif word in _TOLD and not declaring and words[at + 1 : at + 2] and words[at + 1] not in _VARIABLE:
+                yield found[at].start, _until_end(code, found, at)
+            elif word in _OPENING:
+                begins = True
+        elif word == ";" or (first == "<<" and word == ">>"):
+            begins = True
+        elif word in ("case", "end"):  # an expression's
+            cases += 1 if word == "case" else -1
+        elif word in _OPENING and first in _CONTROL and cases <= 0:
+            begins = True
+
+
+def _until_end(code: str, found: Sequence[Token], at: int) -> str:
+    end = next((token.start for token in found[at:] if token.text == ";"), len(code))
+    text = one_line(code[found[at].start : end])
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+class Listening(list[str]):
+    """Takes the server's messages of a connection: ours out, the others to where they went before."""
+
+    def __init__(self, branches: Branches, others: Any) -> None:
+        super().__init__()
+        self._branches = branches
+        self._others = others
+
+    def append(self, message: str) -> None:
+        """Take one."""
+        if not self._branches.hears(message):
+            self._others.append(message)

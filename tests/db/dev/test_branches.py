@@ -1,0 +1,121 @@
+"""Code that was not run when it was measured is told by its text, and the code itself runs as it would unmarked."""
+
+from __future__ import annotations
+
+import pytest
+
+from neuraknot_db.dev.branches import Branches
+from tests.db.conftest import Database, Project
+from tests.db.measuring import measured
+
+MADE = "CREATE TABLE t (a int, b int); CREATE TABLE u (a int); CREATE TYPE mood AS ENUM ('good')"
+BLOCKS: dict[str, tuple[str, list[str]]] = {
+    "a branch": (
+        "DO $$BEGIN IF (SELECT count(*) FROM t) > 99 THEN DROP TABLE u; ELSE ALTER TABLE t ADD c int; END IF; END$$",
+        ["DROP TABLE u"],
+    ),
+    "every one is run": ("DO $$BEGIN IF true THEN ALTER TABLE t DROP b; END IF; TRUNCATE u; END$$", []),
+    "many": (
+        """DO LANGUAGE plpgsql $x$
+        #variable_conflict use_column
+        <<outermost>>
+        DECLARE
+            update int := 0; comment text := 'x'; r record;
+        BEGIN
+            update := CASE WHEN update = 0 THEN 1 ELSE 2 END;
+            comment := 'y';
+            -- DROP TABLE t;
+            FOR r IN EXECUTE 'SELECT a FROM t WHERE false' LOOP
+                EXECUTE format('DROP TABLE %I', 'u');
+            END LOOP;
+            <<inner>>
+            WHILE update > 9 LOOP
+                TRUNCATE t, u; UPDATE t /* all of them */ SET a = CASE WHEN a > 0 THEN 1 ELSE 2 END;
+            END LOOP;
+            CASE update WHEN 1 THEN INSERT INTO u VALUES (1); WHEN 2 THEN ALTER TABLE t DROP b; ELSE NULL; END CASE;
+            IF NOT EXISTS (SELECT FROM t) THEN
+                ALTER TYPE mood RENAME TO temper;
+            ELSIF update = 7 THEN
+                CALL p('a;b');
+            END IF;
+            MERGE INTO t USING u ON false WHEN MATCHED THEN UPDATE SET b = 1 WHEN NOT MATCHED THEN INSERT VALUES (1);
+            BEGIN
+                PERFORM 1 / 0;
+                DELETE FROM t;
+            EXCEPTION WHEN division_by_zero THEN ALTER TABLE t ADD seen int; WHEN others THEN ALTER TABLE t ADD x int;
+            END;
+        END$x$""",
+        [
+            "EXECUTE format('DROP TABLE %I', 'u')",
+            "TRUNCATE t, u",
+            "UPDATE t SET a = CASE WHEN a > 0 THEN 1 ELSE 2 END",
+            "ALTER TABLE t DROP b",
+            "ALTER TYPE mood RENAME TO temper",
+            "CALL p('a;b')",
+            "DELETE FROM t",
+            "ALTER TABLE t ADD x int",
+        ],
+    ),
+    "quoted": ("DO 'BEGIN IF false THEN EXECUTE ''DROP TABLE u''; END IF; END'", ["EXECUTE 'DROP TABLE u'"]),
+    "found": (
+        "DO $$BEGIN UPDATE t SET a = 1; DELETE FROM u WHERE false; IF NOT FOUND THEN ALTER TABLE t ADD c int; END IF;"
+        " IF FOUND THEN RAISE 'not as written'; END IF; END$$",
+        [],
+    ),
+    "a function": (
+        "CREATE FUNCTION f(x int) RETURNS void LANGUAGE plpgsql AS $$BEGIN IF x > 0 THEN DROP TABLE u; ELSE"
+        " UPDATE t SET a = 1; END IF; END$$; SELECT f(0)",
+        ["DROP TABLE u"],
+    ),
+    "a function whose branches are all run": (
+        "CREATE FUNCTION f(x int) RETURNS void LANGUAGE plpgsql AS $$BEGIN IF x > 0 THEN DROP TABLE u; ELSE"
+        " UPDATE t SET a = 1; END IF; END$$; SELECT f(0); DO $$BEGIN PERFORM f(1); END$$",
+        [],
+    ),
+    "a function that is only made": (
+        "CREATE PROCEDURE f() LANGUAGE plpgsql AS $$BEGIN IF false THEN DROP TABLE u; END IF; END$$",
+        [],
+    ),
+    "a trigger's": (
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF TG_OP = 'DELETE' THEN DELETE FROM u;"
+        " END IF; RETURN NULL; END$$; CREATE TRIGGER x AFTER UPDATE ON t EXECUTE FUNCTION f(); UPDATE t SET a = 1",
+        [],
+    ),
+    "SQL": ("CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'DELETE FROM u WHERE false'; SELECT f()", []),
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_was_not_run_is_told(empty: Project, database: Database, block: str) -> None:
+    sql, left_out = BLOCKS[block]
+    empty.add("001", MADE, after="")
+    empty.add("002", sql, after="001")
+    way = measured(empty.root, database)["002"].upgrade
+    assert not way.failure
+    assert [text for statement in way.statements for text in statement.left_out] == left_out
+
+
+def test_a_function_of_an_earlier_revision_too(empty: Project, database: Database) -> None:
+    empty.add("001", f"{MADE}; {BLOCKS['a function'][0].partition('; SELECT')[0]}", after="")
+    empty.add("002", "SELECT f(0)", "SELECT f(1)", after="001")
+    found = measured(empty.root, database)["002"]
+    assert [statement.left_out for statement in found.upgrade.statements] == [("DROP TABLE u",)]
+    assert [statement.left_out for statement in found.downgrade.statements] == [("UPDATE t SET a = 1",)]
+
+
+def test_lines_stay_where_they_are_and_other_sql_as_it_is() -> None:
+    for sql, _ in BLOCKS.values():
+        assert Branches().marked(sql).count("\n") == sql.count("\n")
+    for sql in ("SELECT 'do $$BEGIN DROP TABLE t; END$$'", "DO E'BEGIN\\nDROP TABLE t; END'", "DROP TABLE plpgsql"):
+        assert Branches().marked(sql) == sql
+
+
+def test_lint_and_plan_tell_it(empty: Project, database: Database) -> None:
+    empty.add("001", MADE, "DROP TABLE t, u; DROP TYPE mood", after="")
+    empty.add("002", BLOCKS["a branch"][0], "ALTER TABLE t DROP IF EXISTS c", after="001")
+    assert database.neuraknot_db("snapshot", cwd=empty.root).code == 0
+    told = "not-measured: upgrade() may run what was not measured: DROP TABLE u."
+    assert told in database.neuraknot_db("lint", "002", cwd=empty.root).out
+    assert database.neuraknot_db("upgrade", "001", cwd=empty.root).code == 0
+    text = " ".join(database.neuraknot_db("plan", cwd=empty.root).out.split())
+    assert "other rows may lead it to other tables; not measured: DROP TABLE u" in text
