@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -119,6 +119,27 @@ def hint(connection: Connection, error: BaseException) -> str | None:
     return None
 
 
+def until_owned(owner: str, by_superuser: bool, role: str, what: str, kind: str, objects: Iterable[str]) -> str:
+    """Return, as a hint, what lets a role do what only the owner of objects may.
+
+    Args:
+        owner: the owner.
+        by_superuser: whether that is a superuser.
+        role: the role, quoted.
+        what: the objects, as a phrase.
+        kind: what ALTER calls them; empty if it can't change their owner.
+        objects: their names, quoted.
+    """
+    connect = f"Connect as {owner}, which owns {what}"
+    if not by_superuser:
+        # Not ALTER ... OWNER TO, which would take it from an application that connects as its owner.
+        return f"{connect}, or as an administrator: GRANT {raw_sql.quoted(owner)} TO {role}"
+    if not kind:
+        return f"{connect}."
+    # A member of a superuser's role would be one.
+    return f"{connect}, or as that role: {'; '.join(f'ALTER {kind} {each} OWNER TO {role}' for each in objects)}"
+
+
 def _names(message: str) -> list[str]:
     """Return what may be a name in the server's message, in any language: each run of its words."""
     names: list[str] = []
@@ -178,13 +199,9 @@ def _missing_right(connection: Connection, error: DBAPIError) -> str | None:
         if kind == "TABLE":
             privileges = _on_table(statement, found)
         return f"As {found.owner}, or an administrator: GRANT {privileges} ON {kind} {found.identity} TO {role}"
-    owned = f"Connect as {found.owner}, which owns the {found.type} {found.identity}"
-    if not found.by_superuser:
-        # Not ALTER ... OWNER TO, which would take it from an application that connects as its owner.
-        return f"{owned}, or as an administrator: GRANT {raw_sql.quoted(found.owner)} TO {role}"
-    if found.type in _GRANTABLE:
-        return f"{owned}, or as that role: ALTER {found.type.upper()} {found.identity} OWNER TO {role}"
-    return f"{owned}."
+    changeable = found.type.upper() if found.type in _GRANTABLE else ""
+    what = f"the {found.type} {found.identity}"
+    return until_owned(found.owner, found.by_superuser, role, what, changeable, [found.identity])
 
 
 def _is_grantable(statement: str, message: str) -> bool:

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import raw_sql, sql_text
 from neuraknot_db.errors import RefusedError
+from neuraknot_db.migrate.causes import until_owned
 from neuraknot_db.revisions.options import Step
 from neuraknot_db.schema import effects
 from neuraknot_db.schema.effects import DELETED, INSERTED, UPDATED, UPDATED_ALL, Effect, LockMode, Measured
@@ -33,14 +34,17 @@ _CHANGING = frozenset({"table", "view", "sequence", "index", "policy", "rule", "
 _CHANGING |= {"constraint"}
 _BESIDE = frozenset({"on", "or", "replace", "unique", "materialized", "foreign", "temp", "temporary", "unlogged"})
 
+# A function may give rights.
+_CODE = re.compile(rb"\bcall\b|\bdo\s*[$']|\bselect\s+[\w.\"]+\s*\(", re.IGNORECASE)
 # From there on the rights of another role count.
 _OTHER_ROLE = re.compile(rb"set\s+(?:local\s+|session\s+)?role\b|session\s+authorization|'role'", re.IGNORECASE)
 
 _LACKING = """
-SELECT w.at, pg_get_userbyid(c.relowner) AS owner
+SELECT w.at, r.rolname AS owner, r.rolsuper AS by_superuser
   FROM unnest(%(names)s::text[], %(rights)s::text[]) WITH ORDINALITY AS w (name, needed, at)
   JOIN pg_class c ON c.oid = to_regclass(w.name)
   JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_roles r ON r.oid = c.relowner
  WHERE NOT pg_has_role(c.relowner, 'USAGE')
    AND NOT CASE WHEN w.needed = '' THEN false
                 WHEN w.needed = 'DROP' THEN pg_has_role(n.nspowner, 'USAGE')
@@ -71,10 +75,11 @@ class Need(NamedTuple):
 
 
 class Lack(NamedTuple):
-    """A need that this role does not meet, and whose the table is."""
+    """A need that this role does not meet, whose the table is, and whether that is a superuser."""
 
     need: Need
     owner: str
+    by_superuser: bool
 
 
 def demand(connection: Connection, script: ScriptDirectory, steps: Sequence[Step], role: str) -> None:
@@ -93,7 +98,7 @@ def demand(connection: Connection, script: ScriptDirectory, steps: Sequence[Step
     if not found:
         return
     # One cause, one hint: what else is missing is told when this is given.
-    (first, owner), me = found[0], raw_sql.quoted(role)
+    (first, owner, by_superuser), me = found[0], raw_sql.quoted(role)
     owned = first.right in (_OWNER, _DROP)
     alike = [each.need for each in found if each.owner == owner and (each.need.right in (_OWNER, _DROP)) == owned]
     tables = list(dict.fromkeys(need.relation for need in alike))
@@ -101,10 +106,9 @@ def demand(connection: Connection, script: ScriptDirectory, steps: Sequence[Step
     which = f"{'Revision' if ',' not in revisions else 'Revisions'} {revisions}"
     names = ", ".join(tables)
     if owned:
-        belong = "belongs" if len(tables) == 1 else "belong"
         raise RefusedError(
-            f"User {role} may not change {names} as {which[0].lower()}{which[1:]} would: {names} {belong} to {owner}.",
-            hint=f"Connect as {owner}, or as an administrator: GRANT {raw_sql.quoted(owner)} TO {me}",
+            f"User {role} may not change {names}, as {which[0].lower()}{which[1:]} would.",
+            hint=until_owned(owner, by_superuser, me, names, "TABLE", tables),
         )
     rights = ", ".join(dict.fromkeys(need.right for need in alike))
     raise RefusedError(
@@ -118,22 +122,30 @@ def lacking(connection: Connection, wanted: Iterable[Need]) -> list[Lack]:
     asked = list(wanted)
     names, rights = [each.relation for each in asked], [each.right for each in asked]
     rows = connection.exec_driver_sql(_LACKING, {"names": names, "rights": rights}) if asked else ()
-    return [Lack(asked[row.at - 1], row.owner) for row in rows]
+    return [Lack(asked[row.at - 1], row.owner, row.by_superuser) for row in rows]
 
 
 def needs(script: ScriptDirectory, steps: Iterable[Step]) -> Iterator[Need]:
-    """Yield what the steps take, as far as it was measured."""
+    """Yield what the steps take, as far as it was measured.
+
+    Nothing is certain from a revision on that calls a function, which may give rights. A table that was dropped says
+    nothing of the next of its name.
+    """
+    certainly, gone = True, set[str]()
     for step in steps:
         if not isinstance(step, RevisionStep):
             continue
-        if _OTHER_ROLE.search(Path(step.revision.path).read_bytes()):
+        source = Path(step.revision.path).read_bytes()
+        if _OTHER_ROLE.search(source):
             return
+        certainly = certainly and not _CODE.search(source)
         measured = effects.load(script, step.revision)
-        if isinstance(measured, str):
-            continue
-        for statement in measured.measurement(downgrade=step.is_downgrade).statements:
+        found = () if isinstance(measured, str) else measured.measurement(downgrade=step.is_downgrade).statements
+        for statement in found:
             for relation, right, certain in _needs(statement):
-                yield Need(step.revision.revision, statement, relation, right, certain)
+                if relation not in gone:
+                    yield Need(step.revision.revision, statement, relation, right, certain and certainly)
+            gone.update(effect.relation for effect in statement.effects if effect.dropped)
 
 
 def _needs(statement: Measured) -> Iterator[tuple[str, str, bool]]:

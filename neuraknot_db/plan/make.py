@@ -220,7 +220,7 @@ def _with_others_tables(
 ) -> Iterator[PlannedRevision]:
     """Note where code may change what belongs to another role; what certainly does is a refusal."""
     notes: dict[tuple[str, int, str], str] = {}
-    for need, owner in ownership.lacking(connection, (n for n in ownership.needs(script, steps) if not n.certain)):
+    for need, owner, _ in ownership.lacking(connection, (n for n in ownership.needs(script, steps) if not n.certain)):
         note = f"{need.relation} belongs to {owner}: the server may refuse it"
         notes.setdefault((need.revision, need.statement.line, need.statement.sql), note)
     for each in planned:
