@@ -21,6 +21,8 @@ _FOR_PRIVILEGES = frozenset(
 _BETWEEN_WORDS = re.compile(r"[\s\"'«»„“”‹›「」『』(),:;]+")
 _BETWEEN_ASCII = re.compile(r"[\s\"'(),:;]+|[^\x00-\x7f]+")
 """Japanese has no blanks around a name."""
+_LENGTHS = range(1, 9)
+"""Words in a name."""
 
 # What a statement names of an extension that is where no unqualified name is looked up.
 _ELSEWHERE = """
@@ -145,7 +147,7 @@ def _names(message: str) -> list[str]:
     names: list[str] = []
     for between in (_BETWEEN_WORDS, _BETWEEN_ASCII):
         words = [word.removeprefix("public.") for word in between.split(message) if word]
-        names += [" ".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1)]
+        names += [" ".join(words[start : start + length]) for start in range(len(words)) for length in _LENGTHS]
     return names
 
 

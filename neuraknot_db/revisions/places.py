@@ -133,4 +133,4 @@ def of_failure(calls: list[tuple[str, int]], path: str, sql: str | None = None, 
 
 def _is_own(file: str) -> bool:
     """Whether a person wrote it here: it is no library's, ours or Python's, and no text such as `<string>`."""
-    return not file.startswith(("<", *_LIBRARIES))
+    return "-packages/" not in file and not file.startswith(("<", *_LIBRARIES))
