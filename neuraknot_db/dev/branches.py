@@ -19,6 +19,10 @@ _TOLD = frozenset({"alter", "call", "cluster", "comment", "create", "delete", "d
 _TOLD |= {"lock", "merge", "refresh", "reindex", "revoke", "truncate", "update"}
 """The first words of statements that lock or change something: those that only read or compute are not told."""
 
+_HOLDING = frozenset({"for", "open", "perform", "return", "select", "with"})
+_HELD = frozenset({"delete", "execute", "insert", "merge", "update"})
+"""The first words of statements that may hold another, and that one's."""
+
 _VARIABLE = frozenset({":=", "=", ".", "[", "("})
 """What follows such a word if it is a variable's name."""
 
@@ -122,8 +126,8 @@ def _told(code: str) -> Iterator[tuple[int, str]]:
                 if not entered:
                     yield found[at].start + len("begin"), ""
                 entered = True
-            elif word in _TOLD and not declaring and words[at + 1 : at + 2] and words[at + 1] not in _VARIABLE:
-                yield found[at].start, _until_end(code, found, at)
+            elif not declaring and _is_told(words, at):
+                yield found[at].start, _text(code, found, at, _end(words, at))
             elif word in _OPENING:
                 begins = True
         elif word == ";" or (first == "<<" and word == ">>"):
@@ -134,9 +138,21 @@ def _told(code: str) -> Iterator[tuple[int, str]]:
             begins = True
 
 
-def _until_end(code: str, found: Sequence[Token], at: int) -> str:
-    end = next((token.start for token in found[at:] if token.text == ";"), len(code))
-    text = one_line(code[found[at].start : end])
+def _is_told(words: Sequence[str], at: int) -> bool:
+    """Whether the statement that begins there is told; a label would be parted from its loop."""
+    if words[at] in _HOLDING:
+        return words[at - 1 : at] != [">>"] and not _HELD.isdisjoint(words[at : _end(words, at)])
+    return words[at] in _TOLD and bool(words[at + 1 :]) and words[at + 1] not in _VARIABLE
+
+
+def _end(words: Sequence[str], at: int) -> int:
+    """Return where a statement ends, or the head of a loop."""
+    ends = {";", "loop"} if words[at] == "for" else {";"}
+    return next((end for end in range(at, len(words)) if words[end] in ends), len(words))
+
+
+def _text(code: str, found: Sequence[Token], at: int, end: int) -> str:
+    text = one_line(code[found[at].start : found[end].start if end < len(found) else len(code)])
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 

@@ -72,12 +72,17 @@ def measure(script: ScriptDirectory, where: Settings) -> Mapping[str, Effects]:
         upgrades = _upgrade(connection, where, revisions, rows, branches)
         # A failed upgrade leaves the database where it was before.
         standing = [each for each in revisions if not upgrades[each.revision].failure]
-        downgrades = _downgrade(connection, where, standing, branches)
+        downgrades, behind = _downgrade(connection, where, standing, branches)
     while left := [each for each in standing if each.revision not in downgrades]:
         # The way back to these has failed: they are measured where they were just applied.
+        *_, last = downgrades
         with scratch_database(where) as there, session.open_session(there) as connection:
             _upgrade(connection, there, left, rows, branches)
-            downgrades |= _downgrade(connection, there, left, branches)
+            found, next_behind = _downgrade(connection, there, left, branches)
+        if behind and not found[left[-1].revision].failure:
+            downgrades[last] = replace(downgrades[last], failure=behind)
+        downgrades |= found
+        behind = next_behind
     return {
         each.revision: Effects(
             effects.checksum(Path(each.path).read_bytes()),
@@ -119,16 +124,23 @@ def _upgrade(
 
 def _downgrade(
     connection: Connection, where: Settings, revisions: Sequence[Script], branches: Branches
-) -> dict[str, Measurement]:
-    """Measure the downgrades of a database at the last revision, until one fails."""
+) -> tuple[dict[str, Measurement], str]:
+    """Measure the downgrades of a database at the last revision, until one fails.
+
+    Returns:
+        The measurements, and what failed behind the last of them, which may be the cause.
+    """
     samples = Samples(connection)
     ways: dict[str, Measurement] = {}
     for each in revisions[::-1]:
         samples.insert()  # what a way back makes anew is empty
-        way = ways[each.revision] = _either(connection, where, each, "downgrade", samples, branches)
+        way = _either(connection, where, each, "downgrade", samples, branches)
+        if way.failure and ways:
+            return ways, f"behind it, the downgrade of revision {each.revision} fails: {way.failure}"
+        ways[each.revision] = way
         if way.failure:
             break
-    return ways
+    return ways, ""
 
 
 def merged(kept: Effects | None, found: Effects) -> Effects:

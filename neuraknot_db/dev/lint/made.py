@@ -31,6 +31,8 @@ class Made:
 
     def add(self, statement: Statement) -> None:
         """Note what a statement makes."""
+        if statement.tokens[0].text.lower() not in ("create", "alter"):
+            return
         words = _words(statement.tokens)
         if words[0] == "create":
             self._made.update(each for each in _objects(words)[:1] if self._is_new(each, words))

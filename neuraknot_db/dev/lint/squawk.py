@@ -111,9 +111,11 @@ def _of_others(document: str, found: Sequence[Found], made: Made) -> Iterator[Fo
     # squawk counts the bytes of a line.
     begins = list(accumulate((len(line.encode()) + 1 for line in document.split("\n")), initial=0))
     waiting = deque(sorted(found, key=lambda each: (each["line"], each["column"])))
+    end = read = 0
     for statement in statements(document):
-        start = len(document[: statement.start].encode())
+        start = end + len(document[read : statement.start].encode())
         end = start + len(statement.text.encode())
+        read = statement.start + len(statement.text)
         while waiting and (position := begins[waiting[0]["line"]] + waiting[0]["column"]) < end:
             each = waiting.popleft()
             before = len(statement.text.encode()[: max(position - start, 0)].decode(errors="ignore"))

@@ -56,6 +56,18 @@ BLOCKS: dict[str, tuple[str, list[str]]] = {
             "ALTER TABLE t ADD x int",
         ],
     ),
+    "one within another": (
+        "DO $$<<a>> DECLARE r record; BEGIN IF false THEN"
+        " WITH x AS (DELETE FROM t RETURNING a) INSERT INTO u SELECT a FROM x;"
+        " FOR r IN UPDATE t SET a = 1 RETURNING a LOOP NULL; END LOOP;"
+        " <<b>> FOR r IN EXECUTE 'x' LOOP NULL; END LOOP;"
+        " PERFORM a FROM t; PERFORM a FROM t FOR UPDATE; END IF; FOR r IN SELECT 1 LOOP TRUNCATE u; END LOOP; END$$",
+        [
+            "WITH x AS (DELETE FROM t RETURNING a) INSERT INTO u SELECT a FROM x",
+            "FOR r IN UPDATE t SET a = 1 RETURNING a",
+            "PERFORM a FROM t FOR UPDATE",
+        ],
+    ),
     "quoted": ("DO 'BEGIN IF false THEN EXECUTE ''DROP TABLE u''; END IF; END'", ["EXECUTE 'DROP TABLE u'"]),
     "found": (
         "DO $$BEGIN UPDATE t SET a = 1; DELETE FROM u WHERE false; IF NOT FOUND THEN ALTER TABLE t ADD c int; END IF;"

@@ -656,14 +656,41 @@ def test_what_another_server_could_not_measure_counts_until_its_cause_is_edited(
     assert lint_of(new, empty) == []
 
 
-@pytest.mark.slow
-def test_a_removed_revision_may_have_been_the_cause(server_15: Server, server_18: Server, empty: Project) -> None:
-    old, new = server_15.database("postgres"), server_18.database("postgres")
+def test_a_downgrade_that_does_not_change_back_is_told_and_not_the_one_that_fails_behind_it(
+    empty: Project, database: Database
+) -> None:
     empty.add("001", "CREATE TABLE one (a int)", "DROP TABLE one", after="")
-    removed = empty.add("002", "ALTER TABLE one ADD b int", "ALTER TABLE one RENAME TO two; SELECT 1", after="001")
-    assert len(lint_of(old, empty)) == 1
-    removed.unlink()
-    assert lint_of(new, empty) == []
+    empty.add("002", "ALTER TABLE one RENAME TO two", "SELECT 1", after="001")
+    found = measured(empty.root, database)
+    told = "behind it, the downgrade of revision 001 fails: UndefinedTable"
+    assert told in found["002"].downgrade.failure
+    assert not found["001"].downgrade.failure
+    assert found["001"].downgrade.statements[0].effects[0].dropped
+    (line,) = [each for each in database.neuraknot_db("lint", cwd=empty.root).out.splitlines() if told in each]
+    assert line.startswith("alembic/versions/002_added.py:")
+    empty.add("002", "ALTER TABLE one RENAME TO two", "ALTER TABLE two RENAME TO one", after="001")
+    assert not any(each.downgrade.failure for each in measured(empty.root, database).values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_another_server_saw_with_a_revision_that_is_gone_does_not_count(
+    server_15: Server, server_18: Server, empty: Project, edited: bool
+) -> None:
+    def touched(server: Server) -> list[str]:
+        assert server.database("postgres").neuraknot_db("snapshot", cwd=empty.root).code == 0
+        found = effects.read(empty.root / "alembic" / "snapshots" / "001.effects.json")
+        assert found
+        return [effect.relation for each in found.downgrade.statements for effect in each.effects]
+
+    empty.add("001", "CREATE TABLE one (a int PRIMARY KEY)", "DROP TABLE one CASCADE", after="")
+    other = empty.add("002", "CREATE TABLE two (a int REFERENCES one)", "SELECT 1", after="001")
+    assert touched(server_15) == touched(server_18) == ["one", "two"]
+    if edited:
+        empty.add("002", "CREATE TABLE two (a int)", "SELECT 1", after="001")
+    else:
+        other.unlink()
+    assert touched(server_18) == ["one"]
 
 
 def test_a_reset_that_fails_is_told_and_kept_until_what_it_needs_is_edited(empty: Project, database: Database) -> None:
