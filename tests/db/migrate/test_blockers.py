@@ -78,7 +78,7 @@ def test_the_literals_of_who_is_in_the_way_are_not_told(
     project.add("005", "ALTER TABLE public.users ADD COLUMN note text", after="004")
     measured(project.root, database_at_head)
     query = (
-        f"SELECT {', '.join(['id'] * columns)} FROM public.users WHERE email = 'card 4111-1111' OR $$4111$$ = '4''111'"
+        f"SELECT {', '.join(['id'] * columns)} FROM public.users WHERE email = 'card zqqq-qqqq' OR $$zqqq$$ = 'z''qqq'"
     )
     with held(database_at_head, query):
         done = database_at_head.neuraknot_db("upgrade", "head", cwd=project.root, **BRISK)
@@ -88,7 +88,7 @@ def test_the_literals_of_who_is_in_the_way_are_not_told(
             guessed = list(other_sessions.told(other_sessions.holding(looking, "ALTER TABLE public.users")))
     shown = "\n".join([done.err, planned.out, as_json.out, *guessed])
     assert shown.count("SELECT id") >= 4, shown
-    assert "111" not in shown.replace(database_at_head.name, "")
+    assert "qqq" not in shown
     assert "card" not in shown
     assert ("email = '...' OR '...' = '...'" in guessed[0]) == (columns == 1)
 
