@@ -147,7 +147,7 @@ def _told(error: BaseException) -> str:
 
 def words(error: BaseException) -> str:
     """Return what a revision raised, as the end of a sentence, without the period."""
-    if isinstance(error, EscapedError):
+    if isinstance(error, EscapedError | raw_sql.UnprintableError):
         return str(error)
     return f"{type(error).__name__}: {_shown(error) or ''}".rstrip(" :.")
 
