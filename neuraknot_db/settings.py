@@ -26,7 +26,7 @@ _SCHEMES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
 _UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000}
 _LONGEST = 2**31 - 1
 _LONGEST_NAME = 63
-_NAME = re.compile(r"[\w.-][\w .-]*")
+_NAME = re.compile(r"[\w.][\w .-]*")
 _VARIABLES = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME", "DB_SSLMODE", "DB_SSLROOTCERT")
 # The first ones lead to another server than messages name; the others are psycopg2's, not libpq's.
 _REFUSED = ("hostaddr", "service", "servicefile", "dsn", "database", "async", "connection_factory", "cursor_factory")
@@ -161,12 +161,12 @@ def is_production(environment: str) -> bool:
 
 
 def environment_name(environ: Mapping[str, str] = os.environ, *, default: str = "prod") -> str:
-    """Return the environment's name: `NEURAKNOT_ENV` without unprintable characters, or the default.
+    """Return the environment's name: `NEURAKNOT_ENV`, or the default.
 
     Raises:
         UsageError: it is not a name.
     """
-    said = "".join(filter(str.isprintable, environ.get("NEURAKNOT_ENV", ""))).strip()
+    said = environ.get("NEURAKNOT_ENV", "").strip()
     return valid_environment(said, "NEURAKNOT_ENV is") if said else default
 
 
@@ -183,7 +183,8 @@ def valid_environment(text: str, what: str) -> str:
     name = text.strip()
     if not (_NAME.fullmatch(name) and len(name) <= _LONGEST_NAME):
         raise UsageError(
-            f"{what} {text!r}, which is not a valid environment name.", hint="Use letters, digits, - _ and dots: prod"
+            f"{what} {text!r}, which is not a valid environment name.",
+            hint="Use letters, digits, - _ and dots, with no - in front: prod",
         )
     return name
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from launcher.errors import ProgramNotFoundError
+from launcher.machine.signals import put_off
 
 HINTS = {
     "docker": "Install Docker, or name an image that exists with --image.",
@@ -85,29 +87,18 @@ def run(
     on_line: Callable[[str], None] | None = None,
 ) -> Completed:
     """Run a program, as the real `Runner`. If the launcher is interrupted meanwhile, the program is ended too."""
+    piped = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    process = _started(arguments, cwd, environment, stdin=piped, stderr=subprocess.PIPE)
     try:
-        process = subprocess.Popen(  # noqa: S603 - a list, never a shell
-            list(arguments),
-            cwd=cwd,
-            env=None if environment is None else dict(environment),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except OSError as error:
-        raise _not_started(arguments[0], cwd, error) from error
-    with process:  # always closes the pipes
-        try:
-            if on_line is None:
-                stdout, stderr = process.communicate(stdin)
-            else:
-                stdout, stderr = _follow(process, stdin, on_line)
-        except BaseException:
-            _end(process)
-            raise
+        if on_line is None:
+            stdout, stderr = process.communicate(stdin)
+        else:
+            stdout, stderr = _follow(process, stdin, on_line)
+    except BaseException:
+        _end(process)
+        raise
+    finally:
+        _close(process)
     return Completed(tuple(arguments), process.returncode, stdout, stderr)
 
 
@@ -121,21 +112,36 @@ def start(
     Raises:
         ProgramNotFoundError: the program is not installed or can't be started.
     """
+    return _started(
+        arguments, cwd, environment, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def _started(
+    arguments: Sequence[str], cwd: Path | None, environment: Mapping[str, str] | None, **how: Any
+) -> subprocess.Popen[str]:
+    process: subprocess.Popen[str] | None = None
     try:
-        return subprocess.Popen(  # noqa: S603 - a list, never a shell
-            list(arguments),
-            cwd=cwd,
-            env=None if environment is None else dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        # A signal that was handled within Popen would leave a program that nobody knows of.
+        with put_off():
+            process = subprocess.Popen(  # noqa: S603 - a list, never a shell
+                list(arguments),
+                cwd=cwd,
+                env=None if environment is None else dict(environment),
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                **how,
+            )
     except OSError as error:
         raise _not_started(arguments[0], cwd, error) from error
+    except BaseException:
+        if process is not None:
+            _end(process)
+            _close(process)
+        raise
+    return process
 
 
 def _not_started(program: str, cwd: Path | None, error: OSError) -> Exception:
@@ -186,3 +192,10 @@ def _end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):  # what it did not read
+                pipe.close()

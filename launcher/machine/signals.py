@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,26 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that are always handled; SIGHUP too, unless it is ignored, as under `nohup`."""
 
 T = TypeVar("T")
+
+
+@contextmanager
+def put_off() -> Iterator[None]:
+    """Let no handler of a signal run before the end; in another thread than the main one, none runs anyway."""
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGHUP)}
+    # One that is ignored stays so: a program that is started inherits that.
+    ours = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        ours = {}
+    for number in ours:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+    for late in came:
+        signal.raise_signal(late)
 
 
 class Signalled(BaseException):

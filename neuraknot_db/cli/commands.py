@@ -23,7 +23,7 @@ from neuraknot_db.errors import FindingsError, StaleFileError, UsageError
 from neuraknot_db.history.log import History
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.schema_reading import reading_schema
-from neuraknot_db.revisions import files
+from neuraknot_db.revisions import files, targets
 from neuraknot_db.schema import snapshots
 
 log = logging.getLogger(__name__)
@@ -221,7 +221,10 @@ def lint(config: Config, revision_range: str | None = None) -> None:
 
     script = ScriptDirectory.from_config(config)
     files.load(script)
-    selected = lint.select(script, revision_range)
+    if one := revision_range is not None and ":" not in revision_range:
+        targets.demand_found(script, revision_range, base=False)
+    with targets.ranging(None if one else revision_range, "lint"):
+        selected = lint.select(script, revision_range)
     found = lint.lint(script, selected)
     for finding in found:
         write(lint.rendered(finding))

@@ -8,7 +8,7 @@ import inspect
 import re
 import textwrap
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import alembic
@@ -22,7 +22,7 @@ from neuraknot_db.cli.console import demand_written, reporting
 from neuraknot_db.errors import UsageError
 from neuraknot_db.migrate import x_options
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
-from neuraknot_db.revisions import files
+from neuraknot_db.revisions import files, targets
 
 DESCRIPTION = "Migrates NeuraKnot's PostgreSQL database: every Alembic command, and a few more."
 
@@ -72,6 +72,9 @@ _MAKING_REVISIONS = {
     command.revision: 'neuraknot-db revision -m "add new table"',
     command.merge: 'neuraknot-db merge heads -m "join both lines"',
 }
+_LONGEST_ID = 32
+"""Characters that alembic_version takes."""
+
 _SEE = "Environment variables, -x and exit codes: neuraknot-db --help"
 
 
@@ -128,13 +131,33 @@ class NeuraknotCommandLine(CommandLine):
             if function.__module__ == command.__name__ and function not in _WITHOUT_REVISIONS:
                 script = ScriptDirectory.from_config(config)
                 files.load(script)
+                _demand_revisions(script, function, options)
                 if function in _MAKING_REVISIONS:
                     options.rev_id = _new_revision_id(script, options, example=_MAKING_REVISIONS[function])
-            function(
-                config,
-                *(getattr(options, name, None) for name in positional),
-                **{name: getattr(options, name, None) for name in keywords},
-            )
+            with targets.ranging(getattr(options, "rev_range", None), function.__name__):
+                function(
+                    config,
+                    *(getattr(options, name, None) for name in positional),
+                    **{name: getattr(options, name, None) for name in keywords},
+                )
+
+
+def _demand_revisions(script: ScriptDirectory, function: Callable[..., object], options: Namespace) -> None:
+    """Refuse names of revisions of which Alembic's command would make something else, or a traceback.
+
+    Raises:
+        UsageError: there is no such revision or range.
+    """
+    given = vars(options)
+    several: list[str] = given.get("revisions") or []
+    for text in [*several, given.get("revision", "")] if given.get("sql") else ():
+        if ":" in text or function is command.downgrade:
+            targets.demand_range(text, function.__name__)
+    for text in (*several * (function is command.merge), *(given.get("depends_on") or ())):
+        targets.demand_found(script, text, base=False)
+    for text in given.get("head"), given.get("rev"):
+        if text not in (None, "current"):
+            targets.demand_found(script, text)
 
 
 def _allow_percent(config: Config) -> None:
@@ -151,15 +174,22 @@ def _new_revision_id(script: ScriptDirectory, options: Namespace, *, example: st
     """Return the given id, or the number after the highest revision's: `005` after `004`."""
     if not re.search(r"\w", options.message or ""):
         raise UsageError("A revision needs a message, which also names its file.", hint=example)
-    known = {revision.revision for revision in script.walk_revisions()}
-    wanted: str | None = options.rev_id
-    if wanted is None:
-        return f"{max(map(int, filter(str.isdecimal, known)), default=0) + 1:03d}"
-    if not re.fullmatch(r"\w+", wanted):
-        raise UsageError(f"{wanted!r} is not a valid revision id.", hint="Use letters, digits and underscores.")
-    if wanted in known:
-        raise UsageError(f"There is a revision {wanted} already.", hint="Leave --rev-id out: revisions are numbered.")
-    return wanted
+    walked = list(script.walk_revisions())
+    known = {name for each in walked for name in (each.revision, *each.branch_labels)}
+    for what, wanted in ("revision id", options.rev_id), ("branch label", options.branch_label):
+        if wanted is None:
+            continue
+        if not re.fullmatch(r"\w+", wanted) or len(wanted) > _LONGEST_ID or wanted in files.MEANING_OTHERS:
+            raise UsageError(
+                f"{wanted!r} is not a valid {what}.",
+                hint=f"Use up to {_LONGEST_ID} letters, digits and underscores, and no word such as head.",
+            )
+        if wanted in known:
+            raise UsageError(
+                f"There is a revision {wanted} already.", hint="Leave --rev-id out: revisions are numbered."
+            )
+    highest = max((int(each.revision) for each in walked if each.revision.isdecimal()), default=0)
+    return options.rev_id or f"{highest + 1:03d}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

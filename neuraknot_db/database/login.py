@@ -11,6 +11,9 @@ from neuraknot_db.settings import Settings
 
 POOLER = "The address leads to a pooler (PgBouncer, RDS Proxy), where the migration's lock would belong to no one."
 POOLER_HINT = "Let DATABASE_URL or DB_HOST name PostgreSQL itself, on RDS the instance's endpoint."
+_SHORTEST_MISTYPED = 5
+"""Characters of a name of which one or two may be mistyped, and it still tells which one was meant."""
+
 _NO_DATABASE = "There is no database {database} on this server."
 
 # What libpq and the server say when a login fails, as patterns, matched in this order. psycopg2 gives no SQLSTATE
@@ -118,11 +121,12 @@ def explained(
 
 
 def _near(name: str, names: Iterable[str]) -> list[str]:
-    """Return the names that differ only in case, or in a letter or two."""
+    """Return the names that differ only in case, or in a letter or two; of a short name, these are most of it."""
     import difflib  # few logins fail
 
+    cutoff = 0.8 if len(name) >= _SHORTEST_MISTYPED else 1.0
     by_folded = {each.casefold(): each for each in names}
-    return [by_folded[each] for each in difflib.get_close_matches(name.casefold(), by_folded, n=2, cutoff=0.8)]
+    return [by_folded[each] for each in difflib.get_close_matches(name.casefold(), by_folded, n=2, cutoff=cutoff)]
 
 
 def is_answer(words: str) -> bool:

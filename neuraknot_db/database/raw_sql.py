@@ -5,29 +5,38 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from alembic.ddl.postgresql import PostgresqlImpl
 from psycopg2.extensions import adapt
+from sqlalchemy import inspection
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.schema import CreateTable, ExecutableDDLElement, Table
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.sql.elements import TextClause
-from sqlalchemy.types import ARRAY, JSON, String
+from sqlalchemy.types import ARRAY, JSON, Boolean, String
 from sqlalchemy.util import immutabledict
 
 from neuraknot_db.database.driver import Guard, GuardedConnection
-from neuraknot_db.errors import MigrationFailedError
+
+if TYPE_CHECKING:
+    from neuraknot_db.database.sql_text import Statement
 
 # psycopg2 then does not look for parameters: a % stays a %.
 _AS_WRITTEN = {"no_parameters": True}
+
+_SUBSTITUTED = re.compile(r"""[A-Za-z0-9_\x80-\U0010ffff'"{]""")
+"""What psql takes for a variable where it follows a colon."""
 
 _AS_SENT = (float, Decimal, date, datetime, time, timedelta)
 """What psycopg2 writes in the same way for every server."""
@@ -52,6 +61,53 @@ def literal(value: str | int | None) -> str:
     return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
+class UnprintableError(AttributeError):
+    """Why a script can't hold what a revision does, as a clause.
+
+    It is an AttributeError, since libraries ask a connection what it has.
+
+    Attributes:
+        advice: what to do instead, as sentences.
+    """
+
+    def __init__(self, clause: str, advice: str) -> None:
+        super().__init__(clause)
+        self.advice = advice
+
+
+def for_psql(sql: str) -> str:
+    """Return SQL as psql sends it unchanged: with a blank after each colon that would begin a variable's name.
+
+    Raises:
+        UnprintableError: the server refuses it, and psql would do something else with it.
+    """
+    from neuraknot_db.database import sql_text  # few runs print
+
+    found = sql_text.statements(sql)
+    if not found:
+        raise UnprintableError("can't execute an empty query", "Let it hold a statement.")
+    parts, end = [], 0
+    for statement in found:
+        if refused := _refused(statement):
+            raise UnprintableError(f"the server does not take {refused}", "Write what a run can send.")
+        for token in statement.tokens:
+            after = token.start + len(token.text)
+            if token.text == ":" and _SUBSTITUTED.match(sql, after):
+                parts.append(sql[end:after])
+                end = after
+    return " ".join([*parts, sql[end:]])
+
+
+def _refused(statement: Statement) -> str:
+    """Return what psql takes and the server does not; empty for nothing."""
+    words = [token.text.lower() for token in statement.tokens]
+    for pair in (("from", "stdin"), ("to", "stdout")):
+        if words[0] == "copy" and pair in pairwise(words):
+            return f"COPY ... {' '.join(pair).upper()} from a revision"
+    wrong = next((each.text for each in statement.tokens if each.kind == "error"), "")
+    return f"{wrong[:20]}, which never ends" if wrong[1:] else wrong
+
+
 class PendingStatement(NamedTuple):
     """A statement to execute.
 
@@ -73,6 +129,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
     four spaces. Alembic finds the newest class of a dialect: importing this module is enough.
 
     Attributes:
+        psql: whether what is printed is for psql, and not to be read by us.
         around_statement: a context entered around each executed statement.
         held: while this is a list, statements are kept here and not executed or printed; see `send`.
         move: executes Alembic's UPDATE that moves the version, and returns its result; None for Alembic's own way.
@@ -80,6 +137,7 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
 
     __dialect__ = "postgresql"
 
+    psql = False
     around_statement: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     held: list[PendingStatement] | None = None
     move: Callable[[str], Result] | None = None
@@ -88,8 +146,8 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
     def __init__(self, *how: Any) -> None:
         super().__init__(*how)
         if self.as_sql:
-            # What `op.get_bind()` then returns; Alembic's own way loses the parameters.
-            self.connection._execute_impl = self._print  # type: ignore[union-attr]
+            # What `op.get_bind()` then returns; Alembic's own loses the parameters.
+            self.connection = cast("Connection", _NoDatabase(self.dialect, self._print))
 
     def version_table_impl(self, **how: Any) -> Table:
         """Keep Alembic's table, to tell its UPDATE from a revision's."""
@@ -114,6 +172,8 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
             sql = self._text(construct)
             if self._guard is not None:
                 self._guard.statement(sql)
+            if self.psql:
+                sql = for_psql(sql)
             # On its own line: a comment at the end of what a person wrote would swallow the semicolon.
             written = isinstance(construct, str | TextClause)
             self.static_output((sql + "\n" if written else sql.strip()) + self.command_terminator)
@@ -145,19 +205,42 @@ class VerbatimPostgresqlImpl(PostgresqlImpl):
         """Execute or print what was held."""
         self._exec(*held.arguments)
 
-    def _print(self, construct: Executable, parameters: object = None) -> None:
+    def _print(self, construct: Executable, parameters: object = None) -> _NoAnswer:
         if parameters:
-            raise MigrationFailedError(
-                "Values beside a statement (connection.execute(statement, values)) can't be printed.",
-                hint="Write them into it: op.execute(table.insert().values(...)).",
+            raise UnprintableError(
+                "values beside a statement (connection.execute(statement, values)) can't be printed",
+                "Write them into it: op.execute(table.insert().values(...)).",
             )
         self._exec(construct)
+        return _NoAnswer()
 
     def _text(self, construct: Executable | str) -> str:
         if isinstance(construct, str):
             return construct
         literal = {} if isinstance(construct, ExecutableDDLElement) else {"literal_binds": True}
         return str(construct.compile(dialect=_printing(), compile_kwargs=literal))  # type: ignore[attr-defined]
+
+
+class _NoAnswer:
+    """What a statement returns that is only printed."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise UnprintableError(
+            f"it asks the database ({name}), and a script can't hold the answer",
+            "Let it ask in SQL (INSERT ... SELECT, DO), or run it instead: alembic upgrade head.",
+        )
+
+    def __iter__(self) -> NoReturn:
+        self.__getattr__("rows")
+
+
+class _NoDatabase(_NoAnswer, MockConnection):
+    """The connection of a revision that is only printed."""
+
+
+@inspection._inspects(_NoDatabase)
+def _inspected(connection: _NoDatabase) -> NoReturn:
+    connection.__getattr__("inspect")
 
 
 class _PrintingCompiler(PGDialect_psycopg2.statement_compiler):  # type: ignore[misc,valid-type]
@@ -169,7 +252,10 @@ class _PrintingCompiler(PGDialect_psycopg2.statement_compiler):  # type: ignore[
         return str(super().render_literal_bindparam(bindparam, **how))
 
     def render_literal_value(self, value: Any, type_: Any) -> str:
-        if isinstance(value, _AS_SENT):
+        if isinstance(type_, JSON):
+            value, type_ = json.dumps(None if value is JSON.NULL else value), String()
+        # In a column of numbers, too: the server refuses it there in a run.
+        if isinstance(value, _AS_SENT) or (isinstance(value, bool) and not isinstance(type_, Boolean)):
             return str(adapt(value).getquoted(), "ascii")
         if isinstance(value, bytes | bytearray | memoryview):
             return f"'\\x{bytes(value).hex()}'::bytea"
@@ -177,8 +263,6 @@ class _PrintingCompiler(PGDialect_psycopg2.statement_compiler):  # type: ignore[
             # With its type: an empty one has none, and text that stands for a date is text.
             items = ", ".join(self._item(each, type_.item_type) for each in value)
             return f"ARRAY[{items}]::{self.dialect.type_compiler_instance.process(type_)}"
-        if isinstance(type_, JSON):
-            value, type_ = json.dumps(None if value is JSON.NULL else value), String()
         return str(super().render_literal_value(value, type_))
 
     def _item(self, value: Any, type_: Any) -> str:

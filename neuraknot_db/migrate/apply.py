@@ -30,6 +30,7 @@ from neuraknot_db.revisions.containment import Conduct, demand_run, supervised, 
 from neuraknot_db.revisions.options import (
     RevisionOptions,
     Step,
+    closing_error,
     late_block_error,
     objection_to,
     read_options,
@@ -323,9 +324,12 @@ class Walk:
         def late_block() -> NeuraknotError:
             return self._refused(late_block_error(revision))
 
+        def closing() -> NeuraknotError:
+            return self._refused(closing_error(step))
+
         def run(**_options: Any) -> None:
             if options.transactional:
-                with supervised(migration, self._conduct, objection=objection, late_block=late_block):
+                with supervised(migration, self._conduct, objection=objection, late_block=late_block, closing=closing):
                     demand_run(apply())
             else:
                 self._apply_outside(step, apply, migration)

@@ -13,6 +13,7 @@ from alembic.util import CommandError
 
 from neuraknot_db.database import diagnosis
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError, UsageError
+from neuraknot_db.revisions import targets
 from neuraknot_db.revisions.options import Step
 
 Kind = Literal["upgrade", "downgrade", "stamp", "ensure_version", "look", "reset", "adopt", "mark"]
@@ -29,8 +30,6 @@ _KINDS: dict[str, Kind] = {
 """By the names of the functions that Alembic's commands pass; any other only reads."""
 
 _RELATIVE = re.compile(r"[+-]\d+")
-_OUTSIDE = re.compile(r"base-\d+|heads?\+\d+")
-"""Before the first revision, or after the last: Alembic walks there without a word."""
 
 
 class Command(NamedTuple):
@@ -50,15 +49,24 @@ class Command(NamedTuple):
 
     @classmethod
     def of(cls, environment: EnvironmentContext) -> Command:
-        """Return the Alembic command that loaded `env.py`."""
+        """Return the Alembic command that loaded `env.py`.
+
+        Raises:
+            UsageError: a script would begin at no revision, or what is to be stamped does not exist.
+        """
         options = environment.context_opts
         kind = _KINDS.get(options["fn"].__name__, "look")
         if "destination_rev" not in options:
             return cls(kind)
         target = options["destination_rev"]
-        return cls(
-            kind, (target,) if isinstance(target, str) else tuple(target), bool(options.get("purge")), options["fn"]
-        )
+        target = (target,) if isinstance(target, str) else tuple(target)
+        start = options.get("starting_rev")
+        if start is not None:
+            for each in target:
+                targets.demand_range(f"{start}:{each}", kind)
+        for each in (*target * (kind == "stamp"), *[start] * (start is not None)):
+            targets.demand_found(environment.script, each)
+        return cls(kind, target, bool(options.get("purge")), options["fn"])
 
     @classmethod
     def upgrade(cls, script: ScriptDirectory, target: str) -> Command:
@@ -98,8 +106,8 @@ class Command(NamedTuple):
         """
         if self.steps is None:
             return []
-        if any(map(_OUTSIDE.fullmatch, self.target)):
-            raise diagnosis.no_revision(" ".join(self.target))
+        for each in self.target:
+            targets.demand_target(each)
         try:
             return list(self.steps(() if self.purge else tuple(heads), None))
         except AssertionError as error:  # Alembic walked past the end of the line

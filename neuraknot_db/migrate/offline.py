@@ -6,7 +6,7 @@ import functools
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
@@ -64,6 +64,7 @@ def print_script(environment: EnvironmentContext, command: Command) -> None:
         on_version_apply=script.applied,
     )
     migration = environment.get_context()
+    cast("raw_sql.VerbatimPostgresqlImpl", migration.impl).psql = True
     heads = migration.get_current_heads()
     # Before anything is printed: a refusal must not leave half a script.
     script.ready += [(step, read_options(step)) for step in command.resolve(heads)]
@@ -185,9 +186,10 @@ def _printing(step: RevisionStep, options: RevisionOptions, migration: Migration
         except Exception as error:
             path = str(step.revision.path)
             place = of_failure(failing_calls(error, path), path).shown
+            advice = f"{error.advice} " if isinstance(error, raw_sql.UnprintableError) else ""
             raise MigrationFailedError(
                 f"Revision {revision} failed, and the script is not whole: {words(error)}.",
-                hint=f"Don't run it. Correct {place}, and print it again.",
+                hint=f"Don't run it. {advice}Correct {place}, and print it again.",
             ) from error
 
     printed.__name__ = apply.__name__  # Alembic prints it

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
 
+import psycopg2
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import interrupt, raw_sql, session
 from neuraknot_db.errors import NeuraknotError
@@ -67,6 +71,7 @@ def supervised(
     *,
     objection: Callable[[str, bool], NeuraknotError | None],
     late_block: Callable[[], NeuraknotError],
+    closing: Callable[[], NeuraknotError] | None = None,
 ) -> Iterator[None]:
     """Wrap a revision's upgrade() or downgrade(): check each statement before it is sent or printed.
 
@@ -75,9 +80,10 @@ def supervised(
         conduct: updated meanwhile.
         objection: why a statement may not be sent; its second argument says whether it is in the transaction.
         late_block: why no autocommit_block is allowed after a statement was sent.
+        closing: why the connection may not be closed; None where there is none.
 
     Raises:
-        NeuraknotError: one of these two.
+        NeuraknotError: one of these.
         EscapedError, InterruptedRunError: see `contained`.
     """
     guard = _Guard(conduct, objection)
@@ -98,7 +104,7 @@ def supervised(
     assert isinstance(impl, raw_sql.VerbatimPostgresqlImpl)
     migration.autocommit_block = autocommit_block  # type: ignore[method-assign]
     try:
-        with impl.guarded(guard), contained():
+        with impl.guarded(guard), _kept_open(migration, closing), contained():
             yield
             if guard.ended:
                 raise guard.ended
@@ -107,6 +113,39 @@ def supervised(
         if guard.ended and migration.connection:
             # SQLAlchemy would not send it again.
             session.driver(migration.connection).rollback()
+
+
+@contextlib.contextmanager
+def _kept_open(migration: MigrationContext, closing: Callable[[], NeuraknotError] | None) -> Iterator[None]:
+    """Refuse to close or give away the connection: SQLAlchemy would log tracebacks, and the run has no other."""
+    connection = migration.connection
+    if closing is None or connection is None:
+        yield
+        return
+
+    def unless_lost(way: Callable[..., Any]) -> Callable[..., Any]:
+        def checked(*what: Any, **how: Any) -> Any:
+            # SQLAlchemy itself closes one that an error has ended.
+            if not driver.closed and not isinstance(sys.exc_info()[1], DBAPIError | psycopg2.Error):
+                raise closing()
+            return way(*what, **how)
+
+        return checked
+
+    driver = session.driver(connection)
+    ways = [
+        (each, name)
+        for each in (connection, driver)
+        for name in ("close", "detach", "invalidate")
+        if hasattr(each, name)
+    ]
+    for each, name in ways:
+        setattr(each, name, unless_lost(getattr(each, name)))
+    try:
+        yield
+    finally:
+        for each, name in ways:
+            delattr(each, name)
 
 
 @contextlib.contextmanager
@@ -147,7 +186,7 @@ def _told(error: BaseException) -> str:
 
 def words(error: BaseException) -> str:
     """Return what a revision raised, as the end of a sentence, without the period."""
-    if isinstance(error, EscapedError):
+    if isinstance(error, EscapedError | raw_sql.UnprintableError):
         return str(error)
     return f"{type(error).__name__}: {_shown(error) or ''}".rstrip(" :.")
 

@@ -15,7 +15,7 @@ from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.revisions.containment import EscapedError, contained, words
 
-_MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
+MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
 """Words with a special meaning to Alembic, which can't name a revision."""
 
 _PASSED_OVER = ("__init__", ".#")
@@ -75,7 +75,7 @@ def demand_known(script: ScriptDirectory, state: DatabaseState) -> None:
     """
     versions = state.versions
     rows = [version for version in versions if version.startswith("{")]
-    if rows or len(set(versions)) < len(versions) or not _MEANING_OTHERS.isdisjoint(versions):
+    if rows or len(set(versions)) < len(versions) or not MEANING_OTHERS.isdisjoint(versions):
         foreign = any('"version_num"' not in row for row in rows)
         emptied = "drop that table, which is not Alembic's, and alembic stamp" if foreign else "alembic stamp --purge"
         raise RefusedError(

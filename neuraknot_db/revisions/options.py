@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from alembic.runtime.migration import RevisionStep, StampStep
 
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
-from neuraknot_db.revisions import concurrently
+from neuraknot_db.revisions import concurrently, files
 from neuraknot_db.settings import TIMEOUTS, Limits, milliseconds
 
 if TYPE_CHECKING:
@@ -164,6 +164,14 @@ def late_block_error(revision: str) -> MigrationFailedError:
         f"Revision {revision} leaves its transaction (autocommit_block) after it has sent a statement, which would be"
         " committed without a record.",
         hint="Give what can't be in a transaction a revision of its own, with transactional = False.",
+    )
+
+
+def closing_error(step: RevisionStep) -> MigrationFailedError:
+    """Return why a revision may not close the connection that it runs on."""
+    return MigrationFailedError(
+        f"Revision {step.revision.revision} closes the connection, which is the run's.",
+        hint=f"Take that out of {files.here(step.revision.path)}: what a revision leaves open is closed for it.",
     )
 
 

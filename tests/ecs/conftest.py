@@ -11,6 +11,7 @@ import boto3
 import botocore.loaders
 import botocore.session
 import pytest
+from botocore.hooks import EventAliaser
 from botocore.retries.adaptive import ClientRateLimiter
 
 from launcher.aws.client import Aws
@@ -58,11 +59,19 @@ def heeded_hangup() -> Iterator[None]:
 def quick_botocore() -> Iterator[None]:
     """AWS's service descriptions are read once for all tests, and after a throttled call nothing waits in real time.
 
-    Each session would read its own descriptions otherwise; and its adaptive mode slows itself down by the real clock.
+    Each session would read its own descriptions otherwise, and work out the names of all its events; and its adaptive
+    mode slows itself down by the real clock.
     """
     loader = botocore.loaders.create_loader()
+    alias: Callable[[EventAliaser, str], str] = EventAliaser._alias_event_name  # type: ignore[attr-defined]
+    names: dict[str, str] = {}
+
+    def known(events: EventAliaser, name: str) -> str:
+        return names[name] if name in names else names.setdefault(name, alias(events, name))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ClientRateLimiter, "on_sending_request", lambda *_, **__: None)
+        patch.setattr(EventAliaser, "_alias_event_name", known)
         patch.setattr(botocore.session, "create_loader", lambda _: loader)
         yield
 

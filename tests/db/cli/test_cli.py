@@ -92,13 +92,13 @@ def test_a_revision_needs_a_message(project: Project, command: list[str]) -> Non
     assert sorted(project.versions.glob("*.py")) == [path for path in before if path.suffix == ".py"]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "words"), [("004", "There is a revision 004 already."), ('a"b', "is not a valid revision id")]
-)
-def test_an_id_that_can_not_be_taken(project: Project, wanted: str, words: str) -> None:
-    done = run("revision", "-m", "again", "--rev-id", wanted, cwd=project.root)
-    assert done.returncode == 2
-    assert words in done.stderr
+@pytest.mark.parametrize(("option", "what"), [("--rev-id", "revision id"), ("--branch-label", "branch label")])
+def test_a_name_that_can_not_be_taken(project: Project, option: str, what: str) -> None:
+    for wanted in ("004", 'a"b', "", "x@y", "head", "a" * 33):
+        done = run("revision", "-m", "again", f"{option}={wanted}", cwd=project.root)
+        assert done.returncode == 2
+        words = f"{wanted!r} is not a valid {what}." if wanted != "004" else "There is a revision 004 already."
+        assert words in done.stderr
     assert not list(project.versions.glob("*again*"))
 
 

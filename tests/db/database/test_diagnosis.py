@@ -78,3 +78,11 @@ def test_the_caret_stands_in_the_cell_of_what_is_wrong() -> None:
 def test_a_duration_has_the_largest_unit_that_it_holds() -> None:
     shown = [display.duration(found) for found in (0, 0.4, 250, 999.6, 2_000, 12_345, 90_000, 5_400_000)]
     assert shown == ["0 ms", "0 ms", "250 ms", "1 s", "2 s", "12.3 s", "1.5 min", "1.5 h"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("NeuraKnott", ["neuraKnot"]), ("h2_", []), ("H2", ["h2"]), ("h2_b", []), ("h2", ["h2"])],
+)
+def test_only_a_name_that_is_near_is_proposed(name: str, near: list[str]) -> None:
+    assert login._near(name, ["h2", "h2_a", "h2_x", "neuraKnot", "postgres"]) == near

@@ -501,8 +501,18 @@ def test_what_squawk_can_not_look_into_is_judged_by_what_it_did(project: Project
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("before", ["", "SELECT 1;\n", 'SELECT 1""")\n    op.execute(f"""{"SELECT 2"};\n'])
-@pytest.mark.parametrize("sql", [sql for sql, code in SLOW.items() if code])
+@pytest.mark.parametrize(
+    ("before", "sql"),
+    [
+        *(("", sql) for sql, code in SLOW.items() if code),
+        # Where in its text it stands is of one rule for all.
+        *(
+            (before, sql)
+            for before in ("SELECT 1;\n", 'SELECT 1""")\n    op.execute(f"""{"SELECT 2"};\n')
+            for sql in ONE_OF_EACH
+        ),
+    ],
+)
 def test_what_squawk_finds_is_told_once(project: Project, before: str, sql: str) -> None:
     project.revision("002", "001", ways("CREATE EXTENSION citext; ALTER TABLE two ADD b citext", NEVER))
     project.revision("003", "002", ways(before + sql.replace(" ADD", "\n    ADD"), NEVER))

@@ -171,6 +171,7 @@ def test_a_limit_of_a_revision_that_is_none(database_at_head: Database, project:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("server", ["18"], indirect=True)  # a million rows on one server are enough
 def test_a_reset_that_fails_in_its_last_revision_leaves_a_million_rows(
     database_at_head: Database, project: Project, tmp_path: Path
 ) -> None:

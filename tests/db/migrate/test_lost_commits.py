@@ -82,7 +82,7 @@ def make(server_15: Server, templates: Callable[[Run], str]) -> Iterator[Callabl
 
     def database(run: Run) -> Database:
         made.append(f"lost_{len(made)}")
-        maintenance.run(f'CREATE DATABASE "{made[-1]}" TEMPLATE "{templates(run)}"')
+        maintenance.run(f'CREATE DATABASE "{made[-1]}" TEMPLATE "{templates(run)}" STRATEGY file_copy')
         return server_15.database(made[-1])
 
     yield database

@@ -106,8 +106,10 @@ def test_production_is_marked_as_something_else_only_by_its_name(
 
 
 def test_a_name_that_nobody_can_read_is_no_environment(database_at_head: Database) -> None:
-    for name in (" ", "pr\nod", "\udcff", "prod\u202e"):
-        said(database_at_head.neuraknot_db("mark", name), 2, "not a valid environment name")
+    for name in (" ", "pr\nod", "d\tev", "\x1b[31mdev", "\udcff", "prod\u202e", "dev\u200b", "-x", "a" * 64):
+        said(database_at_head.neuraknot_db("mark", "--", name), 2, "not a valid environment name")
+        if name != " ":
+            said(database_at_head.alembic("current", NEURAKNOT_ENV=name), 2, "not a valid environment name")
     assert database_at_head.value(MARKER) == "test"
 
 

@@ -388,12 +388,12 @@ def test_other_sessions_may_be_connected(database_at_head: Database) -> None:
 
 def test_a_name_with_a_dash_in_front_can_be_confirmed_as_the_hint_says(new_database: Callable[..., Database]) -> None:
     database = new_database(name=f"-dash {os.getpid()}")
-    hint = f"hint: neuraknot-db reset --confirm='{database.name}' --environment=-live"
-    done = database.neuraknot_db("reset", NEURAKNOT_ENV="-live")
+    hint = f"hint: neuraknot-db reset --confirm='{database.name}' --environment live"
+    done = database.neuraknot_db("reset", NEURAKNOT_ENV="live")
     said(done, 5, f"{hint}\n")
-    done = database.neuraknot_db("reset", f"--confirm={database.name}", NEURAKNOT_ENV="-live")
+    done = database.neuraknot_db("reset", f"--confirm={database.name}", NEURAKNOT_ENV="live")
     said(done, 5, f"{hint} (NEURAKNOT_ENV=dev where it is no production)\n")
-    done = database.neuraknot_db(*shlex.split(hint)[2:], NEURAKNOT_ENV="-live")
+    done = database.neuraknot_db(*shlex.split(hint)[2:], NEURAKNOT_ENV="live")
     assert done.code == 0, done.err
 
 

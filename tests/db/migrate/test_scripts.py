@@ -103,7 +103,78 @@ def test_values_that_are_not_in_the_statement_are_not_left_out_in_silence(databa
     body = "    op.get_bind().execute(sa.text('INSERT INTO t VALUES (1)'), {'other': 2})\n"
     with_python(project, f"import sqlalchemy as sa\ndef upgrade():\n{body}")
     done = database.alembic("upgrade", "004:005", "--sql", cwd=project.root)
-    said(done, 7, "can't be printed", "op.execute(table.insert().values(...))", "The script is not whole")
+    said(done, 7, "can't be printed", "op.execute(table.insert().values(...))", "the script is not whole", "line 11")
+
+
+VARIABLES = r"""
+CREATE TABLE made AS SELECT ARRAY[10, 20, 30] AS a, 2 AS "PORT", 2 AS "port", 3 AS neuraknot_db_session;
+UPDATE made SET a = a[1:"PORT"] || a[:PORT] || a[1:neuraknot_db_session] || a['1':'2'] || a[1:2] || a[2 :é]
+  FROM (SELECT 3 AS é) s /* :PORT */ WHERE ':PORT :''PORT'' :{?PORT}' = $$:PORT :'PORT' :{?PORT}$$::text -- :PORT
+"""
+
+
+def test_psqls_variables_are_not_put_into_a_script(new_database: Callable[..., Database], project: Project) -> None:
+    live, scripted = new_database(), new_database()
+    project.add("005", VARIABLES, after="004")
+    assert live.alembic("upgrade", "head", cwd=project.root).code == 0
+    printed = live.alembic("upgrade", "head", "--sql", cwd=project.root).out
+    assert "':PORT :''PORT'' :{?PORT}' = $$:PORT :'PORT' :{?PORT}$$::text -- :PORT\n" in printed
+    ran = psql(scripted, "\\set 2 1\n\\set é 1\n" + printed)
+    assert ran.returncode == 0, ran.stderr
+    assert live.value("SELECT a FROM made") == [10, 20, 10, 20, 10, 20, 30, 10, 20, 10, 20, 20, 30]
+    assert scripted.run("TABLE made") == live.run("TABLE made")
+
+
+REFUSED = {
+    "-- nothing yet\n": "can't execute an empty query",
+    "": "can't execute an empty query",
+    " ; /* x */ ;": "can't execute an empty query",
+    "COPY users TO STDOUT": "the server does not take COPY ... TO STDOUT from a revision",
+    "COPY users FROM stdin;\n\\.": "the server does not take COPY ... FROM STDIN from a revision",
+    "SELECT 1 \\gexec": "the server does not take \\",
+    "SELECT 'it": "the server does not take 'it, which never ends",
+}
+
+
+def test_what_fails_in_a_run_is_not_printed_for_psql(database_at_head: Database, project: Project) -> None:
+    for sql, clause in REFUSED.items():
+        for extra in ("", *["transactional = False"] * sql.endswith("STDOUT")):
+            project.add("005", sql, after="004", extra=extra)
+            done = database_at_head.alembic("upgrade", "004:005", "--sql", cwd=project.root)
+            said(done, 7, f"Revision 005 failed, and the script is not whole: {clause}", "005_added.py")
+            assert database_at_head.alembic("upgrade", "005", cwd=project.root).code == 7
+
+
+def test_a_truth_value_in_a_column_of_numbers_fails_as_in_a_run(database_at_head: Database, project: Project) -> None:
+    table = "sa.table('t', sa.column('n', sa.Integer), sa.column('b', sa.Boolean), sa.column('j', sa.JSON))"
+    values = "n=1, b=1, j=1.5", "n=True, b=True, j=True"
+    for number, each in enumerate(values, start=5):
+        text = f"import sqlalchemy as sa\ndef upgrade():\n    op.execute({table}.insert().values({each}))\n"
+        path = project.add(f"{number:03d}", "SELECT 1", after=f"{number - 1:03d}")
+        path.write_text(path.read_text().replace("def upgrade() -> None:\n    op.execute('SELECT 1')\n", text))
+    database_at_head.run("CREATE TABLE t (n int, b bool, j jsonb)")
+    ran = psql(database_at_head, database_at_head.alembic("upgrade", "004:006", "--sql", cwd=project.root).out)
+    told = 'column "n" is of type integer but expression is of type boolean'
+    assert (ran.returncode, told in ran.stderr) == (3, True)
+    assert database_at_head.run("TABLE t") == [(1, True, 1.5)]
+    said(database_at_head.alembic("upgrade", "006", cwd=project.root), 7, told)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "op.get_bind().execute(sa.text('SELECT 1')).scalar()",
+        "op.get_bind().scalar(sa.text('SELECT 1'))",
+        "list(op.get_bind().execute(sa.text('SELECT 1')))",
+        "op.get_bind().exec_driver_sql('SELECT 1')",
+        "sa.inspect(op.get_bind()).get_table_names()",
+        "sa.Table('users', sa.MetaData(), autoload_with=op.get_bind())",
+    ],
+)
+def test_a_revision_that_asks_the_database_is_told_apart(database: Database, project: Project, asked: str) -> None:
+    with_python(project, f"import sqlalchemy as sa\ndef upgrade():\n    {asked}\n")
+    done = database.alembic("upgrade", "004:005", "--sql", cwd=project.root)
+    said(done, 7, "it asks the database", "run it instead: alembic upgrade", "005_added.py, line 11")
 
 
 SEEN = "CREATE TABLE {} AS SELECT name, setting FROM pg_settings WHERE name ~ '_timeout$' OR name = 'search_path'"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.db.cli.test_bad_input import said
 from tests.db.conftest import Database, Project
 
 NOWHERE = {
@@ -20,22 +21,20 @@ NOWHERE = {
     "00": "There is no revision 00.",
     "current": "There is no revision current.",
     "a@b": "There is no revision",
+    "@head": "There is no revision @head.",
+    "@": "There is no revision @.",
+    "003+1x": "There is no revision 003+1x.",
     "": "No revision is named.",
     " ": "No revision is named.",
 }
 
 
-@pytest.mark.parametrize("target", NOWHERE)
 @pytest.mark.parametrize("command", ["upgrade", "downgrade", "plan", "stamp"])
-def test_a_target_that_is_nowhere(at: Callable[[str], Database], command: str, target: str) -> None:
+def test_a_target_that_is_nowhere(at: Callable[[str], Database], command: str) -> None:
     database = at("003")
-    done = database.neuraknot_db(command, target)
-    assert done.code == 2, done.err
-    assert done.err.count("error: ") == 1
-    assert NOWHERE[target] in done.err
-    assert "hint: " in done.err
-    assert "Traceback" not in done.err
-    assert database.value("SELECT version_num FROM alembic_version") == "003"
+    for target, sentence in NOWHERE.items():
+        said(database.neuraknot_db(command, target), 2, sentence)
+        assert database.value("SELECT version_num FROM alembic_version") == "003"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,6 @@ def test_a_downgrade_forward_is_told_apart(at: Callable[[str], Database]) -> Non
     [
         ("head", "upgrade", ["003", "004"]),
         ("heads", "upgrade", ["003", "004"]),
-        ("@head", "upgrade", ["003", "004"]),
         ("head-1", "upgrade", ["003"]),
         ("002+1", "upgrade", ["003"]),
         ("+2", "upgrade", ["003", "004"]),
@@ -80,6 +78,57 @@ def test_plan_leads_where_the_command_does(
     assert done.code == 0, done.err
     result = json.loads(done.out.splitlines()[-1])
     assert (result["ran"], result["after"]) == (ran, plan["target"])
+
+
+NO_RANGES = (":", "::", ":001", "001:", "001:002:003")
+NO_REVISIONS = {"": "No revision is named."} | dict.fromkeys(
+    ("@", "-99", "+", "nope@head", "nope@-1", "@base", "004@", "head-", ":", "é", "9" * 5000)
+)
+
+
+@pytest.mark.parametrize("command", ["show", "edit", "merge -m x", "revision -m x --head", "lint"])
+def test_a_command_without_a_database_knows_what_is_no_revision(
+    database: Database, project: Project, command: str
+) -> None:
+    before = sorted(project.versions.iterdir())
+    for text, sentence in NO_REVISIONS.items():
+        if (command, text) != ("lint", ":"):
+            words = command.split()
+            arguments = [*words[:-1], f"--head={text}"] if words[-1] == "--head" else [*words, "--", text]
+            said(database.neuraknot_db(*arguments, cwd=project.root), 2, sentence or f"There is no revision {text}.")
+    said(database.neuraknot_db("revision", "-m", "x", "--depends-on=base", cwd=project.root), 2, "no revision base.")
+    assert sorted(project.versions.iterdir()) == before
+
+
+def test_what_is_no_range_of_revisions_is_told(database: Database) -> None:
+    for command, example in (
+        ("upgrade --sql", "alembic upgrade base:head --sql"),
+        ("downgrade --sql", "alembic downgrade head:base --sql"),
+        ("stamp --sql", "alembic stamp base:head --sql"),
+    ):
+        for text in (*NO_RANGES, *["001"] * command.startswith("down")):
+            done = database.neuraknot_db(*command.split(), text)
+            said(done, 2, f"There is no range of revisions {text}.", example)
+    # The plain script reads `A:B:C` before we do.
+    for text in NO_RANGES[2:4]:
+        said(database.alembic("upgrade", text, "--sql"), 2, f"There is no range of revisions {text}.")
+    for start in ("nope", "@", "@base", "-99"):
+        done = database.alembic("upgrade", "--sql", "--", f"{start}:head")
+        said(done, 2, f"There is no revision {start}.")
+        assert done.out == ""
+    for text in ("::", "/", "003", "001:002:003", "003@head:", "head:base", "-99:", ":head-9"):
+        done = database.neuraknot_db("history", f"-r{text}")
+        said(done, 2, f"There is no range of revisions {text}.", "alembic history -r base:head")
+    said(database.neuraknot_db("history", "-r@:"), 2, "There is no revision @.")
+    said(database.neuraknot_db("lint", "head:base"), 2, "neuraknot-db lint base:head")
+    assert database.neuraknot_db("history", "-r-1:").out.startswith("003 -> 004 (head)")
+
+
+def test_what_is_not_there_is_not_stamped_as_base(at: Callable[[str], Database]) -> None:
+    database = at("003")
+    for text in ("-99", "nope@-1", "@-1"):
+        said(database.neuraknot_db("stamp", "--purge", "--", text), 2, f"There is no revision {text}.")
+    assert database.value("SELECT version_num FROM alembic_version") == "003"
 
 
 def test_two_heads_are_told(database_at_head: Database, project: Project) -> None:

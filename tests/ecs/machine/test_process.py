@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,3 +78,22 @@ def test_a_signal_to_the_launcher_ends_the_program_too(follows: bool, tmp_path: 
     assert caught.value.exit_code == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
+
+
+@pytest.mark.parametrize("begin", [run, start])
+def test_a_signal_while_a_program_starts_ends_it_too(
+    begin: Callable[[list[str]], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    class Interrupted(subprocess.Popen[str]):
+        def __init__(self, *what: Any, **how: Any) -> None:
+            super().__init__(*what, **how)
+            begun.append(self.pid)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(InterruptedLaunchError), Interrupts().handled():
+        begin(python("import time; time.sleep(60)"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(begun[0], 0)
