@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_anything_else_is_refused_by_name(database_at_head: Database, project: P
         edited(project, edit)
         done = database_at_head.alembic("upgrade", "head", cwd=project.root)
         said(done, 5, "Revision 005 was edited after it had been applied", "005_added.py", "-x accept_edit=005")
-    said(database_at_head.neuraknot_db("downgrade", "-1", cwd=project.root), 5, "-x accept_edit=005 ...\n")
+    said(database_at_head.neuraknot_db("downgrade", "-1", cwd=project.root), 5, "-x accept_edit=005 downgrade -1\n")
     assert database_at_head.value(SCHEMA) == before
 
 
@@ -113,7 +114,7 @@ def test_every_edit_is_named_at_once_and_taken_at_once(database_at_head: Databas
         5,
         "Revisions 002, 003 were edited",
         "002_allow_concise_and_no_persona.py and 003_",
-        "alembic -x accept_edit=002,003 ...\n",
+        "alembic -x accept_edit=002,003 upgrade head\n",
     )
     done = database_at_head.alembic("-x", "accept_edit=002", "upgrade", "head", cwd=project.root)
     said(done, 5, "Revision 003 was edited", "-x accept_edit=002,003 ")
@@ -456,7 +457,9 @@ def test_a_checksum_of_an_older_version_is_taken_over_where_the_file_is_the_same
     edited(project, SAME["another comment"])
     old = "Revision 005 was edited after it had been applied. An older version took the checksum"
     for command in (("upgrade", "head"), ("downgrade", "-1")):
-        said(database_at_head.alembic(*command, cwd=project.root), 5, old, "-x accept_edit=005 ...\n")
+        said(
+            database_at_head.alembic(*command, cwd=project.root), 5, old, f"-x accept_edit=005 {shlex.join(command)}\n"
+        )
     done = database_at_head.alembic("-x", "accept_edit=005", "upgrade", "head", cwd=project.root)
     assert done.code == 0, done.err
     assert str(log_of(database_at_head, "checksum")[-1][0]).startswith(checksum.KIND)
