@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 from alembic.ddl.postgresql import PostgresqlImpl
 from psycopg2.extensions import adapt
@@ -28,9 +27,6 @@ from sqlalchemy.types import ARRAY, JSON, Boolean, String
 from sqlalchemy.util import immutabledict
 
 from neuraknot_db.database.driver import Guard, GuardedConnection
-
-if TYPE_CHECKING:
-    from neuraknot_db.database.sql_text import Statement
 
 # psycopg2 then does not look for parameters: a % stays a %.
 _AS_WRITTEN = {"no_parameters": True}
@@ -88,24 +84,17 @@ def for_psql(sql: str) -> str:
         raise UnprintableError("can't execute an empty query", "Let it hold a statement.")
     parts, end = [], 0
     for statement in found:
-        if refused := _refused(statement):
-            raise UnprintableError(f"the server does not take {refused}", "Write what a run can send.")
+        unended = next(
+            (f"{token.text[:20]}, which has no end" for token in statement.tokens if token.kind == "error"), ""
+        )
+        if refused := sql_text.psqls(statement) or unended:
+            raise UnprintableError(f"a run can't send {refused}", "Write what the server takes.")
         for token in statement.tokens:
             after = token.start + len(token.text)
             if token.text == ":" and _SUBSTITUTED.match(sql, after):
                 parts.append(sql[end:after])
                 end = after
     return " ".join([*parts, sql[end:]])
-
-
-def _refused(statement: Statement) -> str:
-    """Return what psql takes and the server does not; empty for nothing."""
-    words = [token.text.lower() for token in statement.tokens]
-    for pair in (("from", "stdin"), ("to", "stdout")):
-        if words[0] == "copy" and pair in pairwise(words):
-            return f"COPY ... {' '.join(pair).upper()} from a revision"
-    wrong = next((each.text for each in statement.tokens if each.kind == "error"), "")
-    return f"{wrong[:20]}, which never ends" if wrong[1:] else wrong
 
 
 class PendingStatement(NamedTuple):

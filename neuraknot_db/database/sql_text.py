@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple, cast
 
 Kind = Literal[
@@ -241,6 +242,18 @@ def _operator(characters: str) -> str:
     if _UNUSUAL.intersection(characters):
         return characters
     return characters.rstrip("+-") or characters[0]
+
+
+def psqls(statement: Statement) -> str:
+    """Return what of a statement psql understands and the server does not; empty for nothing."""
+    words = [token.text.lower() for token in statement.tokens]
+    for pair in (("from", "stdin"), ("to", "stdout")):
+        if words[0] == "copy" and pair in pairwise(words):
+            return f"COPY ... {' '.join(pair).upper()}"
+    for token in statement.tokens:
+        if token.text == "\\":
+            return statement.text[token.start - statement.start :].split()[0]
+    return ""
 
 
 def names(sql: str) -> list[str]:

@@ -129,10 +129,10 @@ REFUSED = {
     "-- nothing yet\n": "can't execute an empty query",
     "": "can't execute an empty query",
     " ; /* x */ ;": "can't execute an empty query",
-    "COPY users TO STDOUT": "the server does not take COPY ... TO STDOUT from a revision",
-    "COPY users FROM stdin;\n\\.": "the server does not take COPY ... FROM STDIN from a revision",
-    "SELECT 1 \\gexec": "the server does not take \\",
-    "SELECT 'it": "the server does not take 'it, which never ends",
+    "COPY users TO STDOUT": "a run can't send COPY ... TO STDOUT",
+    "COPY users FROM stdin;\n\\.": "a run can't send COPY ... FROM STDIN",
+    "SELECT 1 \\gexec": "a run can't send \\gexec",
+    "SELECT 'it": "a run can't send 'it, which has no end",
 }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
+from neuraknot_db.database.sql_text import psqls
 from neuraknot_db.dev.lint.finding import Finding, RevisionStatement, Subject
 
 CODE = "psql-only"
@@ -14,7 +14,6 @@ HELP = (
 )
 _PASTED = "estrict"
 """What Python makes of a pg_dump's first command, \\restrict, in a string that is not raw: its \\r is a line's end."""
-_STREAMS = {("from", "stdin"), ("to", "stdout")}
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -28,13 +27,4 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _foreign(statement: RevisionStatement) -> str:
     """Return what the server does not understand; empty for nothing."""
-    if statement.words[0] == "copy":
-        for words in pairwise(statement.words):
-            if words in _STREAMS:
-                return f"COPY ... {' '.join(words).upper()}"
-    if statement.words[0] == _PASTED:
-        return "\\restrict"
-    for token in statement.statement.tokens:
-        if token.text == "\\":
-            return statement.statement.text[token.start - statement.statement.start :].split()[0]
-    return ""
+    return "\\restrict" if statement.words[0] == _PASTED else psqls(statement.statement)
