@@ -196,14 +196,13 @@ def _missing_right(connection: Connection, error: DBAPIError) -> str | None:
     found = connection.exec_driver_sql(_NOT_OURS, {"names": names, "message": message}).first()
     if found is None:
         return None
-    if found.type in _GRANTABLE and _is_grantable(statement, message):
-        kind, privileges = _GRANTABLE[found.type]
+    kind, privileges = _GRANTABLE.get(found.type, ("", ""))
+    if kind and _is_grantable(statement, message):
         if kind == "TABLE":
             privileges = _on_table(statement, found)
         return f"As {found.owner}, or an administrator: GRANT {privileges} ON {kind} {found.identity} TO {role}"
-    changeable = found.type.upper() if found.type in _GRANTABLE else ""
-    what = f"the {found.type} {found.identity}"
-    return until_owned(found.owner, found.by_superuser, role, what, changeable, [found.identity])
+    what, altered = f"the {found.type} {found.identity}", "SERVER" if found.type == "server" else kind
+    return until_owned(found.owner, found.by_superuser, role, what, altered, [found.identity])
 
 
 def _is_grantable(statement: str, message: str) -> bool:
