@@ -15,14 +15,13 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import engine, session
+from neuraknot_db.database import engine, session, sqlstate
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.errors import InterruptedRunError
 from neuraknot_db.migrate.reset import sharing_transaction
 from neuraknot_db.revisions.containment import contained, demand_run, words
 from neuraknot_db.settings import Settings
 
-_UNSAFE_VALUE = "55P04"
 _OLDER = 16
 """The newest server that refuses every value added to an enum until the COMMIT."""
 
@@ -49,7 +48,7 @@ def failing(script: ScriptDirectory, server: Settings) -> Mapping[str, str]:
     if found is None and version > _OLDER:
         # To a newer server a type that was made in a savepoint is as old as every type is to an older one.
         found, _ = _first_failure(script, server, within=lambda connection: connection.begin_nested())
-        if found and getattr(getattr(found.error, "orig", None), "pgcode", None) == _UNSAFE_VALUE:
+        if found and sqlstate.of(found.error) == sqlstate.UNSAFE_NEW_ENUM_VALUE:
             version = _OLDER
         else:
             found = None

@@ -100,8 +100,9 @@ def test_a_developers_looks_run_each_way_once_on_each_database(database_at_head:
     assert sorted(noting.taken()) == ["downgrade 005", "downgrade 006", *UP[:2]]
     done = database_at_head.neuraknot_db("snapshot", cwd=root)
     assert done.code == 0, done.err
-    # The second one is a reset's: up to the first that can't share its transaction.
-    assert noting.taken() == [*UP, *UP[:1], *UP, "downgrade 007", "downgrade 006", "downgrade 005"]
+    # The second one is a reset's: up to the first that can't share its transaction; on 18 also as strict as 16.
+    together = UP[:1] * (2 if database_at_head.server == "18" else 1)
+    assert noting.taken() == [*UP, *together, *UP, "downgrade 007", "downgrade 006", "downgrade 005"]
 
 
 @pytest.mark.slow
