@@ -172,7 +172,7 @@ _FOR_THE_DATABASE = re.compile(rf"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:{
 
 def rendered(error: NeuraknotError) -> str:
     """Return the lines that a person reads: message, details, hint."""
-    lines = [f"error: {_continued(error.message)}", *(f"  {line}".rstrip() for line in error.details)]
+    lines = [f"error: {_continued(error.message)}", *(f"  {_continued(line)}".rstrip() for line in error.details)]
     hint = error.hint
     if hint and settings.origin().task_metadata_uri:
         # In a task nobody types: a command for the database is the launcher's to run, which confirms a reset itself.

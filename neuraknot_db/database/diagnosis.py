@@ -25,7 +25,10 @@ from neuraknot_db.errors import (
 if TYPE_CHECKING:
     from neuraknot_db.database.other_sessions import Session
 
-_RAISED_BY = re.compile(r"([a-zA-Z0-9_$.]+|\"[^\"]+\")\(")
+_SET = re.compile(r"\bset\s+(?:local\s+)?transaction", re.IGNORECASE)
+"""SET TRANSACTION, or its parameters: refused in a transaction that has begun its work."""
+_EXTENSION = re.compile(r"\bcreate\s+extension\b", re.IGNORECASE)
+_CALLED = re.compile(r"([a-zA-Z0-9_$.]+|\"[^\"]+\")\(")
 """A function's name, as the server quotes it, in a line of any language."""
 _PSQLS = re.compile(r"\\|:[\w'\"{]")
 _FROM_STDIN = re.compile(r"\bfrom\s+stdin\b(?:[^;]*;\s*$)?", re.IGNORECASE)
@@ -100,7 +103,7 @@ def command_error(error: CommandError) -> NeuraknotError:
 
 
 def database_error(
-    error: DBAPIError, *, doing: str = "The command", undone: str = "", line: int | None = None
+    error: DBAPIError, *, doing: str = "The command", undone: str = "", line: int | None = None, ours: bool = False
 ) -> NeuraknotError:
     """Return the error for a server's answer.
 
@@ -109,9 +112,10 @@ def database_error(
         doing: what failed, as the subject of a sentence.
         undone: what became of its work, as far as that was seen.
         line: the number of the statement's first line, in the file that holds it; None if no file does.
+        ours: whether the statement is this project's own, which nobody needs to see.
     """
     state = sqlstate.of(error)
-    primary, details = excerpt.words(error, line)
+    primary, details = excerpt.words(error, line, ours=ours)
     if is_lost(error):
         return UnreachableError(f"{doing} lost its connection{undone}: {primary}.", hint=_AGAIN)
     if is_lock_timeout(error):
@@ -168,14 +172,16 @@ def _cause(error: DBAPIError) -> str | None:
             "COPY ... FROM stdin, \\commands and :variables are psql's: write what the server reads,"
             " for rows INSERT, as pg_dump --inserts does."
         )
-    if sqlstate.is_raised(error):
-        context = getattr(error.orig.diag, "context", None) or ""  # type: ignore[union-attr]
-        raised = _RAISED_BY.search(context.partition("\n")[0])
-        if raised and raised[1] not in statement:
-            return (
-                f"The function {raised[1]} refuses it, a trigger's or an event trigger's:"
-                " see \\d TABLE and \\dy in psql."
-            )
+    if state == sqlstate.IN_TRANSACTION and not _SET.search(statement):
+        return "It can't be in a transaction: write transactional = False beside upgrade(), which then sends it alone."
+    if state in (sqlstate.UNDEFINED_FILE, sqlstate.FEATURE_NOT_SUPPORTED) and _EXTENSION.search(statement):
+        return "The server has no such extension: install it there (RDS has those of SHOW rds.extensions)."
+    # The last line is of what the statement itself has called.
+    *_, outermost = (getattr(error.orig.diag, "context", None) or "").split("\n")  # type: ignore[union-attr]
+    called = _CALLED.search(outermost)
+    if called and "PL/pgSQL" in outermost and called[1] not in statement:
+        does = "refuses it" if sqlstate.is_raised(error) else "fails"
+        return f"The function {called[1]} {does}, a trigger's or an event trigger's: see \\d TABLE and \\dy in psql."
     return None
 
 

@@ -20,15 +20,17 @@ _LONGEST = 200
 
 # SQL that a function executes.
 _INNER_SQL = re.compile(r'((?:SQL (?:statement|expression)|PL/pgSQL (?:assignment|expression)) ")(.*?)("?)')
+_IN_BLOCK = re.compile(r"\binline_code_block\D+(\d+)")
 _QUOTED = re.compile(r'["«„“].*["»“”]')
 
 
-def words(error: DBAPIError, line: int | None) -> tuple[str, tuple[str, ...]]:
+def words(error: DBAPIError, line: int | None, *, ours: bool = False) -> tuple[str, tuple[str, ...]]:
     """Return the server's message without its period, and the statement with the failed position.
 
     Args:
         error: psycopg2's error, as SQLAlchemy wraps it.
         line: the number of the statement's first line; None to show its lines without numbers.
+        ours: whether to leave the statement out.
     """
     diag = getattr(error.orig, "diag", None)
     primary = getattr(diag, "message_primary", None) or str(error.orig).strip().split("\n", 1)[0]
@@ -39,13 +41,39 @@ def words(error: DBAPIError, line: int | None) -> tuple[str, tuple[str, ...]]:
         details.append(server_hint)
     if context := getattr(diag, "context", None):
         details.append(_excerpt(_without_literals(redacted(context.split("\n", 1)[0])))[0])
-    if error.statement:
+    if error.statement and not ours:
         position = getattr(diag, "statement_position", None)
         shown = _redacted(error.statement, position)
         if shown.hides_position:
             primary = _QUOTED.sub('"***"', primary)
         details += _statement(shown.statement, shown.position, line)
     return primary.rstrip("."), tuple(details)
+
+
+def position(error: DBAPIError) -> str | None:
+    """Return where in the statement the server objects to something, from 1; None if it does not say it.
+
+    Of what is in a DO block, the server tells the line.
+    """
+    diag = getattr(error.orig, "diag", None)
+    if said := getattr(diag, "statement_position", None):
+        return str(said)
+    *_, outermost = (getattr(diag, "context", None) or "").split("\n")
+    found = _IN_BLOCK.search(outermost)
+    if found is None:
+        return None
+    from neuraknot_db.database import sql_text  # few runs need it
+
+    sql = error.statement or ""
+    blocks = [each for each in sql_text.statements(sql) if each.tokens[0].text.lower() == "do"]
+    literals = [token for token in blocks[0].tokens if token.kind == "string"] if len(blocks) == 1 else []
+    if not literals:
+        return None
+    # The first line is that of the quote.
+    begin = literals[0].start
+    for _ in range(int(found[1]) - 1):
+        begin = sql.find("\n", begin) + 1
+    return str(begin + 1)
 
 
 def _without_literals(context: str) -> str:

@@ -100,6 +100,7 @@ class DatabaseState(NamedTuple):
 
 def resetting(connection: Connection, parameter: str) -> str:
     """Return what takes a session's parameter back to its default, as a hint: it depends on who has set it."""
+    is_read_only = parameter == "default_transaction_read_only"
     by, user, database, is_replica = connection.exec_driver_sql(_SET_BY, {"parameter": parameter}).one()
     user, database = raw_sql.quoted(user), raw_sql.quoted(database)
     whose = {
@@ -111,7 +112,9 @@ def resetting(connection: Connection, parameter: str) -> str:
     if is_replica:
         return "It is a replica. Connect to the primary: DB_HOST, or DATABASE_URL."
     if by in whose:
-        return f"As an administrator: ALTER {whose[by]} RESET {parameter}"
+        statement = f"ALTER {whose[by]} RESET {parameter}"
+        # An administrator's session may be read-only as well.
+        return f"As an administrator: {f'BEGIN READ WRITE; {statement}; COMMIT' if is_read_only else statement}"
     if by == "client":
         return f"Take {parameter} out of PGOPTIONS, or of DATABASE_URL."
     return f"Take {parameter} out of the server's configuration (on RDS, its parameter group)."

@@ -25,7 +25,8 @@ def as_text(records: Sequence[Record]) -> Iterator[str]:
         took = display.duration(record.duration_ms) if record.outcome != "started" else "not ended"
         yield f"{when}  {what:<14}  {record.outcome:<11}  {took:>9}{attempt}{waited}  {who}"
         if record.error:
-            yield f"    {record.error}"
+            # A server's message may hold line breaks.
+            yield f"    {record.error}".replace("\n", "\n    ")
         # Shortened; --json has the full values.
         image, commit = _cut(record.image, after="@", length=19), _cut(record.git_commit, length=12)
         if known := [f"{name} {value}" for name, value in (("image", image), ("commit", commit)) if value]:

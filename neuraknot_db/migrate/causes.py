@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -23,20 +23,41 @@ _BETWEEN_ASCII = re.compile(r"[\s\"'(),:;]+|[^\x00-\x7f]+")
 """Japanese has no blanks around a name."""
 _LENGTHS = range(1, 9)
 """Words in a name."""
+_QUOTED = re.compile(r"[\"'«„“‹「『]([^\"'»“”›」』]+)[\"'»“”›」』]")
+_CALLED = re.compile(r"([a-zA-Z0-9_$.]+)\(")
+_OPERATOR = re.compile(r"(?<!\S)[~!@#^&|`?+\-*/%<>=]+(?!\S)")
 
-# What a statement names of an extension that is where no unqualified name is looked up.
+_CLASSES = {
+    sqlstate.UNDEFINED_FUNCTION: ["pg_proc", "pg_operator"],
+    sqlstate.UNDEFINED_OBJECT: ["pg_type", "pg_opclass", "pg_collation"],
+    sqlstate.UNDEFINED_TABLE: ["pg_class"],
+}
+"""By SQLSTATE, the catalogs that hold what the server misses."""
+
+# What the server misses, and an extension has it where no unqualified name is looked up.
 _ELSEWHERE = """
-SELECT DISTINCT e.extname, n.nspname
-  FROM pg_extension e
-  JOIN pg_namespace n ON n.oid = e.extnamespace AND n.nspname NOT IN ('public', 'pg_catalog')
-  JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
- WHERE coalesce((SELECT proname FROM pg_proc WHERE oid = d.objid AND d.classid = 'pg_proc'::regclass),
-                (SELECT typname FROM pg_type WHERE oid = d.objid AND d.classid = 'pg_type'::regclass),
-                (SELECT oprname FROM pg_operator WHERE oid = d.objid AND d.classid = 'pg_operator'::regclass),
-                (SELECT relname FROM pg_class WHERE oid = d.objid AND d.classid = 'pg_class'::regclass),
-                (SELECT opcname FROM pg_opclass WHERE oid = d.objid AND d.classid = 'pg_opclass'::regclass),
-                (SELECT collname FROM pg_collation WHERE oid = d.objid AND d.classid = 'pg_collation'::regclass))
-       = ANY (%(names)s)
+WITH named(class, oid, name) AS (
+    SELECT 'pg_proc'::regclass, oid, proname FROM pg_proc
+    UNION ALL SELECT 'pg_operator'::regclass, oid, oprname FROM pg_operator
+    UNION ALL SELECT 'pg_type'::regclass, oid, typname FROM pg_type
+    UNION ALL SELECT 'pg_class'::regclass, oid, relname FROM pg_class
+    UNION ALL SELECT 'pg_opclass'::regclass, oid, opcname FROM pg_opclass
+    UNION ALL SELECT 'pg_collation'::regclass, oid, collname FROM pg_collation
+), found AS (
+    SELECT m.class, m.name, e.extname, n.nspname
+      FROM named m
+      LEFT JOIN pg_depend d ON d.classid = m.class AND d.objid = m.oid AND d.deptype = 'e'
+                           AND d.refclassid = 'pg_extension'::regclass
+      LEFT JOIN pg_extension e ON e.oid = d.refobjid
+      LEFT JOIN pg_namespace n ON n.oid = e.extnamespace
+     WHERE m.class::text = ANY (%(classes)s) AND m.name = ANY (%(names)s)
+)
+SELECT DISTINCT f.extname, f.nspname
+  FROM found f
+ WHERE f.nspname NOT IN ('public', 'pg_catalog')
+   -- Otherwise it is only called with other arguments.
+   AND NOT EXISTS (SELECT FROM found o WHERE o.class = f.class AND o.name = f.name
+                    AND o.nspname IS DISTINCT FROM f.nspname)
 """
 
 # The object that the server named, of those that are somebody else's. Several may have its name: the server has said
@@ -65,7 +86,9 @@ WITH given(class, oid, name, owner) AS (
 )
 SELECT o.type, o.identity, pg_get_userbyid(n.owner) AS owner, r.rolsuper AS by_superuser,
        CASE WHEN n.class = 'pg_class'::regclass THEN has_table_privilege(n.oid, 'REFERENCES') END AS may_reference,
-       CASE WHEN n.class = 'pg_class'::regclass THEN has_table_privilege(n.oid, 'TRIGGER') END AS may_trigger
+       CASE WHEN n.class = 'pg_class'::regclass THEN has_table_privilege(n.oid, 'TRIGGER') END AS may_trigger,
+       pg_has_role(n.owner, 'MEMBER') AS is_member,
+       CASE WHEN n.class = 'pg_namespace'::regclass THEN has_schema_privilege(n.oid, 'CREATE') END AS may_create
   FROM named n
   JOIN pg_roles r ON r.oid = n.owner
  CROSS JOIN pg_identify_object(n.class, n.oid, 0) o
@@ -77,6 +100,10 @@ SELECT o.type, o.identity, pg_get_userbyid(n.owner) AS owner, r.rolsuper AS by_s
 """
 
 _PREDEFINED = r"SELECT rolname FROM pg_roles WHERE rolname = ANY (%(names)s) AND rolname LIKE 'pg\_%%'"
+# Roles alone stand in quotes there, of what belongs to somebody.
+_ROLES = (
+    "SELECT rolname FROM pg_roles WHERE rolname = ANY (%(names)s) AND NOT rolsuper AND NOT pg_has_role(oid, 'MEMBER')"
+)
 _ROLE = "SELECT current_user, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
 
 _GRANTABLE = {
@@ -98,6 +125,8 @@ _GRANTABLE = {
 
 _NEW_EXTENSION = re.compile(r"\bcreate extension (?:if not exists )?(\"[^\"]+\"|\w+)", re.IGNORECASE)
 _NEW_ROLE = re.compile(r"(?:create|alter|drop) (?:role|user|group)\b(?! mapping)", re.IGNORECASE)
+_ABOVE = re.compile(r"\b(?:superuser|replication|bypassrls)\b", re.IGNORECASE)
+"""Attributes of a role that CREATEROLE does not give away."""
 _NEW_DATABASE = re.compile(r"(?:create|drop) database\b", re.IGNORECASE)
 _NEW_TRIGGER = re.compile(r"create (?:or replace )?(?:constraint )?trigger\b", re.IGNORECASE)
 _REFERENCING = re.compile(r"(?:create|alter)\b.*\breferences\b", re.IGNORECASE | re.DOTALL)
@@ -121,27 +150,6 @@ def hint(connection: Connection, error: BaseException) -> str | None:
     return None
 
 
-def until_owned(owner: str, by_superuser: bool, role: str, what: str, kind: str, objects: Iterable[str]) -> str:
-    """Return, as a hint, what lets a role do what only the owner of objects may.
-
-    Args:
-        owner: the owner.
-        by_superuser: whether that is a superuser.
-        role: the role, quoted.
-        what: the objects, as a phrase.
-        kind: what ALTER calls them; empty if it can't change their owner.
-        objects: their names, quoted.
-    """
-    connect = f"Connect as {owner}, which owns {what}"
-    if not by_superuser:
-        # Not ALTER ... OWNER TO, which would take it from an application that connects as its owner.
-        return f"{connect}, or as an administrator: GRANT {raw_sql.quoted(owner)} TO {role}"
-    if not kind:
-        return f"{connect}."
-    # A member of a superuser's role would be one.
-    return f"{connect}, or as that role: {'; '.join(f'ALTER {kind} {each} OWNER TO {role}' for each in objects)}"
-
-
 def _names(message: str) -> list[str]:
     """Return what may be a name in the server's message, in any language: each run of its words."""
     names: list[str] = []
@@ -155,13 +163,17 @@ def _message(error: DBAPIError) -> str:
     return getattr(error.orig.diag, "message_primary", None) or ""  # type: ignore[union-attr]
 
 
-def _writable(connection: Connection, error: DBAPIError) -> str:
+def _writable(connection: Connection, error: DBAPIError) -> str | None:
     del error
-    return DatabaseState.of(connection).read_only or "Take out what makes the transaction read-only."
+    return DatabaseState.of(connection).read_only or None
 
 
 def _elsewhere(connection: Connection, error: DBAPIError) -> str | None:
-    row = connection.exec_driver_sql(_ELSEWHERE, {"names": _names(_message(error))}).first()
+    message = _message(error)
+    names = [*_QUOTED.findall(message), *_CALLED.findall(message), *_OPERATOR.findall(message)]
+    names = [name.removeprefix("public.") for name in names]
+    classes = _CLASSES[sqlstate.of(error)]
+    row = connection.exec_driver_sql(_ELSEWHERE, {"names": names, "classes": classes}).first()
     if row is None:
         return None
     extension, schema = row
@@ -177,18 +189,21 @@ def _missing_right(connection: Connection, error: DBAPIError) -> str | None:
 
     message = _message(error)
     # Without comments, and with one blank between words.
-    statement, names = " ".join(token.text for token in sql_text.tokens(error.statement or "")), _names(message)
+    statement = " ".join(token.text for token in sql_text.tokens(error.statement or ""))
+    names = _names(_QUOTED.sub(" ", message))
     current, creates_roles, creates_databases = connection.exec_driver_sql(_ROLE).one()
     role, administrator = raw_sql.quoted(current), "As an administrator:"
     if error.orig.diag.source_function == "ExecWithCheckOptions":  # type: ignore[union-attr]
         return f"A row-level security policy keeps the row out. {administrator} ALTER ROLE {role} BYPASSRLS"
-    if not creates_roles and _NEW_ROLE.match(statement):
+    if not creates_roles and _NEW_ROLE.match(statement) and not _ABOVE.search(statement):
         return f"{administrator} ALTER ROLE {role} CREATEROLE"
     if not creates_databases and _NEW_DATABASE.match(statement):
         return f"{administrator} ALTER ROLE {role} CREATEDB"
     for name in _NEW_EXTENSION.findall(statement):
-        if name.strip('"') in names:
+        if name.strip('"') in _QUOTED.findall(message):
             return f"As an administrator, in this database: CREATE EXTENSION IF NOT EXISTS {name}"
+    if of_role := connection.exec_driver_sql(_ROLES, {"names": _QUOTED.findall(message)}).scalar():
+        return f"{administrator} GRANT {raw_sql.quoted(of_role)} TO {role}"
     predefined = connection.exec_driver_sql(_PREDEFINED, {"names": _names(str(error.orig))}).scalar()
     if predefined is not None:
         files = "On RDS nobody may: write rows as INSERT. Elsewhere, as" if "_server_" in predefined else "As"
@@ -196,13 +211,22 @@ def _missing_right(connection: Connection, error: DBAPIError) -> str | None:
     found = connection.exec_driver_sql(_NOT_OURS, {"names": names, "message": message}).first()
     if found is None:
         return None
+    if found.may_create:  # another role lacked it, which the revision had set
+        return None
     kind, privileges = _GRANTABLE.get(found.type, ("", ""))
     if kind and _is_grantable(statement, message):
         if kind == "TABLE":
             privileges = _on_table(statement, found)
         return f"As {found.owner}, or an administrator: GRANT {privileges} ON {kind} {found.identity} TO {role}"
     what, altered = f"the {found.type} {found.identity}", "SERVER" if found.type == "server" else kind
-    return until_owned(found.owner, found.by_superuser, role, what, altered, [found.identity])
+    connect, owner = f"Connect as {found.owner}, which owns {what}", raw_sql.quoted(found.owner)
+    if found.is_member:  # without its rights: NOINHERIT
+        return f"{connect}, or write before it in the revision: SET LOCAL ROLE {owner}"
+    if not found.by_superuser:
+        # Not ALTER ... OWNER TO, which would take it from an application that connects as its owner.
+        return f"{connect}, or as an administrator: GRANT {owner} TO {role}"
+    # A member of a superuser's role would be one.
+    return f"{connect}, or as that role: ALTER {altered} {found.identity} OWNER TO {role}" if altered else f"{connect}."
 
 
 def _is_grantable(statement: str, message: str) -> bool:

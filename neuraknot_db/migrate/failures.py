@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, display, interrupt, sqlstate
+from neuraknot_db.database import diagnosis, display, excerpt, interrupt, sqlstate
 from neuraknot_db.database.driver import Exchange
 from neuraknot_db.errors import (
     InterruptedRunError,
@@ -104,12 +104,14 @@ def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
     place = _place(error, point)
     if isinstance(error, DBAPIError):
         line = place.text.line if place and place.text and place.text.as_written else None
-        found = diagnosis.database_error(error, doing=point.doing, undone=point.undone, line=line)
+        ours = place is not None and place.line is None
+        found = diagnosis.database_error(error, doing=point.doing, undone=point.undone, line=line, ours=ours)
         found = _timed_out(error, found, point) or found
         if place and place.line:
             found.details = (f"{place.shown}:", *found.details)
-        elif place and error.statement is None:
-            found.details = (*found.details, "It was found at the COMMIT, so which line is to blame is not known.")
+        elif place:
+            when = "the COMMIT" if error.statement is None else "its end, where the log is written"
+            found.details = (*found.details, f"It was found at {when}, so which line is to blame is not known.")
     elif diagnosis.is_lost(error):
         found = UnreachableError(f"{point.doing} lost its connection{point.undone}.", hint="Run the command again.")
     elif isinstance(error, CommandError) and "expected to match" in str(error):
@@ -123,6 +125,8 @@ def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
         found = MigrationFailedError(f"{point.doing} failed{point.undone}: {words(error)}.")
     if isinstance(found, RefusedError):
         found.hint = point.cause or found.hint
+        if point.cause is None and place and sqlstate.of(error) == sqlstate.READ_ONLY:
+            found.hint = f"Take out of {place.shown} what makes the transaction read-only."
     if isinstance(found, MigrationFailedError | UnreachableError):
         # What the server is in may be the cause, and then the file is not to blame.
         advice = point.cause or found.hint
@@ -145,6 +149,14 @@ def _timed_out(error: DBAPIError, found: NeuraknotError, point: FailurePoint) ->
         what, name = f"it had sent nothing for {display.duration(idle)}", "idle_in_transaction_session_timeout"
     elif diagnosis.is_cancelled(error) and 0 < point.limits.statement_timeout <= took:
         what, name = f"a statement took {display.duration(took)}", "statement_timeout"
+    elif diagnosis.is_cancelled(error) and "statement timeout" in str(error) and took < point.limits.statement_timeout:
+        spelled = settings.spelled(point.limits.statement_timeout)
+        return MigrationFailedError(
+            f"{point.doing} was ended{point.undone.replace(' was', '')}: a statement took {display.duration(took)},"
+            " and what the revision has set as statement_timeout is less.",
+            hint=f'Take that out of {path_of(point.step)}: there it is a line, statement_timeout = "{spelled}"',
+            details=found.details,
+        )
     else:
         return None
     limit: int = getattr(point.limits, name)
@@ -161,7 +173,7 @@ def _place(error: Exception, point: FailurePoint) -> Place | None:
         return None
     path = str(point.step.revision.path)
     sql = error.statement if isinstance(error, DBAPIError) else None
-    position = getattr(getattr(getattr(error, "orig", None), "diag", None), "statement_position", None)
+    position = excerpt.position(error) if isinstance(error, DBAPIError) else None
     # It may have been sent when its function had returned.
     held = [(path, point.alone_line)] if point.alone_line else []
     return places.of_failure(failing_calls(error, path) or held, path, sql, position)

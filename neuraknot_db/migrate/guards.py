@@ -36,7 +36,7 @@ def admit_changes(state: DatabaseState) -> None:
     refuse_read_only(state)
     if not state.has_schema:
         raise RefusedError("The database has no schema public.", hint="Create it: neuraknot-db reset")
-    if not state.may_create:
+    if not (state.may_create or state.versions):  # what needs no CREATE may be all that is left to run
         raise RefusedError(
             f"User {state.role} may not create anything in the schema public.",
             hint=f"As the owner of the database: GRANT CREATE ON SCHEMA public TO {raw_sql.quoted(state.role)}",

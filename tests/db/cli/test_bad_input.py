@@ -204,7 +204,7 @@ def test_python_that_fails_in_a_revision(unchanged: Database, project: Project) 
 def test_a_read_only_session(unchanged: Database, project: Project) -> None:
     project.add("005", "CREATE TABLE public.five ()", after="004")
     unchanged.run(f'ALTER DATABASE "{unchanged.name}" SET default_transaction_read_only = on')
-    words = f'As an administrator: ALTER DATABASE "{unchanged.name}" RESET default_transaction_read_only\n'
+    words = f'BEGIN READ WRITE; ALTER DATABASE "{unchanged.name}" RESET default_transaction_read_only; COMMIT\n'
     said(unchanged.alembic("upgrade", "head", cwd=project.root), 5, "read-only", words)
     said(unchanged.neuraknot_db("adopt"), 5, "read-only")
     said(unchanged.neuraknot_db("reset", "--confirm", unchanged.name), 5, "read-only")

@@ -27,6 +27,10 @@ def upgraded(database: Database, project: Project, body: str, extra: str = "", *
 
 
 LINES = {
+    'op.execute("""\n        DO $$\n        BEGIN\n            PERFORM 1/0;\n        END $$\n    """)': (
+        13,
+        "    13 |             PERFORM 1/0;",
+    ),
     # The body: the line that is named, and a line of the statement as it is shown.
     'op.execute("""\n        SELECT 1;\n        SELEC 2;\n    """)': (12, "    12 |         SELEC 2;"),
     'op.execute("SELECT 1/0")': (10, "    10 | SELECT 1/0"),
@@ -86,6 +90,14 @@ def test_what_fails_in_a_module_of_ones_own_is_named_there(database_at_head: Dat
         said(done, 7, f"Correct shared_sql.py, line {line} (from alembic/versions/005_added.py, line 11), and run")
 
 
+def test_what_is_found_as_the_log_is_written_shows_no_query_of_ours(
+    database_at_head: Database, project: Project
+) -> None:
+    done = upgraded(database_at_head, project, 'op.execute("SET LOCAL transaction_read_only = on")')
+    said(done, 5, "at its end", "Take out of alembic/versions/005_added.py what makes the transaction read-only.")
+    assert "migration_log" not in done.err
+
+
 def test_what_is_found_at_the_commit_has_no_line(database_at_head: Database, project: Project) -> None:
     sql = "CREATE TABLE five (a int REFERENCES six DEFERRABLE INITIALLY DEFERRED); INSERT INTO five VALUES (1)"
     done = upgraded(
@@ -135,6 +147,18 @@ def test_our_own_timeout_is_named_and_how_to_raise_it(database_at_head: Database
     done = upgraded(database_at_head, project, body, extra)
     said(done, 7, "Revision 005 was ended", what, f"Raise it in alembic/versions/005_added.py: {raised}\n")
     assert CORRECT not in done.err
+
+
+@pytest.mark.slow
+def test_a_timeout_that_the_revision_has_set_is_told_apart(database_at_head: Database, project: Project) -> None:
+    body = "op.execute(\"SET LOCAL statement_timeout = '200ms'\")\n    op.execute('SELECT pg_sleep(60)')"
+    done = upgraded(database_at_head, project, body, NEURAKNOT_STATEMENT_TIMEOUT="1h")
+    said(
+        done,
+        7,
+        "what the revision has set as statement_timeout is less",
+        'there it is a line, statement_timeout = "1h"',
+    )
 
 
 @pytest.mark.slow
@@ -274,6 +298,14 @@ ELSEWHERE = {
     "SELECT nothing(), 'uuid_generate_v4', 'citext'": False,
     "SELECT extensions.uuid_generate_v4() FROM misspelt": False,
     "CREATE TABLE a (citext nothing)": False,
+    # `exist` is a function of hstore, and a word of every such message.
+    "SELECT * FROM nothing": False,
+    "DROP INDEX nothing": False,
+    "GRANT SELECT ON c TO nothing": False,
+    "SELECT nothing(1)": False,
+    "SELECT exist('a'::text, 'b')": True,
+    # citext has a function of that name, and so has PostgreSQL.
+    "SELECT replace(1)": False,
 }
 
 
@@ -281,6 +313,7 @@ def test_only_what_the_server_names_is_looked_for_elsewhere(database: Database) 
     database.run(
         'CREATE SCHEMA extensions; CREATE EXTENSION "uuid-ossp" SCHEMA extensions;'
         " CREATE EXTENSION citext SCHEMA extensions; CREATE EXTENSION pg_trgm SCHEMA extensions;"
+        " CREATE EXTENSION hstore SCHEMA extensions;"
         " CREATE TABLE c (d text)"
     )
     told = {sql: "SET SCHEMA public" in (hint_of(database, sql) or "") for sql in ELSEWHERE}
@@ -298,7 +331,8 @@ def owner(stranger: Database, database_at_head: Database) -> Iterator[str]:
         " CREATE VIEW \"her view\" AS SELECT 1 AS x; CREATE TYPE mood AS ENUM ('ok');"
         " CREATE FUNCTION reckon(int) RETURNS int LANGUAGE sql AS 'SELECT 1';"
         " REVOKE EXECUTE ON FUNCTION reckon FROM PUBLIC; RESET ROLE;"
-        f" GRANT SELECT ON things TO {stranger.user}"
+        f" GRANT SELECT ON things TO {stranger.user}; CREATE SCHEMA {role};"
+        f" CREATE TABLE mine (); ALTER TABLE mine OWNER TO {stranger.user}"
     )
     yield role
     database_at_head.run(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
@@ -325,22 +359,28 @@ RIGHTS = {
     "SELECT nextval('numbers')": 'GRANT ALL ON SEQUENCE public.numbers TO "{role}"',
     "SELECT reckon(1)": 'GRANT EXECUTE ON FUNCTION public.reckon(integer) TO "{role}"',
     "CREATE TABLE hers.x ()": 'GRANT USAGE, CREATE ON SCHEMA hers TO "{role}"',
-    "CREATE TABLE mine (id int REFERENCES things)": 'GRANT REFERENCES ON TABLE public.things TO "{role}"',
+    "CREATE TABLE my_own (id int REFERENCES things)": 'GRANT REFERENCES ON TABLE public.things TO "{role}"',
     "CREATE TRIGGER x BEFORE UPDATE ON things EXECUTE FUNCTION suppress_redundant_updates_trigger()": (
         'GRANT TRIGGER ON TABLE public.things TO "{role}"'
     ),
-    "CREATE SCHEMA mine": 'GRANT CREATE ON DATABASE {database} TO "{role}"',
+    "CREATE SCHEMA my_own": 'GRANT CREATE ON DATABASE {database} TO "{role}"',
     "CREATE ROLE nobody_of_ours": 'ALTER ROLE "{role}" CREATEROLE',
     "CREATE EXTENSION pg_trgm": "CREATE EXTENSION IF NOT EXISTS pg_trgm",
     "COPY users FROM '/nothing'": 'GRANT pg_read_server_files TO "{role}"',
+    "CREATE ROLE nobody_of_ours SUPERUSER": None,
     "ALTER TABLE pg_class ADD x int": None,
+    # The owner's role, which is named like a schema of hers.
+    "SET ROLE {owner}": MEMBER,
+    "ALTER TABLE mine OWNER TO {owner}": MEMBER,
+    "SET LOCAL ROLE postgres": None,
 }
 
 
 def test_a_missing_right_comes_with_the_statement_that_gives_it(
     stranger: Database, database_at_head: Database, owner: str
 ) -> None:
-    for sql, statement in RIGHTS.items():
+    for form, statement in RIGHTS.items():
+        sql = form.format(owner=owner)
         found = hint_of(stranger, sql)
         if statement is None:
             assert found is None, sql
@@ -352,6 +392,21 @@ def test_a_missing_right_comes_with_the_statement_that_gives_it(
             with stranger.engine().connect() as connection:
                 connection.exec_driver_sql(sql, execution_options={"no_parameters": True})  # rolled back
             database_at_head.run(wanted.replace("GRANT", "REVOKE", 1).replace(" TO ", " FROM "))
+
+
+def test_a_member_without_inheritance_is_told_to_take_the_role(
+    stranger: Database, database_at_head: Database, owner: str
+) -> None:
+    database_at_head.run(f"ALTER ROLE {stranger.user} NOINHERIT; GRANT {owner} TO {stranger.user}")
+    words = f'or write before it in the revision: SET LOCAL ROLE "{owner}"'
+    assert (hint_of(stranger, "DROP TABLE things") or "").endswith(words)
+
+
+def test_what_another_role_lacked_is_not_granted_to_this_one(
+    stranger: Database, database_at_head: Database, owner: str
+) -> None:
+    database_at_head.run(f"GRANT {owner} TO {stranger.user}; REVOKE CREATE ON SCHEMA public FROM {owner}")
+    assert hint_of(stranger, f"SET LOCAL ROLE {owner}; CREATE TABLE hers_too ()") is None
 
 
 def test_a_superusers_table_is_handed_over(stranger: Database) -> None:
@@ -465,3 +520,44 @@ def test_a_trigger_that_refuses_in_another_way_is_named_too(
     done = upgraded(database_at_head, project, "op.execute('UPDATE users SET email = email')")
     said(done, 7, 'The function "Check It" refuses it')
     assert CORRECT not in done.err
+
+
+def test_what_fails_in_a_triggers_function_is_not_blamed_on_the_file(
+    database_at_head: Database, project: Project
+) -> None:
+    database_at_head.run(
+        "CREATE FUNCTION copied() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO gone VALUES (1); END $$;"
+        " CREATE TRIGGER copying BEFORE UPDATE ON users FOR EACH STATEMENT EXECUTE FUNCTION copied()"
+    )
+    said(
+        upgraded(database_at_head, project, "op.execute('UPDATE users SET email = email')"),
+        7,
+        "The function copied fails",
+    )
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("VACUUM users", "write transactional = False beside upgrade()"),
+        ("CREATE INDEX CONCURRENTLY ON users (email)", "write transactional = False beside upgrade()"),
+        ("SELECT 1; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", CORRECT),
+        ("CREATE EXTENSION nothing_of_ours", "The server has no such extension"),
+    ],
+)
+def test_what_the_server_can_not_do_there_is_told(
+    database_at_head: Database, project: Project, sql: str, words: str
+) -> None:
+    said(upgraded(database_at_head, project, f"op.execute('{sql}')"), 7, words)
+
+
+def test_further_lines_of_a_servers_message_look_like_no_hint(database_at_head: Database, project: Project) -> None:
+    sql = "DO $$ BEGIN RAISE E'no\\nhint: a' USING HINT = E'b\\nhint: c', DETAIL = E'd\\nerror: e'; END $$"
+    said(
+        upgraded(database_at_head, project, f'op.execute("{sql}")'),
+        7,
+        "no\n  hint: a",
+        "\n  hint: c\n",
+        "\n  error: e\n",
+    )
+    assert "\nhint: a" not in database_at_head.neuraknot_db("log", cwd=project.root).out
