@@ -42,15 +42,14 @@ def words(error: DBAPIError, line: int | None, *, ours: bool = False) -> tuple[s
     if context := getattr(diag, "context", None):
         details.append(_excerpt(_without_literals(redacted(context.split("\n", 1)[0])))[0])
     if error.statement and not ours:
-        position = getattr(diag, "statement_position", None)
-        shown = _redacted(error.statement, position)
+        shown = _redacted(error.statement, position_of(error))
         if shown.hides_position:
             primary = _QUOTED.sub('"***"', primary)
         details += _statement(shown.statement, shown.position, line)
     return primary.rstrip("."), tuple(details)
 
 
-def position(error: DBAPIError) -> str | None:
+def position_of(error: DBAPIError) -> str | None:
     """Return where in the statement the server objects to something, from 1; None if it does not say it.
 
     Of what is in a DO block, the server tells the line.

@@ -173,7 +173,7 @@ def _place(error: Exception, point: FailurePoint) -> Place | None:
         return None
     path = str(point.step.revision.path)
     sql = error.statement if isinstance(error, DBAPIError) else None
-    position = excerpt.position(error) if isinstance(error, DBAPIError) else None
+    position = excerpt.position_of(error) if isinstance(error, DBAPIError) else None
     # It may have been sent when its function had returned.
     held = [(path, point.alone_line)] if point.alone_line else []
     return places.of_failure(failing_calls(error, path) or held, path, sql, position)

@@ -27,11 +27,11 @@ def upgraded(database: Database, project: Project, body: str, extra: str = "", *
 
 
 LINES = {
+    # The body: the line that is named, and a line of the statement as it is shown.
     'op.execute("""\n        DO $$\n        BEGIN\n            PERFORM 1/0;\n        END $$\n    """)': (
         13,
-        "    13 |             PERFORM 1/0;",
+        "    13 |             PERFORM 1/0;\n       | ^",
     ),
-    # The body: the line that is named, and a line of the statement as it is shown.
     'op.execute("""\n        SELECT 1;\n        SELEC 2;\n    """)': (12, "    12 |         SELEC 2;"),
     'op.execute("SELECT 1/0")': (10, "    10 | SELECT 1/0"),
     'op.get_bind().exec_driver_sql("SELEC 1")': (10, "    10 | SELEC 1"),
