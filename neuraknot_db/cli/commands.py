@@ -133,6 +133,7 @@ def snapshot(config: Config, check: bool = False) -> None:
     """Write alembic/snapshots/ anew: the schema after each revision, and what its statements lock and do.
 
     Both are seen on scratch databases, which are made on the server that the settings name, and dropped in the end.
+    What a revision makes for the whole server, such as a role, stays there: let the settings name one that may have it.
     With --check nothing is written: exit code 3 if a file is not as it should be.
     """
     with _in_checkout("snapshot"):
