@@ -15,9 +15,13 @@ _SAID = re.compile(r"neuraknot_db ran (\d+)\s*$")
 
 _CONTROL = frozenset({"if", "elsif", "elseif", "else", "case", "when", "exception", "for", "foreach", "while", "loop"})
 _OPENING = frozenset({"then", "else", "loop"})
-_TOLD = frozenset({"alter", "call", "cluster", "comment", "create", "delete", "drop", "execute", "grant", "insert"})
-_TOLD |= {"lock", "merge", "refresh", "reindex", "revoke", "truncate", "update"}
+_TOLD = frozenset({"alter", "call", "cluster", "comment", "create", "delete", "do", "drop", "execute", "grant"})
+_TOLD |= {"insert", "lock", "merge", "refresh", "reindex", "revoke", "truncate", "update"}
 """The first words of statements that lock or change something: those that only read or compute are not told."""
+
+_NO_TABLES = {(verb, what) for verb in ("create", "alter", "drop") for what in ("role", "user", "group")}
+_NO_TABLES |= {("create", "extension"), ("create", "schema")}
+"""How statements begin that concern no table."""
 
 _HOLDING = frozenset({"for", "open", "perform", "return", "select", "with"})
 _HELD = frozenset({"delete", "execute", "insert", "merge", "update"})
@@ -25,6 +29,8 @@ _HELD = frozenset({"delete", "execute", "insert", "merge", "update"})
 
 _VARIABLE = frozenset({":=", "=", ".", "[", "("})
 """What follows such a word if it is a variable's name."""
+
+_STRUCTURE = _CONTROL | _OPENING | {"begin", "declare", "end", ";", "<<", ">>"}
 
 
 class _Branch(NamedTuple):
@@ -44,6 +50,8 @@ class Branches:
         self._branches: list[_Branch] = []
         self._ran: set[int] = set()
         self._bodies = 0
+        self._plain: set[str] = set()
+        self._last = ""
 
     def begin(self) -> None:
         """Forget what was run; functions that were marked may be called again."""
@@ -51,13 +59,20 @@ class Branches:
 
     def marked(self, sql: str) -> str:
         """Return SQL whose code in PL/pgSQL says what of it is run; its lines stay where they are."""
-        if not _CODE.search(sql):
+        self._last = ""
+        if sql in self._plain or not _CODE.search(sql):
             return sql
         parts, end = [], 0
         for body in filter(None, map(_body, statements(sql))):
             parts += [sql[end : body.start], self._marked(body.text)]
             end = body.start + len(body.text)
+            self._last = sql
         return "".join((*parts, sql[end:]))
+
+    def unmark(self) -> bool:
+        """Leave the last statement as it is from now on; return whether it was marked."""
+        self._plain.add(self._last)
+        return bool(self._last)
 
     def hears(self, message: str) -> bool:
         """Take a message of the server; return whether it is one of ours."""
@@ -100,7 +115,7 @@ def _body(statement: Statement) -> Token | None:
     at = words.index("language") + 1 if "language" in words[:-1] else len(words)
     language = words[at].strip("'\"") if at < len(words) else "plpgsql" if words[0] == "do" else ""
     makes = words[0] == "create" and {"function", "procedure"}.intersection(words[1:4])
-    if language != "plpgsql" or not (words[0] == "do" or makes) or "trigger" in words:
+    if language != "plpgsql" or not (words[0] == "do" or makes) or _is_triggers(words):
         return None
     literals = (
         token
@@ -111,10 +126,16 @@ def _body(statement: Statement) -> Token | None:
     return found if found and found.text[0] in "$'" else None
 
 
+def _is_triggers(words: Sequence[str]) -> bool:
+    at = words.index("returns") + 1 if "returns" in words else len(words)
+    at += 2 if words[at : at + 2] == ["pg_catalog", "."] else 0
+    return words[at : at + 1] == ["trigger"]
+
+
 def _told(code: str) -> Iterator[tuple[int, str]]:
     """Yield where the first statement and each of `_TOLD` begins, with its text; the first one's is empty."""
     found = list(tokens(code))
-    words = [token.text.lower() for token in found]
+    words = _words(found)
     first = ""  # of the statement, or the part of a control structure, that the token is in
     begins, declaring, entered, cases = True, False, False, 0
     for at, word in enumerate(words):
@@ -138,11 +159,34 @@ def _told(code: str) -> Iterator[tuple[int, str]]:
             begins = True
 
 
+def _words(found: Sequence[Token]) -> list[str]:
+    """Return the tokens in lower case, empty for those that only look like PL/pgSQL's structure.
+
+    These are names (`t.case`, `AS end`) and what is within parentheses or the BEGIN ATOMIC ... END of a routine.
+    """
+    words = [token.text.lower() for token in found]
+    shown = list(words)
+    parentheses = blocks = 0
+    for at, word in enumerate(words):
+        before = words[at - 1] if at else ""
+        inner = parentheses > 0 or blocks > 0
+        parentheses += {"(": 1, ")": -1}.get(word, 0)
+        if before not in (".", "as"):
+            if blocks:
+                blocks += {"case": 1, "end": -1}.get(word, 0)
+            elif word == "atomic" and before == "begin" and words[at + 1 : at + 2] not in ([":="], ["="], ["."], ["["]):
+                blocks, inner, shown[at - 1] = 1, True, ""
+        if word in _STRUCTURE and (inner or before in (".", "as")):
+            shown[at] = ""
+    return shown
+
+
 def _is_told(words: Sequence[str], at: int) -> bool:
     """Whether the statement that begins there is told; a label would be parted from its loop."""
     if words[at] in _HOLDING:
         return words[at - 1 : at] != [">>"] and not _HELD.isdisjoint(words[at : _end(words, at)])
-    return words[at] in _TOLD and bool(words[at + 1 :]) and words[at + 1] not in _VARIABLE
+    begins = tuple(words[at : at + 2])
+    return words[at] in _TOLD and len(begins) > 1 and begins[1] not in _VARIABLE and begins not in _NO_TABLES
 
 
 def _end(words: Sequence[str], at: int) -> int:

@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import raw_sql, session
+from neuraknot_db.database import raw_sql, session, sqlstate
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.database.sql_text import Statement, statements, tokens
 from neuraknot_db.dev import together
@@ -215,7 +215,8 @@ def one_way(
         branches: knows the functions of earlier revisions.
     """
     function: Callable[[], object] = getattr(revision.module, direction, lambda: None)
-    watch = Observer(connection, where, Places(Path(revision.path)), branches or Branches())
+    branches = branches or Branches()
+    watch = Observer(connection, where, Places(Path(revision.path)), branches)
     context = MigrationContext.configure(connection, opts={"transaction_per_migration": True})
     context.impl = _OneByOne(context.dialect, connection, False, True, None, context.opts)
     transactional = is_transactional(revision.module)
@@ -234,6 +235,9 @@ def one_way(
     except Exception as error:  # noqa: BLE001 - whatever a revision does is its author's to read
         session.driver(connection).rollback()
         connection.rollback()
+        # A mark is never why something is not measured.
+        if sqlstate.of(error) == sqlstate.SYNTAX_ERROR and branches.unmark():
+            return one_way(connection, where, revision, direction, branches)
         origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
         return Measurement(tuple(watch.found), words(origin).strip().split("\n", 1)[0])
     return Measurement(tuple(watch.found))

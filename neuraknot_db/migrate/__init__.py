@@ -4,8 +4,8 @@ Upgrade, downgrade and stamp go through these, and so does reset within its own 
 
 command       what was asked for, as a value: from Alembic's own command, or one of ours
 preflight     what the database holds, what would run, and whether that is allowed: returns a `Ready`, or refuses;
-              with guards (what must not be done), ownership (what the server would not let this role do), confirmation
-              (a name, typed again), edits (was an applied revision changed?) and x_options (`-x`)
+              with guards (what must not be done), confirmation (a name, typed again), edits (was an applied revision
+              changed?) and x_options (`-x`)
 run           the lock, the confirmations and the steps; it fills in an `Outcome`
 apply         runs the steps, a `StepRun` each: one transaction, timed, logged, recorded
 heads         what alembic_version holds after some steps

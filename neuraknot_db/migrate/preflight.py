@@ -28,13 +28,11 @@ class Found(NamedTuple):
     """A database in its present state.
 
     Attributes:
-        connection: a connection to it.
         where: its settings.
         state: what it holds.
         history: its log and its marker.
     """
 
-    connection: Connection
     where: Settings
     state: DatabaseState
     history: History
@@ -75,7 +73,7 @@ class Ready(NamedTuple):
 
 def look(connection: Connection, where: Settings) -> Found:
     """Read the state of a database; the caller ends the transaction that this begins."""
-    return Found(connection, where, DatabaseState.of(connection), History(connection))
+    return Found(where, DatabaseState.of(connection), History(connection))
 
 
 def resolve(command: Command, script: ScriptDirectory, found: Found) -> list[Step]:
@@ -126,10 +124,6 @@ def admit(
         )
     if steps or command.purge or command.kind in ("reset", "adopt", "mark"):
         found.history.demand_allowed()
-    if command.kind in ("upgrade", "downgrade") and not found.state.owns_all:
-        from neuraknot_db.migrate import ownership  # slow to import, and most roles own all
-
-        ownership.demand(found.connection, script, steps, found.state.role)
     heads = () if command.purge else found.state.versions
     return Ready(command, found, environment, steps, read, heads, taken, others)
 

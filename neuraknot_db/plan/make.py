@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from alembic.runtime.migration import RevisionStep
 from alembic.script import Script, ScriptDirectory
@@ -20,13 +21,13 @@ from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.migrate import ownership
 from neuraknot_db.migrate.command import to_target
+from neuraknot_db.plan import ownership
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.options import Step, is_transactional
+from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.effects import LockMode, Measurement
@@ -66,8 +67,6 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         )
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
-        if not state.owns_all:
-            planned = list(_with_others_tables(connection, script, steps, planned))
         refused = refusal(connection, script, where, state, command, steps)
         running = holder(connection)
     finally:
@@ -133,11 +132,13 @@ def _plan_revision(
     if isinstance(measured, str) and _sends_nothing(options.source, "downgrade" if downgrade else "upgrade"):
         found = replace(found, failure="It would fail: it sends an SQL text without a statement, as the template does")
     limits = options.limits(limits)
+    refusable = ownership.notes(connection, Path(revision.path).read_bytes(), found.statements)
+    known = _tables_before(script, revision, downgrade)
     return PlannedRevision(
         revision.revision,
         revision.doc or "",
         str(files.here(revision.path)),
-        tuple(_statements(connection, found, _tables_before(script, revision, downgrade), transactional=not alone)),
+        tuple(_statements(connection, found, refusable, known, transactional=not alone)),
         transactional=not alone,
         lock_timeout=limits.lock_timeout,
         statement_timeout=limits.statement_timeout,
@@ -152,18 +153,19 @@ def _sends_nothing(source: bytes, function: str) -> bool:
 
 
 def _statements(
-    connection: Connection, way: Measurement, known: Collection[str], *, transactional: bool
+    connection: Connection, way: Measurement, refusable: Sequence[str], known: Collection[str], *, transactional: bool
 ) -> Iterator[PlannedStatement]:
     further = below(connection, {effect.relation for each in way.statements for effect in each.effects}, known)
     held: dict[str, LockMode] = {}
-    for each in way.statements:
+    for each, may_be_refused in zip(way.statements, refusable, strict=True):
         told = {effect.relation: effect for effect in each.effects}
         above: dict[str, str] = {}
         for effect in each.effects:
             for name in further.get(effect.relation, ()):
                 told.setdefault(name, replace(effect, relation=name))
                 above[name] = effect.relation
-        yield PlannedStatement(each.sql, each.line, tuple(told.values()), above, dict(held), each.remark)
+        note = "; ".join(filter(None, (each.remark, may_be_refused)))
+        yield PlannedStatement(each.sql, each.line, tuple(told.values()), above, dict(held), note)
         for effect in told.values():
             if transactional and effect.lock:
                 held[effect.relation] = max(effect.lock, held.get(effect.relation, effect.lock))
@@ -213,20 +215,6 @@ def _strongest(planned: Iterable[PlannedRevision]) -> dict[str, LockMode]:
             lock = statement.waits_for(effect)
             found[effect.relation] = max(lock, found.get(effect.relation, lock))
     return found
-
-
-def _with_others_tables(
-    connection: Connection, script: ScriptDirectory, steps: Sequence[Step], planned: Iterable[PlannedRevision]
-) -> Iterator[PlannedRevision]:
-    """Note where code may change what belongs to another role; what certainly does is a refusal."""
-    notes: dict[tuple[str, int, str], str] = {}
-    for need, owner, _ in ownership.lacking(connection, (n for n in ownership.needs(script, steps) if not n.certain)):
-        note = f"{need.relation} belongs to {owner}: the server may refuse it"
-        notes.setdefault((need.revision, need.statement.line, need.statement.sql), note)
-    for each in planned:
-        found = ((said, notes.get((each.revision, said.line, said.sql), "")) for said in each.statements)
-        told = (replace(said, note="; ".join(filter(None, (said.note, note)))) for said, note in found)
-        yield replace(each, statements=tuple(told))
 
 
 def _built_beside(planned: Iterable[PlannedRevision]) -> frozenset[str]:

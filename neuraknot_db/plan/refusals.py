@@ -39,7 +39,7 @@ def refusal(
         steps: its steps from there.
     """
     try:
-        ready = preflight.admit(command, script, Found(connection, where, state, History(connection)), steps)
+        ready = preflight.admit(command, script, Found(where, state, History(connection)), steps)
     except (RefusedError, UsageError, MigrationFailedError) as refused:
         return _told(refused)
     if command.kind == "downgrade" and steps and settings.is_production(ready.environment):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from neuraknot_db.dev import branches
 from neuraknot_db.dev.branches import Branches
 from tests.db.conftest import Database, Project
 from tests.db.measuring import measured
@@ -93,6 +94,48 @@ BLOCKS: dict[str, tuple[str, list[str]]] = {
         " END IF; RETURN NULL; END$$; CREATE TRIGGER x AFTER UPDATE ON t EXECUTE FUNCTION f(); UPDATE t SET a = 1",
         [],
     ),
+    "semicolons within parentheses": (
+        "CREATE VIEW v AS SELECT * FROM t; DO $$BEGIN IF false THEN TRUNCATE u; END IF; CREATE RULE r AS ON DELETE TO v"
+        " DO INSTEAD (DELETE FROM t WHERE a = 1; UPDATE u SET a = CASE WHEN true THEN 2 END); END$$",
+        ["TRUNCATE u"],
+    ),
+    "semicolons within BEGIN ATOMIC": (
+        "DO $$DECLARE atomic int; BEGIN atomic := 1; IF false THEN"
+        " CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC INSERT INTO u VALUES (1); DELETE FROM u;"
+        " SELECT CASE WHEN true THEN (1) ELSE 2 END; END; TRUNCATE u; END IF;"
+        " BEGIN atomic := 2; DELETE FROM t; END; END$$",
+        [
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC INSERT INTO u VALUES (1); DELETE FROM u;"
+            " SELECT CASE WHEN true THEN (1) ELSE 2 END; END",
+            "TRUNCATE u",
+        ],
+    ),
+    "names that are keywords": (
+        'CREATE TABLE w ("case" int, "end" int); DO $$DECLARE r record; BEGIN'
+        " FOR r IN SELECT w.case FROM w LOOP DROP TABLE u; END LOOP;"
+        " FOR r IN SELECT w.end, CASE WHEN true THEN 1 ELSE 2 END AS case FROM w LOOP TRUNCATE u; END LOOP; END$$",
+        ["DROP TABLE u", "TRUNCATE u"],
+    ),
+    "a parameter that is called trigger": (
+        "CREATE FUNCTION f(trigger int) RETURNS TABLE (x int) LANGUAGE plpgsql AS $$BEGIN IF trigger > 0 THEN"
+        " DROP TABLE u; END IF; TRUNCATE t; END$$; SELECT f(0)",
+        ["DROP TABLE u"],
+    ),
+    "a trigger's, in full": (
+        "CREATE FUNCTION f() RETURNS pg_catalog.trigger LANGUAGE plpgsql AS $$BEGIN IF TG_OP = 'DELETE' THEN"
+        " DELETE FROM u; END IF; RETURN NULL; END$$; CREATE TRIGGER x AFTER UPDATE ON t EXECUTE FUNCTION f();"
+        " UPDATE t SET a = 1",
+        [],
+    ),
+    "another block": (
+        "DO $$BEGIN IF false THEN DO 'BEGIN DROP TABLE u; END'; END IF; TRUNCATE t; END$$",
+        ["DO 'BEGIN DROP TABLE u; END'"],
+    ),
+    "what concerns no table": (
+        "DO $$BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'nobody') THEN CREATE ROLE x; ALTER USER x LOGIN;"
+        " DROP GROUP x; CREATE EXTENSION x; CREATE SCHEMA x; DROP SCHEMA x; END IF; TRUNCATE t; END$$",
+        ["DROP SCHEMA x"],
+    ),
     "SQL": ("CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'DELETE FROM u WHERE false'; SELECT f()", []),
 }
 
@@ -120,6 +163,17 @@ def test_lines_stay_where_they_are_and_other_sql_as_it_is() -> None:
         assert Branches().marked(sql).count("\n") == sql.count("\n")
     for sql in ("SELECT 'do $$BEGIN DROP TABLE t; END$$'", "DO E'BEGIN\\nDROP TABLE t; END'", "DROP TABLE plpgsql"):
         assert Branches().marked(sql) == sql
+
+
+def test_marks_are_never_why_something_is_not_measured(
+    empty: Project, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(branches, "_SAYING", " RAISE INFO %d; ")
+    empty.add("001", MADE, after="")
+    empty.add("002", f"{BLOCKS['a branch'][0]}; {BLOCKS['quoted'][0]}", after="001")
+    way = measured(empty.root, database)["002"].upgrade
+    assert not way.failure
+    assert [effect.relation for statement in way.statements for effect in statement.effects] == ["t"]
 
 
 def test_lint_and_plan_tell_it(empty: Project, database: Database) -> None:
