@@ -22,11 +22,7 @@ SELECT current_setting('server_version'),
               WHERE NOT has_table_privilege(to_regclass('public.alembic_version'), p)),
        ARRAY(SELECT relname::text FROM pg_class
               WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p') AND relname <> 'alembic_version'
-              ORDER BY relname),
-       NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND NOT pg_has_role(c.relowner, 'USAGE')
-                      AND NOT starts_with(n.nspname, 'pg_')
-                      AND n.nspname NOT IN ('information_schema', 'neuraknot_db'))
+              ORDER BY relname)
 """
 
 _SET_BY = """
@@ -57,7 +53,6 @@ class DatabaseState(NamedTuple):
         versions: the revisions in `alembic_version`, empty for a database that was never versioned; a row without a
             revision is given as JSON.
         tables: the tables in `public`, without `alembic_version`.
-        owns_all: whether this role may do with each table and view what its owner may.
     """
 
     server_version: str
@@ -68,7 +63,6 @@ class DatabaseState(NamedTuple):
     lacking: str
     versions: tuple[str, ...]
     tables: tuple[str, ...]
-    owns_all: bool
 
     @classmethod
     def of(cls, connection: Connection) -> DatabaseState:
@@ -78,7 +72,7 @@ class DatabaseState(NamedTuple):
             RefusedError: this role may not read `alembic_version`.
         """
         row = connection.exec_driver_sql(_STATE).one()
-        version, is_read_only, has_schema, may_create, versioned, role, may_read, lacks, tables, owns_all = row
+        version, is_read_only, has_schema, may_create, versioned, role, may_read, lacks, tables = row
         read_only = resetting(connection, "default_transaction_read_only") if is_read_only else ""
         lacking = f"GRANT {', '.join(lacks)} ON public.alembic_version TO {raw_sql.quoted(role)}" if lacks else ""
         versions: tuple[str, ...] = ()
@@ -89,8 +83,7 @@ class DatabaseState(NamedTuple):
         if versioned:
             rows = connection.exec_driver_sql(_VERSIONS)
             versions = tuple(rows.scalars())
-        version = version.split(" ")[0]
-        return cls(version, read_only, has_schema, may_create, role, lacking, versions, tuple(tables), owns_all)
+        return cls(version.split(" ")[0], read_only, has_schema, may_create, role, lacking, versions, tuple(tables))
 
     @property
     def revision(self) -> str | None:
