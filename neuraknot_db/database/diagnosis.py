@@ -11,7 +11,7 @@ from alembic.util import CommandError
 from alembic.util.exc import DatabaseNotAtHead
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ResourceClosedError
 
-from neuraknot_db.database import excerpt, sqlstate
+from neuraknot_db.database import sqlstate
 from neuraknot_db.errors import (
     LockUnavailableError,
     MigrationFailedError,
@@ -114,6 +114,8 @@ def database_error(
         line: the number of the statement's first line, in the file that holds it; None if no file does.
         ours: whether the statement is this project's own, which nobody needs to see.
     """
+    from neuraknot_db.database import excerpt  # few runs fail
+
     state = sqlstate.of(error)
     primary, details = excerpt.words(error, line, ours=ours)
     if is_lost(error):

@@ -19,7 +19,7 @@ from neuraknot_db.database.driver import Exchange
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history.log import Entry
-from neuraknot_db.migrate import causes, failures, record
+from neuraknot_db.migrate import failures, record
 from neuraknot_db.migrate.heads import heads_after
 from neuraknot_db.migrate.lock_budget import LockBudget
 from neuraknot_db.migrate.outcome import Outcome
@@ -195,6 +195,8 @@ class Walk:
             self._committed(self.steps[self.done])
         self._found(standing)
         if diagnosis.is_error(error):
+            from neuraknot_db.migrate import causes  # few runs fail
+
             self._cause = causes.hint(connection, error)
         if not (standing.landed and diagnosis.is_lost(error)) or interrupt.interruption(error):
             return self.explain(error) or error

@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, display, excerpt, interrupt, sqlstate
+from neuraknot_db.database import diagnosis, display, interrupt, sqlstate
 from neuraknot_db.database.driver import Exchange
 from neuraknot_db.errors import (
     InterruptedRunError,
@@ -21,14 +21,14 @@ from neuraknot_db.errors import (
     TransactionEndedError,
     UnreachableError,
 )
-from neuraknot_db.revisions import concurrently, files, places
+from neuraknot_db.revisions import concurrently, files
 from neuraknot_db.revisions.containment import words
 from neuraknot_db.revisions.options import Step
-from neuraknot_db.revisions.places import Place, failing_calls
 from neuraknot_db.settings import Limits
 
 if TYPE_CHECKING:
     from neuraknot_db.database.sql_text import Statement
+    from neuraknot_db.revisions.places import Place
 
 
 class FailurePoint(NamedTuple):
@@ -171,12 +171,15 @@ def _place(error: Exception, point: FailurePoint) -> Place | None:
     """Return where a revision failed; None for anything else."""
     if not isinstance(point.step, RevisionStep):
         return None
+    from neuraknot_db.database import excerpt  # few runs fail
+    from neuraknot_db.revisions import places
+
     path = str(point.step.revision.path)
     sql = error.statement if isinstance(error, DBAPIError) else None
     position = excerpt.position_of(error) if isinstance(error, DBAPIError) else None
     # It may have been sent when its function had returned.
     held = [(path, point.alone_line)] if point.alone_line else []
-    return places.of_failure(failing_calls(error, path) or held, path, sql, position)
+    return places.of_failure(places.failing_calls(error, path) or held, path, sql, position)
 
 
 def unanswered(error: Exception, point: FailurePoint, committed: str) -> UnreachableError:

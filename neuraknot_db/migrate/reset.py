@@ -19,7 +19,7 @@ from neuraknot_db.database import diagnosis, display, lock, raw_sql, session, sq
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import MigrationFailedError, RefusedError
 from neuraknot_db.history.log import Entry, History
-from neuraknot_db.migrate import cascade, causes, failures, postflight, preflight, privileges, retry, run
+from neuraknot_db.migrate import cascade, failures, postflight, preflight, privileges, retry, run
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.confirmation import Confirmation
 from neuraknot_db.migrate.heads import heads_after
@@ -124,6 +124,8 @@ def reset(
                 explained = failures.unanswered(error, point, "The first part of the reset")
             failed_statement = error.__cause__ or error
             if isinstance(explained, MigrationFailedError | RefusedError):
+                from neuraknot_db.migrate import causes  # few runs fail
+
                 needs_commit = sqlstate.of(failed_statement) in _NEEDING_COMMIT
                 advice = _apart() if needs_commit else causes.hint(connection, failed_statement)
                 explained.hint = f"{_KEPT} {advice}" if advice else explained.hint
