@@ -31,8 +31,11 @@ from neuraknot_db.database.driver import Guard, GuardedConnection
 # psycopg2 then does not look for parameters: a % stays a %.
 _AS_WRITTEN = {"no_parameters": True}
 
-_SUBSTITUTED = re.compile(r"""[A-Za-z0-9_\x80-\U0010ffff'"{]""")
-"""What psql takes for a variable where it follows a colon."""
+_SUBSTITUTED = re.compile(r"[^\x00-!#-&(-/:-@\[-\^`|-\x7f]")
+"""What psql takes for a variable where it follows a colon: letters, digits, `_`, quotes and `{`, and any beyond ASCII.
+
+Written as a negated set: re takes fifty times as long to compile one that reaches up to U+10FFFF.
+"""
 
 _AS_SENT = (float, Decimal, date, datetime, time, timedelta)
 """What psycopg2 writes in the same way for every server."""
