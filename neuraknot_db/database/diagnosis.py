@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SET = re.compile(r"\bset\s+(?:local\s+)?transaction", re.IGNORECASE)
 """SET TRANSACTION, or its parameters: refused in a transaction that has begun its work."""
 _EXTENSION = re.compile(r"\bcreate\s+extension\b", re.IGNORECASE)
-_CALLED = re.compile(r"([a-zA-Z0-9_$.]+|\"[^\"]+\")\(")
+CALLED = re.compile(r"([a-zA-Z0-9_$.]+|\"[^\"]+\")\(")
 """A function's name, as the server quotes it, in a line of any language."""
 _PSQLS = re.compile(r"\\|:[\w'\"{]")
 _FROM_STDIN = re.compile(r"\bfrom\s+stdin\b(?:[^;]*;\s*$)?", re.IGNORECASE)
@@ -180,7 +180,7 @@ def _cause(error: DBAPIError) -> str | None:
         return "The server has no such extension: install it there (RDS has those of SHOW rds.extensions)."
     # The last line is of what the statement itself has called.
     *_, outermost = (getattr(error.orig.diag, "context", None) or "").split("\n")  # type: ignore[union-attr]
-    called = _CALLED.search(outermost)
+    called = CALLED.search(outermost)
     if called and "PL/pgSQL" in outermost and called[1] not in statement:
         does = "refuses it" if sqlstate.is_raised(error) else "fails"
         return f"The function {called[1]} {does}, a trigger's or an event trigger's: see \\d TABLE and \\dy in psql."

@@ -27,7 +27,7 @@ _RAISING = frozenset({"exec_stmt_raise", "exec_stmt_assert"})
 
 
 def of(error: BaseException) -> str:
-    """Return a failed statement's SQLSTATE, or the beginning of a connection's; empty if the server gave none.
+    """Return a failed statement's SQLSTATE; empty if the server gave none, as where the connection was lost.
 
     A function in PL/pgSQL may raise any state: what it raises is `RAISED`, since the state is then no word of the
     server's.

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from neuraknot_db.database import raw_sql, sqlstate
+from neuraknot_db.database import diagnosis, raw_sql, sqlstate
 from neuraknot_db.database.state import DatabaseState
 
 _FOR_PRIVILEGES = frozenset(
@@ -24,7 +24,6 @@ _BETWEEN_ASCII = re.compile(r"[\s\"'(),:;]+|[^\x00-\x7f]+")
 _LENGTHS = range(1, 9)
 """Words in a name."""
 _QUOTED = re.compile(r"[\"'«„“‹「『]([^\"'»“”›」』]+)[\"'»“”›」』]")
-_CALLED = re.compile(r"([a-zA-Z0-9_$.]+)\(")
 _OPERATOR = re.compile(r"(?<!\S)[~!@#^&|`?+\-*/%<>=]+(?!\S)")
 
 _CLASSES = {
@@ -170,7 +169,7 @@ def _writable(connection: Connection, error: DBAPIError) -> str | None:
 
 def _elsewhere(connection: Connection, error: DBAPIError) -> str | None:
     message = _message(error)
-    names = [*_QUOTED.findall(message), *_CALLED.findall(message), *_OPERATOR.findall(message)]
+    names = [*_QUOTED.findall(message), *diagnosis.CALLED.findall(message), *_OPERATOR.findall(message)]
     names = [name.removeprefix("public.") for name in names]
     classes = _CLASSES[sqlstate.of(error)]
     row = connection.exec_driver_sql(_ELSEWHERE, {"names": names, "classes": classes}).first()

@@ -28,7 +28,7 @@ from neuraknot_db.settings import Limits
 
 if TYPE_CHECKING:
     from neuraknot_db.database.sql_text import Statement
-    from neuraknot_db.revisions.places import Place
+    from neuraknot_db.revisions.places import Location
 
 
 class FailurePoint(NamedTuple):
@@ -101,7 +101,7 @@ def explained(error: Exception, point: FailurePoint) -> NeuraknotError | None:
 
 def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
     found: NeuraknotError
-    place = _place(error, point)
+    place = _located(error, point)
     if isinstance(error, DBAPIError):
         line = place.text.line if place and place.text and place.text.as_written else None
         ours = place is not None and place.line is None
@@ -167,7 +167,7 @@ def _timed_out(error: DBAPIError, found: NeuraknotError, point: FailurePoint) ->
     )
 
 
-def _place(error: Exception, point: FailurePoint) -> Place | None:
+def _located(error: Exception, point: FailurePoint) -> Location | None:
     """Return where a revision failed; None for anything else."""
     if not isinstance(point.step, RevisionStep):
         return None
@@ -179,7 +179,7 @@ def _place(error: Exception, point: FailurePoint) -> Place | None:
     position = excerpt.position_of(error) if isinstance(error, DBAPIError) else None
     # It may have been sent when its function had returned.
     held = [(path, point.alone_line)] if point.alone_line else []
-    return places.of_failure(places.failing_calls(error, path) or held, path, sql, position)
+    return places.locate(places.failing_calls(error, path) or held, path, sql, position)
 
 
 def unanswered(error: Exception, point: FailurePoint, committed: str) -> UnreachableError:

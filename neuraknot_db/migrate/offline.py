@@ -24,7 +24,7 @@ from neuraknot_db.migrate.heads import heads_after
 from neuraknot_db.migrate.run import VERSION_SCHEMA
 from neuraknot_db.revisions.containment import Conduct, contained, demand_run, supervised, words
 from neuraknot_db.revisions.options import RevisionOptions, Step, late_block_error, objection_to, read_options
-from neuraknot_db.revisions.places import failing_calls, of_failure
+from neuraknot_db.revisions.places import failing_calls, locate
 
 
 def emit(direction: Callable[[], object], buffer: TextIO) -> None:
@@ -185,7 +185,7 @@ def _printing(step: RevisionStep, options: RevisionOptions, migration: Migration
             raise
         except Exception as error:
             path = str(step.revision.path)
-            place = of_failure(failing_calls(error, path), path).shown
+            place = locate(failing_calls(error, path), path).shown
             advice = f"{error.advice} " if isinstance(error, raw_sql.UnprintableError) else ""
             raise MigrationFailedError(
                 f"Revision {revision} failed, and the script is not whole: {words(error)}.",

@@ -93,7 +93,7 @@ def failing_calls(error: BaseException, path: str) -> list[tuple[str, int]]:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a revision failed.
 
     Attributes:
@@ -107,7 +107,7 @@ class Place:
     text: Text | None
 
 
-def of_failure(calls: list[tuple[str, int]], path: str, sql: str | None = None, position: str | None = None) -> Place:
+def locate(calls: list[tuple[str, int]], path: str, sql: str | None = None, position: str | None = None) -> Location:
     """Return where a revision failed.
 
     Args:
@@ -117,7 +117,7 @@ def of_failure(calls: list[tuple[str, int]], path: str, sql: str | None = None, 
         position: of what the server objects to in it, from 1.
     """
     if not calls:
-        return Place(str(files.here(path)), None, None)
+        return Location(str(files.here(path)), None, None)
     (file, line), text = calls[-1], None
     if sql:
         with contextlib.suppress(OSError):
@@ -128,7 +128,7 @@ def of_failure(calls: list[tuple[str, int]], path: str, sql: str | None = None, 
     if file != path:
         calling = next(number for name, number in reversed(calls) if name == path)
         shown += f" (from {files.here(path)}, line {calling})"
-    return Place(shown, line, text)
+    return Location(shown, line, text)
 
 
 def _is_own(file: str) -> bool:
