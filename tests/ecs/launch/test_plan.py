@@ -61,6 +61,14 @@ def registered(definition: dict[str, Any]) -> dict[str, Any]:
     answer |= {"taskDefinitionArn": "arn:x/neuraKnot-dev-migrate:1", "revision": 1, "status": "ACTIVE"}
     answer |= {"volumes": [], "placementConstraints": [], "compatibilities": ["EC2", "FARGATE"]}
     [container] = answer["containerDefinitions"]
+    answer |= {
+        "pidMode": "",
+        "ipcMode": "",
+        "enableFaultInjection": False,
+        "ephemeralStorage": None,
+        "inferenceAccelerators": [],
+    }
+    container |= {"user": "", "workingDirectory": "", "privileged": False, "dockerLabels": {}, "dependsOn": []}
     container |= {"cpu": 0, "portMappings": [], "mountPoints": [], "volumesFrom": [], "systemControls": []}
     container["environment"].reverse()
     return answer
