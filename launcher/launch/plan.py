@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from launcher.errors import UsageError
 from launcher.image.tag import Image
 from launcher.launch.survey import Survey
 from launcher.launch.task_definition import Difference, compare, task_definition
 from launcher.models import Request, Stack, Task
+
+_OVERRIDES = 8192
+"""ECS's limit for a task's overrides, in characters of JSON."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,17 @@ class Plan:
 
 
 def make_plan(stack: Stack, request: Request, survey: Survey) -> Plan:
-    """Make the plan, without calling AWS or changing anything."""
+    """Make the plan, without calling AWS or changing anything.
+
+    Raises:
+        UsageError: the task's overrides are longer than ECS takes.
+    """
+    length = len(json.dumps(_overrides(stack, request)))  # as boto3 sends them
+    if length > _OVERRIDES:
+        raise UsageError(
+            f"The command line and the variables of this run have {length:,} characters, and ECS takes {_OVERRIDES:,}.",
+            hint="Shorten them. A long password belongs in a secret: --db-password-secret ARN",
+        )
     definition = task_definition(stack, survey.image)
     differences = tuple(compare(survey.definition or {}, definition))
     return Plan(stack, request, survey, definition, differences)
@@ -63,11 +78,6 @@ def with_image(plan: Plan, image: Image) -> Plan:
 def run_request(plan: Plan, definition_arn: str) -> dict[str, Any]:
     """Return RunTask's parameters. A password that has no reference is passed here, for this run only."""
     stack, request = plan.stack, plan.request
-    environment = {"NEURAKNOT_STARTED_BY": request.started_by}
-    if request.git_commit is not None:
-        environment["NEURAKNOT_GIT_COMMIT"] = request.git_commit
-    if stack.password.value.value is not None:
-        environment["DB_PASSWORD"] = stack.password.value.value.reveal()
     network = {
         "subnets": list(stack.subnets.value),
         "securityGroups": list(stack.security_groups.value),
@@ -81,16 +91,22 @@ def run_request(plan: Plan, definition_arn: str) -> dict[str, Any]:
         "clientToken": client_token(plan),
         "startedBy": request.started_by_tag,
         "networkConfiguration": {"awsvpcConfiguration": network},
-        "overrides": {
-            "containerOverrides": [
-                {
-                    "name": stack.container,
-                    "command": list(request.command),
-                    "environment": [{"name": name, "value": value} for name, value in sorted(environment.items())],
-                }
-            ]
-        },
+        "overrides": _overrides(stack, request),
     }
+
+
+def _overrides(stack: Stack, request: Request) -> dict[str, Any]:
+    environment = {"NEURAKNOT_STARTED_BY": request.started_by}
+    if request.git_commit is not None:
+        environment["NEURAKNOT_GIT_COMMIT"] = request.git_commit
+    if stack.password.value.value is not None:
+        environment["DB_PASSWORD"] = stack.password.value.value.reveal()
+    container = {
+        "name": stack.container,
+        "command": list(request.command),
+        "environment": [{"name": name, "value": value} for name, value in sorted(environment.items())],
+    }
+    return {"containerOverrides": [container]}
 
 
 def client_token(plan: Plan) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from launcher.errors import UsageError
 from launcher.models import Stack
+from launcher.task import command_line
 
 
 class Work(Protocol):
@@ -80,7 +81,7 @@ class Run:
     """Any command of `neuraknot-db` except a reset, which has its own guards.
 
     Attributes:
-        arguments: the arguments after `neuraknot-db`.
+        arguments: the arguments after `neuraknot-db`, refused here if the container would refuse them.
     """
 
     arguments: tuple[str, ...]
@@ -89,7 +90,7 @@ class Run:
     def __post_init__(self) -> None:
         if not self.arguments:
             raise UsageError("There is nothing to run.", hint="For example: launcher ecs-run -- plan")
-        if "reset" in self.arguments:
+        if command_line.check(self.arguments) == "reset":
             raise UsageError(
                 "ecs-run does not reset a database, since it asks for no confirmation.",
                 hint="Use: launcher ecs-migrate --reset",

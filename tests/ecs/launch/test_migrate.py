@@ -64,8 +64,8 @@ def test_a_changed_checkout_is_built_anew_and_its_digest_pinned(stage: Stage) ->
         (["ecs-migrate", "--reset"], "neuraknot-db reset --confirm neuraKnot"),
         (["ecs-run", "--", "downgrade", "-1"], "neuraknot-db downgrade -1"),
         (
-            ["ecs-run", "--", "-x", "confirm=neuraKnot", "plan", "--json"],
-            "neuraknot-db -x confirm=neuraKnot plan --json",
+            ["ecs-run", "--", "-x", "confirm=neuraKnot", "downgrade", "-1"],
+            "neuraknot-db -x confirm=neuraKnot downgrade -1",
         ),
         (["ecs-run", "verify"], "neuraknot-db verify"),
     ],
@@ -74,6 +74,35 @@ def test_options_become_the_containers_command(stage: Stage, arguments: list[str
     outcome = stage.launch(*arguments)
     assert outcome.code == 0, outcome.err
     assert " ".join(stage.command) == command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ecs-run", "--snapshot", "--", "nonsense"], "there is no command 'nonsense'"),
+        (["ecs-run", "--snapshot", "--", "upgrade"], "required: revision"),
+        (["ecs-run", "--snapshot", "--", "downgrade", "-1", "-x", "confirm=neuraKnot"], "unrecognized arguments"),
+        (["ecs-run", "--snapshot", "--", "-x", "confirm=" + "a" * 8192, "downgrade", "-1"], "ECS takes 8,192"),
+        (["ecs-migrate", "--snapshot", "--revision", "r" * 8192], "ECS takes 8,192"),
+    ],
+)
+def test_a_command_line_that_can_only_fail_is_refused_before_anything_is_made(
+    stage: Stage, arguments: list[str], words: str
+) -> None:
+    outcome = stage.launch(*arguments)
+    assert outcome.code == 2, outcome.err
+    assert words in outcome.err
+    assert stage.writes == []
+
+
+def test_a_password_that_does_not_fit_is_refused_before_anything_is_made(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "x" * 8000)
+    outcome = stage.launch("ecs-migrate", "--snapshot")
+    assert outcome.code == 2
+    assert "--db-password-secret" in outcome.err
+    assert stage.writes == []
 
 
 @pytest.mark.slow

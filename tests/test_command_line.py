@@ -1,0 +1,85 @@
+"""The launcher parses a container's command line before it makes anything, and as the container does."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Sequence
+
+import pytest
+
+from launcher.errors import UsageError
+from launcher.task import command_line
+from neuraknot_db.cli.main import NeuraknotCommandLine
+from neuraknot_db.migrate import x_options
+
+
+def shape(parser: argparse.ArgumentParser) -> list[tuple[Sequence[str], str]]:
+    """What a parser accepts, by name of each argument and option."""
+    return sorted(
+        (action.option_strings or [action.dest], str(action.nargs))
+        for action in parser._actions
+        if not isinstance(action, argparse._SubParsersAction) and action.dest != "help"
+    )
+
+
+def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    [found] = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+def test_both_parsers_accept_the_same() -> None:
+    real, ours = NeuraknotCommandLine(prog="neuraknot-db").parser, command_line._reader()
+    assert shape(ours) == shape(real)
+    assert commands(ours).keys() == commands(real).keys()
+    for name in command_line._COMMANDS:
+        assert shape(commands(ours)[name]) == shape(commands(real)[name]), name
+    assert set(x_options._KNOWN) == command_line._X_OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nonsense", "there is no command 'nonsense'"),
+        ("-q nonsense --json", "there is no command 'nonsense'"),
+        ("upgrade", "required: revision"),
+        ("upgrade head more", "unrecognized arguments: more"),
+        ("plan --jsn", "unrecognized arguments: --jsn"),
+        ("log --json=yes", "--json"),
+        ("mark", "required: environment"),
+        ("-x", "expected one argument"),
+        ("-x confirmed=yes downgrade -1", "-x confirmed is not known"),
+        ("-x confirm=neuraKnot plan", "-x means nothing to plan"),
+        ("--json plan", "--json"),
+        ("snapshot --check", "snapshot needs a checkout"),
+        ("revision -m text", "revision needs a checkout"),
+    ],
+)
+def test_what_the_container_would_refuse_is_refused_here(line: str, words: str) -> None:
+    with pytest.raises(UsageError, match="neuraknot-db does not understand this") as caught:
+        command_line.check(line.split())
+    assert words in caught.value.message
+    assert command_line.change(["neuraknot-db", *line.split()]) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("downgrade -1", "downgrade"),
+        ("stamp --purge -- -9", "stamp"),
+        ("upgrade --sq 003:004", "upgrade"),
+        ("history -r-2:current", "history"),
+        ("plan", "plan"),
+        ("--version", None),
+        ("-h", None),
+        ("upgrade --help", None),
+    ],
+)
+def test_what_it_understands_is_let_through(line: str, name: str | None) -> None:
+    assert command_line.check(line.split()) == name
+
+
+def test_every_command_is_either_the_containers_or_a_checkouts() -> None:
+    both = itertools.combinations((set(command_line._COMMANDS), set(command_line._OF_A_CHECKOUT)), 2)
+    assert all(one.isdisjoint(other) for one, other in both)
+    assert set(command_line._COMMANDS) >= command_line._CHANGING | command_line._OURS
