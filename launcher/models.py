@@ -13,6 +13,9 @@ from launcher.machine.untrusted_text import UnreadableError, parse_json
 T_co = TypeVar("T_co", covariant=True)
 
 RESULT_KEY = "neuraknot_result"
+TIMEOUT = 1800.0
+"""Seconds that a task may take unless the caller says otherwise."""
+
 _STARTED_BY = 128
 """ECS's limit for `startedBy`, in characters."""
 
@@ -194,7 +197,7 @@ class Request:
     Attributes:
         command: what the container runs.
         reset: whether the command destroys the data.
-        timeout: seconds that the task may take, from its start.
+        timeout: seconds that the task may take, from its start; None if the caller sets no limit.
         image: an explicit image reference, instead of the content-addressed one.
         rds_snapshot: whether to make an RDS snapshot first.
         detach: return once the task is started.
@@ -206,7 +209,7 @@ class Request:
 
     command: tuple[str, ...]
     reset: bool = False
-    timeout: float = 1800.0
+    timeout: float | None = None
     image: str | None = None
     rds_snapshot: bool = False
     detach: bool = False
@@ -215,6 +218,11 @@ class Request:
     repeatable: bool = False
     git_commit: str | None = None
     started_by: str = ""
+
+    @property
+    def time_limit(self) -> float:
+        """Seconds after which the run's own task is stopped."""
+        return TIMEOUT if self.timeout is None else self.timeout
 
     @property
     def started_by_tag(self) -> str:

@@ -37,7 +37,7 @@ class RunOptions:
     """How to run a task, whatever it does.
 
     Attributes:
-        timeout: seconds.
+        timeout: seconds; None if not given.
         image: an image reference, instead of the content-addressed one.
         dry_run: plan only.
         detach: return once the task is started.
@@ -45,12 +45,20 @@ class RunOptions:
         client_token: names this run.
     """
 
-    timeout: float
+    timeout: float | None
     image: str | None
     dry_run: bool
     detach: bool
     attach: bool
     client_token: str | None
+
+    def __post_init__(self) -> None:
+        for given, option in ((self.attach, "--attach"), (self.timeout is not None, "--timeout")):
+            if self.detach and given:
+                raise UsageError(
+                    f"--detach and {option} exclude each other.",
+                    hint="With --detach nobody waits for the task. Follow it later: launcher logs --follow",
+                )
 
 
 def launch(
@@ -60,6 +68,7 @@ def launch(
     how: RunOptions,
     *,
     confirm_reset: str | None = None,
+    yes: bool = False,
     snapshot: bool | None = None,
     lint_to: str | None = None,
 ) -> int:
@@ -71,6 +80,7 @@ def launch(
         work: what the container does.
         how: how to run it.
         confirm_reset: the environment's name, if an option confirmed a reset.
+        yes: whether an option says not to ask before a reset; not enough for production's.
         snapshot: whether to make a snapshot first; if None, only before a reset of production.
         lint_to: lint the revisions after the database's own up to this one, on this machine.
 
@@ -78,6 +88,9 @@ def launch(
         The exit code.
     """
     console, known = common.console, Launch()
+    ask = None if yes else common.dependencies.ask or console.ask()
+    if work.resets and not how.dry_run and ask is None:
+        console.notice(f"This is a reset: all rows of {common.options.environment} go.")
     try:
         with common.dependencies.interrupts.handled():
             plan, aws = _planned(common, work, how, snapshot, known)
@@ -91,7 +104,7 @@ def launch(
             if guards.task_instead(plan) is None and plan.builds:
                 require_engine(common.dependencies.run)  # before asking the user or creating anything
             if work.resets:
-                guards.confirm_reset(plan.stack, confirm_reset, common.dependencies.ask or console.ask())
+                guards.confirm_reset(plan.stack, confirm_reset, ask, yes=yes)
             result = executor(common, aws, known).execute(plan)
     except LauncherError as error:
         for line in report.result_lines(known):

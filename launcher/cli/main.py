@@ -73,8 +73,12 @@ Snapshot = Annotated[
     ),
 ]
 Timeout = Annotated[
-    str,
-    typer.Option(envvar="NEURAKNOT_TIMEOUT", help="How long the task may take: 90s, 30m, 2h. Then it is stopped."),
+    str | None,
+    typer.Option(
+        envvar="NEURAKNOT_TIMEOUT",
+        help="How long the task may take: 90s, 30m, 2h (30m). Then it is stopped; one of another run, that --attach"
+        " follows, goes on.",
+    ),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", envvar="NEURAKNOT_DRY_RUN", help="Show what would be done, and change nothing.")
@@ -114,6 +118,9 @@ def ecs_migrate(
     confirm_reset: Annotated[
         str | None, typer.Option(metavar="ENVIRONMENT", help="Confirms a reset of production without a terminal.")
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before a reset; not enough for production's.")
+    ] = False,
     snapshot: Snapshot = None,
     plan: Annotated[
         bool,
@@ -122,7 +129,7 @@ def ecs_migrate(
         ),
     ] = False,
     image: Image = None,
-    timeout: Timeout = "30m",
+    timeout: Timeout = None,
     dry_run: DryRun = False,
     detach: Detach = False,
     attach: Attach = False,
@@ -142,14 +149,15 @@ def ecs_migrate(
             detach=detach,
             snapshot=bool(snapshot),
             confirm_reset=confirm_reset is not None,
+            yes=yes,
         )
         return commands.launch(common, "ecs-migrate", Preview(revision), run, lint_to=revision or "head")
-    if confirm_reset is not None and not reset:
-        raise UsageError(
-            "--confirm-reset confirms nothing without --reset.",
-            hint="Leave it out, or add --reset to delete all data.",
-        )
-    return commands.launch(common, "ecs-migrate", work, run, confirm_reset=confirm_reset, snapshot=snapshot)
+    for option, given in (("--confirm-reset", confirm_reset is not None), ("--yes", yes)):
+        if given and not reset:
+            raise UsageError(
+                f"{option} confirms nothing without --reset.", hint="Leave it out, or add --reset to delete all data."
+            )
+    return commands.launch(common, "ecs-migrate", work, run, confirm_reset=confirm_reset, yes=yes, snapshot=snapshot)
 
 
 @app.command("ecs-run")
@@ -161,7 +169,7 @@ def ecs_run(
     ],
     snapshot: Snapshot = None,
     image: Image = None,
-    timeout: Timeout = "30m",
+    timeout: Timeout = None,
     dry_run: DryRun = False,
     detach: Detach = False,
     attach: Attach = False,

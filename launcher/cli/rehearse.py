@@ -139,7 +139,7 @@ def _play(common: Common, stage: Stage, task: str, failure: Failure | None, rese
         dependencies=replace(common.dependencies, run=stage.runner),
         profile=None,
     )
-    timeout = failure.timeout if failure is not None and failure.timeout is not None else 1800.0
+    timeout = failure.timeout if failure is not None else None
     code = _migrate(on_stage, timeout=timeout)
     if reset and code == 0:
         console.say("\nOnce more, with --reset:\n")
@@ -149,7 +149,7 @@ def _play(common: Common, stage: Stage, task: str, failure: Failure | None, rese
     return code
 
 
-def _migrate(common: Common, *, timeout: float, reset: bool = False) -> int:
+def _migrate(common: Common, *, timeout: float | None, reset: bool = False) -> int:
     confirmed = common.options.environment if reset else None  # only a scratch database can be lost
     return commands.launch(common, "ecs-migrate", Migration(resets=reset), _how(timeout), confirm_reset=confirmed)
 
@@ -158,7 +158,7 @@ def _show_tables(common: Common) -> int:
     """Run a second task that lists the content of the database, without showing its eight steps."""
     common.console.say("\nWhat the database holds, as a second task saw it (launcher ecs-run -- verify):")
     quiet = replace(common, console=_TaskOnly.like(common.console, common.dependencies.environ))
-    code = commands.launch(quiet, "ecs-run", Run(("verify",)), _how(1800.0))
+    code = commands.launch(quiet, "ecs-run", Run(("verify",)), _how(None))
     common.console.say("\nSee it go wrong: launcher rehearse --fail list")
     return code
 
@@ -183,7 +183,7 @@ def _list(common: Common) -> int:
     return 0
 
 
-def _how(timeout: float) -> commands.RunOptions:
+def _how(timeout: float | None) -> commands.RunOptions:
     return commands.RunOptions(timeout, image=None, dry_run=False, detach=False, attach=False, client_token=None)
 
 

@@ -108,7 +108,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "snapshot": plan.request.rds_snapshot,
         "alive": [task_object(task) for task in survey.tasks.alive],
         "command": list(plan.request.command),
-        "timeout_seconds": plan.request.timeout,
+        "timeout_seconds": plan.request.time_limit,
     }
 
 

@@ -207,12 +207,14 @@ def _redact_tracebacks(console: Console) -> None:
     sys.excepthook = show
 
 
-def duration(text: str, option: str) -> float:
-    """Parse `90`, `90s`, `30m` or `2h` into seconds.
+def duration(text: str | None, option: str) -> float | None:
+    """Parse `90`, `90s`, `30m` or `2h` into seconds; None if it is not given.
 
     Raises:
         UsageError: it is not a valid duration, or zero.
     """
+    if text is None:
+        return None
     found = _DURATION.fullmatch(text.strip())
     seconds = float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else 0.0
     if seconds <= 0:

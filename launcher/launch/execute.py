@@ -121,15 +121,15 @@ class Executor:
             return self._inherited(plan, result, task, last=False)
         return result
 
-    def follow(self, place: Place, run: TaskRun) -> TaskResult:
-        """Follow another run's task to its verdict, without a time limit; a signal does not stop the task.
+    def follow(self, place: Place, run: TaskRun, timeout: float | None = None) -> TaskResult:
+        """Follow another run's task to its verdict; neither a signal nor the time limit stops the task.
 
         Raises:
-            OutcomeUnknownError: nothing more can be learned about the task.
+            OutcomeUnknownError: nothing more can be learned about the task, or it runs longer than `timeout` seconds.
             InterruptedLaunchError: a signal came.
         """
         self.launch.run = run
-        return self._follow(place, run, math.inf)
+        return self._follow(place, run, math.inf if timeout is None else timeout, stops=False)
 
     def _looked_again(self, plan: Plan) -> Plan:
         stack = plan.stack
@@ -199,11 +199,13 @@ class Executor:
     def _instead(self, plan: Plan, task: Task) -> TaskResult:
         """Follow an existing task: as its own if this run started it, otherwise without ever stopping it."""
         own = is_own(plan.request, task)
+        if plan.request.rds_snapshot:
+            self.progress.notice("No snapshot is made: the task has been started already.")
         stream = log_stream(plan.stack.place, task.id)
         run = TaskRun(task, task.definition, None, plan.stack.log_group, stream)
         if not own:
             self.progress.notice(f"Attached to {task.id}, started by {task.started_by or 'somebody'}.")
-            return self.follow(plan.stack.place, run)
+            return self.follow(plan.stack.place, run, plan.request.timeout)
         over = task.container_ended
         is_over = "went well, and was the last one" if over else f"is {task.status}"
         self.progress.notice(f"An earlier try of this run has started {task.id}, which {is_over}: no other is started.")
@@ -234,9 +236,9 @@ class Executor:
     def _own(self, plan: Plan, run: TaskRun) -> TaskResult:
         if plan.request.detach and not _was_over(run.task) and not run.task.container_ended:
             return self._detached(run)
-        return self._follow(plan.stack.place, run, plan.request.timeout)
+        return self._follow(plan.stack.place, run, plan.request.time_limit)
 
-    def _follow(self, place: Place, run: TaskRun, timeout: float) -> TaskResult:
+    def _follow(self, place: Place, run: TaskRun, timeout: float, *, stops: bool = True) -> TaskResult:
         self.interrupts.hint = attach_hint(run.task)
         log = LogFollower(Interruptible(self.aws, self.interrupts), run.log_group, run.log_stream)
         lines = 0
@@ -260,7 +262,7 @@ class Executor:
             self.progress.notice,
         )
         with self.step("log") as done:
-            watched = watcher.watch(run.task, log, timeout=timeout)
+            watched = watcher.watch(run.task, log, timeout=timeout, stops=stops)
             done(f"{lines} line{'' if lines == 1 else 's'}" if log.found else _no_log(log))
         result = judge(watched, log, place, timeout)
         self.launch.result = result

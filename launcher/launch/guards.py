@@ -1,11 +1,11 @@
-"""Guards against an unwanted reset of production, and against a second task."""
+"""Guards against an unwanted reset, and against a second task."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
 
-from launcher.errors import AlreadyRunningError, RefusedError
+from launcher.errors import AlreadyRunningError, RefusedError, UsageError
 from launcher.launch.plan import Plan, is_own
 from launcher.models import Stack, Task
 from launcher.task.command_line import is_plain_upgrade
@@ -13,16 +13,18 @@ from launcher.task.command_line import is_plain_upgrade
 DELETE = "DELETE ALL DATA"
 
 
-def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | None) -> None:
-    """Require confirmation for the reset of a production database.
+def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | None, *, yes: bool = False) -> None:
+    """Require confirmation for the reset of a database: of production always, elsewhere if there is somebody to ask.
 
     Args:
         stack: the stack whose database would be emptied.
         given: the value of `--confirm-reset`; must be the environment's name.
-        ask: asks a question on the terminal; None if there is no terminal.
+        ask: asks a question on the terminal; None if there is no terminal, or nothing is to be asked.
+        yes: whether `--yes` is given.
 
     Raises:
         RefusedError: the reset was not confirmed.
+        UsageError: `yes` is to confirm a reset of production.
     """
     if given is not None:
         if given != stack.environment:
@@ -31,17 +33,25 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
                 hint=f"To delete all data of {stack.environment}: --confirm-reset {stack.environment}",
             )
         return
+    where = f"{stack.db_name.value} on {stack.db_host.value}"
+    this = f"This deletes ALL DATA of the database {where}."
     if not stack.production:
+        if ask is not None and ask(f"{this} Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise RefusedError("That is no yes. Nothing was changed.", hint="To do without the question, give --yes")
         return
+    if yes:
+        raise UsageError(
+            f"--yes is not enough for a reset of {stack.environment}. Nothing was changed.",
+            hint=f"Leave it out to be asked, or give --confirm-reset {stack.environment}",
+        )
     if ask is None:
         raise RefusedError(
             f"A reset of {stack.environment} has to be confirmed, and there is no terminal to ask on."
             " Nothing was changed.",
             hint=f"Where nobody can type, give --confirm-reset {stack.environment}",
         )
-    where = f"{stack.db_name.value} on {stack.db_host.value}"
     questions = (
-        (f"This deletes ALL DATA of the database {where}. Type YES to go on: ", "YES"),
+        (f"{this} Type YES to go on: ", "YES"),
         ("Type the environment's name: ", stack.environment),
         (f"Type {DELETE}: ", DELETE),
     )

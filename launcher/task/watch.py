@@ -75,7 +75,7 @@ class Watcher:
     notice: Callable[[str], None]
     _unreachable: bool = field(default=False, init=False)
 
-    def watch(self, task: Task, log: LogFollower, *, timeout: float) -> WatchResult:
+    def watch(self, task: Task, log: LogFollower, *, timeout: float, stops: bool = True) -> WatchResult:
         """Follow the task and its log until the container has ended and the log is read to the end.
 
         It never waits for RUNNING: the task may end between two polls. While there is time left, throttling and
@@ -85,9 +85,10 @@ class Watcher:
             task: as returned by RunTask.
             log: its log.
             timeout: seconds from now, on the wall clock, after which the task is stopped.
+            stops: whether the task is this launcher's own to stop; else it goes on after the timeout.
 
         Raises:
-            OutcomeUnknownError: nothing more can be learned about the task.
+            OutcomeUnknownError: nothing more can be learned about the task, or it was let go.
         """
         begun = seen = self.clock.now()
         stopped_at: float | None = None
@@ -96,6 +97,11 @@ class Watcher:
             now = self.clock.now()
             if stopped_at is None:
                 timed_out = now - begun >= timeout
+                if timed_out and not stops:
+                    raise OutcomeUnknownError(
+                        f"The task {task.id} is {task.status} after {timeout:.0f} s, and goes on by itself.",
+                        hint=attach_hint(task),
+                    )
                 if timed_out or self.interrupts.signal_number is not None:
                     stopped_at = now
             if stopped_at is not None and not told:

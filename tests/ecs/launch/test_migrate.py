@@ -166,6 +166,58 @@ def test_production_is_reset_after_three_typed_confirmations_only(
     assert bool(production.writes) == (code == 0)
 
 
+@pytest.mark.parametrize(
+    ("options", "answers", "code"),
+    [
+        ([], ("y",), 0),
+        ([], (" YES ",), 0),
+        ([], ("",), 5),
+        ([], ("n",), 5),
+        ([], ("dev",), 5),
+        (["--yes"], (), 0),
+        (["-y"], (), 0),
+        (["--confirm-reset", "dev"], (), 0),
+        (["--confirm-reset", "prod"], (), 5),
+    ],
+)
+def test_a_reset_of_dev_asks_once_at_a_terminal(
+    stage: Stage, options: list[str], answers: tuple[str, ...], code: int
+) -> None:
+    outcome = stage.launch("ecs-migrate", "--reset", *options, ask=typing(*answers))
+    assert outcome.code == code, outcome.err
+    assert bool(stage.writes) == (code == 0)
+
+
+def test_with_nobody_to_ask_a_reset_of_dev_goes_on_and_says_first_what_it_does(stage: Stage) -> None:
+    outcome = stage.launch("ecs-migrate", "--reset")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.splitlines()[0].strip() == "This is a reset: all rows of dev go."
+
+
+def test_yes_is_not_enough_for_production(production: Stage) -> None:
+    outcome = production.launch("ecs-migrate", "--reset", "--yes", ask=typing("YES", "prod", "DELETE ALL DATA"))
+    assert outcome.code == 2
+    assert "--confirm-reset prod" in outcome.err
+    assert not production.writes
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--detach", "--timeout", "5s"),
+        ("--detach", "--attach"),
+        ("--attach", "--timeout", "5s", "--detach"),
+        ("--yes",),
+        ("--plan", "--reset", "--yes"),
+        ("--confirm-reset", "dev"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(stage: Stage, options: tuple[str, ...]) -> None:
+    outcome = stage.launch("ecs-migrate", *options)
+    assert outcome.code == 2, outcome.err
+    assert stage.actions == []
+
+
 @pytest.mark.parametrize("given", [None, "dev", "PROD"])
 def test_without_a_terminal_the_environment_must_be_confirmed_outright(production: Stage, given: str | None) -> None:
     confirmed = ["--confirm-reset", given] if given else []
@@ -303,6 +355,29 @@ def test_attach_takes_nothing_else_for_what_was_asked(stage: Stage, arguments: t
     assert outcome.code == 4
     assert "with `neuraknot-db plan`" in outcome.err
     assert "--attach" not in outcome.err
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_at_its_deadline_attach_lets_another_runs_task_go(stage: Stage, own: bool) -> None:
+    stage.cloud.ecs.start = scripted(Script(lines=GOOD.lines, seconds=60.0))
+    token = ["--client-token", "one"] if own else []
+    assert stage.launch("ecs-migrate", "--detach", *token).code == 0
+    outcome = stage.launch("ecs-migrate", "--attach", "--timeout", "5s", "--json", *token)
+    [task] = stage.cloud.ecs.tasks.values()
+    if own:  # the earlier try's task is this run's own to stop
+        assert (outcome.code, task.stop_code) == (24, "UserInitiated")
+        return
+    assert outcome.code == outcome.json["exit_code"] == 25
+    assert f"launcher logs --environment dev --follow {task.id}" in outcome.json["hint"]
+    assert "goes on by itself" in outcome.err
+    assert "StopTask" not in stage.actions
+
+
+def test_attach_says_that_no_snapshot_was_made(stage: Stage) -> None:
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    outcome = stage.launch("ecs-migrate", "--attach", "--snapshot")
+    assert outcome.code == 0, outcome.err
+    assert "No snapshot is made" in outcome.err
 
 
 def in_github(monkeypatch: pytest.MonkeyPatch, attempt: str = "1") -> None:
