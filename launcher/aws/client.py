@@ -258,7 +258,9 @@ class Aws:
             with self._translated("logs:GetLogEvents"):
                 answer = self._logs.get_log_events(logGroupName=group, logStreamName=stream, **position)
                 return LogPage(tuple(answer["events"]), answer["nextForwardToken"])
-        except NotFoundError:
+        except NotFoundError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
             return None
 
     # RDS

@@ -134,15 +134,19 @@ def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -
 
 
 def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogLine] | None:
-    """Return the lines so far, printed as they come unless `--json`; None if the stream does not exist."""
+    """Return the lines so far, printed as they come unless `--json`; None if the stream does not exist.
+
+    Raises:
+        AwsError: AWS refused to give them, or the rest of them.
+    """
     log = LogFollower(aws, place.log_group, stream)
     lines = []
     for line in log.drain(common.dependencies.clock, quiet=0.0):
         lines.append(line)
         if not common.console.json:
             common.console.log_line(line)
-    if log.refused is not None:
-        raise log.refused
+    if log.unread is not None:
+        raise log.unread
     return lines if log.found else None
 
 

@@ -24,7 +24,7 @@ from launcher.task.find import attach_hint, find_tasks
 from launcher.task.log_group import make_log_group
 from launcher.task.logs import Interruptible, LogFollower, LogLine
 from launcher.task.start import start_task
-from launcher.task.verdict import judge
+from launcher.task.verdict import judge, lacks_report
 from launcher.task.watch import Watcher
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class Executor:
         )
         with self.step("log") as done:
             watched = watcher.watch(run.task, log, timeout=timeout, stops=stops)
-            done(f"{lines} line{'' if lines == 1 else 's'}" if log.found else _no_log(log))
+            done(_read(watched.task, log, lines))
         result = judge(watched, log, place, timeout)
         self.launch.result = result
         self.interrupts.hint, self.interrupts.fate = None, "the task is over"
@@ -289,5 +289,10 @@ def _was_over(task: Task) -> bool:
     return task.status in ("DEPROVISIONING", "STOPPED")
 
 
-def _no_log(log: LogFollower) -> str:
-    return "may not be read" if log.refused is not None else "no lines"
+def _read(task: Task, log: LogFollower, lines: int) -> str:
+    if log.refused is not None:
+        return "may not be read"
+    words = f"{lines or 'no'} line{'' if lines == 1 else 's'}"
+    if log.unread is not None:
+        return f"{words}; the rest could not be read"
+    return f"{words} so far" if lacks_report(task, log) else words

@@ -72,13 +72,17 @@ def check(arguments: Sequence[str]) -> str | None:
         UsageError: the container would refuse them.
     """
     try:
-        return str(_parsed(arguments).name)
+        asked, rest = _reader().parse_known_args(arguments)
+        wrong = _wrong(asked, rest)
     except _Printed:
         return None
     except ValueError as error:
-        raise UsageError(
-            f"neuraknot-db does not understand this: {error}.", hint="See what there is: launcher ecs-run -- --help"
-        ) from None
+        wrong = str(error)
+    if wrong is None:
+        return str(asked.name)
+    raise UsageError(
+        f"neuraknot-db does not understand this: {wrong}.", hint="See what there is: launcher ecs-run -- --help"
+    )
 
 
 def change(command: Sequence[str]) -> str | None:
@@ -91,10 +95,19 @@ def change(command: Sequence[str]) -> str | None:
         The command, such as `upgrade` or `adopt`; None if it only reads, prints SQL or help, or can't be parsed.
     """
     try:
-        asked = _parsed(command[1:])
+        asked, _ = _reader().parse_known_args(command[1:])  # another image's may have more options
     except (_Printed, ValueError):
         return None
     return asked.name if asked.name in _CHANGING and not vars(asked).get("sql") else None
+
+
+def reports(command: Sequence[str]) -> bool:
+    """Whether the container's last line is a report: not after --help, nor if it can't parse the command."""
+    try:
+        _reader().parse_known_args(command[1:])
+    except (_Printed, ValueError):
+        return False
+    return True
 
 
 def is_plain_upgrade(command: Sequence[str]) -> bool:
@@ -102,24 +115,16 @@ def is_plain_upgrade(command: Sequence[str]) -> bool:
     return len(command) == 3 and command[1] == "upgrade" and _ABSOLUTE.fullmatch(command[2]) is not None
 
 
-def _parsed(arguments: Sequence[str]) -> Namespace:
-    """Parse the arguments.
-
-    Raises:
-        _Printed: they only print help or the version.
-        ValueError: the container would refuse them.
-    """
-    asked, rest = _reader().parse_known_args(arguments)
-    if asked.name in _OF_A_CHECKOUT:
-        raise ValueError(f"{asked.name} needs a checkout, and the container has none")
-    if rest:
-        raise ValueError(f"unrecognized arguments: {' '.join(rest)}")
+def _wrong(asked: Namespace, rest: Sequence[str]) -> str | None:
+    """Return why the container would refuse a command line that could be parsed; None if it would not."""
     unknown = {option.partition("=")[0] for option in asked.x} - _X_OPTIONS
+    if asked.name in _OF_A_CHECKOUT:
+        return f"{asked.name} needs a checkout, and the container has none"
+    if rest:
+        return f"unrecognized arguments: {' '.join(rest)}"
     if unknown:
-        raise ValueError(f"-x {min(unknown)} is not known")
-    if asked.x and asked.name in _OURS:
-        raise ValueError(f"-x means nothing to {asked.name}")
-    return asked
+        return f"-x {min(unknown)} is not known"
+    return f"-x means nothing to {asked.name}" if asked.x and asked.name in _OURS else None
 
 
 @functools.cache

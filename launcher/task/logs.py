@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from launcher.machine.signals import Interrupts
 
 QUIET = 3.0
-"""Seconds without a new line after which a log without a report counts as complete."""
+"""Seconds without a new line after which a log counts as complete, if no report is to come."""
+REPORT_LATE = 15.0
+"""The same while the report is missing: CloudWatch may deliver the last lines that late."""
 PATIENCE = 30.0
-"""The same where the report decides: CloudWatch may deliver a line that late."""
+"""The same where the report decides."""
 _PAUSE = 0.5
 _FULL = 1000
 _PAGES = 50

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 from launcher.errors import ExitCode
 from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
@@ -29,7 +30,7 @@ _OUT_OF_MEMORY = (
 
 
 def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) -> TaskResult:
-    """Judge a task; a missing exit code is never success.
+    """Judge a task; a missing exit code is never success, and what was not read of its log is told.
 
     Args:
         watched: the ended task.
@@ -37,6 +38,17 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
         place: where it ran.
         timeout: the task's time limit in seconds.
     """
+    result = _judge(watched, log, place, timeout)
+    unread = None if result.verdict is Verdict.NOT_STARTED else _unread(watched.task, log)
+    return replace(result, hint=" ".join(filter(None, (result.hint, unread))) or None)
+
+
+def lacks_report(task: Task, log: LogFollower) -> bool:
+    """Whether the container's last line has not arrived."""
+    return log.report is None and command_line.reports(task.command)
+
+
+def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) -> TaskResult:
     task, report = watched.task, log.report
     details = _said(task)
     if task.exit_code == 0:
@@ -76,7 +88,8 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
         said = f": {report.error}" if report is not None and report.error else "."
         message = f"The container ended with {task.exit_code}{said}"
         unknown = report is not None and report.outcome == "unknown"
-        hint = _architecture(log) or (_ASK if unknown else _NEXT.get(task.exit_code, "The log says why."))
+        usual = _NEXT.get(task.exit_code, "The log says why." if report is not None else None)
+        hint = _architecture(log) or (_ASK if unknown else usual)
         if "OutOfMemory" in (task.container_reason or ""):
             message, hint = _OUT_OF_MEMORY
         return TaskResult(
@@ -107,6 +120,16 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
         task=task,
         report=report,
     )
+
+
+def _unread(task: Task, log: LogFollower) -> str | None:
+    """Return what may be missing of the log, and how to read it; None if it was read to its last line."""
+    again = f"launcher logs {task.id}"
+    if log.refused is not None:
+        return f"Once the log may be read: {again}"
+    if log.unread is not None:
+        return f"The log could not be read to its end. {log.unread.message} Read it later: {again}"
+    return f"The last lines of the log may still come: {again}" if lacks_report(task, log) else None
 
 
 def _doubt(task: Task, log: LogFollower) -> str | None:

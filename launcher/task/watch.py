@@ -11,7 +11,7 @@ from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Task
 from launcher.task import command_line
 from launcher.task.find import attach_hint, read_task
-from launcher.task.logs import PATIENCE, QUIET, LogFollower, LogLine
+from launcher.task.logs import PATIENCE, QUIET, REPORT_LATE, LogFollower, LogLine
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
@@ -128,8 +128,7 @@ class Watcher:
                 self._show(log)
         self.interrupts.being_handled = True  # nothing is left to stop; the log is read to its end
         if task.started is not None or task.exit_code is not None or log.found:
-            decides = task.exit_code == 0 and command_line.change(task.command) is not None
-            for line in log.drain(self.clock, PATIENCE if decides else QUIET):
+            for line in log.drain(self.clock, _quiet(task)):
                 self.on_line(line)
         return WatchResult(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
 
@@ -173,3 +172,11 @@ class Watcher:
             ) from error
         self.notice(f"Stopping the task: {reason}.")  # last: nothing may delay the stop after a signal
         return True
+
+
+def _quiet(task: Task) -> float:
+    """Return the seconds without a new line after which the log of an ended task counts as complete."""
+    if not command_line.reports(task.command):
+        return QUIET
+    decides = task.exit_code == 0 and command_line.change(task.command) is not None
+    return PATIENCE if decides else REPORT_LATE

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.plays import start_task
 from launcher.rehearsal.program import Script, scripted
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -38,6 +39,45 @@ def test_a_password_in_secrets_tfvars_is_hidden_in_a_log_too(stage: Stage, argum
     assert "connecting with ***" in told.out + told.err
     assert PASSWORD not in told.out + told.err
     assert json.dumps(PASSWORD, ensure_ascii=False)[1:-1] not in told.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("ThrottlingException", "AWS can't serve logs:GetLogEvents now: in AWS's words"),
+        ("ServiceUnavailableException", "logs:GetLogEvents: in AWS's words"),
+        ("AccessDeniedException", "may not do logs:GetLogEvents"),
+        ("ExpiredTokenException", "have expired"),
+        ("InvalidParameterException", "AWS refused logs:GetLogEvents: in AWS's words"),
+        ("KeyNotFoundException", "AWS refused logs:GetLogEvents: in AWS's words"),
+    ],
+)
+@pytest.mark.parametrize("pages", [0, 1])
+def test_a_log_that_is_refused_is_not_told_as_missing(
+    stage: Stage, arguments: list[str], code: str, words: str, pages: int
+) -> None:
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    stage.clock.sleep(20)
+    left = iter(range(pages))
+
+    def refuse(call: Call) -> None:
+        if call.operation == "GetLogEvents" and next(left, None) is None:
+            raise Refusal(code, "in AWS's words")
+
+    stage.cloud.server.faults.append(refuse)
+    told = stage.launch("logs", *arguments)
+    assert told.code == 21, told.err
+    assert words in told.err
+    assert "no log stream" not in told.err
+    if not arguments:
+        assert told.out.splitlines() == SHOWN * pages
+
+
+def test_a_stream_that_is_not_there_is_told_as_missing(stage: Stage) -> None:
+    told = stage.launch("logs", "0" * 32)
+    assert told.code == 20
+    assert "There is no log stream migrate/migrate/0000" in told.err
 
 
 SECRET = "ein Geheimnis: \\ $"

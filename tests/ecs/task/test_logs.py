@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.aws.client import Aws, LogPage
 from launcher.errors import AccessDeniedError, TransientAwsError
+from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.delivery import Travel
+from launcher.rehearsal.program import Script
 from launcher.task.logs import QUIET, LogFollower
-from tests.ecs.conftest import FakeClock
+from tests.ecs.conftest import FakeClock, MakeCloud
+from tests.ecs.launching import GOOD, SHOWN, make_stage
 
 RESULT = json.dumps({"neuraknot_result": 1, "before": "001", "after": "004", "ran": ["002"], "exit_code": 0})
 
@@ -96,6 +102,51 @@ def test_a_log_that_may_not_be_read_is_asked_for_once(clock: FakeClock) -> None:
     assert list(log.read()) == list(log.drain(clock)) == []
     assert log.refused is not None
     assert len(pages.tokens) == 1
+
+
+FAILING = Script(lines=(*GOOD.lines, (2.9, "Error: the reason")), seconds=3.0, exit_code=7)
+
+
+@pytest.mark.parametrize("late", [4.0, 14.0])
+@pytest.mark.parametrize("command", [["ecs-migrate"], ["ecs-run", "--", "plan"]])
+def test_the_last_lines_are_waited_for(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, late: float, command: list[str]
+) -> None:
+    stage = make_stage(make_cloud(script=FAILING), clock, tmp_path)
+    stage.cloud.ecs.logs.travel = Travel(delay=late)
+    outcome = stage.launch(*command)
+    assert outcome.code == 7
+    assert outcome.out.splitlines() == [*SHOWN, "Error: the reason"]
+    assert "may still come" not in outcome.err
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (7, 7), (137, 137)])
+@pytest.mark.parametrize("travel", [Travel(delay=60.0), Travel(lost=True)], ids=["late", "lost"])
+def test_lines_that_have_not_come_are_not_told_as_none(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, travel: Travel, code: int, ends: int
+) -> None:
+    stage = make_stage(make_cloud(script=replace(FAILING, exit_code=code)), clock, tmp_path)
+    stage.cloud.ecs.logs.travel = travel
+    outcome = stage.launch("ecs-run", "--", "plan")
+    assert outcome.code == ends
+    [task] = stage.cloud.ecs.tasks.values()
+    assert "no lines so far" in outcome.err
+    assert f"The last lines of the log may still come: launcher logs --environment dev {task.id}" in outcome.err
+    assert "The log says why" not in outcome.err
+
+
+def test_lines_that_could_not_be_read_are_told(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+    stage = make_stage(make_cloud(script=FAILING), clock, tmp_path)
+
+    def refuse(call: Call) -> None:
+        if call.operation == "GetLogEvents" and "nextToken" in call.parameters:
+            raise Refusal("ThrottlingException", "Rate exceeded")
+
+    stage.cloud.server.faults.append(refuse)
+    outcome = stage.launch("ecs-run", "--", "plan")
+    assert outcome.code == 7
+    assert "the rest could not be read" in outcome.err
+    assert "The log could not be read to its end. AWS can't serve logs:GetLogEvents now: Rate exceeded" in outcome.err
 
 
 @pytest.mark.parametrize("text", ['{"neuraknot_result": 2}', '{"neuraknot_result": 1', "neuraknot_result", '{"a": 1}'])
