@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import getpass
+import os
+import shlex
+import textwrap
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import boto3
+import botocore.session
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
@@ -48,6 +53,14 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
 
+_REASON = 500  # characters of what a program says that was to give credentials
+_SETTINGS = (
+    "Look at what this machine's settings name: credential_process and web_identity_token_file of the profile,"
+    " AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE."
+)
+_assumed: dict[str, Any] = {}
+"""The roles assumed by this process: an MFA code is valid once, and there are clients for several regions."""
+
 _PAGES = 1000  # of one list: 100,000 tasks in an hour
 
 
@@ -84,6 +97,11 @@ class Aws:
 
     Every method may raise `AwsError` or a subclass. Clients are made on first use and are thread-safe.
     `AWS_ENDPOINT_URL` replaces AWS with a local one, as in every AWS program.
+
+    Attributes:
+        profile: as the caller names it; without one the credentials are found in AWS's own order.
+        region: the region; None for AWS's default.
+        prompting: entered while credentials are found, as that may ask on the terminal; yields whether it can.
     """
 
     def __init__(
@@ -92,6 +110,7 @@ class Aws:
         """`attempts` is the total number of tries of a throttled or lost call; `timeout` is in seconds per try."""
         self.profile = profile
         self.region = region
+        self.prompting: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(False)
         config = Config(
             retries={"mode": "adaptive", "total_max_attempts": attempts},
             connect_timeout=min(5.0, timeout),
@@ -415,7 +434,7 @@ class Aws:
         with self._lock:
             if name not in self._clients:
                 if self._session is None:
-                    self._session = boto3.Session(profile_name=self.profile, region_name=self.region)
+                    self._session = self._signed_in()
                 try:
                     client = self._session.client(service, config=config or self._config)
                 except ValueError as error:
@@ -425,6 +444,39 @@ class Aws:
                 client.meta.events.register_first(f"after-call.{prefix}", _check)
                 self._clients[name] = client
             return self._clients[name]
+
+    def _signed_in(self) -> boto3.Session:
+        """Return a session with its credentials, found by now: that may start a program, or ask for an MFA code."""
+        core = botocore.session.get_session()
+        if self.profile:
+            core.set_config_variable("profile", self.profile)
+        session = boto3.Session(botocore_session=core, region_name=self.region)
+        roles = core.get_component("credential_provider").get_provider("assume-role")
+        roles.cache, roles._prompter = _assumed, self._mfa_code
+        try:
+            with self.prompting():
+                credentials = session.get_credentials()
+                if credentials is not None:
+                    credentials.get_frozen_credentials()
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CredentialsError(
+                f"The AWS credentials are not in the form that AWS describes ({type(error).__name__}).", hint=_SETTINGS
+            ) from error
+        return session
+
+    def _mfa_code(self, question: str) -> str:
+        with self.prompting() as can_ask:
+            if not can_ask:
+                profile = self.profile or os.environ.get("AWS_PROFILE", "default")
+                raise CredentialsError(
+                    "The AWS profile wants an MFA code, and there is no terminal to ask on.",
+                    hint="Hand over a session that was signed in (without --profile):"
+                    f' eval "$(aws configure export-credentials --profile {shlex.quote(profile)} --format env)"',
+                )
+            try:
+                return getpass.getpass(question)
+            except EOFError:
+                raise CredentialsError("No MFA code was given.", hint="Run the same command again.") from None
 
     # Errors, in one place
 
@@ -436,19 +488,26 @@ class Aws:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             message = str(error.response.get("Error", {}).get("Message", "")).strip()
             raise refusal(action, _code(error), message, status, sign_in=self._login) from error
-        except (
-            botocore_errors.NoCredentialsError,
-            botocore_errors.PartialCredentialsError,
-            botocore_errors.CredentialRetrievalError,
-        ) as error:
+        except botocore_errors.NoCredentialsError as error:
             raise CredentialsError("There are no AWS credentials.", hint=self._login, action=action) from error
+        except (
+            botocore_errors.CredentialRetrievalError,
+            botocore_errors.InvalidConfigError,
+            botocore_errors.LoginError,
+            botocore_errors.PartialCredentialsError,
+        ) as error:
+            reason = textwrap.shorten(str(error), _REASON, placeholder=" ...").rstrip(".")
+            raise CredentialsError(
+                f"The AWS credentials can't be had: {reason}.", hint=self._login, action=action
+            ) from error
         except botocore_errors.ProfileNotFound as error:
             raise CredentialsError(
-                f"There is no AWS profile named {self.profile}.",
+                f"There is no AWS profile named {error.kwargs['profile']}.",
                 hint="List them with `aws configure list-profiles`, and name one with --profile.",
                 action=action,
             ) from error
         except (
+            botocore_errors.RefreshWithMFAUnsupportedError,
             botocore_errors.SSOError,
             botocore_errors.TokenRetrievalError,
         ) as error:
@@ -465,13 +524,9 @@ class Aws:
             ) from error
         except botocore_errors.BotoCoreError as error:
             raise _not_made(action, error) from error
-        # Not network errors, which botocore wraps; EOFError comes from a prompt for an MFA code without an answer.
-        except (OSError, EOFError) as error:
+        except OSError as error:  # no network error, which botocore wraps
             raise CredentialsError(
-                f"The AWS credentials can't be read: {error}.",
-                hint="Look at what this machine's settings name: credential_process, web_identity_token_file and"
-                " mfa_serial of the profile, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.",
-                action=action,
+                f"The AWS credentials can't be read: {error}.", hint=_SETTINGS, action=action
             ) from error
         # Not AWS's response: a proxy's page, or JSON that can't be parsed.
         except (ResponseParserError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:

@@ -32,6 +32,18 @@ if TYPE_CHECKING:
     from launcher.terraform.outputs import Outputs
 
 
+_BEFORE_PROFILE = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_ROLE_ARN",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+    }
+)
+"""The variables that AWS's SDK for Go prefers to `AWS_PROFILE`."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """How to run a task, whatever it does.
@@ -146,7 +158,7 @@ def doctor(common: Common) -> int:
     found = examine(
         common.options,
         lambda: read_terraform(common),
-        lambda region: dependencies.aws(common.profile, region),
+        common.aws,
         dependencies.environ,
         common.shown,
     )
@@ -168,7 +180,7 @@ def _planned(common: Common, work: Work, how: RunOptions, snapshot: bool | None,
         outputs = read_terraform(common)
         done(f"{len(outputs.values)} values from {outputs.origin}" if outputs.directory else "not needed")
     with steps.step("service") as done:
-        aws = dependencies.aws(common.profile, region_for(common.options, outputs).value)
+        aws = common.aws(region_for(common.options, outputs).value)
         identity = identify(common.options, outputs, aws)
         stack = resolve(common.options, outputs, aws, identity, dependencies.environ)
         password = stack.password.value.value
@@ -223,9 +235,10 @@ def read_terraform(common: Common, needed: frozenset[str] | None = None) -> Outp
     """Read the outputs of the command's environment; `needed` is that of `stack.outputs_for`."""
     dependencies, run = common.dependencies, common.dependencies.run
     if common.profile:
-        # Terraform gets --profile as AWS_PROFILE.
-        run = partial(run, environment={**dependencies.environ, "AWS_PROFILE": common.profile})
-    return outputs_for(common.options, run, lambda region: dependencies.aws(common.profile, region), needed=needed)
+        # Terraform gets --profile as AWS_PROFILE, before which it would take these.
+        others = {name: value for name, value in dependencies.environ.items() if name not in _BEFORE_PROFILE}
+        run = partial(run, environment={**others, "AWS_PROFILE": common.profile})
+    return outputs_for(common.options, run, common.aws, needed=needed)
 
 
 def executor(common: Common, aws: Aws, known: Launch) -> Executor:

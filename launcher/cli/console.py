@@ -212,6 +212,17 @@ class Console:
 
         return question
 
+    @contextmanager
+    def prompting(self) -> Iterator[bool]:
+        """Stop the live line while something may ask on the terminal; yields whether somebody can answer."""
+        live = self._live is not None
+        self._stop_live()
+        try:
+            yield sys.stdin.isatty() and self._err.isatty()
+        finally:
+            if live:
+                self._start_live()
+
     # Output
 
     def _write(self, text: str, *, command: bool = False) -> None:

@@ -32,7 +32,7 @@ def show(common: Common) -> int:
     console = common.console
     outputs = _outputs(common)
     region = region_for(common.options, outputs).value
-    aws = common.dependencies.aws(common.profile, region)
+    aws = common.aws(region)
     named = _named(common, outputs, aws, region)
     role = _ci_role(common, named, aws)
     named = replace(named, caller=role)

@@ -21,6 +21,7 @@ from launcher.errors import LauncherError, UsageError
 
 # Imported where used, so that --help does not wait for what only a run needs.
 if TYPE_CHECKING:
+    from launcher.aws.client import Aws
     from launcher.cli.console import Console
     from launcher.cli.dependencies import Dependencies
     from launcher.environment.options import Options
@@ -56,7 +57,10 @@ _SHARED: tuple[tuple[str, Any, Any], ...] = (
     ),
     (
         "profile",
-        Annotated[str | None, typer.Option("--profile", envvar="AWS_PROFILE", help="The AWS profile.")],
+        Annotated[
+            str | None,
+            typer.Option("--profile", help="The AWS profile; else AWS's own order: keys in variables, AWS_PROFILE."),
+        ],
         None,
     ),
     (
@@ -141,7 +145,7 @@ class Common:
         options: the stack's options.
         dependencies: the collaborators.
         console: where all output goes.
-        profile: the AWS profile.
+        profile: the AWS profile, if an option names one.
         shown: this command line's options that any command on the same stack needs, quoted for a shell.
     """
 
@@ -150,6 +154,12 @@ class Common:
     console: Console
     profile: str | None
     shown: str
+
+    def aws(self, region: str | None) -> Aws:
+        """Return the clients for a region; finding their credentials may ask on the terminal."""
+        aws = self.dependencies.aws(self.profile, region)
+        aws.prompting = self.console.prompting
+        return aws
 
 
 def with_shared_options(command: Callable[..., int], *, with_stack: bool = True) -> Callable[..., None]:
@@ -262,7 +272,7 @@ def _common(context: typer.Context, values: dict[str, Any], dependencies: Depend
         redirected=redirection(dependencies.environ),
     )
     console.shown = _shown(context, values)
-    return Common(options, dependencies, console, values["profile"], console.shown)
+    return Common(options, dependencies, console, values["profile"] or None, console.shown)
 
 
 def _shown(context: typer.Context, values: dict[str, Any]) -> str:

@@ -118,7 +118,7 @@ def stop(common: Common, task_id: str | None) -> int:
 def _place(common: Common) -> tuple[Place, Aws]:
     outputs = commands.read_terraform(common, frozenset({"cluster"}))
     place = place_for(common.options, outputs)
-    return place, common.dependencies.aws(common.profile, place.region)
+    return place, common.aws(place.region)
 
 
 def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -> Task | None:

@@ -18,6 +18,7 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
+from moto.sts.models import sts_backends
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from launcher.rehearsal.api import JSON_TYPE, Call, Refusal, read_call, refusal_body
@@ -153,6 +154,8 @@ class LocalServer:
         for observer in self.observers:
             observer(call.at)
         expired = self._keys.get(call.access_key)
+        if expired is None and sts_backends[self.account]["aws"].get_assumed_role_from_access_key(call.access_key):
+            expired = False
         if expired is None:
             raise Refusal("UnrecognizedClientException", "The security token included in the request is invalid.")
         if expired:

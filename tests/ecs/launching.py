@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import pty
+import select
+import struct
+import subprocess
+import termios
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -153,3 +159,27 @@ def make_stage(cloud: LocalAws, clock: FakeClock, folder: Path, *, pushed: bool 
     if pushed:
         stage.push()
     return stage
+
+
+def in_terminal(command: list[str], columns: int, answers: Mapping[str, str] | None = None) -> str:
+    """What a program writes to a terminal of so many columns; `answers` has what is typed after which words."""
+    waiting = dict(answers or {})
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
+    os.close(follower)
+    shown = b""
+    while select.select([leader], [], [], 60)[0]:
+        try:
+            read = os.read(leader, 65536)
+        except OSError:  # the program has closed the terminal
+            break
+        if not read:
+            break
+        shown += read
+        for words in [words for words in waiting if words.encode() in shown]:
+            os.write(leader, waiting.pop(words).encode())
+    process.wait()
+    os.close(leader)
+    return shown.decode()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import shlex
 import subprocess
 import sys
@@ -23,7 +21,7 @@ from launcher.errors import UsageError
 from launcher.machine.process import Completed, run
 from neuraknot_db.settings import SSLMODES as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
-from tests.ecs.launching import GOOD, make_stage
+from tests.ecs.launching import GOOD, in_terminal, make_stage
 
 COMMANDS = ["ecs-migrate", "ecs-run", "status", "logs", "stop", "doctor", "iam-policy", "rehearse"]
 
@@ -128,18 +126,19 @@ def test_the_certificate_reaches_the_container(
 @pytest.mark.slow
 def test_terraform_is_told_of_the_profile(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
     stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
-    told: list[str | None] = []
+    told: list[tuple[str | None, bool]] = []
 
     def noting(arguments: Sequence[str], **how: Any) -> Completed:
         if arguments[0] == "terraform":
-            told.append((how.get("environment") or {}).get("AWS_PROFILE"))
+            environment = how.get("environment") or {}
+            told.append((environment.get("AWS_PROFILE"), "AWS_ACCESS_KEY_ID" in environment))
         return run(arguments, **how)
 
     stage.runner = noting
     for command in ("ecs-migrate", "status", "doctor", "iam-policy"):
         stage.launch(command, "--profile", "nobody")
     stage.launch("status")
-    assert told == ["nobody"] * 4 + [None]
+    assert told == [("nobody", False)] * 4 + [(None, False)]  # the keys in variables would come first
 
 
 @pytest.mark.parametrize("option", ["--public-ip", "--no-public-ip"])
@@ -201,28 +200,3 @@ def test_on_a_terminal_steps_tick_and_lines_stay_whole(
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert "✓ 1/8 Terraform" in plain
     assert "rds_host is" in plain.replace("\r\n", "")
-
-
-def in_terminal(command: list[str], columns: int) -> str:
-    """What a program writes to a terminal of so many columns."""
-    import fcntl
-    import struct
-    import termios
-
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color"}
-    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
-    os.close(follower)
-    shown = b""
-    while select.select([leader], [], [], 60)[0]:
-        try:
-            read = os.read(leader, 65536)
-        except OSError:  # the program has closed the terminal
-            break
-        if not read:
-            break
-        shown += read
-    process.wait()
-    os.close(leader)
-    return shown.decode()
