@@ -34,6 +34,50 @@ _DENIAL = re.compile(
     r"(?: on resource:? (?P<resource>\S+))?"
 )
 
+IAM_POLICY = "`launcher iam-policy` prints the policy that the caller needs."
+# What else than a missing permission denies a call, in AWS's words, and what to do: to allow more would not help.
+_DENIERS = (
+    (
+        re.compile(r"(service|resource) control policy", re.IGNORECASE),
+        "A {0} control policy of the organization denies it, whatever the account's own policies say: ask the"
+        " organization's administrator.",
+    ),
+    (
+        re.compile(r"permissions boundary", re.IGNORECASE),
+        "A permissions boundary denies it, whatever the policies say: ask whoever set the boundary.",
+    ),
+    (
+        re.compile(r"session policy", re.IGNORECASE),
+        "The policy of this session denies it, whatever the role's policies say: sign in without it, or widen it"
+        " where the session is made.",
+    ),
+    (
+        re.compile(r"VPC endpoint policy", re.IGNORECASE),
+        "The policy of a VPC endpoint denies it: widen that, or go by another way.",
+    ),
+    (
+        re.compile(r"resource-based policy", re.IGNORECASE),
+        "The resource's own policy denies it, or has to allow it to another account: widen that.",
+    ),
+    (
+        re.compile(r"explicit deny in an identity-based policy", re.IGNORECASE),
+        "A policy denies it outright, which no other can undo: look for its Deny, and what condition that has.",
+    ),
+    (
+        re.compile(r"tag polic|TagPolic", re.IGNORECASE),
+        "A tag policy of the organization wants other tags: ask the organization's administrator.",
+    ),
+)
+
+
+def advice(message: str) -> str | None:
+    """Return what to do if something else than a missing permission denies a call; None if it is not told."""
+    for denier, what in _DENIERS:
+        found = denier.search(message)
+        if found is not None:
+            return what.format(*(word.lower() for word in found.groups()))
+    return None
+
 
 def denial(message: str) -> tuple[str, str, str] | None:
     """Return principal, action and resource from AWS's message about a denied permission; None for other messages."""
@@ -60,6 +104,13 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
         return CredentialsError(
             f"AWS does not accept these credentials: {message}", hint=sign_in, action=action, code=code
         )
+    if "MultiFactorAuthentication failed" in message:
+        return CredentialsError(
+            "AWS does not accept this MFA code.",
+            hint="Run the same command again with the next one.",
+            action=action,
+            code=code,
+        )
     if code in _DENIED:
         return _denied(action, code, message)
     if code in _THROTTLED or status >= 500:
@@ -70,9 +121,8 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
             code=code,
         )
     kind = NotFoundError if _NOT_FOUND.search(code) else AwsError
-    return kind(
-        f"AWS refused {action}: {message}", hint="Look for the cause with: launcher doctor", action=action, code=code
-    )
+    hint = advice(f"{code} {message}") or "Look for the cause with: launcher doctor"
+    return kind(f"AWS refused {action}: {message}", hint=hint, action=action, code=code)
 
 
 def _denied(action: str, code: str, message: str) -> AccessDeniedError:
@@ -82,7 +132,7 @@ def _denied(action: str, code: str, message: str) -> AccessDeniedError:
     why = message[found.end() :].strip(" .").removeprefix("because ") if found else message
     refused = AccessDeniedError(
         f"{principal or 'The caller'} may not do {denied}{on}.",
-        hint="`launcher iam-policy` prints the policy that the caller needs.",
+        hint=advice(message) or IAM_POLICY,
         details=(f"AWS says: {why}",) if why else (),
         action=denied,
         code=code,

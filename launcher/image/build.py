@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from launcher.aws.refusals import IAM_POLICY, advice
 from launcher.errors import ImageError, ProgramNotFoundError
 from launcher.image.tag import DOCKERFILE
 from launcher.machine.process import Completed, Runner, uncoloured
@@ -64,7 +65,7 @@ _CAUSES = (
     ),
 )
 _CAUSES_OF_THE_REGISTRY = (
-    _Cause(_DENIED, "the registry refused it", "`launcher iam-policy` prints the policy that the caller needs."),
+    _Cause(_DENIED, "the registry refused it", IAM_POLICY),
     _Cause(
         re.compile(r"no such host|dial tcp|no route to host|TLS handshake timeout|Client\.Timeout|deadline exceeded"),
         "the registry can't be reached",
@@ -230,7 +231,7 @@ class Builder:
         for cause in causes:
             if cause.words.search(output):
                 means = cause.means.format(platform=platform)
-                return ImageError(f"{sentence}: {means}.", hint=cause.hint, details=details)
+                return ImageError(f"{sentence}: {means}.", hint=advice(output) or cause.hint, details=details)
         return ImageError(f"{sentence}.", hint=f"Try it by hand: {by_hand}", details=details)
 
     def _login_by_hand(self, reference: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from launcher.aws.refusals import denial
+from launcher.aws.refusals import advice, denial
 from launcher.environment.service import STARTING_SERVICES
 from launcher.models import Place
 
@@ -89,7 +89,8 @@ def cause(text: str, place: Place) -> Cause:
         role = principal.split("/")[1] if "/" in principal else principal
         return Cause(
             f"The role {role} may not do {action} on {resource or 'what it needs'}.",
-            f"Allow {action} on {resource or 'it'} in the policy of {role}"
+            advice(text)
+            or f"Allow {action} on {resource or 'it'} in the policy of {role}"
             f"{', and kms:Decrypt if a key of your own encrypts it' if 'Secret' in action else ''}.",
         )
     if _NO_WAY_OUT.search(text):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from launcher.aws.refusals import IAM_POLICY, advice
 from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsError, ProgramNotFoundError
 from launcher.machine.process import Completed, Runner, uncoloured
 from launcher.machine.untrusted_text import UnreadableError, json_at, parse_json, read_text
@@ -19,7 +21,7 @@ _REASON = re.compile(r"^Reason: (.+)", re.MULTILINE)
 _LOCKED = re.compile(r"state lock|state is (already )?locked", re.IGNORECASE)
 _NO_CREDENTIALS = re.compile(
     r"no valid credential|NoCredentialProviders|failed to (get shared config profile|refresh cached credentials)|"
-    r"ExpiredToken|RequestExpired|InvalidClientTokenId|InvalidAccessKeyId|SignatureDoesNotMatch|"
+    r"AssumeRoleTokenProvider|ExpiredToken|RequestExpired|InvalidClientTokenId|InvalidAccessKeyId|SignatureDoesNotMatch|"
     r"(token|credentials|session) .{0,60}(expired|invalid)",
     re.IGNORECASE,
 )
@@ -165,13 +167,14 @@ def _failed(directory: Path, completed: Completed) -> Exception:
     if _NO_CREDENTIALS.search(said):
         return CredentialsError(
             f"Terraform has no AWS credentials that work for the state of {directory}.",
-            hint="Sign in with `aws sso login`, and name the profile with --profile or AWS_PROFILE.",
+            hint="Sign in with `aws sso login`, and name the profile with --profile or AWS_PROFILE. Terraform asks for"
+            ' no MFA code; hand it a session, and no profile: eval "$(aws configure export-credentials --format env)"',
             details=tail,
         )
     if _DENIED.search(said):
         return AccessDeniedError(
             f"AWS does not let Terraform read the state of {directory}.",
-            hint="`launcher iam-policy` prints the policy that the caller needs.",
+            hint=advice(said) or IAM_POLICY,
             details=tail,
         )
     if _LOCKED.search(said):
@@ -239,10 +242,10 @@ def _refuse_locked(directory: Path, state: Path) -> None:
     except UnreadableError:
         info = None
     told = {name: str(value) for name, value in info.items()} if isinstance(info, dict) else {}
-    who, when, lock = told.get("Who", "somebody"), told.get("Created", "some time ago"), told.get("ID", "LOCK_ID")
+    who, when = told.get("Who", "somebody"), told.get("Created", "some time ago")
     raise ConfigurationError(
         f"The Terraform state of {directory} is locked by {who} since {when}.",
-        hint=f"Wait for it to end. If nothing runs any more: {terraform_command(directory, 'force-unlock', lock)}",
+        hint=f"Wait for it to end. If nothing runs any more, remove the stale lock: rm {shlex.quote(str(path))}",
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.aws.refusals import refusal
+from launcher.aws.refusals import advice, refusal
 from launcher.errors import AccessDeniedError, AwsError
+from launcher.models import Place
+from launcher.task.causes import cause
 
 WHO = "arn:aws:sts::123456789012:assumed-role/ci/session"
 WHAT = "arn:aws:ecs:ap-northeast-1:123456789012:task-definition/neuraKnot-prod-migrate:1"
@@ -36,6 +38,48 @@ def test_a_denial_names_each_arn_once(message: str, details: tuple[str, ...]) ->
     assert error.message == f"{WHO} may not do ecs:RunTask on {WHAT}."
     assert error.details == details
     assert error.hint is not None
+
+
+IDENTITY = "because no identity-based policy allows the ecs:RunTask action"
+
+
+@pytest.mark.parametrize(
+    ("why", "hint"),
+    [
+        (IDENTITY, "`launcher iam-policy`"),
+        ("", "`launcher iam-policy`"),
+        ("with an explicit deny in a service control policy", "A service control policy of the organization"),
+        ("because no service control policy allows the ecs:RunTask action", "A service control policy"),
+        ("with an explicit deny in a resource control policy", "A resource control policy of the organization"),
+        ("because no permissions boundary allows the ecs:RunTask action", "A permissions boundary"),
+        ("with an explicit deny in a permissions boundary", "A permissions boundary"),
+        ("because no session policy allows the ecs:RunTask action", "The policy of this session"),
+        ("because no VPC endpoint policy allows the ecs:RunTask action", "The policy of a VPC endpoint"),
+        ("with an explicit deny in a resource-based policy", "The resource's own policy"),
+        ("with an explicit deny in an identity-based policy: arn:aws:iam::1:policy/x", "look for its Deny"),
+    ],
+)
+def test_only_a_missing_permission_is_sent_to_the_policy(why: str, hint: str) -> None:
+    """Also where Docker, Terraform or ECS quote AWS."""
+    message = f"{DENIED} {why}".strip()
+    assert hint in (refused("AccessDeniedException", message).hint or "")
+    helps = hint == "`launcher iam-policy`"
+    assert (advice(message) is None) == helps
+    place = Place("prod", "ap-northeast-1", "c", "neuraKnot-prod-migrate", "migrate", "r", "/ecs/g")
+    assert ("Allow ecs:RunTask" if helps else hint) in cause(message, place).hint
+
+
+def test_a_tag_policy_is_named() -> None:
+    error = refused("TagPolicyException", "The tag policy does not allow the specified value for the tag key: Owner")
+    assert error.hint is not None
+    assert "A tag policy of the organization" in error.hint
+
+
+def test_a_wrong_mfa_code_is_no_missing_permission() -> None:
+    words = "MultiFactorAuthentication failed with invalid MFA one time pass code."
+    error = refused("AccessDenied", words)
+    assert error.message == "AWS does not accept this MFA code."
+    assert error.exit_code == 21
 
 
 def test_a_denial_in_other_words_is_given_in_full() -> None:

@@ -224,7 +224,7 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
     "group of another VPC": (foreign_group, {}, ["one VPC", "database's door"], 23, "launcher doctor --environment"),
     "state of another environment": (state_of_another, {}, ["Terraform"], 20, "launcher doctor --environment staging"),
     "no state": (no_state, {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # A workspace"),
-    "locked state": (locked, {}, ["Terraform"], 20, "terraform -chdir={tf} force-unlock b7f3   # Wait"),
+    "locked state": (locked, {}, ["Terraform"], 20, "launcher doctor --environment dev   # Wait"),
     "credentials": (no_credentials, {}, ["credentials"], 21, "aws sso login   # "),
     "no host": (outputs(rds_host=None), {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # Give --db-host"),
     "no subnets": (outputs(private_subnet_ids=[]), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),

@@ -379,7 +379,7 @@ def test_a_state_is_locked_by_the_file_beside_it(
     (tmp_path / lock).write_text('{"ID": "b7f3", "Who": "alice", "Created": "2025"}')
     with pytest.raises(ConfigurationError, match="is locked by alice since 2025") as caught:
         read_outputs(tmp_path, runner, no_s3, workspace=workspace)
-    assert "force-unlock b7f3" in (caught.value.hint or "")
+    assert (caught.value.hint or "").endswith(f"remove the stale lock: rm {tmp_path / lock}")
 
 
 def test_a_lock_beside_another_state_is_none_of_this_one_s(tmp_path: Path) -> None:
