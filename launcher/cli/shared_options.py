@@ -124,7 +124,8 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
             "db_password_secret",
             str,
             _DATABASE,
-            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else secrets.tfvars.",
+            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else the secret that Terraform or RDS names"
+            " (RDS's own for the master user only), else secrets.tfvars.",
         ),
         ("db_instance", str, _DATABASE, "The RDS instance, for its secret and snapshots."),
     )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _SECRET = re.compile(
     r"arn:aws[\w-]*:(?:secretsmanager:[\w-]+:\d{12}:secret:[^\s:]+(?:(?::[^\s:]*){3})?|ssm:[\w-]+:\d{12}:parameter/\S+)"
 )
+_MANAGED = re.compile(r":secret:rds!")
+_COLONS = 6  # in the ARN of a secret, without a key
 ARN_HINT = (
     "Write it as arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, with :KEY:: after it (three colons) for a key of"
     " a JSON secret, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME. A password itself belongs in DB_PASSWORD."
@@ -30,44 +32,51 @@ def is_secret_arn(value: Any) -> bool:
 
 
 def find_password(
-    options: Options, outputs: Outputs, aws: Aws, instance: Sourced[str] | None, environ: Mapping[str, str]
+    options: Options,
+    outputs: Outputs,
+    aws: Aws,
+    instance: Sourced[str] | None,
+    user: str | None,
+    environ: Mapping[str, str],
 ) -> Sourced[Password]:
-    """Find the password: a secret's ARN, else a variable, else `secrets.tfvars`.
+    """Find the password: the caller's own, else a secret, else `secrets.tfvars`.
 
     Args:
         options: the caller's values.
         outputs: Terraform's outputs.
         aws: for the stack's region; no secret's value is read.
         instance: the RDS instance, which may have its own secret.
+        user: the database's user; the secret that RDS manages is only the master's. None if it is not known.
         environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
 
     Raises:
         ConfigurationError: there is no password, or Terraform's value is not the ARN of a secret.
         AwsError: AWS refused a call.
     """
-    named = named_secret(options, outputs)
-    if named is not None:
-        return Sourced(Password(reference=named.value), named.source)
-    refused: AwsError | None = None
-    if instance is not None:
-        try:
-            described = aws.db_instance(instance.value)
-        except AccessDeniedError as error:
-            refused = error
-        else:
-            arn = (described or {}).get("MasterUserSecret", {}).get("SecretArn")
-            if arn:
-                return Sourced(Password(reference=_managed(arn)), f"MasterUserSecret of {instance.value}")
+    given = options.given.get("db_password_secret")
+    if given is not None:
+        return _reference(given)
     for variable in ("DB_PASSWORD", "TF_VAR_db_password"):
         if environ.get(variable):
             return Sourced(Password(value=Secret(environ[variable])), variable)
+    named = named_secret(options, outputs)
+    if named is not None and not _MANAGED.search(named.value):
+        return _reference(named)
+    described, refused = _described(aws, instance)
+    arn = described.get("MasterUserSecret", {}).get("SecretArn")
+    managed = named or (Sourced(arn, f"MasterUserSecret of {instance.value}") if arn and instance else None)
+    master = described.get("MasterUsername") or outputs.values.get("rds_username") or user
+    if managed is not None and user in (None, master):
+        return _reference(managed)
     from_file = read_password(options.directory)
     if from_file is not None:
         return Sourced(Password(value=from_file.value), from_file.source)
     if refused is not None:
         raise refused
+    secret = f"only the secret of {master} ({managed.source})" if managed else "no secret"
     raise ConfigurationError(
-        f"There is no password for the database: no secret, no DB_PASSWORD, and no {options.directory}/secrets.tfvars.",
+        f"There is no password for the database's user {user or ''}".rstrip()
+        + f": {secret}, no DB_PASSWORD, and no {options.directory}/secrets.tfvars.",
         hint=f"Set DB_PASSWORD,{'' if instance else ' or name the RDS instance with --db-instance,'} or give a secret's"
         f" ARN with --db-password-secret: aws secretsmanager list-secrets --region {aws.region}",
     )
@@ -79,16 +88,27 @@ def named_secret(options: Options, outputs: Outputs) -> Sourced[str] | None:
     Raises:
         ConfigurationError: Terraform's value is not the ARN of a secret.
     """
-    given = options.given.get("db_password_secret") or _arn(outputs, "db_password_secret_arn")
-    if given is not None:
-        return given
-    managed = _arn(outputs, "rds_master_user_secret_arn")
-    return Sourced(_managed(managed.value), managed.source) if managed else None
+    return (
+        options.given.get("db_password_secret")
+        or _arn(outputs, "db_password_secret_arn")
+        or _arn(outputs, "rds_master_user_secret_arn")
+    )
 
 
-def _managed(arn: str) -> str:
-    """Return the reference to the password in a secret managed by RDS."""
-    return f"{arn}:password::"
+def _reference(arn: Sourced[str]) -> Sourced[Password]:
+    """Return a secret's reference, completed by its key in a secret that RDS manages, which is always JSON."""
+    whole = f"{arn.value}:password::" if _MANAGED.search(arn.value) and arn.value.count(":") == _COLONS else arn.value
+    return Sourced(Password(reference=whole), arn.source)
+
+
+def _described(aws: Aws, instance: Sourced[str] | None) -> tuple[Mapping[str, Any], AwsError | None]:
+    """Return the RDS instance, empty if there is none; and the error if the caller may not look."""
+    if instance is None:
+        return {}, None
+    try:
+        return aws.db_instance(instance.value) or {}, None
+    except AccessDeniedError as error:
+        return {}, error
 
 
 def _arn(outputs: Outputs, name: str) -> Sourced[str] | None:

@@ -217,7 +217,7 @@ def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, en
         db_user=values["db_user"],
         db_sslmode=options.given.get("db_sslmode") or Sourced("require", "default"),
         db_sslrootcert=options.given.get("db_sslrootcert"),
-        password=find_password(options, outputs, aws, instance, environ),
+        password=find_password(options, outputs, aws, instance, values["db_user"].value, environ),
         family=options.names.family,
         container=CONTAINER,
         repository=options.names.repository,

@@ -37,18 +37,28 @@ def stack_of(stage: Stage, given: dict[str, str] | None = None, environ: dict[st
     return resolve(options, outputs, aws, identify(options, outputs, aws), environ or {})
 
 
+MANAGED = "arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:rds!db-0b1c-AbCdEf"
+
+
 @pytest.mark.parametrize(
     ("login", "given", "environ", "source"),
     [
-        ("managed", {"db_password_secret": ARN}, {}, "--db_password_secret"),
-        ("output", {}, {"DB_PASSWORD": "x"}, "terraform output db_password_secret_arn"),
-        ("managed", {}, {"DB_PASSWORD": "x"}, "MasterUserSecret of neuraknot-dev-db"),
+        ("managed", {"db_password_secret": ARN}, {"DB_PASSWORD": "x"}, "--db_password_secret"),
+        ("managed", {"db_password_secret": MANAGED, "db_user": "migrator"}, {}, "--db_password_secret"),
+        ("output", {}, {"DB_PASSWORD": "x"}, "DB_PASSWORD"),
+        ("output", {}, {"DB_PASSWORD": ""}, "terraform output db_password_secret_arn"),
+        ("output", {"db_user": "migrator"}, {}, "terraform output db_password_secret_arn"),
+        ("managed", {}, {"DB_PASSWORD": "x"}, "DB_PASSWORD"),
+        ("managed", {"db_user": "migrator"}, {"DB_PASSWORD": "x"}, "DB_PASSWORD"),
+        ("managed", {"db_user": "migrator"}, {"TF_VAR_db_password": "x"}, "TF_VAR_db_password"),
+        ("managed", {}, {}, "MasterUserSecret of neuraknot-dev-db"),
+        ("managed", {"db_user": "postgres"}, {}, "MasterUserSecret of neuraknot-dev-db"),
         ("tfvars", {}, {"DB_PASSWORD": "x", "TF_VAR_db_password": "y"}, "DB_PASSWORD"),
         ("tfvars", {}, {"TF_VAR_db_password": "y"}, "TF_VAR_db_password"),
         ("tfvars", {}, {}, "db_password in {terraform}/secrets.tfvars"),
     ],
 )
-def test_the_password_is_a_secret_if_there_is_one(
+def test_the_password_is_the_callers_own_else_a_secret(
     make_cloud: MakeCloud,
     clock: FakeClock,
     tmp_path: Path,
@@ -60,8 +70,25 @@ def test_the_password_is_a_secret_if_there_is_one(
     stage = stage_of(make_cloud, clock, tmp_path, login)
     password = stack_of(stage, given, environ).password
     assert password.source == source.format(terraform=stage.terraform)
-    assert (password.value.reference is None) == (login == "tfvars")
-    assert (password.value.value is None) == (login != "tfvars")
+    by_value = password.source.startswith(("DB_PASSWORD", "TF_VAR", "db_password in"))
+    assert (password.value.reference is None) == by_value
+    assert (password.value.value is None) != by_value
+    if not by_value:
+        assert (password.value.reference or "").endswith(":password::")
+
+
+@pytest.mark.parametrize("output", [None, "rds_master_user_secret_arn", "db_password_secret_arn"])
+def test_the_masters_secret_serves_only_the_master(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, output: str | None
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "managed")
+    (stage.terraform / "secrets.tfvars").unlink(missing_ok=True)
+    stage.outputs({output: MANAGED} if output else {})
+    assert (stack_of(stage).password.value.reference or "").endswith(":password::")
+    with pytest.raises(ConfigurationError, match="database's user migrator: only the secret of postgres") as caught:
+        stack_of(stage, {"db_user": "migrator"})
+    assert caught.value.hint is not None
+    assert "Set DB_PASSWORD" in caught.value.hint
 
 
 def test_network_and_roles_are_the_running_services(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
