@@ -317,7 +317,9 @@ class Aws:
         try:
             with self._translated("s3:GetObject"):
                 return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except NotFoundError:
+        except NotFoundError as error:
+            if error.code != "NoSuchKey":
+                raise
             return None
 
     # For `doctor`

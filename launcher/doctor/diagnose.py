@@ -15,7 +15,9 @@ from launcher.errors import AccessDeniedError, ExitCode, LauncherError
 
 T = TypeVar("T")
 F = TypeVar("F")
-_COMMAND = re.compile(r"`(?P<within>(?:aws|launcher|terraform) [^`]+)`|: (?P<last>(?:aws|launcher|terraform) [^`]+)$")
+_COMMAND = re.compile(
+    r"`(?P<within>(?:aws|launcher|terraform|tofu) [^`]+)`|: (?P<last>(?:aws|launcher|terraform|tofu) [^`]+)$"
+)
 _WORKERS = 12  # each waits for AWS most of the time
 
 

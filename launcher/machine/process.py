@@ -17,6 +17,7 @@ from launcher.machine.signals import put_off
 HINTS = {
     "docker": "Install Docker, or name an image that exists with --image.",
     "terraform": "Install Terraform 1.x, or give the values as options: launcher ecs-migrate --help",
+    "tofu": "Install OpenTofu, or give the values as options: launcher ecs-migrate --help",
     "git": "Install git.",
 }
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

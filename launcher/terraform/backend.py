@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,20 +14,60 @@ from launcher.errors import ConfigurationError
 from launcher.machine.untrusted_text import UnreadableError, parse_json, read_text
 from launcher.terraform import hcl
 
+NAMES = {"terraform": "Terraform 1.x", "tofu": "OpenTofu"}
+"""What each program that reads a root is called."""
+
 Backend = tuple[str, Mapping[str, Any]]
 """The type and the known settings."""
 
 _DECIDING = {"local": ("path", "workspace_dir"), "s3": ("bucket", "key", "region", "workspace_key_prefix")}
 # Required by the backend: if a root's files omit them, they were given to `init` by -backend-config.
 _REQUIRED = {"bucket", "key", "region"}
-_ENDPOINTS = {"endpoint", "endpoints"}
+# What else an S3 backend may set without changing which state is read, or by whom.
+_HARMLESS = {
+    *_DECIDING["s3"],
+    "acl",
+    "allowed_account_ids",
+    "dynamodb_table",
+    "encrypt",
+    "forbidden_account_ids",
+    "kms_key_id",
+    "max_retries",
+    "retry_mode",
+    "skip_credentials_validation",
+    "skip_metadata_api_check",
+    "skip_region_validation",
+    "skip_requesting_account_id",
+    "skip_s3_checksum",
+    "use_dualstack_endpoint",
+    "use_fips_endpoint",
+    "use_lockfile",
+}
+_OPENTOFU = (".tofu", ".tofu.json")
+_OPENTOFUS_REGISTRY = "registry.opentofu.org"
 _BLOCK = re.compile(r"\b(?:backend|cloud)\b")
 _WORKSPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~$&+=:@-]+")
 
 
+def programs(directory: Path) -> tuple[str, ...]:
+    """Return the programs that can read a root, the better one first: `terraform` and `tofu`, which is OpenTofu's.
+
+    Files that only OpenTofu reads may hold the backend, so `terraform` would read another state.
+    """
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    if any(name.endswith(_OPENTOFU) for name in names):
+        return ("tofu",)
+    with contextlib.suppress(UnreadableError):
+        if ".terraform.lock.hcl" in names and _OPENTOFUS_REGISTRY in read_text(directory / ".terraform.lock.hcl"):
+            return ("tofu", "terraform")
+    return ("terraform", "tofu")
+
+
 def terraform_command(directory: Path | None, *arguments: str) -> str:
-    """Return a `terraform` command for a root, quoted for a shell."""
-    return shlex.join(["terraform", f"-chdir={directory}", *arguments])
+    """Return a command of `terraform`, or of `tofu` where that serves a root, quoted for a shell."""
+    able = programs(directory) if directory is not None else ("terraform",)
+    program = next((name for name in able if shutil.which(name)), able[0])
+    return shlex.join([program, f"-chdir={directory}", *arguments])
 
 
 def redirection(environ: Mapping[str, str]) -> str | None:
@@ -88,10 +130,12 @@ def backend(directory: Path) -> Backend:
     else:
         _compare(directory, declared, noted)
         found = noted
-    # An endpoint in the files counts even if it is an expression.
-    elsewhere = declared is not None and not _ENDPOINTS.isdisjoint(declared[1])
-    if found[0] == "s3" and (elsewhere or any(_given(found[1].get(name)) for name in _ENDPOINTS)):
-        raise _uncertain(directory, "its bucket has an endpoint of its own")
+    if found[0] == "s3":
+        # A setting in the files counts even if it is an expression.
+        given = {*(declared[1] if declared else ()), *(name for name, value in found[1].items() if _given(value))}
+        followed = sorted(given - _HARMLESS)
+        if followed:
+            raise _uncertain(directory, f"its S3 backend sets {', '.join(followed)}, which only Terraform follows")
     return found
 
 
@@ -151,7 +195,7 @@ def _declared(directory: Path) -> Backend | None:
         name = path.name
         if name.startswith(".") or path.is_dir():
             continue
-        if name.endswith((".tofu", ".tofu.json")):
+        if name.endswith(_OPENTOFU):
             raise _uncertain(directory, f"{name} is OpenTofu's")
         if name.endswith(".tf"):
             found += ((path, *entry) for entry in _blocks(_parsed(directory, path)))
@@ -220,14 +264,16 @@ def _compare(directory: Path, declared: Backend, noted: Backend) -> None:
 
 
 def _given(value: Any) -> bool:
-    """Whether it is not empty."""
-    return any(map(_given, value.values())) if isinstance(value, dict) else value not in (None, "", [])
+    """Whether it is neither empty nor false."""
+    if isinstance(value, dict | list):
+        return any(map(_given, value.values() if isinstance(value, dict) else value))
+    return value not in (None, "", False)
 
 
 def _uncertain(directory: Path, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"Where {directory} keeps its Terraform state is not known for certain: {why}.",
-        hint=f"Have Terraform 1.x sort it out: {terraform_command(directory, 'init')}",
+        hint=f"Have {NAMES[programs(directory)[0]]} sort it out: {terraform_command(directory, 'init')}",
     )
 
 

@@ -14,7 +14,16 @@ from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsEr
 from launcher.machine.process import Completed, Runner, uncoloured
 from launcher.machine.untrusted_text import UnreadableError, json_at, parse_json, read_text
 from launcher.models import Sourced
-from launcher.terraform.backend import backend, initialised, local_state, noted_backend, state_in_s3, terraform_command
+from launcher.terraform.backend import (
+    NAMES,
+    backend,
+    initialised,
+    local_state,
+    noted_backend,
+    programs,
+    state_in_s3,
+    terraform_command,
+)
 
 _NEEDS_INIT = re.compile(r"Backend initialization required|Initialization required|terraform init", re.IGNORECASE)
 _REASON = re.compile(r"^Reason: (.+)", re.MULTILINE)
@@ -25,6 +34,7 @@ _NO_CREDENTIALS = re.compile(
     r"(token|credentials|session) .{0,60}(expired|invalid)",
     re.IGNORECASE,
 )
+_ENCRYPTED = re.compile(r'does not have a "version" attribute|encrypted payload|decrypt', re.IGNORECASE)
 _DENIED = re.compile(r"AccessDenied|not authorized to perform|StatusCode: 403", re.IGNORECASE)
 # Types of the outputs that are not strings; a number in quotes is accepted too.
 _KINDS: Mapping[str, Any] = {
@@ -142,12 +152,16 @@ def _read(
     if kind == "local":
         _refuse_locked(directory, local_state(directory, workspace, config))
     try:
-        completed = run(["terraform", f"-chdir={directory}", "output", "-json", "-no-color"])
+        completed = _asked(directory, run)
     except ProgramNotFoundError as error:
         if redirected is not None:
             raise ConfigurationError(
                 f"{error.message} With {redirected} set, nothing else can tell where {directory} keeps its state.",
-                hint=f"Install Terraform 1.x, or unset {redirected}.",
+                hint=f"Install {NAMES[error.program]}, or unset {redirected}.",
+            ) from error
+        if len(programs(directory)) == 1:
+            raise ConfigurationError(
+                f"{directory} is written for {NAMES[error.program]}. {error.message}", hint=_install(error.program)
             ) from error
         return _from_state(directory, s3, workspace, missing=error)
     if completed.exit_code != 0:
@@ -158,7 +172,23 @@ def _read(
         raise _failed(directory, completed)
     values = {name: output.get("value") for name, output in _output_object(completed.stdout, directory).items()}
     state = state_in_s3(directory, workspace, kind, config)
-    return _not_empty(Outputs(values, "terraform output", directory, state))
+    return _not_empty(Outputs(values, f"{completed.arguments[0]} output", directory, state))
+
+
+def _asked(directory: Path, run: Runner) -> Completed:
+    """Run `terraform output`, or `tofu output`.
+
+    Raises:
+        ProgramNotFoundError: no program that can read the root is installed; it names the first of them.
+    """
+    missing: ProgramNotFoundError | None = None
+    for program in programs(directory):
+        try:
+            return run([program, f"-chdir={directory}", "output", "-json", "-no-color"])
+        except ProgramNotFoundError as error:
+            missing = missing or error
+    assert missing is not None
+    raise missing
 
 
 def _failed(directory: Path, completed: Completed) -> Exception:
@@ -190,8 +220,10 @@ def _failed(directory: Path, completed: Completed) -> Exception:
             hint=f"Initialise it: {terraform_command(directory, 'init')}",
             details=(f"Terraform says: {reason[1]}",) if reason else tail,
         )
+    if _ENCRYPTED.search(said):
+        return _encrypted(f"of {directory}", tail)
     return ConfigurationError(
-        f"`terraform output` failed in {directory}.",
+        f"`{completed.arguments[0]} output` failed in {directory}.",
         hint=f"Try it by hand: {terraform_command(directory, 'output')}",
         details=tail,
     )
@@ -267,12 +299,12 @@ def _from_state(
             return _not_empty(Outputs({}, str(path), directory))
         raise ConfigurationError(
             f"{missing.message} There is no state file {path} to read without it.",
-            hint="Install Terraform 1.x, or give the values as options: launcher ecs-migrate --help",
+            hint=_install(missing.program),
         )
     if kind != "s3":
         raise ConfigurationError(
             f"The state of {directory} is kept by the backend {kind!r}, which only `terraform` itself can read.",
-            hint=f"Install Terraform 1.x, and run: {terraform_command(directory, 'init')}",
+            hint=f"Install {NAMES[programs(directory)[0]]}, and run: {terraform_command(directory, 'init')}",
         )
     state = state_in_s3(directory, workspace, kind, config)
     if state is None:
@@ -295,6 +327,8 @@ def _state_outputs(body: bytes, origin: str, directory: Path) -> Outputs:
         state = parse_json(body)
     except UnreadableError as error:
         raise _no_state(origin, f": {error}") from None
+    if isinstance(state, dict) and "encrypted_data" in state:
+        raise _encrypted(origin)
     outputs = state.get("outputs") if isinstance(state, dict) and state.get("version") == 4 else None
     if not isinstance(outputs, dict) or not all(isinstance(output, dict) for output in outputs.values()):
         raise _no_state(origin)
@@ -308,7 +342,19 @@ def _content(path: Path) -> bytes:
         raise _no_state(str(path), f" that can be read: {error.strerror}") from None
 
 
+def _install(program: str) -> str:
+    return f"Install {NAMES[program]}, or give the values as options: launcher ecs-migrate --help"
+
+
+def _encrypted(what: str, said: tuple[str, ...] = ()) -> ConfigurationError:
+    return ConfigurationError(
+        f"The state {what} is encrypted, as OpenTofu does it; only `tofu` with the key can read it.",
+        hint="Install OpenTofu, and give it the key; or give the values as options: launcher ecs-migrate --help",
+        details=said,
+    )
+
+
 def _no_state(origin: str, why: str = "") -> ConfigurationError:
     return ConfigurationError(
-        f"{origin} is no Terraform state of version 4{why}.", hint="Is the state encrypted? Then install Terraform."
+        f"{origin} is no Terraform state of version 4{why}.", hint="See whether it is the right file, and whole."
     )

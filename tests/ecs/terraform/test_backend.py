@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import boto3
 import pytest
 
 from launcher.aws.client import Aws
-from launcher.errors import ConfigurationError
-from launcher.machine.process import Runner, run
+from launcher.errors import AwsError, ConfigurationError
+from launcher.machine.process import Completed, Runner, run
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.terraform import write_root
-from launcher.terraform.backend import redirection
+from launcher.terraform.backend import programs, redirection, terraform_command
 from launcher.terraform.outputs import read_outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, make_stage
@@ -163,20 +164,44 @@ UNCERTAIN: dict[str, tuple[Change, str]] = {
         declared(S3.replace('"k"', "<<-EOT\n  k\n  EOT")), "key in backend.tf is not a plain string",
     ),
     "an endpoint since init": (
-        then(declared(S3.replace("}", ' endpoints = {\n  s3 = "http://x"\n }\n}')), NOTED_S3), "an endpoint of its own",
+        then(declared(S3.replace("}", ' endpoints = {\n  s3 = "http://x"\n }\n}')), NOTED_S3),
+        "which only Terraform follows",
     ),
     "an endpoint since init, as it was written once": (
-        then(declared(S3.replace("}", ' endpoint = "x"\n}')), NOTED_S3), "an endpoint of its own",
+        then(declared(S3.replace("}", ' endpoint = "x"\n}')), NOTED_S3), "which only Terraform follows",
     ),
     "an endpoint since init, as a heredoc": (
-        then(declared(S3.replace("}", " endpoint = <<EOT\nx\nEOT\n}")), NOTED_S3), "an endpoint of its own",
+        then(declared(S3.replace("}", " endpoint = <<EOT\nx\nEOT\n}")), NOTED_S3), "which only Terraform follows",
     ),
     "an endpoint that was noted": (
         then(declared(S3), noted("s3", bucket="states", key="k", region="us-east-1", endpoints={"s3": "x"})),
-        "an endpoint of its own",
+        "which only Terraform follows",
     ),
-    "a bucket elsewhere": (declared(S3.replace("}", ' endpoints = {\n  s3 = "http://x"\n }\n}')), "an endpoint of its"),
-    "a bucket elsewhere, as it was written once": (declared(S3.replace("}", ' endpoint = "x"\n}')), "endpoint of its"),
+    "a bucket elsewhere": (declared(S3.replace("}", ' endpoints = {\n  s3 = "http://x"\n }\n}')),
+        "sets endpoints, which"),
+    "a bucket elsewhere, as it was written once": (declared(S3.replace("}", ' endpoint = "x"\n}')),
+        "sets endpoint, which"),
+    **{
+        f"{name} of the backend's own": (
+            declared(S3.replace("}", f" {name} {value}\n}}")), f"its S3 backend sets {name}, which only Terraform",
+        )
+        for name, value in {
+            "assume_role": '= { role_arn = "arn:aws:iam::1:role/state" }',
+            "assume_role ": '{\n  role_arn = "arn:aws:iam::1:role/state"\n }',
+            "assume_role_with_web_identity": "{\n  role_arn = var.role\n }",
+            "role_arn": '= "arn:aws:iam::1:role/state"',
+            "profile": '= "states"',
+            "shared_credentials_files": '= ["x"]',
+            "access_key": "= var.key",
+            "sse_customer_key": '= "x"',
+            "something_new": "= true",
+        }.items()
+        for name in [name.strip()]
+    },
+    "a role of the backend's own, noted": (
+        then(declared('backend "s3" {}'), noted("s3", bucket="b", key="k", region="r", assume_role={"role_arn": "a"})),
+        "its S3 backend sets assume_role, which",
+    ),
     "half of a backend": (declared('backend "s3" {\n bucket = "b"\n}'), "names no bucket or key"),
     "set up, but not its backend": (
         then(declared(S3), lambda root: (root / ".terraform").mkdir()), "was initialised without",
@@ -320,13 +345,88 @@ def test_what_backend_config_gave_is_known_to_terraform_alone(tmp_path: Path) ->
 def test_a_key_of_backend_config_s_is_read_from_the_note(tmp_path: Path, cloud: LocalAws) -> None:
     old_state(tmp_path)
     declare(tmp_path, 'backend "s3" {\n bucket = "partial"\n}')
-    note(tmp_path, "s3", bucket="partial", key="k", region="us-east-1", encrypt=True, endpoints=None)
+    note(
+        tmp_path,
+        "s3",
+        bucket="partial",
+        key="k",
+        region="us-east-1",
+        encrypt=True,
+        kms_key_id="k",
+        dynamodb_table="t",
+        use_lockfile=True,
+        skip_s3_checksum=False,
+        endpoints=None,
+        profile="",
+        assume_role={"role_arn": None},
+        shared_config_files=[],
+        use_path_style=False,
+    )
     s3 = boto3.client("s3", region_name="us-east-1")
     s3.create_bucket(Bucket="partial")
     state = {"version": 4, "outputs": {"rds_host": {"value": "the new one", "type": "string"}}}
     s3.put_object(Bucket="partial", Key="k", Body=json.dumps(state).encode())
     found = read_outputs(tmp_path, not_installed, lambda region: Aws(region=region, attempts=1))
     assert found.values == {"rds_host": "the new one"}
+
+
+def only_tofu(arguments: Sequence[str], **how: Any) -> Completed:
+    """OpenTofu, without Terraform: its program takes the same arguments, and prints the same."""
+    if arguments[0] != "tofu":
+        return not_installed(arguments)
+    done = run(["terraform", *arguments[1:]], **how)
+    return replace(done, arguments=tuple(arguments))
+
+
+@needs_terraform
+def test_tofu_does_where_there_is_no_terraform(tmp_path: Path) -> None:
+    old_state(tmp_path)
+    assert read_outputs(tmp_path, only_tofu, no_s3).origin == "tofu output"
+    assert read_outputs(tmp_path, run, no_s3).origin == "terraform output"
+
+
+@needs_terraform
+@pytest.mark.parametrize("name", ["main.tofu", "backend.tofu.json"])
+def test_a_root_for_opentofu_is_not_read_by_terraform(tmp_path: Path, name: str) -> None:
+    old_state(tmp_path)
+    (tmp_path / name).write_text("{}" if name.endswith("json") else "")
+    assert read_outputs(tmp_path, only_tofu, no_s3).origin == "tofu output"
+    with pytest.raises(ConfigurationError, match=r"is written for OpenTofu\. The program tofu is not") as caught:
+        read_outputs(tmp_path, run_terraform_only, no_s3)
+    assert "Install OpenTofu" in (caught.value.hint or "")
+
+
+def test_a_root_that_opentofu_initialised_is_read_by_tofu_first(tmp_path: Path) -> None:
+    lock = 'provider "registry.opentofu.org/hashicorp/aws" {\n  version = "5.0.0"\n}\n'
+    (tmp_path / ".terraform.lock.hcl").write_text(lock)
+    assert programs(tmp_path) == ("tofu", "terraform")
+    assert terraform_command(tmp_path, "init").split()[1:] == [f"-chdir={tmp_path}", "init"]
+
+
+def run_terraform_only(arguments: Sequence[str], **how: Any) -> Completed:
+    return not_installed(arguments) if arguments[0] == "tofu" else run(arguments, **how)
+
+
+@BOTH
+def test_a_state_that_opentofu_encrypted_is_named_as_such(tmp_path: Path, runner: Runner) -> None:
+    encrypted = {"serial": 1, "lineage": "x", "meta": {"key_provider.pbkdf2.k": "e30="}, "encrypted_data": "AA=="}
+    (tmp_path / "terraform.tfstate").write_text(json.dumps({**encrypted, "encryption_version": "v0"}))
+    with pytest.raises(ConfigurationError, match="is encrypted, as OpenTofu does it") as caught:
+        read_outputs(tmp_path, runner, no_s3)
+    assert caught.value.exit_code == 20
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_bucket_that_is_not_there_is_not_told_as_a_state_that_is_not(
+    tmp_path: Path, cloud: LocalAws, made: bool
+) -> None:
+    assert cloud
+    declare(tmp_path, S3)
+    if made:
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="states")
+    error = ConfigurationError if made else AwsError
+    with pytest.raises(error, match="There is no Terraform state" if made else "s3:GetObject: The specified bucket"):
+        read_outputs(tmp_path, not_installed, lambda region: Aws(region=region, attempts=1))
 
 
 @pytest.mark.parametrize(
@@ -415,7 +515,6 @@ STATES: dict[str, bytes] = {
     "no number": b'{"version": 4, "outputs": {"rds_port": {"value": NaN}}}',
     "version 3": b'{"version": 3, "modules": [], "outputs": {"a": {"value": "b"}}}',
     "version true": b'{"version": true, "outputs": {"a": {"value": "b"}}}',
-    "encrypted": b'{"meta": {}, "encrypted_data": "x", "encryption_version": "v0"}',
 }
 
 

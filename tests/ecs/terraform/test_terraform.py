@@ -100,12 +100,6 @@ def test_a_workspace_named_by_a_variable_is_read_by_both(tmp_path: Path, monkeyp
         assert read_outputs(tmp_path, runner, no_s3, workspace="blue").values == {"rds_host": "blue's"}
 
 
-def test_no_state_in_the_bucket(tmp_path: Path, cloud: LocalAws) -> None:
-    (tmp_path / "main.tf").write_text('terraform {\n  backend "s3" {\n    bucket = "none"\n    key = "k"\n  }\n}\n')
-    with pytest.raises(ConfigurationError, match="no Terraform state at s3://none/k"):
-        read_outputs(tmp_path, not_installed, lambda region: Aws(region="us-east-1", attempts=1))
-
-
 GOOD = json.dumps({"rds_host": {"sensitive": False, "type": "string", "value": "db"}}, indent=2)
 
 
