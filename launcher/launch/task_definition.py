@@ -106,9 +106,12 @@ def _meant(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each leaf with its path, without what means unset: AWS fills in None, 0, false, "" and empty lists."""
+    """Yield each leaf with its path, without what means unset: AWS fills in None, 0, false, "" and empty lists.
+
+    A variable without a value is one that is set.
+    """
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _flat(item, f"{path}.{key}" if path else str(key))
-    elif value not in (None, [], 0, ""):
+    elif value not in (None, [], 0, "") or (value == "" and ".environment." in path):
         yield path, value
