@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from launcher.aws.refusals import IAM_POLICY, advice
-from launcher.errors import ImageError, ProgramNotFoundError
+from launcher.errors import AwsError, ImageError, ProgramNotFoundError
 from launcher.image.tag import DOCKERFILE
 from launcher.machine.process import Completed, Runner, uncoloured
 from launcher.machine.redaction import Redactor
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _PUSHING = re.compile(r"pushing layers|failed to push")
 _DENIED = re.compile(r"denied|unauthorized|no basic auth credentials|authorization token has expired", re.IGNORECASE)
+_NOT_KEPT = re.compile(r"(?:storing|saving) credentials", re.IGNORECASE)
 _LEGACY = re.compile(r"legacy builder is deprecated|Install the buildx component|docs\.docker\.com/go/buildx")
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
@@ -65,6 +66,12 @@ _CAUSES = (
     ),
 )
 _CAUSES_OF_THE_REGISTRY = (
+    _Cause(
+        _NOT_KEPT,
+        "the credential helper that its settings name can't keep the login",
+        "Take the helper out of credsStore or credHelpers in Docker's config.json, or have another folder of settings:"
+        " DOCKER_CONFIG=$(mktemp -d)",
+    ),
     _Cause(_DENIED, "the registry refused it", IAM_POLICY),
     _Cause(
         re.compile(r"no such host|dial tcp|no route to host|TLS handshake timeout|Client\.Timeout|deadline exceeded"),
@@ -79,6 +86,10 @@ _CAUSES_OF_THE_REGISTRY = (
         "Run the same command again: the layers that have arrived are not sent twice.",
     ),
 )
+
+
+class _NotPushedError(ImageError):
+    """The image was built, but not pushed."""
 
 
 def require_engine(run: Runner) -> None:
@@ -130,9 +141,16 @@ class Builder:
         """
         reference = f"{repository}:{tag}"
         require_engine(self.run)
-        if self.run(["docker", "buildx", "version"]).exit_code == 0:
-            return self._with_buildx(reference, platform)
-        return self._without_buildx(reference, platform)
+        buildx = self.run(["docker", "buildx", "version"]).exit_code == 0
+        try:
+            return self._with_buildx(reference, platform) if buildx else self._without_buildx(reference, platform)
+        except _NotPushedError:
+            # Another job may have pushed the same content meanwhile, and an immutable tag takes no second push.
+            with contextlib.suppress(AwsError):
+                digest = self.aws.image_digest(repository.split("/", 1)[1], tag=tag)
+                if digest is not None:
+                    return digest
+            raise
 
     def _with_buildx(self, reference: str, platform: str) -> str:
         with tempfile.TemporaryDirectory() as folder, self._logged_in(reference):
@@ -183,17 +201,23 @@ class Builder:
             )
         return found[1]
 
-    @contextmanager
+    @contextlib.contextmanager
     def _logged_in(self, reference: str) -> Iterator[None]:
-        """Log Docker in to the registry; log out afterwards unless the user was logged in before."""
+        """Log Docker in to the registry; log out afterwards unless the user was logged in before.
+
+        Some credential helpers keep no login, as they serve the registry by themselves: then that is enough.
+        """
         registry, login = _registry(reference), self.aws.registry_login()
-        known = _knows(self.docker_config, registry)
+        config = _docker_config(self.docker_config)
+        helper = _helper(config, registry)
+        completed = self.run(
+            ["docker", "login", "--username", login.username, "--password-stdin", registry],
+            stdin=login.password.reveal(),
+        )
+        refused = completed.exit_code != 0
+        served = refused and _NOT_KEPT.search(completed.stderr) and helper and self._serves(helper, registry)
         try:
-            completed = self.run(
-                ["docker", "login", "--username", login.username, "--password-stdin", registry],
-                stdin=login.password.reveal(),
-            )
-            if completed.exit_code != 0:
+            if refused and not served:
                 # A credential helper may print its input.
                 redactor = Redactor()
                 redactor.hide(login.password.reveal())
@@ -201,8 +225,15 @@ class Builder:
                 raise self._failed("login", reference, replace(completed, **said))
             yield
         finally:
-            if not known:
+            if not served and not _knows(config, registry):
                 self.run(["docker", "logout", registry])
+
+    def _serves(self, helper: str, registry: str) -> bool:
+        """Whether a credential helper has a login for the registry."""
+        try:
+            return self.run([f"docker-credential-{helper}", "get"], stdin=registry).exit_code == 0
+        except ProgramNotFoundError:
+            return False
 
     def _docker(self, *arguments: str) -> Completed:
         return self.run(["docker", *arguments], on_line=self.on_line)
@@ -227,12 +258,13 @@ class Builder:
             "login": (f"Docker could not log in to {_registry(reference)}", self._login_by_hand(reference)),
             "push": (f"The image {reference} was built, but not pushed", self._push_by_hand(reference)),
         }[what]
+        kind = _NotPushedError if what == "push" else ImageError
         causes = _CAUSES if what == "build" else (*_CAUSES_OF_THE_REGISTRY, _CAUSES[0])
         for cause in causes:
             if cause.words.search(output):
                 means = cause.means.format(platform=platform)
-                return ImageError(f"{sentence}: {means}.", hint=advice(output) or cause.hint, details=details)
-        return ImageError(f"{sentence}.", hint=f"Try it by hand: {by_hand}", details=details)
+                return kind(f"{sentence}: {means}.", hint=advice(output) or cause.hint, details=details)
+        return kind(f"{sentence}.", hint=f"Try it by hand: {by_hand}", details=details)
 
     def _login_by_hand(self, reference: str) -> str:
         password = f"aws ecr get-login-password --region {self.aws.region}"
@@ -246,16 +278,31 @@ def _registry(reference: str) -> str:
     return reference.split("/", 1)[0]
 
 
-def _knows(docker_config: Path, registry: str) -> bool:
-    """Whether the user's Docker has a login there; also True if that is not known, so that no login is lost."""
-    file = docker_config / "config.json"
+def _docker_config(folder: Path) -> Mapping[str, Any] | None:
+    """Return the user's settings of Docker, empty if there are none; None if they can't be read."""
+    file = folder / "config.json"
     try:
-        logins = parse_json(read_text(file)).get("auths", {}) if file.exists() else {}
-    except (UnreadableError, AttributeError):
+        value = parse_json(read_text(file)) if file.exists() else {}
+    except UnreadableError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _helper(config: Mapping[str, Any] | None, registry: str) -> str | None:
+    """Return the name of the credential helper that Docker asks for the registry; None if there is none."""
+    helpers = (config or {}).get("credHelpers")
+    own = helpers.get(registry) if isinstance(helpers, dict) else None
+    name = own or (config or {}).get("credsStore")
+    return name if isinstance(name, str) and name else None
+
+
+def _knows(config: Mapping[str, Any] | None, registry: str) -> bool:
+    """Whether the user's Docker has a login there; also True if that is not known, so that no login is lost."""
+    logins, helpers = ((config or {}).get(name, {}) for name in ("auths", "credHelpers"))
+    if config is None or not isinstance(logins, dict) or not isinstance(helpers, dict):
         return True
-    # A login kept by a credential helper has an empty entry.
-    known = {login.split("://")[-1].split("/")[0] for login in logins} if isinstance(logins, dict) else {registry}
-    return registry in known
+    # A login kept by a credential helper has an empty entry, or none.
+    return registry in {*helpers, *(login.split("://")[-1].split("/")[0] for login in logins)}
 
 
 def _field(file: Path, name: str) -> Any:

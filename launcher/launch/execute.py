@@ -164,7 +164,7 @@ class Executor:
         git_commit = plan.request.git_commit
         builder = Builder(self.runner, self.aws, self.root, self.docker_config, self.progress.detail, git_commit)
         digest = builder.build_and_push(image.repository, str(image.tag), plan.stack.platform.value)
-        done(f"pushed {image.tag}")
+        done(f"{image.tag} is pushed")
         return with_image(plan, Image(image.repository, image.tag, digest))
 
     def _log_group(self, plan: Plan, done: Done) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from launcher.rehearsal.stand_in_docker import StandInDocker
+from launcher.image.tag import content_tag
+from launcher.rehearsal.stand_in_docker import StandInDocker, digest_of
 from tests.ecs.conftest import FakeClock, MakeCloud
-from tests.ecs.launching import GOOD, Stage, make_stage
+from tests.ecs.launching import GOOD, Remembering, Stage, make_stage
 
 
 @pytest.fixture
@@ -54,6 +56,69 @@ def test_who_was_logged_in_before_stays_so(
     (tmp_path / "config.json").write_text(json.dumps(config).replace("REGISTRY", registry(stage)))
     assert stage.launch("ecs-migrate").code == 0
     assert bool(docker.logins) == stays
+
+
+NOT_IMPLEMENTED = "Error saving credentials: error storing credentials - err: exit status 1, out: `not implemented`"
+NOT_FOUND = (
+    'Error saving credentials: error storing credentials - err: exec: "docker-credential-desktop": executable file not'
+    " found in $PATH, out: ``"
+)
+
+
+@pytest.mark.parametrize(
+    "config", [{"credHelpers": {"REGISTRY": "ecr-login"}}, {"credsStore": "ecr-login", "auths": {}}], ids=["own", "all"]
+)
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_helper_that_serves_the_registry_need_not_keep_a_login(
+    stage: Stage, docker: StandInDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: object, serves: bool
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config).replace("REGISTRY", registry(stage)))
+    helper = tmp_path / "docker-credential-ecr-login"
+    get = f'read host; [ "$host" = {registry(stage)} ] && echo "{{}}"' if serves else "exit 1"
+    helper.write_text(f'#!/bin/sh\n[ "$1" = get ] || exit 1\n{get}\n')
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    docker.login_fails = NOT_IMPLEMENTED
+    docker.logins.add(registry(stage))  # by the helper
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == (0 if serves else 22), outcome.err
+    if serves:
+        assert "logout" not in docker.asked
+    else:
+        assert "the credential helper that its settings name can't keep the login" in outcome.err
+
+
+def test_a_helper_that_is_not_installed_is_told_as_such(stage: Stage, docker: StandInDocker, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"credsStore": "desktop"}))
+    docker.login_fails = NOT_FOUND
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 22
+    assert "docker-credential-desktop" in outcome.err
+    assert "Take the helper out of credsStore" in outcome.err
+
+
+class _Raced(StandInDocker):
+    """Another job pushes the same content first, unless the registry loses it."""
+
+    lost = False
+
+    def _build(self, arguments: tuple[str, ...]) -> tuple[int, str]:
+        [reference] = [each.partition("=")[2] for each in arguments if each.startswith("--tag=")]
+        name, _, tag = reference.rpartition(":")
+        if not self.lost:
+            self._stack.put_image(tag, digest_of(tag), name.split("/", 1)[1])
+        why = f"The image tag '{tag}' already exists in the 'r' repository and cannot be overwritten because the tag is"
+        return 1, f"#9 pushing layers\nERROR: failed to push {reference}: tag invalid: {why} immutable.\n"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_same_content_pushed_by_another_job_is_taken(stage: Stage, lost: bool) -> None:
+    raced = _Raced(stage.cloud.stack, Remembering())
+    raced.lost, stage.runner = lost, raced
+    outcome = stage.launch("ecs-migrate", "--json")
+    assert outcome.code == (22 if lost else 0), outcome.err
+    if not lost:
+        assert outcome.json["image_digest"] == digest_of(content_tag(stage.root, "linux/amd64"))
 
 
 UNKNOWN_HOST = 'Get "https://1.dkr.ecr.example/v2/": dial tcp: lookup 1.dkr.ecr.example on 10.0.0.2:53: no such host'

@@ -214,11 +214,22 @@ def test_whatever_a_file_holds_it_is_a_sentence(stage: Stage, name: str, content
 
 @pytest.mark.parametrize(
     "content",
-    ["[" * 100_000, "[]", '{"auths": []}', '{"auths": ["x"]}', '{"auths": 5}', '{"auths": {"\\ud800": {}}}', b"\xff"],
+    [
+        "[" * 100_000,
+        "[]",
+        '{"credHelpers": 5}',
+        '{"auths": []}',
+        '{"auths": ["x"]}',
+        '{"auths": 5}',
+        '{"auths": {"\\ud800": {}}}',
+        b"\xff",
+    ],
 )
 def test_logins_that_can_t_be_read_are_left_as_they_are(tmp_path: Path, content: str | bytes) -> None:
     (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert build._knows(tmp_path, "registry")
+    config = build._docker_config(tmp_path)
+    assert build._knows(config, "registry")
+    assert build._helper(config, "registry") is None
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "[]", "{}", '{"containerimage.digest": ["x"]}', b"\xff"])
