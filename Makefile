@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help migrate rehearse test test-fast check format bench snapshot lock clean
+.PHONY: help migrate rehearse test test-fast check format bench snapshot base lock clean
 
 help:  ## these lines
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +51,9 @@ snapshot: .venv/installed  ## after a new revision: its snapshot, and the pictur
 
 bench: .venv/installed  ## measure against plain Alembic, in the same run
 	@$(BIN)/python -m benchmarks
+
+base:  ## pin the image that Dockerfile.migrate builds on by the digest that its registry has now
+	@$(PYTHON) docker/base.py
 
 # Both lock files name versions and hashes, never an address.
 COMPILE = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \

@@ -199,6 +199,7 @@ class Request:
         reset: whether the command destroys the data.
         timeout: seconds that the task may take, from its start; None if the caller sets no limit.
         image: an explicit image reference, instead of the content-addressed one.
+        base: the base image to build on, instead of the Dockerfile's.
         rds_snapshot: whether to make an RDS snapshot first.
         detach: return once the task is started.
         attach: follow a task that is already alive instead of refusing.
@@ -211,6 +212,7 @@ class Request:
     reset: bool = False
     timeout: float | None = None
     image: str | None = None
+    base: str | None = None
     rds_snapshot: bool = False
     detach: bool = False
     attach: bool = False

@@ -51,6 +51,7 @@ class RunOptions:
     Attributes:
         timeout: seconds; None if not given.
         image: an image reference, instead of the content-addressed one.
+        base: the base image to build on, instead of the Dockerfile's.
         dry_run: plan only.
         detach: return once the task is started.
         attach: follow a task that is alive.
@@ -59,12 +60,15 @@ class RunOptions:
 
     timeout: float | None
     image: str | None
+    base: str | None
     dry_run: bool
     detach: bool
     attach: bool
     client_token: str | None
 
     def __post_init__(self) -> None:
+        if self.image and self.base:
+            raise UsageError("--image and --base exclude each other.", hint="A given image is not built: give one.")
         for given, option in ((self.attach, "--attach"), (self.timeout is not None, "--timeout")):
             if self.detach and given:
                 raise UsageError(
@@ -206,6 +210,7 @@ def _request(common: Common, stack: Stack, work: Work, how: RunOptions, snapshot
         reset=work.resets,
         timeout=how.timeout,
         image=how.image,
+        base=how.base,
         rds_snapshot=(work.resets and stack.production) if snapshot is None else snapshot,
         detach=how.detach,
         attach=how.attach,

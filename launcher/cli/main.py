@@ -64,6 +64,12 @@ Image = Annotated[
     str | None,
     typer.Option(envvar="NEURAKNOT_IMAGE", help="An image that exists: REGISTRY/NAME:TAG, or by digest."),
 ]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        envvar="NEURAKNOT_BASE", help="The base image to build on, such as a mirror's; else Dockerfile.migrate's own."
+    ),
+]
 Snapshot = Annotated[
     bool | None,
     typer.Option(
@@ -129,6 +135,7 @@ def ecs_migrate(
         ),
     ] = False,
     image: Image = None,
+    base: Base = None,
     timeout: Timeout = None,
     dry_run: DryRun = False,
     detach: Detach = False,
@@ -140,7 +147,7 @@ def ecs_migrate(
     from launcher.launch.work import Migration, Preview
 
     work = Migration(reset, create_db, force, revision_name(revision))
-    run = commands.RunOptions(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
+    run = commands.RunOptions(duration(timeout, "--timeout"), image, base, dry_run, detach, attach, client_token)
     if plan:
         commands.refuse_with_plan(
             reset=reset,
@@ -169,6 +176,7 @@ def ecs_run(
     ],
     snapshot: Snapshot = None,
     image: Image = None,
+    base: Base = None,
     timeout: Timeout = None,
     dry_run: DryRun = False,
     detach: Detach = False,
@@ -179,7 +187,7 @@ def ecs_run(
     from launcher.cli import commands
     from launcher.launch.work import Run
 
-    run = commands.RunOptions(duration(timeout, "--timeout"), image, dry_run, detach, attach, client_token)
+    run = commands.RunOptions(duration(timeout, "--timeout"), image, base, dry_run, detach, attach, client_token)
     return commands.launch(common, "ecs-run", Run(tuple(arguments)), run, snapshot=snapshot)
 
 

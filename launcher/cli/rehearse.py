@@ -184,7 +184,9 @@ def _list(common: Common) -> int:
 
 
 def _how(timeout: float | None) -> commands.RunOptions:
-    return commands.RunOptions(timeout, image=None, dry_run=False, detach=False, attach=False, client_token=None)
+    return commands.RunOptions(
+        timeout, image=None, base=None, dry_run=False, detach=False, attach=False, client_token=None
+    )
 
 
 def _failure(name: str | None) -> Failure | None:

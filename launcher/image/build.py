@@ -61,8 +61,7 @@ _CAUSES = (
             "manifest unknown|pull access denied|failed to resolve source metadata|registry-1.docker.io|toomanyrequests"
         ),
         "the base image can't be had",
-        f"Log in to its registry, or tag a copy from a mirror with the name in the first line of {DOCKERFILE}: "
-        "docker tag COPY NAME",
+        "Log in to its registry, or build on a copy of it from a mirror: launcher ecs-migrate --base MIRROR/IMAGE",
     ),
 )
 _CAUSES_OF_THE_REGISTRY = (
@@ -121,6 +120,7 @@ class Builder:
         docker_config: the folder with the user's Docker logins.
         on_line: called with each line that Docker prints.
         git_commit: for the image's labels.
+        base: the base image, if it is another than the Dockerfile's.
     """
 
     run: Runner
@@ -129,6 +129,7 @@ class Builder:
     docker_config: Path
     on_line: Callable[[str], None]
     git_commit: str | None = None
+    base: str | None = None
 
     def build_and_push(self, repository: str, tag: str, platform: str) -> str:
         """Build for `platform`, without a provenance attestation, and push.
@@ -239,12 +240,12 @@ class Builder:
         return self.run(["docker", *arguments], on_line=self.on_line)
 
     def _build_arguments(self) -> tuple[str, ...]:
-        """Return the values of the image's labels; not part of its tag."""
+        """Return the base image if it is given, and the values of the image's labels, which are not part of its tag."""
         declared = self.root / "neuraknot_db" / "__init__.py"
         version = (
             _VERSION.search(declared.read_text(encoding="utf-8", errors="replace")) if declared.is_file() else None
         )
-        known = {"VERSION": version and version[1], "REVISION": self.git_commit}
+        known = {"BASE": self.base, "VERSION": version and version[1], "REVISION": self.git_commit}
         return tuple(f"--build-arg={name}={value}" for name, value in known.items() if value)
 
     def _failed(

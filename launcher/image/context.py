@@ -28,21 +28,22 @@ class _Rule:
     prefix: str
 
 
-def fingerprint(root: Path, dockerfile: str, platform: str) -> str:
+def fingerprint(root: Path, dockerfile: str, platform: str, base: str | None = None) -> str:
     """Return a hash of everything that goes into the image, as 64 hexadecimal digits.
 
-    It covers the Dockerfile, the platform, and for each file of the context its path, whether it is executable, and
-    its content or link target. It does not cover times and owners.
+    It covers the Dockerfile, the platform, the base image by its name, and for each file of the context its path,
+    whether it is executable, and its content or link target. It does not cover times and owners.
 
     Args:
         root: the build context.
         dockerfile: its path, relative to `root`.
         platform: in Docker's notation: `linux/amd64`.
+        base: the base image, if it is another than the Dockerfile's.
 
     Raises:
         ConfigurationError: a file can't be read.
     """
-    whole = hashlib.sha256(f"1\0{platform}\0".encode())
+    whole = hashlib.sha256("\0".join(("1", platform, *([base] if base else []), "")).encode())
     try:
         for path in sorted({*files(root, dockerfile), dockerfile}):
             file = root / path

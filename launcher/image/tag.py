@@ -43,8 +43,8 @@ class Image:
         return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
 
 
-def content_tag(root: Path, platform: str) -> str:
-    """Return the tag of the image that would be built from `root` now.
+def content_tag(root: Path, platform: str, base: str | None = None) -> str:
+    """Return the tag of the image that would be built from `root` now, on the Dockerfile's base image or on `base`.
 
     Raises:
         ConfigurationError: there is no Dockerfile, or a file can't be read.
@@ -54,7 +54,7 @@ def content_tag(root: Path, platform: str) -> str:
             f"There is no {DOCKERFILE} in {root.resolve()}.",
             hint="Run the launcher in the project's root, name that with --root, or give --image.",
         )
-    return f"content-{fingerprint(root, DOCKERFILE, platform)[:24]}"
+    return f"content-{fingerprint(root, DOCKERFILE, platform, base)[:24]}"
 
 
 def given_image(reference: str, registry: str, aws: Aws) -> Image:

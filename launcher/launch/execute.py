@@ -161,8 +161,10 @@ class Executor:
             found = made or self.aws.repository(plan.stack.repository)  # `made` is None if it was created meanwhile
             if found is not None:
                 image = replace(image, repository=found["repositoryUri"])
-        git_commit = plan.request.git_commit
-        builder = Builder(self.runner, self.aws, self.root, self.docker_config, self.progress.detail, git_commit)
+        request = plan.request
+        builder = Builder(
+            self.runner, self.aws, self.root, self.docker_config, self.progress.detail, request.git_commit, request.base
+        )
         digest = builder.build_and_push(image.repository, str(image.tag), plan.stack.platform.value)
         done(f"{image.tag} is pushed")
         return with_image(plan, Image(image.repository, image.tag, digest))

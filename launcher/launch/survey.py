@@ -58,7 +58,7 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
         LauncherError: a call was refused, or the named image does not exist.
     """
     registry = f"{stack.identity.account}.dkr.ecr.{stack.region.value}.amazonaws.com"
-    tag = None if request.image else content_tag(root, stack.platform.value)
+    tag = None if request.image else content_tag(root, stack.platform.value, request.base)
     with ThreadPoolExecutor(max_workers=6) as pool:
         digest = pool.submit(aws.image_digest, stack.repository, tag=tag) if tag else None
         named = pool.submit(given_image, request.image, registry, aws) if request.image else None

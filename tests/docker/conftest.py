@@ -98,6 +98,7 @@ def builder(aws: Aws, sources: Path) -> Callable[..., Builder]:
             root=root,
             docker_config=Path(os.environ["DOCKER_CONFIG"]),
             on_line=(lines if lines is not None else []).append,
+            base=BASE,
         )
 
     return make
@@ -125,9 +126,8 @@ def sources(real_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def image(aws: Aws, sources: Path) -> str:
     """This project's image: built and pushed by the launcher, and pulled by digest as ECS does it."""
-    built = Builder(
-        run=run, aws=aws, root=sources, docker_config=Path(os.environ["DOCKER_CONFIG"]), on_line=lambda _: None
-    )
+    config = Path(os.environ["DOCKER_CONFIG"])
+    built = Builder(run=run, aws=aws, root=sources, docker_config=config, on_line=lambda _: None, base=BASE)
     digest = built.build_and_push(REPOSITORY, content_tag(sources, PLATFORM), PLATFORM)
     reference = f"{REPOSITORY}@{digest}"
     docker("pull", "--quiet", reference)

@@ -6,8 +6,10 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,7 +23,8 @@ import neuraknot_db
 from launcher.errors import ImageError
 from launcher.image.build import Builder
 from launcher.image.tag import DOCKERFILE, content_tag
-from tests.docker.conftest import PLATFORM, REGISTRY, REPOSITORY, docker, inspect
+from tests.docker.conftest import BASE, PLATFORM, REGISTRY, REPOSITORY, docker, inspect
+from tests.projects import ROOT
 
 MakeBuilder = Callable[..., Builder]
 EMPTY_LAYER = f"sha256:{hashlib.sha256(bytes(1024)).hexdigest()}"  # BuildKit's for WORKDIR
@@ -66,8 +69,37 @@ def test_the_tag_is_the_same_on_every_machine(sources: Path, checkout: Path) -> 
 
 
 @pytest.mark.slow
+def test_make_base_pins_what_the_registry_has(checkout: Path, builder: MakeBuilder) -> None:
+    """In a copy whose base is in a registry that can be reached from here."""
+    mirrored = f"{REGISTRY}/{BASE}"
+    docker("tag", BASE, mirrored)
+    docker("push", "--quiet", mirrored)
+    dockerfile = checkout / DOCKERFILE
+    dockerfile.write_text(re.sub(r"(?m)^ARG BASE=.*$", f"ARG BASE={mirrored}", dockerfile.read_text()))
+    floating = content_tag(checkout, PLATFORM)
+    tags = []
+    for _ in range(2):  # the second time there is nothing new
+        done = subprocess.run([sys.executable, ROOT / "docker" / "base.py", dockerfile], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(rf"{re.escape(mirrored)}@sha256:[0-9a-f]{{64}}\n", done.stdout)
+        tags.append(content_tag(checkout, PLATFORM))
+    assert f"ARG BASE={done.stdout}" in dockerfile.read_text()
+    assert tags[0] == tags[1] != floating
+    own = replace(builder(checkout), base=None)
+    assert own.build_and_push(REPOSITORY, tags[0], PLATFORM).startswith("sha256:")
+
+
+def test_the_base_image_is_part_of_the_tag(sources: Path) -> None:
+    tags = {content_tag(sources, PLATFORM, base) for base in (None, BASE, "mirror.example/python:3.13")}
+    assert len(tags) == 3
+
+
+@pytest.mark.slow
 def test_equal_sources_make_equal_layers(checkout: Path, image: str) -> None:
-    again = docker("build", "--quiet", "--no-cache", f"--file={checkout / DOCKERFILE}", str(checkout)).stdout.strip()
+    on = f"--build-arg=BASE={BASE}"
+    again = docker(
+        "build", "--quiet", "--no-cache", on, f"--file={checkout / DOCKERFILE}", str(checkout)
+    ).stdout.strip()
     try:
         assert layers(again) == layers(image)
     finally:
@@ -92,7 +124,7 @@ def test_both_builders_make_equal_layers(checkout: Path, image: str) -> None:
     client = with_buildkit()
     if client is None:
         pytest.skip("no Docker client here has BuildKit")
-    command = [client, "build", "--quiet", f"--file={checkout / DOCKERFILE}", str(checkout)]
+    command = [client, "build", "--quiet", f"--build-arg=BASE={BASE}", f"--file={checkout / DOCKERFILE}", str(checkout)]
     done = subprocess.run(command, env={**os.environ, "DOCKER_BUILDKIT": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [layer for layer in layers(done.stdout.strip()) if layer != EMPTY_LAYER] == layers(image)
@@ -146,14 +178,14 @@ def test_the_labels_say_version_and_commit(checkout: Path, builder: MakeBuilder)
     assert labels["org.opencontainers.image.revision"] == "0123abc"
 
 
-FROM_NOWHERE = f"ARG BASE={REGISTRY}/none\nFROM ${{BASE}}\n"
+FROM_NOWHERE = f"FROM {REGISTRY}/none\n"
 FILLS_THE_DISK = "FROM python:3.13-slim-bookworm\nRUN head --bytes=100M /dev/zero > /dev/shm/full\n"
 
 
 @pytest.mark.parametrize(
     ("dockerfile", "platform", "sentence", "engine", "hint"),
     [
-        (FROM_NOWHERE, PLATFORM, "the base image can't be had", "manifest unknown", "docker tag"),
+        (FROM_NOWHERE, PLATFORM, "the base image can't be had", "manifest unknown", "--base MIRROR"),
         (FILLS_THE_DISK, PLATFORM, "the disk is full", "No space left on device", "docker system prune"),
         (None, "linux/arm64", "can't build for linux/arm64", "does not match the specified platform", "--image"),
         ("FROM scratch\nRUN true\n", PLATFORM, "The image could not be built", "", "by hand: docker build --file"),

@@ -63,7 +63,9 @@ def migrate(clock: FakeClock, scene: Scene, root: Path, timeout: float | None) -
         environ=os.environ,
     )
     options = Options("dev", root=root, terraform_dir=Sourced(scene.directory, "--terraform-dir"))
-    how = commands.RunOptions(timeout or 1800.0, None, dry_run=False, detach=False, attach=False, client_token=None)
+    how = commands.RunOptions(
+        timeout or 1800.0, None, None, dry_run=False, detach=False, attach=False, client_token=None
+    )
     with dependencies.interrupts.handled():
         code = commands.launch(
             Common(options, dependencies, console, None, "--environment dev"), "ecs-migrate", Migration(), how
