@@ -82,8 +82,8 @@ Timeout = Annotated[
     str | None,
     typer.Option(
         envvar="NEURAKNOT_TIMEOUT",
-        help="How long the task may take: 90s, 30m, 2h (30m). Then it is stopped; one of another run, that --attach"
-        " follows, goes on.",
+        help="How long the task may take: 90s, 30m, 2h; else 30m. Then it is stopped, or let go if another run started"
+        " it.",
     ),
 ]
 DryRun = Annotated[
@@ -227,7 +227,10 @@ def stop(common: Common, task: TaskId = None) -> int:
 @app.command("doctor")
 @with_shared_options
 def doctor(common: Common) -> int:
-    """Everything that can be known to be wrong before a task is started."""
+    """Everything that can be known to be wrong before a task is started.
+
+    It ends with the code that ecs-migrate would end with for the first NG (23: the task would never start), or 0.
+    """
     from launcher.cli import commands
 
     return commands.doctor(common)
