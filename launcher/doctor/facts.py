@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.aws.client import Aws
 from launcher.doctor.diagnose import Fact, SkippedError, WrongError
+from launcher.environment.service import as_deployed
 from launcher.errors import LauncherError
 from launcher.models import Identity, Password, Sourced
 
 if TYPE_CHECKING:
     from mypy_boto3_ecr.type_defs import RepositoryTypeDef
-    from mypy_boto3_ecs.type_defs import ClusterTypeDef, ServiceTypeDef, TaskDefinitionTypeDef
+    from mypy_boto3_ecs.type_defs import ClusterTypeDef, TaskDefinitionTypeDef
     from mypy_boto3_logs.type_defs import LogGroupTypeDef
     from mypy_boto3_rds.type_defs import DBInstanceTypeDef
 
@@ -81,7 +82,7 @@ class Facts:
     aws: Aws
     identity: Fact[Identity] = field(init=False)
     cluster: Fact[ClusterTypeDef] = field(init=False)
-    service: Fact[ServiceTypeDef] = field(init=False)
+    service: Fact[Mapping[str, Any]] = field(init=False)
     definition: Fact[TaskDefinitionTypeDef] = field(init=False)
     network: Fact[Network] = field(init=False)
     database: Fact[DBInstanceTypeDef] = field(init=False)
@@ -132,7 +133,7 @@ class Facts:
             )
         return cluster
 
-    def _service(self) -> ServiceTypeDef:
+    def _service(self) -> Mapping[str, Any]:
         if self.subject.service is None:
             raise SkippedError("no service is named; network and roles are given as options")
         self.cluster.need("not asked, without the cluster")
@@ -144,7 +145,7 @@ class Facts:
                 f"The service {name} {state} in {cluster}.",
                 fix=f"aws ecs list-services --region {region} --cluster {cluster}   # then --service NAME",
             )
-        return service
+        return as_deployed(service)
 
     def _definition(self) -> TaskDefinitionTypeDef:
         service = self.service.need("not asked, without the service")
