@@ -84,7 +84,7 @@ def _ci_role(common: Common, named: PolicyResources, aws: Aws) -> str:
         found = aws.role_arn(name)
     except AwsError:  # the next call to IAM reports why
         found = None
-    return found or f"arn:aws:iam::{named.account}:role/{name}"
+    return found or named.arn("iam", f"role/{name}")
 
 
 def _tell_lacking(common: Common, named: PolicyResources, role: str, aws: Aws) -> None:

@@ -57,7 +57,7 @@ def _permissions(facts: Facts) -> str:
 
 def _own_role(facts: Facts, identity: Identity) -> str:
     """Return the ARN of the caller's role. SSO roles have a path, which only IAM knows: a session's ARN has none."""
-    pathless = role_arn(identity)
+    pathless = role_arn(identity, facts.subject.region)
     if pathless is None:
         raise SkippedError(f"{identity.role} is not a role, and only a role's permissions can be simulated")
     try:

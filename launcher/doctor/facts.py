@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from launcher.aws.client import Aws
+from launcher.aws.partitions import arn
 from launcher.doctor.diagnose import Fact, SkippedError, WrongError
 from launcher.environment.service import as_deployed
 from launcher.errors import LauncherError
@@ -184,7 +185,7 @@ class Facts:
             SkippedError: the account is not known.
         """
         account = self.identity.need("not asked, without credentials").account
-        return f"arn:aws:{service}:{self.subject.region}:{account}:{resource}"
+        return arn(service, self.subject.region, account, resource)
 
     @property
     def secret(self) -> str | None:

@@ -126,12 +126,12 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         "ReadTheTerraformState",
         ("s3:GetObject",),
-        lambda named: (f"arn:aws:s3:::{named.state[0]}/{named.state[1]}",) if named.state else (),
+        lambda named: (named.arn("s3", "/".join(named.state)),) if named.state else (),
     ),
     Permission(  # Terraform looks for workspaces before it reads a state
         "FindTheTerraformState",
         ("s3:ListBucket",),
-        lambda named: (f"arn:aws:s3:::{named.state[0]}",) if named.state else (),
+        lambda named: (named.arn("s3", named.state[0]),) if named.state else (),
     ),
     Permission(
         "DoctorLooksAtRoles",

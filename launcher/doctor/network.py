@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launcher.aws.partitions import endpoint_name
 from launcher.doctor.diagnose import Check, SkippedError, WrongError
 from launcher.doctor.facts import Facts, Network
 from launcher.doctor.policy_resources import secret_arn
@@ -215,7 +216,7 @@ def _way_out(facts: Facts) -> str:
         if way is not None:
             ways.add(way)
             continue
-        found = {name: _endpoint(endpoints, table, f".{subject.region}.{name}") for name in needed}
+        found = {name: _endpoint(endpoints, table, endpoint_name(subject.region, name)) for name in needed}
         missing = [name for name, endpoint in found.items() if endpoint is None]
         elsewhere = next(filter(None, (_to_others(route) for route in routes)), None)
         if missing and elsewhere is not None:
@@ -302,12 +303,9 @@ def _to_others(route: Mapping[str, Any]) -> str | None:
 def _endpoint(
     endpoints: Sequence[Mapping[str, Any]], table: Mapping[str, Any], service: str
 ) -> Mapping[str, Any] | None:
-    """Return the endpoint through which a subnet with this route table reaches a service; None if there is none.
-
-    A service is known by the end of its endpoint's name, since the beginning differs between partitions.
-    """
+    """Return the endpoint through which a subnet with this route table reaches a service; None if there is none."""
     for endpoint in endpoints:
-        if not str(endpoint.get("ServiceName")).endswith(service) or endpoint.get("State", "available") != "available":
+        if endpoint.get("ServiceName") != service or endpoint.get("State", "available") != "available":
             continue
         if endpoint.get("VpcEndpointType") == "Gateway":
             if table.get("RouteTableId") in endpoint.get("RouteTableIds", []):
@@ -318,9 +316,8 @@ def _endpoint(
 
 
 def _endpoint_command(region: str, vpc: str, service: str, network: Network, table: Mapping[str, Any]) -> str:
-    command = (
-        f"aws ec2 create-vpc-endpoint --region {region} --vpc-id {vpc} --service-name com.amazonaws.{region}.{service}"
-    )
+    name = endpoint_name(region, service)
+    command = f"aws ec2 create-vpc-endpoint --region {region} --vpc-id {vpc} --service-name {name}"
     if service == "s3":
         return f"{command} --vpc-endpoint-type Gateway --route-table-ids {table.get('RouteTableId', 'rtb-...')}"
     groups = f" --security-group-ids {' '.join(network.security_groups)}" if network.security_groups else ""

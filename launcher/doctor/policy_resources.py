@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
+from launcher.aws.partitions import arn
 from launcher.environment.options import Options
 from launcher.environment.password import named_secret
 from launcher.environment.service import gives_network
@@ -77,7 +78,7 @@ class PolicyResources:
             family=names.family,
             repository=names.repository,
             log_group=names.log_group,
-            roles=(*given_roles, *([] if complete else [f"arn:aws:iam::{account}:role/{names.prefix}-*"])),
+            roles=(*given_roles, *([] if complete else [arn("iam", region, account, f"role/{names.prefix}-*")])),
             db_instance=named.db_instance.value if named.db_instance else None,
             secret=secret_arn(secret.value if secret else None),
             state=outputs.state,
@@ -85,7 +86,7 @@ class PolicyResources:
 
     def arn(self, service: str, resource: str) -> str:
         """Return the ARN of a resource in this account and region."""
-        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+        return arn(service, self.region, self.account, resource)
 
 
 def secret_arn(reference: str | None) -> str | None:
@@ -95,8 +96,8 @@ def secret_arn(reference: str | None) -> str | None:
     return ":".join(reference.split(":")[:7])
 
 
-def role_arn(identity: Identity) -> str | None:
+def role_arn(identity: Identity, region: str) -> str | None:
     """Return the ARN of a session's role, without its path, which the session does not show; None for a user."""
     if ":assumed-role/" not in identity.arn:
         return None
-    return f"arn:aws:iam::{identity.account}:role/{identity.role}"
+    return arn("iam", region, identity.account, f"role/{identity.role}")

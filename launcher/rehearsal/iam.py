@@ -66,7 +66,7 @@ def denied(stack: LocalStack, role: str, action: str, resource: str) -> Refusal:
     on = "" if resource == "*" else f" on resource: {resource}"
     return Refusal(
         "AccessDeniedException",
-        f"User: arn:aws:sts::{stack.account}:assumed-role/{role}/rehearsal is not authorized to perform: "
+        f"User: {stack.arn('sts', f'assumed-role/{role}/rehearsal')} is not authorized to perform: "
         f"{action}{on} because no identity-based policy allows the {action} action",
         status=400,
     )

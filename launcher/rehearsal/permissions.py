@@ -114,6 +114,6 @@ _RESOURCES: Mapping[str, Callable[[LocalStack, Call], str]] = {
     "rds:CreateDBSnapshot": _database,
     "rds:DescribeDBInstances": _database,
     "rds:DescribeDBSnapshots": _snapshot,
-    "s3:GetObject": lambda _, call: f"arn:aws:s3:::{call.parameters['Bucket']}/{call.parameters['Key']}",
+    "s3:GetObject": lambda stack, call: stack.arn("s3", f"{call.parameters['Bucket']}/{call.parameters['Key']}"),
     "secretsmanager:DescribeSecret": lambda _, call: str(call.parameters["SecretId"]),
 }

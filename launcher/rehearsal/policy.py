@@ -38,8 +38,9 @@ def role_documents(account: str, role: str) -> list[Document]:
     Raises:
         KeyError: there is no such role.
     """
-    backend: IAMBackend = iam_backends[account]["aws"]
-    found = next((entry for entry in backend.roles.values() if role in (entry.name, entry.arn)), None)
+    backends: Iterable[IAMBackend] = iam_backends[account].values()  # one for each partition; only one has roles
+    roles = (entry for backend in backends for entry in backend.roles.values())
+    found = next((entry for entry in roles if role in (entry.name, entry.arn)), None)
     if found is None:
         raise KeyError(role)
     return [json.loads(text) for text in found.policies.values()]

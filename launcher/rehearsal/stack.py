@@ -15,7 +15,9 @@ from moto.logs.models import LogsBackend, logs_backends
 from moto.rds.models import RDSBackend, rds_backends
 from moto.secretsmanager.models import SecretsManagerBackend, secretsmanager_backends
 from moto.sts.models import sts_backends
+from moto.utilities.utils import get_partition
 
+from launcher.aws import partitions
 from launcher.environment.names import Names
 from launcher.rehearsal import roles
 from launcher.rehearsal.network import WayOut, build_network
@@ -75,7 +77,7 @@ class LocalStack:
         self.ec2: EC2Backend = ec2_backends[account][region]
         self.ecr: ECRBackend = ecr_backends[account][region]
         self.ecs: EC2ContainerServiceBackend = ecs_backends[account][region]
-        self.iam: IAMBackend = iam_backends[account]["aws"]
+        self.iam: IAMBackend = iam_backends[account][get_partition(region)]
         self.logs: LogsBackend = logs_backends[account][region]
         self.rds: RDSBackend = rds_backends[account][region]
         self.secrets: SecretsManagerBackend = secretsmanager_backends[account][region]
@@ -88,8 +90,8 @@ class LocalStack:
         self._build_service()
 
     def arn(self, service: str, resource: str) -> str:
-        """Return the ARN of a resource in this account; IAM's ARNs have no region."""
-        return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
+        """Return the ARN of a resource in this account."""
+        return partitions.arn(service, self.region, self.account, resource)
 
     @property
     def execution_role_arn(self) -> str:
@@ -109,7 +111,7 @@ class LocalStack:
     @property
     def registries(self) -> frozenset[str]:
         """The hosts that this account's images are pulled from."""
-        own = f"{self.account}.dkr.ecr.{self.region}.amazonaws.com"
+        own = partitions.registry(self.region, self.account)
         return frozenset({own, *(repository.uri.split("/")[0] for repository in self.ecr.repositories.values())})
 
     @property
@@ -138,7 +140,7 @@ class LocalStack:
 
     def sign_in(self, role_arn: str | None = None) -> Credentials:
         """Return the credentials of a role's session; the default is the CI role."""
-        session = sts_backends[self.account]["aws"].assume_role(
+        session = sts_backends[self.account][get_partition(self.region)].assume_role(
             region_name=self.region,
             role_session_name="rehearsal",
             role_arn=role_arn or self.ci_role_arn,
@@ -231,7 +233,7 @@ class LocalStack:
             [
                 {
                     "name": "backend-go",
-                    "image": f"{self.account}.dkr.ecr.{self.region}.amazonaws.com/{self.service.lower()}:latest",
+                    "image": f"{partitions.registry(self.region, self.account)}/{self.service.lower()}:latest",
                     "essential": True,
                     "environment": [{"name": "DB_HOST", "value": self.database_host}],
                 }

@@ -269,6 +269,41 @@ def test_without_a_stack_or_credentials_an_account_is_enough(cloud: LocalAws, cl
     assert "cluster/other-dev-cluster" in launcher_says(["iam-policy", *options], cloud, clock, tmp_path)[1]
 
 
+PARTITIONS = [("us-gov-west-1", "aws-us-gov"), ("cn-north-1", "aws-cn"), ("eusc-de-east-1", "aws-eusc")]
+
+
+@pytest.mark.parametrize(("region", "partition"), PARTITIONS)
+def test_arns_are_of_the_region_s_partition(
+    cloud: LocalAws, clock: FakeClock, tmp_path: Path, region: str, partition: str
+) -> None:
+    account = ["--account", "123456789012", "--region", region]
+    (tmp_path / "tf").mkdir()
+    (tmp_path / "tf" / "main.tf").write_text('terraform {\n backend "s3" {\n bucket = "b"\n key = "k"\n }\n}\n')
+    cloud.server.know(cloud.credentials.access_key, expired=True)
+    code, printed, _ = launcher_says(["iam-policy", *account], cloud, clock, tmp_path)
+    assert code == 0
+    assert f'"arn:{partition}:s3:::b/k"' in printed
+    assert f'"arn:{partition}:iam::123456789012:role/neuraKnot-dev-github-actions-role"' in printed
+    assert printed.count("arn:") == printed.count(f"arn:{partition}:")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("region", "registry"), [("us-gov-west-1", "amazonaws.com"), ("cn-north-1", "amazonaws.com.cn")]
+)
+def test_in_another_partition_everything_is_found_and_allowed(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path, region: str, registry: str
+) -> None:
+    cloud = make_cloud(region=region, way_out="endpoints", login="output")
+    write_root(checkout / "tf", cloud.stack.outputs, DATABASE_PASSWORD)
+    cloud.stack.allow(cloud.stack.ci_role, "deploy", *statements_for(cloud, clock, checkout))
+    cloud.iam.caller = cloud.stack.ci_role
+    for command in (["doctor"], ["ecs-migrate", "--dry-run"]):
+        code, out, said = launcher_says(command, cloud, clock, checkout)
+        assert code == 0, out + said
+    assert f"{cloud.stack.account}.dkr.ecr.{region}.{registry}/neuraknot-dev-migrate" in said + out
+
+
 def resources(printed: str) -> str:
     return json.dumps([entry["Resource"] for entry in json.loads(printed)["Statement"]])
 
