@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         VpcEndpointTypeDef,
     )
     from mypy_boto3_ecr.client import ECRClient
-    from mypy_boto3_ecr.type_defs import RepositoryTypeDef
+    from mypy_boto3_ecr.type_defs import RegistryScanningConfigurationTypeDef, RepositoryTypeDef
     from mypy_boto3_ecs.client import ECSClient
     from mypy_boto3_ecs.type_defs import (
         ClusterTypeDef,
@@ -77,6 +77,22 @@ class LogPage:
 
     events: tuple[OutputLogEventTypeDef, ...]
     token: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """IAM's decision about one action on one resource.
+
+    Attributes:
+        action, resource: the IAM action, and an ARN or `*`.
+        allowed: whether it is allowed; None if IAM can't tell, since it was not given all condition keys.
+        lacks: the condition keys that policies ask for, and IAM was not given.
+    """
+
+    action: str
+    resource: str
+    allowed: bool | None
+    lacks: tuple[str, ...] = ()
 
 
 class Aws:
@@ -220,6 +236,18 @@ class Aws:
         except NotFoundError:
             return None
 
+    def scan_frequency(self, repository: str) -> str | None:
+        """Return when ECR scans the images of a repository: `MANUAL` is never by itself; None if it does not say."""
+        with self._translated("ecr:BatchGetRepositoryScanningConfiguration"):
+            answer = self._ecr.batch_get_repository_scanning_configuration(repositoryNames=[repository])
+            found = answer.get("scanningConfigurations", [])
+        return found[0].get("scanFrequency") if found else None
+
+    def registry_scanning(self) -> RegistryScanningConfigurationTypeDef:
+        """Return the scan type and the rules of the registry, which decide for all its repositories."""
+        with self._translated("ecr:GetRegistryScanningConfiguration"):
+            return self._ecr.get_registry_scanning_configuration()["scanningConfiguration"]
+
     def registry_login(self) -> RegistryLogin:
         """Get a new password for the account's registry."""
         with self._translated("ecr:GetAuthorizationToken"):
@@ -303,8 +331,8 @@ class Aws:
 
     def simulate(
         self, role: str, actions: Sequence[str], resources: Sequence[str], context: Mapping[str, str] | None = None
-    ) -> list[EvaluationResultTypeDef]:
-        """Return IAM's decision for a role's ARN, for each action on the resources.
+    ) -> list[Decision]:
+        """Return IAM's decision for a role's ARN, for each action on each of the resources.
 
         `context` has the condition keys that the real call would have, such as `ecs:cluster`.
         """
@@ -312,10 +340,22 @@ class Aws:
             {"ContextKeyName": key, "ContextKeyType": "string", "ContextKeyValues": [value]}
             for key, value in (context or {}).items()
         ]
-        with self._translated("iam:SimulatePrincipalPolicy"):
-            return self._iam.simulate_principal_policy(
-                PolicySourceArn=role, ActionNames=list(actions), ResourceArns=list(resources), ContextEntries=entries
-            )["EvaluationResults"]
+        more: dict[str, Any] = {}
+        found: list[Decision] = []
+        for _ in range(_PAGES):
+            with self._translated("iam:SimulatePrincipalPolicy"):
+                answer = self._iam.simulate_principal_policy(
+                    PolicySourceArn=role,
+                    ActionNames=list(actions),
+                    ResourceArns=list(resources),
+                    ContextEntries=entries,
+                    **more,
+                )
+                found += [decision for result in answer["EvaluationResults"] for decision in _decisions(result)]
+                if not answer.get("IsTruncated"):
+                    return found
+                more = {"Marker": answer["Marker"]}
+        raise unreadable("iam:SimulatePrincipalPolicy", "its pages have no end")
 
     def role_arn(self, name: str) -> str | None:
         """Return the ARN of the role with this name, including its path; None if there is none."""
@@ -479,6 +519,21 @@ class Aws:
     def _login(self) -> str:
         profile = f" --profile {self.profile}" if self.profile else ""
         return f"Sign in with `aws sso login{profile}`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID; then try again."
+
+
+def _decisions(result: EvaluationResultTypeDef) -> Iterator[Decision]:
+    """Yield the decision for each resource; the result itself sums them up, and is all there is for `*`."""
+    action, of_action = result["EvalActionName"], result.get("MissingContextValues", [])
+    for each in result.get("ResourceSpecificResults", []):
+        lacks = tuple(each.get("MissingContextValues", of_action))
+        yield _decision(action, each["EvalResourceName"], each["EvalResourceDecision"], lacks)
+    if not result.get("ResourceSpecificResults"):
+        yield _decision(action, result.get("EvalResourceName", "*"), result["EvalDecision"], tuple(of_action))
+
+
+def _decision(action: str, resource: str, decision: str, lacks: tuple[str, ...]) -> Decision:
+    allowed = True if decision == "allowed" else None if lacks else False
+    return Decision(action, resource, allowed, lacks)
 
 
 def _not_made(what: str, error: Exception) -> AwsError:

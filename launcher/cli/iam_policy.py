@@ -94,12 +94,17 @@ def _tell_lacking(common: Common, named: PolicyResources, role: str, aws: Aws) -
     except AwsError as error:
         console.say(f"Which of these permissions {name} lacks could not be asked. {error.message}")
         return
-    if not missing:
-        console.say(f"{name} has all of these permissions.")
+    lacks = [decision for decision in missing if decision.allowed is False]
+    for decision in missing:
+        if decision.allowed is None:
+            keys = ", ".join(decision.lacks)
+            console.say(f"Not known: {decision.action} on {decision.resource}; IAM can't tell without knowing {keys}.")
+    if not lacks:
+        console.say(f"{name} has all {'others' if missing else 'of these permissions'}.")
         return
     console.say(f"{name} lacks:")
-    for action, resource in missing:
-        console.say(f"   {action:<32} {resource}")
+    for decision in lacks:
+        console.say(f"   {decision.action:<32} {decision.resource}")
     command = f"launcher iam-policy {common.shown} 2>/dev/null"
     console.say("To give it that:")
     console.say(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from launcher.aws.client import Decision
 from launcher.doctor import least_policy
 from launcher.doctor.diagnose import Check, Fact, SkippedError, WrongError
 from launcher.doctor.facts import Facts
@@ -14,6 +15,7 @@ from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
 from launcher.models import Identity
 from launcher.task.find import find_tasks
+from launcher.task.log_group import LOG_DAYS
 
 
 def _credentials(facts: Facts) -> str:
@@ -33,11 +35,12 @@ def _permissions(facts: Facts) -> str:
     role = _own_role(facts, identity)
     named = _named(facts, identity)
     try:
-        missing = {action for action, _ in least_policy.lacking(named, role, facts.aws, doctor=False)}
+        found = least_policy.lacking(named, role, facts.aws, doctor=False)
     except AccessDeniedError as error:
         raise SkippedError(f"{identity.role} may not ask IAM (iam:SimulatePrincipalPolicy)") from error
     except NotFoundError as error:
         raise SkippedError(f"IAM does not know {role}") from error
+    missing = {decision.action for decision in found if decision.allowed is False}
     if wanting := missing - _spared(facts):
         give = (
             "   # as the inline policy of its permission set, which alone can change this role"
@@ -50,9 +53,17 @@ def _permissions(facts: Facts) -> str:
             fix=f"launcher iam-policy{facts.subject.options} > policy.json{give}",
             exit_code=ExitCode.AWS,
         )
+    if unclear := [decision for decision in found if decision.allowed is None and decision.action not in missing]:
+        raise SkippedError(_untold(identity.role, unclear))
     if missing:
         return f"{identity.role} may migrate; not, which a migration can do without: {', '.join(sorted(missing))}"
     return f"{identity.role} may do everything that the launcher needs"
+
+
+def _untold(role: str, unclear: Sequence[Decision]) -> str:
+    keys = sorted({key for decision in unclear for key in decision.lacks})
+    actions = sorted({decision.action for decision in unclear})
+    return f"IAM can't tell whether {role} may do {', '.join(actions)} without knowing {', '.join(keys)}"
 
 
 def _own_role(facts: Facts, identity: Identity) -> str:
@@ -168,7 +179,7 @@ def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts],
             raise SkippedError("IAM does not tell this caller (iam:SimulatePrincipalPolicy)") from error
         except NotFoundError as error:
             raise SkippedError("not asked, without the execution role") from error
-        denied = [result["EvalActionName"] for result in results if result["EvalDecision"] != "allowed"]
+        denied = [decision.action for decision in results if decision.allowed is False]
         if denied:
             name = role.rsplit("/", 1)[-1]
             statement = {"Effect": "Allow", "Action": denied, "Resource": target}
@@ -179,6 +190,8 @@ def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts],
                 f"--policy-document '{document}'",
                 exit_code=ExitCode.NOT_STARTED,
             )
+        if unclear := [decision for decision in results if decision.allowed is None]:
+            raise SkippedError(_untold(role.rsplit("/", 1)[-1], unclear))
         return f"may {', '.join(action.split(':')[1] for action in actions)}"
 
     return look
@@ -254,7 +267,32 @@ def _image_repository(facts: Facts) -> str:
     repository = facts.repository.get()
     if repository is None:
         return f"{facts.subject.repository} is not there yet; the first run makes it"
-    return str(repository["repositoryUri"])
+    name, frequency = facts.subject.repository, facts.aws.scan_frequency(facts.subject.repository)
+    if frequency is None:
+        raise SkippedError(f"{repository['repositoryUri']}; ECR does not say whether it scans pushed images")
+    if frequency == "MANUAL":
+        own = repository.get("imageScanningConfiguration", {}).get("scanOnPush")
+        raise WrongError(
+            f"Images pushed to {name} are scanned by its own setting only, which AWS deprecates: the registry has no"
+            " rule about it."
+            if own
+            else f"Images pushed to {name} are not scanned: the registry has no rule about it.",
+            fix=_scanning(facts, name),
+            exit_code=0,
+        )
+    return f"{repository['repositoryUri']}, {frequency.lower().replace('_', ' ')}"
+
+
+def _scanning(facts: Facts, repository: str) -> str:
+    """Return the command that has pushed images scanned; it replaces all rules, so it repeats those of others."""
+    found = facts.aws.registry_scanning()
+    rules = {rule["scanFrequency"]: [*rule["repositoryFilters"]] for rule in found.get("rules", [])}
+    rules.setdefault("SCAN_ON_PUSH", []).append({"filter": repository, "filterType": "WILDCARD"})
+    told = [{"scanFrequency": frequency, "repositoryFilters": filters} for frequency, filters in rules.items()]
+    return (
+        f"aws ecr put-registry-scanning-configuration --region {facts.subject.region} "
+        f"--scan-type {found.get('scanType', 'BASIC')} --rules '{json.dumps(told)}'"
+    )
 
 
 def _log_group(facts: Facts) -> str:
@@ -262,8 +300,15 @@ def _log_group(facts: Facts) -> str:
     group = facts.log_group.get()
     if group is None:
         return f"{facts.subject.log_group} is not there yet; the first run makes it"
-    days = group.get("retentionInDays")
-    return f"{facts.subject.log_group}, kept {f'{days} days' if days else 'for ever'}"
+    name, days = facts.subject.log_group, group.get("retentionInDays")
+    if not days:
+        raise WrongError(
+            f"{name} is kept for ever, and grows with each run.",
+            fix=f"aws logs put-retention-policy --region {facts.subject.region} --log-group-name {name} "
+            f"--retention-in-days {LOG_DAYS}",
+            exit_code=0,
+        )
+    return f"{name}, kept {days} days"
 
 
 CHECKS: tuple[Check[Facts], ...] = (

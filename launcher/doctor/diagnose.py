@@ -24,10 +24,10 @@ _CODE = str(Path(launcher.__file__).parent)
 
 
 class WrongError(LauncherError):
-    """A check's finding is NG; the hint is the command that fixes it.
+    """A check's finding is NG, or a NOTE; the hint is the command that fixes it.
 
     Attributes:
-        exit_code: the exit code of `ecs-migrate` for this problem.
+        exit_code: the exit code of `ecs-migrate` for this problem; 0 for a NOTE, because of which no task fails.
     """
 
     def __init__(self, message: str, *, fix: str, exit_code: int = ExitCode.CONFIGURATION) -> None:
@@ -128,7 +128,8 @@ def _defect(error: Exception) -> str:
 
 def _wrong(check: Check[F], error: LauncherError, options: str) -> Finding:
     fix = error.hint if isinstance(error, WrongError) else _command(error.hint or "", options)
-    return Finding(check.group, check.name, Status.NG, error.message, fix, error.exit_code)
+    status = Status.NG if error.exit_code else Status.NOTE
+    return Finding(check.group, check.name, status, error.message, fix, error.exit_code)
 
 
 def _command(hint: str, options: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from launcher.doctor.policy_resources import PolicyResources
+
+if TYPE_CHECKING:
+    from launcher.aws.client import Aws, Decision
 
 Policy = dict[str, Any]
 
@@ -140,15 +143,22 @@ PERMISSIONS: tuple[Permission, ...] = (
         only_for="doctor",
     ),
     Permission(
-        "DoctorReadsTheNetwork",
+        "DoctorReadsTheNetworkAndTheRegistry",
         (
             "ec2:DescribeRouteTables",
             "ec2:DescribeSecurityGroups",
             "ec2:DescribeSubnets",
             "ec2:DescribeVpcEndpoints",
+            "ecr:GetRegistryScanningConfiguration",
             "ssm:DescribeParameters",
         ),
         _everything,
+        only_for="doctor",
+    ),
+    Permission(
+        "DoctorSeesWhetherImagesAreScanned",
+        ("ecr:BatchGetRepositoryScanningConfiguration",),
+        _repository,
         only_for="doctor",
     ),
     Permission(
@@ -183,18 +193,8 @@ def policy(named: PolicyResources) -> Policy:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-class Simulator(Protocol):
-    """Asks IAM for its decision."""
-
-    def simulate(
-        self, role: str, actions: Sequence[str], resources: Sequence[str], context: Mapping[str, str] | None = None
-    ) -> Sequence[Mapping[str, Any]]:
-        """Return one result for each action and resource."""
-        ...
-
-
-def lacking(named: PolicyResources, role: str, iam: Simulator, *, doctor: bool = True) -> tuple[tuple[str, str], ...]:
-    """Return the actions of the policy that the role lacks, each with its resource.
+def lacking(named: PolicyResources, role: str, iam: Aws, *, doctor: bool = True) -> tuple[Decision, ...]:
+    """Return IAM's decisions about the actions of the policy that it does not allow the role, or can't decide.
 
     Args:
         named: the stack's resources.
@@ -205,15 +205,11 @@ def lacking(named: PolicyResources, role: str, iam: Simulator, *, doctor: bool =
     Raises:
         AwsError: the caller may not simulate policies, or there is no such role.
     """
-    missing: list[tuple[str, str]] = []
+    missing: list[Decision] = []
     for permission in PERMISSIONS:
         resources = permission.resources(named)
         if resources and (doctor or permission.only_for != "doctor"):
             context = {key: value for keys in permission.condition(named).values() for key, value in keys.items()}
             results = iam.simulate(role, permission.actions, resources, context)
-            missing += [
-                (result["EvalActionName"], result.get("EvalResourceName", "*"))
-                for result in results
-                if result["EvalDecision"] != "allowed"
-            ]
+            missing += [decision for decision in results if not decision.allowed]
     return tuple(missing)

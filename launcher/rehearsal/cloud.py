@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from launcher.rehearsal.ecr import LocalEcr
 from launcher.rehearsal.ecs import LocalEcs
 from launcher.rehearsal.iam import LocalIam
 from launcher.rehearsal.program import Script, Start, scripted
@@ -27,6 +28,7 @@ class LocalAws:
     Attributes:
         server: the API; `server.calls` records the calls.
         stack: the resources and their names.
+        ecr: the archived images.
         ecs: the tasks.
         iam: policy simulation and, if enabled, enforcement.
     """
@@ -61,6 +63,7 @@ class LocalAws:
         self.server.__enter__()
         self.stack = LocalStack(self.server.account, self.server.region, self._options)
         self.iam = LocalIam(self.server, self.stack)
+        self.ecr = LocalEcr(self.server, self.stack)
         self.ecs = LocalEcs(self.server, self.stack, self._start, self._pace)
         self.credentials = self.stack.sign_in()
         self.server.know(self.credentials.access_key)

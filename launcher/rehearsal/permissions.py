@@ -103,6 +103,7 @@ _RESOURCES: Mapping[str, Callable[[LocalStack, Call], str]] = {
     ),
     "ecs:RunTask": _definition,
     "ecs:StopTask": _task,
+    "ecr:BatchGetRepositoryScanningConfiguration": _repository,
     "ecr:CreateRepository": _repository,
     "ecr:DescribeImages": _repository,
     "ecr:DescribeRepositories": _repository,

@@ -32,6 +32,21 @@ def allows(documents: Iterable[Document], action: str, resource: str, context: M
     return effects == {"Allow"}
 
 
+def missing_keys(
+    documents: Iterable[Document], action: str, resource: str, context: Mapping[str, str] | None = None
+) -> set[str]:
+    """Return the condition keys that the policies ask about this action and resource, and `context` lacks."""
+    return {
+        key
+        for document in documents
+        for statement in _list(document["Statement"])
+        if _concerns({**statement, "Condition": {}}, action, resource, {})
+        for keys in statement.get("Condition", {}).values()
+        for key in keys
+        if key not in (context or {})
+    }
+
+
 def role_documents(account: str, role: str) -> list[Document]:
     """Return the inline policies of a role in the local AWS; it has no other policies.
 
@@ -64,6 +79,8 @@ def _holds(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, st
                 matches = value in _list(wanted)
             elif operator in ("StringLike", "ArnLike"):
                 matches = value is not None and any(_like(pattern, value) for pattern in _list(wanted))
+            elif operator == "Bool":
+                matches = value is not None and value.lower() in (str(each).lower() for each in _list(wanted))
             else:
                 raise NotImplementedError(f"the condition {operator} is not known to the local IAM")
             if not matches:

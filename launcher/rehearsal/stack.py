@@ -74,6 +74,7 @@ class LocalStack:
         self.task_role = f"{name}-ecs-task-role"
         self.ci_role = names.ci_role
 
+        self.archived: set[str] = set()  # digests of images, see `LocalEcr`
         self.ec2: EC2Backend = ec2_backends[account][region]
         self.ecr: ECRBackend = ecr_backends[account][region]
         self.ecs: EC2ContainerServiceBackend = ecs_backends[account][region]
@@ -156,7 +157,10 @@ class LocalStack:
         self.iam.put_role_policy(role, name, json.dumps(document))
 
     def put_image(self, tag: str, digest: str, repository: str | None = None) -> None:
-        """Add an image to the registry, as a push would; a missing repository is created."""
+        """Add an image to the registry, as a push would; this creates a repository, and restores an archived image."""
+        if digest in self.archived:
+            self.archived.discard(digest)
+            return
         repository = repository or self.repository
         if repository not in self.ecr.repositories:
             self._create_repository(repository)

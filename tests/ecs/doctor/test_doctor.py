@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import shlex
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -438,6 +439,89 @@ def test_what_several_rules_open_together_is_open(cloud: LocalAws, tmp_path: Pat
     change(cloud, tmp_path)
     report = doctor(cloud, tmp_path)
     assert (named(report, Status.NG), named(report, Status.SKIP)) == ([], ["reads the secret"])
+
+
+RULE = [{"scanFrequency": "SCAN_ON_PUSH", "repositoryFilters": [{"filter": "backend", "filterType": "WILDCARD"}]}]
+
+
+@pytest.mark.parametrize(
+    ("rules", "own", "status", "words"),
+    [
+        (None, False, Status.NOTE, "are not scanned"),
+        (RULE, False, Status.NOTE, "are not scanned"),
+        (RULE, True, Status.NOTE, "by its own setting only, which AWS deprecates"),
+        ("*-migrate", False, Status.OK, ", scan on push"),
+        ("neuraknot", False, Status.OK, ", scan on push"),
+    ],
+)
+def test_whether_images_are_scanned_is_the_registry_s_to_say(
+    cloud: LocalAws, tmp_path: Path, rules: Any, own: bool, status: Status, words: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    let_the_caller_do_what_the_policy_says(cloud)
+    ecr = boto3.client("ecr")
+    if isinstance(rules, str):
+        rules = [{**RULE[0], "repositoryFilters": [{"filter": rules, "filterType": "WILDCARD"}]}]
+    if rules:
+        ecr.put_registry_scanning_configuration(scanType="BASIC", rules=rules)
+    ecr.create_repository(repositoryName=cloud.stack.repository, imageScanningConfiguration={"scanOnPush": own})
+    cloud.iam.caller = cloud.stack.ci_role
+    report = doctor(cloud, tmp_path)
+    [finding] = [finding for finding in report.findings if finding.name == "repository"]
+    assert (finding.status, report.exit_code) == (status, 0)
+    assert words in finding.text
+    if finding.fix is not None:  # pasted, it leaves the rules of others, and the note is gone
+        *words_of_it, given = shlex.split(finding.fix)
+        assert words_of_it[:4] == ["aws", "ecr", "put-registry-scanning-configuration", "--region"]
+        cloud.iam.caller = None
+        ecr.put_registry_scanning_configuration(scanType="BASIC", rules=json.loads(given))
+        after = {each["filter"] for rule in json.loads(given) for each in rule["repositoryFilters"]}
+        assert after == {cloud.stack.repository, *({"backend"} if rules else set())}
+        [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "repository"]
+        assert finding.status is Status.OK
+
+
+@pytest.mark.parametrize("days", [None, 30])
+def test_a_log_that_is_kept_for_ever_is_noted(cloud: LocalAws, tmp_path: Path, days: int | None) -> None:
+    write_outputs(cloud, tmp_path)
+    logs = boto3.client("logs")
+    logs.create_log_group(logGroupName=cloud.stack.log_group)
+    if days:
+        logs.put_retention_policy(logGroupName=cloud.stack.log_group, retentionInDays=days)
+    report = doctor(cloud, tmp_path)
+    [finding] = [finding for finding in report.findings if finding.name == "log group"]
+    assert finding.status is (Status.OK if days else Status.NOTE)
+    assert finding.fix == (
+        None
+        if days
+        else "aws logs put-retention-policy --region ap-northeast-1 --log-group-name /ecs/neuraKnot-dev-migrate"
+        " --retention-in-days 7"
+    )
+    assert report.as_json()["note"] == (0 if days else 1)
+
+
+def test_what_iam_can_t_tell_is_not_lacking(cloud: LocalAws, tmp_path: Path) -> None:
+    write_outputs(cloud, tmp_path)
+    let_the_caller_do_what_the_policy_says(cloud)
+    stack = cloud.stack
+    statements = least_policy.policy(by_name(cloud))["Statement"]
+    for statement in statements:
+        if "ecs:RegisterTaskDefinition" in statement["Action"]:
+            statement["Condition"] = {"StringEquals": {"aws:SourceVpc": "vpc-1"}}
+    stack.iam.delete_role_policy(stack.ci_role, "deploy")
+    stack.allow(stack.ci_role, "launcher", *statements)
+    kms = {
+        "Effect": "Allow",
+        "Action": "logs:*",
+        "Resource": "*",
+        "Condition": {"Bool": {"aws:SecureTransport": "true"}},
+    }
+    stack.allow(stack.execution_role, "execution", {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}, kms)
+    report = doctor(cloud, tmp_path)
+    assert named(report, Status.NG) == []
+    told = {finding.name: finding.text for finding in report.findings if finding.status is Status.SKIP}
+    assert told["permissions"].endswith("may do ecs:RegisterTaskDefinition without knowing aws:SourceVpc")
+    assert told["writes the log"].endswith("without knowing aws:SecureTransport")
 
 
 def deployed_by(cloud: LocalAws, controller: str, *, primary: bool = True) -> None:

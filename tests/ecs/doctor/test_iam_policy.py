@@ -83,6 +83,7 @@ def test_resources_are_the_stack_s_own_wherever_the_service_knows_any() -> None:
         "ec2:DescribeSubnets",
         "ec2:DescribeVpcEndpoints",
         "ecr:GetAuthorizationToken",
+        "ecr:GetRegistryScanningConfiguration",
         "ecs:DescribeTaskDefinition",
         "ecs:ListTasks",  # within the cluster, by its condition
         "logs:DescribeLogGroups",
