@@ -42,7 +42,12 @@ if TYPE_CHECKING:
     from mypy_boto3_logs.client import CloudWatchLogsClient
     from mypy_boto3_logs.type_defs import LogGroupTypeDef, OutputLogEventTypeDef
     from mypy_boto3_rds.client import RDSClient
-    from mypy_boto3_rds.type_defs import DBInstanceTypeDef, DBSnapshotTypeDef
+    from mypy_boto3_rds.type_defs import (
+        DBClusterSnapshotTypeDef,
+        DBClusterTypeDef,
+        DBInstanceTypeDef,
+        DBSnapshotTypeDef,
+    )
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
     from mypy_boto3_ssm.client import SSMClient
@@ -299,20 +304,48 @@ class Aws:
         except NotFoundError:
             return None
 
-    def create_db_snapshot(self, instance: str, snapshot: str, tags: Mapping[str, str]) -> DBSnapshotTypeDef:
+    def db_cluster(self, identifier: str) -> DBClusterTypeDef | None:
+        """Return the database cluster; None if there is none."""
+        try:
+            with self._translated("rds:DescribeDBClusters"):
+                return self._rds.describe_db_clusters(DBClusterIdentifier=identifier)["DBClusters"][0]
+        except NotFoundError:
+            return None
+
+    def create_db_snapshot(self, instance: str, snapshot: str, tags: Mapping[str, str]) -> None:
         """Start creating a snapshot."""
         with self._translated("rds:CreateDBSnapshot"):
-            return self._rds.create_db_snapshot(
+            self._rds.create_db_snapshot(
                 DBInstanceIdentifier=instance,
                 DBSnapshotIdentifier=snapshot,
                 Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
-            )["DBSnapshot"]
+            )
 
     def db_snapshot(self, snapshot: str) -> DBSnapshotTypeDef | None:
         """Return the snapshot; None if there is none."""
         try:
             with self._translated("rds:DescribeDBSnapshots"):
                 found = self._rds.describe_db_snapshots(DBSnapshotIdentifier=snapshot)["DBSnapshots"]
+        except NotFoundError:
+            return None
+        return found[0] if found else None
+
+    def create_db_cluster_snapshot(self, cluster: str, snapshot: str, tags: Mapping[str, str]) -> None:
+        """Start creating a snapshot of a cluster."""
+        with self._translated("rds:CreateDBClusterSnapshot"):
+            self._rds.create_db_cluster_snapshot(
+                DBClusterIdentifier=cluster,
+                DBClusterSnapshotIdentifier=snapshot,
+                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            )
+
+    def db_cluster_snapshot(self, snapshot: str) -> DBClusterSnapshotTypeDef | None:
+        """Return the snapshot of a cluster; None if there is none."""
+        try:
+            with self._translated("rds:DescribeDBClusterSnapshots"):
+                found = self._rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=snapshot)[
+                    "DBClusterSnapshots"
+                ]
         except NotFoundError:
             return None
         return found[0] if found else None

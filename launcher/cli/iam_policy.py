@@ -11,8 +11,10 @@ from launcher.cli.shared_options import Common
 from launcher.doctor import least_policy
 from launcher.doctor.policy_resources import PolicyResources
 from launcher.environment.options import Options
+from launcher.environment.rds import RdsDatabase, find_rds
 from launcher.environment.stack import identify, region_for, resolve
 from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
+from launcher.models import Stack
 from launcher.terraform.backend import backend, state_in_s3
 from launcher.terraform.outputs import Outputs
 
@@ -74,7 +76,15 @@ def _named(common: Common, outputs: Outputs, aws: Aws, region: str) -> PolicyRes
             f" {error.message}"
         )
         return PolicyResources.by_name(options, outputs, number, region)
-    return PolicyResources.of(stack, outputs.state)
+    return PolicyResources.of(stack, _database(stack, aws), outputs.state)
+
+
+def _database(stack: Stack, aws: Aws) -> RdsDatabase | None:
+    """Return the database in RDS; None if the caller may not look at it, which its policy will name by its host."""
+    try:
+        return find_rds(aws, stack.db_instance.value, stack.db_host.value) if stack.db_instance else None
+    except AwsError:
+        return None
 
 
 def _ci_role(common: Common, named: PolicyResources, aws: Aws) -> str:

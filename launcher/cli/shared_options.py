@@ -122,7 +122,7 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
             _DATABASE,
             "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else secrets.tfvars.",
         ),
-        ("db_instance", str, _DATABASE, "The RDS instance, for its secret and snapshots."),
+        ("db_instance", str, _DATABASE, "The RDS instance or cluster, for its secret and snapshots."),
     )
 )
 _SECRETS = ("DB_PASSWORD", "TF_VAR_db_password", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from launcher.aws.client import Decision
 from launcher.doctor import least_policy
 from launcher.doctor.diagnose import Check, Fact, SkippedError, WrongError
 from launcher.doctor.facts import Facts
-from launcher.doctor.policy_resources import PolicyResources, role_arn, secret_arn
+from launcher.doctor.policy_resources import PolicyResources, RdsNames, role_arn, secret_arn
 from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
 from launcher.models import Identity
@@ -111,9 +112,17 @@ def _named(facts: Facts, identity: Identity) -> PolicyResources:
         repository=subject.repository,
         log_group=subject.log_group,
         roles=tuple(roles),
-        db_instance=subject.db_instance,
+        rds=_rds(facts),
         secret=secret_arn(facts.secret),
     )
+
+
+def _rds(facts: Facts) -> RdsNames:
+    try:
+        # A cluster's instances are only looked at for the command that restores a snapshot.
+        return replace(RdsNames.of(facts.database.get()), members=())
+    except (LauncherError, SkippedError):
+        return RdsNames.by_name(facts.subject.db_instance, facts.subject.db_host)
 
 
 def _cluster(facts: Facts) -> str:
@@ -240,26 +249,25 @@ def _password(facts: Facts) -> str:
 
 
 def _database(facts: Facts) -> str:
-    instance, subject = facts.database.get(), facts.subject
-    name, status = instance["DBInstanceIdentifier"], instance["DBInstanceStatus"]
-    if status != "available":
-        begin = f"aws rds start-db-instance --region {subject.region} --db-instance-identifier {name}"
-        wait = f"aws rds wait db-instance-available --region {subject.region} --db-instance-identifier {name}"
+    database, subject = facts.database.get(), facts.subject
+    if database.status != "available":
+        wait = database.waiting(subject.region)
         raise WrongError(
-            f"{name} is {status}.",
-            fix=f"{begin} && {wait}" if status == "stopped" else wait,
+            f"{database.name} is {database.status}.",
+            fix=f"{database.command('start', subject.region)} && {wait}" if database.status == "stopped" else wait,
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
-    host = instance.get("Endpoint", {}).get("Address")
-    if subject.db_host is not None and host != subject.db_host:
+    host = subject.db_host
+    if host is not None and database.hosts and host.lower() not in (each.lower() for each in database.hosts):
         raise WrongError(
-            f"{name} answers at {host}, and the task would connect to {subject.db_host}.",
-            fix=f"{subject.apply}   # or --db-host {host}"
+            f"{database.name} answers at {database.hosts[0]}, and the task would connect to {host}.",
+            fix=f"{subject.apply}   # or --db-host {database.hosts[0]}"
             if subject.apply
-            else f"launcher doctor{subject.options} --db-host {host}",
+            else f"launcher doctor{subject.options} --db-host {database.hosts[0]}",
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
-    return f"{name}, PostgreSQL {instance['EngineVersion']}, available"
+    kind = "" if database.kind == "instance" else f", a cluster of {len(database.members)}"
+    return f"{database.name}{kind}, PostgreSQL {database.version}, available"
 
 
 def _image_repository(facts: Facts) -> str:

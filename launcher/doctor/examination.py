@@ -90,7 +90,7 @@ def _subject(
         db_host=named.db_host,
         db_port=known(options, outputs, "db_port") or 5432,
         identify=lambda aws: identify(options, outputs, aws),
-        password=lambda aws: find_password(options, outputs, aws, instance, environ),
+        password=lambda aws: find_password(options, outputs, aws, instance, environ, named.db_host),
         terraform=terraform,
         apply=terraform_command(outputs.directory, "apply") if outputs.directory else None,
         options=f" {shown_options}" if shown_options else "",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.aws.client import Aws
 from launcher.aws.partitions import arn
 from launcher.doctor.diagnose import Fact, SkippedError, WrongError
+from launcher.environment.rds import RdsDatabase, find_rds
 from launcher.environment.service import as_deployed
 from launcher.errors import LauncherError
 from launcher.models import Identity, Password, Sourced
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from mypy_boto3_ecr.type_defs import RepositoryTypeDef
     from mypy_boto3_ecs.type_defs import ClusterTypeDef, TaskDefinitionTypeDef
     from mypy_boto3_logs.type_defs import LogGroupTypeDef
-    from mypy_boto3_rds.type_defs import DBInstanceTypeDef
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Subject:
         cluster, service, family, repository, log_group: names.
         subnets, security_groups, assign_public_ip: the task's network.
         execution_role, task_role: ARNs.
-        db_instance: the RDS identifier.
+        db_instance: the identifier of the RDS instance or cluster.
         db_host, db_port: where the task will connect.
         identify: returns the caller's identity, or raises if the credentials are wrong.
         password: returns how the container gets the password, or raises if there is none.
@@ -86,7 +86,7 @@ class Facts:
     service: Fact[Mapping[str, Any]] = field(init=False)
     definition: Fact[TaskDefinitionTypeDef] = field(init=False)
     network: Fact[Network] = field(init=False)
-    database: Fact[DBInstanceTypeDef] = field(init=False)
+    database: Fact[RdsDatabase] = field(init=False)
     password: Fact[Sourced[Password]] = field(init=False)
     repository: Fact[RepositoryTypeDef | None] = field(init=False)
     log_group: Fact[LogGroupTypeDef | None] = field(init=False)
@@ -201,16 +201,16 @@ class Facts:
         self.signed_in()
         return self.subject.password(self.aws)
 
-    def _database(self) -> DBInstanceTypeDef:
+    def _database(self) -> RdsDatabase:
         self.signed_in()
         name, region = self.subject.db_instance, self.subject.region
         if name is None:
-            raise SkippedError("the host is not RDS's, and no instance is named (--db-instance)")
-        instance = self.aws.db_instance(name)
-        if instance is None:
+            raise SkippedError("the host names no instance or cluster of RDS, and the caller none (--db-instance)")
+        found = find_rds(self.aws, name, self.subject.db_host)
+        if found is None:
             raise WrongError(
-                f"There is no RDS instance {name} in {region}.",
-                fix=f"aws rds describe-db-instances --region {region} "
-                "--query 'DBInstances[].[DBInstanceIdentifier,Endpoint.Address]'",
+                f"There is no RDS instance or cluster {name} in {region}.",
+                fix=f"aws rds describe-db-instances --region {region} --query "
+                "'DBInstances[].[DBInstanceIdentifier,DBClusterIdentifier,Endpoint.Address]'",
             )
-        return instance
+        return found

@@ -59,12 +59,24 @@ def _log_group(named: PolicyResources) -> tuple[str, ...]:
     return (named.arn("logs", f"log-group:{named.log_group}:*"),)
 
 
-def _database(named: PolicyResources) -> tuple[str, ...]:
-    return (named.arn("rds", f"db:{named.db_instance}"),) if named.db_instance else ()
+def _instance(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("rds", f"db:{named.rds.instance}"),) if named.rds.instance else ()
+
+
+def _instances(named: PolicyResources) -> tuple[str, ...]:
+    return (*_instance(named), *(named.arn("rds", f"db:{member}") for member in named.rds.members))
 
 
 def _snapshots(named: PolicyResources) -> tuple[str, ...]:
-    return (named.arn("rds", f"snapshot:{named.db_instance}-*"),) if named.db_instance else ()
+    return (named.arn("rds", f"snapshot:{named.rds.instance}-*"),) if named.rds.instance else ()
+
+
+def _cluster(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("rds", f"cluster:{named.rds.cluster}"),) if named.rds.cluster else ()
+
+
+def _cluster_snapshots(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("rds", f"cluster-snapshot:{named.rds.cluster}-*"),) if named.rds.cluster else ()
 
 
 # Every action behind a method of launcher/aws/client.py; a test compares its calls with this table.
@@ -113,17 +125,30 @@ PERMISSIONS: tuple[Permission, ...] = (
         ("logs:CreateLogGroup", "logs:GetLogEvents", "logs:PutRetentionPolicy"),
         _log_group,
     ),
-    Permission("ReadTheDatabase", ("rds:DescribeDBInstances",), _database),
+    Permission("ReadTheDatabase", ("rds:DescribeDBInstances",), _instances),
+    Permission("ReadTheDatabaseCluster", ("rds:DescribeDBClusters",), _cluster),
     Permission(
         "TakeASnapshot",
         ("rds:CreateDBSnapshot",),
-        lambda named: (*_database(named), *_snapshots(named)),
+        lambda named: (*_instance(named), *_snapshots(named)),
         only_for="snapshot",
     ),
     Permission(
         "WatchTheSnapshot",
         ("rds:AddTagsToResource", "rds:DescribeDBSnapshots"),
         _snapshots,
+        only_for="snapshot",
+    ),
+    Permission(
+        "TakeAClusterSnapshot",
+        ("rds:CreateDBClusterSnapshot",),
+        lambda named: (*_cluster(named), *_cluster_snapshots(named)),
+        only_for="snapshot",
+    ),
+    Permission(
+        "WatchTheClusterSnapshot",
+        ("rds:AddTagsToResource", "rds:DescribeDBClusterSnapshots"),
+        _cluster_snapshots,
         only_for="snapshot",
     ),
     Permission(

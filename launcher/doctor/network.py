@@ -58,11 +58,10 @@ def _vpc(facts: Facts) -> str:
 
 
 def _database_door(facts: Facts) -> str:
-    instance = facts.database.need("not known, without the RDS instance")
+    wanted = facts.database.need("not known, without the RDS instance or cluster").security_groups
     network, port = _network(facts), facts.subject.db_port
-    wanted = [group["VpcSecurityGroupId"] for group in instance.get("VpcSecurityGroups", [])]
     if not wanted:
-        raise SkippedError("the instance has no VPC security groups")
+        raise SkippedError("the database has no VPC security groups")
     _let_in(
         facts,
         network,
@@ -146,10 +145,9 @@ def _task_door(facts: Facts) -> str:
 
 def _database_groups(facts: Facts) -> set[str]:
     try:
-        database = facts.database.need("not known")
+        return set(facts.database.need("not known").security_groups)
     except SkippedError:
         return set()
-    return {group["VpcSecurityGroupId"] for group in database.get("VpcSecurityGroups", [])}
 
 
 def _rules(groups: Sequence[Mapping[str, Any]], kind: str, port: int) -> list[Mapping[str, Any]]:

@@ -8,11 +8,41 @@ from dataclasses import dataclass
 from launcher.aws.partitions import arn
 from launcher.environment.options import Options
 from launcher.environment.password import named_secret
+from launcher.environment.rds import RdsDatabase, RdsHost
 from launcher.environment.service import gives_network
 from launcher.environment.stack import StackNames
 from launcher.errors import ConfigurationError
 from launcher.models import Identity, Stack
 from launcher.terraform.outputs import Outputs
+
+
+@dataclass(frozen=True)
+class RdsNames:
+    """The identifiers in RDS that the policy names; both kinds where it is not known which one the database is.
+
+    Attributes:
+        instance: the instance; None if the database is a cluster.
+        cluster: the cluster; None if it is an instance.
+        members: the cluster's instances, as far as they are known.
+    """
+
+    instance: str | None = None
+    cluster: str | None = None
+    members: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, database: RdsDatabase) -> RdsNames:
+        """Return the names of a database that could be looked at."""
+        if database.kind == "instance":
+            return cls(instance=database.name)
+        return cls(cluster=database.name, members=database.members)
+
+    @classmethod
+    def by_name(cls, name: str | None, host: str | None) -> RdsNames:
+        """Return the names of one that could not; the host may tell its kind."""
+        told = RdsHost.parse(host or "")
+        kind = told.kind if told is not None and told.name == name else None
+        return cls(instance=None if kind == "cluster" else name, cluster=None if kind == "instance" else name)
 
 
 @dataclass(frozen=True)
@@ -23,7 +53,7 @@ class PolicyResources:
         account, region: the stack's.
         cluster, service, family, repository, log_group: the names of the resources in ECS, ECR and CloudWatch.
         roles: ARNs of the task's roles; patterns if they are not known.
-        db_instance: the RDS identifier; None if it is not known.
+        rds: the database's identifiers in RDS.
         caller: the ARN of the role that gets the policy, which `doctor` looks at too; None if there is none.
         secret: the ARN of the password's secret in Secrets Manager; None if there is none.
         state: the bucket and key of a Terraform state in S3; None if it is elsewhere.
@@ -37,14 +67,17 @@ class PolicyResources:
     repository: str
     log_group: str
     roles: tuple[str, ...]
-    db_instance: str | None = None
+    rds: RdsNames = RdsNames()
     caller: str | None = None
     secret: str | None = None
     state: tuple[str, str] | None = None
 
     @classmethod
-    def of(cls, stack: Stack, state: tuple[str, str] | None = None) -> PolicyResources:
-        """Return the resources of a stack that could be read."""
+    def of(
+        cls, stack: Stack, database: RdsDatabase | None = None, state: tuple[str, str] | None = None
+    ) -> PolicyResources:
+        """Return the resources of a stack that could be read, as could perhaps its database in RDS."""
+        named = stack.db_instance.value if stack.db_instance else None
         roles = [stack.execution_role.value, *([stack.task_role.value] if stack.task_role else [])]
         return cls(
             account=stack.identity.account,
@@ -55,7 +88,7 @@ class PolicyResources:
             repository=stack.repository,
             log_group=stack.log_group,
             roles=tuple(roles),
-            db_instance=stack.db_instance.value if stack.db_instance else None,
+            rds=RdsNames.of(database) if database else RdsNames.by_name(named, stack.db_host.value),
             secret=secret_arn(stack.password.value.reference),
             state=state,
         )
@@ -79,7 +112,7 @@ class PolicyResources:
             repository=names.repository,
             log_group=names.log_group,
             roles=(*given_roles, *([] if complete else [arn("iam", region, account, f"role/{names.prefix}-*")])),
-            db_instance=named.db_instance.value if named.db_instance else None,
+            rds=RdsNames.by_name(named.db_instance.value if named.db_instance else None, named.db_host),
             secret=secret_arn(secret.value if secret else None),
             state=outputs.state,
         )

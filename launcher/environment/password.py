@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from launcher.environment.rds import find_rds
 from launcher.errors import AccessDeniedError, AwsError, ConfigurationError
 from launcher.models import Password, Secret, Sourced
 from launcher.terraform.outputs import Outputs
@@ -30,7 +31,12 @@ def is_secret_arn(value: Any) -> bool:
 
 
 def find_password(
-    options: Options, outputs: Outputs, aws: Aws, instance: Sourced[str] | None, environ: Mapping[str, str]
+    options: Options,
+    outputs: Outputs,
+    aws: Aws,
+    instance: Sourced[str] | None,
+    environ: Mapping[str, str],
+    host: str | None = None,
 ) -> Sourced[Password]:
     """Find the password: a secret's ARN, else a variable, else `secrets.tfvars`.
 
@@ -38,8 +44,9 @@ def find_password(
         options: the caller's values.
         outputs: Terraform's outputs.
         aws: for the stack's region; no secret's value is read.
-        instance: the RDS instance, which may have its own secret.
+        instance: the RDS instance or cluster, which may have its own secret.
         environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
+        host: the database's host.
 
     Raises:
         ConfigurationError: there is no password, or Terraform's value is not the ARN of a secret.
@@ -51,13 +58,12 @@ def find_password(
     refused: AwsError | None = None
     if instance is not None:
         try:
-            described = aws.db_instance(instance.value)
+            database = find_rds(aws, instance.value, host)
         except AccessDeniedError as error:
             refused = error
         else:
-            arn = (described or {}).get("MasterUserSecret", {}).get("SecretArn")
-            if arn:
-                return Sourced(Password(reference=_managed(arn)), f"MasterUserSecret of {instance.value}")
+            if database is not None and database.secret:
+                return Sourced(Password(reference=_managed(database.secret)), f"MasterUserSecret of {database.name}")
     for variable in ("DB_PASSWORD", "TF_VAR_db_password"):
         if environ.get(variable):
             return Sourced(Password(value=Secret(environ[variable])), variable)
@@ -68,8 +74,8 @@ def find_password(
         raise refused
     raise ConfigurationError(
         f"There is no password for the database: no secret, no DB_PASSWORD, and no {options.directory}/secrets.tfvars.",
-        hint=f"Set DB_PASSWORD,{'' if instance else ' or name the RDS instance with --db-instance,'} or give a secret's"
-        f" ARN with --db-password-secret: aws secretsmanager list-secrets --region {aws.region}",
+        hint=f"Set DB_PASSWORD,{'' if instance else ' or name the RDS instance or cluster with --db-instance,'} or give"
+        f" a secret's ARN with --db-password-secret: aws secretsmanager list-secrets --region {aws.region}",
     )
 
 

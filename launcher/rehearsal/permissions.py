@@ -34,7 +34,7 @@ def needed(stack: LocalStack, call: Call) -> Iterator[Need]:
                 yield "iam:PassRole", str(getattr(definition, role)), _PASSED
     if call.action == "ecr:CreateRepository" and call.parameters.get("tags"):
         yield "ecr:TagResource", _repository(stack, call), {}
-    if call.action == "rds:CreateDBSnapshot":
+    if call.action in ("rds:CreateDBSnapshot", "rds:CreateDBClusterSnapshot"):
         yield call.action, _snapshot(stack, call), {}
         if "Tags.Tag.1.Key" in call.parameters:
             yield "rds:AddTagsToResource", _snapshot(stack, call), {}
@@ -91,7 +91,14 @@ def _database(stack: LocalStack, call: Call) -> str:
 
 
 def _snapshot(stack: LocalStack, call: Call) -> str:
+    of_cluster = call.parameters.get("DBClusterSnapshotIdentifier")
+    if of_cluster is not None:
+        return stack.arn("rds", f"cluster-snapshot:{of_cluster}")
     return stack.arn("rds", f"snapshot:{call.parameters.get('DBSnapshotIdentifier', '*')}")
+
+
+def _database_cluster(stack: LocalStack, call: Call) -> str:
+    return stack.arn("rds", f"cluster:{call.parameters.get('DBClusterIdentifier', '*')}")
 
 
 _RESOURCES: Mapping[str, Callable[[LocalStack, Call], str]] = {
@@ -113,6 +120,9 @@ _RESOURCES: Mapping[str, Callable[[LocalStack, Call], str]] = {
     "logs:GetLogEvents": _log_group,
     "logs:PutRetentionPolicy": _log_group,
     "rds:CreateDBSnapshot": _database,
+    "rds:CreateDBClusterSnapshot": _database_cluster,
+    "rds:DescribeDBClusters": _database_cluster,
+    "rds:DescribeDBClusterSnapshots": _snapshot,
     "rds:DescribeDBInstances": _database,
     "rds:DescribeDBSnapshots": _snapshot,
     "s3:GetObject": lambda stack, call: stack.arn("s3", f"{call.parameters['Bucket']}/{call.parameters['Key']}"),

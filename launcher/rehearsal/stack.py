@@ -37,12 +37,25 @@ class StackOptions:
         login: where the database password is: `secrets.tfvars`, a secret managed by RDS, or a secret whose ARN is a
             Terraform output.
         architecture: the Go service's CPU architecture.
+        database: an instance, or one of the two kinds of clusters.
     """
 
     environment: str = "dev"
     way_out: WayOut = "nat"
     login: Login = "tfvars"
     architecture: Literal["X86_64", "ARM64"] = "X86_64"
+    database: Literal["instance", "aurora", "multi-az"] = "instance"
+
+
+_CLUSTERS: Mapping[str, Mapping[str, Any]] = {
+    "aurora": {"storage_type": "aurora", "allocated_storage": 1},
+    "multi-az": {
+        "db_cluster_instance_class": "db.m6gd.large",
+        "storage_type": "io1",
+        "iops": 1000,
+        "allocated_storage": 100,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,8 @@ class LocalStack:
     @property
     def database_host(self) -> str:
         """The database's host name inside the VPC."""
+        if self.database_cluster is not None:
+            return str(self.rds.clusters[self.database_cluster].endpoint)
         return str(self.rds.databases[self.database_instance].address)
 
     @property
@@ -194,28 +209,41 @@ class LocalStack:
             [self.ec2.get_subnet(subnet) for subnet in self.subnets],
             [],
         )
-        instance = self.rds.create_db_instance(
-            {
-                "db_instance_identifier": self.database_instance,
-                "db_instance_class": "db.t4g.micro",
-                "engine": "postgres",
-                "engine_version": "15.8",
-                "port": 5432,
-                "db_name": self.database,
-                "master_username": "postgres",
-                "master_user_password": None if managed else DATABASE_PASSWORD,
-                "manage_master_user_password": managed,
-                "db_subnet_group_name": subnet_group.name,
-                "vpc_security_group_ids": [self.database_group],
-                "allocated_storage": 20,
-                "multi_az": False,
-                "publicly_accessible": False,
+        common = {
+            "engine": "aurora-postgresql" if self.options.database == "aurora" else "postgres",
+            "engine_version": "15.8",
+            "port": 5432,
+            "db_subnet_group_name": subnet_group.name,
+            "vpc_security_group_ids": [self.database_group],
+            "publicly_accessible": False,
+        }
+        login = {
+            "master_username": "postgres",
+            "master_user_password": None if managed else DATABASE_PASSWORD,
+            "manage_master_user_password": managed,
+        }
+        size = {"db_instance_class": "db.t4g.micro", "allocated_storage": 20, "multi_az": False}
+        owner: Any
+        if self.options.database == "instance":
+            self.database_cluster = None
+            owner = self.rds.create_db_instance(
+                {"db_instance_identifier": self.database_instance, "db_name": self.database, **size, **common, **login}
+            )
+        else:
+            self.database_cluster, self.database_instance = self.database_instance, f"{self.database_instance}-1"
+            own = {
+                "db_cluster_identifier": self.database_cluster,
+                "database_name": self.database,
+                **_CLUSTERS[self.options.database],
             }
-        )
+            owner = self.rds.create_db_cluster({**own, **common, **login})
+            owner._status = "available"
+            member = {"db_cluster_identifier": self.database_cluster, "db_instance_identifier": self.database_instance}
+            self.rds.create_db_instance({**member, **size, **common})
         self.secret: str | None = None
         value = json.dumps({"username": "postgres", "password": DATABASE_PASSWORD})
         if managed:
-            self.secret = instance.master_user_secret.secret_arn
+            self.secret = owner.master_user_secret.secret_arn
             self.secrets.put_secret_value(self.secret, value, "", "", ["AWSCURRENT"])
         elif self.options.login == "output":
             name = f"neuraKnot-{self.options.environment}-db"

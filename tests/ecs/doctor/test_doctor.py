@@ -19,7 +19,7 @@ from moto.ssm.models import ssm_backends
 from launcher.aws.client import Aws
 from launcher.doctor import Finding, Report, Status, examine, least_policy, lines
 from launcher.doctor.diagnose import Check, Fact, diagnose
-from launcher.doctor.policy_resources import PolicyResources, secret_arn
+from launcher.doctor.policy_resources import PolicyResources, RdsNames, secret_arn
 from launcher.environment.options import Options
 from launcher.environment.service import network_for
 from launcher.environment.stack import outputs_for
@@ -85,6 +85,32 @@ def test_a_sound_stack_is_found_sound(make_cloud: MakeCloud, tmp_path: Path, way
     assert named(report, Status.NG) == []
     assert named(report, Status.SKIP) == (["reads the secret"] if login == "tfvars" else [])
     assert report.exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["aurora", "multi-az"])
+def test_a_sound_cluster_is_found_sound_with_the_policy_that_is_printed(
+    make_cloud: MakeCloud, tmp_path: Path, kind: str
+) -> None:
+    cloud = make_cloud(database=kind, login="managed")
+    stack = cloud.stack
+    write_outputs(cloud, tmp_path)
+    of_cluster = replace(
+        by_name(cloud),
+        caller=stack.ci_role_arn,
+        secret=stack.secret,
+        rds=RdsNames.by_name("neuraknot-dev-db", stack.database_host),
+    )
+    stack.allow(stack.ci_role, "deploy", *least_policy.policy(of_cluster)["Statement"])
+    cloud.iam.caller = stack.ci_role
+    report = doctor(cloud, tmp_path)
+    assert (named(report, Status.NG), named(report, Status.SKIP)) == ([], [])
+    [finding] = [finding for finding in report.findings if finding.name == "instance"]
+    assert finding.text == "neuraknot-dev-db, a cluster of 1, PostgreSQL 15.8, available"
+    stack.rds.clusters["neuraknot-dev-db"]._status = "stopped"
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "instance"]
+    assert (finding.fix or "").startswith(
+        "aws rds start-db-cluster --region ap-northeast-1 --db-cluster-identifier neu"
+    )
 
 
 Break = Callable[[LocalAws, Path], None]
