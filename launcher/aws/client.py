@@ -360,6 +360,11 @@ class Aws:
         except NotFoundError:
             return None
 
+    def object_key(self, bucket: str, key: str) -> str | None:
+        """Return the ARN of the KMS key that encrypts an object; None if S3's own key does."""
+        with self._translated("s3:GetObject"):
+            return self._s3.head_object(Bucket=bucket, Key=key).get("SSEKMSKeyId")
+
     # For `doctor`
 
     def simulate(

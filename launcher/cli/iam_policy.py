@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.cli.commands import read_terraform
 from launcher.cli.shared_options import Common
@@ -21,6 +24,8 @@ from launcher.terraform.outputs import Outputs
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
 
+_KEY = re.compile(r"arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+")
+
 
 def show(common: Common) -> int:
     """Print the policy on standard output, and its origin and what the CI role lacks on standard error.
@@ -36,6 +41,8 @@ def show(common: Common) -> int:
     region = region_for(common.options, outputs).value
     aws = common.dependencies.aws(common.profile, region)
     named = _named(common, outputs, aws, region)
+    if named.state is not None:
+        named = replace(named, state_key=_state_key(common, named.state))
     role = _ci_role(common, named, aws)
     named = replace(named, caller=role)
     console.data(json.dumps(least_policy.policy(named), indent=2))
@@ -56,6 +63,24 @@ def _state(options: Options) -> tuple[str, str] | None:
     try:
         return state_in_s3(options.directory, options.workspace, *backend(options.directory))
     except (ConfigurationError, OSError):
+        return None
+
+
+def _state_key(common: Common, state: tuple[str, str]) -> str | None:
+    """Return the ARN of the key that encrypts the state: as S3 says, else as the backend's files do."""
+    config: Mapping[str, Any] = {}
+    with suppress(ConfigurationError, OSError):
+        config = backend(common.options.directory)[1]
+    try:
+        return common.dependencies.aws(common.profile, config.get("region")).object_key(*state)
+    except AwsError as error:
+        told = config.get("kms_key_id")
+        if isinstance(told, str) and _KEY.fullmatch(told):
+            return told
+        common.console.say(
+            f"Which key encrypts the Terraform state is not known{f' ({told})' if told else ''}: if it is one of your"
+            f" own, reading the state needs kms:Decrypt on it too. {error.message}"
+        )
         return None
 
 

@@ -104,6 +104,7 @@ def _named(facts: Facts, identity: Identity) -> PolicyResources:
     if not roles:
         raise SkippedError("not known, without the task's roles")
     return PolicyResources(
+        environment=subject.environment,
         account=identity.account,
         region=subject.region,
         cluster=subject.cluster,
@@ -113,7 +114,7 @@ def _named(facts: Facts, identity: Identity) -> PolicyResources:
         log_group=subject.log_group,
         roles=tuple(roles),
         rds=_rds(facts),
-        secret=secret_arn(facts.secret),
+        secret=secret_arn(facts.secret) or facts.secret,
     )
 
 

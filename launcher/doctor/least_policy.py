@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from launcher.doctor.policy_resources import PolicyResources
+from launcher.aws.partitions import service_host
+from launcher.doctor.policy_resources import PolicyResources, secret_arn
+from launcher.environment.names import tags
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws, Decision
@@ -40,6 +42,20 @@ def _everything(_: PolicyResources) -> tuple[str, ...]:
 
 def _in_cluster(named: PolicyResources) -> Mapping[str, Mapping[str, str]]:
     return {"ArnEquals": {"ecs:cluster": named.arn("ecs", f"cluster/{named.cluster}")}}
+
+
+def _tagged(named: PolicyResources) -> Mapping[str, Mapping[str, str]]:
+    """Return the condition that a task is in the cluster, and was started by the launcher for this environment."""
+    return {
+        **_in_cluster(named),
+        "StringEquals": {f"aws:ResourceTag/{key}": value for key, value in tags(named.environment).items()},
+    }
+
+
+def _key(named: PolicyResources) -> Mapping[str, Mapping[str, str]]:
+    """Return the condition that S3 uses the state's key."""
+    region = (named.state_key or "").split(":")[3]
+    return {"StringEquals": {"kms:ViaService": service_host(region, "s3")}}
 
 
 def _tasks(named: PolicyResources) -> tuple[str, ...]:
@@ -95,7 +111,10 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("RegisterTheDefinition", ("ecs:RegisterTaskDefinition",), _definitions),
     Permission("RunTheTask", ("ecs:RunTask",), _definitions, _in_cluster),
     Permission("FindTasks", ("ecs:ListTasks",), _everything, _in_cluster),
-    Permission("WatchAndStopTasks", ("ecs:DescribeTasks", "ecs:StopTask"), _tasks, _in_cluster),
+    # Also of others, or without tags: while any task of the family is alive, no other may be started.
+    Permission("WatchTasks", ("ecs:DescribeTasks",), _tasks, _in_cluster),
+    Permission("StopItsOwnTasks", ("ecs:StopTask",), _tasks, _tagged),
+    Permission("TagTheTask", ("ecs:TagResource",), _tasks, lambda _: {"StringEquals": {"ecs:CreateAction": "RunTask"}}),
     Permission(
         "HandOverTheTasksRoles",
         ("iam:PassRole",),
@@ -162,6 +181,12 @@ PERMISSIONS: tuple[Permission, ...] = (
         lambda named: (named.arn("s3", named.state[0]),) if named.state else (),
     ),
     Permission(
+        "DecryptTheTerraformState",
+        ("kms:Decrypt",),
+        lambda named: (named.state_key,) if named.state_key else (),
+        _key,
+    ),
+    Permission(
         "DoctorLooksAtRoles",
         ("iam:GetRole", "iam:SimulatePrincipalPolicy"),
         lambda named: (*named.roles, *([named.caller] if named.caller else [])),
@@ -175,7 +200,6 @@ PERMISSIONS: tuple[Permission, ...] = (
             "ec2:DescribeSubnets",
             "ec2:DescribeVpcEndpoints",
             "ecr:GetRegistryScanningConfiguration",
-            "ssm:DescribeParameters",
         ),
         _everything,
         only_for="doctor",
@@ -189,7 +213,13 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         "DoctorFindsTheSecret",
         ("secretsmanager:DescribeSecret",),
-        lambda named: (named.secret,) if named.secret else (),
+        lambda named: (named.secret,) if named.secret and secret_arn(named.secret) else (),
+        only_for="doctor",
+    ),
+    Permission(
+        "DoctorFindsTheParameter",
+        ("ssm:DescribeParameters",),
+        lambda named: ("*",) if named.secret and not secret_arn(named.secret) else (),
         only_for="doctor",
     ),
 )

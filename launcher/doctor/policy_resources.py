@@ -50,15 +50,17 @@ class PolicyResources:
     """The resources that the policy names.
 
     Attributes:
-        account, region: the stack's.
+        environment, account, region: the stack's.
         cluster, service, family, repository, log_group: the names of the resources in ECS, ECR and CloudWatch.
         roles: ARNs of the task's roles; patterns if they are not known.
         rds: the database's identifiers in RDS.
         caller: the ARN of the role that gets the policy, which `doctor` looks at too; None if there is none.
-        secret: the ARN of the password's secret in Secrets Manager; None if there is none.
+        secret: the ARN of the password's secret in Secrets Manager, or of its parameter in SSM; None if there is none.
         state: the bucket and key of a Terraform state in S3; None if it is elsewhere.
+        state_key: the ARN of the KMS key that encrypts this state; None if there is none, or it is not known.
     """
 
+    environment: str
     account: str
     region: str
     cluster: str
@@ -71,6 +73,7 @@ class PolicyResources:
     caller: str | None = None
     secret: str | None = None
     state: tuple[str, str] | None = None
+    state_key: str | None = None
 
     @classmethod
     def of(
@@ -80,6 +83,7 @@ class PolicyResources:
         named = stack.db_instance.value if stack.db_instance else None
         roles = [stack.execution_role.value, *([stack.task_role.value] if stack.task_role else [])]
         return cls(
+            environment=stack.environment,
             account=stack.identity.account,
             region=stack.region.value,
             cluster=stack.cluster.value,
@@ -89,7 +93,7 @@ class PolicyResources:
             log_group=stack.log_group,
             roles=tuple(roles),
             rds=RdsNames.of(database) if database else RdsNames.by_name(named, stack.db_host.value),
-            secret=secret_arn(stack.password.value.reference),
+            secret=_secret(stack.password.value.reference),
             state=state,
         )
 
@@ -104,6 +108,7 @@ class PolicyResources:
         given_roles = [given[role].value for role in ("execution_role", "task_role") if role in given]
         complete = len(given_roles) == 2 or gives_network(given)
         return cls(
+            environment=options.environment,
             account=account,
             region=region,
             cluster=named.cluster,
@@ -113,7 +118,7 @@ class PolicyResources:
             log_group=names.log_group,
             roles=(*given_roles, *([] if complete else [arn("iam", region, account, f"role/{names.prefix}-*")])),
             rds=RdsNames.by_name(named.db_instance.value if named.db_instance else None, named.db_host),
-            secret=secret_arn(secret.value if secret else None),
+            secret=_secret(secret.value if secret else None),
             state=outputs.state,
         )
 
@@ -127,6 +132,10 @@ def secret_arn(reference: str | None) -> str | None:
     if reference is None or ":secretsmanager:" not in reference:
         return None
     return ":".join(reference.split(":")[:7])
+
+
+def _secret(reference: str | None) -> str | None:
+    return secret_arn(reference) or reference
 
 
 def role_arn(identity: Identity, region: str) -> str | None:

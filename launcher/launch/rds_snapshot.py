@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from launcher.environment.names import tags
 from launcher.environment.rds import RdsDatabase, find_rds
 from launcher.errors import AwsError, ConfigurationError, TransientAwsError
 from launcher.machine.signals import Interrupts
@@ -85,7 +86,7 @@ def take_rds_snapshot(
     interrupts.hint = unwanted
     interrupts.fate = f"no task was started, but the snapshot {name} may have been begun"
     try:
-        database.take_snapshot(aws, name, {"environment": stack.environment, "made-by": "launcher"})
+        database.take_snapshot(aws, name, tags(stack.environment))
     except AwsError as error:  # a try whose response was lost may have created it
         lost = isinstance(error, TransientAwsError) or "SnapshotAlreadyExists" in (error.code or "")
         if not lost or database.find_snapshot(aws, name) is None:

@@ -19,10 +19,12 @@ class LocalIam:
 
     Attributes:
         caller: the role whose policies are enforced for every call; None allows everything.
+        needed: the actions that the caller's calls have needed.
     """
 
     def __init__(self, server: LocalServer, stack: LocalStack) -> None:
         self.caller: str | None = None
+        self.needed: set[str] = set()
         self._stack = stack
         server.handlers["iam:SimulatePrincipalPolicy"] = self.simulate
         server.faults.append(self.enforce)
@@ -37,6 +39,7 @@ class LocalIam:
             return
         documents = role_documents(self._stack.account, self.caller)
         for action, resource, context in needed(self._stack, call):
+            self.needed.add(action)
             if not allows(documents, action, resource, context):
                 raise denied(self._stack, self.caller, action, resource)
 
