@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
+    from mypy_boto3_secretsmanager.type_defs import DescribeSecretResponseTypeDef
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
 
@@ -423,14 +424,13 @@ class Aws:
         with self._translated("ec2:DescribeVpcEndpoints"):
             return self._ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
 
-    def secret_exists(self, arn: str) -> bool:
-        """Whether Secrets Manager has this secret; its value is never read."""
+    def secret(self, arn: str) -> DescribeSecretResponseTypeDef | None:
+        """Return Secrets Manager's description of a secret, not its value; None if there is none."""
         try:
             with self._translated("secretsmanager:DescribeSecret"):
-                self._secretsmanager.describe_secret(SecretId=arn)
+                return self._secretsmanager.describe_secret(SecretId=arn)
         except NotFoundError:
-            return False
-        return True
+            return None
 
     def parameter_exists(self, *names: str) -> bool:
         """Whether SSM has a parameter with one of these names; its value is never decrypted."""

@@ -138,8 +138,9 @@ def _tell_lacking(common: Common, named: PolicyResources, role: str, aws: Aws) -
         console.say(f"{name} has all {'others' if missing else 'of these permissions'}.")
         return
     console.say(f"{name} lacks:")
+    width = max(len(decision.action) for decision in lacks)
     for decision in lacks:
-        console.say(f"   {decision.action:<32} {decision.resource}")
+        console.say(f"   {decision.action:<{width}} {decision.resource}")
     command = f"launcher iam-policy {common.shown} 2>/dev/null"
     console.say("To give it that:")
     console.say(

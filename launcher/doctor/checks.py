@@ -10,7 +10,7 @@ from typing import Any
 from launcher.aws.client import Decision
 from launcher.doctor import least_policy
 from launcher.doctor.diagnose import Check, Fact, SkippedError, WrongError
-from launcher.doctor.facts import Facts
+from launcher.doctor.facts import Facts, NoRoleError
 from launcher.doctor.policy_resources import PolicyResources, RdsNames, role_arn, secret_arn
 from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
@@ -158,7 +158,14 @@ def _no_task(facts: Facts) -> str:
 def _role(which: str) -> Callable[[Facts], str]:
     def look(facts: Facts) -> str:
         facts.signed_in()
-        name, subject = facts.role(which).rsplit("/", 1)[-1], facts.subject
+        subject = facts.subject
+        try:
+            name = facts.role(which).rsplit("/", 1)[-1]
+        except NoRoleError as error:
+            if which == "task":  # only needed by programs that call AWS
+                raise
+            fix = f"launcher doctor{subject.options} --execution-role ARN   # aws iam list-roles --query 'Roles[].Arn'"
+            raise WrongError(f"Fargate needs one: {error}.", fix=fix) from error
         if facts.aws.role_arn(name) is None:
             given = subject.execution_role if which == "execution" else subject.task_role
             listing = f"aws iam list-roles --query 'Roles[].Arn'   # then --{which}-role ARN"
@@ -234,7 +241,14 @@ def _password(facts: Facts) -> str:
         return f"from {found.source}, as an override of the one run"
     arn = secret_arn(reference)
     if arn is not None:
-        known = facts.aws.secret_exists(arn)
+        secret = facts.aws.secret(arn)
+        if secret is not None and secret.get("DeletedDate"):
+            raise WrongError(
+                f"The secret {reference} ({found.source}) is to be deleted, and nobody can read it.",
+                fix=f"aws secretsmanager restore-secret --region {region} --secret-id '{arn}'",
+                exit_code=ExitCode.NOT_STARTED,
+            )
+        known = secret is not None
         fix = f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
     else:
         path = reference.split(":parameter", 1)[-1]
@@ -256,6 +270,12 @@ def _database(facts: Facts) -> str:
         raise WrongError(
             f"{database.name} is {database.status}.",
             fix=f"{database.command('start', subject.region)} && {wait}" if database.status == "stopped" else wait,
+            exit_code=ExitCode.DATABASE_UNREACHABLE,
+        )
+    if "postgres" not in database.engine:
+        raise WrongError(
+            f"{database.name} is {database.engine}, not PostgreSQL.",
+            fix=f"launcher doctor{subject.options} --db-instance NAME --db-host HOST",
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
     host = subject.db_host
@@ -310,6 +330,10 @@ def _log_group(facts: Facts) -> str:
     if group is None:
         return f"{facts.subject.log_group} is not there yet; the first run makes it"
     name, days = facts.subject.log_group, group.get("retentionInDays")
+    if (kind := group.get("logGroupClass", "STANDARD")) != "STANDARD":
+        raise SkippedError(
+            f"{name} is of the class {kind}, which can't be changed: whether its lines can be read is not known"
+        )
     if not days:
         raise WrongError(
             f"{name} is kept for ever, and grows with each run.",

@@ -61,6 +61,10 @@ class Subject:
     options: str = ""
 
 
+class NoRoleError(SkippedError):
+    """The service's task definition names no such role, as on EC2, and the caller none either."""
+
+
 @dataclass(frozen=True)
 class Network:
     """The network that the task will run in.
@@ -111,7 +115,8 @@ class Facts:
         """Return the ARN of the `execution` or the `task` role.
 
         Raises:
-            SkippedError: it is not known, or there is none.
+            NoRoleError: there is none.
+            SkippedError: it is not known.
         """
         given = self.subject.execution_role if which == "execution" else self.subject.task_role
         if given is not None:
@@ -119,7 +124,7 @@ class Facts:
         definition = self.definition.need("not known, since the service's task definition can't be read")
         role = definition.get("executionRoleArn") if which == "execution" else definition.get("taskRoleArn")
         if role is None:
-            raise SkippedError(f"the service's task definition names no {which} role")
+            raise NoRoleError(f"the service's task definition names no {which} role")
         return role
 
     def _cluster(self) -> ClusterTypeDef:

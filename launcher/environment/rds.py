@@ -55,7 +55,7 @@ class RdsDatabase:
         name: its identifier.
         status: `available`, `stopped`, ...
         hosts: where it takes writes: its endpoint first, then that of a cluster's writing instance, if known.
-        version: PostgreSQL's.
+        engine, version: such as `postgres` or `aurora-postgresql`, and PostgreSQL's version.
         secret: the ARN of the secret that RDS manages; None if there is none.
         security_groups: IDs.
         members: a cluster's instances, the writing one first.
@@ -65,6 +65,7 @@ class RdsDatabase:
     name: str
     status: str
     hosts: tuple[str, ...]
+    engine: str
     version: str
     secret: str | None
     security_groups: tuple[str, ...]
@@ -132,8 +133,7 @@ class RdsDatabase:
 
     def _restore_cluster(self, snapshot: str, aws: Aws, region: str) -> str:
         described, restored = self._described, f"{self.name}-restored"
-        engine = str(described.get("Engine"))
-        aurora, storage, iops = engine.startswith("aurora"), described.get("StorageType"), described.get("Iops")
+        aurora, storage, iops = self.engine.startswith("aurora"), described.get("StorageType"), described.get("Iops")
         scaling = described.get("ServerlessV2ScalingConfiguration", {})
         limits = [f"{name}={scaling[name]}" for name in ("MinCapacity", "MaxCapacity") if name in scaling]
         command = _command(
@@ -141,7 +141,7 @@ class RdsDatabase:
             {
                 "--db-cluster-identifier": [restored],
                 "--snapshot-identifier": [snapshot],
-                "--engine": [engine],
+                "--engine": [self.engine],
                 "--engine-version": [self.version],
                 "--db-cluster-instance-class": [described.get("DBClusterInstanceClass")],
                 "--storage-type": [storage if aurora == str(storage).startswith("aurora") else None],
@@ -160,7 +160,7 @@ class RdsDatabase:
         instance = {
             "--db-instance-identifier": [f"{restored}-1"],
             "--db-cluster-identifier": [restored],
-            "--engine": [engine],
+            "--engine": [self.engine],
             "--db-instance-class": [self._instance_class(aws)],
             "--region": [region],
         }
@@ -204,6 +204,7 @@ def _instance(described: Mapping[str, Any]) -> RdsDatabase:
         described["DBInstanceIdentifier"],
         described["DBInstanceStatus"],
         (address,) if address else (),
+        described["Engine"],
         described["EngineVersion"],
         described.get("MasterUserSecret", {}).get("SecretArn"),
         _groups(described),
@@ -226,6 +227,7 @@ def _cluster(described: Mapping[str, Any], instance: Mapping[str, Any] | None) -
         described["DBClusterIdentifier"],
         described["Status"],
         tuple(host for host in (described.get("Endpoint"), writing) if host),
+        described["Engine"],
         described["EngineVersion"],
         described.get("MasterUserSecret", {}).get("SecretArn"),
         _groups(described),

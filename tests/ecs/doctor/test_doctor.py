@@ -204,6 +204,22 @@ def foreign_group(cloud: LocalAws, _: Path) -> None:
     service.network_configuration["awsvpcConfiguration"]["securityGroups"] = [group.id]
 
 
+def on_ec2(cloud: LocalAws, _: Path) -> None:
+    service = cloud.stack.ecs.services[f"{cloud.stack.cluster}:{cloud.stack.service}"]
+    service.launch_type, service.network_configuration = "EC2", {}
+    definition: Any = cloud.stack.ecs.describe_task_definition(cloud.stack.service_definition)
+    definition.network_mode, definition.execution_role_arn = "bridge", None
+    definition.runtime_platform = None
+
+
+def secret_to_be_deleted(cloud: LocalAws, _: Path) -> None:
+    boto3.client("secretsmanager").delete_secret(SecretId=str(cloud.stack.secret), RecoveryWindowInDays=7)
+
+
+def another_engine(cloud: LocalAws, _: Path) -> None:
+    cloud.stack.rds.databases[cloud.stack.database_instance].engine = "mariadb"
+
+
 def state_of_another(cloud: LocalAws, folder: Path) -> None:
     write_outputs(cloud, folder, environment="staging")
 
@@ -257,6 +273,21 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
     "execution role": (no_execution_role, {}, ["execution role"], 23, "terraform -chdir={tf} apply"),
     "password": (no_tfvars, {}, ["password"], 20, "aws secretsmanager list-secrets --region ap-northeast-1   # Set DB"),
     "group of another VPC": (foreign_group, {}, ["one VPC", "database's door"], 23, "launcher doctor --environment"),
+    "a service on EC2, without a network": (
+        on_ec2,
+        {},
+        ["execution role", "one VPC"],
+        20,
+        "launcher doctor --environment",
+    ),
+    "a secret that is to be deleted": (
+        secret_to_be_deleted,
+        {"login": "output"},
+        ["password"],
+        23,
+        "aws secretsmanager restore-secret --region ap-northeast-1 --secret-id 'arn:aws:secretsmanager:",
+    ),
+    "another engine": (another_engine, {}, ["instance"], 6, "launcher doctor --environment dev --db-instance"),
     "state of another environment": (state_of_another, {}, ["Terraform"], 20, "launcher doctor --environment staging"),
     "no state": (no_state, {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # A workspace"),
     "locked state": (locked, {}, ["Terraform"], 20, "terraform -chdir={tf} force-unlock b7f3   # Wait"),

@@ -13,6 +13,7 @@ from launcher.aws.client import Aws
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.program import Script
 from launcher.rehearsal.task import Injected
+from launcher.task.find import find_tasks
 from tests.ecs.conftest import FakeClock, MakeCloud
 
 DIGEST = "sha256:" + "a" * 64
@@ -378,6 +379,20 @@ def test_a_simulation_answers_for_each_resource_of_an_action_and_in_pages(cloud:
     assert found[1].lacks == ("aws:SourceVpc",)
     known = Aws().simulate(stack.task_role_arn, actions[:1], objects, {"aws:SourceVpc": "vpc-1"})
     assert [each.allowed for each in known] == [True, True, False]
+
+
+def test_a_task_that_has_stopped_is_still_listed_as_running_and_nobody_is_misled(
+    cloud: LocalAws, aws: Aws, ecs: Any, clock: FakeClock
+) -> None:
+    stack, definition = cloud.stack, register(cloud)
+    arn = run(cloud, definition)["tasks"][0]["taskArn"]
+    clock.sleep(27)  # in which the task ends
+    listed = ecs.list_tasks(cluster=stack.cluster, family=stack.family, desiredStatus="RUNNING")["taskArns"]
+    assert listed == [arn]
+    found = find_tasks(aws, stack.cluster, stack.family, "migrate")
+    assert ([], [arn]) == ([task.arn for task in found.alive], [task.arn for task in found.over])
+    clock.sleep(60)
+    assert ecs.list_tasks(cluster=stack.cluster, family=stack.family, desiredStatus="RUNNING")["taskArns"] == []
 
 
 def test_an_archived_image_is_hidden_until_it_is_pushed_again(cloud: LocalAws, aws: Aws) -> None:
