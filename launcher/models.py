@@ -138,7 +138,7 @@ class Stack:
         subnets, security_groups, assign_public_ip: the task's network.
         execution_role, task_role: ARNs; the task role may be absent.
         platform: in Docker's notation: `linux/amd64`.
-        db_instance: the RDS identifier; None if the host is not in RDS and no instance is named.
+        db_instance: the identifier of the RDS instance or cluster; None if the host names none, nor does the caller.
         db_host, db_port, db_name, db_user, db_sslmode: the database.
         db_sslrootcert: path in the image of the CA certificates for the server's own; None if it is not verified.
         password: how the container gets the password.

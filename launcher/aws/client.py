@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         VpcEndpointTypeDef,
     )
     from mypy_boto3_ecr.client import ECRClient
-    from mypy_boto3_ecr.type_defs import RepositoryTypeDef
+    from mypy_boto3_ecr.type_defs import RegistryScanningConfigurationTypeDef, RepositoryTypeDef
     from mypy_boto3_ecs.client import ECSClient
     from mypy_boto3_ecs.type_defs import (
         ClusterTypeDef,
@@ -47,9 +47,15 @@ if TYPE_CHECKING:
     from mypy_boto3_logs.client import CloudWatchLogsClient
     from mypy_boto3_logs.type_defs import LogGroupTypeDef, OutputLogEventTypeDef
     from mypy_boto3_rds.client import RDSClient
-    from mypy_boto3_rds.type_defs import DBInstanceTypeDef, DBSnapshotTypeDef
+    from mypy_boto3_rds.type_defs import (
+        DBClusterSnapshotTypeDef,
+        DBClusterTypeDef,
+        DBInstanceTypeDef,
+        DBSnapshotTypeDef,
+    )
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
+    from mypy_boto3_secretsmanager.type_defs import DescribeSecretResponseTypeDef
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
 
@@ -90,6 +96,22 @@ class LogPage:
 
     events: tuple[OutputLogEventTypeDef, ...]
     token: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """IAM's decision about one action on one resource.
+
+    Attributes:
+        action, resource: the IAM action, and an ARN or `*`.
+        allowed: whether it is allowed; None if IAM can't tell, since it was not given all condition keys.
+        lacks: the condition keys that policies ask for, and IAM was not given.
+    """
+
+    action: str
+    resource: str
+    allowed: bool | None
+    lacks: tuple[str, ...] = ()
 
 
 class Aws:
@@ -239,6 +261,18 @@ class Aws:
         except NotFoundError:
             return None
 
+    def scan_frequency(self, repository: str) -> str | None:
+        """Return when ECR scans the images of a repository: `MANUAL` is never by itself; None if it does not say."""
+        with self._translated("ecr:BatchGetRepositoryScanningConfiguration"):
+            answer = self._ecr.batch_get_repository_scanning_configuration(repositoryNames=[repository])
+            found = answer.get("scanningConfigurations", [])
+        return found[0].get("scanFrequency") if found else None
+
+    def registry_scanning(self) -> RegistryScanningConfigurationTypeDef:
+        """Return the scan type and the rules of the registry, which decide for all its repositories."""
+        with self._translated("ecr:GetRegistryScanningConfiguration"):
+            return self._ecr.get_registry_scanning_configuration()["scanningConfiguration"]
+
     def registry_login(self) -> RegistryLogin:
         """Get a new password for the account's registry."""
         with self._translated("ecr:GetAuthorizationToken"):
@@ -292,20 +326,48 @@ class Aws:
         except NotFoundError:
             return None
 
-    def create_db_snapshot(self, instance: str, snapshot: str, tags: Mapping[str, str]) -> DBSnapshotTypeDef:
+    def db_cluster(self, identifier: str) -> DBClusterTypeDef | None:
+        """Return the database cluster; None if there is none."""
+        try:
+            with self._translated("rds:DescribeDBClusters"):
+                return self._rds.describe_db_clusters(DBClusterIdentifier=identifier)["DBClusters"][0]
+        except NotFoundError:
+            return None
+
+    def create_db_snapshot(self, instance: str, snapshot: str, tags: Mapping[str, str]) -> None:
         """Start creating a snapshot."""
         with self._translated("rds:CreateDBSnapshot"):
-            return self._rds.create_db_snapshot(
+            self._rds.create_db_snapshot(
                 DBInstanceIdentifier=instance,
                 DBSnapshotIdentifier=snapshot,
                 Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
-            )["DBSnapshot"]
+            )
 
     def db_snapshot(self, snapshot: str) -> DBSnapshotTypeDef | None:
         """Return the snapshot; None if there is none."""
         try:
             with self._translated("rds:DescribeDBSnapshots"):
                 found = self._rds.describe_db_snapshots(DBSnapshotIdentifier=snapshot)["DBSnapshots"]
+        except NotFoundError:
+            return None
+        return found[0] if found else None
+
+    def create_db_cluster_snapshot(self, cluster: str, snapshot: str, tags: Mapping[str, str]) -> None:
+        """Start creating a snapshot of a cluster."""
+        with self._translated("rds:CreateDBClusterSnapshot"):
+            self._rds.create_db_cluster_snapshot(
+                DBClusterIdentifier=cluster,
+                DBClusterSnapshotIdentifier=snapshot,
+                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            )
+
+    def db_cluster_snapshot(self, snapshot: str) -> DBClusterSnapshotTypeDef | None:
+        """Return the snapshot of a cluster; None if there is none."""
+        try:
+            with self._translated("rds:DescribeDBClusterSnapshots"):
+                found = self._rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=snapshot)[
+                    "DBClusterSnapshots"
+                ]
         except NotFoundError:
             return None
         return found[0] if found else None
@@ -322,12 +384,17 @@ class Aws:
                 raise
             return None
 
+    def object_key(self, bucket: str, key: str) -> str | None:
+        """Return the ARN of the KMS key that encrypts an object; None if S3's own key does."""
+        with self._translated("s3:GetObject"):
+            return self._s3.head_object(Bucket=bucket, Key=key).get("SSEKMSKeyId")
+
     # For `doctor`
 
     def simulate(
         self, role: str, actions: Sequence[str], resources: Sequence[str], context: Mapping[str, str] | None = None
-    ) -> list[EvaluationResultTypeDef]:
-        """Return IAM's decision for a role's ARN, for each action on the resources.
+    ) -> list[Decision]:
+        """Return IAM's decision for a role's ARN, for each action on each of the resources.
 
         `context` has the condition keys that the real call would have, such as `ecs:cluster`.
         """
@@ -335,10 +402,22 @@ class Aws:
             {"ContextKeyName": key, "ContextKeyType": "string", "ContextKeyValues": [value]}
             for key, value in (context or {}).items()
         ]
-        with self._translated("iam:SimulatePrincipalPolicy"):
-            return self._iam.simulate_principal_policy(
-                PolicySourceArn=role, ActionNames=list(actions), ResourceArns=list(resources), ContextEntries=entries
-            )["EvaluationResults"]
+        more: dict[str, Any] = {}
+        found: list[Decision] = []
+        for _ in range(_PAGES):
+            with self._translated("iam:SimulatePrincipalPolicy"):
+                answer = self._iam.simulate_principal_policy(
+                    PolicySourceArn=role,
+                    ActionNames=list(actions),
+                    ResourceArns=list(resources),
+                    ContextEntries=entries,
+                    **more,
+                )
+                found += [decision for result in answer["EvaluationResults"] for decision in _decisions(result)]
+                if not answer.get("IsTruncated"):
+                    return found
+                more = {"Marker": answer["Marker"]}
+        raise unreadable("iam:SimulatePrincipalPolicy", "its pages have no end")
 
     def role_arn(self, name: str) -> str | None:
         """Return the ARN of the role with this name, including its path; None if there is none."""
@@ -368,14 +447,13 @@ class Aws:
         with self._translated("ec2:DescribeVpcEndpoints"):
             return self._ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
 
-    def secret_exists(self, arn: str) -> bool:
-        """Whether Secrets Manager has this secret; its value is never read."""
+    def secret(self, arn: str) -> DescribeSecretResponseTypeDef | None:
+        """Return Secrets Manager's description of a secret, not its value; None if there is none."""
         try:
             with self._translated("secretsmanager:DescribeSecret"):
-                self._secretsmanager.describe_secret(SecretId=arn)
+                return self._secretsmanager.describe_secret(SecretId=arn)
         except NotFoundError:
-            return False
-        return True
+            return None
 
     def parameter_exists(self, *names: str) -> bool:
         """Whether SSM has a parameter with one of these names; its value is never decrypted."""
@@ -538,6 +616,21 @@ class Aws:
     def _login(self) -> str:
         profile = f" --profile {self.profile}" if self.profile else ""
         return f"Sign in with `aws sso login{profile}`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID; then try again."
+
+
+def _decisions(result: EvaluationResultTypeDef) -> Iterator[Decision]:
+    """Yield the decision for each resource; the result itself sums them up, and is all there is for `*`."""
+    action, of_action = result["EvalActionName"], result.get("MissingContextValues", [])
+    for each in result.get("ResourceSpecificResults", []):
+        lacks = tuple(each.get("MissingContextValues", of_action))
+        yield _decision(action, each["EvalResourceName"], each["EvalResourceDecision"], lacks)
+    if not result.get("ResourceSpecificResults"):
+        yield _decision(action, result.get("EvalResourceName", "*"), result["EvalDecision"], tuple(of_action))
+
+
+def _decision(action: str, resource: str, decision: str, lacks: tuple[str, ...]) -> Decision:
+    allowed = True if decision == "allowed" else None if lacks else False
+    return Decision(action, resource, allowed, lacks)
 
 
 def _not_made(what: str, error: Exception) -> AwsError:

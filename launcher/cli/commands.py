@@ -22,7 +22,7 @@ from launcher.launch import guards, lint
 from launcher.launch.execute import Executor, Launch
 from launcher.launch.plan import Plan, make_plan
 from launcher.launch.progress import Steps
-from launcher.launch.rds_snapshot import require_instance
+from launcher.launch.rds_snapshot import require_database
 from launcher.launch.survey import survey
 from launcher.launch.work import Work
 from launcher.models import Request, Stack, TaskResult, Verdict
@@ -192,7 +192,7 @@ def _planned(common: Common, work: Work, how: RunOptions, snapshot: bool | None,
         request = _request(common, stack, work, how, snapshot)
         plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
         if request.rds_snapshot:
-            require_instance(stack, aws)
+            require_database(stack, aws)
         done(f"{stack.service.value if stack.service else 'as given'} in {identity.account}")
     known.plan = plan
     return plan, aws

@@ -31,7 +31,7 @@ _PROPOSED = re.compile(
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _COMMAND = re.compile(r"^(?:[^\S\n]|\x1b\[[0-9;]*m)*:(?=:.*::)|##(?=\[)", re.MULTILINE)
 """Matches GitHub Actions' commands up to where a blank disables them: `::name::value`, `##[name]value`."""
-_STYLES = {"OK": "32", "NG": "31", "SKIP": "33", "group": "1", "fix": "36", "sum": "1"}
+_STYLES = {"OK": "32", "NG": "31", "NOTE": "36", "SKIP": "33", "group": "1", "fix": "36", "sum": "1"}
 
 
 class Console:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.cli.commands import read_terraform
 from launcher.cli.shared_options import Common
 from launcher.doctor import least_policy
 from launcher.doctor.policy_resources import PolicyResources
 from launcher.environment.options import Options
+from launcher.environment.rds import RdsDatabase, find_rds
 from launcher.environment.stack import identify, region_for, resolve
 from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
+from launcher.models import Stack
 from launcher.terraform.backend import backend, state_in_s3
 from launcher.terraform.outputs import Outputs
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
+
+_KEY = re.compile(r"arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+")
 
 
 def show(common: Common) -> int:
@@ -34,6 +41,8 @@ def show(common: Common) -> int:
     region = region_for(common.options, outputs).value
     aws = common.aws(region)
     named = _named(common, outputs, aws, region)
+    if named.state is not None:
+        named = replace(named, state_key=_state_key(common, named.state))
     role = _ci_role(common, named, aws)
     named = replace(named, caller=role)
     console.data(json.dumps(least_policy.policy(named), indent=2))
@@ -57,6 +66,24 @@ def _state(options: Options) -> tuple[str, str] | None:
         return None
 
 
+def _state_key(common: Common, state: tuple[str, str]) -> str | None:
+    """Return the ARN of the key that encrypts the state: as S3 says, else as the backend's files do."""
+    config: Mapping[str, Any] = {}
+    with suppress(ConfigurationError, OSError):
+        config = backend(common.options.directory)[1]
+    try:
+        return common.aws(config.get("region")).object_key(*state)
+    except AwsError as error:
+        told = config.get("kms_key_id")
+        if isinstance(told, str) and _KEY.fullmatch(told):
+            return told
+        common.console.say(
+            f"Which key encrypts the Terraform state is not known{f' ({told})' if told else ''}: if it is one of your"
+            f" own, reading the state needs kms:Decrypt on it too. {error.message}"
+        )
+        return None
+
+
 def _named(common: Common, outputs: Outputs, aws: Aws, region: str) -> PolicyResources:
     """Return the stack's own names, or default names if it can't be read: the caller may lack permissions."""
     options = common.options
@@ -74,7 +101,15 @@ def _named(common: Common, outputs: Outputs, aws: Aws, region: str) -> PolicyRes
             f" {error.message}"
         )
         return PolicyResources.by_name(options, outputs, number, region)
-    return PolicyResources.of(stack, outputs.state)
+    return PolicyResources.of(stack, _database(stack, aws), outputs.state)
+
+
+def _database(stack: Stack, aws: Aws) -> RdsDatabase | None:
+    """Return the database in RDS; None if the caller may not look at it, which its policy will name by its host."""
+    try:
+        return find_rds(aws, stack.db_instance.value, stack.db_host.value) if stack.db_instance else None
+    except AwsError:
+        return None
 
 
 def _ci_role(common: Common, named: PolicyResources, aws: Aws) -> str:
@@ -84,7 +119,7 @@ def _ci_role(common: Common, named: PolicyResources, aws: Aws) -> str:
         found = aws.role_arn(name)
     except AwsError:  # the next call to IAM reports why
         found = None
-    return found or f"arn:aws:iam::{named.account}:role/{name}"
+    return found or named.arn("iam", f"role/{name}")
 
 
 def _tell_lacking(common: Common, named: PolicyResources, role: str, aws: Aws) -> None:
@@ -94,12 +129,18 @@ def _tell_lacking(common: Common, named: PolicyResources, role: str, aws: Aws) -
     except AwsError as error:
         console.say(f"Which of these permissions {name} lacks could not be asked. {error.message}")
         return
-    if not missing:
-        console.say(f"{name} has all of these permissions.")
+    lacks = [decision for decision in missing if decision.allowed is False]
+    for decision in missing:
+        if decision.allowed is None:
+            keys = ", ".join(decision.lacks)
+            console.say(f"Not known: {decision.action} on {decision.resource}; IAM can't tell without knowing {keys}.")
+    if not lacks:
+        console.say(f"{name} has all {'others' if missing else 'of these permissions'}.")
         return
     console.say(f"{name} lacks:")
-    for action, resource in missing:
-        console.say(f"   {action:<32} {resource}")
+    width = max(len(decision.action) for decision in lacks)
+    for decision in lacks:
+        console.say(f"   {decision.action:<{width}} {decision.resource}")
     command = f"launcher iam-policy {common.shown} 2>/dev/null"
     console.say("To give it that:")
     console.say(

@@ -127,7 +127,7 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
             "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else the secret that Terraform or RDS names"
             " (RDS's own for the master user only), else secrets.tfvars.",
         ),
-        ("db_instance", str, _DATABASE, "The RDS instance, for its secret and snapshots."),
+        ("db_instance", str, _DATABASE, "The RDS instance or cluster, for its secret and snapshots."),
     )
 )
 _SECRETS = ("DB_PASSWORD", "TF_VAR_db_password", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")

@@ -5,7 +5,7 @@ facts              facts from AWS, each looked up once
 checks             credentials, Terraform, the cluster, roles, the database, the image, the log: a function each
 network            the routes to the database and to AWS
 diagnose           what a check is, and running all of them in parallel
-report             what they found: a `Finding` is OK, NG or SKIP; printed as a tree
+report             what they found: a `Finding` is OK, NG, NOTE or SKIP; printed as a tree
 least_policy       the least permissions that the launcher's caller needs, and which of them a role lacks
 policy_resources   the resources that this policy names
 

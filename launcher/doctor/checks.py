@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from launcher.aws.client import Decision
 from launcher.doctor import least_policy
 from launcher.doctor.diagnose import Check, Fact, SkippedError, WrongError
-from launcher.doctor.facts import Facts
-from launcher.doctor.policy_resources import PolicyResources, role_arn, secret_arn
+from launcher.doctor.facts import Facts, NoRoleError
+from launcher.doctor.policy_resources import PolicyResources, RdsNames, role_arn, secret_arn
 from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
 from launcher.models import Identity
 from launcher.task.find import find_tasks
+from launcher.task.log_group import LOG_DAYS
 
 
 def _credentials(facts: Facts) -> str:
@@ -33,11 +36,12 @@ def _permissions(facts: Facts) -> str:
     role = _own_role(facts, identity)
     named = _named(facts, identity)
     try:
-        missing = {action for action, _ in least_policy.lacking(named, role, facts.aws, doctor=False)}
+        found = least_policy.lacking(named, role, facts.aws, doctor=False)
     except AccessDeniedError as error:
         raise SkippedError(f"{identity.role} may not ask IAM (iam:SimulatePrincipalPolicy)") from error
     except NotFoundError as error:
         raise SkippedError(f"IAM does not know {role}") from error
+    missing = {decision.action for decision in found if decision.allowed is False}
     if wanting := missing - _spared(facts):
         give = (
             "   # as the inline policy of its permission set, which alone can change this role"
@@ -50,14 +54,22 @@ def _permissions(facts: Facts) -> str:
             fix=f"launcher iam-policy{facts.subject.options} > policy.json{give}",
             exit_code=ExitCode.AWS,
         )
+    if unclear := [decision for decision in found if decision.allowed is None and decision.action not in missing]:
+        raise SkippedError(_untold(identity.role, unclear))
     if missing:
         return f"{identity.role} may migrate; not, which a migration can do without: {', '.join(sorted(missing))}"
     return f"{identity.role} may do everything that the launcher needs"
 
 
+def _untold(role: str, unclear: Sequence[Decision]) -> str:
+    keys = sorted({key for decision in unclear for key in decision.lacks})
+    actions = sorted({decision.action for decision in unclear})
+    return f"IAM can't tell whether {role} may do {', '.join(actions)} without knowing {', '.join(keys)}"
+
+
 def _own_role(facts: Facts, identity: Identity) -> str:
     """Return the ARN of the caller's role. SSO roles have a path, which only IAM knows: a session's ARN has none."""
-    pathless = role_arn(identity)
+    pathless = role_arn(identity, facts.subject.region)
     if pathless is None:
         raise SkippedError(f"{identity.role} is not a role, and only a role's permissions can be simulated")
     try:
@@ -92,6 +104,7 @@ def _named(facts: Facts, identity: Identity) -> PolicyResources:
     if not roles:
         raise SkippedError("not known, without the task's roles")
     return PolicyResources(
+        environment=subject.environment,
         account=identity.account,
         region=subject.region,
         cluster=subject.cluster,
@@ -100,9 +113,17 @@ def _named(facts: Facts, identity: Identity) -> PolicyResources:
         repository=subject.repository,
         log_group=subject.log_group,
         roles=tuple(roles),
-        db_instance=subject.db_instance,
-        secret=secret_arn(facts.secret),
+        rds=_rds(facts),
+        secret=secret_arn(facts.secret) or facts.secret,
     )
+
+
+def _rds(facts: Facts) -> RdsNames:
+    try:
+        # A cluster's instances are only looked at for the command that restores a snapshot.
+        return replace(RdsNames.of(facts.database.get()), members=())
+    except (LauncherError, SkippedError):
+        return RdsNames.by_name(facts.subject.db_instance, facts.subject.db_host)
 
 
 def _cluster(facts: Facts) -> str:
@@ -137,7 +158,14 @@ def _no_task(facts: Facts) -> str:
 def _role(which: str) -> Callable[[Facts], str]:
     def look(facts: Facts) -> str:
         facts.signed_in()
-        name, subject = facts.role(which).rsplit("/", 1)[-1], facts.subject
+        subject = facts.subject
+        try:
+            name = facts.role(which).rsplit("/", 1)[-1]
+        except NoRoleError as error:
+            if which == "task":  # only needed by programs that call AWS
+                raise
+            fix = f"launcher doctor{subject.options} --execution-role ARN   # aws iam list-roles --query 'Roles[].Arn'"
+            raise WrongError(f"Fargate needs one: {error}.", fix=fix) from error
         if facts.aws.role_arn(name) is None:
             given = subject.execution_role if which == "execution" else subject.task_role
             listing = f"aws iam list-roles --query 'Roles[].Arn'   # then --{which}-role ARN"
@@ -168,7 +196,7 @@ def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts],
             raise SkippedError("IAM does not tell this caller (iam:SimulatePrincipalPolicy)") from error
         except NotFoundError as error:
             raise SkippedError("not asked, without the execution role") from error
-        denied = [result["EvalActionName"] for result in results if result["EvalDecision"] != "allowed"]
+        denied = [decision.action for decision in results if decision.allowed is False]
         if denied:
             name = role.rsplit("/", 1)[-1]
             statement = {"Effect": "Allow", "Action": denied, "Resource": target}
@@ -179,6 +207,8 @@ def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts],
                 f"--policy-document '{document}'",
                 exit_code=ExitCode.NOT_STARTED,
             )
+        if unclear := [decision for decision in results if decision.allowed is None]:
+            raise SkippedError(_untold(role.rsplit("/", 1)[-1], unclear))
         return f"may {', '.join(action.split(':')[1] for action in actions)}"
 
     return look
@@ -211,7 +241,14 @@ def _password(facts: Facts) -> str:
         return f"from {found.source}, as an override of the one run"
     arn = secret_arn(reference)
     if arn is not None:
-        known = facts.aws.secret_exists(arn)
+        secret = facts.aws.secret(arn)
+        if secret is not None and secret.get("DeletedDate"):
+            raise WrongError(
+                f"The secret {reference} ({found.source}) is to be deleted, and nobody can read it.",
+                fix=f"aws secretsmanager restore-secret --region {region} --secret-id '{arn}'",
+                exit_code=ExitCode.NOT_STARTED,
+            )
+        known = secret is not None
         fix = f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
     else:
         path = reference.split(":parameter", 1)[-1]
@@ -227,26 +264,31 @@ def _password(facts: Facts) -> str:
 
 
 def _database(facts: Facts) -> str:
-    instance, subject = facts.database.get(), facts.subject
-    name, status = instance["DBInstanceIdentifier"], instance["DBInstanceStatus"]
-    if status != "available":
-        begin = f"aws rds start-db-instance --region {subject.region} --db-instance-identifier {name}"
-        wait = f"aws rds wait db-instance-available --region {subject.region} --db-instance-identifier {name}"
+    database, subject = facts.database.get(), facts.subject
+    if database.status != "available":
+        wait = database.waiting(subject.region)
         raise WrongError(
-            f"{name} is {status}.",
-            fix=f"{begin} && {wait}" if status == "stopped" else wait,
+            f"{database.name} is {database.status}.",
+            fix=f"{database.command('start', subject.region)} && {wait}" if database.status == "stopped" else wait,
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
-    host = instance.get("Endpoint", {}).get("Address")
-    if subject.db_host is not None and host != subject.db_host:
+    if "postgres" not in database.engine:
         raise WrongError(
-            f"{name} answers at {host}, and the task would connect to {subject.db_host}.",
-            fix=f"{subject.apply}   # or --db-host {host}"
+            f"{database.name} is {database.engine}, not PostgreSQL.",
+            fix=f"launcher doctor{subject.options} --db-instance NAME --db-host HOST",
+            exit_code=ExitCode.DATABASE_UNREACHABLE,
+        )
+    host = subject.db_host
+    if host is not None and database.hosts and host.lower() not in (each.lower() for each in database.hosts):
+        raise WrongError(
+            f"{database.name} answers at {database.hosts[0]}, and the task would connect to {host}.",
+            fix=f"{subject.apply}   # or --db-host {database.hosts[0]}"
             if subject.apply
-            else f"launcher doctor{subject.options} --db-host {host}",
+            else f"launcher doctor{subject.options} --db-host {database.hosts[0]}",
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
-    return f"{name}, PostgreSQL {instance['EngineVersion']}, available"
+    kind = "" if database.kind == "instance" else f", a cluster of {len(database.members)}"
+    return f"{database.name}{kind}, PostgreSQL {database.version}, available"
 
 
 def _image_repository(facts: Facts) -> str:
@@ -254,7 +296,32 @@ def _image_repository(facts: Facts) -> str:
     repository = facts.repository.get()
     if repository is None:
         return f"{facts.subject.repository} is not there yet; the first run makes it"
-    return str(repository["repositoryUri"])
+    name, frequency = facts.subject.repository, facts.aws.scan_frequency(facts.subject.repository)
+    if frequency is None:
+        raise SkippedError(f"{repository['repositoryUri']}; ECR does not say whether it scans pushed images")
+    if frequency == "MANUAL":
+        own = repository.get("imageScanningConfiguration", {}).get("scanOnPush")
+        raise WrongError(
+            f"Images pushed to {name} are scanned by its own setting only, which AWS deprecates: the registry has no"
+            " rule about it."
+            if own
+            else f"Images pushed to {name} are not scanned: the registry has no rule about it.",
+            fix=_scanning(facts, name),
+            exit_code=0,
+        )
+    return f"{repository['repositoryUri']}, {frequency.lower().replace('_', ' ')}"
+
+
+def _scanning(facts: Facts, repository: str) -> str:
+    """Return the command that has pushed images scanned; it replaces all rules, so it repeats those of others."""
+    found = facts.aws.registry_scanning()
+    rules = {rule["scanFrequency"]: [*rule["repositoryFilters"]] for rule in found.get("rules", [])}
+    rules.setdefault("SCAN_ON_PUSH", []).append({"filter": repository, "filterType": "WILDCARD"})
+    told = [{"scanFrequency": frequency, "repositoryFilters": filters} for frequency, filters in rules.items()]
+    return (
+        f"aws ecr put-registry-scanning-configuration --region {facts.subject.region} "
+        f"--scan-type {found.get('scanType', 'BASIC')} --rules '{json.dumps(told)}'"
+    )
 
 
 def _log_group(facts: Facts) -> str:
@@ -262,8 +329,19 @@ def _log_group(facts: Facts) -> str:
     group = facts.log_group.get()
     if group is None:
         return f"{facts.subject.log_group} is not there yet; the first run makes it"
-    days = group.get("retentionInDays")
-    return f"{facts.subject.log_group}, kept {f'{days} days' if days else 'for ever'}"
+    name, days = facts.subject.log_group, group.get("retentionInDays")
+    if (kind := group.get("logGroupClass", "STANDARD")) != "STANDARD":
+        raise SkippedError(
+            f"{name} is of the class {kind}, which can't be changed: whether its lines can be read is not known"
+        )
+    if not days:
+        raise WrongError(
+            f"{name} is kept for ever, and grows with each run.",
+            fix=f"aws logs put-retention-policy --region {facts.subject.region} --log-group-name {name} "
+            f"--retention-in-days {LOG_DAYS}",
+            exit_code=0,
+        )
+    return f"{name}, kept {days} days"
 
 
 CHECKS: tuple[Check[Facts], ...] = (

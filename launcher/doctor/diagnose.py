@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
+import launcher
 from launcher.doctor.least_policy import DOCTOR_ONLY
 from launcher.doctor.report import Finding, Report, Status
-from launcher.errors import AccessDeniedError, ExitCode, LauncherError
+from launcher.errors import AccessDeniedError, ExitCode, LauncherError, TransientAwsError
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -19,13 +22,14 @@ _COMMAND = re.compile(
     r"`(?P<within>(?:aws|launcher|terraform|tofu) [^`]+)`|: (?P<last>(?:aws|launcher|terraform|tofu) [^`]+)$"
 )
 _WORKERS = 12  # each waits for AWS most of the time
+_CODE = str(Path(launcher.__file__).parent)
 
 
 class WrongError(LauncherError):
-    """A check's finding is NG; the hint is the command that fixes it.
+    """A check's finding is NG, or a NOTE; the hint is the command that fixes it.
 
     Attributes:
-        exit_code: the exit code of `ecs-migrate` for this problem.
+        exit_code: the exit code of `ecs-migrate` for this problem; 0 for a NOTE, because of which no task fails.
     """
 
     def __init__(self, message: str, *, fix: str, exit_code: int = ExitCode.CONFIGURATION) -> None:
@@ -58,7 +62,7 @@ class Fact(Generic[T]):
     def __init__(self, look_up: Callable[[], T]) -> None:
         self._look_up = look_up
         self._lock = threading.Lock()
-        self._outcome: tuple[T | None, LauncherError | SkippedError | None] | None = None
+        self._outcome: tuple[T | None, Exception | None] | None = None
 
     def get(self) -> T:
         """Return the fact; an error of the lookup is raised again each time."""
@@ -66,7 +70,7 @@ class Fact(Generic[T]):
             if self._outcome is None:
                 try:
                     self._outcome = (self._look_up(), None)
-                except (LauncherError, SkippedError) as error:
+                except Exception as error:  # noqa: BLE001 - each check that needs the fact meets it
                     self._outcome = (None, error)
             value, problem = self._outcome
         if problem is not None:
@@ -81,7 +85,7 @@ class Fact(Generic[T]):
         """
         try:
             return self.get()
-        except (LauncherError, SkippedError) as error:
+        except Exception as error:
             raise SkippedError(reason) from error
 
 
@@ -107,13 +111,27 @@ def _made(check: Check[F], facts: F, options: str) -> Finding:
             text = f"the caller may not look ({error.action})"
             return Finding(check.group, check.name, Status.SKIP, text)
         return _wrong(check, error, options)
+    except TransientAwsError as error:
+        if error.action == "sts:GetCallerIdentity":  # nothing else could be asked
+            return _wrong(check, error, options)
+        return Finding(check.group, check.name, Status.SKIP, f"not known now: {error.message}")
     except LauncherError as error:
         return _wrong(check, error, options)
+    except Exception as error:  # noqa: BLE001 - a defect here says nothing about the stack, nor about other checks
+        return Finding(check.group, check.name, Status.SKIP, f"could not be looked at: {_defect(error)}")
+
+
+def _defect(error: Exception) -> str:
+    """Return an unexpected error's type, words and place in the launcher."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_CODE)]
+    place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "outside of the launcher"
+    return f"{type(error).__name__} {error} ({place}), which is a defect of the launcher"
 
 
 def _wrong(check: Check[F], error: LauncherError, options: str) -> Finding:
     fix = error.hint if isinstance(error, WrongError) else _command(error.hint or "", options)
-    return Finding(check.group, check.name, Status.NG, error.message, fix, error.exit_code)
+    status = Status.NG if error.exit_code else Status.NOTE
+    return Finding(check.group, check.name, status, error.message, fix, error.exit_code)
 
 
 def _command(hint: str, options: str) -> str:

@@ -91,7 +91,13 @@ def _subject(
         db_port=known(options, outputs, "db_port") or 5432,
         identify=lambda aws: identify(options, outputs, aws),
         password=lambda aws: find_password(
-            options, outputs, aws, instance, known(options, outputs, "db_user"), environ
+            options,
+            outputs,
+            aws,
+            environ,
+            instance=instance,
+            host=named.db_host,
+            user=known(options, outputs, "db_user"),
         ),
         terraform=terraform,
         apply=terraform_command(outputs.directory, "apply") if outputs.directory else None,

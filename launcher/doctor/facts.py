@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.aws.client import Aws
+from launcher.aws.partitions import arn
 from launcher.doctor.diagnose import Fact, SkippedError, WrongError
+from launcher.environment.rds import RdsDatabase, find_rds
+from launcher.environment.service import as_deployed
 from launcher.errors import LauncherError
 from launcher.models import Identity, Password, Sourced
 
 if TYPE_CHECKING:
     from mypy_boto3_ecr.type_defs import RepositoryTypeDef
-    from mypy_boto3_ecs.type_defs import ClusterTypeDef, ServiceTypeDef, TaskDefinitionTypeDef
+    from mypy_boto3_ecs.type_defs import ClusterTypeDef, TaskDefinitionTypeDef
     from mypy_boto3_logs.type_defs import LogGroupTypeDef
-    from mypy_boto3_rds.type_defs import DBInstanceTypeDef
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Subject:
         cluster, service, family, repository, log_group: names.
         subnets, security_groups, assign_public_ip: the task's network.
         execution_role, task_role: ARNs.
-        db_instance: the RDS identifier.
+        db_instance: the identifier of the RDS instance or cluster.
         db_host, db_port: where the task will connect.
         identify: returns the caller's identity, or raises if the credentials are wrong.
         password: returns how the container gets the password, or raises if there is none.
@@ -59,6 +61,10 @@ class Subject:
     options: str = ""
 
 
+class NoRoleError(SkippedError):
+    """The service's task definition names no such role, as on EC2, and the caller none either."""
+
+
 @dataclass(frozen=True)
 class Network:
     """The network that the task will run in.
@@ -81,10 +87,10 @@ class Facts:
     aws: Aws
     identity: Fact[Identity] = field(init=False)
     cluster: Fact[ClusterTypeDef] = field(init=False)
-    service: Fact[ServiceTypeDef] = field(init=False)
+    service: Fact[Mapping[str, Any]] = field(init=False)
     definition: Fact[TaskDefinitionTypeDef] = field(init=False)
     network: Fact[Network] = field(init=False)
-    database: Fact[DBInstanceTypeDef] = field(init=False)
+    database: Fact[RdsDatabase] = field(init=False)
     password: Fact[Sourced[Password]] = field(init=False)
     repository: Fact[RepositoryTypeDef | None] = field(init=False)
     log_group: Fact[LogGroupTypeDef | None] = field(init=False)
@@ -109,7 +115,8 @@ class Facts:
         """Return the ARN of the `execution` or the `task` role.
 
         Raises:
-            SkippedError: it is not known, or there is none.
+            NoRoleError: there is none.
+            SkippedError: it is not known.
         """
         given = self.subject.execution_role if which == "execution" else self.subject.task_role
         if given is not None:
@@ -117,7 +124,7 @@ class Facts:
         definition = self.definition.need("not known, since the service's task definition can't be read")
         role = definition.get("executionRoleArn") if which == "execution" else definition.get("taskRoleArn")
         if role is None:
-            raise SkippedError(f"the service's task definition names no {which} role")
+            raise NoRoleError(f"the service's task definition names no {which} role")
         return role
 
     def _cluster(self) -> ClusterTypeDef:
@@ -132,7 +139,7 @@ class Facts:
             )
         return cluster
 
-    def _service(self) -> ServiceTypeDef:
+    def _service(self) -> Mapping[str, Any]:
         if self.subject.service is None:
             raise SkippedError("no service is named; network and roles are given as options")
         self.cluster.need("not asked, without the cluster")
@@ -144,7 +151,7 @@ class Facts:
                 f"The service {name} {state} in {cluster}.",
                 fix=f"aws ecs list-services --region {region} --cluster {cluster}   # then --service NAME",
             )
-        return service
+        return as_deployed(service)
 
     def _definition(self) -> TaskDefinitionTypeDef:
         service = self.service.need("not asked, without the service")
@@ -183,7 +190,7 @@ class Facts:
             SkippedError: the account is not known.
         """
         account = self.identity.need("not asked, without credentials").account
-        return f"arn:aws:{service}:{self.subject.region}:{account}:{resource}"
+        return arn(service, self.subject.region, account, resource)
 
     @property
     def secret(self) -> str | None:
@@ -199,16 +206,16 @@ class Facts:
         self.signed_in()
         return self.subject.password(self.aws)
 
-    def _database(self) -> DBInstanceTypeDef:
+    def _database(self) -> RdsDatabase:
         self.signed_in()
         name, region = self.subject.db_instance, self.subject.region
         if name is None:
-            raise SkippedError("the host is not RDS's, and no instance is named (--db-instance)")
-        instance = self.aws.db_instance(name)
-        if instance is None:
+            raise SkippedError("the host names no instance or cluster of RDS, and the caller none (--db-instance)")
+        found = find_rds(self.aws, name, self.subject.db_host)
+        if found is None:
             raise WrongError(
-                f"There is no RDS instance {name} in {region}.",
-                fix=f"aws rds describe-db-instances --region {region} "
-                "--query 'DBInstances[].[DBInstanceIdentifier,Endpoint.Address]'",
+                f"There is no RDS instance or cluster {name} in {region}.",
+                fix=f"aws rds describe-db-instances --region {region} --query "
+                "'DBInstances[].[DBInstanceIdentifier,DBClusterIdentifier,Endpoint.Address]'",
             )
-        return instance
+        return found

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-from launcher.doctor.policy_resources import PolicyResources
+from launcher.aws.partitions import service_host
+from launcher.doctor.policy_resources import PolicyResources, secret_arn
+from launcher.environment.names import tags
+
+if TYPE_CHECKING:
+    from launcher.aws.client import Aws, Decision
 
 Policy = dict[str, Any]
 
@@ -39,6 +44,20 @@ def _in_cluster(named: PolicyResources) -> Mapping[str, Mapping[str, str]]:
     return {"ArnEquals": {"ecs:cluster": named.arn("ecs", f"cluster/{named.cluster}")}}
 
 
+def _tagged(named: PolicyResources) -> Mapping[str, Mapping[str, str]]:
+    """Return the condition that a task is in the cluster, and was started by the launcher for this environment."""
+    return {
+        **_in_cluster(named),
+        "StringEquals": {f"aws:ResourceTag/{key}": value for key, value in tags(named.environment).items()},
+    }
+
+
+def _key(named: PolicyResources) -> Mapping[str, Mapping[str, str]]:
+    """Return the condition that S3 uses the state's key."""
+    region = (named.state_key or "").split(":")[3]
+    return {"StringEquals": {"kms:ViaService": service_host(region, "s3")}}
+
+
 def _tasks(named: PolicyResources) -> tuple[str, ...]:
     return (named.arn("ecs", f"task/{named.cluster}/*"),)
 
@@ -56,12 +75,24 @@ def _log_group(named: PolicyResources) -> tuple[str, ...]:
     return (named.arn("logs", f"log-group:{named.log_group}:*"),)
 
 
-def _database(named: PolicyResources) -> tuple[str, ...]:
-    return (named.arn("rds", f"db:{named.db_instance}"),) if named.db_instance else ()
+def _instance(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("rds", f"db:{named.rds.instance}"),) if named.rds.instance else ()
+
+
+def _instances(named: PolicyResources) -> tuple[str, ...]:
+    return (*_instance(named), *(named.arn("rds", f"db:{member}") for member in named.rds.members))
 
 
 def _snapshots(named: PolicyResources) -> tuple[str, ...]:
-    return (named.arn("rds", f"snapshot:{named.db_instance}-*"),) if named.db_instance else ()
+    return (named.arn("rds", f"snapshot:{named.rds.instance}-*"),) if named.rds.instance else ()
+
+
+def _cluster(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("rds", f"cluster:{named.rds.cluster}"),) if named.rds.cluster else ()
+
+
+def _cluster_snapshots(named: PolicyResources) -> tuple[str, ...]:
+    return (named.arn("rds", f"cluster-snapshot:{named.rds.cluster}-*"),) if named.rds.cluster else ()
 
 
 # Every action behind a method of launcher/aws/client.py; a test compares its calls with this table.
@@ -80,7 +111,10 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("RegisterTheDefinition", ("ecs:RegisterTaskDefinition",), _definitions),
     Permission("RunTheTask", ("ecs:RunTask",), _definitions, _in_cluster),
     Permission("FindTasks", ("ecs:ListTasks",), _everything, _in_cluster),
-    Permission("WatchAndStopTasks", ("ecs:DescribeTasks", "ecs:StopTask"), _tasks, _in_cluster),
+    # Also of others, or without tags: while any task of the family is alive, no other may be started.
+    Permission("WatchTasks", ("ecs:DescribeTasks",), _tasks, _in_cluster),
+    Permission("StopItsOwnTasks", ("ecs:StopTask",), _tasks, _tagged),
+    Permission("TagTheTask", ("ecs:TagResource",), _tasks, lambda _: {"StringEquals": {"ecs:CreateAction": "RunTask"}}),
     Permission(
         "HandOverTheTasksRoles",
         ("iam:PassRole",),
@@ -110,11 +144,12 @@ PERMISSIONS: tuple[Permission, ...] = (
         ("logs:CreateLogGroup", "logs:GetLogEvents", "logs:PutRetentionPolicy"),
         _log_group,
     ),
-    Permission("ReadTheDatabase", ("rds:DescribeDBInstances",), _database),
+    Permission("ReadTheDatabase", ("rds:DescribeDBInstances",), _instances),
+    Permission("ReadTheDatabaseCluster", ("rds:DescribeDBClusters",), _cluster),
     Permission(
         "TakeASnapshot",
         ("rds:CreateDBSnapshot",),
-        lambda named: (*_database(named), *_snapshots(named)),
+        lambda named: (*_instance(named), *_snapshots(named)),
         only_for="snapshot",
     ),
     Permission(
@@ -124,14 +159,32 @@ PERMISSIONS: tuple[Permission, ...] = (
         only_for="snapshot",
     ),
     Permission(
+        "TakeAClusterSnapshot",
+        ("rds:CreateDBClusterSnapshot",),
+        lambda named: (*_cluster(named), *_cluster_snapshots(named)),
+        only_for="snapshot",
+    ),
+    Permission(
+        "WatchTheClusterSnapshot",
+        ("rds:AddTagsToResource", "rds:DescribeDBClusterSnapshots"),
+        _cluster_snapshots,
+        only_for="snapshot",
+    ),
+    Permission(
         "ReadTheTerraformState",
         ("s3:GetObject",),
-        lambda named: (f"arn:aws:s3:::{named.state[0]}/{named.state[1]}",) if named.state else (),
+        lambda named: (named.arn("s3", "/".join(named.state)),) if named.state else (),
     ),
     Permission(  # Terraform looks for workspaces before it reads a state
         "FindTheTerraformState",
         ("s3:ListBucket",),
-        lambda named: (f"arn:aws:s3:::{named.state[0]}",) if named.state else (),
+        lambda named: (named.arn("s3", named.state[0]),) if named.state else (),
+    ),
+    Permission(
+        "DecryptTheTerraformState",
+        ("kms:Decrypt",),
+        lambda named: (named.state_key,) if named.state_key else (),
+        _key,
     ),
     Permission(
         "DoctorLooksAtRoles",
@@ -140,21 +193,33 @@ PERMISSIONS: tuple[Permission, ...] = (
         only_for="doctor",
     ),
     Permission(
-        "DoctorReadsTheNetwork",
+        "DoctorReadsTheNetworkAndTheRegistry",
         (
             "ec2:DescribeRouteTables",
             "ec2:DescribeSecurityGroups",
             "ec2:DescribeSubnets",
             "ec2:DescribeVpcEndpoints",
-            "ssm:DescribeParameters",
+            "ecr:GetRegistryScanningConfiguration",
         ),
         _everything,
         only_for="doctor",
     ),
     Permission(
+        "DoctorSeesWhetherImagesAreScanned",
+        ("ecr:BatchGetRepositoryScanningConfiguration",),
+        _repository,
+        only_for="doctor",
+    ),
+    Permission(
         "DoctorFindsTheSecret",
         ("secretsmanager:DescribeSecret",),
-        lambda named: (named.secret,) if named.secret else (),
+        lambda named: (named.secret,) if named.secret and secret_arn(named.secret) else (),
+        only_for="doctor",
+    ),
+    Permission(
+        "DoctorFindsTheParameter",
+        ("ssm:DescribeParameters",),
+        lambda named: ("*",) if named.secret and not secret_arn(named.secret) else (),
         only_for="doctor",
     ),
 )
@@ -183,18 +248,8 @@ def policy(named: PolicyResources) -> Policy:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-class Simulator(Protocol):
-    """Asks IAM for its decision."""
-
-    def simulate(
-        self, role: str, actions: Sequence[str], resources: Sequence[str], context: Mapping[str, str] | None = None
-    ) -> Sequence[Mapping[str, Any]]:
-        """Return one result for each action and resource."""
-        ...
-
-
-def lacking(named: PolicyResources, role: str, iam: Simulator, *, doctor: bool = True) -> tuple[tuple[str, str], ...]:
-    """Return the actions of the policy that the role lacks, each with its resource.
+def lacking(named: PolicyResources, role: str, iam: Aws, *, doctor: bool = True) -> tuple[Decision, ...]:
+    """Return IAM's decisions about the actions of the policy that it does not allow the role, or can't decide.
 
     Args:
         named: the stack's resources.
@@ -205,15 +260,11 @@ def lacking(named: PolicyResources, role: str, iam: Simulator, *, doctor: bool =
     Raises:
         AwsError: the caller may not simulate policies, or there is no such role.
     """
-    missing: list[tuple[str, str]] = []
+    missing: list[Decision] = []
     for permission in PERMISSIONS:
         resources = permission.resources(named)
         if resources and (doctor or permission.only_for != "doctor"):
             context = {key: value for keys in permission.condition(named).values() for key, value in keys.items()}
             results = iam.simulate(role, permission.actions, resources, context)
-            missing += [
-                (result["EvalActionName"], result.get("EvalResourceName", "*"))
-                for result in results
-                if result["EvalDecision"] != "allowed"
-            ]
+            missing += [decision for decision in results if not decision.allowed]
     return tuple(missing)

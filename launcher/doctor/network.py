@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launcher.aws.partitions import endpoint_name
 from launcher.doctor.diagnose import Check, SkippedError, WrongError
 from launcher.doctor.facts import Facts, Network
 from launcher.doctor.policy_resources import secret_arn
 from launcher.environment.service import STARTING_SERVICES
 from launcher.errors import ExitCode
+
+_EVERYWHERE = ipaddress.IPv4Network("0.0.0.0/0")
+# The members of a route that name its target; a new kind of target is "another".
+_TARGETS = (
+    "GatewayId",
+    "NatGatewayId",
+    "TransitGatewayId",
+    "VpcPeeringConnectionId",
+    "NetworkInterfaceId",
+    "InstanceId",
+    "EgressOnlyInternetGatewayId",
+    "LocalGatewayId",
+    "CarrierGatewayId",
+    "CoreNetworkArn",
+)
 
 
 def _network(facts: Facts) -> Network:
@@ -41,44 +58,101 @@ def _vpc(facts: Facts) -> str:
 
 
 def _database_door(facts: Facts) -> str:
-    instance = facts.database.need("not known, without the RDS instance")
+    wanted = facts.database.need("not known, without the RDS instance or cluster").security_groups
     network, port = _network(facts), facts.subject.db_port
-    wanted = [group["VpcSecurityGroupId"] for group in instance.get("VpcSecurityGroups", [])]
     if not wanted:
-        raise SkippedError("the instance has no VPC security groups")
-    blocks = _blocks(facts, network)
-    for group in facts.aws.security_groups(wanted):
-        if any(_admits(rule, port, network.security_groups, blocks) for rule in group.get("IpPermissions", [])):
-            return f"{group['GroupId']} lets the task in on port {port}"
-    source = network.security_groups[0] if network.security_groups else "sg-..."
-    raise WrongError(
-        f"The database's security group {', '.join(wanted)} lets none of the task's in on port {port}.",
-        fix=f"aws ec2 authorize-security-group-ingress --region {facts.subject.region} --group-id {wanted[0]} "
-        f"--protocol tcp --port {port} --source-group {source}",
-        exit_code=6,
+        raise SkippedError("the database has no VPC security groups")
+    _let_in(
+        facts,
+        network,
+        facts.aws.security_groups(wanted),
+        port,
+        WrongError(
+            f"The database's security group {', '.join(wanted)} does not let the task in on port {port}.",
+            fix=_opening(facts, network, wanted[0], port),
+            exit_code=ExitCode.DATABASE_UNREACHABLE,
+        ),
     )
+    return f"{', '.join(wanted)} lets the task in on port {port}"
+
+
+def _opening(facts: Facts, network: Network, group: str, port: int) -> str:
+    """Return the command that has a security group let the task in."""
+    source = network.security_groups[0] if network.security_groups else "sg-..."
+    return (
+        f"aws ec2 authorize-security-group-ingress --region {facts.subject.region} --group-id {group} "
+        f"--protocol tcp --port {port} --source-group {source}"
+    )
+
+
+def _let_in(facts: Facts, network: Network, groups: Sequence[Mapping[str, Any]], port: int, closed: WrongError) -> None:
+    """Check that security groups let the task in, from each of its subnets.
+
+    Raises:
+        WrongError: they do not: `closed`.
+        SkippedError: a rule might, and whether it does can't be seen from here.
+    """
+    rules = _rules(groups, "IpPermissions", port)
+    pairs = [pair for rule in rules for pair in rule.get("UserIdGroupPairs", [])]
+    if any(pair.get("GroupId") in network.security_groups for pair in pairs):
+        return
+    allowed = _addresses(rules)
+    subnets = facts.aws.subnets(network.subnets)
+    blocks = [block for subnet in subnets for block in [_ipv4(subnet)] if block is not None]
+    if len(blocks) == len(subnets) and all(any(block.subnet_of(outer) for outer in allowed) for block in blocks):
+        return
+    unclear = [
+        f"the prefix list {entry.get('PrefixListId')}" for rule in rules for entry in rule.get("PrefixListIds", [])
+    ]
+    unclear += [str(part) for part in allowed if any(part.subnet_of(block) and part != block for block in blocks)]
+    if any(_ipv6(subnet) for subnet in subnets):
+        unclear += [str(entry.get("CidrIpv6")) for rule in rules for entry in rule.get("Ipv6Ranges", [])]
+    if pairs and not network.security_groups:  # then the task is in its VPC's default group, whose ID nobody gave
+        unclear += [f"the group {pair.get('GroupId')}" for pair in pairs]
+    if unclear:
+        names = ", ".join(str(group.get("GroupId")) for group in groups)
+        raise SkippedError(
+            f"{names} opens port {port} to {', '.join(unclear)}: whether the task is in there is not known"
+        )
+    raise closed
 
 
 def _task_door(facts: Facts) -> str:
     network, port = _network(facts), facts.subject.db_port
     if not network.security_groups:
         raise SkippedError("the VPC's default security group is used")
+    _ipv4_only(facts.aws.subnets(network.subnets))
     groups = facts.aws.security_groups(network.security_groups)
-    closed = [
-        number
-        for number in (port, 443)
-        if not any(_covers(rule, number) for group in groups for rule in group.get("IpPermissionsEgress", []))
-    ]
+    names = ", ".join(str(group.get("GroupId")) for group in groups)
+    rules = {number: _rules(groups, "IpPermissionsEgress", number) for number in (port, 443)}
+    closed = [number for number, found in rules.items() if not found]
     if closed:
-        name = groups[0]["GroupId"]
-        rules = [f"IpProtocol=tcp,FromPort={n},ToPort={n},IpRanges='[{{CidrIp=0.0.0.0/0}}]'" for n in closed]
+        opened = [f"IpProtocol=tcp,FromPort={n},ToPort={n},IpRanges='[{{CidrIp=0.0.0.0/0}}]'" for n in closed]
         raise WrongError(
-            f"The task's security group {name} lets nothing out on port {' and '.join(map(str, closed))}.",
-            fix=f"aws ec2 authorize-security-group-egress --region {facts.subject.region} --group-id {name} "
-            f"--ip-permissions {' '.join(rules)}",
+            f"The task's security group {names} lets nothing out on port {' and '.join(map(str, closed))}.",
+            fix=f"aws ec2 authorize-security-group-egress --region {facts.subject.region} "
+            f"--group-id {network.security_groups[0]} --ip-permissions {' '.join(opened)}",
             exit_code=ExitCode.NOT_STARTED,
         )
-    return f"{', '.join(group['GroupId'] for group in groups)} lets out ports {port} and 443"
+    for number, found in rules.items():
+        to = _places(found)
+        if not (_EVERYWHERE in _addresses(found) or (number == port and to & _database_groups(facts))):
+            raise SkippedError(
+                f"{names} lets port {number} out to {', '.join(sorted(to))} only: whether that is enough is not known"
+            )
+    return f"{names} lets out ports {port} and 443"
+
+
+def _database_groups(facts: Facts) -> set[str]:
+    try:
+        return set(facts.database.need("not known").security_groups)
+    except SkippedError:
+        return set()
+
+
+def _rules(groups: Sequence[Mapping[str, Any]], kind: str, port: int) -> list[Mapping[str, Any]]:
+    """Return the groups' rules of a kind that are about a TCP port."""
+    return [rule for group in groups for rule in group.get(kind, []) if _covers(rule, port)]
 
 
 def _covers(rule: Mapping[str, Any], port: int) -> bool:
@@ -87,18 +161,44 @@ def _covers(rule: Mapping[str, Any], port: int) -> bool:
     return rule.get("IpProtocol") in ("tcp", "6") and rule.get("FromPort", 0) <= port <= rule.get("ToPort", 65535)
 
 
-def _admits(rule: Mapping[str, Any], port: int, groups: Sequence[str], blocks: Sequence[Any]) -> bool:
-    """Whether a rule admits the addresses of every subnet, or one of the groups, on a port."""
-    if not _covers(rule, port):
-        return False
-    if any(pair.get("GroupId") in groups for pair in rule.get("UserIdGroupPairs", [])):
-        return True
-    allowed = [ipaddress.ip_network(entry["CidrIp"]) for entry in rule.get("IpRanges", [])]
-    return bool(blocks) and all(any(block.subnet_of(outer) for outer in allowed) for block in blocks)
+def _addresses(rules: Sequence[Mapping[str, Any]]) -> list[ipaddress.IPv4Network]:
+    """Return the IPv4 addresses that the rules name, neighbors as one."""
+    found = (ipaddress.IPv4Network(entry["CidrIp"]) for rule in rules for entry in rule.get("IpRanges", []))
+    return list(ipaddress.collapse_addresses(found))
+
+
+def _places(rules: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return whatever the rules name: addresses, groups and prefix lists."""
+    kinds = (
+        ("IpRanges", "CidrIp"),
+        ("Ipv6Ranges", "CidrIpv6"),
+        ("PrefixListIds", "PrefixListId"),
+        ("UserIdGroupPairs", "GroupId"),
+    )
+    return {str(entry.get(name)) for rule in rules for kind, name in kinds for entry in rule.get(kind, [])}
+
+
+def _ipv4(subnet: Mapping[str, Any]) -> ipaddress.IPv4Network | None:
+    block = subnet.get("CidrBlock")
+    return ipaddress.IPv4Network(block) if block else None
+
+
+def _ipv6(subnet: Mapping[str, Any]) -> bool:
+    return bool(subnet.get("Ipv6Native") or subnet.get("Ipv6CidrBlockAssociationSet"))
+
+
+def _ipv4_only(subnets: Sequence[Mapping[str, Any]]) -> None:
+    """Raise SkippedError for a subnet without IPv4: rules, routes and endpoints are only read for IPv4."""
+    for subnet in subnets:
+        if _ipv4(subnet) is None:
+            raise SkippedError(
+                f"{subnet.get('SubnetId')} has no IPv4 addresses, and how IPv6 gets out is not looked at"
+            )
 
 
 def _way_out(facts: Facts) -> str:
     network, subject = _network(facts), facts.subject
+    _ipv4_only(facts.aws.subnets(network.subnets))
     vpc = _vpc(facts)
     tables, endpoints = facts.aws.route_tables(vpc), facts.aws.vpc_endpoints(vpc)
     secret = facts.secret
@@ -107,12 +207,21 @@ def _way_out(facts: Facts) -> str:
     used: list[Mapping[str, Any]] = []
     for subnet in network.subnets:
         table = _table(tables, subnet)
-        way = _default_route(table, network.public_ip)
+        routes = [route for route in table.get("Routes", []) if route.get("State") != "blackhole"]
+        if not table.get("Routes"):
+            raise SkippedError(f"the routes of {subnet} are not known")
+        way = next(filter(None, (_to_everywhere(route, network.public_ip) for route in routes)), None)
         if way is not None:
             ways.add(way)
             continue
-        found = {name: _endpoint(endpoints, table, f"com.amazonaws.{subject.region}.{name}") for name in needed}
+        found = {name: _endpoint(endpoints, table, endpoint_name(subject.region, name)) for name in needed}
         missing = [name for name, endpoint in found.items() if endpoint is None]
+        elsewhere = next(filter(None, (_to_others(route) for route in routes)), None)
+        if missing and elsewhere is not None:
+            raise SkippedError(
+                f"{subnet} has no VPC endpoint for {', '.join(missing)}, and where its route to {elsewhere} ends can't"
+                " be seen from here"
+            )
         if missing:
             raise WrongError(
                 f"{subnet} has no way out: no NAT gateway, and no VPC endpoint for {', '.join(missing)}.",
@@ -126,31 +235,35 @@ def _way_out(facts: Facts) -> str:
 
 
 def _endpoints_let_in(facts: Facts, network: Network, endpoints: Sequence[Mapping[str, Any]]) -> None:
-    """Check that each interface endpoint admits the task over HTTPS."""
-    wanted = {
-        endpoint["ServiceName"]: [group["GroupId"] for group in endpoint.get("Groups", [])]
-        for endpoint in endpoints
-        if endpoint.get("Groups")
-    }
-    names = sorted({name for groups in wanted.values() for name in groups})
-    if not names:
-        return
-    groups = {group["GroupId"]: group for group in facts.aws.security_groups(names)}
-    blocks = _blocks(facts, network)
-    for service, ids in wanted.items():
-        rules = [rule for name in ids for rule in groups[name].get("IpPermissions", [])]
-        if not any(_admits(rule, 443, network.security_groups, blocks) for rule in rules):
-            source = network.security_groups[0] if network.security_groups else "sg-..."
-            raise WrongError(
+    """Check that each interface endpoint admits the task over HTTPS, and that none has a policy of its own."""
+    doors = {str(each["ServiceName"]): [group["GroupId"] for group in each.get("Groups", [])] for each in endpoints}
+    wanted = sorted({name for ids in doors.values() for name in ids})
+    groups = {group["GroupId"]: group for group in (facts.aws.security_groups(wanted) if wanted else ())}
+    for service, ids in doors.items():
+        if ids:
+            closed = WrongError(
                 f"The VPC endpoint {service} does not let the task in on port 443.",
-                fix=f"aws ec2 authorize-security-group-ingress --region {facts.subject.region} --group-id {ids[0]} "
-                f"--protocol tcp --port 443 --source-group {source}",
+                fix=_opening(facts, network, ids[0], 443),
                 exit_code=ExitCode.NOT_STARTED,
+            )
+            _let_in(facts, network, [groups[name] for name in ids if name in groups], 443, closed)
+    for endpoint in endpoints:
+        if not _is_open(endpoint.get("PolicyDocument")):
+            raise SkippedError(
+                f"the VPC endpoint {endpoint['ServiceName']} has a policy of its own: what it lets through is not known"
             )
 
 
-def _blocks(facts: Facts, network: Network) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    return [ipaddress.ip_network(subnet["CidrBlock"]) for subnet in facts.aws.subnets(network.subnets)]
+def _is_open(document: str | None) -> bool:
+    """Whether an endpoint's policy is the one that it has by default."""
+    statements = json.loads(document)["Statement"] if document else []
+    return all(
+        statement.get("Effect") == "Allow"
+        and statement.get("Action") == statement.get("Resource") == "*"
+        and statement.get("Principal") in ("*", {"AWS": "*"})
+        and "Condition" not in statement
+        for statement in ([statements] if isinstance(statements, dict) else statements)
+    )
 
 
 def _table(tables: Sequence[Any], subnet: str) -> Mapping[str, Any]:
@@ -165,18 +278,24 @@ def _table(tables: Sequence[Any], subnet: str) -> Mapping[str, Any]:
     return main
 
 
-def _default_route(table: Mapping[str, Any], public_ip: bool) -> str | None:
-    for route in table.get("Routes", []):
-        if route.get("DestinationCidrBlock") != "0.0.0.0/0" or route.get("State") == "blackhole":
-            continue
-        if "NatGatewayId" in route:
-            return f"the NAT gateway {route['NatGatewayId']}"
-        if route.get("GatewayId", "").startswith("igw-"):
-            if public_ip:
-                return f"the internet gateway {route['GatewayId']}"
-            continue  # an internet gateway only routes public addresses
-        return "a default route"
-    return None
+def _to_everywhere(route: Mapping[str, Any], public_ip: bool) -> str | None:
+    """Return the gateway to which a route leads every address; None if it does not, or only from public ones."""
+    if route.get("DestinationCidrBlock") != "0.0.0.0/0":
+        return None
+    if route.get("NatGatewayId"):
+        return f"the NAT gateway {route['NatGatewayId']}"
+    gateway = str(route.get("GatewayId", ""))
+    return f"the internet gateway {gateway}" if public_ip and gateway.startswith("igw-") else None
+
+
+def _to_others(route: Mapping[str, Any]) -> str | None:
+    """Return the target of a route that may reach AWS in a way that can't be seen from here; None for others."""
+    target = next((str(route[name]) for name in _TARGETS if route.get(name)), "another target")
+    if target == "local" or (target.startswith("igw-") and "DestinationCidrBlock" in route):  # for public addresses
+        return None
+    if target.startswith("vpce-") and "DestinationPrefixListId" in route:  # a gateway endpoint, which is looked at
+        return None
+    return target
 
 
 def _endpoint(
@@ -195,9 +314,8 @@ def _endpoint(
 
 
 def _endpoint_command(region: str, vpc: str, service: str, network: Network, table: Mapping[str, Any]) -> str:
-    command = (
-        f"aws ec2 create-vpc-endpoint --region {region} --vpc-id {vpc} --service-name com.amazonaws.{region}.{service}"
-    )
+    name = endpoint_name(region, service)
+    command = f"aws ec2 create-vpc-endpoint --region {region} --vpc-id {vpc} --service-name {name}"
     if service == "s3":
         return f"{command} --vpc-endpoint-type Gateway --route-table-ids {table.get('RouteTableId', 'rtb-...')}"
     groups = f" --security-group-ids {' '.join(network.security_groups)}" if network.security_groups else ""

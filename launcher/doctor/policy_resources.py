@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
+from launcher.aws.partitions import arn
 from launcher.environment.options import Options
 from launcher.environment.password import named_secret
+from launcher.environment.rds import RdsDatabase, RdsHost
 from launcher.environment.service import gives_network
 from launcher.environment.stack import StackNames
 from launcher.errors import ConfigurationError
@@ -15,19 +17,50 @@ from launcher.terraform.outputs import Outputs
 
 
 @dataclass(frozen=True)
+class RdsNames:
+    """The identifiers in RDS that the policy names; both kinds where it is not known which one the database is.
+
+    Attributes:
+        instance: the instance; None if the database is a cluster.
+        cluster: the cluster; None if it is an instance.
+        members: the cluster's instances, as far as they are known.
+    """
+
+    instance: str | None = None
+    cluster: str | None = None
+    members: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, database: RdsDatabase) -> RdsNames:
+        """Return the names of a database that could be looked at."""
+        if database.kind == "instance":
+            return cls(instance=database.name)
+        return cls(cluster=database.name, members=database.members)
+
+    @classmethod
+    def by_name(cls, name: str | None, host: str | None) -> RdsNames:
+        """Return the names of one that could not; the host may tell its kind."""
+        told = RdsHost.parse(host or "")
+        kind = told.kind if told is not None and told.name == name else None
+        return cls(instance=None if kind == "cluster" else name, cluster=None if kind == "instance" else name)
+
+
+@dataclass(frozen=True)
 class PolicyResources:
     """The resources that the policy names.
 
     Attributes:
-        account, region: the stack's.
+        environment, account, region: the stack's.
         cluster, service, family, repository, log_group: the names of the resources in ECS, ECR and CloudWatch.
         roles: ARNs of the task's roles; patterns if they are not known.
-        db_instance: the RDS identifier; None if it is not known.
+        rds: the database's identifiers in RDS.
         caller: the ARN of the role that gets the policy, which `doctor` looks at too; None if there is none.
-        secret: the ARN of the password's secret in Secrets Manager; None if there is none.
+        secret: the ARN of the password's secret in Secrets Manager, or of its parameter in SSM; None if there is none.
         state: the bucket and key of a Terraform state in S3; None if it is elsewhere.
+        state_key: the ARN of the KMS key that encrypts this state; None if there is none, or it is not known.
     """
 
+    environment: str
     account: str
     region: str
     cluster: str
@@ -36,16 +69,21 @@ class PolicyResources:
     repository: str
     log_group: str
     roles: tuple[str, ...]
-    db_instance: str | None = None
+    rds: RdsNames = RdsNames()
     caller: str | None = None
     secret: str | None = None
     state: tuple[str, str] | None = None
+    state_key: str | None = None
 
     @classmethod
-    def of(cls, stack: Stack, state: tuple[str, str] | None = None) -> PolicyResources:
-        """Return the resources of a stack that could be read."""
+    def of(
+        cls, stack: Stack, database: RdsDatabase | None = None, state: tuple[str, str] | None = None
+    ) -> PolicyResources:
+        """Return the resources of a stack that could be read, as could perhaps its database in RDS."""
+        named = stack.db_instance.value if stack.db_instance else None
         roles = [stack.execution_role.value, *([stack.task_role.value] if stack.task_role else [])]
         return cls(
+            environment=stack.environment,
             account=stack.identity.account,
             region=stack.region.value,
             cluster=stack.cluster.value,
@@ -54,8 +92,8 @@ class PolicyResources:
             repository=stack.repository,
             log_group=stack.log_group,
             roles=tuple(roles),
-            db_instance=stack.db_instance.value if stack.db_instance else None,
-            secret=secret_arn(stack.password.value.reference),
+            rds=RdsNames.of(database) if database else RdsNames.by_name(named, stack.db_host.value),
+            secret=_secret(stack.password.value.reference),
             state=state,
         )
 
@@ -70,6 +108,7 @@ class PolicyResources:
         given_roles = [given[role].value for role in ("execution_role", "task_role") if role in given]
         complete = len(given_roles) == 2 or gives_network(given)
         return cls(
+            environment=options.environment,
             account=account,
             region=region,
             cluster=named.cluster,
@@ -77,15 +116,15 @@ class PolicyResources:
             family=names.family,
             repository=names.repository,
             log_group=names.log_group,
-            roles=(*given_roles, *([] if complete else [f"arn:aws:iam::{account}:role/{names.prefix}-*"])),
-            db_instance=named.db_instance.value if named.db_instance else None,
-            secret=secret_arn(secret.value if secret else None),
+            roles=(*given_roles, *([] if complete else [arn("iam", region, account, f"role/{names.prefix}-*")])),
+            rds=RdsNames.by_name(named.db_instance.value if named.db_instance else None, named.db_host),
+            secret=_secret(secret.value if secret else None),
             state=outputs.state,
         )
 
     def arn(self, service: str, resource: str) -> str:
         """Return the ARN of a resource in this account and region."""
-        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+        return arn(service, self.region, self.account, resource)
 
 
 def secret_arn(reference: str | None) -> str | None:
@@ -95,8 +134,12 @@ def secret_arn(reference: str | None) -> str | None:
     return ":".join(reference.split(":")[:7])
 
 
-def role_arn(identity: Identity) -> str | None:
+def _secret(reference: str | None) -> str | None:
+    return secret_arn(reference) or reference
+
+
+def role_arn(identity: Identity, region: str) -> str | None:
     """Return the ARN of a session's role, without its path, which the session does not show; None for a user."""
     if ":assumed-role/" not in identity.arn:
         return None
-    return f"arn:aws:iam::{identity.account}:role/{identity.role}"
+    return arn("iam", region, identity.account, f"role/{identity.role}")

@@ -14,6 +14,7 @@ class Status(StrEnum):
 
     OK = "OK"
     NG = "NG"
+    NOTE = "NOTE"
     SKIP = "SKIP"
 
 
@@ -23,9 +24,10 @@ class Finding:
 
     Attributes:
         group, name: its place in the tree.
-        status: OK; NG if a task would fail because of it; SKIP if it can't be known or does not apply.
+        status: OK; NG if a task would fail because of it; NOTE if it should be put right all the same; SKIP if it can't
+            be known or does not apply.
         text: what was seen, in one sentence.
-        fix: the command that fixes it, perhaps with a comment; None unless the status is NG.
+        fix: the command that fixes it, perhaps with a comment; None unless the status is NG or NOTE.
         exit_code: the exit code of `ecs-migrate` for this problem; 0 unless the status is NG.
     """
 
@@ -58,6 +60,7 @@ class Report:
             "exit_code": self.exit_code,
             "ok": self.count(Status.OK),
             "ng": self.count(Status.NG),
+            "note": self.count(Status.NOTE),
             "skip": self.count(Status.SKIP),
             "checks": [
                 {

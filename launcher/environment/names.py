@@ -53,6 +53,11 @@ class Names:
         return f"{self.prefix}-github-actions-role"
 
 
+def tags(environment: str) -> dict[str, str]:
+    """Return the tags of what the launcher makes for an environment; its policy is bound to those of tasks."""
+    return {"environment": environment, "made-by": "launcher"}
+
+
 STREAM_PREFIX = "migrate"
 """The first part of a log stream's name: the option `awslogs-stream-prefix`."""
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import AccessDeniedError, AwsError, ConfigurationError
+from launcher.environment.rds import RdsDatabase, find_rds
+from launcher.errors import AccessDeniedError, ConfigurationError
 from launcher.models import Password, Secret, Sourced
 from launcher.terraform.outputs import Outputs
 from launcher.terraform.secrets import read_password
@@ -35,9 +36,11 @@ def find_password(
     options: Options,
     outputs: Outputs,
     aws: Aws,
-    instance: Sourced[str] | None,
-    user: str | None,
     environ: Mapping[str, str],
+    *,
+    instance: Sourced[str] | None,
+    host: str | None,
+    user: str | None,
 ) -> Sourced[Password]:
     """Find the password: the caller's own, else a secret, else `secrets.tfvars`.
 
@@ -45,9 +48,10 @@ def find_password(
         options: the caller's values.
         outputs: Terraform's outputs.
         aws: for the stack's region; no secret's value is read.
-        instance: the RDS instance, which may have its own secret.
-        user: the database's user; the secret that RDS manages is only the master's. None if it is not known.
         environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
+        instance: the RDS instance or cluster, which may have its own secret.
+        host: the database's host.
+        user: the database's user; the secret that RDS manages is only the master's. None if it is not known.
 
     Raises:
         ConfigurationError: there is no password, or Terraform's value is not the ARN of a secret.
@@ -62,10 +66,11 @@ def find_password(
     named = named_secret(options, outputs)
     if named is not None and not _MANAGED.search(named.value):
         return _reference(named)
-    described, refused = _described(aws, instance)
-    arn = described.get("MasterUserSecret", {}).get("SecretArn")
-    managed = named or (Sourced(arn, f"MasterUserSecret of {instance.value}") if arn and instance else None)
-    master = described.get("MasterUsername") or outputs.values.get("rds_username") or user
+    database, refused = _database(aws, instance, host)
+    managed = named
+    if managed is None and database is not None and database.secret:
+        managed = Sourced(database.secret, f"MasterUserSecret of {database.name}")
+    master = (database and database.master) or outputs.values.get("rds_username") or user
     if managed is not None and user in (None, master):
         return _reference(managed)
     from_file = read_password(options.directory)
@@ -77,8 +82,8 @@ def find_password(
     raise ConfigurationError(
         f"There is no password for the database's user {user or ''}".rstrip()
         + f": {secret}, no DB_PASSWORD, and no {options.directory}/secrets.tfvars.",
-        hint=f"Set DB_PASSWORD,{'' if instance else ' or name the RDS instance with --db-instance,'} or give a secret's"
-        f" ARN with --db-password-secret: aws secretsmanager list-secrets --region {aws.region}",
+        hint=f"Set DB_PASSWORD,{'' if instance else ' or name the RDS instance or cluster with --db-instance,'} or give"
+        f" a secret's ARN with --db-password-secret: aws secretsmanager list-secrets --region {aws.region}",
     )
 
 
@@ -101,14 +106,14 @@ def _reference(arn: Sourced[str]) -> Sourced[Password]:
     return Sourced(Password(reference=whole), arn.source)
 
 
-def _described(aws: Aws, instance: Sourced[str] | None) -> tuple[Mapping[str, Any], AwsError | None]:
-    """Return the RDS instance, empty if there is none; and the error if the caller may not look."""
-    if instance is None:
-        return {}, None
+def _database(
+    aws: Aws, instance: Sourced[str] | None, host: str | None
+) -> tuple[RdsDatabase | None, AccessDeniedError | None]:
+    """Return the database in RDS; None if there is none; and the error if the caller may not look."""
     try:
-        return aws.db_instance(instance.value) or {}, None
+        return (find_rds(aws, instance.value, host) if instance else None), None
     except AccessDeniedError as error:
-        return {}, error
+        return None, error
 
 
 def _arn(outputs: Outputs, name: str) -> Sourced[str] | None:

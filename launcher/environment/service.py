@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from launcher.aws.client import Aws
 
 _FROM_SERVICE = ("subnets", "security_groups", "execution_role")
+_DEPLOYED = ("networkConfiguration", "taskDefinition")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,28 @@ def network_for(
     )
 
 
+def as_deployed(service: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a service with the network and the task definition that it runs now.
+
+    CODE_DEPLOY and EXTERNAL keep them in task sets, of which the primary one serves.
+
+    Raises:
+        ConfigurationError: nothing tells what the service runs.
+    """
+    controller = service.get("deploymentController", {}).get("type", "ECS")
+    primary = next((each for each in service.get("taskSets", ()) if each.get("status") == "PRIMARY"), None)
+    if primary is not None:
+        service = {**service, **{name: primary[name] for name in _DEPLOYED if primary.get(name)}}
+    if (controller != "ECS" and primary is None) or not service.get("taskDefinition"):
+        runs = "runs no task definition" if controller == "ECS" else "has no primary task set"
+        raise ConfigurationError(
+            f"What the service {service.get('serviceName')} runs is not known: it is deployed by {controller}, and"
+            f" {runs}.",
+            hint="Deploy it first, or give what it would: --subnets, --security-groups and --execution-role.",
+        )
+    return service
+
+
 def _running_service(
     cluster: Sourced[str], service: Sourced[str], aws: Aws, identity: Identity, region: Sourced[str]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -105,13 +128,14 @@ def _running_service(
             f"The service {service.value} in {cluster.value} is {described['status']}.",
             hint="Name the service whose network and roles are to be used with --service.",
         )
-    name = described["taskDefinition"]
+    deployed = as_deployed(described)
+    name = deployed["taskDefinition"]
     definition = aws.task_definition(name)
     if definition is None:
         raise ConfigurationError(
             f"The service {service.value} runs {name}, which does not exist.", hint="Deploy the service first."
         )
-    return described, definition
+    return deployed, definition
 
 
 def _no_service(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.environment.options import Options
 from launcher.environment.password import find_password
+from launcher.environment.rds import RdsHost
 from launcher.environment.service import gives_network, network_for
 from launcher.errors import ConfigurationError, CredentialsError
 from launcher.machine.process import Runner
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_REGION = "ap-northeast-1"
 CONTAINER = "migrate"
 
-# The host of a proxy or a cluster, like one outside RDS, does not name an instance.
-_RDS_HOST = re.compile(r"^([a-z][a-z0-9-]*)\.(?!proxy-|cluster-)[^.]+\.[^.]+\.rds\.amazonaws\.com$")
 _ENDPOINT = re.compile(r"([^:]+):(\d+)")
 # Only what the tasks run in or connect to: another account may share a key, a secret or an image.
 _STACK_ARN = re.compile(r"^arn:aws[\w-]*:(?:ecs|rds):[\w-]*:(\d{12}):(?:cluster|service|db)[:/]")
@@ -120,7 +119,7 @@ def value_for(options: Options, outputs: Outputs, name: str) -> Sourced[Any]:
     else:
         found = outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
     if name == "db_host":
-        return _address(found)[0]
+        return _writer(_address(found)[0])
     # ECS accepts an ARN as a name, but IAM's ARNs are built from names.
     return Sourced(found.value.rsplit("/", 1)[-1], found.source) if name in ("cluster", "service") else found
 
@@ -140,9 +139,9 @@ def values_for(options: Options, outputs: Outputs) -> Mapping[str, Sourced[Any]]
 
 
 def instance_for(options: Options, host: str) -> Sourced[str] | None:
-    """Return the RDS instance: the caller's, else the one in the host name; None if the host is not in RDS."""
-    found = _RDS_HOST.match(host)
-    return options.given.get("db_instance") or (Sourced(found[1], "the database's host name") if found else None)
+    """Return the RDS instance or cluster: the caller's, else the one in the host name; None if the host names none."""
+    found = RdsHost.parse(host)
+    return options.given.get("db_instance") or (Sourced(found.name, "the database's host name") if found else None)
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class StackNames:
         cluster: the ECS cluster.
         service: the backend's service; None if the caller gives the network instead.
         db_host: the database's host; None if it is not known.
-        db_instance: the RDS instance; None if the host is not in RDS.
+        db_instance: the RDS instance or cluster; None if the host names none.
     """
 
     cluster: str
@@ -217,7 +216,15 @@ def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, en
         db_user=values["db_user"],
         db_sslmode=options.given.get("db_sslmode") or Sourced("require", "default"),
         db_sslrootcert=options.given.get("db_sslrootcert"),
-        password=find_password(options, outputs, aws, instance, values["db_user"].value, environ),
+        password=find_password(
+            options,
+            outputs,
+            aws,
+            environ,
+            instance=instance,
+            host=values["db_host"].value,
+            user=values["db_user"].value,
+        ),
         family=options.names.family,
         container=CONTAINER,
         repository=options.names.repository,
@@ -246,6 +253,17 @@ def _address(host: Sourced[str]) -> tuple[Sourced[str], Sourced[int] | None]:
     """Split a host and its port, if any: Terraform's RDS endpoint has one."""
     found = _ENDPOINT.fullmatch(host.value)
     return (Sourced(found[1], host.source), Sourced(int(found[2]), host.source)) if found else (host, None)
+
+
+def _writer(host: Sourced[str]) -> Sourced[str]:
+    """Return the host unless it only reads."""
+    found = RdsHost.parse(host.value)
+    if found is not None and found.writer is not None:
+        raise ConfigurationError(
+            f"{host.value} ({host.source}) is where the readers of the cluster {found.name} are: a migration writes.",
+            hint=f"Name its writer: --db-host {found.writer}",
+        )
+    return host
 
 
 def _elsewhere(host: Sourced[str], outputs: Outputs) -> bool:

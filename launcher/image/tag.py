@@ -82,7 +82,8 @@ def given_image(reference: str, registry: str, aws: Aws) -> Image:
         if digest is None:
             raise ImageError(
                 f"ECR has no image {reference}.",
-                hint=f"List what it has: aws ecr describe-images --repository-name {repository} --region {aws.region}",
+                hint="List what it has, archived images too, which can't be pulled: aws ecr describe-images"
+                f" --repository-name {repository} --region {aws.region} --filter imageStatus=ANY",
             )
     elif digest is None:
         raise UsageError(

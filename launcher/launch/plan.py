@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from launcher.environment.names import tags
 from launcher.errors import UsageError
 from launcher.image.tag import Image
 from launcher.launch.survey import Survey
@@ -90,6 +91,7 @@ def run_request(plan: Plan, definition_arn: str) -> dict[str, Any]:
         "count": 1,
         "clientToken": client_token(plan),
         "startedBy": request.started_by_tag,
+        "tags": [{"key": key, "value": value} for key, value in tags(stack.environment).items()],
         "networkConfiguration": {"awsvpcConfiguration": network},
         "overrides": _overrides(stack, request),
     }

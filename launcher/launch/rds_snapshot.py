@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from launcher.environment.names import tags
+from launcher.environment.rds import RdsDatabase, find_rds
 from launcher.errors import AwsError, ConfigurationError, TransientAwsError
 from launcher.machine.signals import Interrupts
 from launcher.models import Clock, RdsSnapshot, Stack
 
 if TYPE_CHECKING:
-    from mypy_boto3_rds.type_defs import DBInstanceTypeDef
-
     from launcher.aws.client import Aws
 
 _POLL = 10.0
@@ -24,34 +23,34 @@ _PATIENCE = 2 * 3600.0
 _GIVEN = ("--db-instance", "NEURAKNOT_DB_INSTANCE")
 
 
-def require_instance(stack: Stack, aws: Aws) -> DBInstanceTypeDef:
-    """Return RDS's description of the instance that holds the database to migrate.
+def require_database(stack: Stack, aws: Aws) -> RdsDatabase:
+    """Return the instance or cluster that holds the database to migrate.
 
     Args:
-        stack: the stack of the database. An instance named by the caller is trusted: the host may be an alias of it.
+        stack: the stack of the database. What the caller names is trusted: the host may be an alias of it.
         aws: for the stack's region; only read from.
 
     Raises:
-        ConfigurationError: RDS has no such instance, or its address is not the database's host.
+        ConfigurationError: RDS has none of that name, or its address is not the database's host.
         AwsError: AWS refused the call.
     """
-    instance, host = stack.db_instance, stack.db_host
-    described = aws.db_instance(instance.value) if instance else None
-    if instance is None or described is None:
+    named, host = stack.db_instance, stack.db_host
+    found = find_rds(aws, named.value, host.value) if named else None
+    if named is None or found is None:
         raise ConfigurationError(
-            f"RDS has no instance {instance.value if instance else host.value} to make a snapshot of."
+            f"RDS has no instance or cluster {named.value if named else host.value} to make a snapshot of."
             " Nothing was changed.",
             hint="Name it with --db-instance, or do without a snapshot: --no-snapshot",
         )
-    address = described.get("Endpoint", {}).get("Address", "an address that is not known yet")
-    if instance.source not in _GIVEN and address.lower() != host.value.lower():
+    if named.source not in _GIVEN and host.value.lower() not in (each.lower() for each in found.hosts):
+        address = found.hosts[0] if found.hosts else "an address that is not known yet"
         raise ConfigurationError(
-            f"The database is at {host.value} ({host.source}), but the RDS instance {instance.value} is at {address}:"
+            f"The database is at {host.value} ({host.source}), but the RDS {found.kind} {found.name} is at {address}:"
             " a snapshot of it would be one of another database. Nothing was changed.",
-            hint=f"Name the database's own instance with --db-instance, or, if it is this one: --db-instance"
-            f" {instance.value}. To do without a snapshot: --no-snapshot",
+            hint="Name the database's own instance or cluster with --db-instance, or, if it is this one: --db-instance"
+            f" {found.name}. To do without a snapshot: --no-snapshot",
         )
-    return described
+    return found
 
 
 def take_rds_snapshot(
@@ -75,30 +74,28 @@ def take_rds_snapshot(
         status: called with the progress.
 
     Raises:
-        ConfigurationError: RDS has no such instance, it is another database's, or the snapshot failed or takes hours.
+        ConfigurationError: RDS has no such database, it is another one, or the snapshot failed or takes hours.
         AwsError: AWS refused a call.
     """
-    described, region, begun = require_instance(stack, aws), stack.region.value, clock.now()
-    instance = described["DBInstanceIdentifier"]
-    name = f"{instance}-before-{datetime.fromtimestamp(begun, UTC):%Y%m%d-%H%M%S}"
-    snapshot = RdsSnapshot(name, _restore(described, name, region))
-    which = ("--db-snapshot-identifier", name, "--region", region)
-    look = f"Look with: {shlex.join(('aws', 'rds', 'describe-db-snapshots', *which))}"
+    database, region, begun = require_database(stack, aws), stack.region.value, clock.now()
+    name = f"{database.name}-before-{datetime.fromtimestamp(begun, UTC):%Y%m%d-%H%M%S}"
+    snapshot = RdsSnapshot(name, database.restoring(name, aws, region))
+    look = f"Look with: {database.snapshot_command('describe', name, region)}"
     # RDS can't delete a snapshot that is still being created.
-    unwanted = f"Not wanted? Once it is available: {shlex.join(('aws', 'rds', 'delete-db-snapshot', *which))}"
+    unwanted = f"Not wanted? Once it is available: {database.snapshot_command('delete', name, region)}"
     interrupts.hint = unwanted
     interrupts.fate = f"no task was started, but the snapshot {name} may have been begun"
     try:
-        aws.create_db_snapshot(instance, name, {"environment": stack.environment, "made-by": "launcher"})
+        database.take_snapshot(aws, name, tags(stack.environment))
     except AwsError as error:  # a try whose response was lost may have created it
-        lost = isinstance(error, TransientAwsError) or error.code == "DBSnapshotAlreadyExists"
-        if not lost or aws.db_snapshot(name) is None:
+        lost = isinstance(error, TransientAwsError) or "SnapshotAlreadyExists" in (error.code or "")
+        if not lost or database.find_snapshot(aws, name) is None:
             raise
     interrupts.fate = f"no task was started, but the snapshot {name} goes on"
     seen(snapshot)
     while True:
         try:
-            found = aws.db_snapshot(name)
+            found = database.find_snapshot(aws, name)
         except TransientAwsError:
             found = None
         state, waited = found.get("Status", "") if found else "", clock.now() - begun
@@ -119,25 +116,3 @@ def take_rds_snapshot(
     if state == "failed":
         raise ConfigurationError(f"The snapshot {name} failed after {waited:.0f} s. No data changed.", hint=look)
     return snapshot
-
-
-def _restore(instance: DBInstanceTypeDef, snapshot: str, region: str) -> str:
-    """Return the command that restores the snapshot to an instance like this: RDS's defaults use another network."""
-    values: dict[str, list[str | None]] = {
-        "--db-instance-identifier": [f"{instance['DBInstanceIdentifier']}-restored"],
-        "--db-snapshot-identifier": [snapshot],
-        "--db-instance-class": [instance.get("DBInstanceClass")],
-        "--db-subnet-group-name": [instance.get("DBSubnetGroup", {}).get("DBSubnetGroupName")],
-        "--vpc-security-group-ids": [each.get("VpcSecurityGroupId") for each in instance.get("VpcSecurityGroups", [])],
-        "--db-parameter-group-name": [
-            each.get("DBParameterGroupName") for each in instance.get("DBParameterGroups", [])
-        ],
-        "--region": [region],
-    }
-    switches = {"multi-az": instance.get("MultiAZ"), "publicly-accessible": instance.get("PubliclyAccessible")}
-    words = ["aws", "rds", "restore-db-instance-from-db-snapshot"]
-    for option, several in values.items():
-        known = [value for value in several if value]
-        words += [option, *known] if known else []
-    words += [f"--{'' if on else 'no-'}{switch}" for switch, on in switches.items() if on is not None]
-    return shlex.join(words)

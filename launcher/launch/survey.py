@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launcher.aws import partitions
 from launcher.image.tag import Image, content_tag, given_image
 from launcher.models import FamilyTasks, Request, Stack, Task
 from launcher.task.find import find_tasks
@@ -57,7 +58,7 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
     Raises:
         LauncherError: a call was refused, or the named image does not exist.
     """
-    registry = f"{stack.identity.account}.dkr.ecr.{stack.region.value}.amazonaws.com"
+    registry = partitions.registry(stack.region.value, stack.identity.account)
     tag = None if request.image else content_tag(root, stack.platform.value, request.base)
     with ThreadPoolExecutor(max_workers=6) as pool:
         digest = pool.submit(aws.image_digest, stack.repository, tag=tag) if tag else None

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from launcher.rehearsal.ecr import LocalEcr
 from launcher.rehearsal.ecs import LocalEcs
 from launcher.rehearsal.iam import LocalIam
 from launcher.rehearsal.program import Script, Start, scripted
+from launcher.rehearsal.rds import refuse_snapshots_of_members
 from launcher.rehearsal.server import LocalServer
 from launcher.rehearsal.stack import LocalStack, StackOptions
 from launcher.rehearsal.task import Pace
@@ -27,6 +29,7 @@ class LocalAws:
     Attributes:
         server: the API; `server.calls` records the calls.
         stack: the resources and their names.
+        ecr: the archived images.
         ecs: the tasks.
         iam: policy simulation and, if enabled, enforcement.
     """
@@ -61,6 +64,8 @@ class LocalAws:
         self.server.__enter__()
         self.stack = LocalStack(self.server.account, self.server.region, self._options)
         self.iam = LocalIam(self.server, self.stack)
+        self.ecr = LocalEcr(self.server, self.stack)
+        refuse_snapshots_of_members(self.server, self.stack)
         self.ecs = LocalEcs(self.server, self.stack, self._start, self._pace)
         self.credentials = self.stack.sign_in()
         self.server.know(self.credentials.access_key)

@@ -194,6 +194,7 @@ class LocalEcs:
             injected=self.injected,
         )
         self.tasks[task.arn] = task
+        self.stack.task_tags[task.arn] = {tag["key"]: tag["value"] for tag in parameters.get("tags", [])}
         return task
 
     def _begin(self, task: LocalTask, at: float) -> Program | Obstacle:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.permissions import needed
-from launcher.rehearsal.policy import allows, role_documents
+from launcher.rehearsal.policy import Document, allows, missing_keys, role_documents
 from launcher.rehearsal.server import Answer, LocalServer
 from launcher.rehearsal.stack import LocalStack
+
+_PAGE = 3  # results in one answer: IAM may return fewer than asked for, and says so
 
 
 class LocalIam:
@@ -17,10 +19,12 @@ class LocalIam:
 
     Attributes:
         caller: the role whose policies are enforced for every call; None allows everything.
+        needed: the actions that the caller's calls have needed.
     """
 
     def __init__(self, server: LocalServer, stack: LocalStack) -> None:
         self.caller: str | None = None
+        self.needed: set[str] = set()
         self._stack = stack
         server.handlers["iam:SimulatePrincipalPolicy"] = self.simulate
         server.faults.append(self.enforce)
@@ -35,6 +39,7 @@ class LocalIam:
             return
         documents = role_documents(self._stack.account, self.caller)
         for action, resource, context in needed(self._stack, call):
+            self.needed.add(action)
             if not allows(documents, action, resource, context):
                 raise denied(self._stack, self.caller, action, resource)
 
@@ -46,19 +51,44 @@ class LocalIam:
         except KeyError as error:
             raise Refusal("NoSuchEntity", f"No such Entity {role}", 404) from error
         context = dict(zip(_members(call, "ContextEntries", ".ContextKeyName"), _values(call), strict=True))
-        results = "".join(
-            f"<member><EvalActionName>{escape(action)}</EvalActionName>"
-            f"<EvalResourceName>{escape(resource)}</EvalResourceName><EvalDecision>{decision}</EvalDecision></member>"
-            for action in _members(call, "ActionNames")
-            for resource in _members(call, "ResourceArns") or ("*",)
-            for decision in ["allowed" if allows(documents, action, resource, context) else "implicitDeny"]
-        )
+        actions, resources = _members(call, "ActionNames"), _members(call, "ResourceArns") or ("*",)
+        first = int(call.parameters.get("Marker", 0))
+        last = first + min(int(call.parameters.get("MaxItems", _PAGE)), _PAGE)
+        results = "".join(_result(documents, action, resources, context) for action in actions[first:last])
+        more = f"<Marker>{last}</Marker>" if last < len(actions) else ""
         name = "SimulatePrincipalPolicy"
         return {
             "xml": f'<{name}Response xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><{name}Result>'
-            f"<IsTruncated>false</IsTruncated><EvaluationResults>{results}</EvaluationResults></{name}Result>"
+            f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}"
+            f"<EvaluationResults>{results}</EvaluationResults></{name}Result>"
             f"<ResponseMetadata><RequestId>local</RequestId></ResponseMetadata></{name}Response>"
         }
+
+
+def _result(documents: Sequence[Document], action: str, resources: Sequence[str], context: Mapping[str, str]) -> str:
+    """Return the result for an action: its sum, and a part for each resource that is named."""
+    decisions = {
+        resource: "allowed" if allows(documents, action, resource, context) else "implicitDeny"
+        for resource in resources
+    }
+    whole = "allowed" if set(decisions.values()) == {"allowed"} else "implicitDeny"
+    missing = {resource: _missing(missing_keys(documents, action, resource, context)) for resource in resources}
+    parts = "".join(
+        f"<member><EvalResourceName>{escape(resource)}</EvalResourceName>"
+        f"<EvalResourceDecision>{decision}</EvalResourceDecision>{missing[resource]}</member>"
+        for resource, decision in decisions.items()
+        if resource != "*"
+    )
+    return (
+        f"<member><EvalActionName>{escape(action)}</EvalActionName>"
+        f"<EvalResourceName>{escape(resources[0])}</EvalResourceName><EvalDecision>{whole}</EvalDecision>"
+        f"{missing.get('*', '')}<ResourceSpecificResults>{parts}</ResourceSpecificResults></member>"
+    )
+
+
+def _missing(keys: Iterable[str]) -> str:
+    members = "".join(f"<member>{escape(key)}</member>" for key in sorted(keys))
+    return f"<MissingContextValues>{members}</MissingContextValues>"
 
 
 def denied(stack: LocalStack, role: str, action: str, resource: str) -> Refusal:
@@ -66,7 +96,7 @@ def denied(stack: LocalStack, role: str, action: str, resource: str) -> Refusal:
     on = "" if resource == "*" else f" on resource: {resource}"
     return Refusal(
         "AccessDeniedException",
-        f"User: arn:aws:sts::{stack.account}:assumed-role/{role}/rehearsal is not authorized to perform: "
+        f"User: {stack.arn('sts', f'assumed-role/{role}/rehearsal')} is not authorized to perform: "
         f"{action}{on} because no identity-based policy allows the {action} action",
         status=400,
     )

@@ -7,6 +7,8 @@ from typing import Literal
 
 from moto.ec2.models import EC2Backend
 
+from launcher.aws.partitions import endpoint_name
+
 WayOut = Literal["nat", "endpoints"]
 ENDPOINTS = ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
 """The AWS services that a task needs; a VPC without a NAT gateway has an endpoint for each."""
@@ -46,8 +48,8 @@ def build_network(ec2: EC2Backend, region: str, way_out: WayOut, service: str, d
     for attribute in ("enable_dns_support", "enable_dns_hostnames"):
         ec2.modify_vpc_attribute(vpc, attribute, "true")
     subnets = tuple(
-        ec2.create_subnet(vpc, f"10.0.{10 + number}.0/24", availability_zone=f"{region}{zone}").id
-        for number, zone in enumerate("ac")
+        ec2.create_subnet(vpc, f"10.0.{10 + number}.0/24", availability_zone=zone.name).id
+        for number, zone in enumerate(ec2.describe_availability_zones()[:2])
     )
     table = ec2.create_route_table(vpc).id
     for subnet in subnets:
@@ -82,7 +84,7 @@ def _add_endpoints(ec2: EC2Backend, vpc: str, region: str, subnets: tuple[str, .
         gateway = service == "s3"
         ec2.create_vpc_endpoint(
             vpc,
-            f"com.amazonaws.{region}.{service}",
+            endpoint_name(region, service),
             "Gateway" if gateway else "Interface",
             None,
             [table] if gateway else [],

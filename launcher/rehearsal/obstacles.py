@@ -10,13 +10,14 @@ from typing import Any
 from moto.secretsmanager.exceptions import SecretsManagerClientError
 from moto.ssm.models import ssm_backends
 
+from launcher.aws.partitions import endpoint_name
 from launcher.rehearsal.network import ENDPOINTS
 from launcher.rehearsal.policy import allows, role_documents
 from launcher.rehearsal.stack import LocalStack
 from launcher.rehearsal.task import LocalTask, Obstacle
 
 _SECRET = re.compile(
-    r"(?P<arn>arn:aws:secretsmanager:[^:]+:\d+:secret:[^:]+)(?::(?P<key>[^:]*):(?P<stage>[^:]*):(?P<version>[^:]*))?"
+    r"(?P<arn>arn:aws[\w-]*:secretsmanager:[^:]+:\d+:secret:[^:]+)(?::(?P<key>[^:]*):(?P<stage>[^:]*):(?P<version>[^:]*))?"
 )
 _IMAGE = re.compile(
     r"(?P<registry>[^/]+)/(?P<repository>[^:@]+)(?::(?P<tag>[^@]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
@@ -204,6 +205,6 @@ def _reaches(stack: LocalStack, network: Mapping[str, Any], service: str) -> boo
             route.nat_gateway is not None or (route.gateway is not None and public)
         ):
             return True
-    wanted = f"com.amazonaws.{stack.region}.{service}"
+    wanted = endpoint_name(stack.region, service)
     endpoints = stack.ec2.vpc_end_points.values()
     return any(endpoint.service_name == wanted and endpoint.state == "available" for endpoint in endpoints)

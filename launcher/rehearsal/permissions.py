@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from moto.s3.models import s3_backends
+from moto.utilities.utils import get_partition
+
+from launcher.aws.partitions import service_host
 from launcher.rehearsal.api import Call
 from launcher.rehearsal.stack import LocalStack
 
@@ -20,7 +24,17 @@ def needed(stack: LocalStack, call: Call) -> Iterator[Need]:
     """
     resource = _RESOURCES.get(call.action)
     context = {"ecs:cluster": _cluster(stack, call)} if call.service == "ecs" and "cluster" in call.parameters else {}
-    yield call.action, resource(stack, call) if resource is not None else "*", context
+    if call.action == "s3:HeadObject":  # has no action of its own
+        yield "s3:GetObject", _object(stack, call), context
+    elif call.action in ("ecs:DescribeTasks", "ecs:StopTask"):
+        for task in call.parameters.get("tasks") or [call.parameters.get("task", "*")]:
+            arn = _task(stack, call, str(task))
+            told = stack.task_tags.get(arn, {})
+            yield call.action, arn, {**context, **{f"aws:ResourceTag/{key}": value for key, value in told.items()}}
+    else:
+        yield call.action, resource(stack, call) if resource is not None else "*", context
+    if call.action == "s3:GetObject":
+        yield from _decrypting(stack, call)
     if call.action == "ecs:RunTask":
         yield from _tagging(stack, call)
     if call.action == "ecs:RegisterTaskDefinition":
@@ -34,7 +48,7 @@ def needed(stack: LocalStack, call: Call) -> Iterator[Need]:
                 yield "iam:PassRole", str(getattr(definition, role)), _PASSED
     if call.action == "ecr:CreateRepository" and call.parameters.get("tags"):
         yield "ecr:TagResource", _repository(stack, call), {}
-    if call.action == "rds:CreateDBSnapshot":
+    if call.action in ("rds:CreateDBSnapshot", "rds:CreateDBClusterSnapshot"):
         yield call.action, _snapshot(stack, call), {}
         if "Tags.Tag.1.Key" in call.parameters:
             yield "rds:AddTagsToResource", _snapshot(stack, call), {}
@@ -43,7 +57,17 @@ def needed(stack: LocalStack, call: Call) -> Iterator[Need]:
 def _tagging(stack: LocalStack, call: Call) -> Iterator[Need]:
     if call.parameters.get("tags"):
         cluster = _cluster(stack, call).rsplit("/", 1)[-1]
-        yield "ecs:TagResource", stack.arn("ecs", f"task/{cluster}/*"), {"ecs:CreateAction": "RunTask"}
+        told = {f"aws:RequestTag/{tag['key']}": tag["value"] for tag in call.parameters["tags"]}
+        yield "ecs:TagResource", stack.arn("ecs", f"task/{cluster}/*"), {"ecs:CreateAction": "RunTask", **told}
+
+
+def _decrypting(stack: LocalStack, call: Call) -> Iterator[Need]:
+    """Yield what S3 asks of KMS in the caller's name, for an object that a key of the account encrypts."""
+    buckets = s3_backends[stack.account][get_partition(stack.region)].buckets
+    bucket = buckets.get(call.parameters["Bucket"])
+    found = bucket.keys.get(call.parameters["Key"]) if bucket else None
+    if found is not None and found.encryption == "aws:kms" and found.kms_key_id:
+        yield "kms:Decrypt", str(found.kms_key_id), {"kms:ViaService": service_host(call.region, "s3")}
 
 
 def _cluster(stack: LocalStack, call: Call) -> str:
@@ -56,8 +80,11 @@ def _definition(stack: LocalStack, call: Call) -> str:
     return name if name.startswith("arn:") else stack.arn("ecs", f"task-definition/{name}")
 
 
-def _task(stack: LocalStack, call: Call) -> str:
-    name = str(call.parameters["task"] if "task" in call.parameters else call.parameters["tasks"][0])
+def _object(stack: LocalStack, call: Call) -> str:
+    return stack.arn("s3", f"{call.parameters['Bucket']}/{call.parameters['Key']}")
+
+
+def _task(stack: LocalStack, call: Call, name: str) -> str:
     cluster = _cluster(stack, call).rsplit("/", 1)[-1]
     return name if name.startswith("arn:") else stack.arn("ecs", f"task/{cluster}/{name}")
 
@@ -91,18 +118,24 @@ def _database(stack: LocalStack, call: Call) -> str:
 
 
 def _snapshot(stack: LocalStack, call: Call) -> str:
+    of_cluster = call.parameters.get("DBClusterSnapshotIdentifier")
+    if of_cluster is not None:
+        return stack.arn("rds", f"cluster-snapshot:{of_cluster}")
     return stack.arn("rds", f"snapshot:{call.parameters.get('DBSnapshotIdentifier', '*')}")
+
+
+def _database_cluster(stack: LocalStack, call: Call) -> str:
+    return stack.arn("rds", f"cluster:{call.parameters.get('DBClusterIdentifier', '*')}")
 
 
 _RESOURCES: Mapping[str, Callable[[LocalStack, Call], str]] = {
     "ecs:DescribeClusters": lambda stack, call: stack.arn("ecs", f"cluster/{call.parameters['clusters'][0]}"),
     "ecs:DescribeServices": _service,
-    "ecs:DescribeTasks": _task,
     "ecs:RegisterTaskDefinition": lambda stack, call: stack.arn(
         "ecs", f"task-definition/{call.parameters['family']}:*"
     ),
     "ecs:RunTask": _definition,
-    "ecs:StopTask": _task,
+    "ecr:BatchGetRepositoryScanningConfiguration": _repository,
     "ecr:CreateRepository": _repository,
     "ecr:DescribeImages": _repository,
     "ecr:DescribeRepositories": _repository,
@@ -112,8 +145,11 @@ _RESOURCES: Mapping[str, Callable[[LocalStack, Call], str]] = {
     "logs:GetLogEvents": _log_group,
     "logs:PutRetentionPolicy": _log_group,
     "rds:CreateDBSnapshot": _database,
+    "rds:CreateDBClusterSnapshot": _database_cluster,
+    "rds:DescribeDBClusters": _database_cluster,
+    "rds:DescribeDBClusterSnapshots": _snapshot,
     "rds:DescribeDBInstances": _database,
     "rds:DescribeDBSnapshots": _snapshot,
-    "s3:GetObject": lambda _, call: f"arn:aws:s3:::{call.parameters['Bucket']}/{call.parameters['Key']}",
+    "s3:GetObject": _object,
     "secretsmanager:DescribeSecret": lambda _, call: str(call.parameters["SecretId"]),
 }

@@ -32,14 +32,30 @@ def allows(documents: Iterable[Document], action: str, resource: str, context: M
     return effects == {"Allow"}
 
 
+def missing_keys(
+    documents: Iterable[Document], action: str, resource: str, context: Mapping[str, str] | None = None
+) -> set[str]:
+    """Return the condition keys that the policies ask about this action and resource, and `context` lacks."""
+    return {
+        key
+        for document in documents
+        for statement in _list(document["Statement"])
+        if _concerns({**statement, "Condition": {}}, action, resource, {})
+        for keys in statement.get("Condition", {}).values()
+        for key in keys
+        if key not in (context or {})
+    }
+
+
 def role_documents(account: str, role: str) -> list[Document]:
     """Return the inline policies of a role in the local AWS; it has no other policies.
 
     Raises:
         KeyError: there is no such role.
     """
-    backend: IAMBackend = iam_backends[account]["aws"]
-    found = next((entry for entry in backend.roles.values() if role in (entry.name, entry.arn)), None)
+    backends: Iterable[IAMBackend] = iam_backends[account].values()  # one for each partition; only one has roles
+    roles = (entry for backend in backends for entry in backend.roles.values())
+    found = next((entry for entry in roles if role in (entry.name, entry.arn)), None)
     if found is None:
         raise KeyError(role)
     return [json.loads(text) for text in found.policies.values()]
@@ -63,6 +79,8 @@ def _holds(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, st
                 matches = value in _list(wanted)
             elif operator in ("StringLike", "ArnLike"):
                 matches = value is not None and any(_like(pattern, value) for pattern in _list(wanted))
+            elif operator == "Bool":
+                matches = value is not None and value.lower() in (str(each).lower() for each in _list(wanted))
             else:
                 raise NotImplementedError(f"the condition {operator} is not known to the local IAM")
             if not matches:

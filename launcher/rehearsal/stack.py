@@ -15,7 +15,9 @@ from moto.logs.models import LogsBackend, logs_backends
 from moto.rds.models import RDSBackend, rds_backends
 from moto.secretsmanager.models import SecretsManagerBackend, secretsmanager_backends
 from moto.sts.models import sts_backends
+from moto.utilities.utils import get_partition
 
+from launcher.aws import partitions
 from launcher.environment.names import Names
 from launcher.rehearsal import roles
 from launcher.rehearsal.network import WayOut, build_network
@@ -35,12 +37,25 @@ class StackOptions:
         login: where the database password is: `secrets.tfvars`, a secret managed by RDS, or a secret whose ARN is a
             Terraform output.
         architecture: the Go service's CPU architecture.
+        database: an instance, or one of the two kinds of clusters.
     """
 
     environment: str = "dev"
     way_out: WayOut = "nat"
     login: Login = "tfvars"
     architecture: Literal["X86_64", "ARM64"] = "X86_64"
+    database: Literal["instance", "aurora", "multi-az"] = "instance"
+
+
+_CLUSTERS: Mapping[str, Mapping[str, Any]] = {
+    "aurora": {"storage_type": "aurora", "allocated_storage": 1},
+    "multi-az": {
+        "db_cluster_instance_class": "db.m6gd.large",
+        "storage_type": "io1",
+        "iops": 1000,
+        "allocated_storage": 100,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -72,10 +87,12 @@ class LocalStack:
         self.task_role = f"{name}-ecs-task-role"
         self.ci_role = names.ci_role
 
+        self.archived: set[str] = set()  # digests of images, see `LocalEcr`
+        self.task_tags: dict[str, Mapping[str, str]] = {}  # by the task's ARN, see `LocalEcs`
         self.ec2: EC2Backend = ec2_backends[account][region]
         self.ecr: ECRBackend = ecr_backends[account][region]
         self.ecs: EC2ContainerServiceBackend = ecs_backends[account][region]
-        self.iam: IAMBackend = iam_backends[account]["aws"]
+        self.iam: IAMBackend = iam_backends[account][get_partition(region)]
         self.logs: LogsBackend = logs_backends[account][region]
         self.rds: RDSBackend = rds_backends[account][region]
         self.secrets: SecretsManagerBackend = secretsmanager_backends[account][region]
@@ -88,8 +105,8 @@ class LocalStack:
         self._build_service()
 
     def arn(self, service: str, resource: str) -> str:
-        """Return the ARN of a resource in this account; IAM's ARNs have no region."""
-        return f"arn:aws:{service}:{'' if service == 'iam' else self.region}:{self.account}:{resource}"
+        """Return the ARN of a resource in this account."""
+        return partitions.arn(service, self.region, self.account, resource)
 
     @property
     def execution_role_arn(self) -> str:
@@ -109,12 +126,14 @@ class LocalStack:
     @property
     def registries(self) -> frozenset[str]:
         """The hosts that this account's images are pulled from."""
-        own = f"{self.account}.dkr.ecr.{self.region}.amazonaws.com"
+        own = partitions.registry(self.region, self.account)
         return frozenset({own, *(repository.uri.split("/")[0] for repository in self.ecr.repositories.values())})
 
     @property
     def database_host(self) -> str:
         """The database's host name inside the VPC."""
+        if self.database_cluster is not None:
+            return str(self.rds.clusters[self.database_cluster].endpoint)
         return str(self.rds.databases[self.database_instance].address)
 
     @property
@@ -138,7 +157,7 @@ class LocalStack:
 
     def sign_in(self, role_arn: str | None = None) -> Credentials:
         """Return the credentials of a role's session; the default is the CI role."""
-        session = sts_backends[self.account]["aws"].assume_role(
+        session = sts_backends[self.account][get_partition(self.region)].assume_role(
             region_name=self.region,
             role_session_name="rehearsal",
             role_arn=role_arn or self.ci_role_arn,
@@ -154,7 +173,10 @@ class LocalStack:
         self.iam.put_role_policy(role, name, json.dumps(document))
 
     def put_image(self, tag: str, digest: str, repository: str | None = None) -> None:
-        """Add an image to the registry, as a push would; a missing repository is created."""
+        """Add an image to the registry, as a push would; this creates a repository, and restores an archived image."""
+        if digest in self.archived:
+            self.archived.discard(digest)
+            return
         repository = repository or self.repository
         if repository not in self.ecr.repositories:
             self._create_repository(repository)
@@ -188,28 +210,41 @@ class LocalStack:
             [self.ec2.get_subnet(subnet) for subnet in self.subnets],
             [],
         )
-        instance = self.rds.create_db_instance(
-            {
-                "db_instance_identifier": self.database_instance,
-                "db_instance_class": "db.t4g.micro",
-                "engine": "postgres",
-                "engine_version": "15.8",
-                "port": 5432,
-                "db_name": self.database,
-                "master_username": "postgres",
-                "master_user_password": None if managed else DATABASE_PASSWORD,
-                "manage_master_user_password": managed,
-                "db_subnet_group_name": subnet_group.name,
-                "vpc_security_group_ids": [self.database_group],
-                "allocated_storage": 20,
-                "multi_az": False,
-                "publicly_accessible": False,
+        common = {
+            "engine": "aurora-postgresql" if self.options.database == "aurora" else "postgres",
+            "engine_version": "15.8",
+            "port": 5432,
+            "db_subnet_group_name": subnet_group.name,
+            "vpc_security_group_ids": [self.database_group],
+            "publicly_accessible": False,
+        }
+        login = {
+            "master_username": "postgres",
+            "master_user_password": None if managed else DATABASE_PASSWORD,
+            "manage_master_user_password": managed,
+        }
+        size = {"db_instance_class": "db.t4g.micro", "allocated_storage": 20, "multi_az": False}
+        owner: Any
+        if self.options.database == "instance":
+            self.database_cluster = None
+            owner = self.rds.create_db_instance(
+                {"db_instance_identifier": self.database_instance, "db_name": self.database, **size, **common, **login}
+            )
+        else:
+            self.database_cluster, self.database_instance = self.database_instance, f"{self.database_instance}-1"
+            own = {
+                "db_cluster_identifier": self.database_cluster,
+                "database_name": self.database,
+                **_CLUSTERS[self.options.database],
             }
-        )
+            owner = self.rds.create_db_cluster({**own, **common, **login})
+            owner._status = "available"
+            member = {"db_cluster_identifier": self.database_cluster, "db_instance_identifier": self.database_instance}
+            self.rds.create_db_instance({**member, **size, **common})
         self.secret: str | None = None
         value = json.dumps({"username": "postgres", "password": DATABASE_PASSWORD})
         if managed:
-            self.secret = instance.master_user_secret.secret_arn
+            self.secret = owner.master_user_secret.secret_arn
             self.secrets.put_secret_value(self.secret, value, "", "", ["AWSCURRENT"])
         elif self.options.login == "output":
             name = f"neuraKnot-{self.options.environment}-db"
@@ -231,7 +266,7 @@ class LocalStack:
             [
                 {
                     "name": "backend-go",
-                    "image": f"{self.account}.dkr.ecr.{self.region}.amazonaws.com/{self.service.lower()}:latest",
+                    "image": f"{partitions.registry(self.region, self.account)}/{self.service.lower()}:latest",
                     "essential": True,
                     "environment": [{"name": "DB_HOST", "value": self.database_host}],
                 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from launcher.aws.partitions import endpoint_name
 from launcher.aws.refusals import advice, denial
 from launcher.environment.service import STARTING_SERVICES
 from launcher.models import Place
@@ -29,7 +30,7 @@ _NO_WAY_OUT = re.compile(
     re.IGNORECASE,
 )
 
-_HOST = re.compile(r"[\w.-]+\.amazonaws\.com")
+_HOST = re.compile(r"[\w.-]+\.amazonaws\.(?:com(?:\.cn)?|eu)")
 NO_CAPACITY = "Run the same command again in some minutes, or give subnets of another zone with --subnets."
 _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
@@ -94,7 +95,7 @@ def cause(text: str, place: Place) -> Cause:
             f"{', and kms:Decrypt if a key of your own encrypts it' if 'Secret' in action else ''}.",
         )
     if _NO_WAY_OUT.search(text):
-        endpoints = ", ".join(f"com.amazonaws.{place.region}.{name}" for name in (*STARTING_SERVICES, "secretsmanager"))
+        endpoints = ", ".join(endpoint_name(place.region, name) for name in (*STARTING_SERVICES, "secretsmanager"))
         host = _HOST.search(text)
         return Cause(
             f"The task's subnets have no way out to {host[0] if host else 'AWS'}.",

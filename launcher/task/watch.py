@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from launcher.errors import AwsError, OutcomeUnknownError, TransientAwsError
+from launcher.errors import AccessDeniedError, AwsError, OutcomeUnknownError, TransientAwsError
 from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Task
 from launcher.task import command_line
@@ -43,10 +44,19 @@ def stop_task(aws: Aws, cluster: str, task: Task, reason: str, interrupts: Inter
     """Stop a task; a later interrupt of the launcher reports that it was told to stop.
 
     Raises:
+        AccessDeniedError: perhaps since the task does not have the launcher's tags.
         AwsError: AWS refused or did not respond.
     """
     interrupts.hint, interrupts.fate = f"Make sure: launcher stop {task.id}", "the task may have been told to stop"
-    aws.stop_task(cluster, task.arn, reason)
+    try:
+        aws.stop_task(cluster, task.arn, reason)
+    except AccessDeniedError as error:
+        stop = shlex.join(("aws", "ecs", "stop-task", "--cluster", cluster, "--task", task.id))
+        error.hint = (
+            f"{error.hint or ''} That lets only tasks be stopped that have the launcher's tags; one that was started by"
+            f" hand or by an older launcher has none, and needs somebody with more rights: {stop}"
+        )
+        raise
     interrupts.hint, interrupts.fate = attach_hint(task), "the task was told to stop, and has not ended yet"
 
 

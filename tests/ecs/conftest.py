@@ -88,13 +88,15 @@ MakeCloud = Callable[..., LocalAws]
 def make_cloud(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeCloud]:
     """Makes a local AWS on the fake clock, and has the environment's variables lead to it.
 
-    Keyword arguments: `script` or `start` for what containers do, and those of `StackOptions`.
+    Keyword arguments: `script` or `start` for what containers do, `region`, and those of `StackOptions`.
     """
     with ExitStack() as clouds:
 
-        def make(*, script: Script | None = None, start: Start | None = None, **options: str) -> LocalAws:
+        def make(
+            *, script: Script | None = None, start: Start | None = None, region: str = "ap-northeast-1", **options: str
+        ) -> LocalAws:
             start = start or scripted(script or Script())
-            cloud = LocalAws(StackOptions(**options), start=start, now=clock.now)  # type: ignore[arg-type]
+            cloud = LocalAws(StackOptions(**options), start=start, now=clock.now, region=region)  # type: ignore[arg-type]
             clouds.enter_context(cloud)
             for name, value in cloud.environment.items():
                 monkeypatch.setenv(name, value)

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import shlex
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from moto.ssm.models import ssm_backends
 
 from launcher.aws.client import Aws
 from launcher.doctor import Finding, Report, Status, examine, least_policy, lines
-from launcher.doctor.diagnose import Check, diagnose
-from launcher.doctor.policy_resources import PolicyResources
+from launcher.doctor.diagnose import Check, Fact, diagnose
+from launcher.doctor.policy_resources import PolicyResources, RdsNames, secret_arn
 from launcher.environment.options import Options
+from launcher.environment.service import network_for
 from launcher.environment.stack import outputs_for
+from launcher.errors import ConfigurationError
 from launcher.machine.process import Completed
-from launcher.models import Sourced
+from launcher.models import Identity, Sourced
+from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.plays import start_task
 from launcher.rehearsal.stack import DATABASE_PASSWORD
 from launcher.rehearsal.terraform import write_root
 from launcher.terraform.outputs import Outputs
 from tests.ecs.conftest import MakeCloud
+
+IDENTITY = Identity("123456789012", "arn:aws:sts::123456789012:assumed-role/ci/x")
+REGION = Sourced("ap-northeast-1", "default")
 
 
 def no_terraform(arguments: Any, **_: Any) -> Completed:
@@ -76,6 +85,32 @@ def test_a_sound_stack_is_found_sound(make_cloud: MakeCloud, tmp_path: Path, way
     assert named(report, Status.NG) == []
     assert named(report, Status.SKIP) == (["reads the secret"] if login == "tfvars" else [])
     assert report.exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["aurora", "multi-az"])
+def test_a_sound_cluster_is_found_sound_with_the_policy_that_is_printed(
+    make_cloud: MakeCloud, tmp_path: Path, kind: str
+) -> None:
+    cloud = make_cloud(database=kind, login="managed")
+    stack = cloud.stack
+    write_outputs(cloud, tmp_path)
+    of_cluster = replace(
+        by_name(cloud),
+        caller=stack.ci_role_arn,
+        secret=stack.secret,
+        rds=RdsNames.by_name("neuraknot-dev-db", stack.database_host),
+    )
+    stack.allow(stack.ci_role, "deploy", *least_policy.policy(of_cluster)["Statement"])
+    cloud.iam.caller = stack.ci_role
+    report = doctor(cloud, tmp_path)
+    assert (named(report, Status.NG), named(report, Status.SKIP)) == ([], [])
+    [finding] = [finding for finding in report.findings if finding.name == "instance"]
+    assert finding.text == "neuraknot-dev-db, a cluster of 1, PostgreSQL 15.8, available"
+    stack.rds.clusters["neuraknot-dev-db"]._status = "stopped"
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "instance"]
+    assert (finding.fix or "").startswith(
+        "aws rds start-db-cluster --region ap-northeast-1 --db-cluster-identifier neu"
+    )
 
 
 Break = Callable[[LocalAws, Path], None]
@@ -169,6 +204,22 @@ def foreign_group(cloud: LocalAws, _: Path) -> None:
     service.network_configuration["awsvpcConfiguration"]["securityGroups"] = [group.id]
 
 
+def on_ec2(cloud: LocalAws, _: Path) -> None:
+    service = cloud.stack.ecs.services[f"{cloud.stack.cluster}:{cloud.stack.service}"]
+    service.launch_type, service.network_configuration = "EC2", {}
+    definition: Any = cloud.stack.ecs.describe_task_definition(cloud.stack.service_definition)
+    definition.network_mode, definition.execution_role_arn = "bridge", None
+    definition.runtime_platform = None
+
+
+def secret_to_be_deleted(cloud: LocalAws, _: Path) -> None:
+    boto3.client("secretsmanager").delete_secret(SecretId=str(cloud.stack.secret), RecoveryWindowInDays=7)
+
+
+def another_engine(cloud: LocalAws, _: Path) -> None:
+    cloud.stack.rds.databases[cloud.stack.database_instance].engine = "mariadb"
+
+
 def state_of_another(cloud: LocalAws, folder: Path) -> None:
     write_outputs(cloud, folder, environment="staging")
 
@@ -222,6 +273,21 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
     "execution role": (no_execution_role, {}, ["execution role"], 23, "terraform -chdir={tf} apply"),
     "password": (no_tfvars, {}, ["password"], 20, "aws secretsmanager list-secrets --region ap-northeast-1   # Set DB"),
     "group of another VPC": (foreign_group, {}, ["one VPC", "database's door"], 23, "launcher doctor --environment"),
+    "a service on EC2, without a network": (
+        on_ec2,
+        {},
+        ["execution role", "one VPC"],
+        20,
+        "launcher doctor --environment",
+    ),
+    "a secret that is to be deleted": (
+        secret_to_be_deleted,
+        {"login": "output"},
+        ["password"],
+        23,
+        "aws secretsmanager restore-secret --region ap-northeast-1 --secret-id 'arn:aws:secretsmanager:",
+    ),
+    "another engine": (another_engine, {}, ["instance"], 6, "launcher doctor --environment dev --db-instance"),
     "state of another environment": (state_of_another, {}, ["Terraform"], 20, "launcher doctor --environment staging"),
     "no state": (no_state, {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # A workspace"),
     "locked state": (locked, {}, ["Terraform"], 20, "launcher doctor --environment dev   # Wait"),
@@ -261,6 +327,322 @@ def test_the_one_thing_that_is_wrong_stands_out_with_its_fix(
     assert report.exit_code == code
     first = next(finding for finding in report.findings if finding.status is Status.NG)
     assert (first.fix or "").startswith(fix.format(tf=tmp_path / "tf"))
+
+
+def open_the_database_to(**source: Any) -> Break:
+    def change(cloud: LocalAws, folder: Path) -> None:
+        database_door(cloud, folder)
+        rule: Any = {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, **source}
+        boto3.client("ec2").authorize_security_group_ingress(GroupId=cloud.stack.database_group, IpPermissions=[rule])
+
+    return change
+
+
+def open_the_database_to_another_group(cloud: LocalAws, folder: Path) -> None:
+    made = boto3.client("ec2").create_security_group(GroupName="other", Description="other", VpcId=cloud.stack.vpc)
+    open_the_database_to(UserIdGroupPairs=[{"GroupId": made["GroupId"]}])(cloud, folder)
+
+
+def let_the_task_out_to(port: int, **destination: Any) -> Break:
+    def change(cloud: LocalAws, _: Path) -> None:
+        group, ec2 = cloud.stack.service_group, boto3.client("ec2")
+        [everything] = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissionsEgress"]
+        ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[everything])
+        for number in (443, 5432):
+            to = destination if number == port else {"IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+            rule: Any = {"IpProtocol": "tcp", "FromPort": number, "ToPort": number, **to}
+            ec2.authorize_security_group_egress(GroupId=group, IpPermissions=[rule])
+
+    return change
+
+
+def service_network(cloud: LocalAws) -> Any:
+    service = cloud.stack.ecs.services[f"{cloud.stack.cluster}:{cloud.stack.service}"]
+    return service.network_configuration["awsvpcConfiguration"]
+
+
+def ipv6_only(cloud: LocalAws, _: Path) -> None:
+    ec2, vpc = boto3.client("ec2"), cloud.stack.vpc
+    given = ec2.associate_vpc_cidr_block(VpcId=vpc, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
+    block = given["Ipv6CidrBlock"].replace("/56", "/64")
+    made = ec2.create_subnet(VpcId=vpc, Ipv6CidrBlock=block, Ipv6Native=True, AvailabilityZone="ap-northeast-1a")
+    service_network(cloud)["subnets"] = [made["Subnet"]["SubnetId"]]
+
+
+def ipv6_only_and_closed(cloud: LocalAws, folder: Path) -> None:
+    ipv6_only(cloud, folder)
+    open_the_database_to(Ipv6Ranges=[{"CidrIpv6": "::/0"}])(cloud, folder)
+
+
+def by_a_transit_gateway(cloud: LocalAws, _: Path) -> None:
+    ec2, table = boto3.client("ec2"), cloud.stack.route_table
+    gateway = ec2.create_transit_gateway()["TransitGateway"]["TransitGatewayId"]
+    ec2.delete_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0")
+    ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", TransitGatewayId=gateway)
+
+
+def by_an_egress_only_gateway(cloud: LocalAws, _: Path) -> None:
+    ec2, table = boto3.client("ec2"), cloud.stack.route_table
+    made = ec2.create_egress_only_internet_gateway(VpcId=cloud.stack.vpc)["EgressOnlyInternetGateway"]
+    ec2.delete_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0")
+    gateway = made["EgressOnlyInternetGatewayId"]
+    ec2.create_route(RouteTableId=table, DestinationIpv6CidrBlock="::/0", EgressOnlyInternetGatewayId=gateway)
+
+
+def no_tables(cloud: LocalAws, _: Path) -> None:
+    cloud.stack.ec2.route_tables.clear()
+
+
+def endpoint_policy(cloud: LocalAws, _: Path) -> None:
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::ours/*"}
+    for endpoint in cloud.stack.ec2.vpc_end_points.values():
+        if endpoint.service_name.endswith("s3"):
+            endpoint.policy_document = json.dumps({"Statement": [statement]})
+
+
+def throttled(action: str) -> Break:
+    def throttle(call: Call) -> None:
+        if call.action == action:
+            raise Refusal("ThrottlingException", "Rate exceeded")
+
+    return lambda cloud, _: cloud.server.faults.append(throttle)
+
+
+# What can't be judged, how the stack is built, the check that says so, and its words.
+UNCLEAR: dict[str, tuple[Break, dict[str, str], str, str]] = {
+    "a subnet with IPv6 only": (ipv6_only, {}, "way out to AWS", "has no IPv4 addresses"),
+    "its way out": (ipv6_only, {}, "task's way out", "has no IPv4 addresses"),
+    "a database open to IPv6": (ipv6_only_and_closed, {}, "database's door", "opens port 5432 to ::/0"),
+    "a database open to a prefix list": (
+        open_the_database_to(PrefixListIds=[{"PrefixListId": "pl-1"}]),
+        {},
+        "database's door",
+        "opens port 5432 to the prefix list pl-1",
+    ),
+    "a database open to a part of a subnet": (
+        open_the_database_to(IpRanges=[{"CidrIp": "10.0.10.16/28"}]),
+        {},
+        "database's door",
+        "opens port 5432 to 10.0.10.16/28",
+    ),
+    "a task let out to a prefix list": (
+        let_the_task_out_to(443, PrefixListIds=[{"PrefixListId": "pl-2"}]),
+        {},
+        "task's way out",
+        "lets port 443 out to pl-2 only",
+    ),
+    "a task let out to some addresses": (
+        let_the_task_out_to(5432, IpRanges=[{"CidrIp": "10.1.0.0/16"}]),
+        {},
+        "task's way out",
+        "lets port 5432 out to 10.1.0.0/16 only",
+    ),
+    "a transit gateway": (by_a_transit_gateway, {}, "way out to AWS", "where its route to tgw-"),
+    "an egress-only gateway": (by_an_egress_only_gateway, {}, "way out to AWS", "where its route to eigw-"),
+    "a subnet without a table": (no_tables, {}, "way out to AWS", "are not known"),
+    "an endpoint with a policy": (endpoint_policy, {"way_out": "endpoints"}, "way out to AWS", "has a policy of its"),
+    "a throttled call": (throttled("rds:DescribeDBInstances"), {}, "instance", "not known now: AWS can't serve rds:"),
+}
+
+
+@pytest.mark.parametrize(("change", "options", "name", "words"), UNCLEAR.values(), ids=UNCLEAR.keys())
+def test_what_can_t_be_judged_is_not_known_and_not_wrong(
+    make_cloud: MakeCloud, tmp_path: Path, change: Break, options: dict[str, str], name: str, words: str
+) -> None:
+    cloud = make_cloud(**options)
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    change(cloud, tmp_path)
+    report = doctor(cloud, tmp_path)
+    assert named(report, Status.NG) == []
+    [finding] = [finding for finding in report.findings if finding.name == name]
+    assert finding.status is Status.SKIP
+    assert words in finding.text
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "words"),
+    [
+        (open_the_database_to(IpRanges=[{"CidrIp": "10.0.10.0/24"}]), "database's door", "does not let the task in"),
+        (open_the_database_to(IpRanges=[{"CidrIp": "10.9.0.0/16"}]), "database's door", "does not let the task in"),
+        (open_the_database_to_another_group, "database's door", "does not let the task in"),
+    ],
+    ids=["one subnet", "other addresses", "another group"],
+)
+def test_what_is_closed_is_wrong(cloud: LocalAws, tmp_path: Path, change: Break, name: str, words: str) -> None:
+    write_outputs(cloud, tmp_path)
+    change(cloud, tmp_path)
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == name]
+    assert finding.status is Status.NG
+    assert words in finding.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        open_the_database_to(
+            IpRanges=[{"CidrIp": "10.0.10.0/25"}, {"CidrIp": "10.0.10.128/25"}, {"CidrIp": "10.0.11.0/24"}]
+        ),
+        let_the_task_out_to(5432, IpRanges=[{"CidrIp": "0.0.0.0/1"}, {"CidrIp": "128.0.0.0/1"}]),
+        lambda cloud, folder: let_the_task_out_to(5432, UserIdGroupPairs=[{"GroupId": cloud.stack.database_group}])(
+            cloud, folder
+        ),
+    ],
+    ids=["blocks together", "halves of the internet", "the database's group"],
+)
+def test_what_several_rules_open_together_is_open(cloud: LocalAws, tmp_path: Path, change: Break) -> None:
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    change(cloud, tmp_path)
+    report = doctor(cloud, tmp_path)
+    assert (named(report, Status.NG), named(report, Status.SKIP)) == ([], ["reads the secret"])
+
+
+RULE = [{"scanFrequency": "SCAN_ON_PUSH", "repositoryFilters": [{"filter": "backend", "filterType": "WILDCARD"}]}]
+
+
+@pytest.mark.parametrize(
+    ("rules", "own", "status", "words"),
+    [
+        (None, False, Status.NOTE, "are not scanned"),
+        (RULE, False, Status.NOTE, "are not scanned"),
+        (RULE, True, Status.NOTE, "by its own setting only, which AWS deprecates"),
+        ("*-migrate", False, Status.OK, ", scan on push"),
+        ("neuraknot", False, Status.OK, ", scan on push"),
+    ],
+)
+def test_whether_images_are_scanned_is_the_registry_s_to_say(
+    cloud: LocalAws, tmp_path: Path, rules: Any, own: bool, status: Status, words: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    let_the_caller_do_what_the_policy_says(cloud)
+    ecr = boto3.client("ecr")
+    if isinstance(rules, str):
+        rules = [{**RULE[0], "repositoryFilters": [{"filter": rules, "filterType": "WILDCARD"}]}]
+    if rules:
+        ecr.put_registry_scanning_configuration(scanType="BASIC", rules=rules)
+    ecr.create_repository(repositoryName=cloud.stack.repository, imageScanningConfiguration={"scanOnPush": own})
+    cloud.iam.caller = cloud.stack.ci_role
+    report = doctor(cloud, tmp_path)
+    [finding] = [finding for finding in report.findings if finding.name == "repository"]
+    assert (finding.status, report.exit_code) == (status, 0)
+    assert words in finding.text
+    if finding.fix is not None:  # pasted, it leaves the rules of others, and the note is gone
+        *words_of_it, given = shlex.split(finding.fix)
+        assert words_of_it[:4] == ["aws", "ecr", "put-registry-scanning-configuration", "--region"]
+        cloud.iam.caller = None
+        ecr.put_registry_scanning_configuration(scanType="BASIC", rules=json.loads(given))
+        after = {each["filter"] for rule in json.loads(given) for each in rule["repositoryFilters"]}
+        assert after == {cloud.stack.repository, *({"backend"} if rules else set())}
+        [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "repository"]
+        assert finding.status is Status.OK
+
+
+@pytest.mark.parametrize("days", [None, 30])
+def test_a_log_that_is_kept_for_ever_is_noted(cloud: LocalAws, tmp_path: Path, days: int | None) -> None:
+    write_outputs(cloud, tmp_path)
+    logs = boto3.client("logs")
+    logs.create_log_group(logGroupName=cloud.stack.log_group)
+    if days:
+        logs.put_retention_policy(logGroupName=cloud.stack.log_group, retentionInDays=days)
+    report = doctor(cloud, tmp_path)
+    [finding] = [finding for finding in report.findings if finding.name == "log group"]
+    assert finding.status is (Status.OK if days else Status.NOTE)
+    assert finding.fix == (
+        None
+        if days
+        else "aws logs put-retention-policy --region ap-northeast-1 --log-group-name /ecs/neuraKnot-dev-migrate"
+        " --retention-in-days 7"
+    )
+    assert report.as_json()["note"] == (0 if days else 1)
+
+
+def test_what_iam_can_t_tell_is_not_lacking(cloud: LocalAws, tmp_path: Path) -> None:
+    write_outputs(cloud, tmp_path)
+    let_the_caller_do_what_the_policy_says(cloud)
+    stack = cloud.stack
+    statements = least_policy.policy(by_name(cloud))["Statement"]
+    for statement in statements:
+        if "ecs:RegisterTaskDefinition" in statement["Action"]:
+            statement["Condition"] = {"StringEquals": {"aws:SourceVpc": "vpc-1"}}
+    stack.iam.delete_role_policy(stack.ci_role, "deploy")
+    stack.allow(stack.ci_role, "launcher", *statements)
+    kms = {
+        "Effect": "Allow",
+        "Action": "logs:*",
+        "Resource": "*",
+        "Condition": {"Bool": {"aws:SecureTransport": "true"}},
+    }
+    stack.allow(stack.execution_role, "execution", {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}, kms)
+    report = doctor(cloud, tmp_path)
+    assert named(report, Status.NG) == []
+    told = {finding.name: finding.text for finding in report.findings if finding.status is Status.SKIP}
+    assert told["permissions"].endswith("may do ecs:RegisterTaskDefinition without knowing aws:SourceVpc")
+    assert told["writes the log"].endswith("without knowing aws:SecureTransport")
+
+
+def deployed_by(cloud: LocalAws, controller: str, *, primary: bool = True) -> None:
+    """Have the service's network and definition be those of a task set only."""
+    stack = cloud.stack
+    service = stack.ecs.services[f"{stack.cluster}:{stack.service}"]
+    network, definition = service.network_configuration, service.task_definition
+    service.deployment_controller, service.network_configuration = {"type": controller}, {}
+    service.task_definition = None if controller == "EXTERNAL" else "arn:aws:ecs:ap-northeast-1:1:task-definition/old:1"
+    made = stack.ecs.create_task_set(
+        stack.service, stack.cluster, str(definition), network_configuration=network, launch_type="FARGATE"
+    )
+    made.status = "PRIMARY" if primary else "ACTIVE"
+
+
+@pytest.mark.parametrize("controller", ["CODE_DEPLOY", "EXTERNAL"])
+def test_task_sets_tell_what_a_service_runs(cloud: LocalAws, tmp_path: Path, aws: Aws, controller: str) -> None:
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    deployed_by(cloud, controller)
+    report = doctor(cloud, tmp_path)
+    assert (named(report, Status.NG), named(report, Status.SKIP)) == ([], ["reads the secret"])
+    [definition] = [finding.text for finding in report.findings if finding.name == "definition"]
+    assert definition.startswith(cloud.stack.service)
+    found = network_for({}, Sourced(cloud.stack.cluster, ""), Sourced(cloud.stack.service, ""), aws, IDENTITY, REGION)
+    assert found.subnets.value == cloud.stack.subnets
+    assert found.execution_role.value == cloud.stack.execution_role_arn
+
+
+@pytest.mark.parametrize("controller", ["CODE_DEPLOY", "EXTERNAL", "ECS"])
+def test_a_service_that_tells_nothing_is_refused_in_words(
+    cloud: LocalAws, tmp_path: Path, aws: Aws, controller: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    deployed_by(cloud, controller, primary=False)
+    if controller == "ECS":
+        cloud.stack.ecs.services[f"{cloud.stack.cluster}:{cloud.stack.service}"].task_definition = None
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "service"]
+    assert f"it is deployed by {controller}, and " in finding.text
+    assert "--subnets, --security-groups and --execution-role" in (finding.fix or "")
+    with pytest.raises(ConfigurationError, match=f"deployed by {controller}"):
+        network_for({}, Sourced(cloud.stack.cluster, ""), Sourced(cloud.stack.service, ""), aws, IDENTITY, REGION)
+
+
+def test_a_surprise_in_one_check_is_that_check_s_finding_and_loses_no_other() -> None:
+    subnet = dict[str, str]()
+
+    def surprised(number: int) -> Callable[[None], str]:
+        return lambda _: subnet["CidrBlock"] if number == 0 else str(ipaddress.ip_network("10.0.0.1/8"))
+
+    fact = Fact[str](lambda: secret_arn(5) or "")  # type: ignore[arg-type]
+    checks: list[Check[None]] = [Check("group", f"surprise {number}", surprised(number)) for number in range(2)]
+    checks += [Check("group", name, lambda _: fact.get()) for name in ("a fact", "the same")]
+    checks += [Check("group", "depends", lambda _: fact.need("not asked")), Check("group", "sound", lambda _: "well")]
+    report = diagnose(checks, None)
+    assert report.exit_code == 0
+    assert [finding.status for finding in report.findings] == [*[Status.SKIP] * 5, Status.OK]
+    key, value, first, second, depends, _ = (finding.text for finding in report.findings)
+    assert "KeyError 'CidrBlock'" in key
+    assert "ValueError" in value
+    assert first == second
+    assert "TypeError" in first
+    assert "(policy_resources.py, line " in first
+    assert depends == "not asked"
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import boto3
 import botocore.session
 import pytest
 from botocore import xform_name
@@ -26,7 +27,9 @@ from launcher.doctor.policy_resources import PolicyResources
 from launcher.environment.options import Options
 from launcher.image.tag import content_tag
 from launcher.machine.process import run
+from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.cloud import LocalAws
+from launcher.rehearsal.plays import start_task
 from launcher.rehearsal.policy import allows
 from launcher.rehearsal.stack import DATABASE_PASSWORD
 from launcher.rehearsal.stand_in_docker import StandInDocker
@@ -35,8 +38,8 @@ from launcher.terraform.outputs import Outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
 
 ACTIONS = {action for permission in PERMISSIONS for action in permission.actions}
-# What docker and not boto3 asks of ECR, and what AWS asks for along with another action.
-BESIDES = {
+# What docker and not boto3 asks of ECR, what Terraform asks for, and what AWS asks for along with another action.
+DOCKERS = {
     "ecr:BatchCheckLayerAvailability",
     "ecr:BatchGetImage",
     "ecr:CompleteLayerUpload",
@@ -44,9 +47,15 @@ BESIDES = {
     "ecr:InitiateLayerUpload",
     "ecr:PutImage",
     "ecr:UploadLayerPart",
+}
+TERRAFORMS = {"s3:ListBucket"}
+BESIDES = {
+    *DOCKERS,
+    *TERRAFORMS,
+    "ecs:TagResource",
     "iam:PassRole",
+    "kms:Decrypt",
     "rds:AddTagsToResource",
-    "s3:ListBucket",
 }
 
 
@@ -64,7 +73,7 @@ def calls_of_aws_py() -> set[str]:
                 names = session.get_service_model(service).operation_names
                 operation = {xform_name(name): name for name in names}[node.func.attr]
                 calls.add(f"{service}:{operation}")
-    return calls
+    return {{"s3:HeadObject": "s3:GetObject"}.get(call, call) for call in calls}
 
 
 def test_every_call_is_in_the_policy_and_nothing_else_is() -> None:
@@ -83,10 +92,10 @@ def test_resources_are_the_stack_s_own_wherever_the_service_knows_any() -> None:
         "ec2:DescribeSubnets",
         "ec2:DescribeVpcEndpoints",
         "ecr:GetAuthorizationToken",
+        "ecr:GetRegistryScanningConfiguration",
         "ecs:DescribeTaskDefinition",
         "ecs:ListTasks",  # within the cluster, by its condition
         "logs:DescribeLogGroups",
-        "ssm:DescribeParameters",
     }
     assert "dev" not in json.dumps(policy)
 
@@ -95,9 +104,12 @@ SCOPE = replace(
     PolicyResources.by_name(Options("dev"), Outputs(), "123456789012", "ap-northeast-1"),
     caller="arn:aws:iam::123456789012:role/caller",
     state=("states", "dev/terraform.tfstate"),
+    state_key="arn:aws:kms:us-east-1:123456789012:key/abc",
 )
 HERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-dev-cluster")}
 ELSEWHERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-prod-cluster")}
+OWN = {"aws:ResourceTag/environment": "dev", "aws:ResourceTag/made-by": "launcher"}
+VIA_S3 = {"kms:ViaService": "s3.us-east-1.amazonaws.com"}
 
 
 @pytest.mark.parametrize(
@@ -108,8 +120,22 @@ ELSEWHERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-prod-cluster")}
         ("ecs:RunTask", SCOPE.arn("ecs", "task-definition/neuraKnot-dev-backend-go:7"), HERE, False),
         ("ecs:ListTasks", "*", HERE, True),
         ("ecs:ListTasks", "*", ELSEWHERE, False),
-        ("ecs:StopTask", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), HERE, True),
-        ("ecs:StopTask", SCOPE.arn("ecs", "task/neuraKnot-prod-cluster/0"), HERE, False),
+        ("ecs:StopTask", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), {**HERE, **OWN}, True),
+        ("ecs:StopTask", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), HERE, False),
+        (
+            "ecs:StopTask",
+            SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"),
+            {**HERE, **OWN, "aws:ResourceTag/environment": "prod"},
+            False,
+        ),
+        ("ecs:StopTask", SCOPE.arn("ecs", "task/neuraKnot-prod-cluster/0"), {**HERE, **OWN}, False),
+        ("ecs:DescribeTasks", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), HERE, True),
+        ("ecs:DescribeTasks", SCOPE.arn("ecs", "task/neuraKnot-prod-cluster/0"), HERE, False),
+        ("ecs:TagResource", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/*"), {"ecs:CreateAction": "RunTask"}, True),
+        ("ecs:TagResource", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), {}, False),
+        ("kms:Decrypt", "arn:aws:kms:us-east-1:123456789012:key/abc", VIA_S3, True),
+        ("kms:Decrypt", "arn:aws:kms:us-east-1:123456789012:key/abc", {}, False),
+        ("kms:Decrypt", "arn:aws:kms:us-east-1:123456789012:key/other", VIA_S3, False),
         (
             "iam:PassRole",
             "arn:aws:iam::123456789012:role/neuraKnot-dev-ecs-task-role",
@@ -215,9 +241,118 @@ def test_with_the_policy_and_nothing_else_each_command_does_its_work(
     assert code in ((0, 24) if "--timeout" in arguments else (0,)), said
 
 
+def state_in_s3(cloud: LocalAws, folder: Path, key: str | None = None) -> None:
+    """Have Terraform's state be in S3, encrypted by a key."""
+    (folder / "tf" / "terraform.tfstate").rename(folder / "state")
+    bucket = f"states-{cloud.stack.account}"  # moto's names are the whole process's
+    where = f'bucket = "{bucket}"\n key = "dev.tfstate"\n region = "ap-northeast-1"'
+    (folder / "tf" / "main.tf").write_text(f'terraform {{\n backend "s3" {{\n {where}\n }}\n}}\n')
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "ap-northeast-1"})
+    encryption: Any = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
+    s3.put_object(Bucket=bucket, Key="dev.tfstate", Body=(folder / "state").read_bytes(), **encryption)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["instance", "aurora"])
+def test_the_commands_need_all_that_the_policy_allows_and_nothing_else(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path, database: str
+) -> None:
+    cloud = make_cloud(database=database, login="managed")
+    stack = cloud.stack
+    write_root(checkout / "tf", stack.outputs)
+    state_in_s3(cloud, checkout, stack.arn("kms", "key/abc"))
+    statements = statements_for(cloud, clock, checkout)
+    for name in stack.iam.list_role_policies(stack.ci_role):
+        stack.iam.delete_role_policy(stack.ci_role, name)
+    stack.allow(stack.ci_role, "launcher", *statements)
+    cloud.iam.caller = stack.ci_role
+
+    def works(*arguments: str, ends: int = 0) -> None:
+        code, out, said = launcher_says(list(arguments), cloud, clock, checkout)
+        assert "may not do" not in said
+        assert code == ends, out + said
+
+    works("ecs-migrate", "--snapshot")
+    works("logs")
+    works("ecs-run", "--timeout", "1", "--", "plan", ends=24)
+    works("status")
+    works("ecs-migrate", "--detach")
+    works("stop")
+    works("doctor")
+    works("iam-policy")
+    allowed = {action for statement in statements for action in statement["Action"]}
+    assert cloud.iam.needed == allowed - DOCKERS - TERRAFORMS
+
+
+@pytest.mark.slow
+def test_without_the_launcher_s_tags_a_task_is_seen_and_not_stopped(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path
+) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    cloud.stack.allow(cloud.stack.ci_role, "deploy", *statements_for(cloud, clock, checkout))
+    start_task(cloud, started_by="an older launcher")
+    [task] = cloud.ecs.tasks.values()
+    cloud.iam.caller = cloud.stack.ci_role
+    code, out, _ = launcher_says(["status"], cloud, clock, checkout)
+    assert (code, task.id in out) == (0, True)
+    code, _, said = launcher_says(["ecs-migrate"], cloud, clock, checkout)
+    assert (code, "is alive" in said) == (4, True)
+    code, _, said = launcher_says(["stop"], cloud, clock, checkout)
+    assert code == 21
+    assert "may not do ecs:StopTask" in said
+    assert "started by hand or by an older launcher" in said
+    assert f"aws ecs stop-task --cluster neuraKnot-dev-cluster --task {task.id}" in said
+    assert task.stopping is None
+
+
+@pytest.mark.parametrize(
+    ("key", "told", "refused", "expected"),
+    [
+        ("arn:aws:kms:ap-northeast-1:{account}:key/abc", None, False, "arn:aws:kms:ap-northeast-1:{account}:key/abc"),
+        (None, None, False, None),
+        (None, "arn:aws:kms:us-east-1:123456789012:key/told", True, "arn:aws:kms:us-east-1:123456789012:key/told"),
+        (None, "alias/ours", True, "not known (alias/ours)"),
+        (None, None, True, "not known: if it is one of your own"),
+    ],
+)
+def test_the_state_s_key_is_named_or_said_to_be_not_known(
+    make_cloud: MakeCloud,
+    clock: FakeClock,
+    checkout: Path,
+    key: str | None,
+    told: str | None,
+    refused: bool,
+    expected: str | None,
+) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    key, expected = (word and word.format(account=cloud.stack.account) for word in (key, expected))
+    state_in_s3(cloud, checkout, key)
+    main_tf = checkout / "tf" / "main.tf"
+    if told:
+        main_tf.write_text(main_tf.read_text().replace('key = "dev', f'kms_key_id = "{told}"\n key = "dev'))
+
+    def refuse(call: Call) -> None:
+        if refused and call.action == "s3:HeadObject":
+            raise Refusal("AccessDeniedException", "no", 403)
+
+    cloud.server.faults.append(refuse)
+    code, printed, said = launcher_says(["iam-policy"], cloud, clock, checkout)
+    assert code == 0
+    keys = [entry for entry in json.loads(printed)["Statement"] if entry["Action"] == ["kms:Decrypt"]]
+    if expected is not None and expected.startswith("arn:"):
+        assert [entry["Resource"] for entry in keys] == [expected]
+        assert "not known" not in said
+    else:
+        assert keys == []
+        assert (expected or "") in said
+        assert ("key encrypts" in said) == (expected is not None)
+
+
 @pytest.mark.parametrize(
     ("sid", "action"),
     [
+        ("TagTheTask", "ecs:TagResource"),
         ("ReadTheService", "ecs:DescribeServices"),
         ("ReadDefinitions", "ecs:DescribeTaskDefinition"),
         ("RegisterTheDefinition", "ecs:RegisterTaskDefinition"),
@@ -267,6 +402,41 @@ def test_without_a_stack_or_credentials_an_account_is_enough(cloud: LocalAws, cl
     assert "arn:aws:ecs:ap-northeast-1:123456789012:cluster/neuraKnot-dev-cluster" in printed
     options = ["--account", "123456789012", "--project", "other"]
     assert "cluster/other-dev-cluster" in launcher_says(["iam-policy", *options], cloud, clock, tmp_path)[1]
+
+
+PARTITIONS = [("us-gov-west-1", "aws-us-gov"), ("cn-north-1", "aws-cn"), ("eusc-de-east-1", "aws-eusc")]
+
+
+@pytest.mark.parametrize(("region", "partition"), PARTITIONS)
+def test_arns_are_of_the_region_s_partition(
+    cloud: LocalAws, clock: FakeClock, tmp_path: Path, region: str, partition: str
+) -> None:
+    account = ["--account", "123456789012", "--region", region]
+    (tmp_path / "tf").mkdir()
+    (tmp_path / "tf" / "main.tf").write_text('terraform {\n backend "s3" {\n bucket = "b"\n key = "k"\n }\n}\n')
+    cloud.server.know(cloud.credentials.access_key, expired=True)
+    code, printed, _ = launcher_says(["iam-policy", *account], cloud, clock, tmp_path)
+    assert code == 0
+    assert f'"arn:{partition}:s3:::b/k"' in printed
+    assert f'"arn:{partition}:iam::123456789012:role/neuraKnot-dev-github-actions-role"' in printed
+    assert printed.count("arn:") == printed.count(f"arn:{partition}:")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("region", "registry"), [("us-gov-west-1", "amazonaws.com"), ("cn-north-1", "amazonaws.com.cn")]
+)
+def test_in_another_partition_everything_is_found_and_allowed(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path, region: str, registry: str
+) -> None:
+    cloud = make_cloud(region=region, way_out="endpoints", login="output")
+    write_root(checkout / "tf", cloud.stack.outputs, DATABASE_PASSWORD)
+    cloud.stack.allow(cloud.stack.ci_role, "deploy", *statements_for(cloud, clock, checkout))
+    cloud.iam.caller = cloud.stack.ci_role
+    for command in (["doctor"], ["ecs-migrate", "--dry-run"]):
+        code, out, said = launcher_says(command, cloud, clock, checkout)
+        assert code == 0, out + said
+    assert f"{cloud.stack.account}.dkr.ecr.{region}.{registry}/neuraknot-dev-migrate" in said + out
 
 
 def resources(printed: str) -> str:

@@ -133,16 +133,32 @@ def test_both_sides_take_the_same_environments_for_production() -> None:
         ("neuraknot-dev-db.aaaa.ap-northeast-1.rds.amazonaws.com", {}, "neuraknot-dev-db"),
         ("neuraknot-dev-db.aaaa.ap-northeast-1.rds.amazonaws.com", {"db_instance": "mine"}, "mine"),
         ("neuraknot-dev-db.proxy-aaaa.ap-northeast-1.rds.amazonaws.com", {}, None),
-        ("neuraknot-dev-db.cluster-aaaa.ap-northeast-1.rds.amazonaws.com", {}, None),
+        ("neuraknot-dev-db.endpoint.proxy-aaaa.ap-northeast-1.rds.amazonaws.com", {}, None),
+        ("neuraknot-dev-db.cluster-aaaa.ap-northeast-1.rds.amazonaws.com", {}, "neuraknot-dev-db"),
+        ("neuraknot-dev-db.cluster-custom-aaaa.ap-northeast-1.rds.amazonaws.com", {}, None),
+        ("neuraknot-dev-db.global-aaaa.global.rds.amazonaws.com", {}, None),
+        ("neuraknot-dev-db.shardgrp-aaaa.ap-northeast-1.rds.amazonaws.com", {}, None),
+        ("neuraknot-dev-db.aaaa.rds.cn-north-1.amazonaws.com.cn", {}, "neuraknot-dev-db"),
+        ("NeuraKnot-dev-db.Cluster-aaaa.us-gov-west-1.rds.amazonaws.com", {}, "neuraknot-dev-db"),
+        ("neuraknot-dev-db.aaaa.ap-northeast-1.rds.amazonaws.com.example", {}, None),
         ("db.internal", {}, None),
         ("db.internal", {"db_instance": "mine"}, "mine"),
     ],
 )
-def test_a_host_that_is_not_an_instance_s_has_none_unless_it_is_named(
+def test_a_host_that_names_nothing_in_rds_has_none_unless_it_is_named(
     host: str, given: dict[str, str], instance: str | None
 ) -> None:
     found = instance_for(Options("dev", {name: Sourced(value, f"--{name}") for name, value in given.items()}), host)
     assert (found.value if found else None) == instance
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_reader_s_host_is_refused_with_the_writer_s(given: bool) -> None:
+    host = "db.cluster-ro-aaaa.ap-northeast-1.rds.amazonaws.com"
+    options = Options("dev", {"db_host": Sourced(host, "--db-host")} if given else {})
+    with pytest.raises(ConfigurationError, match=r"readers of the cluster db are: a migration writes") as refused:
+        value_for(options, Outputs({"rds_host": host}, "terraform output", Path("x")), "db_host")
+    assert refused.value.hint == "Name its writer: --db-host db.cluster-aaaa.ap-northeast-1.rds.amazonaws.com"
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from launcher.image.tag import content_tag
 from launcher.rehearsal.program import Script, scripted
-from launcher.rehearsal.stand_in_docker import StandInDocker
+from launcher.rehearsal.stand_in_docker import StandInDocker, digest_of
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 
@@ -534,3 +535,14 @@ def test_a_stack_without_terraform_is_served(stage: Stage) -> None:
     assert outcome.code == 0, outcome.err
     assert outcome.json["values"]["cluster"]["source"] == "--cluster"
     assert "DescribeServices" not in stage.actions
+
+
+def test_an_archived_image_which_nobody_could_pull_is_pushed_again(stage: Stage) -> None:
+    tag = content_tag(stage.root, "linux/amd64")
+    stage.cloud.ecr.archived.add(digest_of(tag))
+    host = f"{stage.cloud.stack.account}.dkr.ecr.ap-northeast-1.amazonaws.com/{stage.cloud.stack.repository}"
+    refused = stage.launch("ecs-migrate", "--image", f"{host}:{tag}")
+    assert refused.code == 22
+    assert "--filter imageStatus=ANY" in refused.err
+    assert stage.launch("ecs-migrate").code == 0
+    assert not stage.cloud.ecr.archived

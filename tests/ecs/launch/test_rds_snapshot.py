@@ -22,6 +22,20 @@ def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
     return make_stage(make_cloud(script=GOOD, environment="prod"), clock, tmp_path)
 
 
+def restored(command: str, operation: str) -> dict[str, str]:
+    """The options of a command that restores something, each of which RDS knows."""
+    program, service, verb, *words = shlex.split(command)
+    model = botocore.session.get_session().get_service_model("rds")
+    known = {botocore.xform_name(name, "-"): name for name in model.operation_names}
+    assert (program, service, known[verb]) == ("aws", "rds", operation)
+    options = dict(option.partition(" ")[::2] for option in " ".join(words).removeprefix("--").split(" --"))
+    taken = model.operation_model(operation).input_shape
+    assert taken is not None
+    members = {botocore.xform_name(name, "-").replace("v-2", "v2") for name in taken.members} | {"region"}
+    assert {option.removeprefix("no-") for option in options} <= members
+    return options
+
+
 def being(stage: Stage, status: str, *, looks: int) -> None:
     """Have RDS show new snapshots in this status, so many times."""
     left = iter(range(looks))
@@ -106,9 +120,7 @@ def test_what_is_restored_stands_where_the_database_stood(stage: Stage, on: bool
     instance = stack.rds.databases[stack.database_instance]
     instance.multi_az = instance.publicly_accessible = on
     told = stage.launch("ecs-migrate", "--snapshot", "--json").json["snapshot"]
-    program, service, operation, *words = shlex.split(told["restore"])
-    assert (program, service, operation) == ("aws", "rds", "restore-db-instance-from-db-snapshot")
-    options = dict(option.partition(" ")[::2] for option in " ".join(words).removeprefix("--").split(" --"))
+    options = restored(told["restore"], "RestoreDBInstanceFromDBSnapshot")
     no = "" if on else "no-"
     assert options == {
         "db-instance-identifier": f"{stack.database_instance}-restored",
@@ -121,11 +133,69 @@ def test_what_is_restored_stands_where_the_database_stood(stage: Stage, on: bool
         f"{no}multi-az": "",
         f"{no}publicly-accessible": "",
     }
-    rds = botocore.session.get_session().get_service_model("rds")
-    taken = rds.operation_model("RestoreDBInstanceFromDBSnapshot").input_shape
-    assert taken is not None
-    known = {botocore.xform_name(name, "-") for name in taken.members} | {"region"}
-    assert {option.removeprefix("no-") for option in options} <= known
+
+
+OF_CLUSTERS = {
+    "aurora": {"engine": "aurora-postgresql", "storage-type": "aurora"},
+    "multi-az": {
+        "engine": "postgres",
+        "db-cluster-instance-class": "db.m6gd.large",
+        "storage-type": "io1",
+        "iops": "1000",
+        "no-publicly-accessible": "",
+    },
+}
+
+
+@pytest.mark.parametrize("by", ["its own host", "its instance's host", "its name", "its instance's name"])
+@pytest.mark.parametrize("kind", OF_CLUSTERS)
+def test_a_cluster_is_snapshotted_as_a_whole(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, kind: str, by: str
+) -> None:
+    stage = make_stage(make_cloud(script=GOOD, environment="prod", database=kind, login="managed"), clock, tmp_path)
+    stack, cluster = stage.cloud.stack, "neuraknot-prod-db"
+    arguments = {
+        "its instance's host": ["--db-host", stack.rds.databases[stack.database_instance].address],
+        "its name": ["--db-instance", cluster, "--db-host", "db.internal"],
+        "its instance's name": ["--db-instance", stack.database_instance, "--db-host", "db.internal"],
+    }
+    outcome = stage.launch("ecs-migrate", "--snapshot", "--json", *arguments.get(by, []))
+    assert outcome.code == 0, outcome.err
+    told = outcome.json["snapshot"]
+    assert told["name"] in stack.rds.cluster_snapshots
+    assert told["status"] == "available"
+    secrets = stage.cloud.stack.ecs.describe_task_definition(stack.family).container_definitions[0]["secrets"]
+    assert secrets == [{"name": "DB_PASSWORD", "valueFrom": f"{stack.secret}:password::"}]
+    commands = told["restore"].split(" && ")
+    assert restored(commands[0], "RestoreDBClusterFromSnapshot") == {
+        "db-cluster-identifier": f"{cluster}-restored",
+        "snapshot-identifier": told["name"],
+        "engine-version": "15.8",
+        "db-subnet-group-name": f"{cluster}-subnets",
+        "vpc-security-group-ids": stack.database_group,
+        "db-cluster-parameter-group-name": stack.rds.clusters[cluster].parameter_group,
+        "region": stack.region,
+        **OF_CLUSTERS[kind],
+    }
+    if kind == "aurora":  # a restored Aurora cluster has no instance
+        assert restored(commands[1], "CreateDBInstance") == {
+            "db-instance-identifier": f"{cluster}-restored-1",
+            "db-cluster-identifier": f"{cluster}-restored",
+            "db-instance-class": "db.t4g.micro",
+            "engine": "aurora-postgresql",
+            "region": stack.region,
+        }
+
+
+def test_a_serverless_cluster_is_restored_with_its_limits(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = make_stage(make_cloud(script=GOOD, environment="prod", database="aurora"), clock, tmp_path)
+    cluster = stage.cloud.stack.rds.clusters["neuraknot-prod-db"]
+    cluster.serverless_v2_scaling_configuration = {"min_capacity": 0.5, "max_capacity": 4.0}
+    told = stage.launch("ecs-migrate", "--snapshot", "--json").json["snapshot"]["restore"].split(" && ")
+    options = restored(told[0], "RestoreDBClusterFromSnapshot")
+    assert options["serverless-v2-scaling-configuration"] == "MinCapacity=0.5,MaxCapacity=4.0"
 
 
 @pytest.mark.slow
@@ -144,10 +214,14 @@ ELSEWHERE = ("--db-host", "other-db.internal.example")
 @pytest.mark.parametrize(
     ("host", "says"),
     [
-        ("other-db.internal.example", "RDS has no instance other-db.internal.example"),
+        ("other-db.internal.example", "RDS has no instance or cluster other-db.internal.example"),
         (
             "neuraknot-prod-db.another.ap-northeast-1.rds.amazonaws.com",
             "rds.amazonaws.com (--db-host), but the RDS instance neuraknot-prod-db is at",
+        ),
+        (
+            "other-db.cluster-another.ap-northeast-1.rds.amazonaws.com",
+            "RDS has no instance or cluster other-db",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from launcher.aws.client import Aws
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.program import Script
 from launcher.rehearsal.task import Injected
+from launcher.task.find import find_tasks
 from tests.ecs.conftest import FakeClock, MakeCloud
 
 DIGEST = "sha256:" + "a" * 64
@@ -347,7 +348,60 @@ def test_the_roles_policies_decide_a_simulation(make_cloud: MakeCloud) -> None:
     cloud = make_cloud(login="managed")
     secret = str(cloud.stack.secret)
     results = Aws().simulate(cloud.stack.execution_role_arn, ["secretsmanager:GetSecretValue", "kms:Decrypt"], [secret])
-    assert [result["EvalDecision"] for result in results] == ["allowed", "implicitDeny"]
+    assert [result.allowed for result in results] == [True, False]
+
+
+def test_a_simulation_answers_for_each_resource_of_an_action_and_in_pages(cloud: LocalAws) -> None:
+    stack, actions = cloud.stack, ["s3:GetObject", "s3:PutObject", "s3:ListBucket", "s3:DeleteObject", "ecs:RunTask"]
+    here = {"StringEquals": {"aws:SourceVpc": "vpc-1"}}
+    stack.allow(stack.task_role, "one", {"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::one/*"})
+    stack.allow(
+        stack.task_role,
+        "two",
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::two/*", "Condition": here},
+    )
+    objects = ["arn:aws:s3:::one/x", "arn:aws:s3:::two/x", "arn:aws:s3:::three/x"]
+    first = boto3.client("iam").simulate_principal_policy(
+        PolicySourceArn=stack.task_role_arn, ActionNames=actions, ResourceArns=objects
+    )
+    assert first["IsTruncated"]
+    assert len(first["EvaluationResults"]) < len(actions)
+    assert first["EvaluationResults"][0]["EvalDecision"] == "implicitDeny"
+    assert len(first["EvaluationResults"][0]["ResourceSpecificResults"]) == 3
+
+    found = Aws().simulate(stack.task_role_arn, actions, objects)
+    decided = [(each.action, each.resource, each.allowed) for each in found]
+    assert decided == [
+        (action, name, allowed if action != "ecs:RunTask" else False)
+        for action in actions
+        for name, allowed in zip(objects, (True, None, False), strict=True)
+    ]
+    assert found[1].lacks == ("aws:SourceVpc",)
+    known = Aws().simulate(stack.task_role_arn, actions[:1], objects, {"aws:SourceVpc": "vpc-1"})
+    assert [each.allowed for each in known] == [True, True, False]
+
+
+def test_a_task_that_has_stopped_is_still_listed_as_running_and_nobody_is_misled(
+    cloud: LocalAws, aws: Aws, ecs: Any, clock: FakeClock
+) -> None:
+    stack, definition = cloud.stack, register(cloud)
+    arn = run(cloud, definition)["tasks"][0]["taskArn"]
+    clock.sleep(27)  # in which the task ends
+    listed = ecs.list_tasks(cluster=stack.cluster, family=stack.family, desiredStatus="RUNNING")["taskArns"]
+    assert listed == [arn]
+    found = find_tasks(aws, stack.cluster, stack.family, "migrate")
+    assert ([], [arn]) == ([task.arn for task in found.alive], [task.arn for task in found.over])
+    clock.sleep(60)
+    assert ecs.list_tasks(cluster=stack.cluster, family=stack.family, desiredStatus="RUNNING")["taskArns"] == []
+
+
+def test_an_archived_image_is_hidden_until_it_is_pushed_again(cloud: LocalAws, aws: Aws) -> None:
+    stack, digest = cloud.stack, "sha256:" + "1" * 64
+    stack.put_image("x", digest)
+    cloud.ecr.archived.add(digest)
+    assert aws.image_digest(stack.repository, tag="x") is aws.image_digest(stack.repository, digest=digest) is None
+    stack.put_image("x", digest)
+    assert aws.image_digest(stack.repository, tag="x") == digest
 
 
 def test_an_enforced_policy_refuses_by_action_and_resource(cloud: LocalAws) -> None:

@@ -1,0 +1,254 @@
+"""The database in RDS, an instance or a cluster (Aurora or Multi-AZ): here alone is known which of the two it is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from launcher.errors import AccessDeniedError
+
+if TYPE_CHECKING:
+    from launcher.aws.client import Aws
+
+Kind = Literal["instance", "cluster"]
+
+# In China the region stands behind `rds`. The endpoints of proxies, custom and global ones name no instance or cluster.
+_HOST = re.compile(
+    r"(?P<name>[a-z][a-z0-9-]*)\.(?P<cluster>cluster-(?P<reader>ro-)?)?[a-z0-9]+\.(?:[a-z0-9-]+\.rds|rds\.[a-z0-9-]+)"
+    r"\.(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu)"
+)
+
+
+@dataclass(frozen=True)
+class RdsHost:
+    """What a host name in RDS says.
+
+    Attributes:
+        name: of the instance or the cluster.
+        kind: which of the two; an Aurora cluster's instances have host names of their own.
+        writer: the host of the cluster's writer if this is the one of its readers, else None.
+    """
+
+    name: str
+    kind: Kind
+    writer: str | None = None
+
+    @classmethod
+    def parse(cls, host: str) -> RdsHost | None:
+        """Parse a host name; None if it names no instance or cluster of RDS."""
+        found = _HOST.fullmatch(host.lower())
+        if found is None:
+            return None
+        writer = host.replace("cluster-ro-", "cluster-", 1) if found["reader"] else None
+        return cls(found["name"], "cluster" if found["cluster"] else "instance", writer)
+
+
+@dataclass(frozen=True)
+class RdsDatabase:
+    """An instance or a cluster, as RDS describes it.
+
+    Attributes:
+        kind: which of the two.
+        name: its identifier.
+        status: `available`, `stopped`, ...
+        hosts: where it takes writes: its endpoint first, then that of a cluster's writing instance, if known.
+        engine, version: such as `postgres` or `aurora-postgresql`, and PostgreSQL's version.
+        master: the name of the master user.
+        secret: the ARN of the master's secret, if RDS manages one; None if there is none.
+        security_groups: IDs.
+        members: a cluster's instances, the writing one first.
+    """
+
+    kind: Kind
+    name: str
+    status: str
+    hosts: tuple[str, ...]
+    engine: str
+    version: str
+    master: str | None
+    secret: str | None
+    security_groups: tuple[str, ...]
+    members: tuple[str, ...]
+    _described: Mapping[str, Any]
+
+    def command(self, verb: str, region: str) -> str:
+        """Return the AWS command that does something with it: `start`."""
+        return shlex.join(("aws", "rds", f"{verb}-db-{self.kind}", "--region", region, *self._named(self.name)))
+
+    def waiting(self, region: str) -> str:
+        """Return the command that waits until it is available."""
+        wait = ("aws", "rds", "wait", f"db-{self.kind}-available", "--region", region)
+        return shlex.join((*wait, *self._named(self.name)))
+
+    def snapshot_command(self, verb: str, snapshot: str, region: str) -> str:
+        """Return the AWS command that does something with snapshots: `describe`, `delete`."""
+        what = f"db-{self._snapshot}snapshot"
+        plural = "s" if verb == "describe" else ""
+        return shlex.join(
+            ("aws", "rds", f"{verb}-{what}{plural}", f"--{what}-identifier", snapshot, "--region", region)
+        )
+
+    def take_snapshot(self, aws: Aws, snapshot: str, tags: Mapping[str, str]) -> None:
+        """Start creating a snapshot."""
+        create = aws.create_db_cluster_snapshot if self.kind == "cluster" else aws.create_db_snapshot
+        create(self.name, snapshot, tags)
+
+    def find_snapshot(self, aws: Aws, snapshot: str) -> Mapping[str, Any] | None:
+        """Return RDS's description of a snapshot (`Status`, `PercentProgress`); None if there is none."""
+        found = aws.db_cluster_snapshot(snapshot) if self.kind == "cluster" else aws.db_snapshot(snapshot)
+        return None if found is None else dict(found)
+
+    def restoring(self, snapshot: str, aws: Aws, region: str) -> str:
+        """Return the command that restores a snapshot to a database like this: RDS's defaults use another network."""
+        return (
+            self._restore_cluster(snapshot, aws, region) if self.kind == "cluster" else self._restore(snapshot, region)
+        )
+
+    @property
+    def _snapshot(self) -> str:
+        return "cluster-" if self.kind == "cluster" else ""
+
+    def _named(self, name: str) -> tuple[str, str]:
+        return (f"--db-{self.kind}-identifier", name)
+
+    def _restore(self, snapshot: str, region: str) -> str:
+        described = self._described
+        switches = {"multi-az": described.get("MultiAZ"), "publicly-accessible": described.get("PubliclyAccessible")}
+        return _command(
+            "restore-db-instance-from-db-snapshot",
+            {
+                "--db-instance-identifier": [f"{self.name}-restored"],
+                "--db-snapshot-identifier": [snapshot],
+                "--db-instance-class": [described.get("DBInstanceClass")],
+                "--db-subnet-group-name": [described.get("DBSubnetGroup", {}).get("DBSubnetGroupName")],
+                "--vpc-security-group-ids": self.security_groups,
+                "--db-parameter-group-name": [
+                    each.get("DBParameterGroupName") for each in described.get("DBParameterGroups", [])
+                ],
+                "--region": [region],
+            },
+            switches,
+        )
+
+    def _restore_cluster(self, snapshot: str, aws: Aws, region: str) -> str:
+        described, restored = self._described, f"{self.name}-restored"
+        aurora, storage, iops = self.engine.startswith("aurora"), described.get("StorageType"), described.get("Iops")
+        scaling = described.get("ServerlessV2ScalingConfiguration", {})
+        limits = [f"{name}={scaling[name]}" for name in ("MinCapacity", "MaxCapacity") if name in scaling]
+        command = _command(
+            "restore-db-cluster-from-snapshot",
+            {
+                "--db-cluster-identifier": [restored],
+                "--snapshot-identifier": [snapshot],
+                "--engine": [self.engine],
+                "--engine-version": [self.version],
+                "--db-cluster-instance-class": [described.get("DBClusterInstanceClass")],
+                "--storage-type": [storage if aurora == str(storage).startswith("aurora") else None],
+                "--iops": [iops if iops and not aurora else None],
+                "--serverless-v2-scaling-configuration": [",".join(limits)],
+                "--db-subnet-group-name": [described.get("DBSubnetGroup")],
+                "--vpc-security-group-ids": self.security_groups,
+                "--db-cluster-parameter-group-name": [described.get("DBClusterParameterGroup")],
+                "--region": [region],
+            },
+            {} if aurora else {"publicly-accessible": described.get("PubliclyAccessible")},
+        )
+        if not aurora:
+            return command
+        # A restored Aurora cluster has no instance yet, and nobody can connect to it.
+        instance = {
+            "--db-instance-identifier": [f"{restored}-1"],
+            "--db-cluster-identifier": [restored],
+            "--engine": [self.engine],
+            "--db-instance-class": [self._instance_class(aws)],
+            "--region": [region],
+        }
+        return f"{command} && {_command('create-db-instance', instance, {})}"
+
+    def _instance_class(self, aws: Aws) -> str:
+        """Return the class of an Aurora cluster's writing instance; a word to replace if it may not be looked at."""
+        try:
+            writer = aws.db_instance(self.members[0]) if self.members else None
+        except AccessDeniedError:
+            writer = None
+        return str((writer or {}).get("DBInstanceClass", "CLASS"))
+
+
+def find_rds(aws: Aws, name: str, host: str | None = None) -> RdsDatabase | None:
+    """Return the instance or cluster with this name; the cluster if it is one of a cluster's instances.
+
+    Args:
+        aws: for the database's region; only read from.
+        name: the identifier.
+        host: the database's host, which may tell that it is a cluster.
+
+    Returns:
+        None if RDS has neither.
+
+    Raises:
+        AwsError: AWS refused a call.
+    """
+    told = RdsHost.parse(host or "")
+    instance = None if told == RdsHost(name, "cluster") else aws.db_instance(name)
+    if instance is not None and not instance.get("DBClusterIdentifier"):
+        return _instance(instance)
+    cluster = aws.db_cluster(instance["DBClusterIdentifier"] if instance else name)
+    return None if cluster is None else _cluster(cluster, instance)
+
+
+def _instance(described: Mapping[str, Any]) -> RdsDatabase:
+    address = described.get("Endpoint", {}).get("Address")
+    return RdsDatabase(
+        "instance",
+        described["DBInstanceIdentifier"],
+        described["DBInstanceStatus"],
+        (address,) if address else (),
+        described["Engine"],
+        described["EngineVersion"],
+        described.get("MasterUsername"),
+        described.get("MasterUserSecret", {}).get("SecretArn"),
+        _groups(described),
+        (),
+        described,
+    )
+
+
+def _cluster(described: Mapping[str, Any], instance: Mapping[str, Any] | None) -> RdsDatabase:
+    """Return a cluster; `instance` is the one of its instances that was asked for, if any."""
+    members = sorted(described.get("DBClusterMembers", []), key=lambda each: not each.get("IsClusterWriter"))
+    writers = {each["DBInstanceIdentifier"] for each in members if each.get("IsClusterWriter")}
+    writing = (
+        instance.get("Endpoint", {}).get("Address")
+        if instance and instance["DBInstanceIdentifier"] in writers
+        else None
+    )
+    return RdsDatabase(
+        "cluster",
+        described["DBClusterIdentifier"],
+        described["Status"],
+        tuple(host for host in (described.get("Endpoint"), writing) if host),
+        described["Engine"],
+        described["EngineVersion"],
+        described.get("MasterUsername"),
+        described.get("MasterUserSecret", {}).get("SecretArn"),
+        _groups(described),
+        tuple(each["DBInstanceIdentifier"] for each in members),
+        described,
+    )
+
+
+def _groups(described: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(each["VpcSecurityGroupId"] for each in described.get("VpcSecurityGroups", []))
+
+
+def _command(operation: str, options: Mapping[str, Any], switches: Mapping[str, bool | None]) -> str:
+    """Return an AWS command with the options that have values."""
+    words = ["aws", "rds", operation]
+    for option, values in options.items():
+        known = [str(value) for value in values if value]
+        words += [option, *known] if known else []
+    words += [f"--{'' if on else 'no-'}{switch}" for switch, on in switches.items() if on is not None]
+    return shlex.join(words)
