@@ -421,9 +421,10 @@ def test_a_bucket_that_is_not_there_is_not_told_as_a_state_that_is_not(
     tmp_path: Path, cloud: LocalAws, made: bool
 ) -> None:
     assert cloud
-    declare(tmp_path, S3)
+    bucket = "without-a-state"
+    declare(tmp_path, S3.replace("states", bucket))
     if made:
-        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="states")
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=bucket)
     error = ConfigurationError if made else AwsError
     with pytest.raises(error, match="There is no Terraform state" if made else "s3:GetObject: The specified bucket"):
         read_outputs(tmp_path, not_installed, lambda region: Aws(region=region, attempts=1))
