@@ -421,7 +421,7 @@ def test_a_bucket_that_is_not_there_is_not_told_as_a_state_that_is_not(
     tmp_path: Path, cloud: LocalAws, made: bool
 ) -> None:
     assert cloud
-    bucket = "without-a-state"
+    bucket = "without-a-state" if made else "not-there"
     declare(tmp_path, S3.replace("states", bucket))
     if made:
         boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=bucket)
