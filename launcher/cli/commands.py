@@ -115,7 +115,7 @@ def launch(
                     console.result({"verdict": Verdict.DRY_RUN.value, "exit_code": 0, **report.plan_object(plan)})
                 else:
                     for line in report.plan_lines(plan):
-                        console.data(line)
+                        console.row(line, report.PLAN_INDENT)
                 return 0
             if guards.task_instead(plan) is None and plan.builds:
                 require_engine(common.dependencies.run)  # before asking the user or creating anything

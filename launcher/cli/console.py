@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 from launcher.cli.streams import Outlet
 from launcher.errors import LauncherError
 from launcher.machine.redaction import Redactor
+from launcher.machine.wrapping import wrapped
 from launcher.task.logs import LogLine
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ class Console:
 
     def notice(self, text: str) -> None:
         """Show a sentence permanently."""
-        self._write(f"   {self._paint(text, '33')}")
+        for line in self._fitted(f"   {text}", "   "):
+            self._write(self._paint(line, "33"))
 
     def log_line(self, line: LogLine) -> None:
         """Show a line of the container's output unchanged."""
@@ -134,7 +136,8 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """Write a message."""
-        self._write(text)
+        for line in self._fitted(text, " " * (len(text) - len(text.lstrip()))):
+            self._write(line)
 
     def data(self, text: str) -> None:
         """Write a line to standard output."""
@@ -145,6 +148,12 @@ class Console:
         lost = self._out.lost
         if lost is not before and not isinstance(lost, BrokenPipeError):  # a reader that closes the pipe is normal
             self.notice(f"Standard output can't be written any more: {lost}.")
+
+    def row(self, text: str, indent: int) -> None:
+        """Write a line of a table to standard output, whose last column begins after `indent` cells."""
+        wraps = self._terminal and self._out.isatty()
+        for line in self._fitted(text, " " * indent) if wraps else [text]:
+            self.data(line)
 
     def styled(self, style: str, text: str) -> None:
         """Write a line to standard output, in the color of its style on a terminal."""
@@ -169,7 +178,7 @@ class Console:
     def failure(self, error: LauncherError) -> None:
         """Show an error: the details, then the message and the hint."""
         for line in error.details:
-            self._write(f"   {line}")
+            self.say(f"   {line}")
         self.verdict(error.message, error.hint, good=False)
 
     def verdict(self, message: str, hint: str | None, *, good: bool) -> None:
@@ -180,9 +189,9 @@ class Console:
             words = self._clean(f"{message} {hint or ''}".rstrip())
             self._write(f"::error title=launcher::{_command_data(words)}", command=True)
         word, colour = ("Done.", "1;32") if good else ("Error:", "1;31")
-        self._write(f"{self._paint(word, colour)} {message}")
-        if hint:
-            self._write(f"{self._paint('Hint:', '1')} {hint}")
+        for head, style, text in ((word, colour, message), ("Hint:", "1", hint)):
+            for number, line in enumerate(self._fitted(f"{head} {text}", " " * len("Hint: ")) if text else ()):
+                self._write(line if number else line.replace(head, self._paint(head, style), 1))
 
     def summary(self, markdown: str) -> None:
         """Append a summary to the page of the GitHub Actions job; elsewhere do nothing."""
@@ -200,7 +209,7 @@ class Console:
             return None
 
         def question(text: str) -> str:
-            self._err.write(self._harmless(text))
+            self._err.write("\n".join(self._fitted(text)) + text[len(text.rstrip()) :])
             self._err.flush()
             answer = ""
             try:
@@ -232,6 +241,14 @@ class Console:
                 self._live.console.out(text, highlight=False)
             else:
                 print(text, file=self._err, flush=True)
+
+    def _fitted(self, text: str, indent: str = "") -> list[str]:
+        """Break a text into lines of the terminal, with secrets hidden: broken, they would not be found any more."""
+        text = self._harmless(text)
+        if not self._terminal:
+            return [text]
+        lines = _COLOUR.sub("", text).split("\n")  # others' could hide what follows
+        return [part for line in lines for part in wrapped(line, self._err.columns, indent)]
 
     def _clean(self, text: str) -> str:
         """Remove what could hide a secret, move the cursor or end a line, then hide the secrets."""

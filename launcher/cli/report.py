@@ -60,6 +60,10 @@ def _shown(name: str, value: Any) -> str:
     return str(value)
 
 
+PLAN_INDENT = 17
+"""Where the second column of `plan_lines` begins."""
+
+
 def plan_lines(plan: Plan) -> Iterator[str]:
     """Yield the plan as lines of text, for one screen."""
     stack, survey = plan.stack, plan.survey

@@ -44,6 +44,13 @@ class Outlet:
         return self._stream.isatty()
 
     @property
+    def columns(self) -> int:
+        """The width of the terminal in cells."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(os.environ.get("COLUMNS") or os.get_terminal_size(self._stream.fileno()).columns)
+        return 80
+
+    @property
     def encoding(self) -> str:
         """The stream's encoding; `utf-8` for a stream of characters, which accepts all."""
         return self._stream.encoding or "utf-8"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from launcher.machine.wrapping import wrapped
 
 
 class Status(StrEnum):
@@ -87,13 +88,7 @@ def lines(report: Report, columns: int) -> Iterator[tuple[str, str]]:
             group = finding.group
             yield "group", group
         head = f"  {finding.status.value:<4}  {finding.name:<{width}}  "
-        text = textwrap.wrap(
-            head + finding.text,
-            max(columns, len(head) + 20),
-            subsequent_indent=" " * len(head),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        text = wrapped(head + finding.text, max(columns, len(head) + 20), " " * len(head))
         yield from ((finding.status.value, line) for line in text)
         if finding.fix is not None:
             yield "fix", f"        {finding.fix}"

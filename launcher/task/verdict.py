@@ -39,13 +39,13 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
         timeout: the task's time limit in seconds.
     """
     result = _judge(watched, log, place, timeout)
-    unread = None if result.verdict is Verdict.NOT_STARTED else _unread(watched.task, log)
-    return replace(result, hint=" ".join(filter(None, (result.hint, unread))) or None)
+    return replace(result, hint=" ".join(filter(None, (result.hint, _unread(watched.task, log)))) or None)
 
 
 def lacks_report(task: Task, log: LogFollower) -> bool:
-    """Whether the container's last line has not arrived."""
-    return log.report is None and command_line.reports(task.command)
+    """Whether the container ran, and its last line has not arrived."""
+    ran = task.started is not None or task.exit_code is not None or log.found
+    return ran and log.report is None and command_line.reports(task.command)
 
 
 def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) -> TaskResult:

@@ -19,6 +19,7 @@ from alembic.config import Config
 
 from neuraknot_db import settings
 from neuraknot_db.cli import streams
+from neuraknot_db.cli.wrapping import wrapped
 from neuraknot_db.database import diagnosis, interrupt
 from neuraknot_db.database.redaction import redacted, redacted_within
 from neuraknot_db.errors import NeuraknotError
@@ -48,6 +49,8 @@ class _StandardError(logging.Handler):
             line = redacted(line)  # before cutting: part of a password would go unnoticed
             width = shutil.get_terminal_size().columns
             line = line if len(line) <= width else line[: width - 1] + "…"
+        else:
+            line = _fitted(line)
         sys.stderr.write(line + "\n")
 
 
@@ -122,7 +125,7 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
                 wanted = settings.origin().result_as_json
                 if wanted:
                     write_exactly(_result(outcome, code, failure))
-                again = "alembic current says where the database is" if outcome.targeted else _ELSEWHERE
+                again = "`alembic current` says where the database is" if outcome.targeted else _ELSEWHERE
                 demand_written(code, asked_for=wanted or not outcome.targeted, reported=wanted, hint=again)
 
 
@@ -172,12 +175,23 @@ _FOR_THE_DATABASE = re.compile(rf"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:{
 
 def rendered(error: NeuraknotError) -> str:
     """Return the lines that a person reads: message, details, hint."""
-    lines = [f"error: {_continued(error.message)}", *(f"  {_continued(line)}".rstrip() for line in error.details)]
+    lines = [
+        _fitted(f"error: {_continued(error.message)}"),
+        *(f"  {_continued(line)}".rstrip() for line in error.details),
+    ]
     hint = error.hint
     if hint and settings.origin().task_metadata_uri:
         # In a task nobody types: a command for the database is the launcher's to run, which confirms a reset itself.
         hint = _FOR_THE_DATABASE.sub("launcher ecs-run -- ", _RESET.sub("launcher ecs-migrate --reset", hint))
-    return "\n".join([*lines, f"hint: {_continued(hint)}"] if hint else lines)
+    return "\n".join([*lines, _fitted(f"hint: {_continued(hint)}")] if hint else lines)
+
+
+def _fitted(text: str) -> str:
+    """Return a text in the lines of a terminal, with secrets hidden: broken, they would not be found any more."""
+    if not sys.stderr.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(part for line in redacted(text).split("\n") for part in wrapped(line, width, "  "))
 
 
 def _continued(text: str) -> str:

@@ -50,7 +50,7 @@ _CAUSES = {
     "XX": "The server reports a defect of its own: see its log, then run the command again.",
 }
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
-REVISIONS = "alembic history shows the revisions that exist."
+REVISIONS = "`alembic history` shows the revisions that exist."
 _AGAIN = "Run the command again."
 
 
@@ -90,7 +90,7 @@ def command_error(error: CommandError) -> NeuraknotError:
     if "multiple head" in words.lower():
         return UsageError(
             "There are two heads or more, and the command needs one.",
-            hint="alembic heads shows them: set the newer one's down_revision to the other, or name a revision.",
+            hint="`alembic heads` shows them: set the newer one's down_revision to the other, or name a revision.",
             details=(words,),
         )
     if "revision" in words.lower():
@@ -99,7 +99,7 @@ def command_error(error: CommandError) -> NeuraknotError:
         return UsageError(
             "There is no alembic.ini here.", hint="Run this in the checkout, or name the file with -c PATH."
         )
-    return UsageError(f"{words}.", hint="neuraknot-db --help lists the commands and their options.")
+    return UsageError(f"{words}.", hint="`neuraknot-db --help` lists the commands and their options.")
 
 
 def database_error(

@@ -164,7 +164,7 @@ def name_of(exit_code: int) -> str:
 
 def _interrupted(number: int) -> InterruptedRunError:
     return InterruptedRunError(
-        f"{name_of(128 + number)}.", signal_number=number, hint="neuraknot-db log shows what was run until then."
+        f"{name_of(128 + number)}.", signal_number=number, hint="`neuraknot-db log` shows what was run until then."
     )
 
 

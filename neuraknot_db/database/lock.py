@@ -73,7 +73,7 @@ def acquire(
         if waited >= patience:
             raise LockUnavailableError(
                 f"Another migration still runs after {waited:.0f} s: {found}.",
-                hint="Wait for it to end; neuraknot-db log shows what it did.",
+                hint="Wait for it to end; `neuraknot-db log` shows what it did.",
             )
         if not told:
             log.info("waiting for another migration: %s", found)

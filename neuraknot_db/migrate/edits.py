@@ -49,7 +49,7 @@ def demand_unedited(
     if unknown := sorted(set(accepted) - set(applied)):
         raise UsageError(
             f"-x accept_edit={unknown[0]}: the log knows no such applied revision.",
-            hint="neuraknot-db log shows what was applied.",
+            hint="`neuraknot-db log` shows what was applied.",
         )
     edited = {}
     for revision, known in sorted(applied.items()):

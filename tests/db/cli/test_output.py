@@ -189,7 +189,7 @@ def test_a_report_that_could_not_be_written_ends_with_1_after_the_work(
         done = run(database, "neuraknot-db", *words, out=number, NEURAKNOT_RESULT="json")
     assert done.returncode == 1, done.stderr
     said = {"full": errno.ENOSPC, "gone": errno.EPIPE, "closed terminal": errno.EIO}[kind]
-    assert f"{LOST}{os.strerror(said)}.\nhint: alembic current says where the database is.\n" in done.stderr
+    assert f"{LOST}{os.strerror(said)}.\nhint: `alembic current` says where the database is.\n" in done.stderr
     assert "Traceback" not in done.stderr
     assert database.value("SELECT version_num FROM public.alembic_version") == revision
     assert json.loads(database.neuraknot_db("log", "--json").out)[-1]["outcome"] == "succeeded"
