@@ -97,6 +97,7 @@ class Console:
         finally:
             self._stop_live()
             words, good = outcome[-1] if outcome else ("", True)
+            words = self._plain(words)
             mark, colour = ("✓", "32") if good else ("✗", "31")
             took = self._paint(f"{time.monotonic() - begun:6.1f} s", "2")
             self._write(f" {self._paint(mark, colour)} {label} {title:<{_WIDTH}} {took}  {words}".rstrip())
@@ -186,7 +187,7 @@ class Console:
         hint = self.with_options(hint)
         if self._github and not good:
             # Redact first: the redactor does not find an escaped secret, and GitHub removes the escape.
-            words = self._clean(f"{message} {hint or ''}".rstrip())
+            words = self._plain(f"{message} {hint or ''}".rstrip())
             self._write(f"::error title=launcher::{_command_data(words)}", command=True)
         word, colour = ("Done.", "1;32") if good else ("Error:", "1;31")
         for head, style, text in ((word, colour, message), ("Hint:", "1", hint)):
@@ -199,7 +200,7 @@ class Console:
             return
         try:
             with Path(self._summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(self._clean(markdown))
+                file.write(self._plain(markdown))
         except OSError as error:
             self.notice(f"The summary of this job can't be written: {error}.")
 
@@ -244,11 +245,14 @@ class Console:
 
     def _fitted(self, text: str, indent: str = "") -> list[str]:
         """Break a text into lines of the terminal, with secrets hidden: broken, they would not be found any more."""
-        text = self._harmless(text)
+        text = self._plain(text)
         if not self._terminal:
             return [text]
-        lines = _COLOUR.sub("", text).split("\n")  # others' could hide what follows
-        return [part for line in lines for part in wrapped(line, self._err.columns, indent)]
+        return [part for line in text.split("\n") for part in wrapped(line, self._err.columns, indent)]
+
+    def _plain(self, text: str) -> str:
+        """Remove colors as well: a stranger's could hide what follows."""
+        return _COLOUR.sub("", self._harmless(text))
 
     def _clean(self, text: str) -> str:
         """Remove what could hide a secret, move the cursor or end a line, then hide the secrets."""
@@ -278,7 +282,7 @@ class Console:
             self._live = None
 
     def _moving(self) -> _Moving:
-        words = self._clean(f"{self._title}  {self._status}".rstrip())
+        words = self._plain(f"{self._title}  {self._status}".rstrip())
         return _Moving(words, self._begun)
 
 

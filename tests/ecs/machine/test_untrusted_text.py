@@ -314,6 +314,41 @@ def test_in_a_summary_no_word_of_a_stranger_is_markup() -> None:
     assert set(re.findall("<(?!/).*?>", written)) == {"<h3>", "<p>", "<b>", "<code>", "<br>"}
 
 
+EVIL = "\x1b[2J\x1b[8m\x9b\u202e![i](http://x)\n# heading\n::add-mask::a"
+
+
+@pytest.mark.parametrize("fields", [{"error": EVIL}, {"ran": [EVIL]}, {"after": EVIL}, {"before": EVIL}], ids=str)
+def test_what_a_report_holds_goes_through_the_filter(
+    stage: Stage, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    stage.cloud.ecs.start = scripted(Script(seconds=1.0, exit_code=7 if "error" in fields else 0, report=fields))
+    for arguments in (["ecs-migrate"], ["ecs-run", "--", "plan"], ["ecs-migrate", "--cluster", EVIL]):
+        outcome = stage.launch(*arguments)
+        said = outcome.out + outcome.err + page.read_text()
+        assert not set("\x1b\x9b\u202e\r") & set(said)
+        lines = said.splitlines()
+        assert not [line for line in lines if line.lstrip().startswith("::add-mask")]
+        assert not [line for line in page.read_text().splitlines() if line.startswith(("#", "!"))]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ran": [None]}, {"ran": "004"}, {"ran": {"a": 1}}, {"ran": [["004"]]}, {"error": 5}, {"after": ["004"]},
+        {"outcome": True}, {"exit_code": "0"}, {"exit_code": False}, {"command": None}, {"target": 4},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_report_with_a_field_of_another_type_is_none(stage: Stage, fields: dict[str, Any]) -> None:
+    stage.cloud.ecs.start = scripted(Script(seconds=1.0, report=fields))
+    outcome = stage.launch("ecs-migrate", "--json")
+    assert outcome.code == 25, outcome.err
+    assert "None" not in outcome.json["message"]
+
+
 THIN: dict[str, tuple[str, Any, str]] = {
     "a definition without a name": ("ecs:RegisterTaskDefinition", {"taskDefinition": {}}, "it lacks taskDefinitionArn"),
     "a service without a state": ("ecs:DescribeServices", {"services": [{}]}, "it lacks status"),
