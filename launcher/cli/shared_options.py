@@ -239,9 +239,9 @@ def revision_name(text: str | None) -> str | None:
     """Return the revision unchanged.
 
     Raises:
-        UsageError: it looks like an option, and is not a number of steps back.
+        UsageError: it is empty, which is not `head`; or it looks like an option, and is not a number of steps back.
     """
-    if text is not None and text.startswith("-") and not _BACKWARDS.fullmatch(text):
+    if text is not None and (not text.strip() or (text.startswith("-") and not _BACKWARDS.fullmatch(text))):
         raise UsageError(
             f"--revision {text!r} is not a valid revision name.",
             hint="Name one, as in: launcher ecs-migrate --revision 003",

@@ -8,6 +8,7 @@ commands           each of this project's commands: a function with its options,
 env                called by `alembic/env.py`: tells commands that change a database from those that read or print SQL
 chosen_database    the database that the environment names; else the embedded one, started
 console            errors to messages and exit codes, logging to standard error, the JSON for the launcher
+wrapping           breaks sentences into the lines of a terminal
 streams            standard output and error: remove secrets and control characters, survive a closed reader
 
 A command imports what few others need when it is called. In the image, which lacks `dev`, commands that need it end

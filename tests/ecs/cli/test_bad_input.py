@@ -175,6 +175,7 @@ BAD: dict[str, tuple[Break, list[str], int, str]] = {
     ),
     "no subnet's name": (nothing, ["--subnets", ", ,"], 2, "--subnets ', ,' names no subnet."),
     "no security group's name": (nothing, ["--security-groups", ","], 2, "names no security group."),
+    "nothing for a revision": (nothing, ["--revision="], 2, "--revision '' is not a valid revision name"),
     "an option for a revision": (nothing, ["--revision=--help"], 2, "--revision '--help' is not a valid revision name"),
     "a confirmation of nothing": (nothing, ["--confirm-reset", "dev"], 2, "confirms nothing without --reset"),
     "no time": (nothing, ["--timeout", "0"], 2, "--timeout '0'"),
