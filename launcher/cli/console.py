@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from launcher.launch.progress import Done
 
 _WIDTH = 18
+_SIGNS, _ASCII = "✓✗│", "+x|"
+"""The signs of success and failure, and of a container's line; and those of a terminal that does not have them."""
+
 _PROPOSED = re.compile(
     r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
 )
@@ -68,6 +71,7 @@ class Console:
         self._colours = self._terminal and not environ.get("NO_COLOR")
         self._github = environ.get("GITHUB_ACTIONS") == "true"
         self._summary = environ.get("GITHUB_STEP_SUMMARY")
+        self._signs = _SIGNS if self._err.holds(_SIGNS) else _ASCII
         self._live: Status | None = None
         self._lock = threading.Lock()
         self._status = ""
@@ -98,7 +102,7 @@ class Console:
             self._stop_live()
             words, good = outcome[-1] if outcome else ("", True)
             words = self._plain(words)
-            mark, colour = ("✓", "32") if good else ("✗", "31")
+            mark, colour = (self._signs[0], "32") if good else (self._signs[1], "31")
             took = self._paint(f"{time.monotonic() - begun:6.1f} s", "2")
             self._write(f" {self._paint(mark, colour)} {label} {title:<{_WIDTH}} {took}  {words}".rstrip())
             if self._github:
@@ -129,7 +133,7 @@ class Console:
         """Show a line of the container's output unchanged."""
         text = line.text.replace("\n", "")
         if self.json or (self._terminal and self._out.isatty()):
-            self._write(f"   {self._paint('│', '2')} {text}")
+            self._write(f"   {self._paint(self._signs[2], '2')} {text}")
         else:
             self.data(text)
 
@@ -273,7 +277,7 @@ class Console:
         from rich.status import Status
 
         console = RichConsole(file=cast(IO[str], self._err), stderr=True)
-        self._live = Status(self._moving(), console=console, spinner="dots")
+        self._live = Status(self._moving(), console=console, spinner="dots" if self._signs is _SIGNS else "line")
         self._live.start()
 
     def _stop_live(self) -> None:

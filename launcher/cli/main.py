@@ -257,15 +257,20 @@ def rehearse(
     in_docker: Annotated[
         bool, typer.Option("--docker", help="Build, push, pull and run the real image, with the Docker engine here.")
     ] = False,
+    base: Base = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND]", help="Run this command there instead: doctor, ecs-migrate --dry-run."),
+    ] = None,
 ) -> int:
     """The whole pipeline on this machine: a local AWS, an embedded PostgreSQL, no account."""
     from launcher.cli.rehearse import rehearse
 
-    return rehearse(common, fail=fail, reset=reset, in_docker=in_docker)
+    return rehearse(common, tuple(command or ()), fail=fail, reset=reset, in_docker=in_docker, base=base)
 
 
 @functools.cache
-def _command() -> Any:
+def parser() -> Any:
     """Return the parser of the command line, which takes a while to build."""
     return typer.main.get_command(app)
 
@@ -273,7 +278,7 @@ def _command() -> Any:
 def main(arguments: list[str] | None = None, dependencies: Any = None) -> None:
     """Run the launcher and end the process with its exit code."""
     try:
-        _command().main(args=arguments, prog_name="launcher", obj=dependencies)
+        parser().main(args=arguments, prog_name="launcher", obj=dependencies)
     except Signalled as signalled:  # between two signal handlers
         typer.echo(f"Error: Interrupted by {signal.Signals(signalled.number).name}.", err=True)
         sys.exit(128 + signalled.number)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -64,21 +66,31 @@ class _TaskOnly(Console):
             super().verdict(message, hint, good=good)
 
 
-def rehearse(common: Common, *, fail: str | None, reset: bool, in_docker: bool = False) -> int:
-    """Run the pipeline on this machine and show the resulting content of the database.
+def rehearse(
+    common: Common,
+    command: tuple[str, ...] = (),
+    *,
+    fail: str | None,
+    reset: bool,
+    in_docker: bool = False,
+    base: str | None = None,
+) -> int:
+    """Run the pipeline on this machine and show the resulting content of the database; or run another command there.
 
     Args:
         common: the command's; only its environment names the stack, its other options for a stack are ignored.
+        command: the launcher's command line to run instead, such as `doctor`.
         fail: the name of a failure to play; `list` lists them all.
         reset: run `ecs-migrate --reset` on the migrated database afterwards.
         in_docker: build, push, pull and run the real image, with this machine's engine and registry.
+        base: the base image to build on.
 
     Returns:
-        The exit code of `ecs-migrate`.
+        The exit code of `ecs-migrate`, or of the command.
 
     Raises:
         ConfigurationError: the extra is not installed, this is not a checkout, or the database does not start.
-        UsageError: there is no such failure, it can't be played with a real engine, or `--json` is given for two runs.
+        UsageError: there is no such failure or command, or two options exclude each other.
     """
     _require_extra()
     if fail == "list":
@@ -92,27 +104,57 @@ def rehearse(common: Common, *, fail: str | None, reset: bool, in_docker: bool =
             "--reset and --json exclude each other here: that is two runs, and --json tells of one.",
             hint="Leave one of them out.",
         )
+    if base and not in_docker:
+        raise UsageError("--base means nothing without --docker.", hint="Only then an image is built.")
+    if command:
+        _require_command(command, reset=reset, json=console.json)
     for needed in (DOCKERFILE, "alembic.ini"):
         if not (root / needed).is_file():
             raise ConfigurationError(
                 f"There is no {needed} in {root.resolve()}.",
                 hint="Rehearse in a checkout of the project, or name it with --root.",
             )
-    console.say(f"A rehearsal of: launcher ecs-migrate --environment {environment}")
+    line = shlex.join(command) if command else f"ecs-migrate --environment {environment}"
+    console.say(f"A rehearsal of: launcher {line}")
     with ExitStack() as stack:
         # A short name: a socket's path has at most 107 characters, and the container prints it on a line of 80.
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nk-")))
-        # The database starts while moto is imported; each takes seconds.
-        database = stack.enter_context(EmbeddedDatabase(Path(sys.executable).parent, scratch / "pg"))
-        from launcher.rehearsal.stage import staged
+        with console.step("  +", "Stage") as done:
+            console.status("a local AWS and an embedded PostgreSQL start")
+            # The database starts while moto is imported; each takes seconds.
+            database = stack.enter_context(EmbeddedDatabase(Path(sys.executable).parent, scratch / "pg"))
+            from launcher.rehearsal.stage import staged
 
-        stage = stack.enter_context(staged(root, environment, scratch, database, failure, in_docker=in_docker))
+            stage = stack.enter_context(
+                staged(root, environment, scratch, database, failure, in_docker=in_docker, base=base)
+            )
+            done("set")
         task = (
             "a container, its image built here and kept at 127.0.0.1:5000"
             if in_docker
             else "a process of this checkout, run as ECS would run the container"
         )
-        return _play(common, stage, task, failure, reset)
+        _tell(console, stage, task, failure)
+        if command:
+            return _other(common, stage, command)
+        return _play(common, stage, failure, reset, base)
+
+
+def _require_command(command: tuple[str, ...], *, reset: bool, json: bool) -> None:
+    """Refuse a command that can't be run on the stage, before that is set."""
+    from launcher.cli.main import parser
+
+    others = sorted(set(parser().commands) - {"rehearse"})
+    if command[0] not in others:
+        raise UsageError(
+            f"{command[0]!r} can't be rehearsed.", hint=f"One of: {', '.join(others)}. Its options stand behind it."
+        )
+    for given, option in ((reset, "--reset"), (json, "--json")):
+        if given:
+            raise UsageError(
+                f"{option} is the command's own here.",
+                hint=f"Write it behind: launcher rehearse -- {shlex.join(command)} {option}",
+            )
 
 
 def _require_extra() -> None:
@@ -124,14 +166,32 @@ def _require_extra() -> None:
             )
 
 
-def _play(common: Common, stage: Stage, task: str, failure: Failure | None, reset: bool) -> int:
-    console, environment = common.console, common.options.environment
+def _tell(console: Console, stage: Stage, task: str, failure: Failure | None) -> None:
     console.say(f"   AWS       a local one at {stage.cloud.server.url}; nothing leaves this machine")
     console.say("   database  an embedded PostgreSQL in the place of RDS")
     console.say(f"   task      {task}")
     if failure is not None:
         console.say(f"   to fail   {failure.about}")
     console.say()
+
+
+def _other(common: Common, stage: Stage, command: tuple[str, ...]) -> int:
+    """Run a command line of the launcher's on the stage, and return its exit code."""
+    from launcher.cli.main import main
+
+    # The stage restores the environment at its end.
+    os.environ["NEURAKNOT_ENV"] = common.options.environment
+    os.environ["NEURAKNOT_ROOT"] = str(common.options.root)
+    os.environ["NEURAKNOT_TERRAFORM_DIR"] = str(stage.directory)
+    try:
+        main(list(command), replace(common.dependencies, run=stage.runner))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    raise AssertionError("main() ends the process")
+
+
+def _play(common: Common, stage: Stage, failure: Failure | None, reset: bool, base: str | None) -> int:
+    console, environment = common.console, common.options.environment
     terraform_dir = Sourced(stage.directory, "the rehearsal")
     on_stage = replace(
         common,
@@ -140,25 +200,25 @@ def _play(common: Common, stage: Stage, task: str, failure: Failure | None, rese
         profile=None,
     )
     timeout = failure.timeout if failure is not None else None
-    code = _migrate(on_stage, timeout=timeout)
+    code = _migrate(on_stage, timeout, base)
     if reset and code == 0:
         console.say("\nOnce more, with --reset:\n")
-        code = _migrate(on_stage, timeout=timeout, reset=True)
+        code = _migrate(on_stage, timeout, base, reset=True)
     if code == 0 and failure is None and not console.json:
-        code = _show_tables(on_stage)
+        code = _show_tables(on_stage, base)
     return code
 
 
-def _migrate(common: Common, *, timeout: float | None, reset: bool = False) -> int:
+def _migrate(common: Common, timeout: float | None, base: str | None, *, reset: bool = False) -> int:
     confirmed = common.options.environment if reset else None  # only a scratch database can be lost
-    return commands.launch(common, "ecs-migrate", Migration(resets=reset), _how(timeout), confirm_reset=confirmed)
+    return commands.launch(common, "ecs-migrate", Migration(resets=reset), _how(timeout, base), confirm_reset=confirmed)
 
 
-def _show_tables(common: Common) -> int:
+def _show_tables(common: Common, base: str | None) -> int:
     """Run a second task that lists the content of the database, without showing its eight steps."""
     common.console.say("\nWhat the database holds, as a second task saw it (launcher ecs-run -- verify):")
     quiet = replace(common, console=_TaskOnly.like(common.console, common.dependencies.environ))
-    code = commands.launch(quiet, "ecs-run", Run(("verify",)), _how(None))
+    code = commands.launch(quiet, "ecs-run", Run(("verify",)), _how(None, base))
     common.console.say("\nSee it go wrong: launcher rehearse --fail list")
     return code
 
@@ -183,9 +243,9 @@ def _list(common: Common) -> int:
     return 0
 
 
-def _how(timeout: float | None) -> commands.RunOptions:
+def _how(timeout: float | None, base: str | None) -> commands.RunOptions:
     return commands.RunOptions(
-        timeout, image=None, base=None, dry_run=False, detach=False, attach=False, client_token=None
+        timeout, image=None, base=base, dry_run=False, detach=False, attach=False, client_token=None
     )
 
 

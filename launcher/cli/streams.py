@@ -55,6 +55,14 @@ class Outlet:
         """The stream's encoding; `utf-8` for a stream of characters, which accepts all."""
         return self._stream.encoding or "utf-8"
 
+    def holds(self, text: str) -> bool:
+        """Whether the stream's encoding has these characters."""
+        try:
+            text.encode(self.encoding)
+        except (UnicodeEncodeError, LookupError):
+            return False
+        return True
+
     def _lose(self, error: OSError) -> None:
         self.lost = self.lost or error
         # The buffer goes to the null device too, or Python would report an error at exit.

@@ -57,6 +57,7 @@ def staged(
     failure: Failure | None = None,
     *,
     in_docker: bool = False,
+    base: str | None = None,
 ) -> Iterator[Stage]:
     """Set up the stage, and break it according to the failure.
 
@@ -69,6 +70,7 @@ def staged(
         database: the replacement for RDS; it may still be starting.
         failure: the failure to play, if any; only without a real engine.
         in_docker: build the image, push it to this machine's registry and run it, instead of simulating that.
+        base: the base image to build on.
 
     Raises:
         ConfigurationError: the database does not start, or there is no registry.
@@ -80,7 +82,7 @@ def staged(
         cloud = stack.enter_context(LocalAws(options, start=lambda container: start[0](container), pace=PACE))
         directory = scratch / "terraform" / "environments" / environment
         write_root(directory, cloud.stack.outputs, DATABASE_PASSWORD if options.login == "tfvars" else None)
-        tag, host = content_tag(root, _PLATFORMS[options.architecture]), cloud.stack.database_host
+        tag, host = content_tag(root, _PLATFORMS[options.architecture], base), cloud.stack.database_host
         if in_docker:
             runner: Runner = _registry(cloud, tag)
             start.append(in_containers(run, host, database))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
+import locale
 import logging
 import os
 import re
@@ -17,7 +19,7 @@ import stat
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -198,7 +200,8 @@ def _server(package: Any, data: Path) -> Any:
     logger.setLevel(logging.CRITICAL)
     package.postgres_server.find_suitable_socket_dir = lambda data, _: data
     try:
-        return package.get_server(data)
+        with _locale_of_its_own():
+            return package.get_server(data)
     except (subprocess.SubprocessError, OSError) as error:
         # Its cleanup at process exit would fail too, with a traceback.
         for server in package.PostgresServer._instances.values():
@@ -212,6 +215,27 @@ def _server(package: Any, data: Path) -> Any:
         ) from error
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _locale_of_its_own() -> Iterator[None]:
+    """Have initdb find a locale that is there and can hold UTF-8: it takes the environment's, whatever the shell has."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(("LC_", "LANG"))}
+    now = locale.setlocale(locale.LC_CTYPE)
+    try:
+        own = locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    except locale.Error:  # as on macOS
+        own = "C"
+    finally:
+        locale.setlocale(locale.LC_CTYPE, now)
+    for name in before:
+        del os.environ[name]
+    os.environ["LC_ALL"] = own
+    try:
+        yield
+    finally:
+        del os.environ["LC_ALL"]
+        os.environ.update(before)
 
 
 def _forget_dead_users(package: Any, data: Path) -> None:
