@@ -117,8 +117,13 @@ def launch(
                     for line in report.plan_lines(plan):
                         console.row(line, report.PLAN_INDENT)
                 return 0
-            if guards.task_instead(plan) is None and plan.builds:
-                require_engine(common.dependencies.run)  # before asking the user or creating anything
+            # Before asking the user or creating anything.
+            steps = Steps(common.dependencies.clock, console, known.timings)
+            with steps.refusing("task"):
+                other = guards.task_instead(plan)
+            with steps.refusing("image"):
+                if other is None and plan.builds:
+                    require_engine(common.dependencies.run)
             if work.resets:
                 guards.confirm_reset(plan.stack, confirm_reset, ask, yes=yes)
             result = executor(common, aws, known).execute(plan)

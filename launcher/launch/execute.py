@@ -105,7 +105,8 @@ class Executor:
             definition = self._definition(plan, done)
         if waited:  # for the user, RDS or Docker: another task may have been started meanwhile
             plan = self._looked_again(plan)
-            other = task_instead(plan)
+            with Steps(self.clock, self.progress, self.launch.timings).refusing("task"):
+                other = task_instead(plan)
             if other is not None:
                 return self._instead(plan, other)
         # From here on a signal must not come between the start of the task and the receipt of its ARN.

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from launcher.errors import LauncherError
 from launcher.models import Clock
 from launcher.task.logs import LogLine
 
@@ -82,3 +83,12 @@ class Steps:
                 yield done
             finally:
                 self.timings[key] = round(self.clock.now() - begun, 3)
+
+    @contextmanager
+    def refusing(self, key: str) -> Iterator[None]:
+        """Show a step as failed if an error comes now, before it has begun; else show nothing."""
+        try:
+            yield
+        except LauncherError:
+            with self.step(key):
+                raise

@@ -55,8 +55,11 @@ class Failure:
 _WRONG_PLATFORM = "image Manifest does not contain descriptor matching platform 'linux/amd64'"
 _FORBIDDEN = "failed to copy: httpReadSeeker: failed open: unexpected status code: 403 Forbidden"
 
-_ERROR = 'revision 003 failed: column "avatar_url" of relation "users" already exists'
-_FAILING = Script(lines=(*plays.BEGINNING, (0.5, f"Error: {_ERROR}")), seconds=1.0, exit_code=7, error=_ERROR)
+_ERROR = 'column "id" of relation "users" already exists'
+_FAILING = plays.revision(
+    'op.execute("ALTER TABLE public.users ADD COLUMN id uuid")',
+    Script(lines=(*plays.BEGINNING, (0.5, f"error: {_ERROR}")), seconds=1.0, exit_code=7, error=_ERROR),
+)
 
 FAILURES: Mapping[str, Failure] = {
     failure.name: failure
@@ -102,7 +105,7 @@ FAILURES: Mapping[str, Failure] = {
             "the migration does not end in the time that it was given",
             24,
             "stopped",
-            plays.container(Script(lines=plays.BEGINNING, seconds=86_400)),
+            plays.endless,
             timeout=5.0,
         ),
         Failure(
@@ -174,7 +177,7 @@ FAILURES: Mapping[str, Failure] = {
             "a revision ends the process with 0, as if all had been done",
             25,
             "ended with 0, but its log ends without its report",
-            plays.container(Script(lines=plays.BEGINNING, report=None)),
+            plays.revision("os._exit(0)", Script(lines=plays.BEGINNING, report=None)),
         ),
         Failure(
             "half-way",
@@ -198,7 +201,7 @@ FAILURES: Mapping[str, Failure] = {
             "the migration fails beside a container that ends with 0",
             7,
             "7",
-            plays.both(plays.sidecar(0), plays.container(_FAILING)),
+            plays.both(plays.sidecar(0), _FAILING),
         ),
         Failure("no-capacity", 13, "Fargate has no capacity", 23, "[Cc]apacity", plays.capacity(None)),
         Failure("capacity-returns", 13, "Fargate has capacity again at the third try", 0, "", plays.capacity(2)),
@@ -273,7 +276,7 @@ FAILURES: Mapping[str, Failure] = {
             "a revision fails, and the container says so",
             7,
             "7",
-            plays.container(_FAILING),
+            _FAILING,
         ),
         Failure(
             "out-of-memory",

@@ -32,12 +32,14 @@ class Scene:
         directory: the Terraform root, with a state and `secrets.tfvars`.
         docker: the replacement for `docker`.
         run: starts every program, `docker` among them.
+        project: a copy of the checkout's revisions, which real containers run; None if containers are simulated.
     """
 
     cloud: LocalAws
     directory: Path
     docker: StandInDocker
     run: Runner
+    project: Path | None = None
 
 
 BEGINNING = (
@@ -68,6 +70,41 @@ def container(script: Script) -> Play:
         scene.cloud.ecs.start = scripted(script)
 
     return play
+
+
+def revision(body: str, simulated: Script) -> Play:
+    """Have the container run one more revision, whose `upgrade()` is this line; or simulate what that does."""
+
+    def play(scene: Scene) -> None:
+        if scene.project is None:
+            scene.cloud.ecs.start = scripted(simulated)
+            return
+        versions = scene.project / "alembic" / "versions"
+        head = max(path.name.partition("_")[0] for path in versions.glob("[0-9]*.py"))
+        new = f"{int(head) + 1:0{len(head)}d}"
+        text = _REVISION.format(revision=new, down_revision=head, body=body)
+        (versions / f"{new}_the_rehearsals_own.py").write_text(text, encoding="utf-8")
+
+    return play
+
+
+_REVISION = '''"""The rehearsal's own."""
+
+import os
+
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{down_revision}"
+
+
+def upgrade() -> None:
+    {body}
+
+
+def downgrade() -> None:
+    pass
+'''
 
 
 def logging(**settings: Any) -> Play:
@@ -221,9 +258,13 @@ def lost_answers(times: int, action: str = "ecs:RunTask") -> Play:
     return play
 
 
+endless = revision('op.execute("SELECT pg_sleep(86400)")', Script(lines=BEGINNING, seconds=86_400))
+"""Have the container not end by itself."""
+
+
 def interrupted(scene: Scene) -> None:
     """Send SIGINT, as Ctrl-C does, while the container runs."""
-    scene.cloud.ecs.start = scripted(Script(lines=BEGINNING, seconds=60.0))
+    endless(scene)
     sent = iter([True])
 
     def look(call: Call) -> None:
@@ -286,7 +327,7 @@ def log_denied(scene: Scene) -> None:
 
 def stopped_by_somebody(scene: Scene) -> None:
     """Let another user stop the task while it runs."""
-    scene.cloud.ecs.start = scripted(Script(lines=BEGINNING, seconds=60.0))
+    endless(scene)
 
     def look(call: Call) -> None:
         for task in scene.cloud.ecs.tasks.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -87,19 +88,24 @@ def staged(
             runner: Runner = _registry(cloud, tag)
             start.append(in_containers(run, host, database))
         else:
-            runner = _played(cloud, directory, tag, failure)
-            start.append(_in_checkout(root, host, database))
+            project = root
+            if failure is not None:  # which may add a revision
+                project = scratch / "project"
+                shutil.copytree(root / "alembic", project / "alembic")
+                shutil.copy2(root / "alembic.ini", project)
+            start.append(_in_checkout(project, host, database))
+            runner = _played(cloud, directory, tag, project, failure)
         stack.enter_context(_environment(cloud.environment))
         database.wait()
         yield Stage(cloud, directory, runner)
 
 
-def _played(cloud: LocalAws, directory: Path, tag: str, failure: Failure | None) -> Runner:
+def _played(cloud: LocalAws, directory: Path, tag: str, project: Path, failure: Failure | None) -> Runner:
     """Return a runner with a `docker` that builds nothing, and play the failure."""
     docker = StandInDocker(cloud.stack, run)
     if failure is None or failure.image_known:
         cloud.stack.put_image(tag, digest_of(tag))
-    scene = Scene(cloud, directory, docker, docker)
+    scene = Scene(cloud, directory, docker, docker, project)
     if failure is not None:
         failure.play(scene)
     return scene.run

@@ -219,7 +219,7 @@ def _server(package: Any, data: Path) -> Any:
 
 @contextlib.contextmanager
 def _locale_of_its_own() -> Iterator[None]:
-    """Have initdb find a locale that is there and can hold UTF-8: it takes the environment's, whatever the shell has."""
+    """Let initdb find a locale that is there and can hold UTF-8: it takes the environment's, whatever that is."""
     before = {name: value for name, value in os.environ.items() if name.startswith(("LC_", "LANG"))}
     now = locale.setlocale(locale.LC_CTYPE)
     try:

@@ -103,6 +103,8 @@ def test_it_ends_with_the_right_code_and_words(
     assert re.search(failure.says, outcome.said), outcome.said
     assert "Traceback" not in outcome.said
     assert ("Hint:" in outcome.said) == (failure.exit_code != 0), outcome.said
+    steps = [line.split()[0] for line in outcome.said.splitlines() if line[:3] in (" ✓ ", " ✗ ")]
+    assert (steps[-1] == "✗") == (failure.exit_code != 0), outcome.said
     assert started(scene.cloud) == (1 if failure.starts_a_task else 0)
     if failure.log_is_whole:
         assert outcome.printed.splitlines() == [text for _, text in plays.BEGINNING]
