@@ -14,7 +14,10 @@ _EXTRA = {"typer", "rich", "boto3", "botocore", "hcl2", "lark"}
 
 
 def main() -> None:
-    """Run the command line, or say which package is missing."""
+    """Run the command line, or say what it can't run without."""
+    if not hasattr(signal, "SIGHUP"):  # it stops tasks by signals that Windows does not have
+        sys.stderr.write("Error: The launcher runs on Linux and macOS.\nHint: On Windows, run it in WSL.\n")
+        sys.exit(ExitCode.CONFIGURATION)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     try:

@@ -32,6 +32,11 @@ _SIGNS, _ASCII = "✓✗│", "+x|"
 _PROPOSED = re.compile(
     r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
 )
+_CALLED = re.compile(
+    r"(?<![\w/.-])(?<!-m )launcher(?= (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|rehearse|status|stop)\b)"
+)
+"""Matches the program's name in a command."""
+
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _COMMAND = re.compile(r"^(?:[^\S\n]|\x1b\[[0-9;]*m)*:(?=:.*::)|##(?=\[)", re.MULTILINE)
 """Matches GitHub Actions' commands up to where a blank disables them: `::name::value`, `##[name]value`."""
@@ -59,10 +64,13 @@ class Console:
         stderr: TextIO | Outlet | None = None,
         environ: Mapping[str, str] | None = None,
         shown: str = "",
+        program: str = "launcher",
     ) -> None:
+        """`program` is what a person types to call this one."""
         environ = environ or {}
         self.json = json
         self.shown = shown
+        self._program = program
         self.answered = False
         self.redactor = Redactor()
         self._out = stdout if isinstance(stdout, Outlet) else Outlet(stdout or sys.stdout)
@@ -162,6 +170,7 @@ class Console:
 
     def styled(self, style: str, text: str) -> None:
         """Write a line to standard output, in the color of its style on a terminal."""
+        text = self._as_called(text)
         colour = _STYLES.get(style)
         self.data(f"\033[{colour}m{text}\033[0m" if colour and self._colours and self._out.isatty() else text)
 
@@ -178,7 +187,9 @@ class Console:
 
     def with_options(self, hint: str | None) -> str | None:
         """Complete the commands in a hint with the shared options, so that they can be pasted."""
-        return None if hint is None else _PROPOSED.sub(lambda found: f"{found[0]} {self.shown}".rstrip(), hint)
+        if hint is None:
+            return None
+        return self._as_called(_PROPOSED.sub(lambda found: f"{found[0]} {self.shown}".rstrip(), hint))
 
     def failure(self, error: LauncherError) -> None:
         """Show an error: the details, then the message and the hint."""
@@ -255,8 +266,11 @@ class Console:
         return [part for line in text.split("\n") for part in wrapped(line, self._err.columns, indent)]
 
     def _plain(self, text: str) -> str:
-        """Remove colors as well: a stranger's could hide what follows."""
-        return _COLOUR.sub("", self._harmless(text))
+        """Name this program as it was called, and remove colors as well: a stranger's could hide what follows."""
+        return _COLOUR.sub("", self._harmless(self._as_called(text)))
+
+    def _as_called(self, text: str) -> str:
+        return _CALLED.sub(lambda _: self._program, text)
 
     def _clean(self, text: str) -> str:
         """Remove what could hide a secret, move the cursor or end a line, then hide the secrets."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.cli.console import Console
@@ -60,4 +64,21 @@ class Dependencies:
 
     def make_console(self, json: bool) -> Console:
         """Make the console for one command."""
-        return self.console(json) if self.console else Console(json=json, environ=self.environ)
+        if self.console:
+            return self.console(json)
+        return Console(json=json, environ=self.environ, program=called_as(sys.argv[0]))
+
+
+def called_as(program: str) -> str:
+    """Return what calls this program again: `launcher` where the PATH leads to it, else as it was called.
+
+    Args:
+        program: `sys.argv[0]`.
+    """
+    path, found = Path(program), shutil.which("launcher")
+    if path.name == "__main__.py":
+        beside = Path(sys.executable).parent
+        return "launcher" if found and Path(found).parent == beside else f"{shlex.quote(sys.executable)} -m launcher"
+    if path.name != "launcher" or not path.exists() or (found and Path(found).samefile(path)):
+        return "launcher"
+    return shlex.quote(program)

@@ -39,7 +39,10 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
         timeout: the task's time limit in seconds.
     """
     result = _judge(watched, log, place, timeout)
-    return replace(result, hint=" ".join(filter(None, (result.hint, _unread(watched.task, log)))) or None)
+    unread = _unread(watched.task, log)
+    if unread is None:
+        return result
+    return replace(result, hint=f"{result.hint.rstrip('.')}. {unread}" if result.hint else unread)
 
 
 def lacks_report(task: Task, log: LogFollower) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from launcher.__main__ import main as program
 from launcher.cli.console import Console
-from launcher.cli.dependencies import Dependencies
+from launcher.cli.dependencies import Dependencies, called_as
 from launcher.cli.main import main
 from launcher.rehearsal.failures import FAILURES
 from launcher.rehearsal.stack import DATABASE_PASSWORD
@@ -61,7 +63,7 @@ def test_the_pipeline_ends_with_the_eight_tables_and_leaves_nothing_behind() -> 
     code, printed, said = rehearse()
     assert code == 0, said
     steps = [line.split()[1] for line in said.splitlines() if line.startswith(" ✓")]
-    assert steps == [f"{number}/8" for number in range(1, 9)]
+    assert steps == ["+", *(f"{number}/8" for number in range(1, 9))]
     assert [line.split()[0] for line in printed.splitlines()[-len(TABLES) :]] == TABLES
     assert f"none -> {REVISIONS[-1]}" in said
     assert DATABASE_PASSWORD not in printed + said
@@ -85,6 +87,107 @@ def test_a_failure_is_told_as_it_would_be_and_shows_no_tables() -> None:
     assert FAILURES["no-route"].about in said
     assert "com.amazonaws.ap-northeast-1.ecr.dkr" in said
     assert printed == ""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("name", ["migration-fails", "stopped-by-somebody"])
+def test_the_real_program_fails_for_real(name: str) -> None:
+    code, printed, said = rehearse("--fail", name)
+    assert code == FAILURES[name].exit_code
+    assert f"at revision {REVISIONS[-1]}" not in said
+    after = f"{int(REVISIONS[-1]) + 1:03d}"
+    assert re.search(rf"^error: .*evision {after} .*rolled back", printed, re.MULTILINE), printed
+    assert re.search(r"^ ✗ 8/8", said, re.MULTILINE)
+    assert not [path for path in (ROOT / "alembic" / "versions").iterdir() if path.name.startswith(after)]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--", "ecs-migrate", "--dry-run"], 0, "command          alembic upgrade head"),
+        (["--", "status", "--json"], 0, '"alive": []'),
+        (["--", "iam-policy"], 0, '"ecs:RunTask"'),
+        (["--environment", "prod", "--", "ecs-migrate", "--dry-run"], 0, "prod (guarded as production)"),
+        (["--fail", "no-route", "--", "doctor"], 21, "has no way out"),
+        (["--", "ecs-migrate", "--bogus"], 2, "No such option"),
+    ],
+)
+def test_any_command_can_be_tried_on_the_stage(arguments: list[str], code: int, words: str) -> None:
+    ended, printed, said = rehearse(*arguments)
+    assert ended == code, said
+    assert words in printed + said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--", "nonsense"],
+        ["--", "rehearse"],
+        ["--json", "--", "status"],
+        ["--reset", "--", "ecs-migrate"],
+        ["--base", "x/y:z"],
+        ["--fail", "nonsense", "--", "status"],
+    ],
+)
+def test_what_can_not_be_rehearsed_is_refused_before_anything_starts(arguments: list[str]) -> None:
+    code, printed, said = rehearse(*arguments)
+    assert code == 2
+    assert "A rehearsal of" not in printed + said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", ["C", "POSIX", "ja_JP.EUC-JP", "xx_YY.UTF-8"])
+def test_in_any_locale(locale: str) -> None:
+    """Those that are not installed too; in one of few characters the signs are others."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+    ended = subprocess.run(
+        [sys.executable, "-m", "launcher", "rehearse", "--", "ecs-migrate"],
+        cwd=ROOT,
+        env={**environment, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert b"8/8 Verdict" in ended.stderr
+    assert b"\\u2713" not in ended.stderr
+
+
+def test_where_a_signal_is_missing_the_launcher_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(signal, "SIGHUP")
+    with pytest.raises(SystemExit) as ended:
+        program()
+    assert ended.value.code == 20
+    assert "runs on Linux and macOS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("called", "path", "name"),
+    [
+        ("{bin}/launcher", "{bin}", "launcher"),
+        ("{bin}/launcher", "/usr/bin", "{bin}/launcher"),
+        ("{bin}/launcher", "{other}", "{bin}/launcher"),
+        ("{package}/__main__.py", "/usr/bin", "{python} -m launcher"),
+        ("{package}/__main__.py", "{bin}", "launcher"),
+        ("/usr/bin/pytest", "{bin}", "launcher"),
+        ("", "/usr/bin", "launcher"),
+    ],
+)
+def test_a_command_that_is_printed_works_as_it_stands(
+    called: str, path: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copy(shutil.which("true") or "/bin/true", tmp_path / "launcher")  # another program of that name
+    folder = Path(sys.executable).parent
+    words = {"bin": folder, "other": tmp_path, "python": sys.executable, "package": ROOT / "launcher"}
+    monkeypatch.setenv("PATH", path.format(**words))
+    assert called_as(called.format(**words)) == name.format(**words)
+    err = StringIO()
+    Console(stderr=err, program="bin/launcher").verdict("No.", "See: launcher status, or `launcher logs`.", good=False)
+    assert "See: bin/launcher status, or `bin/launcher logs`." in err.getvalue()
 
 
 def test_an_unknown_failure_is_wrong_usage_and_the_nearest_is_named() -> None:
