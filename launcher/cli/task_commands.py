@@ -9,10 +9,10 @@ from launcher.cli import commands, report
 from launcher.cli.shared_options import Common
 from launcher.environment.names import log_stream
 from launcher.environment.stack import place_for
-from launcher.errors import ConfigurationError, RefusedError
+from launcher.errors import AccessDeniedError, ConfigurationError, RefusedError
 from launcher.launch.execute import Launch
 from launcher.models import Place, Task, TaskRun, Verdict
-from launcher.task.find import find_tasks, read_task
+from launcher.task.find import find_tasks, read_task, untagged
 from launcher.task.logs import LogFollower, LogLine
 from launcher.task.watch import stop_task
 from launcher.terraform.secrets import written_passwords
@@ -42,7 +42,12 @@ def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
     """Print a task's log; with `follow`, until the task ends, and return its exit code."""
     place, aws = _place(common)
     console = common.console
-    task = _find(aws, place, task_id)
+    try:
+        task = _find(aws, place, task_id)
+    except AccessDeniedError:
+        if follow or task_id is None:
+            raise
+        task = None  # the log may be there to read all the same, as of a task that ECS has forgotten
     if task is None and task_id is None:
         raise ConfigurationError(
             f"No migration task of {place.environment} is alive, and none stopped in the last hour.",
@@ -124,7 +129,10 @@ def _place(common: Common) -> tuple[Place, Aws]:
 def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -> Task | None:
     """Return the named task, or the newest; None if there is none, or ECS no longer knows it."""
     if task_id is not None:
-        described, _ = aws.tasks(place.cluster, [task_id])
+        try:
+            described, _ = aws.tasks(place.cluster, [task_id])
+        except AccessDeniedError as error:
+            raise untagged(error, place.cluster) from error
         if described:
             return read_task(described[0], place.container)
         alive = True  # a task that is listed but not described counts as alive

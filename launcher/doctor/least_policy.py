@@ -111,9 +111,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("RegisterTheDefinition", ("ecs:RegisterTaskDefinition",), _definitions),
     Permission("RunTheTask", ("ecs:RunTask",), _definitions, _in_cluster),
     Permission("FindTasks", ("ecs:ListTasks",), _everything, _in_cluster),
-    # Also of others, or without tags: while any task of the family is alive, no other may be started.
-    Permission("WatchTasks", ("ecs:DescribeTasks",), _tasks, _in_cluster),
-    Permission("StopItsOwnTasks", ("ecs:StopTask",), _tasks, _tagged),
+    Permission("WatchAndStopItsTasks", ("ecs:DescribeTasks", "ecs:StopTask"), _tasks, _tagged),
     Permission("TagTheTask", ("ecs:TagResource",), _tasks, lambda _: {"StringEquals": {"ecs:CreateAction": "RunTask"}}),
     Permission(
         "HandOverTheTasksRoles",

@@ -55,6 +55,7 @@ class LocalEcs:
         server.own_keys.add(driver.access_key)
         server.observers.append(self.advance)
         server.pages["/v4/"] = self._metadata
+        stack.task_tags = self._tags
         server.handlers.update(
             {
                 "ecs:RunTask": self.run_task,
@@ -194,8 +195,14 @@ class LocalEcs:
             injected=self.injected,
         )
         self.tasks[task.arn] = task
-        self.stack.task_tags[task.arn] = {tag["key"]: tag["value"] for tag in parameters.get("tags", [])}
         return task
+
+    def _tags(self, arn: str, now: float) -> Mapping[str, str]:
+        """Return a task's tags, by which IAM judges; none while DescribeTasks does not know the task."""
+        task = self.tasks.get(arn)
+        if task is None or now < task.created + self.unseen or _forgotten(task, now):
+            return {}
+        return {tag["key"]: tag["value"] for tag in task.request.get("tags", [])}
 
     def _begin(self, task: LocalTask, at: float) -> Program | Obstacle:
         obstacle = find_obstacle(self.stack, task) or self.obstacle(task)

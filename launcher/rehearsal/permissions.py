@@ -29,7 +29,7 @@ def needed(stack: LocalStack, call: Call) -> Iterator[Need]:
     elif call.action in ("ecs:DescribeTasks", "ecs:StopTask"):
         for task in call.parameters.get("tasks") or [call.parameters.get("task", "*")]:
             arn = _task(stack, call, str(task))
-            told = stack.task_tags.get(arn, {})
+            told = stack.task_tags(arn, call.at)
             yield call.action, arn, {**context, **{f"aws:ResourceTag/{key}": value for key, value in told.items()}}
     else:
         yield call.action, resource(stack, call) if resource is not None else "*", context

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,7 +88,7 @@ class LocalStack:
         self.ci_role = names.ci_role
 
         self.archived: set[str] = set()  # digests of images, see `LocalEcr`
-        self.task_tags: dict[str, Mapping[str, str]] = {}  # by the task's ARN, see `LocalEcs`
+        self.task_tags: Callable[[str, float], Mapping[str, str]] = lambda _arn, _now: {}  # see `LocalEcs`
         self.ec2: EC2Backend = ec2_backends[account][region]
         self.ecr: ECRBackend = ecr_backends[account][region]
         self.ecs: EC2ContainerServiceBackend = ecs_backends[account][region]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from launcher.errors import AccessDeniedError
 from launcher.models import FamilyTasks, Task
 
 if TYPE_CHECKING:
@@ -46,17 +48,50 @@ def find_tasks(aws: Aws, cluster: str, family: str, container: str) -> FamilyTas
     """Return the family's tasks: alive is any that is not STOPPED; one that ECS does not describe is MISSING.
 
     ListTasks filters by desired status: RUNNING includes some that have stopped, STOPPED some that still run. So both
-    lists are described.
+    lists are described. One that the caller may not look at counts as alive, as `NOT READABLE`: nobody knows.
+
+    Raises:
+        AccessDeniedError: the caller may look at none of them.
     """
     running = aws.task_arns(cluster, family, stopped=False)  # first: tasks only move from running to stopped
     arns = list(dict.fromkeys((*running, *aws.task_arns(cluster, family, stopped=True))))
-    described, _ = aws.tasks(cluster, arns)
+    described, refused = _described(aws, cluster, arns)
     found = [read_task(entry, container) for entry in described]
+    found += [Task(arn, "NOT READABLE") for arn in refused]
     known = {task.arn for task in found}
     # A task just started is listed before it can be described, and an empty answer does not mean that it is over.
     found += [Task(arn, "MISSING") for arn in arns if arn not in known]
     found.sort(key=lambda task: task.created or math.inf, reverse=True)
     return FamilyTasks(tuple(task for task in found if task.alive), tuple(task for task in found if not task.alive))
+
+
+def _described(aws: Aws, cluster: str, arns: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """Describe tasks, one by one if AWS refuses them together; the ARNs of those that it refuses are the second."""
+    try:
+        return list(aws.tasks(cluster, arns)[0]), []
+    except AccessDeniedError as error:
+        refusal = untagged(error, cluster)
+    found, refused = list[Any](), list[str]()
+    for arn in arns if len(arns) > 1 else ():
+        try:
+            found += aws.tasks(cluster, [arn])[0]
+        except AccessDeniedError:
+            refused.append(arn)
+    if len(arns) in (1, len(refused)):
+        raise refusal
+    return found, refused
+
+
+def untagged(error: AccessDeniedError, cluster: str) -> AccessDeniedError:
+    """Return a refusal about a task, with a hint for the case that the task does not have the launcher's tags."""
+    task = error.resource.rsplit("/", 1)[-1] or "TASK"
+    look = shlex.join(("aws", "ecs", "describe-tasks", "--cluster", cluster, "--include", "TAGS", "--tasks", task))
+    error.hint = (
+        f"{error.hint or ''} It is bound to the launcher's tags; a task that was started by hand or by an older"
+        " launcher has none, and only somebody with more rights can look at it or stop it, until ECS forgets it an hour"
+        f" after its end: {look}"
+    )
+    return error
 
 
 def attach_hint(task: Task) -> str:

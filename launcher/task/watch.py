@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from launcher.errors import AccessDeniedError, AwsError, OutcomeUnknownError, Tr
 from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Task
 from launcher.task import command_line
-from launcher.task.find import attach_hint, read_task
+from launcher.task.find import attach_hint, read_task, untagged
 from launcher.task.logs import PATIENCE, QUIET, LogFollower, LogLine
 
 if TYPE_CHECKING:
@@ -51,12 +50,7 @@ def stop_task(aws: Aws, cluster: str, task: Task, reason: str, interrupts: Inter
     try:
         aws.stop_task(cluster, task.arn, reason)
     except AccessDeniedError as error:
-        stop = shlex.join(("aws", "ecs", "stop-task", "--cluster", cluster, "--task", task.id))
-        error.hint = (
-            f"{error.hint or ''} That lets only tasks be stopped that have the launcher's tags; one that was started by"
-            f" hand or by an older launcher has none, and needs somebody with more rights: {stop}"
-        )
-        raise
+        raise untagged(error, cluster) from error
     interrupts.hint, interrupts.fate = attach_hint(task), "the task was told to stop, and has not ended yet"
 
 
@@ -84,6 +78,7 @@ class Watcher:
     on_task: Callable[[Task], None]
     notice: Callable[[str], None]
     _unreachable: bool = field(default=False, init=False)
+    _refused: AwsError | None = field(default=None, init=False)
 
     def watch(self, task: Task, log: LogFollower, *, timeout: float) -> WatchResult:
         """Follow the task and its log until the container has ended and the log is read to the end.
@@ -124,6 +119,8 @@ class Watcher:
                 if not task.container_ended:
                     self.on_task(task)
             elif now - seen > _MISSING_GRACE and not self._unreachable and not self.interrupts.pending:
+                if self._refused is not None:
+                    raise _unwatched(task, self._refused)
                 raise OutcomeUnknownError(
                     f"ECS does not know the task {task.id}.",
                     hint="Look with `launcher status`; the database's own record: launcher ecs-run -- log",
@@ -144,14 +141,14 @@ class Watcher:
         except TransientAwsError:
             self._unreachable = True
             return None
+        except AccessDeniedError as error:  # the policy is bound to tags, which ECS may not know yet
+            self._refused = error
+            return None
         except AwsError as error:  # no error here says anything about the task's outcome
-            raise OutcomeUnknownError(
-                f"The task {task.id} runs, but can't be watched any more. {error.message}",
-                hint=f"Once that is put right: launcher logs --follow {task.id}",
-            ) from error
+            raise _unwatched(task, error) from error
         if answer is None:
             return None
-        self._unreachable = False
+        self._unreachable, self._refused = False, None
         described, _ = answer
         return read_task(described[0], self.container) if described else None
 
@@ -177,3 +174,10 @@ class Watcher:
             ) from error
         self.notice(f"Stopping the task: {reason}.")  # last: nothing may delay the stop after a signal
         return True
+
+
+def _unwatched(task: Task, error: AwsError) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"The task {task.id} runs, but can't be watched any more. {error.message}",
+        hint=f"Once that is put right: launcher logs --follow {task.id}",
+    )

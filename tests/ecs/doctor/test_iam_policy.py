@@ -129,8 +129,9 @@ VIA_S3 = {"kms:ViaService": "s3.us-east-1.amazonaws.com"}
             False,
         ),
         ("ecs:StopTask", SCOPE.arn("ecs", "task/neuraKnot-prod-cluster/0"), {**HERE, **OWN}, False),
-        ("ecs:DescribeTasks", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), HERE, True),
-        ("ecs:DescribeTasks", SCOPE.arn("ecs", "task/neuraKnot-prod-cluster/0"), HERE, False),
+        ("ecs:DescribeTasks", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), {**HERE, **OWN}, True),
+        ("ecs:DescribeTasks", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), HERE, False),
+        ("ecs:DescribeTasks", SCOPE.arn("ecs", "task/neuraKnot-prod-cluster/0"), {**HERE, **OWN}, False),
         ("ecs:TagResource", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/*"), {"ecs:CreateAction": "RunTask"}, True),
         ("ecs:TagResource", SCOPE.arn("ecs", "task/neuraKnot-dev-cluster/0"), {}, False),
         ("kms:Decrypt", "arn:aws:kms:us-east-1:123456789012:key/abc", VIA_S3, True),
@@ -285,25 +286,61 @@ def test_the_commands_need_all_that_the_policy_allows_and_nothing_else(
     assert cloud.iam.needed == allowed - DOCKERS - TERRAFORMS
 
 
-@pytest.mark.slow
-def test_without_the_launcher_s_tags_a_task_is_seen_and_not_stopped(
-    make_cloud: MakeCloud, clock: FakeClock, checkout: Path
-) -> None:
+def guarded(make_cloud: MakeCloud, clock: FakeClock, checkout: Path) -> LocalAws:
+    """A stack whose caller has the printed policy and nothing else."""
     cloud = prepared(make_cloud, checkout, "dev")
     cloud.stack.allow(cloud.stack.ci_role, "deploy", *statements_for(cloud, clock, checkout))
-    start_task(cloud, started_by="an older launcher")
-    [task] = cloud.ecs.tasks.values()
     cloud.iam.caller = cloud.stack.ci_role
-    code, out, _ = launcher_says(["status"], cloud, clock, checkout)
-    assert (code, task.id in out) == (0, True)
-    code, _, said = launcher_says(["ecs-migrate"], cloud, clock, checkout)
-    assert (code, "is alive" in said) == (4, True)
-    code, _, said = launcher_says(["stop"], cloud, clock, checkout)
-    assert code == 21
-    assert "may not do ecs:StopTask" in said
-    assert "started by hand or by an older launcher" in said
-    assert f"aws ecs stop-task --cluster neuraKnot-dev-cluster --task {task.id}" in said
+    return cloud
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beside_one_of_its_own", [True, False])
+def test_a_task_without_the_launcher_s_tags_is_nobody_s_to_stop_and_keeps_others_from_starting(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path, beside_one_of_its_own: bool
+) -> None:
+    cloud = guarded(make_cloud, clock, checkout)
+    if beside_one_of_its_own:
+        assert launcher_says(["ecs-migrate"], cloud, clock, checkout)[0] == 0
+    own = set(cloud.ecs.tasks)
+    start_task(cloud, started_by="an older launcher")
+    [task] = [task for arn, task in cloud.ecs.tasks.items() if arn not in own]
+
+    def explains(*arguments: str, ends: int) -> None:
+        code, out, said = launcher_says(list(arguments), cloud, clock, checkout)
+        assert code == ends, out + said
+        assert "started by hand or by an older launcher" in said
+        assert f"describe-tasks --cluster neuraKnot-dev-cluster --include TAGS --tasks {task.id}" in said
+
+    explains("stop", task.id, ends=21)
+    explains("logs", "--follow", task.id, ends=21)
+    if beside_one_of_its_own:
+        code, out, _ = launcher_says(["status"], cloud, clock, checkout)
+        assert (code, f"{task.id}  NOT READABLE" in out, len(out.splitlines())) == (0, True, 2)
+        code, _, said = launcher_says(["ecs-migrate"], cloud, clock, checkout)
+        assert (code, f"is alive: {task.id} (NOT READABLE)" in said) == (4, True)
+    else:
+        explains("status", ends=21)
+        explains("ecs-migrate", ends=21)
     assert task.stopping is None
+    assert len(cloud.ecs.tasks) == len(own) + 1
+
+
+@pytest.mark.slow
+def test_a_task_whose_tags_ecs_does_not_know_is_waited_for_and_its_log_is_read(
+    make_cloud: MakeCloud, clock: FakeClock, checkout: Path
+) -> None:
+    cloud = guarded(make_cloud, clock, checkout)
+    cloud.ecs.unseen = 20.0
+    assert launcher_says(["ecs-migrate"], cloud, clock, checkout)[0] == 0
+    [task] = cloud.ecs.tasks.values()
+    clock.sleep(7200)
+    code, _, said = launcher_says(["logs", task.id], cloud, clock, checkout)
+    assert code == 0, said
+    cloud.ecs.unseen = 600.0
+    code, _, said = launcher_says(["ecs-migrate"], cloud, clock, checkout)
+    assert code == 25
+    assert "can't be watched any more" in said
 
 
 @pytest.mark.parametrize(
