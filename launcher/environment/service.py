@@ -104,11 +104,10 @@ def as_deployed(service: Mapping[str, Any]) -> Mapping[str, Any]:
     primary = next((each for each in service.get("taskSets", ()) if each.get("status") == "PRIMARY"), None)
     if primary is not None:
         service = {**service, **{name: primary[name] for name in _DEPLOYED if primary.get(name)}}
-    if (controller != "ECS" and primary is None) or not service.get("taskDefinition"):
-        runs = "runs no task definition" if controller == "ECS" else "has no primary task set"
+    if controller != "ECS" and not (primary and service.get("taskDefinition")):
         raise ConfigurationError(
-            f"What the service {service.get('serviceName')} runs is not known: it is deployed by {controller}, and"
-            f" {runs}.",
+            f"What the service {service.get('serviceName')} runs is not known: it is deployed by {controller}, and has no"
+            " primary task set.",
             hint="Deploy it first, or give what it would: --subnets, --security-groups and --execution-role.",
         )
     return service

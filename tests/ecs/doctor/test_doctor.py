@@ -608,14 +608,12 @@ def test_task_sets_tell_what_a_service_runs(cloud: LocalAws, tmp_path: Path, aws
     assert found.execution_role.value == cloud.stack.execution_role_arn
 
 
-@pytest.mark.parametrize("controller", ["CODE_DEPLOY", "EXTERNAL", "ECS"])
+@pytest.mark.parametrize("controller", ["CODE_DEPLOY", "EXTERNAL"])
 def test_a_service_that_tells_nothing_is_refused_in_words(
     cloud: LocalAws, tmp_path: Path, aws: Aws, controller: str
 ) -> None:
     write_outputs(cloud, tmp_path)
     deployed_by(cloud, controller, primary=False)
-    if controller == "ECS":
-        cloud.stack.ecs.services[f"{cloud.stack.cluster}:{cloud.stack.service}"].task_definition = None
     [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "service"]
     assert f"it is deployed by {controller}, and " in finding.text
     assert "--subnets, --security-groups and --execution-role" in (finding.fix or "")
