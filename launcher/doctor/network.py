@@ -12,7 +12,7 @@ from launcher.doctor.facts import Facts, Network
 from launcher.doctor.policy_resources import secret_arn
 from launcher.environment.service import STARTING_SERVICES
 from launcher.errors import ExitCode
-from launcher.machine.untrusted_text import parse_json
+from launcher.machine.untrusted_text import UnreadableError, parse_json
 
 _EVERYWHERE = ipaddress.IPv4Network("0.0.0.0/0")
 # The members of a route that name its target; a new kind of target is "another".
@@ -256,7 +256,10 @@ def _endpoints_let_in(facts: Facts, network: Network, endpoints: Sequence[Mappin
 
 def _is_open(document: str | None) -> bool:
     """Whether an endpoint's policy is the one that it has by default."""
-    statements = parse_json(document)["Statement"] if document else []
+    try:
+        statements = parse_json(document)["Statement"] if document else []
+    except UnreadableError:
+        return False
     return all(
         statement.get("Effect") == "Allow"
         and statement.get("Action") == statement.get("Resource") == "*"

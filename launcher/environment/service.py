@@ -106,8 +106,8 @@ def as_deployed(service: Mapping[str, Any]) -> Mapping[str, Any]:
         service = {**service, **{name: primary[name] for name in _DEPLOYED if primary.get(name)}}
     if controller != "ECS" and not (primary and service.get("taskDefinition")):
         raise ConfigurationError(
-            f"What the service {service['serviceName']} runs is not known: it is deployed by {controller}, and has no"
-            " primary task set.",
+            f"What the service {service.get('serviceName')} runs is not known: it is deployed by {controller}, and has"
+            " no primary task set.",
             hint="Deploy it first, or give what it would: --subnets, --security-groups and --execution-role.",
         )
     return service
