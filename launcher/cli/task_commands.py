@@ -32,7 +32,7 @@ def status(common: Common) -> int:
         return 0
     width = max((len(_ended(task)) for task in (*alive, *over)), default=0)
     for task in (*alive, *over):
-        common.console.data(_task_line(task, width))
+        common.console.row(_task_line(task, width), indent=4)
     if not alive and not over:
         common.console.say(f"No migration task of {place.environment} is alive, and none stopped in the last hour.")
     return 0

@@ -416,6 +416,16 @@ def test_a_state_that_opentofu_encrypted_is_named_as_such(tmp_path: Path, runner
     assert caught.value.exit_code == 20
 
 
+@BOTH
+def test_a_root_of_terragrunt_s_is_not_told_to_be_applied(tmp_path: Path, runner: Runner) -> None:
+    (tmp_path / "terragrunt.hcl").write_text('remote_state {\n  backend = "s3"\n}\n')
+    (tmp_path / "main.tf").write_text('output "a" {\n  value = 1\n}\n')
+    with pytest.raises(ConfigurationError) as caught:
+        read_outputs(tmp_path, runner, no_s3)
+    assert "Terragrunt" in caught.value.message or runner is not run
+    assert "apply" not in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("made", [False, True])
 def test_a_bucket_that_is_not_there_is_not_told_as_a_state_that_is_not(
     tmp_path: Path, cloud: LocalAws, made: bool
