@@ -264,13 +264,14 @@ def rehearse(
     ] = None,
 ) -> int:
     """The whole pipeline on this machine: a local AWS, an embedded PostgreSQL, no account."""
-    from launcher.cli.rehearse import rehearse
+    from launcher.cli.rehearse import Command, rehearse
 
-    return rehearse(common, tuple(command or ()), fail=fail, reset=reset, in_docker=in_docker, base=base)
+    instead = Command(tuple(command), frozenset(_command().commands), main) if command else None
+    return rehearse(common, instead, fail=fail, reset=reset, in_docker=in_docker, base=base)
 
 
 @functools.cache
-def parser() -> Any:
+def _command() -> Any:
     """Return the parser of the command line, which takes a while to build."""
     return typer.main.get_command(app)
 
@@ -278,7 +279,7 @@ def parser() -> Any:
 def main(arguments: list[str] | None = None, dependencies: Any = None) -> None:
     """Run the launcher and end the process with its exit code."""
     try:
-        parser().main(args=arguments, prog_name="launcher", obj=dependencies)
+        _command().main(args=arguments, prog_name="launcher", obj=dependencies)
     except Signalled as signalled:  # between two signal handlers
         typer.echo(f"Error: Interrupted by {signal.Signals(signalled.number).name}.", err=True)
         sys.exit(128 + signalled.number)

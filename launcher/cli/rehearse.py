@@ -7,15 +7,16 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.cli import commands
 from launcher.cli.console import Console
+from launcher.cli.dependencies import Dependencies
 from launcher.cli.shared_options import Common
 from launcher.environment.options import Options
 from launcher.errors import ConfigurationError, UsageError
@@ -29,6 +30,21 @@ from launcher.task.logs import LogLine
 if TYPE_CHECKING:
     from launcher.rehearsal.failures import Failure
     from launcher.rehearsal.stage import Stage
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line of the launcher's to run on the stage.
+
+    Attributes:
+        words: such as `doctor`, with its options.
+        known: the names of all commands.
+        main: runs a command line, and ends by SystemExit.
+    """
+
+    words: tuple[str, ...]
+    known: frozenset[str]
+    main: Callable[[list[str], Dependencies], None]
 
 
 class _TaskOnly(Console):
@@ -68,7 +84,7 @@ class _TaskOnly(Console):
 
 def rehearse(
     common: Common,
-    command: tuple[str, ...] = (),
+    command: Command | None,
     *,
     fail: str | None,
     reset: bool,
@@ -79,7 +95,7 @@ def rehearse(
 
     Args:
         common: the command's; only its environment names the stack, its other options for a stack are ignored.
-        command: the launcher's command line to run instead, such as `doctor`.
+        command: the command to run instead, if any.
         fail: the name of a failure to play; `list` lists them all.
         reset: run `ecs-migrate --reset` on the migrated database afterwards.
         in_docker: build, push, pull and run the real image, with this machine's engine and registry.
@@ -114,7 +130,7 @@ def rehearse(
                 f"There is no {needed} in {root.resolve()}.",
                 hint="Rehearse in a checkout of the project, or name it with --root.",
             )
-    line = shlex.join(command) if command else f"ecs-migrate --environment {environment}"
+    line = shlex.join(command.words) if command else f"ecs-migrate --environment {environment}"
     console.say(f"A rehearsal of: launcher {line}")
     with ExitStack() as stack:
         # A short name: a socket's path has at most 107 characters, and the container prints it on a line of 80.
@@ -136,24 +152,23 @@ def rehearse(
         )
         _tell(console, stage, task, failure)
         if command:
-            return _other(common, stage, command)
+            return _on_stage(common, stage, command)
         return _play(common, stage, failure, reset, base)
 
 
-def _require_command(command: tuple[str, ...], *, reset: bool, json: bool) -> None:
+def _require_command(command: Command, *, reset: bool, json: bool) -> None:
     """Refuse a command that can't be run on the stage, before that is set."""
-    from launcher.cli.main import parser
-
-    others = sorted(set(parser().commands) - {"rehearse"})
-    if command[0] not in others:
+    others = sorted(command.known - {"rehearse"})
+    if command.words[0] not in others:
         raise UsageError(
-            f"{command[0]!r} can't be rehearsed.", hint=f"One of: {', '.join(others)}. Its options stand behind it."
+            f"{command.words[0]!r} can't be rehearsed.",
+            hint=f"One of: {', '.join(others)}. Its options stand behind it.",
         )
     for given, option in ((reset, "--reset"), (json, "--json")):
         if given:
             raise UsageError(
                 f"{option} is the command's own here.",
-                hint=f"Write it behind: launcher rehearse -- {shlex.join(command)} {option}",
+                hint=f"Write it behind: launcher rehearse -- {shlex.join(command.words)} {option}",
             )
 
 
@@ -175,19 +190,17 @@ def _tell(console: Console, stage: Stage, task: str, failure: Failure | None) ->
     console.say()
 
 
-def _other(common: Common, stage: Stage, command: tuple[str, ...]) -> int:
-    """Run a command line of the launcher's on the stage, and return its exit code."""
-    from launcher.cli.main import main
-
+def _on_stage(common: Common, stage: Stage, command: Command) -> int:
+    """Run a command on the stage, and return its exit code."""
     # The stage restores the environment at its end.
     os.environ["NEURAKNOT_ENV"] = common.options.environment
     os.environ["NEURAKNOT_ROOT"] = str(common.options.root)
     os.environ["NEURAKNOT_TERRAFORM_DIR"] = str(stage.directory)
     try:
-        main(list(command), replace(common.dependencies, run=stage.runner))
+        command.main(list(command.words), replace(common.dependencies, run=stage.runner))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-    raise AssertionError("main() ends the process")
+    raise AssertionError("main() ends by SystemExit")
 
 
 def _play(common: Common, stage: Stage, failure: Failure | None, reset: bool, base: str | None) -> int:
