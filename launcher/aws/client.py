@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import getpass
 import os
+import re
 import shlex
 import textwrap
 import threading
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.type_defs import DescribeSecretResponseTypeDef
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
+
+_SECRET = re.compile(r"""(secret_?access_?key|session_?token)["']?\s*[:=]\s*["']?[^\s"',}]+""", re.IGNORECASE)
+"""Matches what a program that was to give credentials may print of them."""
 
 _REASON = 500  # characters of what a program says that was to give credentials
 _SETTINGS = (
@@ -576,7 +580,7 @@ class Aws:
             botocore_errors.LoginError,
             botocore_errors.PartialCredentialsError,
         ) as error:
-            reason = textwrap.shorten(str(error), _REASON, placeholder=" ...").rstrip(".")
+            reason = _SECRET.sub(r"\1 ***", textwrap.shorten(str(error), _REASON, placeholder=" ...")).rstrip(".")
             raise CredentialsError(
                 f"The AWS credentials can't be had: {reason}.", hint=self._login, action=action
             ) from error

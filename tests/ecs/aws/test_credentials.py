@@ -13,6 +13,7 @@ from launcher.aws import client
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, in_terminal, make_stage
 
+PRINTED = '{"SecretAccessKey": "wJalrXUt", "SessionToken":"FwoGwJalrXUt"} aws_secret_access_key=wJalrXUt'
 SERIAL = "arn:aws:iam::123456789012:mfa/alice"
 
 
@@ -79,6 +80,7 @@ def test_the_order_is_awss_own(
     [
         ("echo 'the vault is locked' >&2; exit 1", "custom-process: the vault is locked."),
         ("printf 'one\\ntwo\\n' >&2; exit 3", "custom-process: one two."),
+        (f"cat <<EOT >&2\n{PRINTED}\nEOT\nexit 1", "SecretAccessKey ***"),
         ("echo nonsense", "not in the form that AWS describes"),
         ("echo '{\"Version\": 2}'", "Unsupported version '2'"),
         ("echo '{\"Version\": 1}'", "Missing required key"),
@@ -98,6 +100,7 @@ def test_what_keeps_credentials_from_being_had_is_quoted(
     assert outcome.code == outcome.json["exit_code"] == 21
     assert words in outcome.json["message"]
     assert "There are no AWS credentials" not in outcome.err
+    assert "wJalrXUt" not in outcome.out + outcome.err
 
 
 def test_half_a_pair_of_keys_is_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
