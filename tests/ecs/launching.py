@@ -167,6 +167,7 @@ def in_terminal(command: list[str], columns: int, answers: Mapping[str, str] | N
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color"}
+    environment.pop("COLUMNS", None)
     process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
     os.close(follower)
     shown = b""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
-import locale
 import logging
 import os
 import re
@@ -19,7 +18,7 @@ import stat
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -199,9 +198,9 @@ def _server(package: Any, data: Path) -> Any:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     package.postgres_server.find_suitable_socket_dir = lambda data, _: data
+    package.postgres_server.initdb = functools.partial(_initdb, package._commands.initdb)
     try:
-        with _locale_of_its_own():
-            return package.get_server(data)
+        return package.get_server(data)
     except (subprocess.SubprocessError, OSError) as error:
         # Its cleanup at process exit would fail too, with a traceback.
         for server in package.PostgresServer._instances.values():
@@ -217,25 +216,9 @@ def _server(package: Any, data: Path) -> Any:
         logger.setLevel(level)
 
 
-@contextlib.contextmanager
-def _locale_of_its_own() -> Iterator[None]:
-    """Let initdb find a locale that is there and can hold UTF-8: it takes the environment's, whatever that is."""
-    before = {name: value for name, value in os.environ.items() if name.startswith(("LC_", "LANG"))}
-    now = locale.setlocale(locale.LC_CTYPE)
-    try:
-        own = locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
-    except locale.Error:  # as on macOS
-        own = "C"
-    finally:
-        locale.setlocale(locale.LC_CTYPE, now)
-    for name in before:
-        del os.environ[name]
-    os.environ["LC_ALL"] = own
-    try:
-        yield
-    finally:
-        del os.environ["LC_ALL"]
-        os.environ.update(before)
+def _initdb(initdb: Callable[..., Any], options: list[str], **settings: Any) -> Any:
+    """Create the data with a locale of PostgreSQL's own: the shell's may not be installed, or not be of UTF-8."""
+    return initdb([*options, "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"], **settings)
 
 
 def _forget_dead_users(package: Any, data: Path) -> None:
