@@ -315,9 +315,7 @@ class Aws:
             with self._translated("logs:GetLogEvents"):
                 answer = self._logs.get_log_events(logGroupName=group, logStreamName=stream, **position)
                 return LogPage(tuple(answer["events"]), answer["nextForwardToken"])
-        except NotFoundError as error:
-            if error.code != "ResourceNotFoundException":
-                raise
+        except NotFoundError:
             return None
 
     # RDS
@@ -383,9 +381,7 @@ class Aws:
         try:
             with self._translated("s3:GetObject"):
                 return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except NotFoundError as error:
-            if error.code != "NoSuchKey":
-                raise
+        except NotFoundError:
             return None
 
     def object_key(self, bucket: str, key: str) -> str | None:

@@ -28,7 +28,21 @@ _THROTTLED = {
     "ThrottledException",
     "TooManyRequestsException",
 }
-_NOT_FOUND = re.compile(r"NotFound|^NoSuch")
+# By call, the codes that say that there is no such thing, as botocore has them; any other one is a refusal.
+_NOT_FOUND = {
+    "ecr:DescribeImages": {"ImageNotFoundException", "RepositoryNotFoundException"},
+    "ecr:DescribeRepositories": {"RepositoryNotFoundException"},
+    "ecs:DescribeServices": {"ClusterNotFoundException"},
+    "iam:GetRole": {"NoSuchEntity"},
+    "iam:SimulatePrincipalPolicy": {"NoSuchEntity"},
+    "logs:GetLogEvents": {"ResourceNotFoundException"},
+    "rds:DescribeDBClusterSnapshots": {"DBClusterSnapshotNotFoundFault"},
+    "rds:DescribeDBClusters": {"DBClusterNotFoundFault"},
+    "rds:DescribeDBInstances": {"DBInstanceNotFound"},
+    "rds:DescribeDBSnapshots": {"DBSnapshotNotFound"},
+    "s3:GetObject": {"NoSuchKey"},
+    "secretsmanager:DescribeSecret": {"ResourceNotFoundException"},
+}
 _DENIAL = re.compile(
     r"(?:User|principal):? (?P<principal>arn:\S+) is not authorized to perform:? (?P<action>[\w-]+:\w+)"
     r"(?: on resource:? (?P<resource>\S+))?"
@@ -120,7 +134,7 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
             action=action,
             code=code,
         )
-    kind = NotFoundError if _NOT_FOUND.search(code) else AwsError
+    kind = NotFoundError if code in _NOT_FOUND.get(action, ()) else AwsError
     hint = advice(f"{code} {message}") or "Look for the cause with: launcher doctor"
     return kind(f"AWS refused {action}: {message}", hint=hint, action=action, code=code)
 

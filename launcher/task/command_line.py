@@ -81,7 +81,8 @@ def check(arguments: Sequence[str]) -> str | None:
     if wrong is None:
         return str(asked.name)
     raise UsageError(
-        f"neuraknot-db does not understand this: {wrong}.", hint="See what there is: launcher ecs-run -- --help"
+        f"neuraknot-db does not understand this: {wrong}.",
+        hint=f"There are: {', '.join(_COMMANDS)}. The options of each: neuraknot-db COMMAND --help",
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import botocore.session
 import pytest
 
-from launcher.aws.refusals import advice, refusal
-from launcher.errors import AccessDeniedError, AwsError
+from launcher.aws.refusals import _NOT_FOUND, advice, refusal
+from launcher.errors import AccessDeniedError, AwsError, NotFoundError
 from launcher.models import Place
 from launcher.task.causes import cause
 
@@ -80,6 +81,16 @@ def test_a_wrong_mfa_code_is_no_missing_permission() -> None:
     error = refused("AccessDenied", words)
     assert error.message == "AWS does not accept this MFA code."
     assert error.exit_code == 21
+
+
+@pytest.mark.parametrize(("action", "codes"), _NOT_FOUND.items())
+def test_only_the_codes_that_say_so_mean_that_there_is_none(action: str, codes: set[str]) -> None:
+    service, _, operation = action.partition(":")
+    model = botocore.session.get_session().get_service_model(service).operation_model(operation)
+    assert codes <= {shape.metadata.get("error", {}).get("code") or shape.name for shape in model.error_shapes}
+    for code in (*codes, "NotFoundException", "NoSuchThing", "ResourcePolicyNotFoundException"):
+        error = refusal(action, code, "Not found.", 404, sign_in="Sign in.")
+        assert isinstance(error, NotFoundError) == (code in codes)
 
 
 def test_a_denial_in_other_words_is_given_in_full() -> None:
