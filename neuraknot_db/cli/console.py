@@ -19,7 +19,6 @@ from alembic.config import Config
 
 from neuraknot_db import settings
 from neuraknot_db.cli import streams
-from neuraknot_db.cli.wrapping import wrapped
 from neuraknot_db.database import diagnosis, interrupt
 from neuraknot_db.database.redaction import redacted, redacted_within
 from neuraknot_db.errors import NeuraknotError
@@ -190,6 +189,8 @@ def _fitted(text: str) -> str:
     """Return a text in the lines of a terminal, with secrets hidden: broken, they would not be found any more."""
     if not sys.stderr.isatty():
         return text
+    from neuraknot_db.cli.wrapping import wrapped  # only on a terminal
+
     width = shutil.get_terminal_size().columns
     return "\n".join(part for line in redacted(text).split("\n") for part in wrapped(line, width, "  "))
 
