@@ -35,6 +35,7 @@ _NO_CREDENTIALS = re.compile(
     re.IGNORECASE,
 )
 _TERRAGRUNTS = ("terragrunt.hcl", "terragrunt.hcl.json")
+_ONLY_TOFUS = re.compile(r'Blocks of type "encryption" are not expected')
 _ENCRYPTED = re.compile(r'does not have a "version" attribute|encrypted payload|decrypt', re.IGNORECASE)
 _DENIED = re.compile(r"AccessDenied|not authorized to perform|StatusCode: 403", re.IGNORECASE)
 # Types of the outputs that are not strings; a number in quotes is accepted too.
@@ -221,6 +222,8 @@ def _failed(directory: Path, completed: Completed) -> Exception:
             hint=f"Initialise it: {terraform_command(directory, 'init')}",
             details=(f"Terraform says: {reason[1]}",) if reason else tail,
         )
+    if completed.arguments[0] == "terraform" and _ONLY_TOFUS.search(said):
+        return ConfigurationError(f"{directory} is written for OpenTofu.", hint=_install("tofu"), details=tail)
     if _ENCRYPTED.search(said):
         return _encrypted(f"of {directory}", tail)
     return ConfigurationError(

@@ -396,6 +396,14 @@ def test_a_root_for_opentofu_is_not_read_by_terraform(tmp_path: Path, name: str)
     assert "Install OpenTofu" in (caught.value.hint or "")
 
 
+@needs_terraform
+def test_a_block_that_only_opentofu_knows_is_told_as_such(tmp_path: Path) -> None:
+    declare(tmp_path, 'encryption {\n key_provider "pbkdf2" "k" {\n passphrase = "hidden by design"\n }\n}', "main.tf")
+    with pytest.raises(ConfigurationError, match="is written for OpenTofu") as caught:
+        read_outputs(tmp_path, run, no_s3)
+    assert "Install OpenTofu" in (caught.value.hint or "")
+
+
 def test_a_root_that_opentofu_initialised_is_read_by_tofu_first(tmp_path: Path) -> None:
     lock = 'provider "registry.opentofu.org/hashicorp/aws" {\n  version = "5.0.0"\n}\n'
     (tmp_path / ".terraform.lock.hcl").write_text(lock)
