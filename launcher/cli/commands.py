@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.cli import report
 from launcher.cli.shared_options import Common
@@ -75,6 +75,23 @@ class RunOptions:
                     f"--detach and {option} exclude each other.",
                     hint="With --detach nobody waits for the task. Follow it later: launcher logs --follow",
                 )
+
+
+_PAIRS = (("detach", "attach"), ("detach", "timeout"), ("image", "base"))
+"""Options that exclude each other."""
+
+
+def run_options(common: Common, **given: Any) -> RunOptions:
+    """Return how to run a task; of two options that exclude each other, the one typed comes before a variable's.
+
+    Raises:
+        UsageError: both are typed, or both are set by variables.
+    """
+    for one, other in _PAIRS:
+        for name, typed in ((one, other), (other, one)):
+            if given[name] and given[typed] and name in common.by_variable and typed not in common.by_variable:
+                given[name] = False if given[name] is True else None
+    return RunOptions(**given)
 
 
 def launch(

@@ -147,7 +147,16 @@ def ecs_migrate(
     from launcher.launch.work import Migration, Preview
 
     work = Migration(reset, create_db, force, revision_name(revision))
-    run = commands.RunOptions(duration(timeout, "--timeout"), image, base, dry_run, detach, attach, client_token)
+    run = commands.run_options(
+        common,
+        timeout=duration(timeout, "--timeout"),
+        image=image,
+        base=base,
+        dry_run=dry_run,
+        detach=detach,
+        attach=attach,
+        client_token=client_token,
+    )
     if plan:
         commands.refuse_with_plan(
             reset=reset,
@@ -187,7 +196,16 @@ def ecs_run(
     from launcher.cli import commands
     from launcher.launch.work import Run
 
-    run = commands.RunOptions(duration(timeout, "--timeout"), image, base, dry_run, detach, attach, client_token)
+    run = commands.run_options(
+        common,
+        timeout=duration(timeout, "--timeout"),
+        image=image,
+        base=base,
+        dry_run=dry_run,
+        detach=detach,
+        attach=attach,
+        client_token=client_token,
+    )
     return commands.launch(common, "ecs-run", Run(tuple(arguments)), run, snapshot=snapshot)
 
 
@@ -255,9 +273,12 @@ def rehearse(
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Then once more, with --reset.")] = False,
     in_docker: Annotated[
-        bool, typer.Option("--docker", help="Build, push, pull and run the real image, with the Docker engine here.")
+        bool,
+        typer.Option(
+            "--docker",
+            help="Build (on NEURAKNOT_BASE, if set), push, pull and run the real image, with the Docker engine here.",
+        ),
     ] = False,
-    base: Base = None,
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[-- COMMAND]", help="Run this command there instead: doctor, ecs-migrate --dry-run."),
@@ -267,7 +288,7 @@ def rehearse(
     from launcher.cli.rehearse import Command, rehearse
 
     instead = Command(tuple(command), frozenset(_command().commands), main) if command else None
-    return rehearse(common, instead, fail=fail, reset=reset, in_docker=in_docker, base=base)
+    return rehearse(common, instead, fail=fail, reset=reset, in_docker=in_docker)
 
 
 @functools.cache

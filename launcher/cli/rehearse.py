@@ -89,7 +89,6 @@ def rehearse(
     fail: str | None,
     reset: bool,
     in_docker: bool = False,
-    base: str | None = None,
 ) -> int:
     """Run the pipeline on this machine and show the resulting content of the database; or run another command there.
 
@@ -99,7 +98,6 @@ def rehearse(
         fail: the name of a failure to play; `list` lists them all.
         reset: run `ecs-migrate --reset` on the migrated database afterwards.
         in_docker: build, push, pull and run the real image, with this machine's engine and registry.
-        base: the base image to build on.
 
     Returns:
         The exit code of `ecs-migrate`, or of the command.
@@ -120,8 +118,6 @@ def rehearse(
             "--reset and --json exclude each other here: that is two runs, and --json tells of one.",
             hint="Leave one of them out.",
         )
-    if base and not in_docker:
-        raise UsageError("--base means nothing without --docker.", hint="Only then an image is built.")
     if command:
         _require_command(command, reset=reset, json=console.json)
     for needed in (DOCKERFILE, "alembic.ini"):
@@ -130,6 +126,7 @@ def rehearse(
                 f"There is no {needed} in {root.resolve()}.",
                 hint="Rehearse in a checkout of the project, or name it with --root.",
             )
+    base = common.dependencies.environ.get("NEURAKNOT_BASE") if in_docker else None
     line = shlex.join(command.words) if command else f"ecs-migrate --environment {environment}"
     console.say(f"A rehearsal of: launcher {line}")
     with ExitStack() as stack:

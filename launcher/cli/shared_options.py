@@ -148,6 +148,7 @@ class Common:
         console: where all output goes.
         profile: the AWS profile, if an option names one.
         shown: this command line's options that any command on the same stack needs, quoted for a shell.
+        by_variable: the names of the options that a variable sets, and not the command line.
     """
 
     options: Options
@@ -155,6 +156,7 @@ class Common:
     console: Console
     profile: str | None
     shown: str
+    by_variable: frozenset[str] = frozenset()
 
     def aws(self, region: str | None) -> Aws:
         """Return the clients for a region; finding their credentials may ask on the terminal."""
@@ -273,7 +275,12 @@ def _common(context: typer.Context, values: dict[str, Any], dependencies: Depend
         redirected=redirection(dependencies.environ),
     )
     console.shown = _shown(context, values)
-    return Common(options, dependencies, console, values["profile"] or None, console.shown)
+    return Common(options, dependencies, console, values["profile"] or None, console.shown, _by_variable(context))
+
+
+def _by_variable(context: typer.Context) -> frozenset[str]:
+    sources = ((name, context.get_parameter_source(name)) for name in context.params)
+    return frozenset(name for name, source in sources if source is not None and source.name == "ENVIRONMENT")
 
 
 def _shown(context: typer.Context, values: dict[str, Any]) -> str:

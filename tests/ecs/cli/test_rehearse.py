@@ -128,7 +128,6 @@ def test_any_command_can_be_tried_on_the_stage(arguments: list[str], code: int, 
         ["--", "rehearse"],
         ["--json", "--", "status"],
         ["--reset", "--", "ecs-migrate"],
-        ["--base", "x/y:z"],
         ["--fail", "nonsense", "--", "status"],
     ],
 )

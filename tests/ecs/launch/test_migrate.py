@@ -219,6 +219,32 @@ def test_options_that_contradict_each_other_are_refused(stage: Stage, options: t
     assert stage.actions == []
 
 
+@pytest.mark.parametrize(
+    ("variables", "options", "code"),
+    [
+        ({"NEURAKNOT_TIMEOUT": "5s"}, ["--detach"], 0),
+        ({"NEURAKNOT_DETACH": "1"}, ["--timeout", "60s"], 0),
+        ({"NEURAKNOT_ATTACH": "1"}, ["--detach"], 0),
+        ({"NEURAKNOT_TIMEOUT": "5s", "NEURAKNOT_DETACH": "1"}, [], 2),
+        ({"NEURAKNOT_BASE": "mirror/python:3.13"}, ["--image", "{image}"], 0),
+        ({"NEURAKNOT_BASE": "mirror/python:3.13", "NEURAKNOT_IMAGE": "x/y:z"}, [], 2),
+        ({}, ["--base", "mirror/python:3.13", "--image", "{image}"], 2),
+    ],
+)
+def test_what_is_typed_comes_before_a_variable_that_contradicts(
+    stage: Stage, variables: dict[str, str], options: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = stage.cloud.stack
+    tag = content_tag(stage.root, "linux/amd64")
+    image = f"{stack.account}.dkr.ecr.{stack.region}.amazonaws.com/{stack.repository}:{tag}"
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    outcome = stage.launch("ecs-migrate", *(option.format(image=image) for option in options))
+    assert outcome.code == code, outcome.err
+    if code == 0:
+        assert ("goes on by itself" in outcome.err) == ("--detach" in options)
+
+
 @pytest.mark.parametrize("given", [None, "dev", "PROD"])
 def test_without_a_terminal_the_environment_must_be_confirmed_outright(production: Stage, given: str | None) -> None:
     confirmed = ["--confirm-reset", given] if given else []
