@@ -109,7 +109,7 @@ class Console:
         finally:
             self._stop_live()
             words, good = outcome[-1] if outcome else ("", True)
-            words = self._plain(words)
+            words = self.filtered(words)
             mark, colour = (self._signs[0], "32") if good else (self._signs[1], "31")
             took = self._paint(f"{time.monotonic() - begun:6.1f} s", "2")
             self._write(f" {self._paint(mark, colour)} {label} {title:<{_WIDTH}} {took}  {words}".rstrip())
@@ -140,6 +140,9 @@ class Console:
     def log_line(self, line: LogLine) -> None:
         """Show a line of the container's output unchanged."""
         text = line.text.replace("\n", "")
+        colours = _COLOUR.findall(text)
+        if colours and colours[-1] not in ("\x1b[0m", "\x1b[m"):
+            text += "\x1b[0m"  # or the next lines would have its colors, or be hidden
         if self.json or (self._terminal and self._out.isatty()):
             self._write(f"   {self._paint(self._signs[2], '2')} {text}")
         else:
@@ -164,6 +167,7 @@ class Console:
 
     def row(self, text: str, indent: int) -> None:
         """Write a line of a table to standard output, whose last column begins after `indent` cells."""
+        text = text.replace("\n", " ")
         wraps = self._terminal and self._out.isatty()
         for line in self._fitted(text, " " * indent) if wraps else [text]:
             self.data(line)
@@ -202,7 +206,7 @@ class Console:
         hint = self.with_options(hint)
         if self._github and not good:
             # Redact first: the redactor does not find an escaped secret, and GitHub removes the escape.
-            words = self._plain(f"{message} {hint or ''}".rstrip())
+            words = self.filtered(f"{message} {hint or ''}".rstrip())
             self._write(f"::error title=launcher::{_command_data(words)}", command=True)
         word, colour = ("Done.", "1;32") if good else ("Error:", "1;31")
         for head, style, text in ((word, colour, message), ("Hint:", "1", hint)):
@@ -215,7 +219,7 @@ class Console:
             return
         try:
             with Path(self._summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(self._plain(markdown))
+                file.write(self.filtered(markdown))
         except OSError as error:
             self.notice(f"The summary of this job can't be written: {error}.")
 
@@ -260,13 +264,16 @@ class Console:
 
     def _fitted(self, text: str, indent: str = "") -> list[str]:
         """Break a text into lines of the terminal, with secrets hidden: broken, they would not be found any more."""
-        text = self._plain(text)
+        text = self.filtered(text)
         if not self._terminal:
             return [text]
         return [part for line in text.split("\n") for part in wrapped(line, self._err.columns, indent)]
 
-    def _plain(self, text: str) -> str:
-        """Name this program as it was called, and remove colors as well: a stranger's could hide what follows."""
+    def filtered(self, text: str) -> str:
+        """Return text of any origin as it may be shown: without secrets, control characters, and a stranger's colors.
+
+        This program is named as it was called.
+        """
         return _COLOUR.sub("", self._harmless(self._as_called(text)))
 
     def _as_called(self, text: str) -> str:
@@ -300,7 +307,7 @@ class Console:
             self._live = None
 
     def _moving(self) -> _Moving:
-        words = self._plain(f"{self._title}  {self._status}".rstrip())
+        words = self.filtered(f"{self._title}  {self._status}".rstrip())
         return _Moving(words, self._begun)
 
 

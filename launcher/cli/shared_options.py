@@ -211,11 +211,11 @@ def with_shared_options(command: Callable[..., int], *, with_stack: bool = True)
 
 
 def _redact_tracebacks(console: Console) -> None:
-    """Hide secrets in the tracebacks of our own bugs too."""
+    """Filter the tracebacks of our own bugs too."""
 
     def show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         with contextlib.suppress(OSError, ValueError):  # the reader may be gone
-            sys.stderr.write(console.redactor.text("".join(traceback.format_exception(kind, error, trace))))
+            sys.stderr.write(console.filtered("".join(traceback.format_exception(kind, error, trace))))
 
     sys.excepthook = show
 

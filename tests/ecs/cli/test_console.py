@@ -56,6 +56,27 @@ def test_in_github_a_line_is_no_command_and_otherwise_as_it_is(text: str, shown:
         assert out.getvalue() == f"{shown if github else text}\n".replace("\x00", "")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[8mhidden", "\x1b[8mhidden\x1b[0m"),
+        ("\x1b[32mok\x1b[0m", "\x1b[32mok\x1b[0m"),
+        ("\x1b[1m\x1b[mok", "\x1b[1m\x1b[mok"),
+        ("plain", "plain"),
+    ],
+)
+def test_a_lines_colors_end_with_it(text: str, shown: str) -> None:
+    out = io.StringIO()
+    Console(stdout=out, stderr=io.StringIO()).log_line(LogLine(0.0, text))
+    assert out.getvalue() == f"{shown}\n"
+
+
+def test_a_row_is_one_line() -> None:
+    out = io.StringIO()
+    Console(stdout=out, stderr=io.StringIO()).row("abc  STOPPED  alembic\nforged", indent=4)
+    assert out.getvalue() == "abc  STOPPED  alembic forged\n"
+
+
 _HARMFUL, _HARMLESS = "a\r::stop-commands::b\x1b[2J\n ::add-mask::c", "a::stop-commands::b[2J\n : :add-mask::c"
 
 
