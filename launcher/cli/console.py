@@ -109,7 +109,7 @@ class Console:
         finally:
             self._stop_live()
             words, good = outcome[-1] if outcome else ("", True)
-            words = self.filtered(words)
+            words = self.filtered(words).replace("\n", " ")
             mark, colour = (self._signs[0], "32") if good else (self._signs[1], "31")
             took = self._paint(f"{time.monotonic() - begun:6.1f} s", "2")
             self._write(f" {self._paint(mark, colour)} {label} {title:<{_WIDTH}} {took}  {words}".rstrip())
@@ -125,7 +125,7 @@ class Console:
         if self._live is not None:
             self._live.update(self._moving())
         elif not self._terminal:
-            self._write(f"   {text}")
+            self.say(f"   {text}")
 
     def detail(self, text: str) -> None:
         """Show a line from a program that the step started: on the live line, or folded in GitHub's group."""
@@ -263,11 +263,17 @@ class Console:
                 print(text, file=self._err, flush=True)
 
     def _fitted(self, text: str, indent: str = "") -> list[str]:
-        """Break a text into lines of the terminal, with secrets hidden: broken, they would not be found any more."""
+        """Break a text into lines of the terminal, with secrets hidden: broken, they would not be found any more.
+
+        Further lines of the text itself are indented as well: a stranger's must not look like one of ours.
+        """
         text = self.filtered(text)
-        if not self._terminal:
-            return [text]
-        return [part for line in text.split("\n") for part in wrapped(line, self._err.columns, indent)]
+        begins = text[: len(text) - len(text.lstrip("\n"))]
+        first, *others = text.lstrip("\n").split("\n")
+        lines = [first, *((indent or "  ") + line.lstrip() for line in others)]
+        if self._terminal:
+            lines = [part for line in lines for part in wrapped(line, self._err.columns, indent)]
+        return [begins + lines[0], *lines[1:]]
 
     def filtered(self, text: str) -> str:
         """Return text of any origin as it may be shown: without secrets, control characters, and a stranger's colors.
