@@ -140,11 +140,11 @@ class Console:
     def log_line(self, line: LogLine) -> None:
         """Show a line of the container's output unchanged."""
         text = line.text.replace("\n", "")
-        colours = _COLOUR.findall(text)
-        if colours and colours[-1] not in ("\x1b[0m", "\x1b[m"):
-            text += "\x1b[0m"  # or the next lines would have its colors, or be hidden
         if self.json or (self._terminal and self._out.isatty()):
-            self._write(f"   {self._paint(self._signs[2], '2')} {text}")
+            colours = _COLOUR.findall(text)
+            # Else the next lines would have its colors, or be hidden.
+            end = "\x1b[0m" if colours and colours[-1] not in ("\x1b[0m", "\x1b[m") else ""
+            self._write(f"   {self._paint(self._signs[2], '2')} {text}{end}")
         else:
             self.data(text)
 

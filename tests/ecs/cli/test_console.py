@@ -32,9 +32,9 @@ class Terminal(io.StringIO):
     ],
 )
 def test_a_line_may_be_coloured_and_nothing_more(text: str, shown: str) -> None:
-    out = io.StringIO()
-    Console(stdout=out, stderr=io.StringIO()).log_line(LogLine(0.0, text))
-    assert out.getvalue() == f"{shown}\n"
+    err = io.StringIO()
+    Console(stdout=io.StringIO(), stderr=err, json=True).log_line(LogLine(0.0, text))
+    assert err.getvalue() == f"   │ {shown}\n"
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_in_github_a_line_is_no_command_and_otherwise_as_it_is(text: str, shown:
         ("plain", "plain"),
     ],
 )
-def test_a_lines_colors_end_with_it(text: str, shown: str) -> None:
-    out = io.StringIO()
-    Console(stdout=out, stderr=io.StringIO()).log_line(LogLine(0.0, text))
-    assert out.getvalue() == f"{shown}\n"
+def test_between_our_lines_a_lines_colors_end_with_it(text: str, shown: str) -> None:
+    err = io.StringIO()
+    Console(stdout=io.StringIO(), stderr=err, json=True).log_line(LogLine(0.0, text))
+    assert err.getvalue() == f"   │ {shown}\n"
 
 
 def test_a_row_is_one_line() -> None:
