@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -45,6 +46,12 @@ class Command:
     words: tuple[str, ...]
     known: frozenset[str]
     main: Callable[[list[str], Dependencies], None]
+
+    @property
+    def environment(self) -> str | None:
+        """The environment that its options name, which the stage is then set for; None if they do not."""
+        found = re.search(r"(?:^| )(?:-e|--environment)[ =]?(\S+)", " ".join(self.words).partition(" -- ")[0])
+        return found[1] if found else None
 
 
 class _TaskOnly(Console):
@@ -109,7 +116,8 @@ def rehearse(
     _require_extra()
     if fail == "list":
         return _list(common)
-    root, environment, console = common.options.root, common.options.environment, common.console
+    root, console = common.options.root, common.console
+    environment = (command.environment if command else None) or common.options.environment
     failure = _failure(fail)
     if failure is not None and in_docker:
         raise UsageError("--fail and --docker exclude each other.", hint="Failures are played without a real engine.")
@@ -149,7 +157,10 @@ def rehearse(
         )
         _tell(console, stage, task, failure)
         if command:
-            return _on_stage(common, stage, command)
+            variables = {"NEURAKNOT_ENV": environment, "NEURAKNOT_ROOT": str(root), "NEURAKNOT_BASE": base or ""}
+            if failure is not None and failure.timeout is not None:
+                variables["NEURAKNOT_TIMEOUT"] = f"{failure.timeout:.0f}s"
+            return _on_stage(common, stage, command, variables)
         return _play(common, stage, failure, reset, base)
 
 
@@ -187,12 +198,10 @@ def _tell(console: Console, stage: Stage, task: str, failure: Failure | None) ->
     console.say()
 
 
-def _on_stage(common: Common, stage: Stage, command: Command) -> int:
+def _on_stage(common: Common, stage: Stage, command: Command, variables: Mapping[str, str]) -> int:
     """Run a command on the stage, and return its exit code."""
     # The stage restores the environment at its end.
-    os.environ["NEURAKNOT_ENV"] = common.options.environment
-    os.environ["NEURAKNOT_ROOT"] = str(common.options.root)
-    os.environ["NEURAKNOT_TERRAFORM_DIR"] = str(stage.directory)
+    os.environ.update(variables, NEURAKNOT_TERRAFORM_DIR=str(stage.directory))
     try:
         command.main(list(command.words), replace(common.dependencies, run=stage.runner))
     except SystemExit as end:

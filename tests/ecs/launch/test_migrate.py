@@ -492,7 +492,10 @@ def test_the_containers_lines_are_data_in_github_too_and_no_commands(
     assert stage.launch("logs", "--follow").out.splitlines() == shown
     told = stage.launch("ecs-run", "--json", "--client-token", "again", "--", "current")
     assert told.json["exit_code"] == 0
-    assert [line.removeprefix("   │ ") for line in told.err.splitlines() if "│" in line] == ["004 (head)", evil]
+    assert [line.removeprefix("   │ ") for line in told.err.splitlines() if "│" in line] == [
+        "004 (head)",
+        f"{evil}\x1b[0m",
+    ]
 
 
 def test_nor_does_what_a_container_says_of_itself(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
