@@ -60,7 +60,9 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
 
-_SECRET = re.compile(r"""(secret_?access_?key|session_?token)["']?\s*[:=]\s*["']?[^\s"',}]+""", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(secret_?access_?key|session_?token|passw(?:or)?d|bearer)\W{1,6}[^\s<\"',}]+|(?<=://)[^\s/@]+@", re.IGNORECASE
+)
 """Matches what a program that was to give credentials may print of them."""
 
 _REASON = 500  # characters of what a program says that was to give credentials
@@ -576,7 +578,10 @@ class Aws:
             botocore_errors.LoginError,
             botocore_errors.PartialCredentialsError,
         ) as error:
-            reason = _SECRET.sub(r"\1 ***", textwrap.shorten(str(error), _REASON, placeholder=" ...")).rstrip(".")
+            reason = _SECRET.sub(
+                lambda found: f"{found[1] or ''} ***".lstrip(),
+                textwrap.shorten(str(error), _REASON, placeholder=" ..."),
+            ).rstrip(".")
             raise CredentialsError(
                 f"The AWS credentials can't be had: {reason}.", hint=self._login, action=action
             ) from error

@@ -20,7 +20,7 @@ _SECRET = re.compile(
     r"arn:aws[\w-]*:(?:secretsmanager:[\w-]+:\d{12}:secret:[^\s:]+(?:(?::[^\s:]*){3})?|ssm:[\w-]+:\d{12}:parameter/\S+)"
 )
 _MANAGED = re.compile(r":secret:rds!")
-_COLONS = 6  # in the ARN of a secret, without a key
+_PARTS, _KEY = 10, 7  # of a reference to a secret: behind the ARN's seven are the key, the stage and the version
 ARN_HINT = (
     "Write it as arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, with :KEY:: after it (three colons) for a key of"
     " a JSON secret, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME. A password itself belongs in DB_PASSWORD."
@@ -70,7 +70,7 @@ def find_password(
     managed = named
     if managed is None and database is not None and database.secret:
         managed = Sourced(database.secret, f"MasterUserSecret of {database.name}")
-    master = (database and database.master) or outputs.values.get("rds_username") or user
+    master = (database and database.master) or outputs.values.get("rds_username")
     if managed is not None and user in (None, master):
         return _reference(managed)
     from_file = read_password(options.directory)
@@ -78,7 +78,9 @@ def find_password(
         return Sourced(Password(value=from_file.value), from_file.source)
     if refused is not None:
         raise refused
-    secret = f"only the secret of {master} ({managed.source})" if managed else "no secret"
+    secret = (
+        f"only the secret of {master or 'a master who is not known'} ({managed.source})" if managed else "no secret"
+    )
     raise ConfigurationError(
         f"There is no password for the database's user {user or ''}".rstrip()
         + f": {secret}, no DB_PASSWORD, and no {options.directory}/secrets.tfvars.",
@@ -102,7 +104,11 @@ def named_secret(options: Options, outputs: Outputs) -> Sourced[str] | None:
 
 def _reference(arn: Sourced[str]) -> Sourced[Password]:
     """Return a secret's reference, completed by its key in a secret that RDS manages, which is always JSON."""
-    whole = f"{arn.value}:password::" if _MANAGED.search(arn.value) and arn.value.count(":") == _COLONS else arn.value
+    whole = arn.value
+    if _MANAGED.search(whole):
+        parts = [*whole.split(":"), "", "", ""][:_PARTS]
+        parts[_KEY] = parts[_KEY] or "password"
+        whole = ":".join(parts)
     return Sourced(Password(reference=whole), arn.source)
 
 

@@ -68,7 +68,7 @@ def task_instead(plan: Plan) -> Task | None:
     Returns:
         This run's own task, if an earlier try started it from the same definition, and it still runs, or it is a plain
         upgrade that was the last task and succeeded, so that a new one would have nothing to do. With `attach`, a
-        running task with the same command. None if a task is to be started.
+        running task with the same command and definition. None if a task is to be started.
 
     Raises:
         AlreadyRunningError: another task is alive.
@@ -78,14 +78,21 @@ def task_instead(plan: Plan) -> Task | None:
 
     def is_same(task: Task) -> bool:
         """Whether it is this run's own task, and not from another image used under the same token."""
-        return is_own(request, task) and not (plan.builds or plan.registers) and task.definition == plan.registered
+        return is_own(request, task) and is_alike(task)
+
+    def is_alike(task: Task) -> bool:
+        """Whether it does the same to the same database: its definition names the database and the image."""
+        alike = not (plan.builds or plan.registers) and task.definition == plan.registered
+        return alike and task.command == request.command
 
     if survey.running:
         task = survey.running[0]
-        if is_same(task) or (request.attach and task.command == request.command):
+        if is_same(task) or (request.attach and is_alike(task)):
             return task
         runs = f", with `{shlex.join(task.command)}`" if task.command else ""
-        attach = "" if request.attach or task.command != request.command else ", or --attach"
+        if request.attach and task.command == request.command:
+            runs += ", but on another database or from another image"
+        attach = ", or --attach" if is_alike(task) and not request.attach else ""
         raise AlreadyRunningError(
             f"A migration task of {plan.stack.environment} is alive: {task.id} ({task.status}), started by"
             f" {task.started_by or 'somebody'}{runs}. No other was started.",

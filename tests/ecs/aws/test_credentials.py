@@ -80,6 +80,16 @@ def test_the_order_is_awss_own(
     [
         ("echo 'the vault is locked' >&2; exit 1", "custom-process: the vault is locked."),
         ("printf 'one\\ntwo\\n' >&2; exit 3", "custom-process: one two."),
+        *(
+            (f"cat <<EOT >&2\n{said}\nEOT\nexit 1", "***")
+            for said in (
+                "<SecretAccessKey>wJalrXUt</SecretAccessKey><SessionToken>wJalrXUt</SessionToken>",
+                "GET https://bob:wJalrXUt@idp.corp/saml failed",
+                "Authorization: Bearer wJalrXUt",
+                "password: wJalrXUt",
+                "AWS_SECRET_ACCESS_KEY => wJalrXUt",
+            )
+        ),
         (f"cat <<EOT >&2\n{PRINTED}\nEOT\nexit 1", "SecretAccessKey ***"),
         ("echo nonsense", "not in the form that AWS describes"),
         ("echo '{\"Version\": 2}'", "Unsupported version '2'"),

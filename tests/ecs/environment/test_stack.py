@@ -91,6 +91,17 @@ def test_the_masters_secret_serves_only_the_master(
     assert "Set DB_PASSWORD" in caught.value.hint
 
 
+@pytest.mark.parametrize("given", [MANAGED, f"{MANAGED}:::", f"{MANAGED}::AWSCURRENT:", f"{MANAGED}:username::"])
+def test_a_managed_secret_is_completed_by_its_key(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, given: str
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
+    reference = stack_of(stage, {"db_password_secret": given}).password.value.reference or ""
+    parts = reference.split(":")
+    assert (len(parts), parts[7]) == (10, "username" if "username" in given else "password")
+    assert parts[8] == ("AWSCURRENT" if "AWSCURRENT" in given else "")
+
+
 def test_network_and_roles_are_the_running_services(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
     stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
     stack, local = stack_of(stage), stage.cloud.stack

@@ -400,6 +400,16 @@ def test_at_its_deadline_attach_lets_another_runs_task_go(stage: Stage, own: boo
     assert "StopTask" not in stage.actions
 
 
+@pytest.mark.parametrize("other", [["--db-name", "other"], ["--db-user", "other"], ["--base", "mirror/python:3"]])
+def test_attach_takes_no_task_on_another_database_or_image(stage: Stage, other: list[str]) -> None:
+    stage.cloud.ecs.start = scripted(Script(lines=GOOD.lines, seconds=60.0))
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    outcome = stage.launch("ecs-migrate", "--attach", *other)
+    assert outcome.code == 4, outcome.err
+    assert "on another database or from another image" in outcome.err
+    assert len(stage.cloud.ecs.tasks) == 1
+
+
 def test_attach_says_that_no_snapshot_was_made(stage: Stage) -> None:
     assert stage.launch("ecs-migrate", "--detach").code == 0
     outcome = stage.launch("ecs-migrate", "--attach", "--snapshot")
