@@ -10,6 +10,7 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.task import command_line
+from neuraknot_db import settings
 from neuraknot_db.cli.main import NeuraknotCommandLine
 from neuraknot_db.migrate import x_options
 
@@ -35,6 +36,8 @@ def test_both_parsers_accept_the_same() -> None:
     for name in command_line._COMMANDS:
         assert shape(commands(ours)[name]) == shape(commands(real)[name]), name
     assert set(x_options._KNOWN) == command_line._X_OPTIONS
+    assert settings._NAME.pattern == command_line._ENVIRONMENT.pattern.replace("{0,62}", "*")
+    assert settings._LONGEST_NAME == 63
 
 
 @pytest.mark.parametrize(
@@ -53,10 +56,26 @@ def test_both_parsers_accept_the_same() -> None:
         ("--json plan", "--json"),
         ("snapshot --check", "snapshot needs a checkout"),
         ("revision -m text", "revision needs a checkout"),
+        ("check", "check compares with models, and there are none"),
+        ("-x create_db=maybe upgrade head", "-x create_db is true or false"),
+        ("-x force= upgrade head", "-x force is true or false"),
+        ("-x=force upgrade head", "-x force is true or false"),
+        ("-x confirm=a -x confirm=b downgrade -1", "-x confirm is given 2 times"),
+        ("-c /x.ini current", "the image has one of each"),
+        ("-n other upgrade head", "the image has one of each"),
+        ("mark bad/env --confirm x", "'bad/env' is not a valid environment name"),
+        ("upgrade 003:head", "for --sql only"),
+        ("stamp 001:head", "for --sql only"),
+        ("downgrade --sql base", "no range of revisions"),
+        ("history -r 003", "no range of revisions"),
+        ("upgrade -1", "upgrade can't go to '-1'"),
+        ("downgrade +1", "downgrade can't go to '+1'"),
+        ("plan base-1", "'base-1' names no revision"),
+        ("show 003@", "'003@' names no revision"),
     ],
 )
 def test_what_the_container_would_refuse_is_refused_here(line: str, words: str) -> None:
-    with pytest.raises(UsageError, match="neuraknot-db does not understand this") as caught:
+    with pytest.raises(UsageError, match="neuraknot-db would refuse this") as caught:
         command_line.check(line.split())
     assert words in caught.value.message
 
@@ -68,6 +87,10 @@ def test_what_the_container_would_refuse_is_refused_here(line: str, words: str) 
         ("stamp --purge -- -9", "stamp"),
         ("upgrade --sq 003:004", "upgrade"),
         ("history -r-2:current", "history"),
+        ("history -r :", "history"),
+        ("show current", "show"),
+        ("-x force=TRUE -x accept_edit=001 -x accept_edit=002 upgrade heads", "upgrade"),
+        ("stamp 003 label@head", "stamp"),
         ("plan", "plan"),
         ("--version", None),
         ("-h", None),
@@ -79,6 +102,6 @@ def test_what_it_understands_is_let_through(line: str, name: str | None) -> None
 
 
 def test_every_command_is_either_the_containers_or_a_checkouts() -> None:
-    both = itertools.combinations((set(command_line._COMMANDS), set(command_line._OF_A_CHECKOUT)), 2)
+    both = itertools.combinations((set(command_line._COMMANDS), set(command_line._POINTLESS)), 2)
     assert all(one.isdisjoint(other) for one, other in both)
     assert set(command_line._COMMANDS) >= command_line._CHANGING | command_line._OURS

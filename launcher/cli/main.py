@@ -15,7 +15,7 @@ from typer._click.exceptions import NoArgsIsHelpError  # typer exports only some
 from typer._click.exceptions import UsageError as TypersUsageError
 from typer.core import TyperGroup
 
-from launcher.cli.shared_options import Common, duration, failed, revision_name, with_shared_options
+from launcher.cli.shared_options import Common, duration, failed, with_shared_options
 from launcher.errors import UsageError
 from launcher.machine.signals import Signalled
 
@@ -146,7 +146,7 @@ def ecs_migrate(
     from launcher.cli import commands
     from launcher.launch.work import Migration, Preview
 
-    work = Migration(reset, create_db, force, revision_name(revision))
+    work = Migration(reset, create_db, force, revision)
     run = commands.run_options(
         common,
         timeout=duration(timeout, "--timeout"),

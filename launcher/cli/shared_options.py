@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from launcher.models import Sourced
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
-_BACKWARDS = re.compile(r"-\d+")
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _STACK = "Stack: what Terraform gives otherwise"
@@ -235,20 +234,6 @@ def duration(text: str | None, option: str) -> float | None:
             f"{option} {text!r} is not a valid duration.", hint=f"Write it as 90s, 30m or 2h: {option} 30m"
         )
     return seconds
-
-
-def revision_name(text: str | None) -> str | None:
-    """Return the revision unchanged.
-
-    Raises:
-        UsageError: it is empty, which is not `head`; or it looks like an option, and is not a number of steps back.
-    """
-    if text is not None and (not text.strip() or (text.startswith("-") and not _BACKWARDS.fullmatch(text))):
-        raise UsageError(
-            f"--revision {text!r} is not a valid revision name.",
-            hint="Name one, as in: launcher ecs-migrate --revision 003",
-        )
-    return text
 
 
 def _common(context: typer.Context, values: dict[str, Any], dependencies: Dependencies, console: Console) -> Common:

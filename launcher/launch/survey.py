@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.aws import partitions
+from launcher.image import revisions
 from launcher.image.tag import Image, content_tag, given_image
 from launcher.models import FamilyTasks, Request, Stack, Task
+from launcher.task import command_line
 from launcher.task.find import find_tasks
 
 if TYPE_CHECKING:
@@ -56,8 +58,10 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
         root: the image's build context.
 
     Raises:
-        LauncherError: a call was refused, or the named image does not exist.
+        LauncherError: a call was refused, or the named image or revision does not exist.
     """
+    if request.image is None:
+        revisions.demand(root, command_line.revisions(request.command))
     registry = partitions.registry(stack.region.value, stack.identity.account)
     tag = None if request.image else content_tag(root, stack.platform.value, request.base)
     with ThreadPoolExecutor(max_workers=6) as pool:

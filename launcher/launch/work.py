@@ -41,6 +41,7 @@ class Migration:
     revision: str | None = None
 
     def __post_init__(self) -> None:
+        _demand_target(self.revision, "upgrade")
         others = ((self.revision is not None, "--revision"), (self.create_db, "--create-db"), (self.force, "--force"))
         for given, option in others:
             if self.resets and given:
@@ -71,9 +72,20 @@ class Preview:
     revision: str | None = None
     resets: bool = False
 
+    def __post_init__(self) -> None:
+        _demand_target(self.revision, "plan")
+
     def command(self, stack: Stack) -> tuple[str, ...]:
         """Return `neuraknot-db plan` with its arguments."""
         return ("neuraknot-db", "plan", *((self.revision,) if self.revision else ()))
+
+
+def _demand_target(revision: str | None, command: str) -> None:
+    if revision is not None and not command_line.is_target(revision, command):
+        raise UsageError(
+            f"--revision {revision!r} is not a valid revision name.",
+            hint="Name one, as in: launcher ecs-migrate --revision 003",
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ _CHANGING = frozenset({"adopt", "create_db", "downgrade", "ensure_version", "mar
 _COMMANDS = {
     "adopt": "--dry-run --replace-functions --json",
     "branches": "-v/--verbose",
-    "check": "",
     "create_db": "",
     "current": "-c/--check-heads -v/--verbose",
     "downgrade": "revision --sql --tag=",
@@ -37,14 +36,26 @@ _COMMANDS = {
 """What the image's `neuraknot-db` understands: arguments, options, and with `=` those that have a value."""
 
 _OF_A_CHECKOUT = frozenset({"diagram", "edit", "init", "lint", "merge", "revision", "serve", "snapshot"})
-"""The commands that the image is without, or that write into a checkout."""
+_POINTLESS = {
+    **dict.fromkeys(_OF_A_CHECKOUT, "needs a checkout, and the container has none"),
+    "check": "compares with models, and there are none; verify compares with the revisions",
+}
+"""The commands that can't work in a container, each with the reason."""
 
 _OURS = frozenset({"adopt", "create_db", "log", "mark", "plan", "reset", "verify"})
 """The commands that are not Alembic's, to which -x means nothing."""
 
 _X_OPTIONS = frozenset({"accept_edit", "confirm", "create_db", "force"})
+_X_FLAGS = frozenset({"create_db", "force"})
+_X_LISTS = frozenset({"accept_edit"})
 
 _ABSOLUTE = re.compile(r"\w+")  # not `+1`, which means another revision each time
+_NAME = r"[^@:+\s-]+"
+_TARGET = re.compile(rf"(?:{_NAME}@)?(?:{_NAME}(?:[+-]\d{{1,9}})?|[+-]\d{{1,9}})")
+_ENVIRONMENT = re.compile(r"[\w.][\w .-]{0,62}")
+_OUTSIDE = re.compile(r"base-\d+|heads?\+\d+")  # before the first revision, or after the last
+_AGAINST = {"upgrade": "-", "downgrade": "+"}
+"""How a distance begins that leads a command the other way."""
 
 
 class _Printed(Exception):  # noqa: N818 - it is no error
@@ -80,9 +91,10 @@ def check(arguments: Sequence[str]) -> str | None:
         wrong = str(error)
     if wrong is None:
         return str(asked.name)
+    named = next((word for word in arguments if word in _COMMANDS), None)
     raise UsageError(
-        f"neuraknot-db does not understand this: {wrong}.",
-        hint=f"There are: {', '.join(_COMMANDS)}. The options of each: neuraknot-db COMMAND --help",
+        f"neuraknot-db would refuse this: {wrong}.",
+        hint=f"See: neuraknot-db {named} --help" if named else f"There are: {', '.join(_COMMANDS)}.",
     )
 
 
@@ -116,23 +128,88 @@ def is_plain_upgrade(command: Sequence[str]) -> bool:
     return len(command) == 3 and command[1] == "upgrade" and _ABSOLUTE.fullmatch(command[2]) is not None
 
 
+def revisions(command: Sequence[str]) -> tuple[str, ...]:
+    """Return the revisions that a command names, a range's two ends apart; none if it can't be parsed.
+
+    Args:
+        command: the program, `alembic` or `neuraknot-db`, and its arguments.
+    """
+    try:
+        asked, _ = _reader().parse_known_args(command[1:])
+        return tuple(_revisions(asked))
+    except (_Printed, ValueError):
+        return ()
+
+
+def is_target(text: str, command: str) -> bool:
+    """Whether a command can have this target: `003`, `head`, `003+1`, `LABEL@head`, or `-1`, but not for an upgrade."""
+    outside = _OUTSIDE.fullmatch(text) or (command in _AGAINST and text.startswith(_AGAINST[command]))
+    return _TARGET.fullmatch(text) is not None and not outside
+
+
 def _wrong(asked: Namespace, rest: Sequence[str]) -> str | None:
-    """Return why the container would refuse a command line that could be parsed; None if it would not."""
-    unknown = {option.partition("=")[0] for option in asked.x} - _X_OPTIONS
-    if asked.name in _OF_A_CHECKOUT:
-        return f"{asked.name} needs a checkout, and the container has none"
+    """Return why the container would refuse a command line that could be parsed; None if it would not.
+
+    Raises:
+        ValueError: the same, of what `_revisions` finds.
+    """
+    if asked.name in _POINTLESS:
+        return f"{asked.name} {_POINTLESS[asked.name]}"
     if rest:
         return f"unrecognized arguments: {' '.join(rest)}"
-    if unknown:
-        return f"-x {min(unknown)} is not known"
-    return f"-x means nothing to {asked.name}" if asked.x and asked.name in _OURS else None
+    if asked.config or asked.section:
+        return "-c and -n choose a file and a section, and the image has one of each"
+    names = [each.partition("=")[0] for each in asked.x]
+    for name, _, value in (each.partition("=") for each in asked.x):
+        if name not in _X_OPTIONS:
+            return f"-x {name} is not known"
+        if name in _X_FLAGS and value.lower() not in ("true", "false"):
+            return f"-x {name} is true or false, as in -x {name}=true"
+        if name not in _X_LISTS and names.count(name) > 1:
+            return f"-x {name} is given {names.count(name)} times"
+    if asked.x and asked.name in _OURS:
+        return f"-x means nothing to {asked.name}"
+    if asked.name == "mark" and not _ENVIRONMENT.fullmatch(asked.environment.strip()):
+        return f"{asked.environment!r} is not a valid environment name"
+    for name in _revisions(asked):
+        if not is_target(name, "" if vars(asked).get("sql") else asked.name):
+            return f"{asked.name} can't go to {name!r}" if asked.name in _AGAINST else f"{name!r} names no revision"
+    return None
+
+
+def _revisions(asked: Namespace) -> list[str]:
+    """Return the names of revisions in a command line.
+
+    Raises:
+        ValueError: it has a range where none can be, or none where one has to be.
+    """
+    given, names = vars(asked), list[str]()
+    for text in (given.get("revision"), given.get("target"), given.get("rev"), *given.get("revisions", ())):
+        if text is None:
+            continue
+        if given.get("sql") and (":" in text or asked.name == "downgrade"):
+            names += _ends(text)
+        elif ":" in text:
+            raise ValueError(f"{text!r} is a range of revisions, which is for --sql only")
+        else:
+            names.append(text)
+    if given.get("rev_range") is not None:
+        names += filter(None, _ends(given["rev_range"], may_lack=True))
+    return [name for name in names if name != "current" or asked.name not in ("history", "show")]
+
+
+def _ends(text: str, *, may_lack: bool = False) -> tuple[str, str]:
+    lower, colon, upper = text.partition(":")
+    if not colon or ":" in upper or not (may_lack or (lower and upper)):
+        raise ValueError(f"{text!r} is no range of revisions, such as 002:head")
+    return lower, upper
 
 
 @functools.cache
 def _reader() -> _Reader:
     reader = _Reader()
     reader.add_argument("-c", "--config")
-    reader.add_argument("-n", "--name")
+    reader.add_argument("-n", "--name", dest="section")
     reader.add_argument("-x", action="append", default=[])
     reader.add_argument("--raiseerr", action="store_true")
     reader.add_argument("-q", "--quiet", action="store_true")
@@ -148,6 +225,6 @@ def _reader() -> _Reader:
                 command.add_argument(*flags)
             else:
                 command.add_argument(*flags, action="store_true")
-    for name in _OF_A_CHECKOUT:
+    for name in _POINTLESS:
         commands.add_parser(name)
     return reader

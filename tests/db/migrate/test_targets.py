@@ -7,8 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from launcher.errors import UsageError
+from launcher.image import revisions
+from launcher.task import command_line
 from tests.db.cli.test_bad_input import said
 from tests.db.conftest import Database, Project
+from tests.projects import PROJECT
 
 NOWHERE = {
     # By the target: the sentence, from revision 003.
@@ -29,12 +33,23 @@ NOWHERE = {
 }
 
 
+def let_through(*arguments: str) -> bool:
+    """Whether the launcher would start a task for this."""
+    try:
+        command_line.check(arguments)
+        revisions.demand(PROJECT, command_line.revisions(("neuraknot-db", *arguments)))
+    except UsageError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("command", ["upgrade", "downgrade", "plan", "stamp"])
 def test_a_target_that_is_nowhere(at: Callable[[str], Database], command: str) -> None:
     database = at("003")
     for target, sentence in NOWHERE.items():
         said(database.neuraknot_db(command, target), 2, sentence)
         assert database.value("SELECT version_num FROM alembic_version") == "003"
+        assert not let_through(command, target), target
 
 
 @pytest.mark.parametrize(
@@ -44,6 +59,7 @@ def test_a_target_that_is_too_far(at: Callable[[str], Database], command: str, t
     done = at("003").alembic(command, target) if command != "plan" else at("003").neuraknot_db(command, target)
     assert done.code == 2, done.err
     assert f"There is no way to {target} from 003." in done.err
+    assert not let_through(command, target)
 
 
 def test_a_downgrade_forward_is_told_apart(at: Callable[[str], Database]) -> None:
@@ -78,6 +94,8 @@ def test_plan_leads_where_the_command_does(
     assert done.code == 0, done.err
     result = json.loads(done.out.splitlines()[-1])
     assert (result["ran"], result["after"]) == (ran, plan["target"])
+    assert let_through(direction, target)
+    assert let_through("plan", target)
 
 
 NO_RANGES = (":", "::", ":001", "001:", "001:002:003")
@@ -108,6 +126,7 @@ def test_what_is_no_range_of_revisions_is_told(database: Database) -> None:
     ):
         for text in (*NO_RANGES, *["001"] * command.startswith("down")):
             done = database.neuraknot_db(*command.split(), text)
+            assert not let_through(*command.split(), text)
             said(done, 2, f"There is no range of revisions {text}.", example)
     # The plain script reads `A:B:C` before we do.
     for text in NO_RANGES[2:4]:

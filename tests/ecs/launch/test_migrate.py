@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,23 @@ def stage(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
 @pytest.fixture
 def production(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> Stage:
     return make_stage(make_cloud(script=GOOD, environment="prod"), clock, tmp_path)
+
+
+def pushed_image(stage: Stage) -> str:
+    """The reference of the image that the registry holds."""
+    stack, tag = stage.cloud.stack, content_tag(stage.root, "linux/amd64")
+    return f"{stack.account}.dkr.ecr.{stack.region}.amazonaws.com/{stack.repository}:{tag}"
+
+
+def add_revisions(stage: Stage, before: Mapping[str, str | None], labels: Mapping[str, str] | None = None) -> None:
+    """Write revisions into the checkout, by what goes before each."""
+    versions = stage.root / "alembic" / "versions"
+    versions.mkdir(parents=True)
+    for revision, down in before.items():
+        label = (labels or {}).get(revision)
+        (versions / f"{revision}_made.py").write_text(
+            f"revision: str = {revision!r}\ndown_revision = {down!r}\nbranch_labels = {label!r}\nprint('never run')\n"
+        )
 
 
 def test_eight_steps_and_the_containers_lines(stage: Stage) -> None:
@@ -94,6 +111,53 @@ def test_a_command_line_that_can_only_fail_is_refused_before_anything_is_made(
     assert outcome.code == 2, outcome.err
     assert words in outcome.err
     assert stage.writes == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("ecs-run", "--snapshot", "--", "upgrade", "nosuch"), "There is no revision nosuch in alembic/versions"),
+        (("ecs-run", "--snapshot", "--", "downgrade", "001x"), "There is no revision 001x"),
+        (("ecs-run", "--snapshot", "--", "upgrade", "--sql", "001:999"), "There is no revision 999"),
+        (("ecs-migrate", "--snapshot", "--revision", "nosuch"), "There is no revision nosuch"),
+        (("ecs-migrate", "--snapshot", "--revision", "00"), "There is no revision 00"),
+        (("ecs-migrate", "--snapshot", "--revision", "+9"), "There is no revision +9"),
+        (("ecs-migrate", "--snapshot", "--revision", "003 "), "not a valid revision name"),
+        (("ecs-migrate", "--snapshot", "--revision", "999:head"), "not a valid revision name"),
+        (("ecs-migrate", "--snapshot", "--revision", "-1"), "not a valid revision name"),
+        (("ecs-migrate", "--plan", "--revision", "nosuch"), "There is no revision nosuch"),
+    ],
+)
+def test_a_revision_that_the_checkout_lacks_is_refused_before_anything_is_made(
+    stage: Stage, arguments: tuple[str, ...], words: str
+) -> None:
+    add_revisions(stage, {"001": None, "002": "001"})
+    outcome = stage.launch(*arguments)
+    assert (outcome.code, stage.writes) == (2, []), outcome.err
+    assert words in outcome.err
+
+
+@pytest.mark.parametrize("name", ["002", "head", "heads", "base", "+1", "001+1", "main@head", "main"])
+def test_a_revision_that_the_checkout_has_is_migrated_to(stage: Stage, name: str) -> None:
+    add_revisions(stage, {"001": None, "002": "001"}, labels={"001": "main"})
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--revision", name)
+    assert outcome.code == 0, outcome.err
+
+
+def test_several_heads_are_found_before_anything_is_made(stage: Stage) -> None:
+    add_revisions(stage, {"001": None, "002": "001", "003": "001"})
+    outcome = stage.launch("ecs-migrate", "--snapshot")
+    assert (outcome.code, stage.writes) == (2, []), outcome.err
+    assert "alembic/versions holds several heads, and head needs one: 002, 003." in outcome.err
+    assert stage.launch("ecs-migrate", "--dry-run", "--revision", "heads").code == 0
+
+
+def test_another_image_s_revisions_and_unreadable_files_are_the_containers_affair(stage: Stage) -> None:
+    image = pushed_image(stage)
+    add_revisions(stage, {"001": None})
+    assert stage.launch("ecs-migrate", "--dry-run", "--image", image, "--revision", "nosuch").code == 0
+    (stage.root / "alembic/versions/002.py").write_text('revision = "00" + str(2)\n')
+    assert stage.launch("ecs-migrate", "--dry-run", "--revision", "nosuch").code == 0
 
 
 def test_a_password_that_does_not_fit_is_refused_before_anything_is_made(
@@ -234,9 +298,7 @@ def test_options_that_contradict_each_other_are_refused(stage: Stage, options: t
 def test_what_is_typed_comes_before_a_variable_that_contradicts(
     stage: Stage, variables: dict[str, str], options: list[str], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stack = stage.cloud.stack
-    tag = content_tag(stage.root, "linux/amd64")
-    image = f"{stack.account}.dkr.ecr.{stack.region}.amazonaws.com/{stack.repository}:{tag}"
+    image = pushed_image(stage)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     outcome = stage.launch("ecs-migrate", *(option.format(image=image) for option in options))
