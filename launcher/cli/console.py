@@ -133,8 +133,8 @@ class Console:
             self.status(text)
 
     def notice(self, text: str) -> None:
-        """Show a sentence permanently."""
-        for line in self._fitted(f"   {text}", "   "):
+        """Show a sentence permanently; its commands can be pasted."""
+        for line in self._fitted(f"   {self.with_options(text)}", "   "):
             self._write(self._paint(line, "33"))
 
     def log_line(self, line: LogLine) -> None:

@@ -9,12 +9,13 @@ from launcher.cli import commands, report
 from launcher.cli.shared_options import Common
 from launcher.environment.names import log_stream
 from launcher.environment.stack import place_for
-from launcher.errors import AccessDeniedError, ConfigurationError, RefusedError
+from launcher.errors import AccessDeniedError, AwsError, ConfigurationError, RefusedError
 from launcher.launch.execute import Launch
 from launcher.models import Place, Task, TaskRun, Verdict
 from launcher.task.find import find_tasks, read_task, untagged
-from launcher.task.logs import LogFollower, LogLine
-from launcher.task.watch import stop_task
+from launcher.task.logs import LogFollower
+from launcher.task.verdict import unread
+from launcher.task.watch import WatchResult, quiet, seconds_over, stop_task
 from launcher.terraform.secrets import written_passwords
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ def status(common: Common) -> int:
 def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
     """Print a task's log; with `follow`, until the task ends, and return its exit code."""
     place, aws = _place(common)
-    console = common.console
     try:
         task = _find(aws, place, task_id)
     except AccessDeniedError:
@@ -56,19 +56,7 @@ def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
     stream = log_stream(place, task.id if task else str(task_id).rsplit("/", 1)[-1])
     _hide_password(common)
     if task is None or not follow:
-        lines = _print_log(common, aws, place, stream)
-        if lines is None:
-            raise ConfigurationError(
-                f"There is no log stream {stream} in {place.log_group}.", hint="See what there is: launcher status"
-            )
-        if console.json:
-            console.result(
-                {
-                    "log": {"group": place.log_group, "stream": stream},
-                    "task": report.task_object(task) if task else None,
-                    "lines": [{"at": line.at, "text": line.text} for line in lines],
-                }
-            )
+        _print_log(common, LogFollower(aws, place.log_group, stream), task)
         return 0
     known = Launch()
     run = TaskRun(task, task.definition, None, place.log_group, stream)
@@ -141,21 +129,47 @@ def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -
     return next((task for task in known if task_id is None or task.id == task_id.rsplit("/", 1)[-1]), None)
 
 
-def _print_log(common: Common, aws: Aws, place: Place, stream: str) -> list[LogLine] | None:
-    """Return the lines so far, printed as they come unless `--json`; None if the stream does not exist.
+def _print_log(common: Common, log: LogFollower, task: Task | None) -> None:
+    """Print the lines so far, or with `--json` all in the end, and say whether more may come.
+
+    Args:
+        common: for the console and the clock.
+        log: the log; if the container has just ended, its last lines are waited for.
+        task: its task; None if ECS does not know it any more.
 
     Raises:
-        AwsError: AWS refused to give them, or the rest of them.
+        AwsError: AWS refused to give the lines, or the rest of them.
+        ConfigurationError: there is no such log.
     """
-    log = LogFollower(aws, place.log_group, stream)
+    console, clock = common.console, common.dependencies.clock
+    over_for = seconds_over(task, clock.now()) if task else 0.0
     lines = []
-    for line in log.drain(common.dependencies.clock, quiet=0.0):
+    for line in log.drain(clock, quiet(task, over_for) if task and task.container_ended else 0.0):
         lines.append(line)
-        if not common.console.json:
-            common.console.log_line(line)
-    if log.unread is not None:
-        raise log.unread
-    return lines if log.found else None
+        if not console.json:
+            console.log_line(line)
+    if log.missing is not None:
+        raise log.unread or AwsError(
+            f"The log could not be read to its end. {log.missing}", hint="Run the same command again."
+        )
+    rest = unread(WatchResult(task, over_for=over_for), log) if task else None
+    if task and not task.container_ended:
+        rest = f"The task is {task.status}, and more lines may come. Follow it: launcher logs --follow {task.id}"
+    elif not log.found:
+        raise ConfigurationError(
+            f"There is no log stream {log.stream} in {log.group}.", hint=rest or "See what there is: launcher status"
+        )
+    if console.json:
+        console.result(
+            {
+                "log": {"group": log.group, "stream": log.stream},
+                "task": report.task_object(task) if task else None,
+                "lines": [{"at": line.at, "text": line.text} for line in lines],
+                "complete": rest is None,
+            }
+        )
+    elif rest:
+        console.notice(rest)
 
 
 def _hide_password(common: Common) -> None:

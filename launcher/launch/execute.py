@@ -25,7 +25,7 @@ from launcher.task.log_group import make_log_group
 from launcher.task.logs import Interruptible, LogFollower, LogLine
 from launcher.task.start import start_task
 from launcher.task.verdict import judge, lacks_report
-from launcher.task.watch import Watcher
+from launcher.task.watch import Watcher, WatchResult
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
@@ -266,7 +266,7 @@ class Executor:
         )
         with self.step("log") as done:
             watched = watcher.watch(run.task, log, timeout=timeout, stops=stops)
-            done(_read(watched.task, log, lines))
+            done(_read(watched, log, lines))
         result = judge(watched, log, place, timeout)
         self.launch.result = result
         self.interrupts.hint, self.interrupts.fate = None, "the task is over"
@@ -292,10 +292,10 @@ def _was_over(task: Task) -> bool:
     return task.status in ("DEPROVISIONING", "STOPPED")
 
 
-def _read(task: Task, log: LogFollower, lines: int) -> str:
+def _read(watched: WatchResult, log: LogFollower, lines: int) -> str:
     if log.refused is not None:
         return "may not be read"
     words = f"{lines or 'no'} line{'' if lines == 1 else 's'}"
-    if log.unread is not None:
+    if log.missing is not None:
         return f"{words}; the rest could not be read"
-    return f"{words} so far" if lacks_report(task, log) else words
+    return f"{words} so far" if lacks_report(watched, log) else words

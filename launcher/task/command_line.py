@@ -82,20 +82,19 @@ def check(arguments: Sequence[str]) -> str | None:
     Raises:
         UsageError: the container would refuse them.
     """
+    name = "COMMAND"
     try:
         asked, rest = _reader().parse_known_args(arguments)
+        name = str(asked.name)
         wrong = _wrong(asked, rest)
     except _Printed:
         return None
     except ValueError as error:
         wrong = str(error)
     if wrong is None:
-        return str(asked.name)
-    named = next((word for word in arguments if word in _COMMANDS), None)
-    raise UsageError(
-        f"neuraknot-db would refuse this: {wrong}.",
-        hint=f"See: neuraknot-db {named} --help" if named else f"There are: {', '.join(_COMMANDS)}.",
-    )
+        return name
+    there_are = "" if name in _COMMANDS else f"There are: {', '.join(_COMMANDS)}. "
+    raise UsageError(f"neuraknot-db would refuse this: {wrong}.", hint=f"{there_are}See: neuraknot-db {name} --help")
 
 
 def change(command: Sequence[str]) -> str | None:

@@ -18,7 +18,9 @@ QUIET = 3.0
 REPORT_LATE = 15.0
 """The same while the report is missing: CloudWatch may deliver the last lines that late."""
 PATIENCE = 30.0
-"""The same where the report decides."""
+"""The same where the report decides, and behind empty pages."""
+OVER = 60.0
+"""Seconds after a container's end from which on no more lines are expected."""
 _PAUSE = 0.5
 _FULL = 1000
 _PAGES = 50
@@ -132,12 +134,19 @@ class LogFollower:
                 clock.sleep(_PAUSE)
 
     @property
+    def missing(self) -> str | None:
+        """Why lines may be missing that AWS has, in one sentence; None if it was read to its end."""
+        if self.unread is not None:
+            return self.unread.message
+        return "AWS went on to give pages without lines." if self._more else None
+
+    @property
     def gap(self) -> str:
         """Why there is no report, in one sentence."""
         if self.refused is not None:
             return f"its log, which holds its report, may not be read. {self.refused.message}"
-        if self.unread is not None:
-            return f"its log, which holds its report, could not be read to the end. {self.unread.message}"
+        if self.missing is not None:
+            return f"its log, which holds its report, could not be read to the end. {self.missing}"
         if not self.found:
             return f"its log, which holds its report, is not there: {self.group}, {self.stream}."
         return "its log ends without its report."

@@ -9,7 +9,7 @@ from launcher.errors import ExitCode
 from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
 from launcher.task import command_line
 from launcher.task.causes import cause
-from launcher.task.logs import LogFollower
+from launcher.task.logs import OVER, LogFollower
 from launcher.task.watch import WatchResult
 
 _WHERE = "What was committed stays. Where the database is: launcher ecs-run -- current"
@@ -39,14 +39,17 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
         timeout: the task's time limit in seconds.
     """
     result = _judge(watched, log, place, timeout)
-    unread = _unread(watched.task, log)
-    if unread is None:
+    rest = unread(watched, log)
+    if rest is None:
         return result
-    return replace(result, hint=f"{result.hint.rstrip('.')}. {unread}" if result.hint else unread)
+    return replace(result, hint=f"{result.hint.rstrip('.')}. {rest}" if result.hint else rest)
 
 
-def lacks_report(task: Task, log: LogFollower) -> bool:
-    """Whether the container ran, and its last line has not arrived."""
+def lacks_report(watched: WatchResult, log: LogFollower) -> bool:
+    """Whether the container ran, and its last line has not arrived and may still come."""
+    task = watched.task
+    if watched.over_for > OVER:
+        return False
     ran = task.started is not None or task.exit_code is not None or log.found
     return ran and log.report is None and command_line.reports(task.command)
 
@@ -125,14 +128,14 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
     )
 
 
-def _unread(task: Task, log: LogFollower) -> str | None:
+def unread(watched: WatchResult, log: LogFollower) -> str | None:
     """Return what may be missing of the log, and how to read it; None if it was read to its last line."""
-    again = f"launcher logs {task.id}"
+    again = f"launcher logs {watched.task.id}"
     if log.refused is not None:
         return f"Once the log may be read: {again}"
-    if log.unread is not None:
-        return f"The log could not be read to its end. {log.unread.message} Read it later: {again}"
-    return f"The last lines of the log may still come: {again}" if lacks_report(task, log) else None
+    if log.missing is not None:
+        return f"The log could not be read to its end. {log.missing} Read it later: {again}"
+    return f"The last lines of the log may still come: {again}" if lacks_report(watched, log) else None
 
 
 def _doubt(task: Task, log: LogFollower) -> str | None:

@@ -11,7 +11,7 @@ from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Task
 from launcher.task import command_line
 from launcher.task.find import attach_hint, read_task, untagged
-from launcher.task.logs import PATIENCE, QUIET, REPORT_LATE, LogFollower, LogLine
+from launcher.task.logs import OVER, PATIENCE, QUIET, REPORT_LATE, LogFollower, LogLine
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
@@ -32,11 +32,13 @@ class WatchResult:
         task: as last seen.
         timed_out: whether it was stopped because of the timeout.
         interrupted_by: the number of the signal that stopped it.
+        over_for: seconds that its container had been over when the watch began.
     """
 
     task: Task
     timed_out: bool = False
     interrupted_by: int | None = None
+    over_for: float = 0.0
 
 
 def stop_task(aws: Aws, cluster: str, task: Task, reason: str, interrupts: Interrupts) -> None:
@@ -96,6 +98,7 @@ class Watcher:
             OutcomeUnknownError: nothing more can be learned about the task, or it was let go.
         """
         begun = seen = self.clock.now()
+        over_for = seconds_over(task, begun)
         stopped_at: float | None = None
         timed_out = told = False
         while not task.container_ended:
@@ -135,9 +138,9 @@ class Watcher:
                 self._show(log)
         self.interrupts.being_handled = True  # nothing is left to stop; the log is read to its end
         if task.started is not None or task.exit_code is not None or log.found:
-            for line in log.drain(self.clock, _quiet(task)):
+            for line in log.drain(self.clock, quiet(task, over_for)):
                 self.on_line(line)
-        return WatchResult(task, timed_out=timed_out, interrupted_by=self.interrupts.signal_number)
+        return WatchResult(task, timed_out, self.interrupts.signal_number, over_for)
 
     def _look(self, task: Task) -> Task | None:
         """Return the task as it is now; None if AWS does not know it or does not respond, or a signal came first."""
@@ -181,8 +184,15 @@ class Watcher:
         return True
 
 
-def _quiet(task: Task) -> float:
+def seconds_over(task: Task, now: float) -> float:
+    """Return for how long a task's container has been over; 0 if it is not, or ECS does not say."""
+    return max(0.0, now - task.stopped) if task.container_ended and task.stopped is not None else 0.0
+
+
+def quiet(task: Task, over_for: float) -> float:
     """Return the seconds without a new line after which the log of an ended task counts as complete."""
+    if over_for > OVER:
+        return 0.0
     if not command_line.reports(task.command):
         return QUIET
     decides = task.exit_code == 0 and command_line.change(task.command) is not None

@@ -36,7 +36,7 @@ OTHERS = {
     "SQL, shortened": ["ecs-run", "--", "downgrade", "--sq", "004:003"],
     "help": ["ecs-run", "--", "upgrade", "--help"],
     "help of all": ["ecs-run", "--", "-h", "upgrade", "head"],
-    "a word in an option": ["ecs-run", "--", "-n", "upgrade", "current"],
+    "a word in an option": ["ecs-run", "--", "-x", "confirm=upgrade", "current"],
 }
 QUIET: dict[str, Any] = {"before": None, "after": None, "ran": []}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -133,6 +134,69 @@ def test_lines_that_have_not_come_are_not_told_as_none(
     assert "no lines so far" in outcome.err
     assert f"The last lines of the log may still come: launcher logs --environment dev {task.id}" in outcome.err
     assert "The log says why" not in outcome.err
+
+
+@pytest.mark.parametrize("late", [4.0, 14.0])
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_logs_wait_for_the_last_lines_too(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, late: float, arguments: list[str]
+) -> None:
+    stage = make_stage(make_cloud(script=FAILING), clock, tmp_path)
+    stage.cloud.ecs.logs.travel = Travel(delay=late)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    clock.sleep(10)  # its container has just ended
+    told = stage.launch("logs", *arguments)
+    assert told.code == 0, told.err
+    assert "Error: the reason" in told.out
+    assert "may still come" not in told.err
+    assert not arguments or told.json["complete"]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize(("since", "told"), [(10, True), (300, False)])
+def test_lines_are_told_to_come_as_long_as_they_may(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, since: int, *, told: bool, follow: bool
+) -> None:
+    stage = make_stage(make_cloud(script=FAILING), clock, tmp_path)
+    stage.cloud.ecs.logs.travel = Travel(lost=True)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    clock.sleep(since)
+    before = clock.now()
+    outcome = stage.launch("logs", *["--follow"] * follow)
+    assert ("may still come" in outcome.err) == told, outcome.err
+    assert (clock.now() - before > 10) == told
+
+
+def test_logs_of_a_task_that_runs_say_so(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+    stage = make_stage(make_cloud(script=replace(GOOD, seconds=600.0)), clock, tmp_path)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    [task] = stage.cloud.ecs.tasks.values()
+    follow = f"launcher logs --environment dev --follow {task.id}"
+    pending = stage.launch("logs")
+    assert (pending.code, pending.out) == (0, ""), pending.err
+    assert "and more lines may come. Follow it:" in pending.err
+    clock.sleep(60)
+    running = stage.launch("logs")
+    assert running.out.splitlines() == SHOWN
+    assert "The task is RUNNING, and more lines may come." in running.err
+    assert follow in " ".join(running.err.split())
+    assert stage.launch("logs", "--json").json["complete"] is False
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_pages_without_lines_that_have_no_end_are_told(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, *, follow: bool
+) -> None:
+    stage = make_stage(make_cloud(script=FAILING), clock, tmp_path)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    clock.sleep(20)
+    tokens = itertools.count()
+    stage.cloud.server.handlers["logs:GetLogEvents"] = lambda _: {
+        "events": [], "nextForwardToken": f"f/{next(tokens)}", "nextBackwardToken": "b/0",
+    }  # fmt: skip
+    outcome = stage.launch("logs", *["--follow"] * follow)
+    assert "The log could not be read to its end. AWS went on to give pages without lines." in outcome.err
+    assert outcome.code == (7 if follow else 21)
 
 
 def test_lines_that_could_not_be_read_are_told(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
