@@ -42,7 +42,7 @@ def find_password(
     host: str | None,
     user: str | None,
 ) -> Sourced[Password]:
-    """Find the password: the caller's own, else a secret, else `secrets.tfvars`.
+    """Find the password: the caller's own, else a secret, else `secrets.tfvars`, which has the master's.
 
     Args:
         options: the caller's values.
@@ -74,16 +74,17 @@ def find_password(
     if managed is not None and user in (None, master):
         return _reference(managed)
     from_file = read_password(options.directory)
-    if from_file is not None:
+    # Terraform's `db_password` is what it gave the master.
+    if from_file is not None and (not master or user in (None, master)):
         return Sourced(Password(value=from_file.value), from_file.source)
     if refused is not None:
         raise refused
-    secret = (
-        f"only the secret of {master or 'a master who is not known'} ({managed.source})" if managed else "no secret"
-    )
+    others = ", ".join(found.source for found in (managed, from_file) if found is not None)
+    there_is = f"only the password of {master or 'a master who is not known'} ({others})" if others else "no secret"
     raise ConfigurationError(
         f"There is no password for the database's user {user or ''}".rstrip()
-        + f": {secret}, no DB_PASSWORD, and no {options.directory}/secrets.tfvars.",
+        + f": {there_is}, no DB_PASSWORD"
+        + ("." if from_file else f", and no {options.directory}/secrets.tfvars."),
         hint=f"Set DB_PASSWORD,{'' if instance else ' or name the RDS instance or cluster with --db-instance,'} or give"
         f" a secret's ARN with --db-password-secret: aws secretsmanager list-secrets --region {aws.region}",
     )

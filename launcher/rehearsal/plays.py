@@ -262,14 +262,20 @@ endless = revision('op.execute("SELECT pg_sleep(86400)")', Script(lines=BEGINNIN
 """Have the container not end by itself."""
 
 
+def _in_the_last_revision(scene: Scene) -> list[LocalTask]:
+    """Return the tasks that run and have told of all revisions but the last."""
+    # The line of the start stands for the revision that has none yet.
+    least = len(list((scene.project / "alembic/versions").glob("[0-9]*.py"))) if scene.project else 1
+    return [task for task in scene.cloud.ecs.tasks.values() if task.status == "RUNNING" and task.printed >= least]
+
+
 def interrupted(scene: Scene) -> None:
     """Send SIGINT, as Ctrl-C does, while the container runs."""
     endless(scene)
     sent = iter([True])
 
     def look(call: Call) -> None:
-        running = any(task.status == "RUNNING" for task in scene.cloud.ecs.tasks.values())
-        if call.action == "logs:GetLogEvents" and running and next(sent, False):
+        if call.action == "logs:GetLogEvents" and _in_the_last_revision(scene) and next(sent, False):
             os.kill(os.getpid(), signal.SIGINT)
 
     scene.cloud.server.faults.append(look)
@@ -330,9 +336,8 @@ def stopped_by_somebody(scene: Scene) -> None:
     endless(scene)
 
     def look(call: Call) -> None:
-        for task in scene.cloud.ecs.tasks.values():
-            if task.status == "RUNNING":
-                task.stop("Stopped by the on-call engineer", call.at)
+        for task in _in_the_last_revision(scene):
+            task.stop("Stopped by the on-call engineer", call.at)
 
     scene.cloud.server.faults.append(look)
 

@@ -68,6 +68,7 @@ class LocalTask:
         main: the name of the essential container that runs.
         request: RunTask's parameters.
         created: the time of RunTask's response.
+        printed: how many lines its container has printed.
     """
 
     arn: str
@@ -94,6 +95,7 @@ class LocalTask:
     container_ended: float | None = None
     stopped: float | None = None
     version: int = 1
+    printed: int = 0
     _program: Program | None = field(default=None, repr=False)
     _killed: bool = False
 
@@ -166,6 +168,7 @@ class LocalTask:
             program.kill(due)
         lines = program.lines(now)
         if lines:
+            self.printed += len(lines)
             self.print_lines(self, lines)
         ended = program.ended(now)
         if ended is None:

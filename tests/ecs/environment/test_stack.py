@@ -85,10 +85,20 @@ def test_the_masters_secret_serves_only_the_master(
     (stage.terraform / "secrets.tfvars").unlink(missing_ok=True)
     stage.outputs({output: MANAGED} if output else {})
     assert (stack_of(stage).password.value.reference or "").endswith(":password::")
-    with pytest.raises(ConfigurationError, match="database's user migrator: only the secret of postgres") as caught:
+    with pytest.raises(ConfigurationError, match="database's user migrator: only the password of postgres") as caught:
         stack_of(stage, {"db_user": "migrator"})
     assert caught.value.hint is not None
     assert "Set DB_PASSWORD" in caught.value.hint
+
+
+def test_so_does_the_password_that_terraform_gave_the_master(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
+    assert stack_of(stage, {"db_user": "postgres"}).password.source.endswith("secrets.tfvars")
+    with pytest.raises(ConfigurationError, match=r"migrator: only the password of postgres \(db_password in .*\), no DB"):
+        stack_of(stage, {"db_user": "migrator"})
+    assert stack_of(stage, {"db_user": "migrator"}, {"DB_PASSWORD": "x"}).password.source == "DB_PASSWORD"
 
 
 @pytest.mark.parametrize("given", [MANAGED, f"{MANAGED}:::", f"{MANAGED}::AWSCURRENT:", f"{MANAGED}:username::"])
