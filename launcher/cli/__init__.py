@@ -2,6 +2,8 @@
 
 main             the command line: each command with its options calls one function
 shared_options   the options that commands share, the source of each value, and errors as messages and exit codes
+run_options      how to run a task: the options of `ecs-migrate` and `ecs-run`
+pairs            options that exclude each other
 commands         `ecs-migrate`, `ecs-run` and `doctor`: plan, confirm if required, execute, report
 task_commands    `status`, `logs` and `stop`: for tasks that were started before
 iam_policy       `iam-policy`: the least policy, and what the CI role lacks of it

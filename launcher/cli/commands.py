@@ -8,15 +8,14 @@ import os
 import socket
 import threading
 import uuid
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from launcher.cli import report
 from launcher.cli.shared_options import Common
 from launcher.environment.stack import identify, outputs_for, region_for, resolve
-from launcher.errors import LauncherError, ProgramNotFoundError, UsageError
+from launcher.errors import LauncherError, ProgramNotFoundError
 from launcher.image.build import require_engine
 from launcher.launch import guards, lint
 from launcher.launch.execute import Executor, Launch
@@ -44,65 +43,13 @@ _BEFORE_PROFILE = frozenset(
 """The variables that AWS's SDK for Go prefers to `AWS_PROFILE`."""
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run a task, whatever it does.
-
-    Attributes:
-        timeout: seconds; None if not given.
-        image: an image reference, instead of the content-addressed one.
-        base: the base image to build on, instead of the Dockerfile's.
-        dry_run: plan only.
-        detach: return once the task is started.
-        attach: follow a task that is alive.
-        client_token: names this run.
-    """
-
-    timeout: float | None
-    image: str | None
-    base: str | None
-    dry_run: bool
-    detach: bool
-    attach: bool
-    client_token: str | None
-
-    def __post_init__(self) -> None:
-        if self.image and self.base:
-            raise UsageError("--image and --base exclude each other.", hint="A given image is not built: give one.")
-        for given, option in ((self.attach, "--attach"), (self.timeout is not None, "--timeout")):
-            if self.detach and given:
-                raise UsageError(
-                    f"--detach and {option} exclude each other.",
-                    hint="With --detach nobody waits for the task. Follow it later: launcher logs --follow",
-                )
-
-
-_PAIRS = (("detach", "attach"), ("detach", "timeout"), ("image", "base"))
-"""Options that exclude each other."""
-
-
-def run_options(common: Common, **given: Any) -> RunOptions:
-    """Return how to run a task; of two options that exclude each other, the one typed comes before a variable's.
-
-    Raises:
-        UsageError: both are typed, or both are set by variables.
-    """
-    for one, other in _PAIRS:
-        for name, typed in ((one, other), (other, one)):
-            if given[name] and given[typed] and name in common.by_variable and typed not in common.by_variable:
-                given[name] = False if given[name] is True else None
-    return RunOptions(**given)
-
-
 def launch(
     common: Common,
     name: str,
     work: Work,
-    how: RunOptions,
     *,
     confirm_reset: str | None = None,
     yes: bool = False,
-    snapshot: bool | None = None,
     lint_to: str | None = None,
 ) -> int:
     """Run `ecs-migrate` or `ecs-run`: plan, confirm if required, execute, and report.
@@ -111,10 +58,8 @@ def launch(
         common: options and collaborators.
         name: the command, for the result.
         work: what the container does.
-        how: how to run it.
         confirm_reset: the environment's name, if an option confirmed a reset.
         yes: whether an option says not to ask before a reset; not enough for production's.
-        snapshot: whether to make a snapshot first; if None, only before a reset of production.
         lint_to: lint the revisions after the database's own up to this one, on this machine.
 
     Returns:
@@ -122,12 +67,12 @@ def launch(
     """
     console, known = common.console, Launch()
     ask = None if yes else common.dependencies.ask or console.ask()
-    if work.resets and not how.dry_run and ask is None:
+    if work.resets and not common.run.dry_run and ask is None:
         console.notice(f"This is a reset: all rows of {common.options.environment} go.")
     try:
         with common.dependencies.interrupts.handled():
-            plan, aws = _planned(common, work, how, snapshot, known)
-            if how.dry_run:
+            plan, aws = _planned(common, work, known)
+            if common.run.dry_run:
                 if console.json:
                     console.result({"verdict": Verdict.DRY_RUN.value, "exit_code": 0, **report.plan_object(plan)})
                 else:
@@ -160,20 +105,6 @@ def launch(
     return result.exit_code
 
 
-def refuse_with_plan(**options: bool) -> None:
-    """Refuse options that change something together with `--plan`, which changes nothing.
-
-    Raises:
-        UsageError: such an option is given.
-    """
-    for name, given in options.items():
-        if given:
-            raise UsageError(
-                f"--plan and --{name.replace('_', '-')} exclude each other.",
-                hint="A plan is told of an upgrade, by a task that is followed to its end.",
-            )
-
-
 def doctor(common: Common) -> int:
     """Run every check and show the findings as a tree; return the exit code."""
     import shutil
@@ -196,7 +127,7 @@ def doctor(common: Common) -> int:
     return found.exit_code
 
 
-def _planned(common: Common, work: Work, how: RunOptions, snapshot: bool | None, known: Launch) -> tuple[Plan, Aws]:
+def _planned(common: Common, work: Work, known: Launch) -> tuple[Plan, Aws]:
     """Run the two steps that only read, and return the plan and the clients."""
     dependencies, console = common.dependencies, common.console
     # boto3 takes a while to import, and so does Terraform to answer.
@@ -211,7 +142,7 @@ def _planned(common: Common, work: Work, how: RunOptions, snapshot: bool | None,
         stack = resolve(common.options, outputs, aws, identity, dependencies.environ)
         password = stack.password.value.value
         console.redactor.hide(password.reveal() if password else None)
-        request = _request(common, stack, work, how, snapshot)
+        request = _request(common, stack, work)
         plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
         if request.rds_snapshot:
             require_database(stack, aws)
@@ -220,8 +151,8 @@ def _planned(common: Common, work: Work, how: RunOptions, snapshot: bool | None,
     return plan, aws
 
 
-def _request(common: Common, stack: Stack, work: Work, how: RunOptions, snapshot: bool | None) -> Request:
-    environ = common.dependencies.environ
+def _request(common: Common, stack: Stack, work: Work) -> Request:
+    environ, how = common.dependencies.environ, common.run
     run = "/".join(
         environ.get(f"GITHUB_{part}", "") for part in ("REPOSITORY", "RUN_ID", "RUN_ATTEMPT", "JOB", "ACTION")
     )
@@ -233,7 +164,7 @@ def _request(common: Common, stack: Stack, work: Work, how: RunOptions, snapshot
         timeout=how.timeout,
         image=how.image,
         base=how.base,
-        rds_snapshot=(work.resets and stack.production) if snapshot is None else snapshot,
+        rds_snapshot=(work.resets and stack.production) if how.snapshot is None else how.snapshot,
         detach=how.detach,
         attach=how.attach,
         client_token=how.client_token or (run if in_ci else uuid.uuid4().hex),

@@ -15,7 +15,7 @@ from typer._click.exceptions import NoArgsIsHelpError  # typer exports only some
 from typer._click.exceptions import UsageError as TypersUsageError
 from typer.core import TyperGroup
 
-from launcher.cli.shared_options import Common, duration, failed, with_shared_options
+from launcher.cli.shared_options import Common, failed, with_shared_options
 from launcher.errors import UsageError
 from launcher.machine.signals import Signalled
 
@@ -60,57 +60,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Image = Annotated[
-    str | None,
-    typer.Option(envvar="NEURAKNOT_IMAGE", help="An image that exists: REGISTRY/NAME:TAG, or by digest."),
-]
-Base = Annotated[
-    str | None,
-    typer.Option(
-        envvar="NEURAKNOT_BASE", help="The base image to build on, such as a mirror's; else Dockerfile.migrate's own."
-    ),
-]
-Snapshot = Annotated[
-    bool | None,
-    typer.Option(
-        "--snapshot/--no-snapshot",
-        envvar="NEURAKNOT_SNAPSHOT",
-        help="An RDS snapshot first; as a rule before a reset of production only.",
-    ),
-]
-Timeout = Annotated[
-    str | None,
-    typer.Option(
-        envvar="NEURAKNOT_TIMEOUT",
-        help="How long the task may take: 90s, 30m, 2h; else 30m. Then it is stopped, or let go if another run started"
-        " it.",
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", envvar="NEURAKNOT_DRY_RUN", help="Show what would be done, and change nothing.")
-]
-Detach = Annotated[
-    bool, typer.Option("--detach", envvar="NEURAKNOT_DETACH", help="Return as soon as the task is started.")
-]
-Attach = Annotated[
-    bool,
-    typer.Option(
-        "--attach", envvar="NEURAKNOT_ATTACH", help="If a task with the same command is alive, follow that one."
-    ),
-]
-ClientToken = Annotated[
-    str | None,
-    typer.Option(
-        envvar="NEURAKNOT_CLIENT_TOKEN",
-        help="Names this run: a second try follows the first one's task, and repeats nothing but a plain upgrade."
-        " GitHub Actions sets one by itself.",
-    ),
-]
 TaskId = Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task's id or ARN; else the newest.")]
 
 
 @app.command("ecs-migrate")
-@with_shared_options
+@partial(with_shared_options, runs=True)
 def ecs_migrate(
     common: Common,
     reset: Annotated[bool, typer.Option("--reset", help="Delete all data, then build the schema anew.")] = False,
@@ -127,86 +81,36 @@ def ecs_migrate(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask before a reset; not enough for production's.")
     ] = False,
-    snapshot: Snapshot = None,
     plan: Annotated[
         bool,
         typer.Option(
             "--plan", help="Only tell what would run and what it would lock, seen by a task; add what the linter says."
         ),
     ] = False,
-    image: Image = None,
-    base: Base = None,
-    timeout: Timeout = None,
-    dry_run: DryRun = False,
-    detach: Detach = False,
-    attach: Attach = False,
-    client_token: ClientToken = None,
 ) -> int:
     """Run `alembic upgrade head` as an ECS task, and follow it to its end."""
     from launcher.cli import commands
     from launcher.launch.work import Migration, Preview
 
-    work = Migration(reset, create_db, force, revision)
-    run = commands.run_options(
-        common,
-        timeout=duration(timeout, "--timeout"),
-        image=image,
-        base=base,
-        dry_run=dry_run,
-        detach=detach,
-        attach=attach,
-        client_token=client_token,
-    )
     if plan:
-        commands.refuse_with_plan(
-            reset=reset,
-            create_db=create_db,
-            force=force,
-            detach=detach,
-            snapshot=bool(snapshot),
-            confirm_reset=confirm_reset is not None,
-            yes=yes,
-        )
-        return commands.launch(common, "ecs-migrate", Preview(revision), run, lint_to=revision or "head")
-    for option, given in (("--confirm-reset", confirm_reset is not None), ("--yes", yes)):
-        if given and not reset:
-            raise UsageError(
-                f"{option} confirms nothing without --reset.", hint="Leave it out, or add --reset to delete all data."
-            )
-    return commands.launch(common, "ecs-migrate", work, run, confirm_reset=confirm_reset, yes=yes, snapshot=snapshot)
+        return commands.launch(common, "ecs-migrate", Preview(revision), lint_to=revision or "head")
+    work = Migration(reset, create_db, force, revision)
+    return commands.launch(common, "ecs-migrate", work, confirm_reset=confirm_reset, yes=yes)
 
 
 @app.command("ecs-run")
-@with_shared_options
+@partial(with_shared_options, runs=True)
 def ecs_run(
     common: Common,
     arguments: Annotated[
         list[str], typer.Argument(metavar="-- ARGS", help="The neuraknot-db command and its arguments, such as: plan")
     ],
-    snapshot: Snapshot = None,
-    image: Image = None,
-    base: Base = None,
-    timeout: Timeout = None,
-    dry_run: DryRun = False,
-    detach: Detach = False,
-    attach: Attach = False,
-    client_token: ClientToken = None,
 ) -> int:
     """Run any `neuraknot-db` command as an ECS task: `ecs-run -- downgrade -1`."""
     from launcher.cli import commands
     from launcher.launch.work import Run
 
-    run = commands.run_options(
-        common,
-        timeout=duration(timeout, "--timeout"),
-        image=image,
-        base=base,
-        dry_run=dry_run,
-        detach=detach,
-        attach=attach,
-        client_token=client_token,
-    )
-    return commands.launch(common, "ecs-run", Run(tuple(arguments)), run, snapshot=snapshot)
+    return commands.launch(common, "ecs-run", Run(tuple(arguments)))
 
 
 @app.command("status")

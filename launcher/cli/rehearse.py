@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from launcher.cli import commands
 from launcher.cli.console import Console
 from launcher.cli.dependencies import Dependencies
+from launcher.cli.run_options import RunOptions
 from launcher.cli.shared_options import Common
 from launcher.environment.options import Options
 from launcher.errors import ConfigurationError, UsageError
@@ -217,27 +218,27 @@ def _play(common: Common, stage: Stage, failure: Failure | None, reset: bool, ba
         options=Options(environment, root=common.options.root, terraform_dir=terraform_dir),
         dependencies=replace(common.dependencies, run=stage.runner),
         profile=None,
+        run=RunOptions(timeout=failure.timeout if failure is not None else None, base=base),
     )
-    timeout = failure.timeout if failure is not None else None
-    code = _migrate(on_stage, timeout, base)
+    code = _migrate(on_stage)
     if reset and code == 0:
         console.say("\nOnce more, with --reset:\n")
-        code = _migrate(on_stage, timeout, base, reset=True)
+        code = _migrate(on_stage, reset=True)
     if code == 0 and failure is None and not console.json:
-        code = _show_tables(on_stage, base)
+        code = _show_tables(on_stage)
     return code
 
 
-def _migrate(common: Common, timeout: float | None, base: str | None, *, reset: bool = False) -> int:
+def _migrate(common: Common, *, reset: bool = False) -> int:
     confirmed = common.options.environment if reset else None  # only a scratch database can be lost
-    return commands.launch(common, "ecs-migrate", Migration(resets=reset), _how(timeout, base), confirm_reset=confirmed)
+    return commands.launch(common, "ecs-migrate", Migration(resets=reset), confirm_reset=confirmed)
 
 
-def _show_tables(common: Common, base: str | None) -> int:
+def _show_tables(common: Common) -> int:
     """Run a second task that lists the content of the database, without showing its eight steps."""
     common.console.say("\nWhat the database holds, as a second task saw it (launcher ecs-run -- verify):")
     quiet = replace(common, console=_TaskOnly.like(common.console, common.dependencies.environ))
-    code = commands.launch(quiet, "ecs-run", Run(("verify",)), _how(None, base))
+    code = commands.launch(quiet, "ecs-run", Run(("verify",)))
     common.console.say("\nSee it go wrong: launcher rehearse --fail list")
     return code
 
@@ -260,12 +261,6 @@ def _list(common: Common) -> int:
     for failure in FAILURES.values():
         console.data(f"{failure.name:<{width}}  {failure.exit_code:>3}  {failure.about}")
     return 0
-
-
-def _how(timeout: float | None, base: str | None) -> commands.RunOptions:
-    return commands.RunOptions(
-        timeout, image=None, base=base, dry_run=False, detach=False, attach=False, client_token=None
-    )
 
 
 def _failure(name: str | None) -> Failure | None:

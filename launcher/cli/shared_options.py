@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import re
 import shlex
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launcher.cli import pairs, run_options
+from launcher.cli.run_options import RunOptions
 from launcher.environment import tls
 from launcher.errors import LauncherError, UsageError
 
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from launcher.environment.options import Options
     from launcher.models import Sourced
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _STACK = "Stack: what Terraform gives otherwise"
 _NETWORK = "Network and roles: what the running service gives otherwise"
 _DATABASE = "Database: what Terraform gives otherwise"
@@ -123,8 +122,8 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
             "db_password_secret",
             str,
             _DATABASE,
-            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else the secret that Terraform or RDS names"
-            " (RDS's own for the master user only), else secrets.tfvars.",
+            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else the secret that Terraform or RDS names,"
+            " else secrets.tfvars (RDS's secret and that file for the master user only).",
         ),
         ("db_instance", str, _DATABASE, "The RDS instance or cluster, for its secret and snapshots."),
     )
@@ -147,7 +146,7 @@ class Common:
         console: where all output goes.
         profile: the AWS profile, if an option names one.
         shown: this command line's options that any command on the same stack needs, quoted for a shell.
-        by_variable: the names of the options that a variable sets, and not the command line.
+        run: how to run a task, for a command that does.
     """
 
     options: Options
@@ -155,7 +154,7 @@ class Common:
     console: Console
     profile: str | None
     shown: str
-    by_variable: frozenset[str] = frozenset()
+    run: RunOptions = field(default_factory=RunOptions)
 
     def aws(self, region: str | None) -> Aws:
         """Return the clients for a region; finding their credentials may ask on the terminal."""
@@ -164,7 +163,9 @@ class Common:
         return aws
 
 
-def with_shared_options(command: Callable[..., int], *, with_stack: bool = True) -> Callable[..., None]:
+def with_shared_options(
+    command: Callable[..., int], *, with_stack: bool = True, runs: bool = False
+) -> Callable[..., None]:
     """Make a typer command from a function that takes a `Common` first and returns an exit code.
 
     It gets the shared options besides its own; its errors are shown on the console and become exit codes.
@@ -172,11 +173,12 @@ def with_shared_options(command: Callable[..., int], *, with_stack: bool = True)
     Args:
         command: the function.
         with_stack: whether it works on a stack in AWS, and so has the options for one.
+        runs: whether it runs a task, and so has the options for that.
     """
     signature = inspect.signature(command, eval_str=True)
     own = list(signature.parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
-    options = (*_SHARED, *((name, kind, None) for name, kind in _GIVEN))
+    options = (*(run_options.OPTIONS if runs else ()), *_SHARED, *((name, kind, None) for name, kind in _GIVEN))
     shared = [
         inspect.Parameter(name, keyword, annotation=kind, default=value)
         for name, kind, value in options
@@ -196,7 +198,10 @@ def with_shared_options(command: Callable[..., int], *, with_stack: bool = True)
         _redact_tracebacks(console)
         try:
             with dependencies.interrupts.handled():
+                values = pairs.settled(values, _by_variable(context, dependencies), console.notice)
                 common = _common(context, {**absent, **values}, dependencies, console)
+                if runs:
+                    common = replace(common, run=run_options.read(values))
                 code = command(common, **{parameter.name: values[parameter.name] for parameter in own})
         except LauncherError as error:
             code = _said(context, console, error)
@@ -217,23 +222,6 @@ def _redact_tracebacks(console: Console) -> None:
             sys.stderr.write(console.filtered("".join(traceback.format_exception(kind, error, trace))))
 
     sys.excepthook = show
-
-
-def duration(text: str | None, option: str) -> float | None:
-    """Parse `90`, `90s`, `30m` or `2h` into seconds; None if it is not given.
-
-    Raises:
-        UsageError: it is not a valid duration, or zero.
-    """
-    if text is None:
-        return None
-    found = _DURATION.fullmatch(text.strip())
-    seconds = float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else 0.0
-    if seconds <= 0:
-        raise UsageError(
-            f"{option} {text!r} is not a valid duration.", hint=f"Write it as 90s, 30m or 2h: {option} 30m"
-        )
-    return seconds
 
 
 def _common(context: typer.Context, values: dict[str, Any], dependencies: Dependencies, console: Console) -> Common:
@@ -260,12 +248,14 @@ def _common(context: typer.Context, values: dict[str, Any], dependencies: Depend
         redirected=redirection(dependencies.environ),
     )
     console.shown = _shown(context, values)
-    return Common(options, dependencies, console, values["profile"] or None, console.shown, _by_variable(context))
+    return Common(options, dependencies, console, values["profile"] or None, console.shown)
 
 
-def _by_variable(context: typer.Context) -> frozenset[str]:
+def _by_variable(context: typer.Context, dependencies: Dependencies) -> dict[str, str]:
+    """Return the options that a variable sets, each with the variable."""
     sources = ((name, context.get_parameter_source(name)) for name in context.params)
-    return frozenset(name for name, source in sources if source is not None and source.name == "ENVIRONMENT")
+    found = (name for name, source in sources if source is not None and source.name == "ENVIRONMENT")
+    return {name: _source(context, name, None, dependencies) for name in found}
 
 
 def _shown(context: typer.Context, values: dict[str, Any]) -> str:

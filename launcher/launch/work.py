@@ -42,13 +42,6 @@ class Migration:
 
     def __post_init__(self) -> None:
         _demand_target(self.revision, "upgrade")
-        others = ((self.revision is not None, "--revision"), (self.create_db, "--create-db"), (self.force, "--force"))
-        for given, option in others:
-            if self.resets and given:
-                raise UsageError(
-                    f"--reset and {option} exclude each other.",
-                    hint="A reset drops everything and upgrades to the newest revision.",
-                )
 
     def command(self, stack: Stack) -> tuple[str, ...]:
         """Return `alembic upgrade`, or `neuraknot-db reset`, which in production also needs the environment's name."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from launcher.cli.main import app
-from launcher.cli.shared_options import duration
+from launcher.cli.run_options import duration
 from launcher.environment.tls import SSLMODES
 from launcher.errors import UsageError
 from launcher.machine.process import Completed, run

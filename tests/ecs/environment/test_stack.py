@@ -96,7 +96,9 @@ def test_so_does_the_password_that_terraform_gave_the_master(
 ) -> None:
     stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
     assert stack_of(stage, {"db_user": "postgres"}).password.source.endswith("secrets.tfvars")
-    with pytest.raises(ConfigurationError, match=r"migrator: only the password of postgres \(db_password in .*\), no DB"):
+    with pytest.raises(
+        ConfigurationError, match=r"migrator: only the password of postgres \(db_password in .*\), no DB"
+    ):
         stack_of(stage, {"db_user": "migrator"})
     assert stack_of(stage, {"db_user": "migrator"}, {"DB_PASSWORD": "x"}).password.source == "DB_PASSWORD"
 

@@ -290,6 +290,12 @@ def test_options_that_contradict_each_other_are_refused(stage: Stage, options: t
         ({"NEURAKNOT_DETACH": "1"}, ["--timeout", "60s"], 0),
         ({"NEURAKNOT_ATTACH": "1"}, ["--detach"], 0),
         ({"NEURAKNOT_TIMEOUT": "5s", "NEURAKNOT_DETACH": "1"}, [], 2),
+        ({"NEURAKNOT_REVISION": "003"}, ["--reset"], 0),
+        ({"NEURAKNOT_CREATE_DB": "1"}, ["--reset"], 0),
+        ({"NEURAKNOT_DETACH": "1"}, ["--plan", "--dry-run"], 0),
+        ({"NEURAKNOT_SNAPSHOT": "1"}, ["--plan", "--dry-run"], 0),
+        ({"NEURAKNOT_CREATE_DB": "1"}, ["--plan", "--dry-run"], 0),
+        ({"NEURAKNOT_SNAPSHOT": "0"}, ["--plan", "--dry-run", "--snapshot"], 2),
         ({"NEURAKNOT_BASE": "mirror/python:3.13"}, ["--image", "{image}"], 0),
         ({"NEURAKNOT_BASE": "mirror/python:3.13", "NEURAKNOT_IMAGE": "x/y:z"}, [], 2),
         ({}, ["--base", "mirror/python:3.13", "--image", "{image}"], 2),
@@ -305,6 +311,12 @@ def test_what_is_typed_comes_before_a_variable_that_contradicts(
     assert outcome.code == code, outcome.err
     if code == 0:
         assert ("goes on by itself" in outcome.err) == ("--detach" in options)
+        [variable] = variables
+        assert f"{variable} is left aside, since {options[0]} is given." in outcome.err
+    elif len(variables) > 1:
+        assert all(variable in outcome.err for variable in variables)
+    if "--reset" in options:
+        assert stage.command == ["neuraknot-db", "reset", "--confirm", "neuraKnot"]
 
 
 @pytest.mark.parametrize("given", [None, "dev", "PROD"])
@@ -462,7 +474,7 @@ def test_at_its_deadline_attach_lets_another_runs_task_go(stage: Stage, own: boo
     assert "StopTask" not in stage.actions
 
 
-@pytest.mark.parametrize("other", [["--db-name", "other"], ["--db-user", "other"], ["--base", "mirror/python:3"]])
+@pytest.mark.parametrize("other", [["--db-name", "other"], ["--db-port", "5433"], ["--base", "mirror/python:3"]])
 def test_attach_takes_no_task_on_another_database_or_image(stage: Stage, other: list[str]) -> None:
     stage.cloud.ecs.start = scripted(Script(lines=GOOD.lines, seconds=60.0))
     assert stage.launch("ecs-migrate", "--detach").code == 0

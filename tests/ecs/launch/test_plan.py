@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import UsageError
 from launcher.image.tag import Image
 from launcher.launch.plan import Plan, client_token, make_plan, run_request
 from launcher.launch.survey import Survey
 from launcher.launch.task_definition import Difference, task_definition
-from launcher.launch.work import Migration
 from launcher.models import FamilyTasks, Identity, Password, Request, Secret, Sourced, Stack
 
 IMAGE = Image("1.dkr.ecr.ap-northeast-1.amazonaws.com/migrate", "content-1", "sha256:" + "a" * 64)
@@ -173,9 +171,3 @@ def test_started_by_has_only_what_ecs_allows() -> None:
     tag = replace(REQUEST, started_by="alice o/r/7 (日本)" + "x" * 200).started_by_tag
     assert tag.startswith("alice-o/r/7-")
     assert len(tag) == 128
-
-
-@pytest.mark.parametrize("other", [{"revision": "003"}, {"create_db": True}, {"force": True}])
-def test_a_reset_goes_with_nothing_else(other: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        Migration(resets=True, **other)

@@ -16,6 +16,7 @@ from launcher.aws.client import Aws
 from launcher.cli import commands
 from launcher.cli.console import Console
 from launcher.cli.dependencies import Dependencies
+from launcher.cli.run_options import RunOptions
 from launcher.cli.shared_options import Common
 from launcher.environment.options import Options
 from launcher.image.tag import content_tag
@@ -63,13 +64,9 @@ def migrate(clock: FakeClock, scene: Scene, root: Path, timeout: float | None) -
         environ=os.environ,
     )
     options = Options("dev", root=root, terraform_dir=Sourced(scene.directory, "--terraform-dir"))
-    how = commands.RunOptions(
-        timeout or 1800.0, None, None, dry_run=False, detach=False, attach=False, client_token=None
-    )
+    common = Common(options, dependencies, console, None, "--environment dev", RunOptions(timeout=timeout or 1800.0))
     with dependencies.interrupts.handled():
-        code = commands.launch(
-            Common(options, dependencies, console, None, "--environment dev"), "ecs-migrate", Migration(), how
-        )
+        code = commands.launch(common, "ecs-migrate", Migration())
     return Outcome(code, err.getvalue(), out.getvalue())
 
 

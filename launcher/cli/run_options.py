@@ -1,0 +1,151 @@
+"""How to run a task, whatever it does: the options that `ecs-migrate` and `ecs-run` share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+import typer
+
+from launcher.errors import UsageError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+# Name, type and default of each; the annotation has the spelling on the command line.
+OPTIONS: tuple[tuple[str, Any, Any], ...] = (
+    (
+        "snapshot",
+        Annotated[
+            bool | None,
+            typer.Option(
+                "--snapshot/--no-snapshot",
+                envvar="NEURAKNOT_SNAPSHOT",
+                help="An RDS snapshot first; as a rule before a reset of production only.",
+            ),
+        ],
+        None,
+    ),
+    (
+        "image",
+        Annotated[
+            str | None,
+            typer.Option(envvar="NEURAKNOT_IMAGE", help="An image that exists: REGISTRY/NAME:TAG, or by digest."),
+        ],
+        None,
+    ),
+    (
+        "base",
+        Annotated[
+            str | None,
+            typer.Option(
+                envvar="NEURAKNOT_BASE",
+                help="The base image to build on, such as a mirror's; else Dockerfile.migrate's own.",
+            ),
+        ],
+        None,
+    ),
+    (
+        "timeout",
+        Annotated[
+            str | None,
+            typer.Option(
+                envvar="NEURAKNOT_TIMEOUT",
+                help="How long the task may take: 90s, 30m, 2h; else 30m. Then it is stopped, or let go if another run"
+                " started it.",
+            ),
+        ],
+        None,
+    ),
+    (
+        "dry_run",
+        Annotated[
+            bool,
+            typer.Option("--dry-run", envvar="NEURAKNOT_DRY_RUN", help="Show what would be done, and change nothing."),
+        ],
+        False,
+    ),
+    (
+        "detach",
+        Annotated[
+            bool, typer.Option("--detach", envvar="NEURAKNOT_DETACH", help="Return as soon as the task is started.")
+        ],
+        False,
+    ),
+    (
+        "attach",
+        Annotated[
+            bool,
+            typer.Option(
+                "--attach", envvar="NEURAKNOT_ATTACH", help="If a task with the same command is alive, follow that one."
+            ),
+        ],
+        False,
+    ),
+    (
+        "client_token",
+        Annotated[
+            str | None,
+            typer.Option(
+                envvar="NEURAKNOT_CLIENT_TOKEN",
+                help="Names this run: a second try follows the first one's task, and repeats nothing but a plain"
+                " upgrade. GitHub Actions sets one by itself.",
+            ),
+        ],
+        None,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run a task, whatever it does.
+
+    Attributes:
+        snapshot: whether to make an RDS snapshot first; if None, only before a reset of production.
+        image: an image reference, instead of the content-addressed one.
+        base: the base image to build on, instead of the Dockerfile's.
+        timeout: seconds; None if not given.
+        dry_run: plan only.
+        detach: return once the task is started.
+        attach: follow a task that is alive.
+        client_token: names this run.
+    """
+
+    snapshot: bool | None = None
+    image: str | None = None
+    base: str | None = None
+    timeout: float | None = None
+    dry_run: bool = False
+    detach: bool = False
+    attach: bool = False
+    client_token: str | None = None
+
+
+def read(values: Mapping[str, Any]) -> RunOptions:
+    """Return the options from the values of a command line.
+
+    Raises:
+        UsageError: the timeout is not a duration.
+    """
+    given = {each.name: values[each.name] for each in fields(RunOptions)}
+    return RunOptions(**{**given, "timeout": duration(given["timeout"], "--timeout")})
+
+
+def duration(text: str | None, option: str) -> float | None:
+    """Parse `90`, `90s`, `30m` or `2h` into seconds; None if it is not given.
+
+    Raises:
+        UsageError: it is not a valid duration, or zero.
+    """
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else 0.0
+    if seconds <= 0:
+        raise UsageError(
+            f"{option} {text!r} is not a valid duration.", hint=f"Write it as 90s, 30m or 2h: {option} 30m"
+        )
+    return seconds
