@@ -18,6 +18,7 @@ from launcher.cli.shared_options import Common
 from launcher.environment.stack import identify, outputs_for, region_for, resolve
 from launcher.errors import LauncherError, ProgramNotFoundError, UsageError
 from launcher.image.build import require_engine
+from launcher.image.tag import require_base
 from launcher.launch import guards, lint
 from launcher.launch.execute import Executor, Launch
 from launcher.launch.plan import Plan, make_plan
@@ -67,8 +68,10 @@ class RunOptions:
     client_token: str | None
 
     def __post_init__(self) -> None:
-        if self.image and self.base:
+        if self.image is not None and self.base is not None:
             raise UsageError("--image and --base exclude each other.", hint="A given image is not built: give one.")
+        if self.base is not None:
+            require_base(self.base)
         for given, option in ((self.attach, "--attach"), (self.timeout is not None, "--timeout")):
             if self.detach and given:
                 raise UsageError(
@@ -127,6 +130,8 @@ def launch(
     try:
         with common.dependencies.interrupts.handled():
             plan, aws = _planned(common, work, how, snapshot, known)
+            if how.base is not None and "@" not in how.base:
+                console.notice(f"{how.base} may move, and no image is built anew for that: name a base by its digest.")
             if how.dry_run:
                 if console.json:
                     console.result({"verdict": Verdict.DRY_RUN.value, "exit_code": 0, **report.plan_object(plan)})

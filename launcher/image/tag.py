@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 DOCKERFILE = "Dockerfile.migrate"
 
+# Docker's grammar: https://pkg.go.dev/github.com/distribution/reference. A first part is a host if it has a dot or a
+# port, or is localhost.
+_LABEL, _PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?", r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
-    r"(?P<name>[a-z0-9][a-z0-9._:-]*(?:/[a-z0-9][a-z0-9._-]*)+)"
-    r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+    r"(?![0-9a-f]{64}$)"  # an image's ID
+    rf"(?P<name>(?:(?P<host>localhost|(?=[^/]*[.:])(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?)/)?"
+    rf"(?P<path>(?![^:@]{{256}}){_PART}(?:/{_PART})*))"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?",
+    re.ASCII,
 )
 
 
@@ -57,6 +64,19 @@ def content_tag(root: Path, platform: str, base: str | None = None) -> str:
     return f"content-{fingerprint(root, DOCKERFILE, platform, base)[:24]}"
 
 
+def require_base(reference: str) -> None:
+    """Check that this can be a base image, as Docker writes one.
+
+    Raises:
+        UsageError: it is not a valid reference.
+    """
+    if _REFERENCE.fullmatch(reference) is None:
+        raise UsageError(
+            f"--base {reference!r} is not an image reference.",
+            hint="Write it as in a Dockerfile: python:3.13, HOST:PORT/NAME:TAG or HOST/NAME@sha256:...",
+        )
+
+
 def given_image(reference: str, registry: str, aws: Aws) -> Image:
     """Return the image that the caller names: by digest, or by a tag in the stack's own ECR.
 
@@ -75,9 +95,9 @@ def given_image(reference: str, registry: str, aws: Aws) -> Image:
             f"{reference!r} is not an image reference with a tag or a digest.",
             hint="Write it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:...",
         )
-    host, _, repository = parts["name"].partition("/")
+    repository: str = parts["path"]
     digest: str | None = parts["digest"]
-    if host == registry:
+    if parts["host"] == registry:
         digest = aws.image_digest(repository, tag=parts["tag"], digest=digest)
         if digest is None:
             raise ImageError(

@@ -59,10 +59,10 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
         LauncherError: a call was refused, or the named image does not exist.
     """
     registry = partitions.registry(stack.region.value, stack.identity.account)
-    tag = None if request.image else content_tag(root, stack.platform.value, request.base)
+    tag = content_tag(root, stack.platform.value, request.base) if request.image is None else None
     with ThreadPoolExecutor(max_workers=6) as pool:
         digest = pool.submit(aws.image_digest, stack.repository, tag=tag) if tag else None
-        named = pool.submit(given_image, request.image, registry, aws) if request.image else None
+        named = pool.submit(given_image, request.image, registry, aws) if request.image is not None else None
         group = pool.submit(aws.log_group, stack.log_group)
         definition = pool.submit(aws.task_definition, stack.family)
         tasks = pool.submit(find_tasks, aws, stack.cluster.value, stack.family, stack.container)
