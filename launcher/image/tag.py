@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.errors import ConfigurationError, ImageError, UsageError
+from launcher.aws.refusals import IAM_POLICY
+from launcher.errors import AccessDeniedError, ConfigurationError, ImageError, UsageError
 from launcher.image.context import fingerprint
 
 if TYPE_CHECKING:
@@ -77,17 +78,18 @@ def require_base(reference: str) -> None:
         )
 
 
-def given_image(reference: str, registry: str, aws: Aws) -> Image:
+def given_image(reference: str, own: str, aws: Aws) -> Image:
     """Return the image that the caller names: by digest, or by a tag in the stack's own ECR.
 
     Args:
         reference: as given.
-        registry: the host of the stack's own ECR; another registry can't be queried from here.
+        own: the stack's own repository, `REGISTRY/NAME`; another registry can't be queried from here.
         aws: for the stack's region.
 
     Raises:
         UsageError: it is not a valid reference, or can't be pinned to a digest.
         ImageError: ECR has no such image.
+        AccessDeniedError: the caller may not ask for it.
     """
     parts = _REFERENCE.fullmatch(reference)
     if parts is None or not (parts["tag"] or parts["digest"]):
@@ -97,8 +99,17 @@ def given_image(reference: str, registry: str, aws: Aws) -> Image:
         )
     repository: str = parts["path"]
     digest: str | None = parts["digest"]
+    registry = own.partition("/")[0]
     if parts["host"] == registry:
-        digest = aws.image_digest(repository, tag=parts["tag"], digest=digest)
+        try:
+            digest = aws.image_digest(repository, tag=parts["tag"], digest=digest)
+        except AccessDeniedError as error:
+            if parts["name"] != own and error.hint == IAM_POLICY:  # that policy names the stack's own repository only
+                error.hint = (
+                    f"Allow the caller ecr:DescribeImages on the repository {repository}, and the task's execution role"
+                    " to pull from it."
+                )
+            raise
         if digest is None:
             raise ImageError(
                 f"ECR has no image {reference}.",
