@@ -1,4 +1,4 @@
-"""Remove passwords and tokens from output: known ones in any spelling, a stranger's by the words before them."""
+"""Remove passwords and tokens from output: known ones in any spelling, others by the words before them."""
 
 from __future__ import annotations
 
