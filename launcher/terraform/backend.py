@@ -57,8 +57,8 @@ _WORKSPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~$&+=:@-]+")
 def programs(directory: Path) -> tuple[str, ...]:
     """Return the programs that can read a root, the better one first: `terraform` and `tofu`, which is OpenTofu's.
 
-    Files that only OpenTofu reads may hold the backend, so `terraform` would read another state; and it takes no backend
-    with a variable, a local or a function in it.
+    Files that only OpenTofu reads may hold the backend, so `terraform` would read another state; and it takes no
+    backend with a variable, a local or a function in it.
     """
     names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
     if any(name.endswith(_OPENTOFU) or (name.endswith(".tf") and _evaluated(directory / name)) for name in names):
