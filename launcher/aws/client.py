@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import getpass
 import os
-import re
 import shlex
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import boto3
@@ -22,7 +22,9 @@ from botocore.parsers import ResponseParserError
 
 from launcher.aws.answers import checked, unreadable
 from launcher.aws.refusals import refusal
+from launcher.aws.sign_in import remedy
 from launcher.errors import AwsError, CredentialsError, NotFoundError, TransientAwsError
+from launcher.machine.redaction import without_secrets
 from launcher.models import Identity, Secret
 
 if TYPE_CHECKING:
@@ -60,16 +62,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
 
-_SECRET = re.compile(
-    r"(secret_?access_?key|session_?token|passw(?:or)?d|bearer)\W{1,6}[^\s<\"',}]+|(?<=://)[^\s/@]+@", re.IGNORECASE
-)
-"""Matches what a program that was to give credentials may print of them."""
-
 _REASON = 500  # characters of what a program says that was to give credentials
-_SETTINGS = (
-    "Look at what this machine's settings name: credential_process and web_identity_token_file of the profile,"
-    " AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE."
-)
 _assumed: dict[str, Any] = {}
 """The roles assumed by this process: an MFA code is valid once, and there are clients for several regions."""
 
@@ -534,7 +527,7 @@ class Aws:
             core.set_config_variable("profile", self.profile)
         session = boto3.Session(botocore_session=core, region_name=self.region)
         roles = core.get_component("credential_provider").get_provider("assume-role")
-        roles.cache, roles._prompter = _assumed, self._mfa_code
+        roles.cache, roles._prompter = _assumed, partial(self._mfa_code, session.profile_name)
         try:
             with self.prompting():
                 credentials = session.get_credentials()
@@ -542,14 +535,14 @@ class Aws:
                     credentials.get_frozen_credentials()
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise CredentialsError(
-                f"The AWS credentials are not in the form that AWS describes ({type(error).__name__}).", hint=_SETTINGS
+                f"The AWS credentials are not in the form that AWS describes ({type(error).__name__}).",
+                hint=remedy(self.profile, error),
             ) from error
         return session
 
-    def _mfa_code(self, question: str) -> str:
+    def _mfa_code(self, profile: str, question: str) -> str:
         with self.prompting() as can_ask:
             if not can_ask:
-                profile = self.profile or os.environ.get("AWS_PROFILE", "default")
                 raise CredentialsError(
                     "The AWS profile wants an MFA code, and there is no terminal to ask on.",
                     hint="Hand over a session that was signed in (without --profile):"
@@ -569,25 +562,35 @@ class Aws:
         except botocore_errors.ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             message = str(error.response.get("Error", {}).get("Message", "")).strip()
-            raise refusal(action, _code(error), message, status, sign_in=self._login) from error
+            raise refusal(action, _code(error), message, status, sign_in=remedy(self.profile)) from error
         except botocore_errors.NoCredentialsError as error:
-            raise CredentialsError("There are no AWS credentials.", hint=self._login, action=action) from error
+            raise CredentialsError(
+                "There are no AWS credentials.", hint=remedy(self.profile, error), action=action
+            ) from error
         except (
+            botocore_errors.ConfigParseError,
             botocore_errors.CredentialRetrievalError,
             botocore_errors.InvalidConfigError,
             botocore_errors.LoginError,
             botocore_errors.PartialCredentialsError,
         ) as error:
-            reason = _SECRET.sub(
-                lambda found: f"{found[1] or ''} ***".lstrip(),
-                textwrap.shorten(str(error), _REASON, placeholder=" ..."),
-            ).rstrip(".")
+            said = without_secrets(" ".join(str(error)[: 10 * _REASON].split()))
+            reason = textwrap.shorten(said, _REASON, placeholder=" ...").rstrip(". ")
+            reason += " it does not say why" if reason.endswith(":") else ""
             raise CredentialsError(
-                f"The AWS credentials can't be had: {reason}.", hint=self._login, action=action
+                f"The AWS credentials can't be had: {reason}.", hint=remedy(self.profile, error), action=action
             ) from error
         except botocore_errors.ProfileNotFound as error:
+            name = error.kwargs["profile"]
+            if not name:
+                variable = next(each for each in ("AWS_DEFAULT_PROFILE", "AWS_PROFILE") if each in os.environ)
+                raise CredentialsError(
+                    f"{variable} is set, but empty, which AWS takes for the name of a profile.",
+                    hint=f"Unset it: unset {variable}",
+                    action=action,
+                ) from error
             raise CredentialsError(
-                f"There is no AWS profile named {error.kwargs['profile']}.",
+                f"There is no AWS profile named {shlex.quote(name)}.",
                 hint="List them with `aws configure list-profiles`, and name one with --profile.",
                 action=action,
             ) from error
@@ -597,7 +600,10 @@ class Aws:
             botocore_errors.TokenRetrievalError,
         ) as error:
             raise CredentialsError(
-                "The AWS sign-in has expired.", hint=self._login, action=action, code="ExpiredToken"
+                "The AWS sign-in has expired, or there was none.",
+                hint=remedy(self.profile, error),
+                action=action,
+                code="ExpiredToken",
             ) from error
         # botocore has two families of network errors: a connection that failed is not an HTTPClientError.
         except (botocore_errors.HTTPClientError, botocore_errors.ConnectionError) as error:
@@ -611,16 +617,11 @@ class Aws:
             raise _not_made(action, error) from error
         except OSError as error:  # no network error, which botocore wraps
             raise CredentialsError(
-                f"The AWS credentials can't be read: {error}.", hint=_SETTINGS, action=action
+                f"The AWS credentials can't be read: {error}.", hint=remedy(self.profile, error), action=action
             ) from error
         # Not AWS's response: a proxy's page, or JSON that can't be parsed.
         except (ResponseParserError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise unreadable(action, type(error).__name__) from error
-
-    @property
-    def _login(self) -> str:
-        profile = f" --profile {self.profile}" if self.profile else ""
-        return f"Sign in with `aws sso login{profile}`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID; then try again."
 
 
 def _decisions(result: EvaluationResultTypeDef) -> Iterator[Decision]:

@@ -49,6 +49,7 @@ _DENIAL = re.compile(
 )
 
 IAM_POLICY = "`launcher iam-policy` prints the policy that the caller needs."
+_ROLE = "Have the role's trust policy allow it, and a policy of who asks; or name another profile with --profile."
 # What else than a missing permission denies a call, in AWS's words, and what to do: to allow more would not help.
 _DENIERS = (
     (
@@ -146,7 +147,7 @@ def _denied(action: str, code: str, message: str) -> AccessDeniedError:
     why = message[found.end() :].strip(" .").removeprefix("because ") if found else message
     refused = AccessDeniedError(
         f"{principal or 'The caller'} may not do {denied}{on}.",
-        hint=advice(message) or IAM_POLICY,
+        hint=advice(message) or (_ROLE if denied.startswith("sts:AssumeRole") else IAM_POLICY),
         details=(f"AWS says: {why}",) if why else (),
         action=denied,
         code=code,

@@ -72,6 +72,9 @@ def launch(
     try:
         with common.dependencies.interrupts.handled():
             plan, aws = _planned(common, work, known)
+            base = common.run.base
+            if base is not None and "@" not in base:
+                console.notice(f"{base} may move, and no image is built anew for that: name a base by its digest.")
             if common.run.dry_run:
                 if console.json:
                     console.result({"verdict": Verdict.DRY_RUN.value, "exit_code": 0, **report.plan_object(plan)})

@@ -135,7 +135,7 @@ def rehearse(
                 f"There is no {needed} in {root.resolve()}.",
                 hint="Rehearse in a checkout of the project, or name it with --root.",
             )
-    base = common.dependencies.environ.get("NEURAKNOT_BASE") if in_docker else None
+    base = common.dependencies.environ.get("NEURAKNOT_BASE") or None if in_docker else None
     line = shlex.join(command.words) if command else f"ecs-migrate --environment {environment}"
     console.say(f"A rehearsal of: launcher {line}")
     with ExitStack() as stack:

@@ -128,8 +128,12 @@ def read(values: Mapping[str, Any]) -> RunOptions:
     """Return the options from the values of a command line.
 
     Raises:
-        UsageError: the timeout is not a duration.
+        UsageError: the timeout is not a duration, or the base not an image reference.
     """
+    from launcher.image.tag import require_base
+
+    if values["base"] is not None:
+        require_base(values["base"])
     given = {each.name: values[each.name] for each in fields(RunOptions)}
     return RunOptions(**{**given, "timeout": duration(given["timeout"], "--timeout")})
 

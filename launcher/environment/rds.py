@@ -42,7 +42,7 @@ class RdsHost:
         found = _HOST.fullmatch(host.lower())
         if found is None:
             return None
-        writer = host.lower().replace("cluster-ro-", "cluster-", 1) if found["reader"] else None
+        writer = host.lower().replace(".cluster-ro-", ".cluster-", 1) if found["reader"] else None
         return cls(found["name"], "cluster" if found["cluster"] else "instance", writer)
 
 

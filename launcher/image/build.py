@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -159,13 +160,13 @@ class Builder:
             completed = self._docker(
                 "buildx",
                 "build",
+                f"--file={self.root / DOCKERFILE}",
                 f"--platform={platform}",
                 "--provenance=false",  # an attestation turns the image into an index, which scanOnPush can't scan
                 "--build-arg=SOURCE_DATE_EPOCH=0",  # the image's creation time, so that its digest is reproducible
                 "--push",
                 f"--metadata-file={metadata}",
                 *self._build_arguments(),
-                f"--file={self.root / DOCKERFILE}",
                 f"--tag={reference}",
                 str(self.root),
             )
@@ -180,10 +181,10 @@ class Builder:
     def _without_buildx(self, reference: str, platform: str) -> str:
         built = self._docker(
             "build",
+            f"--file={self.root / DOCKERFILE}",
             "--force-rm",  # else the container of a failed step is kept
             f"--platform={platform}",
             *self._build_arguments(),
-            f"--file={self.root / DOCKERFILE}",
             f"--tag={reference}",
             str(self.root),
         )
@@ -197,7 +198,7 @@ class Builder:
         if found is None:
             raise ImageError(
                 f"`docker push` does not say which digest {reference} has.",
-                hint=f"Push it by hand, then name its digest with --image: {self._push_by_hand(reference)}",
+                hint=f"Push it by hand, then name its digest with --image: {self._push_by_hand(reference, pushed)}",
                 details=pushed.tail,
             )
         return found[1]
@@ -255,9 +256,9 @@ class Builder:
         output = uncoloured(completed.stdout.rstrip() + "\n" + completed.stderr)
         details = tuple(line for line in output.splitlines() if line.strip() and not _LEGACY.search(line))[-10:]
         sentence, by_hand = {
-            "build": ("The image could not be built", f"docker build --file {self.root / DOCKERFILE} {self.root}"),
+            "build": ("The image could not be built", _command(completed, "--push", "--metadata-file")),
             "login": (f"Docker could not log in to {_registry(reference)}", self._login_by_hand(reference)),
-            "push": (f"The image {reference} was built, but not pushed", self._push_by_hand(reference)),
+            "push": (f"The image {reference} was built, but not pushed", self._push_by_hand(reference, completed)),
         }[what]
         kind = _NotPushedError if what == "push" else ImageError
         causes = _CAUSES if what == "build" else (*_CAUSES_OF_THE_REGISTRY, _CAUSES[0])
@@ -271,8 +272,13 @@ class Builder:
         password = f"aws ecr get-login-password --region {self.aws.region}"
         return f"{password} | docker login --username AWS --password-stdin {_registry(reference)}"
 
-    def _push_by_hand(self, reference: str) -> str:
-        return f"{self._login_by_hand(reference)} && docker push {reference}"
+    def _push_by_hand(self, reference: str, completed: Completed) -> str:
+        return f"{self._login_by_hand(reference)} && {_command(completed, '--metadata-file')}"
+
+
+def _command(completed: Completed, *without: str) -> str:
+    """Return the command that was run, quoted for a shell, `without` the options that only the launcher needs."""
+    return shlex.join(each for each in completed.arguments if not each.startswith(without))
 
 
 def _registry(reference: str) -> str:

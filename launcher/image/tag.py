@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.errors import ConfigurationError, ImageError, UsageError
+from launcher.aws.refusals import IAM_POLICY
+from launcher.errors import AccessDeniedError, ConfigurationError, ImageError, UsageError
 from launcher.image.context import fingerprint
 
 if TYPE_CHECKING:
@@ -15,9 +16,16 @@ if TYPE_CHECKING:
 
 DOCKERFILE = "Dockerfile.migrate"
 
+# Docker's grammar: https://pkg.go.dev/github.com/distribution/reference. A first part is a host if it has a dot or a
+# port, or is localhost.
+_LABEL, _PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?", r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
-    r"(?P<name>[a-z0-9][a-z0-9._:-]*(?:/[a-z0-9][a-z0-9._-]*)+)"
-    r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+    r"(?![0-9a-f]{64}$)"  # an image's ID
+    rf"(?P<name>(?:(?P<host>localhost|(?=[^/]*[.:])(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?)/)?"
+    rf"(?P<path>(?![^:@]{{256}}){_PART}(?:/{_PART})*))"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?",
+    re.ASCII,
 )
 
 
@@ -57,17 +65,31 @@ def content_tag(root: Path, platform: str, base: str | None = None) -> str:
     return f"content-{fingerprint(root, DOCKERFILE, platform, base)[:24]}"
 
 
-def given_image(reference: str, registry: str, aws: Aws) -> Image:
+def require_base(reference: str) -> None:
+    """Check that this can be a base image, as Docker writes one.
+
+    Raises:
+        UsageError: it is not a valid reference.
+    """
+    if _REFERENCE.fullmatch(reference) is None:
+        raise UsageError(
+            f"--base {reference!r} is not an image reference.",
+            hint="Write it as in a Dockerfile: python:3.13, HOST:PORT/NAME:TAG or HOST/NAME@sha256:...",
+        )
+
+
+def given_image(reference: str, own: str, aws: Aws) -> Image:
     """Return the image that the caller names: by digest, or by a tag in the stack's own ECR.
 
     Args:
         reference: as given.
-        registry: the host of the stack's own ECR; another registry can't be queried from here.
+        own: the stack's own repository, `REGISTRY/NAME`; another registry can't be queried from here.
         aws: for the stack's region.
 
     Raises:
         UsageError: it is not a valid reference, or can't be pinned to a digest.
         ImageError: ECR has no such image.
+        AccessDeniedError: the caller may not ask for it.
     """
     parts = _REFERENCE.fullmatch(reference)
     if parts is None or not (parts["tag"] or parts["digest"]):
@@ -75,10 +97,19 @@ def given_image(reference: str, registry: str, aws: Aws) -> Image:
             f"{reference!r} is not an image reference with a tag or a digest.",
             hint="Write it as REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:...",
         )
-    host, _, repository = parts["name"].partition("/")
+    repository: str = parts["path"]
     digest: str | None = parts["digest"]
-    if host == registry:
-        digest = aws.image_digest(repository, tag=parts["tag"], digest=digest)
+    registry = own.partition("/")[0]
+    if parts["host"] == registry:
+        try:
+            digest = aws.image_digest(repository, tag=parts["tag"], digest=digest)
+        except AccessDeniedError as error:
+            if parts["name"] != own and error.hint == IAM_POLICY:  # that policy names the stack's own repository only
+                error.hint = (
+                    f"Allow the caller ecr:DescribeImages on the repository {repository}, and the task's execution role"
+                    " to pull from it."
+                )
+            raise
         if digest is None:
             raise ImageError(
                 f"ECR has no image {reference}.",

@@ -62,17 +62,17 @@ def survey(stack: Stack, request: Request, aws: Aws, root: Path) -> Survey:
     """
     if request.image is None:
         revisions.demand(root, command_line.revisions(request.command))
-    registry = partitions.registry(stack.region.value, stack.identity.account)
-    tag = None if request.image else content_tag(root, stack.platform.value, request.base)
+    own = f"{partitions.registry(stack.region.value, stack.identity.account)}/{stack.repository}"
+    tag = content_tag(root, stack.platform.value, request.base) if request.image is None else None
     with ThreadPoolExecutor(max_workers=6) as pool:
         digest = pool.submit(aws.image_digest, stack.repository, tag=tag) if tag else None
-        named = pool.submit(given_image, request.image, registry, aws) if request.image else None
+        named = pool.submit(given_image, request.image, own, aws) if request.image is not None else None
         group = pool.submit(aws.log_group, stack.log_group)
         definition = pool.submit(aws.task_definition, stack.family)
         tasks = pool.submit(find_tasks, aws, stack.cluster.value, stack.family, stack.container)
         repository = pool.submit(aws.repository, stack.repository) if tag else None
     found = repository.result() if repository else None
-    uri = found["repositoryUri"] if found else f"{registry}/{stack.repository}"
+    uri = found["repositoryUri"] if found else own
     image = named.result() if named else Image(uri, tag, digest.result() if digest else None)
     return Survey(
         image=image,

@@ -1,10 +1,37 @@
-"""Remove passwords and tokens from output, in any spelling."""
+"""Remove passwords and tokens from output: known ones in any spelling, others by the words before them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from typing import Any
+
+_NAMED_SECRET = re.compile(
+    r"""
+    (?P<name>
+        (?P<blank>(?<![\w-])--?[\w-]{0,32}?|(?=bearer))?  # an option, or a header: a blank may be all that follows
+        (?:secret|token|passw(?:or)?d|passphrase|pwd|authorization|bearer|(?:api|access|private)[ _-]?key(?![ _-]?id))
+        (?:[ ]access)?(?:[ ]key)?(?:\w|-(?!>)){0,32}+
+    )
+    (?:
+        [^<>]{0,99}+(?<![=-])>[^<]+  # an element of XML
+        | (?:[\\"']{0,4}\s{0,9}(?::=?|[=-]?>|=)\s{0,9}|\s{1,9}(?=["']))
+          (?:"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|(?:(?:basic|bearer)\W{1,2})?[^\s<]+)
+        | (?(blank)\s{1,9}[^\s<]+|(?!))
+    )
+    | (?<=://)(?:[^\s/@:]{0,99}:\S{0,999}|[^\s/@]{1,999})(?=@)  # a URL's login
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def without_secrets(text: str) -> str:
+    """Return a stranger's text with `***` for what it names as a password, token or key, and for the login in a URL.
+
+    These secrets are not known, so it rather hides too much; of what is behind no such word it hides nothing.
+    """
+    return _NAMED_SECRET.sub(lambda found: f"{found['name'] or ''} ***".lstrip(), text)
+
 
 # From here on word for word the same in both packages, which never import each other.
 

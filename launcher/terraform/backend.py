@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,22 @@ _HARMLESS = {
 _OPENTOFU = (".tofu", ".tofu.json")
 _OPENTOFUS_REGISTRY = "registry.opentofu.org"
 _BLOCK = re.compile(r"\b(?:backend|cloud)\b")
+# A backend that seems to hold a variable or a function.
+_REFERENCE = re.compile(
+    r'\bbackend\s+"\w+"\s*\{(?:[^{}]|\{[^{}]*\})*?(?:\{[^{}]*?)?'
+    r"(?:\b(?:var|local|path)\.|\bterraform\.workspace|\w\()"
+)
 _WORKSPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~$&+=:@-]+")
 
 
 def programs(directory: Path) -> tuple[str, ...]:
     """Return the programs that can read a root, the better one first: `terraform` and `tofu`, which is OpenTofu's.
 
-    Files that only OpenTofu reads may hold the backend, so `terraform` would read another state.
+    Files that only OpenTofu reads may hold the backend, so `terraform` would read another state; and it takes no
+    backend with a variable, a local or a function in it.
     """
     names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-    if any(name.endswith(_OPENTOFU) for name in names):
+    if any(name.endswith(_OPENTOFU) or (name.endswith(".tf") and _evaluated(directory / name)) for name in names):
         return ("tofu",)
     with contextlib.suppress(UnreadableError):
         if ".terraform.lock.hcl" in names and _OPENTOFUS_REGISTRY in read_text(directory / ".terraform.lock.hcl"):
@@ -132,7 +138,8 @@ def backend(directory: Path) -> Backend:
         found = noted
     if found[0] == "s3":
         # A setting in the files counts even if it is an expression.
-        given = {*(declared[1] if declared else ()), *(name for name, value in found[1].items() if _given(value))}
+        noted_ones = (name for name, value in found[1].items() if set(_leaves(value)) - {None, "", False})
+        given = {*(declared[1] if declared else ()), *noted_ones}
         followed = sorted(given - _HARMLESS)
         if followed:
             raise _uncertain(directory, f"its S3 backend sets {', '.join(followed)}, which only Terraform follows")
@@ -216,6 +223,15 @@ def _declared(directory: Path) -> Backend | None:
     return None
 
 
+def _evaluated(path: Path) -> bool:
+    """Whether a backend's setting in a file is to be evaluated, which only OpenTofu does."""
+    with contextlib.suppress(UnreadableError, ConfigurationError):
+        return _REFERENCE.search(read_text(path)) is not None and any(
+            None in _leaves(config) for _, config in _blocks(hcl.read(path))
+        )
+    return False
+
+
 def _parsed(directory: Path, path: Path) -> Any:
     try:
         text = read_text(path)
@@ -263,11 +279,13 @@ def _compare(directory: Path, declared: Backend, noted: Backend) -> None:
             )
 
 
-def _given(value: Any) -> bool:
-    """Whether it is neither empty nor false."""
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield the values in nested objects and lists."""
     if isinstance(value, dict | list):
-        return any(map(_given, value.values() if isinstance(value, dict) else value))
-    return value not in (None, "", False)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
+    else:
+        yield value
 
 
 def _uncertain(directory: Path, why: str) -> ConfigurationError:

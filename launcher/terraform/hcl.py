@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, Any]:
     from hcl2.utils import SerializationOptions
 
     try:
-        text = read_text(path)
+        text = read_text(path).removeprefix("\ufeff")  # a BOM, which Terraform takes here, and in its JSON does not
     except UnreadableError as error:
         raise ConfigurationError(f"{path} can't be read: {error}.", hint=f"Look at it with: file {path}") from None
     try:

@@ -161,10 +161,6 @@ def _read(
                 f"{error.message} With {redirected} set, nothing else can tell where {directory} keeps its state.",
                 hint=f"Install {NAMES[error.program]}, or unset {redirected}.",
             ) from error
-        if len(programs(directory)) == 1:
-            raise ConfigurationError(
-                f"{directory} is written for {NAMES[error.program]}. {error.message}", hint=_install(error.program)
-            ) from error
         return _from_state(directory, s3, workspace, missing=error)
     if completed.exit_code != 0:
         # If an initialized root is refused now, its backend has changed: reading without the program would read the old
@@ -297,8 +293,21 @@ def _from_state(
     *,
     missing: ProgramNotFoundError | None,
 ) -> Outputs:
-    """Read the state from the backend without the program."""
-    kind, config = backend(directory)
+    """Read the state from the backend without the program; `missing` if that is not installed."""
+
+    def refused(error: ConfigurationError) -> ConfigurationError:
+        if missing is None:
+            return error
+        written = f"{directory} is written for {NAMES[missing.program]}. " if len(programs(directory)) == 1 else ""
+        return ConfigurationError(
+            f"{written}{missing.message} {error.message}",
+            hint=f"Install {NAMES[missing.program]}, and run: {terraform_command(directory, 'init')}",
+        )
+
+    try:
+        kind, config = backend(directory)
+    except ConfigurationError as error:
+        raise refused(error) from error
     if kind == "local":
         path = local_state(directory, workspace, config)
         _refuse_locked(directory, path)
@@ -311,15 +320,19 @@ def _from_state(
             hint=_install(missing.program),
         )
     if kind != "s3":
-        raise ConfigurationError(
-            f"The state of {directory} is kept by the backend {kind!r}, which only `terraform` itself can read.",
-            hint=f"Install {NAMES[programs(directory)[0]]}, and run: {terraform_command(directory, 'init')}",
+        raise refused(
+            ConfigurationError(
+                f"The state of {directory} is kept by the backend {kind!r}, which only `terraform` itself can read.",
+                hint=f"Initialise it: {terraform_command(directory, 'init')}",
+            )
         )
     state = state_in_s3(directory, workspace, kind, config)
     if state is None:
-        raise ConfigurationError(
-            f"The S3 backend of {directory} names no bucket or key.",
-            hint=f"Initialise it: {terraform_command(directory, 'init', '-backend-config=...')}",
+        raise refused(
+            ConfigurationError(
+                f"The S3 backend of {directory} names no bucket or key.",
+                hint=f"Initialise it: {terraform_command(directory, 'init', '-backend-config=...')}",
+            )
         )
     origin = f"s3://{'/'.join(state)}"
     body = s3(config.get("region")).read_object(*state)

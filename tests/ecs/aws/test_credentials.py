@@ -142,3 +142,83 @@ def test_on_a_terminal_the_question_stands(stage: Stage, answer: str, words: str
     erased = re.match(r"[^\n]*\x1b\[2K", behind)  # as the moving line erases itself
     assert erased is None
     assert words in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r\n", "")
+
+
+KEYS = "aws_access_key_id = PROFILEPROFILEPROFIL\naws_secret_access_key = x\n"
+SSO = "sso_account_id = 123456789012\nsso_role_name = ci\nsso_session = corp\n"
+CORP = "[sso-session corp]\nsso_region = us-east-1\nsso_start_url = https://corp.example/start\n"
+ROLE = "role_arn = arn:aws:iam::123456789012:role/x\n"
+LOST = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+
+
+@pytest.mark.parametrize(
+    ("profile", "variables", "words", "hint"),
+    [
+        (f"{SSO}{CORP}", {}, "sign-in has expired, or there was none", "aws sso login --profile p"),
+        (f"{ROLE}source_profile = s\n[profile s]\n{SSO}{CORP}", {}, "sign-in has expired", "aws sso login --profile s"),
+        (SSO, {}, 'sso-session does not exist: "corp"', "Put right what {file} says of the profile p."),
+        ("sso_role_name = x\n", {}, "missing required configuration", "Put right what {file} says of the profile p."),
+        ("credential_process = false\n", {}, "custom-process: it does not say why.", "get credential_process "),
+        (f"{ROLE}source_profile = q\n", {}, '"q" referenced in the profile "p" does not', "says of the profile p."),
+        (f"{ROLE}source_profile = p\n", {}, "Infinite loop", "Put right what {file} says of the profile p."),
+        (ROLE, {}, "missing: source_profile or credential_source", "Put right what {file} says of the profile p."),
+        (f"{ROLE}credential_source = Moon\n", {}, '"Moon" referenced', "Put right what {file} says of the profile p."),
+        (
+            f"{ROLE}credential_source = Ec2InstanceMetadata\n", {}, "No credentials found in credential_source",
+            "get credential_source --profile p",
+        ),
+        (
+            f"{ROLE}credential_source = Environment\n", LOST, "No credentials found in credential_source",
+            "get credential_source --profile p",
+        ),
+        ("aws_access_key_id = A\n", {}, "missing: aws_secret_access_key", "aws configure --profile p"),
+        ("region = x\n", {}, "There are no AWS credentials", "`aws configure list-profiles`"),
+        ("region = x\n]", {}, "Unable to parse config file: {file}.", "Put {file} right"),
+        (f"web_identity_token_file = /gone\n{ROLE}", {}, "/gone", "get web_identity_token_file --profile p"),
+        (None, {"AWS_SECRET_ACCESS_KEY": None}, "missing: AWS_SECRET_ACCESS_KEY", "Set AWS_ACCESS_KEY_ID, "),
+        (None, {**LOST, "AWS_WEB_IDENTITY_TOKEN_FILE": "/x"}, "no role ARN", "AWS_WEB_IDENTITY_TOKEN_FILE and"),
+        (
+            None, {**LOST, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://10.0.0.1/"}, "not in the form",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI and",
+        ),
+        (None, LOST, "There are no AWS credentials", "`aws configure list-profiles`"),
+        (None, {"AWS_PROFILE": ""}, "AWS_PROFILE is set, but empty", "unset AWS_PROFILE"),
+        (None, {"AWS_DEFAULT_PROFILE": "", "AWS_PROFILE": "p"}, "AWS_DEFAULT_PROFILE is set, but empty", "AWS_DEFAULT"),
+        (None, {"AWS_PROFILE": " "}, "There is no AWS profile named ' '.", "list-profiles"),
+    ],
+)  # fmt: skip
+def test_the_hint_is_of_what_was_to_give_the_credentials(
+    stage: Stage,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    profile: str | None,
+    variables: dict[str, str | None],
+    words: str,
+    hint: str,
+) -> None:
+    config.write_text(f"[profile p]\n{profile or KEYS}")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name)
+    outcome = stage.launch("ecs-migrate", "--json", *([] if profile is None else ["--profile", "p"]))
+    assert outcome.code == outcome.json["exit_code"] == 21, outcome.err
+    assert words.format(file=config) in outcome.json["message"]
+    assert hint.format(file=config) in outcome.json["hint"]
+    assert ("aws sso login" in outcome.json["hint"]) == ("sso login" in hint)
+
+
+@pytest.mark.parametrize(
+    ("profile", "hint"),
+    [
+        (None, "Set AWS_ACCESS_KEY_ID, "),
+        (KEYS, "aws configure --profile p"),
+        ("credential_process = echo '{}'\n", "get credential_process --profile p"),
+    ],
+)
+def test_who_is_not_accepted_is_told_what_to_renew(stage: Stage, config: Path, profile: str | None, hint: str) -> None:
+    given = '{"Version": 1, "AccessKeyId": "PROFILEPROFILEPROFIL", "SecretAccessKey": "x"}'
+    config.write_text(f"[profile p]\n{(profile or '').replace('{}', given)}")
+    for key in ("PROFILEPROFILEPROFIL", stage.cloud.credentials.access_key):
+        stage.cloud.server.know(key, expired=True)
+    outcome = stage.launch("ecs-migrate", "--json", *([] if profile is None else ["--profile", "p"]))
+    assert outcome.json["message"] == "The AWS credentials have expired."
+    assert hint in outcome.json["hint"]

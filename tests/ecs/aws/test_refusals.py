@@ -101,3 +101,7 @@ def test_a_denial_in_other_words_is_given_in_full() -> None:
 
 def test_a_refusal_that_nobody_foresaw_has_a_hint_too() -> None:
     assert refused("ClientException", "Something new.").hint == "Look for the cause with: launcher doctor"
+
+
+def test_a_role_that_may_not_be_assumed_needs_another_policy_than_the_launcher_s() -> None:
+    assert "trust policy" in str(refused("AccessDenied", DENIED.replace("ecs:RunTask", "sts:AssumeRole")).hint)

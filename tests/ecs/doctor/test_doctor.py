@@ -291,7 +291,7 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
     "state of another environment": (state_of_another, {}, ["Terraform"], 20, "launcher doctor --environment staging"),
     "no state": (no_state, {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # A workspace"),
     "locked state": (locked, {}, ["Terraform"], 20, "launcher doctor --environment dev   # Wait"),
-    "credentials": (no_credentials, {}, ["credentials"], 21, "aws sso login   # "),
+    "credentials": (no_credentials, {}, ["credentials"], 21, "aws configure list-profiles   # Set AWS_"),
     "no host": (outputs(rds_host=None), {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # Give --db-host"),
     "no subnets": (outputs(private_subnet_ids=[]), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
     "a number for a host": (outputs(rds_host=5), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),

@@ -10,8 +10,9 @@ from launcher.doctor.least_policy import policy
 from launcher.doctor.policy_resources import PolicyResources
 from launcher.environment.options import NON_PRODUCTION, Options
 from launcher.environment.stack import identify, instance_for, outputs_for, region_for, resolve, value_for
-from launcher.errors import ConfigurationError
+from launcher.errors import ConfigurationError, LauncherError
 from launcher.models import Sourced, Stack
+from launcher.rehearsal.api import Call, Refusal
 from launcher.terraform.outputs import Outputs
 from neuraknot_db.settings import NON_PRODUCTION as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -103,6 +104,40 @@ def test_so_does_the_password_that_terraform_gave_the_master(
     assert stack_of(stage, {"db_user": "migrator"}, {"DB_PASSWORD": "x"}).password.source == "DB_PASSWORD"
 
 
+@pytest.mark.parametrize(
+    ("host", "tfvars", "denied", "outcome"),
+    [
+        (None, False, True, "may not do rds:DescribeDBInstances"),
+        ("db.internal", False, False, "only the password of a master who is not known"),
+        (None, True, True, "db_password in "),
+    ],
+)
+def test_a_master_who_is_not_known_is_nobody(
+    make_cloud: MakeCloud,
+    clock: FakeClock,
+    tmp_path: Path,
+    host: str | None,
+    tfvars: bool,
+    denied: bool,
+    outcome: str,
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "managed")
+    if not tfvars:
+        (stage.terraform / "secrets.tfvars").unlink(missing_ok=True)
+    stage.outputs({"rds_master_user_secret_arn": MANAGED, "rds_username": None, **({"rds_host": host} if host else {})})
+
+    def deny(call: Call) -> None:
+        if denied and call.service == "rds":
+            raise Refusal("AccessDenied", "no", 403)
+
+    stage.cloud.server.faults.append(deny)
+    if tfvars:
+        assert stack_of(stage, {"db_user": "postgres"}).password.source.startswith(outcome)
+        return
+    with pytest.raises(LauncherError, match=outcome):
+        stack_of(stage, {"db_user": "postgres"})
+
+
 @pytest.mark.parametrize("given", [MANAGED, f"{MANAGED}:::", f"{MANAGED}::AWSCURRENT:", f"{MANAGED}:username::"])
 def test_a_managed_secret_is_completed_by_its_key(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, given: str
@@ -176,12 +211,15 @@ def test_a_host_that_names_nothing_in_rds_has_none_unless_it_is_named(
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_a_reader_s_host_is_refused_with_the_writer_s(given: bool) -> None:
-    host = "db.cluster-ro-aaaa.ap-northeast-1.rds.amazonaws.com"
+@pytest.mark.parametrize("name", ["db", "DB", "my-cluster-ro-db"])
+def test_a_reader_s_host_is_refused_with_the_writer_s(given: bool, name: str) -> None:
+    reader = "CLUSTER-RO-AAAA" if name.isupper() else "cluster-ro-aaaa"
+    host = f"{name}.{reader}.ap-northeast-1.rds.amazonaws.com"
     options = Options("dev", {"db_host": Sourced(host, "--db-host")} if given else {})
-    with pytest.raises(ConfigurationError, match=r"readers of the cluster db are: a migration writes") as refused:
+    with pytest.raises(ConfigurationError, match=f"readers of the cluster {name.lower()} are: a migration") as refused:
         value_for(options, Outputs({"rds_host": host}, "terraform output", Path("x")), "db_host")
-    assert refused.value.hint == "Name its writer: --db-host db.cluster-aaaa.ap-northeast-1.rds.amazonaws.com"
+    writer = f"{name.lower()}.cluster-aaaa.ap-northeast-1.rds.amazonaws.com"
+    assert refused.value.hint == f"Name its writer: --db-host {writer}"
 
 
 @pytest.mark.slow

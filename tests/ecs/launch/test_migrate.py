@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.image.tag import content_tag
+from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.program import Script, scripted
 from launcher.rehearsal.stand_in_docker import StandInDocker, digest_of
 from tests.ecs.conftest import FakeClock, MakeCloud
@@ -659,3 +660,33 @@ def test_an_archived_image_which_nobody_could_pull_is_pushed_again(stage: Stage)
     assert "--filter imageStatus=ANY" in refused.err
     assert stage.launch("ecs-migrate").code == 0
     assert not stage.cloud.ecr.archived
+
+
+@pytest.mark.parametrize(
+    ("repository", "why", "hint"),
+    [
+        ("other/repo", "because no identity-based policy allows it", "ecr:DescribeImages on the repository other/repo"),
+        ("other/repo", "because no permissions boundary allows it", "A permissions boundary denies it"),
+        (None, "because no identity-based policy allows it", "`launcher iam-policy --environment dev`"),
+    ],
+)
+def test_who_may_not_see_a_given_image_is_told_what_to_allow(
+    stage: Stage, repository: str | None, why: str, hint: str
+) -> None:
+    stack = stage.cloud.stack
+    name = repository or stack.repository
+
+    def deny(call: Call) -> None:
+        if call.action == "ecr:DescribeImages":
+            arn = stack.arn("ecr", f"repository/{name}")
+            raise Refusal(
+                "AccessDeniedException",
+                f"User: arn:x is not authorized to perform: {call.action} on resource: {arn} {why}",
+            )
+
+    stage.cloud.server.faults.append(deny)
+    image = f"{stack.account}.dkr.ecr.{stack.region}.amazonaws.com/{name}:1"
+    outcome = stage.launch("ecs-migrate", "--json", "--image", image)
+    assert outcome.code == 21, outcome.err
+    assert hint in outcome.json["hint"]
+    assert ("launcher iam-policy" in outcome.json["hint"]) == (repository is None)

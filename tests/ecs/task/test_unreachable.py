@@ -108,4 +108,10 @@ def test_credentials_that_a_setting_leads_nowhere_for_are_a_sentence(
     outcome = stage.launch("ecs-migrate")
     assert outcome.code == 21
     assert "Error: The AWS credentials can't be read: " in outcome.err
-    assert "Hint: Look at what this machine's settings name: credential_process and " in outcome.err
+    named = {
+        "AWS_ROLE_ARN": "AWS_WEB_IDENTITY_TOKEN_FILE and",
+        "AWS_CONFIG_FILE": "credential_process --profile default",
+    }
+    assert (
+        named.get(next(iter(settings)), "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") in outcome.err.partition("Hint: ")[2]
+    )

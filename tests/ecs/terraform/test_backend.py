@@ -20,6 +20,7 @@ from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.terraform import write_root
 from launcher.terraform.backend import programs, redirection, terraform_command
 from launcher.terraform.outputs import read_outputs
+from launcher.terraform.secrets import read_password
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, make_stage
 from tests.ecs.terraform.test_terraform import no_s3, not_installed
@@ -549,3 +550,50 @@ def test_a_state_that_is_a_folder_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "terraform.tfstate").mkdir()
     with pytest.raises(ConfigurationError, match="can be read: Is a directory"):
         read_outputs(tmp_path, not_installed, no_s3)
+
+
+@pytest.mark.parametrize(
+    "setting", ['profile = "p"', 'assume_role = {\n  role_arn = "arn:x"\n }', 'endpoints = {\n  s3 = "http://x"\n }']
+)
+def test_what_needs_terraform_says_that_it_is_not_installed(tmp_path: Path, setting: str) -> None:
+    declare(tmp_path, S3.replace("}", f" {setting}\n}}"))
+    with pytest.raises(ConfigurationError, match="The program terraform is not installed") as caught:
+        read_outputs(tmp_path, not_installed, no_s3)
+    assert "which only Terraform follows" in caught.value.message
+    assert caught.value.hint == f"Install Terraform 1.x, and run: terraform -chdir={tmp_path} init"
+
+
+@pytest.mark.parametrize(
+    ("setting", "tofus"),
+    [
+        *((f"bucket = {it}", True) for it in ("local.b", "var.b", '"${var.env}-states"', 'join("-", ["a", "b"])')),
+        ('bucket = "b"\n key = "${path.module}/k"', True),
+        ('bucket = "b"\n key = "${terraform.workspace}/k"', True),
+        ('bucket = "b"\n assume_role = {\n  role_arn = local.role\n }', True),
+        ('assume_role = {\n  role_arn = "x"\n }\n bucket = local.b', True),
+        ('bucket = "var.b"', False),
+        ('bucket = "b" # not local.b (yet)', False),
+        ('bucket = "b"\n /*\n key = local.k\n */', False),
+        ("bucket = <<EOT\nb\nEOT", False),
+    ],
+)
+def test_a_backend_that_only_opentofu_evaluates_is_for_tofu(tmp_path: Path, setting: str, tofus: bool) -> None:
+    declare(tmp_path, f'backend "s3" {{\n {setting}\n}}', "main.tf")
+    with (tmp_path / "main.tf").open("a") as file:
+        file.write('locals {\n  b = upper(var.b)\n}\noutput "x" {\n  value = local.b\n}\n')
+    assert programs(tmp_path) == (("tofu",) if tofus else ("terraform", "tofu"))
+    if tofus:
+        with pytest.raises(ConfigurationError, match=r"is written for OpenTofu\. The program tofu is not") as caught:
+            read_outputs(tmp_path, run_terraform_only, no_s3)
+        assert caught.value.hint == f"Install OpenTofu, and run: tofu -chdir={tmp_path} init"
+
+
+@BOTH
+def test_a_byte_order_mark_before_a_file_of_terraform_s_is_no_wrong_syntax(tmp_path: Path, runner: Runner) -> None:
+    old_state(tmp_path, "one.tfstate")
+    (tmp_path / "backend.tf").write_text(f"\ufeffterraform {{\n{local('one.tfstate')}\n}}\n", encoding="utf-8")
+    assert read_outputs(tmp_path, runner, no_s3).values == {"rds_host": "the old one"}
+    (tmp_path / "secrets.tfvars").write_text('\ufeffdb_password = "x y"\n', encoding="utf-8")
+    password = read_password(tmp_path)
+    assert password is not None
+    assert password.value.reveal() == "x y"
