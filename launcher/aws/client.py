@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from launcher.aws.answers import checked, unreadable
-from launcher.aws.refusals import refusal
+from launcher.aws.refusals import failure_text, refusal
 from launcher.errors import AwsError, CredentialsError, NotFoundError, TransientAwsError
 from launcher.models import Identity, Secret
 
@@ -75,6 +75,7 @@ _assumed: dict[str, Any] = {}
 
 _PAGES = 1000  # of one list: 100,000 tasks in an hour
 P = TypeVar("P", bound=Mapping[str, Any])
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ class Aws:
     def cluster(self, name: str) -> ClusterTypeDef | None:
         """Return the cluster, even if it is INACTIVE; None if there never was one."""
         with self._translated("ecs:DescribeClusters"):
-            clusters = self._ecs.describe_clusters(clusters=[name])["clusters"]
-        return clusters[0] if clusters else None
+            answer = self._ecs.describe_clusters(clusters=[name])
+            return self._one("ecs:DescribeClusters", answer["clusters"], answer.get("failures", []))
 
     def service(self, cluster: str, name: str) -> ServiceTypeDef | None:
         """Return the service, even if it is INACTIVE; None if there is none.
@@ -174,8 +175,8 @@ class Aws:
             NotFoundError: the cluster does not exist.
         """
         with self._translated("ecs:DescribeServices"):
-            services = self._ecs.describe_services(cluster=cluster, services=[name])["services"]
-        return services[0] if services else None
+            answer = self._ecs.describe_services(cluster=cluster, services=[name])
+            return self._one("ecs:DescribeServices", answer["services"], answer.get("failures", []))
 
     def task_definition(self, name: str) -> TaskDefinitionTypeDef | None:
         """Return a task definition by ARN, `family:revision`, or family (the latest active one); None if absent."""
@@ -213,15 +214,14 @@ class Aws:
             pages = self._ecs.get_paginator("list_tasks").paginate(cluster=cluster, family=family, desiredStatus=wanted)
             return [arn for page in _pages(pages) for arn in page["taskArns"]]
 
-    def tasks(self, cluster: str, arns: Sequence[str]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
-        """Describe tasks; unknown ones are in the list of failures, with the reason MISSING."""
-        found, failures = list["TaskTypeDef"](), list["FailureTypeDef"]()
+    def tasks(self, cluster: str, arns: Sequence[str]) -> list[TaskTypeDef]:
+        """Describe tasks; those that ECS does not know are left out."""
+        found = list["TaskTypeDef"]()
         for first in range(0, len(arns), 100):
             with self._translated("ecs:DescribeTasks"):
                 answer = self._ecs.describe_tasks(cluster=cluster, tasks=list(arns[first : first + 100]))
-                found += answer["tasks"]
-                failures += answer["failures"]
-        return found, failures
+                found += self._described("ecs:DescribeTasks", answer["tasks"], answer["failures"])
+        return found
 
     def stop_task(self, cluster: str, arn: str, reason: str) -> None:
         """Send SIGTERM, and SIGKILL after the container's stopTimeout (30 s)."""
@@ -456,6 +456,21 @@ class Aws:
                 ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": sorted(set(names))}]
             )
             return any(page["Parameters"] for page in _pages(pages))
+
+    # What ECS describes, or why it does not
+
+    def _one(self, action: str, found: list[T], failures: Sequence[FailureTypeDef]) -> T | None:
+        """Return the only one that was asked for; None if there is none."""
+        if not found and not failures:
+            raise unreadable(action, "it has neither what was asked for nor a failure")
+        return next(iter(self._described(action, found, failures)), None)
+
+    def _described(self, action: str, found: list[T], failures: Sequence[FailureTypeDef]) -> list[T]:
+        """Return what was found; only the failure MISSING says that there is none, any other one is a refusal."""
+        for failure in failures:
+            if (reason := failure.get("reason", "")) != "MISSING":
+                raise refusal(action, reason, failure_text(failure), 200, sign_in=self._login)
+        return found
 
     # Clients, each made once: making one is slow and not thread-safe.
 

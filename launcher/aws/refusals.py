@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from launcher.errors import AccessDeniedError, AwsError, CredentialsError, NotFoundError, TransientAwsError
 
@@ -99,6 +101,11 @@ def denial(message: str) -> tuple[str, str, str] | None:
     if found is None:
         return None
     return found["principal"], found["action"], (found["resource"] or "").rstrip(".,;")
+
+
+def failure_text(failure: Mapping[str, Any]) -> str:
+    """Return the text of a failure that ECS puts into an answer."""
+    return " ".join(filter(None, (failure.get("reason"), failure.get("detail")))) or "it gives no reason"
 
 
 def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) -> AwsError:

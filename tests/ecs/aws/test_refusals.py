@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import botocore.session
 import pytest
 
+from launcher.aws.client import Aws
 from launcher.aws.refusals import _NOT_FOUND, advice, refusal
-from launcher.errors import AccessDeniedError, AwsError, NotFoundError
+from launcher.errors import AccessDeniedError, AwsError, NotFoundError, TransientAwsError
 from launcher.models import Place
+from launcher.rehearsal.cloud import LocalAws
 from launcher.task.causes import cause
 
 WHO = "arn:aws:sts::123456789012:assumed-role/ci/session"
@@ -101,3 +106,42 @@ def test_a_denial_in_other_words_is_given_in_full() -> None:
 
 def test_a_refusal_that_nobody_foresaw_has_a_hint_too() -> None:
     assert refused("ClientException", "Something new.").hint == "Look for the cause with: launcher doctor"
+
+
+ASKED: dict[str, tuple[str, Callable[[Aws], object]]] = {
+    "DescribeClusters": ("clusters", lambda aws: aws.cluster("c")),
+    "DescribeServices": ("services", lambda aws: aws.service("c", "s")),
+    "DescribeTasks": ("tasks", lambda aws: aws.tasks("c", ["t"])),
+}
+
+
+@pytest.mark.parametrize("operation", ASKED)
+@pytest.mark.parametrize(
+    ("failure", "kind", "words"),
+    [
+        ({"reason": "MISSING"}, None, ""),
+        ({"reason": "SHARD_LOST", "detail": "Ask again."}, AwsError, "AWS refused ecs:{}: SHARD_LOST Ask again."),
+        ({"reason": "AccessDeniedException", "detail": DENIED}, AccessDeniedError, f"{WHO} may not do ecs:RunTask"),
+        ({"reason": "ThrottlingException"}, TransientAwsError, "AWS can't serve ecs:{} now: ThrottlingException"),
+        ({}, AwsError, "AWS refused ecs:{}: it gives no reason"),
+    ],
+)
+def test_missing_is_the_one_failure_that_means_that_there_is_none(
+    cloud: LocalAws, aws: Aws, operation: str, failure: dict[str, str], kind: type[AwsError] | None, words: str
+) -> None:
+    name, ask = ASKED[operation]
+    cloud.server.handlers[f"ecs:{operation}"] = lambda _: {name: [], "failures": [failure]}
+    if kind is None:
+        assert not ask(aws)
+        return
+    with pytest.raises(kind, match=re.escape(words.format(operation))) as refused:
+        ask(aws)
+    assert type(refused.value) is kind
+
+
+@pytest.mark.parametrize("operation", ["DescribeClusters", "DescribeServices"])
+def test_an_answer_without_anything_does_not_mean_that_there_is_none(cloud: LocalAws, aws: Aws, operation: str) -> None:
+    name, ask = ASKED[operation]
+    cloud.server.handlers[f"ecs:{operation}"] = lambda _: {name: [], "failures": []}
+    with pytest.raises(TransientAwsError, match="neither"):
+        ask(aws)
