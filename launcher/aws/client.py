@@ -8,11 +8,11 @@ import os
 import shlex
 import textwrap
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import boto3
 import botocore.session
@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from launcher.aws.answers import checked, unreadable
-from launcher.aws.refusals import refusal
+from launcher.aws.refusals import failure_text, refusal
 from launcher.aws.sign_in import remedy
 from launcher.errors import AwsError, CredentialsError, NotFoundError, TransientAwsError
 from launcher.machine.redaction import without_secrets
@@ -67,6 +67,8 @@ _assumed: dict[str, Any] = {}
 """The roles assumed by this process: an MFA code is valid once, and there are clients for several regions."""
 
 _PAGES = 1000  # of one list: 100,000 tasks in an hour
+P = TypeVar("P", bound=Mapping[str, Any])
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,8 @@ class Aws:
     def cluster(self, name: str) -> ClusterTypeDef | None:
         """Return the cluster, even if it is INACTIVE; None if there never was one."""
         with self._translated("ecs:DescribeClusters"):
-            clusters = self._ecs.describe_clusters(clusters=[name])["clusters"]
-        return clusters[0] if clusters else None
+            answer = self._ecs.describe_clusters(clusters=[name])
+            return self._one("ecs:DescribeClusters", answer["clusters"], answer.get("failures", []))
 
     def service(self, cluster: str, name: str) -> ServiceTypeDef | None:
         """Return the service, even if it is INACTIVE; None if there is none.
@@ -166,8 +168,8 @@ class Aws:
             NotFoundError: the cluster does not exist.
         """
         with self._translated("ecs:DescribeServices"):
-            services = self._ecs.describe_services(cluster=cluster, services=[name])["services"]
-        return services[0] if services else None
+            answer = self._ecs.describe_services(cluster=cluster, services=[name])
+            return self._one("ecs:DescribeServices", answer["services"], answer.get("failures", []))
 
     def task_definition(self, name: str) -> TaskDefinitionTypeDef | None:
         """Return a task definition by ARN, `family:revision`, or family (the latest active one); None if absent."""
@@ -201,27 +203,18 @@ class Aws:
         They include tasks that stopped in about the last hour.
         """
         wanted: Literal["RUNNING", "STOPPED"] = "STOPPED" if stopped else "RUNNING"
-        page, seen, found = "", set[str](), list[str]()
-        while page not in seen and len(seen) < _PAGES:
-            seen.add(page)
-            with self._translated("ecs:ListTasks"):
-                more: Any = {"nextToken": page} if page else {}
-                answer = self._ecs.list_tasks(cluster=cluster, family=family, desiredStatus=wanted, **more)
-                found += answer["taskArns"]
-            page = answer.get("nextToken", "")
-            if not page:
-                return found
-        raise unreadable("ecs:ListTasks", "its pages have no end")
+        with self._translated("ecs:ListTasks"):
+            pages = self._ecs.get_paginator("list_tasks").paginate(cluster=cluster, family=family, desiredStatus=wanted)
+            return [arn for page in _pages(pages) for arn in page["taskArns"]]
 
-    def tasks(self, cluster: str, arns: Sequence[str]) -> tuple[list[TaskTypeDef], list[FailureTypeDef]]:
-        """Describe tasks; unknown ones are in the list of failures, with the reason MISSING."""
-        found, failures = list["TaskTypeDef"](), list["FailureTypeDef"]()
+    def tasks(self, cluster: str, arns: Sequence[str]) -> list[TaskTypeDef]:
+        """Describe tasks; those that ECS does not know are left out."""
+        found = list["TaskTypeDef"]()
         for first in range(0, len(arns), 100):
             with self._translated("ecs:DescribeTasks"):
                 answer = self._ecs.describe_tasks(cluster=cluster, tasks=list(arns[first : first + 100]))
-                found += answer["tasks"]
-                failures += answer["failures"]
-        return found, failures
+                found += self._described("ecs:DescribeTasks", answer["tasks"], answer["failures"])
+        return found
 
     def stop_task(self, cluster: str, arn: str, reason: str) -> None:
         """Send SIGTERM, and SIGKILL after the container's stopTimeout (30 s)."""
@@ -284,8 +277,9 @@ class Aws:
     def log_group(self, name: str) -> LogGroupTypeDef | None:
         """Return the log group; None if there is none."""
         with self._translated("logs:DescribeLogGroups"):
-            groups = self._logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
-        return next((group for group in groups if group["logGroupName"] == name), None)
+            pages = self._logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=name)
+            groups = (group for page in _pages(pages) for group in page["logGroups"])
+            return next((group for group in groups if group["logGroupName"] == name), None)
 
     def create_log_group(self, name: str) -> bool:
         """Create a log group without a retention limit; False if it already exists."""
@@ -397,22 +391,12 @@ class Aws:
             {"ContextKeyName": key, "ContextKeyType": "string", "ContextKeyValues": [value]}
             for key, value in (context or {}).items()
         ]
-        more: dict[str, Any] = {}
-        found: list[Decision] = []
-        for _ in range(_PAGES):
-            with self._translated("iam:SimulatePrincipalPolicy"):
-                answer = self._iam.simulate_principal_policy(
-                    PolicySourceArn=role,
-                    ActionNames=list(actions),
-                    ResourceArns=list(resources),
-                    ContextEntries=entries,
-                    **more,
-                )
-                found += [decision for result in answer["EvaluationResults"] for decision in _decisions(result)]
-                if not answer.get("IsTruncated"):
-                    return found
-                more = {"Marker": answer["Marker"]}
-        raise unreadable("iam:SimulatePrincipalPolicy", "its pages have no end")
+        with self._translated("iam:SimulatePrincipalPolicy"):
+            pages = self._iam.get_paginator("simulate_principal_policy").paginate(
+                PolicySourceArn=role, ActionNames=list(actions), ResourceArns=list(resources), ContextEntries=entries
+            )
+            results = (result for page in _pages(pages) for result in page["EvaluationResults"])
+            return [decision for result in results for decision in _decisions(result)]
 
     def role_arn(self, name: str) -> str | None:
         """Return the ARN of the role with this name, including its path; None if there is none."""
@@ -425,22 +409,30 @@ class Aws:
     def subnets(self, ids: Sequence[str]) -> list[SubnetTypeDef]:
         """Return the subnets with these IDs."""
         with self._translated("ec2:DescribeSubnets"):
-            return self._ec2.describe_subnets(SubnetIds=list(ids))["Subnets"]
+            pages = self._ec2.get_paginator("describe_subnets").paginate(SubnetIds=list(ids))
+            return [subnet for page in _pages(pages) for subnet in page["Subnets"]]
 
     def security_groups(self, ids: Sequence[str]) -> list[SecurityGroupTypeDef]:
         """Return the security groups with these IDs."""
         with self._translated("ec2:DescribeSecurityGroups"):
-            return self._ec2.describe_security_groups(GroupIds=list(ids))["SecurityGroups"]
+            pages = self._ec2.get_paginator("describe_security_groups").paginate(GroupIds=list(ids))
+            return [group for page in _pages(pages) for group in page["SecurityGroups"]]
 
     def route_tables(self, vpc: str) -> list[RouteTableTypeDef]:
         """Return all route tables of a VPC."""
         with self._translated("ec2:DescribeRouteTables"):
-            return self._ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
+            pages = self._ec2.get_paginator("describe_route_tables").paginate(
+                Filters=[{"Name": "vpc-id", "Values": [vpc]}]
+            )
+            return [table for page in _pages(pages) for table in page["RouteTables"]]
 
     def vpc_endpoints(self, vpc: str) -> list[VpcEndpointTypeDef]:
         """Return all endpoints of a VPC."""
         with self._translated("ec2:DescribeVpcEndpoints"):
-            return self._ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
+            pages = self._ec2.get_paginator("describe_vpc_endpoints").paginate(
+                Filters=[{"Name": "vpc-id", "Values": [vpc]}]
+            )
+            return [endpoint for page in _pages(pages) for endpoint in page["VpcEndpoints"]]
 
     def secret(self, arn: str) -> DescribeSecretResponseTypeDef | None:
         """Return Secrets Manager's description of a secret, not its value; None if there is none."""
@@ -453,10 +445,25 @@ class Aws:
     def parameter_exists(self, *names: str) -> bool:
         """Whether SSM has a parameter with one of these names; its value is never decrypted."""
         with self._translated("ssm:DescribeParameters"):
-            found = self._ssm.describe_parameters(
+            pages = self._ssm.get_paginator("describe_parameters").paginate(
                 ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": sorted(set(names))}]
-            )["Parameters"]
-        return bool(found)
+            )
+            return any(page["Parameters"] for page in _pages(pages))
+
+    # What ECS describes, or why it does not
+
+    def _one(self, action: str, found: list[T], failures: Sequence[FailureTypeDef]) -> T | None:
+        """Return the only one that was asked for; None if there is none."""
+        if not found and not failures:
+            raise unreadable(action, "it has neither what was asked for nor a failure")
+        return next(iter(self._described(action, found, failures)), None)
+
+    def _described(self, action: str, found: list[T], failures: Sequence[FailureTypeDef]) -> list[T]:
+        """Return what was found; only the failure MISSING says that there is none, any other one is a refusal."""
+        for failure in failures:
+            if (reason := failure.get("reason", "")) != "MISSING":
+                raise refusal(action, reason, failure_text(failure), 200, sign_in=remedy(self.profile))
+        return found
 
     # Clients, each made once: making one is slow and not thread-safe.
 
@@ -613,6 +620,8 @@ class Aws:
                 " again.",
                 action=action,
             ) from error
+        except botocore_errors.PaginationError as error:
+            raise unreadable(action, "its pages have no end") from error
         except botocore_errors.BotoCoreError as error:
             raise _not_made(action, error) from error
         except OSError as error:  # no network error, which botocore wraps
@@ -622,6 +631,18 @@ class Aws:
         # Not AWS's response: a proxy's page, or JSON that can't be parsed.
         except (ResponseParserError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise unreadable(action, type(error).__name__) from error
+
+
+def _pages(pages: Iterable[P]) -> Iterator[P]:
+    """Yield a list's pages, which may be empty; botocore's paginators know what each API calls its tokens.
+
+    Raises:
+        PaginationError: there is no end to them, or what leads to the next one is missing.
+    """
+    for number, page in enumerate(pages):
+        if number == _PAGES or (page.get("IsTruncated") and not page.get("Marker")):
+            raise botocore_errors.PaginationError(message=f"page {number} is not the last one")
+        yield page
 
 
 def _decisions(result: EvaluationResultTypeDef) -> Iterator[Decision]:

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from launcher.errors import AccessDeniedError, AwsError, CredentialsError, NotFoundError, TransientAwsError
 
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+# Codes without the ending that some protocols add, and without the service that some put before a dot.
+_ENDING = r"(?:Exception|Fault)"
+_EXPIRED = {"ExpiredToken", "RequestExpired", "TokenRefreshRequired"}
 _INVALID = {
     "AuthFailure",
+    "IDPRejectedClaim",
     "IncompleteSignature",
     "InvalidAccessKeyId",
     "InvalidClientTokenId",
-    "InvalidSignatureException",
+    "InvalidIdentityToken",
+    "InvalidSecurity",
+    "InvalidSignature",
+    "InvalidToken",
     "MissingAuthenticationToken",
     "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
+    "UnrecognizedClient",
 }
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException"}
+BAD_CREDENTIALS = re.compile(rf"\b(?:{'|'.join(sorted(_EXPIRED | _INVALID))}){_ENDING}?\b")
+"""Matches a code that is about the credentials, where another program quotes AWS."""
+# Often after the name of who denied it: KMSAccessDenied.
+_DENIED = ("AccessDenied", "Forbidden", "NotAuthorized", "Unauthorized", "UnauthorizedAccess", "UnauthorizedOperation")
 _THROTTLED = {
     "PriorRequestNotComplete",
     "RequestLimitExceeded",
     "RequestThrottled",
     "SlowDown",
+    "Throttled",
     "Throttling",
-    "ThrottlingException",
-    "ThrottledException",
-    "TooManyRequestsException",
+    "TooManyRequests",
 }
 # By call, the codes that say that there is no such thing, as botocore has them; any other one is a refusal.
 _NOT_FOUND = {
@@ -53,9 +63,11 @@ _ROLE = "Have the role's trust policy allow it, and a policy of who asks; or nam
 # What else than a missing permission denies a call, in AWS's words, and what to do: to allow more would not help.
 _DENIERS = (
     (
-        re.compile(r"(service|resource) control policy", re.IGNORECASE),
-        "A {0} control policy of the organization denies it, whatever the account's own policies say: ask the"
-        " organization's administrator.",
+        re.compile(
+            r"((?:service control|resource control|declarative) policy|(?<=organizational )policy)", re.IGNORECASE
+        ),
+        "A {0} of the organization denies it, whatever the account's own policies say: ask the organization's"
+        " administrator.",
     ),
     (
         re.compile(r"permissions boundary", re.IGNORECASE),
@@ -71,16 +83,16 @@ _DENIERS = (
         "The policy of a VPC endpoint denies it: widen that, or go by another way.",
     ),
     (
-        re.compile(r"resource-based policy", re.IGNORECASE),
+        re.compile(r"resource-based policy|role trust policy", re.IGNORECASE),
         "The resource's own policy denies it, or has to allow it to another account: widen that.",
-    ),
-    (
-        re.compile(r"explicit deny in an identity-based policy", re.IGNORECASE),
-        "A policy denies it outright, which no other can undo: look for its Deny, and what condition that has.",
     ),
     (
         re.compile(r"tag polic|TagPolic", re.IGNORECASE),
         "A tag policy of the organization wants other tags: ask the organization's administrator.",
+    ),
+    (
+        re.compile(r"explicit deny", re.IGNORECASE),
+        "A policy denies it outright, which no other can undo: look for its Deny, and what condition that has.",
     ),
 )
 
@@ -102,6 +114,11 @@ def denial(message: str) -> tuple[str, str, str] | None:
     return found["principal"], found["action"], (found["resource"] or "").rstrip(".,;")
 
 
+def failure_text(failure: Mapping[str, Any]) -> str:
+    """Return the text of a failure that ECS puts into an answer."""
+    return " ".join(filter(None, (failure.get("reason"), failure.get("detail")))) or "it gives no reason"
+
+
 def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) -> AwsError:
     """Return the error for a call that AWS refused.
 
@@ -112,10 +129,10 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
         status: the HTTP status.
         sign_in: hint on how to get credentials.
     """
-    message = message or code
-    if code in _EXPIRED:
+    message, bare = message or code, re.sub(f"{_ENDING}$", "", code.rpartition(".")[2])
+    if bare in _EXPIRED:
         return CredentialsError("The AWS credentials have expired.", hint=sign_in, action=action, code=code)
-    if code in _INVALID:
+    if bare in _INVALID:
         return CredentialsError(
             f"AWS does not accept these credentials: {message}", hint=sign_in, action=action, code=code
         )
@@ -126,9 +143,9 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
             action=action,
             code=code,
         )
-    if code in _DENIED:
+    if bare.endswith(_DENIED):
         return _denied(action, code, message)
-    if code in _THROTTLED or status >= 500:
+    if bare in _THROTTLED or status >= 500:
         return TransientAwsError(
             f"AWS can't serve {action} now: {message}",
             hint="Wait a minute, then run the same command again.",

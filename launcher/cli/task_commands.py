@@ -118,7 +118,7 @@ def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -
     """Return the named task, or the newest; None if there is none, or ECS no longer knows it."""
     if task_id is not None:
         try:
-            described, _ = aws.tasks(place.cluster, [task_id])
+            described = aws.tasks(place.cluster, [task_id])
         except AccessDeniedError as error:
             raise untagged(error, place.cluster) from error
         if described:

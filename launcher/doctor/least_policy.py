@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from launcher.aws.partitions import service_host
 from launcher.doctor.policy_resources import PolicyResources, secret_arn
 from launcher.environment.names import tags
+from launcher.environment.rds import snapshot_stem
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws, Decision
@@ -84,7 +85,8 @@ def _instances(named: PolicyResources) -> tuple[str, ...]:
 
 
 def _snapshots(named: PolicyResources) -> tuple[str, ...]:
-    return (named.arn("rds", f"snapshot:{named.rds.instance}-*"),) if named.rds.instance else ()
+    name = named.rds.instance
+    return (named.arn("rds", f"snapshot:{snapshot_stem(name, 'instance')}-*"),) if name else ()
 
 
 def _cluster(named: PolicyResources) -> tuple[str, ...]:
@@ -92,7 +94,8 @@ def _cluster(named: PolicyResources) -> tuple[str, ...]:
 
 
 def _cluster_snapshots(named: PolicyResources) -> tuple[str, ...]:
-    return (named.arn("rds", f"cluster-snapshot:{named.rds.cluster}-*"),) if named.rds.cluster else ()
+    name = named.rds.cluster
+    return (named.arn("rds", f"cluster-snapshot:{snapshot_stem(name, 'cluster')}-*"),) if name else ()
 
 
 # Every action behind a method of launcher/aws/client.py; a test compares its calls with this table.

@@ -248,25 +248,33 @@ def _endpoints_let_in(facts: Facts, network: Network, endpoints: Sequence[Mappin
             )
             _let_in(facts, network, [groups[name] for name in ids if name in groups], 443, closed)
     for endpoint in endpoints:
-        if not _is_open(endpoint.get("PolicyDocument")):
+        kind = _policy_kind(endpoint.get("PolicyDocument"))
+        if kind is not None:
             raise SkippedError(
-                f"the VPC endpoint {endpoint['ServiceName']} has a policy of its own: what it lets through is not known"
+                f"the VPC endpoint {endpoint['ServiceName']} has a policy {kind}: what it lets through is not known"
             )
 
 
-def _is_open(document: str | None) -> bool:
-    """Whether an endpoint's policy is the one that it has by default."""
+def _policy_kind(document: str | None) -> str | None:
+    """Return words for an endpoint's policy, which may hold anything; None for the one that it has by default."""
+    if not document:
+        return None
     try:
-        statements = parse_json(document)["Statement"] if document else []
-    except UnreadableError:
-        return False
-    return all(
+        policy = parse_json(document)
+    except UnreadableError as error:
+        return f"that is not understood ({error})"
+    found = policy.get("Statement") if isinstance(policy, dict) else None
+    statements = [found] if isinstance(found, dict) else found
+    if not isinstance(statements, list) or not all(isinstance(statement, dict) for statement in statements):
+        return "that is not understood (it has no statements)"
+    default = [
         statement.get("Effect") == "Allow"
         and statement.get("Action") == statement.get("Resource") == "*"
         and statement.get("Principal") in ("*", {"AWS": "*"})
         and "Condition" not in statement
-        for statement in ([statements] if isinstance(statements, dict) else statements)
-    )
+        for statement in statements
+    ]
+    return None if default and all(default) else "of its own"
 
 
 def _table(tables: Sequence[Any], subnet: str) -> Mapping[str, Any]:

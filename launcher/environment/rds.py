@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from launcher.errors import AccessDeniedError
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from launcher.aws.client import Aws
 
 Kind = Literal["instance", "cluster"]
+
+# How long a name may be; it has no hyphen at its end, and no two in a row.
+_INSTANCE, _MULTI_AZ_CLUSTER = 63, 52
+_SNAPSHOT: Mapping[Kind, int] = {"instance": 255, "cluster": 63}
 
 # In China the region stands behind `rds`. The endpoints of proxies, custom and global ones name no instance or cluster.
 _HOST = re.compile(
@@ -91,6 +97,10 @@ class RdsDatabase:
             ("aws", "rds", f"{verb}-{what}{plural}", f"--{what}-identifier", snapshot, "--region", region)
         )
 
+    def snapshot_name(self, at: float) -> str:
+        """Return the name of a snapshot made at a time, in seconds since the epoch."""
+        return f"{snapshot_stem(self.name, self.kind)}{datetime.fromtimestamp(at, UTC):-before-%Y%m%d-%H%M%S}"
+
     def take_snapshot(self, aws: Aws, snapshot: str, tags: Mapping[str, str]) -> None:
         """Start creating a snapshot."""
         create = aws.create_db_cluster_snapshot if self.kind == "cluster" else aws.create_db_snapshot
@@ -114,13 +124,16 @@ class RdsDatabase:
     def _named(self, name: str) -> tuple[str, str]:
         return (f"--db-{self.kind}-identifier", name)
 
+    def _restored(self, limit: int) -> str:
+        return f"{_cut(self.name, limit - len('-restored'))}-restored"
+
     def _restore(self, snapshot: str, region: str) -> str:
         described = self._described
         switches = {"multi-az": described.get("MultiAZ"), "publicly-accessible": described.get("PubliclyAccessible")}
         return _command(
             "restore-db-instance-from-db-snapshot",
             {
-                "--db-instance-identifier": [f"{self.name}-restored"],
+                "--db-instance-identifier": [self._restored(_INSTANCE)],
                 "--db-snapshot-identifier": [snapshot],
                 "--db-instance-class": [described.get("DBInstanceClass")],
                 "--db-subnet-group-name": [described.get("DBSubnetGroup", {}).get("DBSubnetGroupName")],
@@ -134,8 +147,9 @@ class RdsDatabase:
         )
 
     def _restore_cluster(self, snapshot: str, aws: Aws, region: str) -> str:
-        described, restored = self._described, f"{self.name}-restored"
-        aurora, storage, iops = self.engine.startswith("aurora"), described.get("StorageType"), described.get("Iops")
+        described, aurora = self._described, self.engine.startswith("aurora")
+        restored = self._restored(_INSTANCE - len("-1") if aurora else _MULTI_AZ_CLUSTER)
+        storage, iops = described.get("StorageType"), described.get("Iops")
         scaling = described.get("ServerlessV2ScalingConfiguration", {})
         limits = [f"{name}={scaling[name]}" for name in ("MinCapacity", "MaxCapacity") if name in scaling]
         command = _command(
@@ -175,6 +189,19 @@ class RdsDatabase:
         except AccessDeniedError:
             writer = None
         return str((writer or {}).get("DBInstanceClass", "CLASS"))
+
+
+def snapshot_stem(name: str, kind: Kind) -> str:
+    """Return what the names of a database's snapshots begin with, before a hyphen: its name, as far as RDS takes it."""
+    return _cut(name, _SNAPSHOT[kind] - len("-before-YYYYMMDD-HHMMSS"))
+
+
+def _cut(name: str, limit: int) -> str:
+    """Return a name that is not too long, and another one for each name: a cut one ends with a digest of the whole."""
+    if len(name) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: limit - len(digest) - 1].rstrip('-')}-{digest}"
 
 
 def find_rds(aws: Aws, name: str, host: str | None = None) -> RdsDatabase | None:

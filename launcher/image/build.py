@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 _PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _PUSHING = re.compile(r"pushing layers|failed to push")
-_DENIED = re.compile(r"denied|unauthorized|no basic auth credentials|authorization token has expired", re.IGNORECASE)
+# A registry that does not know who asks says 401 or "unauthorized"; one that knows, and refuses, 403 or "denied".
+_NO_LOGIN = re.compile(
+    r"\bunauthorized\b|authentication required|no basic auth credentials|authorization token has expired", re.IGNORECASE
+)
+_DENIED = re.compile(r"denied|403 Forbidden", re.IGNORECASE)
 _NOT_KEPT = re.compile(r"(?:storing|saving) credentials", re.IGNORECASE)
 _LEGACY = re.compile(r"legacy builder is deprecated|Install the buildx component|docs\.docker\.com/go/buildx")
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
@@ -36,7 +40,7 @@ class _Cause:
     Attributes:
         words: matches the message.
         means: the rest of a sentence that begins with what failed; `{platform}` is filled in.
-        hint: what to do.
+        hint: what to do; `{by_hand}` is the command to try it by hand.
     """
 
     words: re.Pattern[str]
@@ -60,6 +64,7 @@ _CAUSES = (
     _Cause(
         re.compile(
             "manifest unknown|pull access denied|failed to resolve source metadata|registry-1.docker.io|toomanyrequests"
+            "|no basic auth credentials|authorization token has expired|unauthorized: authentication required"
         ),
         "the base image can't be had",
         "Log in to its registry, or build on a copy of it from a mirror: launcher ecs-migrate --base MIRROR/IMAGE",
@@ -71,6 +76,11 @@ _CAUSES_OF_THE_REGISTRY = (
         "the credential helper that its settings name can't keep the login",
         "Take the helper out of credsStore or credHelpers in Docker's config.json, or have another folder of settings:"
         " DOCKER_CONFIG=$(mktemp -d)",
+    ),
+    _Cause(
+        _NO_LOGIN,
+        "the registry got no valid login",
+        "Run the same command again, which logs in anew; if that does not help, by hand: {by_hand}",
     ),
     _Cause(_DENIED, "the registry refused it", IAM_POLICY),
     _Cause(
@@ -265,7 +275,8 @@ class Builder:
         for cause in causes:
             if cause.words.search(output):
                 means = cause.means.format(platform=platform)
-                return kind(f"{sentence}: {means}.", hint=advice(output) or cause.hint, details=details)
+                hint = advice(output) or cause.hint.format(by_hand=by_hand)
+                return kind(f"{sentence}: {means}.", hint=hint, details=details)
         return kind(f"{sentence}.", hint=f"Try it by hand: {by_hand}", details=details)
 
     def _login_by_hand(self, reference: str) -> str:

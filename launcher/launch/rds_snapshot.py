@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from launcher.environment.names import tags
@@ -78,7 +77,7 @@ def take_rds_snapshot(
         AwsError: AWS refused a call.
     """
     database, region, begun = require_database(stack, aws), stack.region.value, clock.now()
-    name = f"{database.name}-before-{datetime.fromtimestamp(begun, UTC):%Y%m%d-%H%M%S}"
+    name = database.snapshot_name(begun)
     snapshot = RdsSnapshot(name, database.restoring(name, aws, region))
     look = f"Look with: {database.snapshot_command('describe', name, region)}"
     # RDS can't delete a snapshot that is still being created.

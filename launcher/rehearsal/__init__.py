@@ -8,6 +8,7 @@ ecs          ECS's task calls as Fargate answers them; task is one task's lifecy
              obstacles what keeps a task from starting, program what runs in its container
 iam          policy simulation, and policies enforced for the caller; with policy and permissions
 ecr, rds     what moto lacks of the two: archived images, members of clusters
+listing      the lists that AWS sends in pages
 awslogs      puts a container's lines into CloudWatch Logs; delivery is how fast they arrive
 engine       a real Docker engine and registry instead of Fargate and ECR; stand_in_docker replaces the program `docker`
 database     an embedded PostgreSQL instead of RDS

@@ -11,8 +11,9 @@ from typing import Self
 from launcher.rehearsal.ecr import LocalEcr
 from launcher.rehearsal.ecs import LocalEcs
 from launcher.rehearsal.iam import LocalIam
+from launcher.rehearsal.listing import send_pages
 from launcher.rehearsal.program import Script, Start, scripted
-from launcher.rehearsal.rds import refuse_snapshots_of_members
+from launcher.rehearsal.rds import refuse_snapshots
 from launcher.rehearsal.server import LocalServer
 from launcher.rehearsal.stack import LocalStack, StackOptions
 from launcher.rehearsal.task import Pace
@@ -65,7 +66,8 @@ class LocalAws:
         self.stack = LocalStack(self.server.account, self.server.region, self._options)
         self.iam = LocalIam(self.server, self.stack)
         self.ecr = LocalEcr(self.server, self.stack)
-        refuse_snapshots_of_members(self.server, self.stack)
+        refuse_snapshots(self.server, self.stack)
+        send_pages(self.server)
         self.ecs = LocalEcs(self.server, self.stack, self._start, self._pace)
         self.credentials = self.stack.sign_in()
         self.server.know(self.credentials.access_key)

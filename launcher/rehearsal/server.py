@@ -20,11 +20,13 @@ from moto.moto_server.werkzeug_app import (
 )
 from moto.sts.models import sts_backends
 from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.test import run_wsgi_app
 
 from launcher.rehearsal.api import JSON_TYPE, Call, Refusal, read_call, refusal_body
 
 Answer = dict[str, Any]
 Handler = Callable[[Call], Answer | None]
+Change = Callable[[Call, bytes], bytes]
 Fault = Callable[[Call], None]
 """Called before each call is executed; raises a `Refusal` to make it fail."""
 Observer = Callable[[float], None]
@@ -66,6 +68,7 @@ class LocalServer:
         faults: called in turn before a call is executed.
         observers: called with the time before the faults.
         handlers: the calls answered here instead of by moto, by action: `ecs:RunTask`.
+        changes: what becomes of moto's answers, by action.
         pages: the pages served to containers, by path prefix.
         own_keys: the access keys of the local AWS's own parts.
     """
@@ -78,6 +81,7 @@ class LocalServer:
         self.faults: list[Fault] = []
         self.observers: list[Observer] = []
         self.handlers: dict[str, Handler] = {}
+        self.changes: dict[str, Change] = {}
         self.pages: dict[str, Callable[[str], Answer | None]] = {}
         self.own_keys: set[str] = set()
         self._keys: dict[str, bool] = {}
@@ -137,7 +141,13 @@ class LocalServer:
             return _send(start_response, refusal.status, *refusal_body(call.service, refusal))
         if answer is not None:
             return _send(start_response, 200, *_encode(answer))
-        return self._forward(environ, start_response)
+        if (change := self.changes.get(call.action)) is None:
+            return self._forward(environ, start_response)
+        body, status, headers = run_wsgi_app(_moto, environ, buffered=True)
+        content = b"".join(body)
+        if status.startswith("200"):
+            content = change(call, content)
+        return _send(start_response, int(status.split()[0]), headers["Content-Type"], content)
 
     def _forward(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         result: Iterable[bytes] = _moto(environ, start_response)

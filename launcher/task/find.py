@@ -68,13 +68,13 @@ def find_tasks(aws: Aws, cluster: str, family: str, container: str) -> FamilyTas
 def _described(aws: Aws, cluster: str, arns: Sequence[str]) -> tuple[list[Any], list[str]]:
     """Describe tasks, one by one if AWS refuses them together; the ARNs of those that it refuses are the second."""
     try:
-        return list(aws.tasks(cluster, arns)[0]), []
+        return list(aws.tasks(cluster, arns)), []
     except AccessDeniedError as error:
         refusal = untagged(error, cluster)
     found, refused = list[Any](), list[str]()
     for arn in arns if len(arns) > 1 else ():
         try:
-            found += aws.tasks(cluster, [arn])[0]
+            found += aws.tasks(cluster, [arn])
         except AccessDeniedError:
             refused.append(arn)
     if len(arns) in (1, len(refused)):

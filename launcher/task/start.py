@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from launcher.aws.refusals import failure_text
 from launcher.errors import AwsError, OutcomeUnknownError, RefusedError, TaskNotStartedError, TransientAwsError
 from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Task
@@ -67,17 +68,15 @@ def start_task(
             task = replace(read_task(started[0], container), container_ended=False)
             interrupts.hint, interrupts.fate = attach_hint(task), None
             return task, lost
-        reason = "; ".join(
-            " ".join(filter(None, (failure.get("reason"), failure.get("detail")))) for failure in failures
-        )
+        reason = "; ".join(map(failure_text, failures))
         pause = next(pauses, None)
         if "capacity" not in reason.lower() or pause is None:
             if not failures:
                 raise _unknown("The task may have been started or not: ECS names neither a task nor a failure.")
             if lost:
-                raise _unknown(f"{_LOST} then it did not start it: {reason or 'it gives no reason'}.")
+                raise _unknown(f"{_LOST} then it did not start it: {reason}.")
             raise TaskNotStartedError(
-                f"ECS did not start the task: {reason or 'it gives no reason'}.",
+                f"ECS did not start the task: {reason}.",
                 hint=NO_CAPACITY
                 if "capacity" in reason.lower()
                 else "Is Fargate among the cluster's capacity providers? Look with: launcher doctor",

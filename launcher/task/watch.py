@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from launcher.errors import AccessDeniedError, AwsError, OutcomeUnknownError, TransientAwsError
+from launcher.errors import AccessDeniedError, AwsError, CredentialsError, OutcomeUnknownError, TransientAwsError
 from launcher.machine.signals import Interrupts
 from launcher.models import Clock, Task
 from launcher.task import command_line
@@ -145,19 +145,18 @@ class Watcher:
     def _look(self, task: Task) -> Task | None:
         """Return the task as it is now; None if AWS does not know it or does not respond, or a signal came first."""
         try:
-            answer = self.interrupts.cut_short(lambda: self.aws.tasks(self.cluster, [task.arn]))
+            described = self.interrupts.cut_short(lambda: self.aws.tasks(self.cluster, [task.arn]))
         except TransientAwsError:
             self._unreachable = True
             return None
-        except AccessDeniedError as error:  # the policy is bound to tags, which ECS may not know yet
+        except CredentialsError as error:  # no error here says anything about the task's outcome
+            raise _unwatched(task, error) from error
+        except AwsError as error:  # it may pass: the policy is bound to tags, which ECS may not know yet
             self._refused = error
             return None
-        except AwsError as error:  # no error here says anything about the task's outcome
-            raise _unwatched(task, error) from error
-        if answer is None:
+        if described is None:
             return None
         self._unreachable, self._refused = False, None
-        described, _ = answer
         return read_task(described[0], self.container) if described else None
 
     def _show(self, log: LogFollower) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from launcher.aws.refusals import IAM_POLICY, advice
+from launcher.aws.refusals import BAD_CREDENTIALS, IAM_POLICY, advice
 from launcher.errors import AccessDeniedError, ConfigurationError, CredentialsError, ProgramNotFoundError
 from launcher.machine.process import Completed, Runner, uncoloured
 from launcher.machine.untrusted_text import UnreadableError, json_at, parse_json, read_text
@@ -30,8 +30,7 @@ _REASON = re.compile(r"^Reason: (.+)", re.MULTILINE)
 _LOCKED = re.compile(r"state lock|state is (already )?locked", re.IGNORECASE)
 _NO_CREDENTIALS = re.compile(
     r"no valid credential|NoCredentialProviders|failed to (get shared config profile|refresh cached credentials)|"
-    r"AssumeRoleTokenProvider|ExpiredToken|RequestExpired|InvalidClientTokenId|InvalidAccessKeyId|SignatureDoesNotMatch|"
-    r"(token|credentials|session) .{0,60}(expired|invalid)",
+    r"AssumeRoleTokenProvider|(token|credentials|session) .{0,60}(expired|invalid)",
     re.IGNORECASE,
 )
 _TERRAGRUNTS = ("terragrunt.hcl", "terragrunt.hcl.json")
@@ -192,7 +191,7 @@ def _asked(directory: Path, run: Runner) -> Completed:
 def _failed(directory: Path, completed: Completed) -> Exception:
     """Return why `terraform output` failed."""
     said, tail = completed.stderr, completed.tail
-    if _NO_CREDENTIALS.search(said):
+    if _NO_CREDENTIALS.search(said) or BAD_CREDENTIALS.search(said):
         return CredentialsError(
             f"Terraform has no AWS credentials that work for the state of {directory}.",
             hint="Sign in with `aws sso login`, and name the profile with --profile or AWS_PROFILE. Terraform asks for"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import botocore.session
 import pytest
 
+from launcher.aws.client import Aws
 from launcher.aws.refusals import _NOT_FOUND, advice, refusal
-from launcher.errors import AccessDeniedError, AwsError, NotFoundError
+from launcher.errors import AccessDeniedError, AwsError, CredentialsError, NotFoundError, TransientAwsError
 from launcher.models import Place
+from launcher.rehearsal.cloud import LocalAws
 from launcher.task.causes import cause
 
 WHO = "arn:aws:sts::123456789012:assumed-role/ci/session"
@@ -58,6 +63,11 @@ IDENTITY = "because no identity-based policy allows the ecs:RunTask action"
         ("because no VPC endpoint policy allows the ecs:RunTask action", "The policy of a VPC endpoint"),
         ("with an explicit deny in a resource-based policy", "The resource's own policy"),
         ("with an explicit deny in an identity-based policy: arn:aws:iam::1:policy/x", "look for its Deny"),
+        ("with an explicit deny", "look for its Deny"),
+        ("with an explicit deny in a policy of another kind", "look for its Deny"),
+        ("because no role trust policy allows the sts:AssumeRole action", "The resource's own policy"),
+        ("because it is disabled by a Declarative Policy", "A declarative policy of the organization"),
+        ("due to an organizational policy in effect", "A policy of the organization"),
     ],
 )
 def test_only_a_missing_permission_is_sent_to_the_policy(why: str, hint: str) -> None:
@@ -74,6 +84,66 @@ def test_a_tag_policy_is_named() -> None:
     error = refused("TagPolicyException", "The tag policy does not allow the specified value for the tag key: Owner")
     assert error.hint is not None
     assert "A tag policy of the organization" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        (
+            "This functionality has been disabled by a Declarative Policy. Custom Message: ours",
+            "A declarative policy of",
+        ),
+        ("This action is denied due to an organizational policy in effect", "A policy of the organization denies it"),
+    ],
+)
+@pytest.mark.parametrize("code", ["UnauthorizedOperation", "OperationNotPermitted"])
+def test_what_the_organization_declares_is_sent_to_its_administrator(code: str, message: str, hint: str) -> None:
+    assert (refused(code, message).hint or "").startswith(hint)
+
+
+# As botocore's models, the lists of common errors and S3's error responses have them, and others of the same form.
+CODES: dict[type[AwsError], tuple[str, ...]] = {
+    AccessDeniedError: (
+        "AccessDenied",
+        "AccessDeniedException",
+        "AccessDeniedFault",
+        "Client.UnauthorizedOperation",
+        "ForbiddenException",
+        "KMS.AccessDeniedException",
+        "KMSAccessDeniedException",
+        "KMSAccessDeniedFault",
+        "KmsAccessDenied",
+        "NotAuthorized",
+        "NotAuthorizedException",
+        "S3AccessDeniedFault",
+        "UnauthorizedAccess",
+        "UnauthorizedException",
+        "UnauthorizedOperation",
+    ),
+    CredentialsError: (
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IDPRejectedClaim",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidIdentityToken",
+        "InvalidSecurity",
+        "InvalidToken",
+        "InvalidTokenException",
+        "MissingAuthenticationTokenException",
+        "RequestExpired",
+        "UnrecognizedClientException",
+    ),
+    TransientAwsError: ("KMS.ThrottlingException", "RequestLimitExceeded", "Throttling", "TooManyRequestsException"),
+    AwsError: ("InvalidNextToken", "InvalidGrantTokenException", "KMSInvalidStateException", "OptInRequired"),
+}
+
+
+@pytest.mark.parametrize(("kind", "code"), [(kind, code) for kind, codes in CODES.items() for code in codes])
+def test_a_code_is_taken_in_each_of_its_forms(kind: type[AwsError], code: str) -> None:
+    assert type(refused(code, "no")) is kind
 
 
 def test_a_wrong_mfa_code_is_no_missing_permission() -> None:
@@ -105,3 +175,42 @@ def test_a_refusal_that_nobody_foresaw_has_a_hint_too() -> None:
 
 def test_a_role_that_may_not_be_assumed_needs_another_policy_than_the_launcher_s() -> None:
     assert "trust policy" in str(refused("AccessDenied", DENIED.replace("ecs:RunTask", "sts:AssumeRole")).hint)
+
+
+ASKED: dict[str, tuple[str, Callable[[Aws], object]]] = {
+    "DescribeClusters": ("clusters", lambda aws: aws.cluster("c")),
+    "DescribeServices": ("services", lambda aws: aws.service("c", "s")),
+    "DescribeTasks": ("tasks", lambda aws: aws.tasks("c", ["t"])),
+}
+
+
+@pytest.mark.parametrize("operation", ASKED)
+@pytest.mark.parametrize(
+    ("failure", "kind", "words"),
+    [
+        ({"reason": "MISSING"}, None, ""),
+        ({"reason": "SHARD_LOST", "detail": "Ask again."}, AwsError, "AWS refused ecs:{}: SHARD_LOST Ask again."),
+        ({"reason": "AccessDeniedException", "detail": DENIED}, AccessDeniedError, f"{WHO} may not do ecs:RunTask"),
+        ({"reason": "ThrottlingException"}, TransientAwsError, "AWS can't serve ecs:{} now: ThrottlingException"),
+        ({}, AwsError, "AWS refused ecs:{}: it gives no reason"),
+    ],
+)
+def test_missing_is_the_one_failure_that_means_that_there_is_none(
+    cloud: LocalAws, aws: Aws, operation: str, failure: dict[str, str], kind: type[AwsError] | None, words: str
+) -> None:
+    name, ask = ASKED[operation]
+    cloud.server.handlers[f"ecs:{operation}"] = lambda _: {name: [], "failures": [failure]}
+    if kind is None:
+        assert not ask(aws)
+        return
+    with pytest.raises(kind, match=re.escape(words.format(operation))) as refused:
+        ask(aws)
+    assert type(refused.value) is kind
+
+
+@pytest.mark.parametrize("operation", ["DescribeClusters", "DescribeServices"])
+def test_an_answer_without_anything_does_not_mean_that_there_is_none(cloud: LocalAws, aws: Aws, operation: str) -> None:
+    name, ask = ASKED[operation]
+    cloud.server.handlers[f"ecs:{operation}"] = lambda _: {name: [], "failures": []}
+    with pytest.raises(TransientAwsError, match="neither"):
+        ask(aws)

@@ -393,11 +393,32 @@ def no_tables(cloud: LocalAws, _: Path) -> None:
     cloud.stack.ec2.route_tables.clear()
 
 
-def endpoint_policy(cloud: LocalAws, _: Path) -> None:
-    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::ours/*"}
-    for endpoint in cloud.stack.ec2.vpc_end_points.values():
-        if endpoint.service_name.endswith("s3"):
-            endpoint.policy_document = json.dumps({"Statement": [statement]})
+def endpoint_policy(document: str) -> Break:
+    def change(cloud: LocalAws, _: Path) -> None:
+        for endpoint in cloud.stack.ec2.vpc_end_points.values():
+            if endpoint.service_name.endswith("s3"):
+                endpoint.policy_document = document
+
+    return change
+
+
+OPEN: dict[str, Any] = {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}
+READS_OURS = {**OPEN, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::ours/*"}
+# An endpoint's policy, and the words about it: whoever wrote it, no defect of the launcher.
+POLICIES: dict[str, tuple[Any, str]] = {
+    "a policy of its own": ({"Statement": [READS_OURS]}, "has a policy of its own: "),
+    "one statement": ({"Statement": READS_OURS}, "has a policy of its own: "),
+    "a condition": ({"Statement": [{**OPEN, "Condition": {}}]}, "has a policy of its own: "),
+    "odd members": ({"Statement": [{"Effect": [], "Principal": {"AWS": {}}}]}, "has a policy of its own: "),
+    "nothing allowed": ({"Statement": []}, "has a policy of its own: "),
+    "no statement": ({"Version": "2012-10-17"}, "that is not understood (it has no statements): "),
+    "null for statements": ({"Statement": None}, "that is not understood (it has no statements): "),
+    "words for statements": ({"Statement": ["Allow", "*"]}, "that is not understood (it has no statements): "),
+    "a list": ([OPEN], "that is not understood (it has no statements): "),
+    "a word": ("Allow", "that is not understood (it has no statements): "),
+    "null": (None, "that is not understood (it has no statements): "),
+    "no JSON": ("{", "that is not understood (it is not valid JSON, line 1): "),
+}
 
 
 def throttled(action: str) -> Break:
@@ -440,7 +461,15 @@ UNCLEAR: dict[str, tuple[Break, dict[str, str], str, str]] = {
     "a transit gateway": (by_a_transit_gateway, {}, "way out to AWS", "where its route to tgw-"),
     "an egress-only gateway": (by_an_egress_only_gateway, {}, "way out to AWS", "where its route to eigw-"),
     "a subnet without a table": (no_tables, {}, "way out to AWS", "are not known"),
-    "an endpoint with a policy": (endpoint_policy, {"way_out": "endpoints"}, "way out to AWS", "has a policy of its"),
+    **{
+        f"an endpoint with {name}": (
+            endpoint_policy(policy if name == "no JSON" else json.dumps(policy)),
+            {"way_out": "endpoints"},
+            "way out to AWS",
+            words,
+        )
+        for name, (policy, words) in POLICIES.items()
+    },
     "a throttled call": (throttled("rds:DescribeDBInstances"), {}, "instance", "not known now: AWS can't serve rds:"),
 }
 
@@ -458,6 +487,17 @@ def test_what_can_t_be_judged_is_not_known_and_not_wrong(
     [finding] = [finding for finding in report.findings if finding.name == name]
     assert finding.status is Status.SKIP
     assert words in finding.text
+
+
+@pytest.mark.parametrize("policy", [{"Statement": OPEN}, {"Statement": [{**OPEN, "Principal": {"AWS": "*"}}]}])
+def test_an_endpoint_with_the_policy_that_all_have_is_a_way_out(
+    make_cloud: MakeCloud, tmp_path: Path, policy: Any
+) -> None:
+    cloud = make_cloud(way_out="endpoints")
+    write_outputs(cloud, tmp_path)
+    endpoint_policy(json.dumps(policy))(cloud, tmp_path)
+    [finding] = [each for each in doctor(cloud, tmp_path).findings if each.name == "way out to AWS"]
+    assert finding.text == "by VPC endpoints"
 
 
 @pytest.mark.parametrize(

@@ -59,25 +59,37 @@ BESIDES = {
 }
 
 
-def calls_of_aws_py() -> set[str]:
-    """Every boto3 call in launcher/aws/client.py, as IAM names it: `self._ecs.run_task(...)` is ecs:RunTask."""
-    session = botocore.session.Session()
-    calls = set()
+def calls_of_aws_py() -> set[tuple[str, str, bool]]:
+    """Every boto3 call in launcher/aws/client.py: client and method, and whether it is made by a paginator.
+
+    That is `self._ecs.run_task(...)` or `self._ecs.get_paginator("list_tasks")`.
+    """
+    calls, services = set[tuple[str, str, bool]](), botocore.session.Session().get_available_services()
     for node in ast.walk(ast.parse(inspect.getsource(launcher.aws.client))):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-            continue
-        client = node.func.value
-        if isinstance(client, ast.Attribute) and isinstance(client.value, ast.Name) and client.value.id == "self":
-            service = client.attr.lstrip("_").removesuffix("_once")
-            if service in session.get_available_services():
-                names = session.get_service_model(service).operation_names
-                operation = {xform_name(name): name for name in names}[node.func.attr]
-                calls.add(f"{service}:{operation}")
-    return {{"s3:HeadObject": "s3:GetObject"}.get(call, call) for call in calls}
+        match node:
+            case ast.Call(
+                ast.Attribute(ast.Attribute(ast.Name("self"), client), "get_paginator"), [ast.Constant(str(name))]
+            ):
+                paged = True
+            case ast.Call(ast.Attribute(ast.Attribute(ast.Name("self"), client), name)):
+                paged = False
+            case _:
+                continue
+        service = client.lstrip("_").removesuffix("_once")
+        if service in services:
+            calls.add((service, name, paged))
+    return calls
+
+
+def iam_action(service: str, method: str) -> str:
+    """A boto3 call as IAM names it: `run_task` of ecs is ecs:RunTask."""
+    names = botocore.session.Session().get_service_model(service).operation_names
+    action = f"{service}:{next(name for name in names if xform_name(name) == method)}"
+    return {"s3:HeadObject": "s3:GetObject"}.get(action, action)
 
 
 def test_every_call_is_in_the_policy_and_nothing_else_is() -> None:
-    calls = calls_of_aws_py()
+    calls = {iam_action(service, method) for service, method, _ in calls_of_aws_py()}
     assert len(calls) > 20, "the calls were not found"
     assert calls - ACTIONS == {"sts:GetCallerIdentity"}, "which AWS allows to every caller"
     assert ACTIONS - calls == BESIDES

@@ -121,6 +121,50 @@ def test_the_same_content_pushed_by_another_job_is_taken(stage: Stage, lost: boo
         assert outcome.json["image_digest"] == digest_of(content_tag(stage.root, "linux/amd64"))
 
 
+class _Failing(StandInDocker):
+    """The engine says why it can't push."""
+
+    why = ""
+
+    def _build(self, arguments: tuple[str, ...]) -> tuple[int, str]:
+        return 1, self.why
+
+
+BY_HAND = "aws ecr get-login-password --region ap-northeast-1 | docker login --username AWS --password-stdin "
+
+
+@pytest.mark.parametrize(
+    ("why", "sentence", "hint"),
+    [
+        ("failed to push r: no basic auth credentials", "the registry got no valid login", BY_HAND),
+        (
+            "failed to push r: denied: Your authorization token has expired. Reauthenticate and try again.",
+            "the registry got no valid login",
+            BY_HAND,
+        ),
+        ("failed to push r: unauthorized: authentication required", "got no valid login", BY_HAND),
+        ("failed to push r: unexpected status from POST request: 401 Unauthorized", "got no valid login", BY_HAND),
+        ("failed to push r: unexpected status from POST request: 403 Forbidden", "refused it", "`launcher iam"),
+        ("failed to push r: denied: User: x is not authorized to perform: ecr:PutImage", "refused it", "`launcher iam"),
+        (
+            "failed to push r: denied: User: x is not authorized to perform: ecr:PutImage with an explicit deny",
+            "the registry refused it",
+            "look for its Deny",
+        ),
+        ("Head https://r/v2/base: no basic auth credentials", "the base image can't be had", "Log in to its registry"),
+        ("pip: 401 Unauthorized", "The image could not be built.", "docker buildx build --file"),
+        ("pull: unauthorized: authentication required", "the base image can't be had", "Log in to its registry"),
+    ],
+)
+def test_a_login_that_is_lacking_is_told_from_a_permission(stage: Stage, why: str, sentence: str, hint: str) -> None:
+    failing = _Failing(stage.cloud.stack, Remembering())
+    failing.why, stage.runner = f"ERROR: {why}\n", failing
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 22
+    assert sentence in outcome.err
+    assert hint in outcome.err.split("Hint: ")[1]
+
+
 UNKNOWN_HOST = 'Get "https://1.dkr.ecr.example/v2/": dial tcp: lookup 1.dkr.ecr.example on 10.0.0.2:53: no such host'
 REFUSED = 'Get "https://1.dkr.ecr.example/v2/": dial tcp 127.0.0.1:9: connect: connection refused'
 NO_ANSWER = 'Get "https://1.dkr.ecr.example/v2/": net/http: request canceled (Client.Timeout exceeded)'

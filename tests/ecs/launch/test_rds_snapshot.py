@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import botocore.session
 import pytest
 
+from launcher.aws.client import Aws
+from launcher.environment.rds import Kind, RdsDatabase
 from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.plays import start_task
 from launcher.rehearsal.stand_in_docker import StandInDocker
@@ -196,6 +201,45 @@ def test_a_serverless_cluster_is_restored_with_its_limits(
     told = stage.launch("ecs-migrate", "--snapshot", "--json").json["snapshot"]["restore"].split(" && ")
     options = restored(told[0], "RestoreDBClusterFromSnapshot")
     assert options["serverless-v2-scaling-configuration"] == "MinCapacity=0.5,MaxCapacity=4.0"
+
+
+# What RDS takes for a name, and how long it may be: that of a cluster's snapshot, an instance, a Multi-AZ cluster.
+NAME = re.compile(r"[a-z](?:-?[a-z0-9])*")
+SNAPSHOTS = {"cluster": 63, "instance": 255}
+
+
+@pytest.mark.parametrize("engine", ["postgres", "aurora-postgresql"])
+@pytest.mark.parametrize("kind", SNAPSHOTS)
+@pytest.mark.parametrize("end", ["-b" * 26, "bb-" * 17 + "b"], ids=["hyphens", "words"])
+def test_every_name_is_one_that_rds_takes(aws: Aws, clock: FakeClock, kind: Kind, engine: str, end: str) -> None:
+    names = [f"a{end[: length - 1]}".rstrip("-") for length in range(1, 64)]
+    found = set[str]()
+    for name in {*names, "n" * 63, f"{'n' * 62}o"}:
+        database = RdsDatabase(kind, name, "available", (), engine, "15.8", None, None, (), (), {})
+        snapshot = database.snapshot_name(clock.now())
+        words = database.restoring(snapshot, aws, "us-east-1").split()
+        multi_az = kind == "cluster" and engine == "postgres"
+        restored = [word for word in words if word.startswith(name[0]) and "-restored" in word]
+        assert all(NAME.fullmatch(each) for each in (snapshot, *restored))
+        assert len(snapshot) <= SNAPSHOTS[kind]
+        assert max(map(len, restored)) <= (52 if multi_az else 63)
+        assert (snapshot.startswith(f"{name}-before-")) == (len(name) <= SNAPSHOTS[kind] - 23)
+        assert snapshot.endswith(f"{datetime.fromtimestamp(clock.now(), UTC):-before-%Y%m%d-%H%M%S}")
+        assert not found & {snapshot, *restored}
+        found |= {snapshot, *restored}
+
+
+def test_a_cluster_with_a_long_name_is_snapshotted_with_the_policy_that_is_printed(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    cloud = make_cloud(script=GOOD, environment="a-feature-branch-with-a-longish-name", database="aurora")
+    stage = make_stage(cloud, clock, tmp_path)
+    printed = json.loads(stage.launch("iam-policy").out)
+    cloud.stack.allow(cloud.stack.ci_role, "deploy", *printed["Statement"])
+    cloud.iam.caller = cloud.stack.ci_role
+    outcome = stage.launch("ecs-migrate", "--snapshot", "--json")
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.json["snapshot"]["name"]) <= 63
 
 
 @pytest.mark.slow

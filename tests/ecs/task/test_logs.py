@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -241,11 +241,3 @@ def test_one_read_ends_though_the_log_does_not(clock: FakeClock, texts: tuple[st
 def test_lines_behind_many_empty_pages_are_shown_to_who_does_not_wait(clock: FakeClock) -> None:
     pages = Pages(*(page(str(number)) for number in range(120)), page("120", "a"), page("120"))
     assert [line.text for line in LogFollower(pages, "group", "stream").drain(clock, quiet=0.0)] == ["a"]
-
-
-@pytest.mark.parametrize("token", [lambda _: "same", lambda call: call % 2, lambda call: call], ids=["1", "2", "new"])
-def test_a_list_whose_pages_have_no_end_is_no_answer(cloud: LocalAws, aws: Aws, token: Callable[[int], object]) -> None:
-    calls = cloud.server.calls
-    cloud.server.handlers["ecs:ListTasks"] = lambda _: {"taskArns": [], "nextToken": f"t{token(len(calls))}"}
-    with pytest.raises(TransientAwsError, match=r"ecs:ListTasks can't be read \(its pages have no end\)"):
-        aws.task_arns("cluster", "family", stopped=False)

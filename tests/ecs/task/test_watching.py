@@ -13,6 +13,7 @@ import pytest
 
 from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.program import Script, scripted
+from launcher.rehearsal.server import Answer
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 
@@ -159,6 +160,20 @@ def test_no_answer_for_minutes_is_no_reason_to_give_up(stage: Stage) -> None:
 
     stage.cloud.server.faults.append(look)
     assert stage.launch("ecs-migrate").code == 0
+
+
+@pytest.mark.parametrize("times", [1, 10_000])
+def test_a_failure_that_does_not_last_is_no_reason_to_give_up_either(stage: Stage, times: int) -> None:
+    describe, left = stage.cloud.server.handlers["ecs:DescribeTasks"], iter(range(times))
+
+    def fail(call: Call) -> Answer | None:
+        failures = [{"arn": arn, "reason": "SHARD_LOST"} for arn in call.parameters["tasks"]]
+        return describe(call) if next(left, None) is None else {"tasks": [], "failures": failures}
+
+    at(stage, "ecs:RunTask", 1, lambda: stage.cloud.server.handlers.update({"ecs:DescribeTasks": fail}))
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == (0 if times == 1 else 25), outcome.err
+    assert ("can't be watched any more. AWS refused ecs:DescribeTasks: SHARD_LOST" in outcome.err) == (times > 1)
 
 
 def test_a_log_that_may_not_be_read_is_asked_for_once_and_told(stage: Stage) -> None:

@@ -177,6 +177,8 @@ def test_what_is_wrong_is_said(tmp_path: Path, runner: Any, words: str) -> None:
         "Error: error configuring S3 Backend: no valid credential sources for S3 Backend found.",
         "Error: Failed to load state: ExpiredToken: The provided token has expired.\n\tstatus code: 400",
         "Error: operation error STS: GetCallerIdentity, api error InvalidClientTokenId: The security token is invalid",
+        "Error: S3: GetObject, StatusCode: 400, api error InvalidToken: The provided token is malformed or not valid.",
+        "Error: operation error DynamoDB: GetItem, api error UnrecognizedClientException: The token is not known.",
         "Error: failed to get shared config profile, nobody",
         "Error: the SSO session has expired or is invalid",
         "Error: Failed to load state: operation error S3: GetObject, StatusCode: 403, api error AccessDenied",
