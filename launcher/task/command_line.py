@@ -163,7 +163,7 @@ def _wrong(asked: Namespace, rest: Sequence[str]) -> str | None:
         if name not in _X_OPTIONS:
             return f"-x {name} is not known"
         if name in _X_FLAGS and value.lower() not in ("true", "false"):
-            return f"-x {name} is true or false, as in -x {name}=true"
+            return f"-x {name}={value} is neither true nor false"
         if name not in _X_LISTS and names.count(name) > 1:
             return f"-x {name} is given {names.count(name)} times"
     if asked.x and asked.name in _OURS:

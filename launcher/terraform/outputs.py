@@ -194,8 +194,9 @@ def _failed(directory: Path, completed: Completed) -> Exception:
     if _NO_CREDENTIALS.search(said) or BAD_CREDENTIALS.search(said):
         return CredentialsError(
             f"Terraform has no AWS credentials that work for the state of {directory}.",
-            hint="Sign in with `aws sso login`, and name the profile with --profile or AWS_PROFILE. Terraform asks for"
-            ' no MFA code; hand it a session, and no profile: eval "$(aws configure export-credentials --format env)"',
+            hint="See whether they work by themselves: aws sts get-caller-identity --profile NAME. Terraform asks"
+            " for no MFA code; hand it a session, and no profile:"
+            ' eval "$(aws configure export-credentials --format env)"',
             details=tail,
         )
     if _DENIED.search(said):
