@@ -91,6 +91,7 @@ def launch(
                     require_engine(common.dependencies.run)
             if work.resets:
                 guards.confirm_reset(plan.stack, confirm_reset, ask, yes=yes)
+            guards.demand_confirmation(plan.stack, plan.request.command)
             result = executor(common, aws, known).execute(plan)
     except LauncherError as error:
         for line in report.result_lines(known):

@@ -1,14 +1,14 @@
-"""Guards against an unwanted reset, and against a second task."""
+"""Guards against an unwanted reset or way back, and against a second task."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from launcher.errors import AlreadyRunningError, RefusedError, UsageError
 from launcher.launch.plan import Plan, is_own
 from launcher.models import Stack, Task
-from launcher.task.command_line import is_plain_upgrade
+from launcher.task.command_line import confirmation, is_plain_upgrade
 
 DELETE = "DELETE ALL DATA"
 
@@ -60,6 +60,29 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
             raise RefusedError(
                 f"That is not {expected}. Nothing was changed.", hint="Run the same command again to be asked anew."
             )
+
+
+def demand_confirmation(stack: Stack, command: Sequence[str]) -> None:
+    """Refuse what the container would refuse in production, before anything is made: going back unconfirmed.
+
+    Raises:
+        RefusedError: the database's name is missing or wrong.
+    """
+    wanted, name = confirmation(command) if stack.production else None, stack.db_name.value
+    if wanted is None or wanted[1] == name:
+        return
+    option, given = wanted
+    what = next(word for word in command if word in ("downgrade", "mark"))
+    if given is not None:
+        raise RefusedError(
+            f"The confirmation of the {what} is {given!r}, and the database is {name!r}. Nothing was changed.",
+            hint=f"To confirm it: {option}{shlex.quote(name)}",
+        )
+    confirmed = [*command[1:], "--confirm", name] if what == "mark" else ["-x", f"confirm={name}", *command[1:]]
+    raise RefusedError(
+        f"In {stack.environment}, a {what} wants the database's name as its confirmation. Nothing was changed.",
+        hint=f"To confirm it: launcher ecs-run -- {shlex.join(confirmed)}",
+    )
 
 
 def task_instead(plan: Plan) -> Task | None:

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from launcher.environment.options import NON_PRODUCTION
 from launcher.errors import UsageError
 
 _CHANGING = frozenset({"adopt", "create_db", "downgrade", "ensure_version", "mark", "reset", "stamp", "upgrade"})
@@ -125,6 +126,22 @@ def reports(command: Sequence[str]) -> bool:
 def is_plain_upgrade(command: Sequence[str]) -> bool:
     """Whether it is `upgrade REVISION` without options, which does nothing when run a second time."""
     return len(command) == 3 and command[1] == "upgrade" and _ABSOLUTE.fullmatch(command[2]) is not None
+
+
+def confirmation(command: Sequence[str]) -> tuple[str, str | None] | None:
+    """Return how production has a command confirmed by the database's name: the option, and what it is given.
+
+    None if it needs none; and for a stamp, which may go forward, as only the container can know.
+    """
+    try:
+        asked, _ = _reader().parse_known_args(command[1:])
+    except (_Printed, ValueError):
+        return None
+    if asked.name == "downgrade" and not asked.sql:
+        return "-x confirm=", next((each.partition("=")[2] for each in asked.x if each.startswith("confirm")), None)
+    if asked.name == "mark" and asked.environment.strip().lower() in NON_PRODUCTION:
+        return "--confirm ", asked.confirm
+    return None
 
 
 def revisions(command: Sequence[str]) -> tuple[str, ...]:

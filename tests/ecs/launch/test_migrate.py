@@ -205,13 +205,40 @@ def test_who_asks_for_a_snapshot_gets_one(production: Stage, arguments: list[str
 
 def test_a_variable_asks_for_a_snapshot_too(production: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURAKNOT_SNAPSHOT", "1")
-    assert production.launch("ecs-run", "--", "downgrade", "-1").code == 0
+    assert production.launch("ecs-run", "--", "-x", "confirm=neuraKnot", "downgrade", "-1").code == 0
     assert "CreateDBSnapshot" in production.writes
 
 
 def typing(*answers: str) -> Callable[[str], str]:
     pending: Iterator[str] = iter(answers)
     return lambda _: next(pending)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("downgrade -1", "To confirm it: launcher ecs-run --environment prod -- -x confirm=neuraKnot downgrade -1"),
+        ("-x confirm=other downgrade -1", "is 'other', and the database is 'neuraKnot'"),
+        ("-xconfirm downgrade base", "is '', and the database is"),
+        ("-q mark dev", "To confirm it: launcher ecs-run --environment prod -- -q mark dev --confirm neuraKnot"),
+        ("mark test --confirm prod", "is 'prod', and the database is 'neuraKnot'"),
+    ],
+)
+def test_a_way_back_in_production_is_confirmed_before_anything_is_made(
+    production: Stage, command: str, words: str
+) -> None:
+    outcome = production.launch("ecs-run", "--snapshot", "--", *command.split())
+    assert (outcome.code, production.writes) == (5, []), outcome.err
+    assert words in outcome.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["-x confirm=neuraKnot downgrade -1", "mark dev --confirm neuraKnot", "mark staging", "stamp head", "plan -1"],
+)
+def test_what_is_confirmed_or_needs_it_not_goes_on(production: Stage, command: str) -> None:
+    outcome = production.launch("ecs-run", "--", *command.split())
+    assert "RunTask" in production.writes, outcome.err
 
 
 @pytest.mark.parametrize(
