@@ -36,7 +36,8 @@ def settled(values: Mapping[str, Any], by_variable: Mapping[str, str], notice: C
         UsageError: two options exclude each other, both typed or both by variables; or one means nothing alone.
     """
     left = dict(values)
-    for pair, why in _EXCLUSIVE.items():
+    # What is typed first: it may leave nothing to contradict.
+    for pair, why in sorted(_EXCLUSIVE.items(), key=lambda item: by_variable.keys() >= {*item[0]}):
         if not all(left.get(name) for name in pair):
             continue
         named = [by_variable.get(name) or f"--{name.replace('_', '-')}" for name in pair]

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import UsageError
 
 _VERSIONS = "alembic/versions"
+_ELSEWHERE = re.compile(r"^(?:recursive_)?version_locations\s*[=:]", re.MULTILINE)
+_PASSED_OVER = ("__init__", ".#")  # by Alembic
 _PARTS = re.compile(r"(.*?)@?([+-]\d+)?$")
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What a revision's file declares of itself, as Alembic's `Revision` takes it."""
+
+    revision: str
+    down_revision: str | tuple[str, ...] | None = None
+    depends_on: str | tuple[str, ...] | None = None
+    branch_labels: str | tuple[str, ...] | None = None
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The revisions right before it."""
+        return _several(self.down_revision)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the branch that begins with it."""
+        return _several(self.branch_labels)
 
 
 def demand(root: Path, targets: Collection[str]) -> None:
@@ -23,65 +46,103 @@ def demand(root: Path, targets: Collection[str]) -> None:
 
     Args:
         root: the checkout.
-        targets: as Alembic takes them: `003`, `head`, `-1`, `003+1`, `LABEL@head`.
+        targets: as Alembic takes them: `003`, `head`, `-1`, `003+1`, `LABEL@head`. Without any, nothing is demanded.
 
     Raises:
-        UsageError: a target names none, or several where one is needed.
+        UsageError: a target names none, or several where one is needed; or the files fit no line of revisions.
     """
-    try:
-        found = list(_declared(root / _VERSIONS))
-    except (OSError, ValueError, SyntaxError):
-        return
+    found = _declared(root) if targets else []
     if not found:
         return
-    names = {each["revision"] for each in found}
-    heads = names.difference(*(_several(each.get("down_revision")) for each in found))
-    # Most need no Alembic, which takes a while to import.
-    plain = {"", "base", "heads", *names, *(["head"] if len(heads) == 1 else ())}
+    _demand_whole(found)
+    places = _places(found)
     others = {}
     for target in targets:
         name, steps = _PARTS.findall(target)[0]
-        if abs(int(steps or 0)) > len(found):
+        at = places[name] + int(steps or 0) if name in places else abs(int(steps or 0))
+        if not 0 <= at <= len(found):
             raise _no_revision(target)
-        if name not in plain:
+        if name and name not in places:
             others[target] = name
     if others:
         _resolve(found, others)
 
 
-def _declared(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the names that each file declares: `revision`, `down_revision` and so on."""
-    for path in sorted(folder.glob("*.py")):
-        assigned = {}
-        for statement in ast.parse(path.read_bytes()).body:
-            match statement:
-                case (
-                    ast.Assign(targets=[ast.Name(name)], value=ast.expr() as value)
-                    | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
-                ):
-                    assigned[name] = value
-        names = ("revision", "down_revision", "branch_labels", "depends_on")
-        declared = {name: ast.literal_eval(assigned[name]) for name in names if name in assigned}
-        if "revision" not in declared:
-            raise ValueError(path)
-        yield declared
+def _declared(root: Path) -> list[_Declared]:
+    """Return what the files declare; nothing if there are none, or they can't be read without running them."""
+    settings = root / "alembic.ini"
+    try:
+        if settings.exists() and _ELSEWHERE.search(settings.read_text(encoding="utf-8")):
+            return []
+        paths = sorted((root / _VERSIONS).glob("*.py"))
+        return [_read(path) for path in paths if not path.name.startswith(_PASSED_OVER)]
+    except (OSError, ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return []
 
 
-def _resolve(found: list[dict[str, Any]], named: Mapping[str, str]) -> None:
+def _read(path: Path) -> _Declared:
+    assigned = {}
+    for statement in ast.parse(path.read_bytes()).body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(name)], value=ast.expr() as value)
+                | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
+            ):
+                assigned[name] = value
+    given: dict[str, Any] = {
+        each.name: ast.literal_eval(assigned[each.name]) for each in fields(_Declared) if each.name in assigned
+    }
+    for name, value in given.items():
+        several = value if isinstance(value, tuple | list) and name != "revision" else (value,)
+        if not all(isinstance(each, str) or (each is None and name != "revision") for each in several):
+            raise TypeError(path)
+        given[name] = tuple(value) if isinstance(value, list) else value
+    return _Declared(**given)
+
+
+def _demand_whole(found: Sequence[_Declared]) -> None:
+    """Raise if two files hold one revision, or a file names one that no file has."""
+    names = Counter(each.revision for each in found)
+    known = {*names, *(label for each in found for label in each.labels)}
+    for each in found:
+        if names[each.revision] > 1:
+            raise UsageError(
+                f"{_VERSIONS} holds two files of revision {each.revision}.",
+                hint="Give one of them the next number, in its name too, and the other as its down_revision.",
+            )
+        missing = {*each.before, *_several(each.depends_on)} - known
+        if missing:
+            raise UsageError(
+                f"Revision {each.revision} in {_VERSIONS} names {min(missing)}, which no file has.",
+                hint="Bring the missing file, or correct its down_revision. See: alembic history",
+            )
+
+
+def _places(found: Sequence[_Declared]) -> dict[str, int]:
+    """Return the usual names of revisions, each with its place in their line; none if they branch."""
+    after = {each.before: each.revision for each in found}
+    line: list[str] = []
+    while tuple(line[-1:]) in after:
+        line.append(after.pop(tuple(line[-1:])))
+    if len(line) < len(found):
+        return {}
+    return {"base": 0, "head": len(line), "heads": len(line)} | {name: at for at, name in enumerate(line, 1)}
+
+
+def _resolve(found: Sequence[_Declared], named: Mapping[str, str]) -> None:
     """Raise if Alembic knows no revision of a name; given are the names by target."""
     from alembic.script.revision import MultipleHeads, Revision, RevisionError, RevisionMap
 
-    revisions = [
-        Revision(each["revision"], each.get("down_revision"), each.get("depends_on"), each.get("branch_labels"))
-        for each in found
-    ]
-    known = RevisionMap(lambda: revisions)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            known.heads  # noqa: B018 - reads the map
-        except (RevisionError, KeyError):  # no line of revisions, as the container will say
-            return
+    try:
+        known = RevisionMap(
+            lambda: [Revision(each.revision, each.down_revision, each.depends_on, each.branch_labels) for each in found]
+        )
+        known.heads  # noqa: B018 - reads the map
+    except RevisionError as error:
+        raise UsageError(
+            f"The revisions in {_VERSIONS} make no line: {str(error).rstrip('.')}.",
+            hint="Correct their down_revision and depends_on. See: alembic history",
+        ) from error
     for target, name in named.items():
         try:
             known.get_revisions(name)
@@ -101,5 +162,5 @@ def _no_revision(target: str) -> UsageError:
     )
 
 
-def _several(names: Any) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names or ())
+def _several(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names or ()

@@ -76,7 +76,7 @@ class Preview:
 def _demand_target(revision: str | None, command: str) -> None:
     if revision is not None and not command_line.is_target(revision, command):
         raise UsageError(
-            f"--revision {revision!r} is not a valid revision name.",
+            f"{revision!r} is not a valid revision name for {command}.",
             hint="Name one, as in: launcher ecs-migrate --revision 003",
         )
 

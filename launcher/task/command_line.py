@@ -55,8 +55,13 @@ _NAME = r"[^@:+\s-]+"
 _TARGET = re.compile(rf"(?:{_NAME}@)?(?:{_NAME}(?:[+-]\d{{1,9}})?|[+-]\d{{1,9}})")
 _ENVIRONMENT = re.compile(r"[\w.][\w .-]{0,62}")
 _OUTSIDE = re.compile(r"base-\d+|heads?\+\d+")  # before the first revision, or after the last
-_AGAINST = {"upgrade": "-", "downgrade": "+"}
-"""How a distance begins that leads a command the other way."""
+_TAKES_NO = {
+    "upgrade": re.compile(r"-\d+"),
+    "downgrade": re.compile(r"\+\d+"),
+    "show": re.compile(r".+[+-]\d+|\+\d+"),
+    "stamp": re.compile(r".*[+-]\d+"),
+}
+"""The distances that lead a command the other way, or nowhere."""
 
 
 class _Printed(Exception):  # noqa: N818 - it is no error
@@ -158,8 +163,8 @@ def revisions(command: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_target(text: str, command: str) -> bool:
-    """Whether a command can have this target: `003`, `head`, `003+1`, `LABEL@head`, or `-1`, but not for an upgrade."""
-    outside = _OUTSIDE.fullmatch(text) or (command in _AGAINST and text.startswith(_AGAINST[command]))
+    """Whether a command can have this target: `003`, `head`, `LABEL@head`; and of `003+1` or `-1`, what it takes."""
+    outside = _OUTSIDE.fullmatch(text) or (command in _TAKES_NO and _TAKES_NO[command].fullmatch(text))
     return _TARGET.fullmatch(text) is not None and not outside
 
 
@@ -187,19 +192,21 @@ def _wrong(asked: Namespace, rest: Sequence[str]) -> str | None:
         return f"-x means nothing to {asked.name}"
     if asked.name == "mark" and not _ENVIRONMENT.fullmatch(asked.environment.strip()):
         return f"{asked.environment!r} is not a valid environment name"
-    for name in _revisions(asked):
-        if not is_target(name, "" if vars(asked).get("sql") else asked.name):
-            return f"{asked.name} can't go to {name!r}" if asked.name in _AGAINST else f"{name!r} names no revision"
-    return None
+    # A purge and a script begin anywhere.
+    command = "" if vars(asked).get("sql") or vars(asked).get("purge") else asked.name
+    wrong = next((name for name in _revisions(asked) if not is_target(name, command)), None)
+    return None if wrong is None else f"{asked.name} can't take {wrong!r} for a revision"
 
 
 def _revisions(asked: Namespace) -> list[str]:
-    """Return the names of revisions in a command line.
+    """Return the names of revisions in a command line, `head` also where it is implied.
 
     Raises:
         ValueError: it has a range where none can be, or none where one has to be.
     """
     given, names = vars(asked), list[str]()
+    if (asked.name == "plan" and asked.target is None) or (asked.name == "reset" and not asked.no_upgrade):
+        names.append("head")
     for text in (given.get("revision"), given.get("target"), given.get("rev"), *given.get("revisions", ())):
         if text is None:
             continue

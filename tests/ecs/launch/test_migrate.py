@@ -153,12 +153,66 @@ def test_several_heads_are_found_before_anything_is_made(stage: Stage) -> None:
     assert stage.launch("ecs-migrate", "--dry-run", "--revision", "heads").code == 0
 
 
-def test_another_image_s_revisions_and_unreadable_files_are_the_containers_affair(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    "arguments", [("ecs-migrate", "--reset"), ("ecs-migrate", "--plan"), ("ecs-run", "--", "plan"), ("ecs-migrate",)]
+)
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("003", 'revision = "003"\ndown_revision = "001"\n', "several heads, and head needs one: 002, 003"),
+        ("002_again", 'revision = "002"\ndown_revision = "001"\n', "holds two files of revision 002"),
+        ("003", 'revision = "003"\ndown_revision = "009"\n', "Revision 003 in alembic/versions names 009"),
+        (
+            "003",
+            'revision = "003"\ndown_revision = "002"\ndepends_on = "004"\n',
+            "Revision 003 in alembic/versions names 004",
+        ),
+        ("001", 'revision = "001"\ndown_revision = "002"\n', "make no line: Cycle is detected in revisions (001, 002)"),
+    ],
+)
+def test_what_no_container_could_read_as_a_line_is_found_before_anything_is_made(
+    stage: Stage, arguments: tuple[str, ...], name: str, content: str, words: str
+) -> None:
+    add_revisions(stage, {"001": None, "002": "001"})
+    (stage.root / f"alembic/versions/{name}_made.py").write_text(content)
+    outcome = stage.launch(*arguments)
+    assert (outcome.code, stage.writes) == (2, []), outcome.err
+    assert words in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("001+1", 0), ("base+2", 0), ("002-1", 0), ("001+2", 2), ("001-2", 2), ("head-3", 2)]
+)
+def test_a_distance_from_a_revision_is_measured_here(stage: Stage, name: str, code: int) -> None:
+    add_revisions(stage, {"001": None, "002": "001"})
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--revision", name)
+    assert outcome.code == code, outcome.err
+    assert code == 0 or f"There is no revision {name}" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['revision = "00" + str(2)', "revision = ['005']", "revision = None", "x = 1", f"x = {'-' * 20_000}1", "def"],
+)
+def test_what_only_a_run_can_read_is_left_to_the_container(stage: Stage, content: str) -> None:
+    add_revisions(stage, {"001": None})
+    (stage.root / "alembic/versions/002.py").write_text(content)
+    assert stage.launch("ecs-migrate", "--dry-run", "--revision", "nosuch").code == 0
+
+
+def test_files_that_alembic_passes_over_are_passed_over(stage: Stage) -> None:
+    add_revisions(stage, {"001": None})
+    (stage.root / "alembic/versions/.#001.py").symlink_to("somebody@there")
+    (stage.root / "alembic/versions/__init__.py").touch()
+    assert stage.launch("ecs-migrate", "--dry-run", "--revision", "nosuch").code == 2
+    (stage.root / "alembic.ini").write_text("[alembic]\nversion_locations = elsewhere\n")
+    assert stage.launch("ecs-migrate", "--dry-run", "--revision", "nosuch").code == 0
+
+
+def test_another_image_s_revisions_are_its_own_affair(stage: Stage) -> None:
     image = pushed_image(stage)
     add_revisions(stage, {"001": None})
     assert stage.launch("ecs-migrate", "--dry-run", "--image", image, "--revision", "nosuch").code == 0
-    (stage.root / "alembic/versions/002.py").write_text('revision = "00" + str(2)\n')
-    assert stage.launch("ecs-migrate", "--dry-run", "--revision", "nosuch").code == 0
 
 
 def test_a_password_that_does_not_fit_is_refused_before_anything_is_made(
@@ -324,6 +378,7 @@ def test_options_that_contradict_each_other_are_refused(stage: Stage, options: t
         ({"NEURAKNOT_SNAPSHOT": "1"}, ["--plan", "--dry-run"], 0),
         ({"NEURAKNOT_CREATE_DB": "1"}, ["--plan", "--dry-run"], 0),
         ({"NEURAKNOT_SNAPSHOT": "0"}, ["--plan", "--dry-run", "--snapshot"], 2),
+        ({"NEURAKNOT_DETACH": "1", "NEURAKNOT_ATTACH": "1"}, ["--plan", "--dry-run"], 0),
         ({"NEURAKNOT_BASE": "mirror/python:3.13"}, ["--image", "{image}"], 0),
         ({"NEURAKNOT_BASE": "mirror/python:3.13", "NEURAKNOT_IMAGE": "x/y:z"}, [], 2),
         ({}, ["--base", "mirror/python:3.13", "--image", "{image}"], 2),
@@ -339,7 +394,7 @@ def test_what_is_typed_comes_before_a_variable_that_contradicts(
     assert outcome.code == code, outcome.err
     if code == 0:
         assert ("goes on by itself" in outcome.err) == ("--detach" in options)
-        [variable] = variables
+        variable = next(iter(variables))
         assert f"{variable} is left aside, since {options[0]} is given." in outcome.err
     elif len(variables) > 1:
         assert all(variable in outcome.err for variable in variables)
