@@ -20,6 +20,10 @@ _STARTED_BY = 128
 """ECS's limit for `startedBy`, in characters."""
 
 
+CLOCKS_DIFFER = 300.0
+"""Seconds: AWS refuses requests signed by a clock that is further off."""
+
+
 class Clock(Protocol):
     """Time as a dependency, so that tests need not wait."""
 
@@ -405,6 +409,7 @@ class TaskResult:
         details: further lines.
         task: the task as last seen.
         report: the container's report.
+        unread: what may be missing of its log, as a part of the hint.
     """
 
     verdict: Verdict
@@ -414,3 +419,4 @@ class TaskResult:
     details: tuple[str, ...] = ()
     task: Task | None = None
     report: ContainerReport | None = None
+    unread: str | None = None

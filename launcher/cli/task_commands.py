@@ -9,7 +9,7 @@ from launcher.cli import commands, report
 from launcher.cli.shared_options import Common
 from launcher.environment.names import log_stream
 from launcher.environment.stack import place_for
-from launcher.errors import AccessDeniedError, AwsError, ConfigurationError, RefusedError
+from launcher.errors import AccessDeniedError, AwsError, ConfigurationError, LauncherError, RefusedError
 from launcher.launch.execute import Launch
 from launcher.models import Place, Task, TaskRun, Verdict
 from launcher.task.find import find_tasks, read_task, untagged
@@ -42,12 +42,13 @@ def status(common: Common) -> int:
 def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
     """Print a task's log; with `follow`, until the task ends, and return its exit code."""
     place, aws = _place(common)
+    refused = None
     try:
         task = _find(aws, place, task_id)
-    except AccessDeniedError:
+    except AccessDeniedError as error:
         if follow or task_id is None:
             raise
-        task = None  # the log may be there to read all the same, as of a task that ECS has forgotten
+        task, refused = None, error  # the log may be there to read all the same, as of a task that ECS has forgotten
     if task is None and task_id is None:
         raise ConfigurationError(
             f"No migration task of {place.environment} is alive, and none stopped in the last hour.",
@@ -56,7 +57,7 @@ def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
     stream = log_stream(place, task.id if task else str(task_id).rsplit("/", 1)[-1])
     _hide_password(common)
     if task is None or not follow:
-        _print_log(common, LogFollower(aws, place.log_group, stream), task)
+        _print_log(common, LogFollower(aws, place.log_group, stream), task, refused)
         return 0
     known = Launch()
     run = TaskRun(task, task.definition, None, place.log_group, stream)
@@ -102,9 +103,9 @@ def stop(common: Common, task_id: str | None) -> int:
     if over.exit_code is None:
         never = result.verdict is Verdict.NOT_STARTED
         ended = "its container never ran" if never else "how its container ended is not known"
-    console.verdict(f"The task {task.id} is over; {ended}.", None, good=True)
+    console.verdict(f"The task {task.id} is over; {ended}.", result.unread, good=True)
     if console.json:
-        console.result({"stopped": True, "task": report.task_object(over)})
+        console.result({"stopped": True, "task": report.task_object(over), "complete": result.unread is None})
     return 0
 
 
@@ -129,13 +130,14 @@ def _find(aws: Aws, place: Place, task_id: str | None, *, alive: bool = False) -
     return next((task for task in known if task_id is None or task.id == task_id.rsplit("/", 1)[-1]), None)
 
 
-def _print_log(common: Common, log: LogFollower, task: Task | None) -> None:
+def _print_log(common: Common, log: LogFollower, task: Task | None, refused: AccessDeniedError | None) -> None:
     """Print the lines so far, or with `--json` all in the end, and say whether more may come.
 
     Args:
         common: for the console and the clock.
         log: the log; if the container has just ended, its last lines are waited for.
-        task: its task; None if ECS does not know it any more.
+        task: its task; None if ECS does not know it any more, or the caller may not look.
+        refused: why the caller may not look.
 
     Raises:
         AwsError: AWS refused to give the lines, or the rest of them.
@@ -148,27 +150,34 @@ def _print_log(common: Common, log: LogFollower, task: Task | None) -> None:
         lines.append(line)
         if not console.json:
             console.log_line(line)
+    error: LauncherError | None = log.unread
+    rest = unread(WatchResult(task, over_for=over_for), log) if task else None
     if log.missing is not None:
-        raise log.unread or AwsError(
+        error = error or AwsError(
             f"The log could not be read to its end. {log.missing}", hint="Run the same command again."
         )
-    rest = unread(WatchResult(task, over_for=over_for), log) if task else None
-    if task and not task.container_ended:
+    elif task and not task.container_ended:
         rest = f"The task is {task.status}, and more lines may come. Follow it: launcher logs --follow {task.id}"
     elif not log.found:
-        raise ConfigurationError(
+        error = ConfigurationError(
             f"There is no log stream {log.stream} in {log.group}.", hint=rest or "See what there is: launcher status"
         )
+    elif refused is not None:
+        rest = f"Whether more lines may come is not known. {refused.message}"
     if console.json:
+        failed = report.result_object(Launch(), command="logs", error=error) if error else {}
         console.result(
             {
+                **failed,
                 "log": {"group": log.group, "stream": log.stream},
                 "task": report.task_object(task) if task else None,
                 "lines": [{"at": line.at, "text": line.text} for line in lines],
-                "complete": rest is None,
+                "complete": None if refused else rest is None and error is None,
             }
         )
-    elif rest:
+    if error is not None:
+        raise error
+    if rest and not console.json:
         console.notice(rest)
 
 

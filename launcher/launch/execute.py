@@ -18,7 +18,7 @@ from launcher.launch.progress import Done, Progress, Steps
 from launcher.launch.rds_snapshot import take_rds_snapshot
 from launcher.machine.process import Runner
 from launcher.machine.signals import Interrupts
-from launcher.models import Clock, Place, RdsSnapshot, Task, TaskResult, TaskRun, Verdict
+from launcher.models import CLOCKS_DIFFER, Clock, Place, RdsSnapshot, Task, TaskResult, TaskRun, Verdict
 from launcher.task.command_line import is_plain_upgrade
 from launcher.task.find import attach_hint, find_tasks
 from launcher.task.log_group import make_log_group
@@ -29,8 +29,6 @@ from launcher.task.watch import Watcher, WatchResult
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
-
-_CLOCKS_DIFFER = 300.0  # seconds: AWS refuses requests signed by a clock that is further off
 
 
 @dataclass
@@ -118,7 +116,7 @@ class Executor:
             result = self._own(plan, run)
         task = result.task or run.task
         # If a response was lost, the task's age tells whose it is: this launcher's own may also be over by now.
-        if _was_over(run.task) and (not lost or (task.created or begun) < begun - _CLOCKS_DIFFER):
+        if _was_over(run.task) and (not lost or (task.created or begun) < begun - CLOCKS_DIFFER):
             return self._inherited(plan, result, task, last=False)
         return result
 

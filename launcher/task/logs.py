@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from launcher.errors import AccessDeniedError, AwsError
-from launcher.models import Clock, ContainerReport
+from launcher.models import CLOCKS_DIFFER, Clock, ContainerReport
 
 if TYPE_CHECKING:
     from launcher.aws.client import LogPage
@@ -19,8 +19,8 @@ REPORT_LATE = 15.0
 """The same while the report is missing: CloudWatch may deliver the last lines that late."""
 PATIENCE = 30.0
 """The same where the report decides, and behind empty pages."""
-OVER = 60.0
-"""Seconds after a container's end from which on no more lines are expected."""
+OVER = CLOCKS_DIFFER + PATIENCE
+"""Seconds after a container's end, on clocks that may differ, from which on no more lines are expected."""
 _PAUSE = 0.5
 _FULL = 1000
 _PAGES = 50
@@ -87,7 +87,7 @@ class LogFollower:
         self.wrong_architecture = False
         self._reader = reader
         self._token: str | None = None
-        self._at_end = self._more = False
+        self._at_end = self._more = self._gone = False
 
     def read(self) -> Iterator[LogLine]:
         """Yield the lines since the last call; none if the stream does not exist yet or can't be read now."""
@@ -138,6 +138,8 @@ class LogFollower:
         """Why lines may be missing that AWS has, in one sentence; None if it was read to its end."""
         if self.unread is not None:
             return self.unread.message
+        if self._gone:
+            return "The log stream is no longer there."
         return "AWS went on to give pages without lines." if self._more else None
 
     @property
@@ -163,5 +165,6 @@ class LogFollower:
             self.unread = error
             return None
         self.unread = None
+        self._gone = self.found and page is None
         self.found = self.found or page is not None
         return page

@@ -42,7 +42,7 @@ def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) 
     rest = unread(watched, log)
     if rest is None:
         return result
-    return replace(result, hint=f"{result.hint.rstrip('.')}. {rest}" if result.hint else rest)
+    return replace(result, hint=f"{result.hint.rstrip('.')}. {rest}" if result.hint else rest, unread=rest)
 
 
 def lacks_report(watched: WatchResult, log: LogFollower) -> bool:

@@ -153,7 +153,7 @@ def test_logs_wait_for_the_last_lines_too(
 
 
 @pytest.mark.parametrize("follow", [False, True])
-@pytest.mark.parametrize(("since", "told"), [(10, True), (300, False)])
+@pytest.mark.parametrize(("since", "told"), [(10, True), (200, True), (600, False)])
 def test_lines_are_told_to_come_as_long_as_they_may(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, since: int, *, told: bool, follow: bool
 ) -> None:
@@ -165,6 +165,59 @@ def test_lines_are_told_to_come_as_long_as_they_may(
     outcome = stage.launch("logs", *["--follow"] * follow)
     assert ("may still come" in outcome.err) == told, outcome.err
     assert (clock.now() - before > 10) == told
+
+
+def test_stop_says_what_may_still_come(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+    stage = make_stage(make_cloud(script=replace(GOOD, seconds=600.0)), clock, tmp_path)
+    stage.cloud.ecs.logs.travel = Travel(lost=True)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    clock.sleep(20)
+    told = stage.launch("stop", "--json")
+    assert (told.code, told.json["complete"]) == (0, False), told.err
+    assert "The last lines of the log may still come: launcher logs --environment dev" in told.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_logs_of_a_task_that_may_not_be_seen_say_so(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, arguments: list[str]
+) -> None:
+    stage = make_stage(make_cloud(script=replace(GOOD, seconds=600.0)), clock, tmp_path)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    clock.sleep(60)
+    [task] = stage.cloud.ecs.tasks.values()
+
+    def refuse(call: Call) -> None:
+        if call.operation == "DescribeTasks":
+            raise Refusal("AccessDeniedException", "no")
+
+    stage.cloud.server.faults.append(refuse)
+    told = stage.launch("logs", task.id, *arguments)
+    assert told.code == 0, told.err
+    if arguments:
+        assert told.json["complete"] is None
+    else:
+        assert "Whether more lines may come is not known. The caller may not do ecs:DescribeTasks." in told.err
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [("ThrottlingException", "Rate exceeded"), ("ResourceNotFoundException", "no longer there")]
+)
+def test_lines_that_were_read_are_not_lost_to_those_that_were_not(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, code: str, words: str
+) -> None:
+    stage = make_stage(make_cloud(script=FAILING), clock, tmp_path)
+    assert stage.launch("ecs-migrate", "--detach").code == 0
+    clock.sleep(20)
+
+    def refuse(call: Call) -> None:
+        if call.operation == "GetLogEvents" and "nextToken" in call.parameters:
+            raise Refusal(code, "Rate exceeded")
+
+    stage.cloud.server.faults.append(refuse)
+    told = stage.launch("logs", "--json")
+    assert (told.code, told.json["exit_code"], told.json["complete"]) == (21, 21, False)
+    assert words in told.json["message"]
+    assert [line["text"] for line in told.json["lines"]] == [*SHOWN, "Error: the reason"]
 
 
 def test_logs_of_a_task_that_runs_say_so(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
