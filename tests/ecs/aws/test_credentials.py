@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,30 @@ def test_who_is_not_accepted_is_told_what_to_renew(stage: Stage, config: Path, p
     outcome = stage.launch("ecs-migrate", "--json", *([] if profile is None else ["--profile", "p"]))
     assert outcome.json["message"] == "The AWS credentials have expired."
     assert hint in outcome.json["hint"]
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        ('{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "x", "Expiration": "2020-01-01T00:00:00Z"}', "expired"),
+        ("[]", "not in the form that AWS describes"),
+        ("[" * 100_000, "not in the form that AWS describes"),
+    ],
+)
+@pytest.mark.parametrize("good", [0, 3])
+def test_credentials_that_are_no_use_are_not_the_proxy_s_fault(
+    stage: Stage, config: Path, tmp_path: Path, then: str, words: str, good: int
+) -> None:
+    """At once, or when a request needs new ones: botocore asks again within ten minutes of their end."""
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    given = {"Version": 1, "AccessKeyId": "PROFILEPROFILEPROFIL", "SecretAccessKey": "x", "Expiration": soon}
+    for name, text in (("first", json.dumps(given)), ("then", then)):
+        (tmp_path / name).write_text(text)
+    program = tmp_path / "program"
+    program.write_text(f"cd {tmp_path}; echo >> n; [ $(wc -l < n) -gt {good} ] && cat then || cat first\n")
+    config.write_text(f"[profile p]\ncredential_process = sh {program}\n")
+    outcome = stage.launch("ecs-migrate", "--json", "--profile", "p")
+    assert outcome.code == 21
+    assert words in outcome.json["message"]
+    assert "get credential_process --profile p" in outcome.json["hint"]
+    assert bool(stage.actions) == bool(good)
