@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import boto3
@@ -536,20 +535,19 @@ class Aws:
             core.set_config_variable("profile", self.profile)
         session = boto3.Session(botocore_session=core, region_name=self.region)
         roles = core.get_component("credential_provider").get_provider("assume-role")
-        roles.cache, roles._prompter = _assumed, partial(self._mfa_code, session.profile_name)
+        roles.cache, roles._prompter = _assumed, self._mfa_code
         with self.prompting():
             credentials = session.get_credentials()
             if credentials is not None:
                 credentials.get_frozen_credentials()
         return session
 
-    def _mfa_code(self, profile: str, question: str) -> str:
+    def _mfa_code(self, question: str) -> str:
         with self.prompting() as can_ask:
             if not can_ask:
                 raise CredentialsError(
                     "The AWS profile wants an MFA code, and there is no terminal to ask on.",
-                    hint="Hand over a session that was signed in (without --profile):"
-                    f' eval "$(aws configure export-credentials --profile {shlex.quote(profile)} --format env)"',
+                    hint=remedy(self.profile, asks=False),
                 )
             try:
                 return getpass.getpass(question)
@@ -594,7 +592,7 @@ class Aws:
                 ) from error
             raise CredentialsError(
                 f"There is no AWS profile named {shlex.quote(name)}.",
-                hint="List them with `aws configure list-profiles`, and name one with --profile.",
+                hint=remedy(self.profile, error),
                 action=action,
             ) from error
         except (

@@ -144,7 +144,6 @@ class Common:
         options: the stack's options.
         dependencies: the collaborators.
         console: where all output goes.
-        profile: the AWS profile, if an option names one.
         shown: this command line's options that any command on the same stack needs, quoted for a shell.
         run: how to run a task, for a command that does.
     """
@@ -152,13 +151,12 @@ class Common:
     options: Options
     dependencies: Dependencies
     console: Console
-    profile: str | None
     shown: str
     run: RunOptions = field(default_factory=RunOptions)
 
     def aws(self, region: str | None) -> Aws:
         """Return the clients for a region; finding their credentials may ask on the terminal."""
-        aws = self.dependencies.aws(self.profile, region)
+        aws = self.dependencies.aws(self.options.profile, region)
         aws.prompting = self.console.prompting
         return aws
 
@@ -246,9 +244,10 @@ def _common(context: typer.Context, values: dict[str, Any], dependencies: Depend
         terraform_dir=sourced("terraform_dir", directory) if directory else None,
         workspace=dependencies.environ.get("TF_WORKSPACE") or None,
         redirected=redirection(dependencies.environ),
+        profile=values["profile"] or None,
     )
     console.shown = _shown(context, values)
-    return Common(options, dependencies, console, values["profile"] or None, console.shown)
+    return Common(options, dependencies, console, console.shown)
 
 
 def _by_variable(context: typer.Context, dependencies: Dependencies) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.aws import client
+from launcher.machine.process import Completed
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, in_terminal, make_stage
 
@@ -126,6 +127,7 @@ def test_half_a_pair_of_keys_is_named(stage: Stage, monkeypatch: pytest.MonkeyPa
 def test_without_a_terminal_an_mfa_code_is_not_asked_for(stage: Stage, command: str) -> None:
     outcome = stage.launch(command, "--profile", "mfa", *(["--json"] if command != "iam-policy" else []))
     assert "wants an MFA code, and there is no terminal to ask on" in outcome.out + outcome.err
+    assert "export-credentials --profile mfa" in outcome.out + outcome.err
     if command != "iam-policy":
         assert json.loads(outcome.out)["exit_code"] == outcome.code == 21
 
@@ -250,3 +252,39 @@ def test_credentials_that_are_no_use_are_not_the_proxy_s_fault(
     assert words in outcome.json["message"]
     assert "get credential_process --profile p" in outcome.json["hint"]
     assert bool(stage.actions) == bool(good)
+
+
+MFA = "assume role with MFA enabled, but AssumeRoleTokenProvider session option not set."
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments", "variables", "hint"),
+    [
+        ("ExpiredToken: The provided token has expired.", [], {}, "Set AWS_ACCESS_KEY_ID, "),
+        ("ExpiredToken: The provided token has expired.", ["keys"], {}, "aws configure --profile keys"),
+        ("No valid credential sources found", [], LOST, "`aws configure list-profiles`"),
+        (MFA, ["mfa"], {}, "export-credentials --profile mfa --format env"),
+        (MFA, ["behind it"], {}, "export-credentials --profile 'behind it' --format env"),
+        (MFA, [], {**LOST, "AWS_PROFILE": "mfa"}, "export-credentials --profile mfa --format env"),
+        ("failed to get shared config profile, nobody", ["nobody"], {}, "`aws configure list-profiles`"),
+    ],
+)
+def test_what_terraform_lacks_has_the_same_remedies(
+    stage: Stage,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    arguments: list[str],
+    variables: dict[str, str | None],
+    hint: str,
+) -> None:
+    with config.open("a") as file:
+        file.write(f"[profile 'behind it']\n{ROLE}source_profile = mfa\n")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name)
+    stage.runner = lambda arguments, **_: Completed(tuple(arguments), 1, "", f"Error: {said}")
+    outcome = stage.launch("ecs-migrate", "--json", *(f"--profile={profile}" for profile in arguments))
+    assert outcome.code == outcome.json["exit_code"] == 21, outcome.err
+    assert "Terraform has no AWS credentials that work" in outcome.json["message"]
+    assert hint in outcome.json["hint"]
+    assert ("Terraform nor" in outcome.json["hint"]) == (said == MFA)
