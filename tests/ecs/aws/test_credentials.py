@@ -181,6 +181,10 @@ LOST = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
         (None, {"AWS_SECRET_ACCESS_KEY": None}, "missing: AWS_SECRET_ACCESS_KEY", "Set AWS_ACCESS_KEY_ID, "),
         (None, {**LOST, "AWS_WEB_IDENTITY_TOKEN_FILE": "/x"}, "no role ARN", "AWS_WEB_IDENTITY_TOKEN_FILE and"),
         (
+            ROLE, {**LOST, "AWS_WEB_IDENTITY_TOKEN_FILE": "/x", "AWS_PROFILE": "p"}, "missing: source_profile",
+            "Put right what {file} says of the profile p.",
+        ),
+        (
             None, {**LOST, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://10.0.0.1/"}, "not in the form",
             "AWS_CONTAINER_CREDENTIALS_FULL_URI and",
         ),
@@ -202,7 +206,8 @@ def test_the_hint_is_of_what_was_to_give_the_credentials(
     config.write_text(f"[profile p]\n{profile or KEYS}")
     for name, value in variables.items():
         monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name)
-    outcome = stage.launch("ecs-migrate", "--json", *([] if profile is None else ["--profile", "p"]))
+    named = profile is not None and "AWS_PROFILE" not in variables
+    outcome = stage.launch("ecs-migrate", "--json", *(["--profile", "p"] if named else []))
     assert outcome.code == outcome.json["exit_code"] == 21, outcome.err
     assert words.format(file=config) in outcome.json["message"]
     assert hint.format(file=config) in outcome.json["hint"]
