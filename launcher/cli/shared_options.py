@@ -196,10 +196,11 @@ def with_shared_options(
         _redact_tracebacks(console)
         try:
             with dependencies.interrupts.handled():
-                values = pairs.settled(values, _by_variable(context, dependencies), console.notice)
+                by_variable = _by_variable(context, dependencies)
+                values = pairs.settled(values, by_variable, console.notice)
                 common = _common(context, {**absent, **values}, dependencies, console)
                 if runs:
-                    common = replace(common, run=run_options.read(values))
+                    common = replace(common, run=run_options.read(values, by_variable))
                 code = command(common, **{parameter.name: values[parameter.name] for parameter in own})
         except LauncherError as error:
             code = _said(context, console, error)
@@ -290,7 +291,9 @@ def _read(name: str, value: Any, source: str) -> Any:
         if not is_secret_arn(value):  # not repeated: it may be the password itself
             raise UsageError(f"{source} is not the ARN of a secret or a parameter.", hint=ARN_HINT)
     if name == "platform" and value not in _PLATFORMS:
-        raise UsageError(f"{value!r} is not a platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64.")
+        raise UsageError(
+            f"{source} {value!r} is not a platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64."
+        )
     return value
 
 
