@@ -8,13 +8,14 @@ import os
 import shlex
 import textwrap
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import boto3
+import botocore.credentials
 import botocore.session
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
@@ -534,26 +535,19 @@ class Aws:
             core.set_config_variable("profile", self.profile)
         session = boto3.Session(botocore_session=core, region_name=self.region)
         roles = core.get_component("credential_provider").get_provider("assume-role")
-        roles.cache, roles._prompter = _assumed, partial(self._mfa_code, session.profile_name)
-        try:
-            with self.prompting():
-                credentials = session.get_credentials()
-                if credentials is not None:
-                    credentials.get_frozen_credentials()
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise CredentialsError(
-                f"The AWS credentials are not in the form that AWS describes ({type(error).__name__}).",
-                hint=remedy(self.profile, error),
-            ) from error
+        roles.cache, roles._prompter = _assumed, self._mfa_code
+        with self.prompting():
+            credentials = session.get_credentials()
+            if credentials is not None:
+                credentials.get_frozen_credentials()
         return session
 
-    def _mfa_code(self, profile: str, question: str) -> str:
+    def _mfa_code(self, question: str) -> str:
         with self.prompting() as can_ask:
             if not can_ask:
                 raise CredentialsError(
                     "The AWS profile wants an MFA code, and there is no terminal to ask on.",
-                    hint="Hand over a session that was signed in (without --profile):"
-                    f' eval "$(aws configure export-credentials --profile {shlex.quote(profile)} --format env)"',
+                    hint=remedy(self.profile, asks=False),
                 )
             try:
                 return getpass.getpass(question)
@@ -598,7 +592,7 @@ class Aws:
                 ) from error
             raise CredentialsError(
                 f"There is no AWS profile named {shlex.quote(name)}.",
-                hint="List them with `aws configure list-profiles`, and name one with --profile.",
+                hint=remedy(self.profile, error),
                 action=action,
             ) from error
         except (
@@ -628,9 +622,16 @@ class Aws:
             raise CredentialsError(
                 f"The AWS credentials can't be read: {error}.", hint=remedy(self.profile, error), action=action
             ) from error
-        # Not AWS's response: a proxy's page, or JSON that can't be parsed.
         except (ResponseParserError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise unreadable(action, type(error).__name__) from error
+            # Not AWS's response: a proxy's page, or JSON that can't be parsed.
+            if isinstance(error, ResponseParserError) or not _of_credentials(error):
+                raise unreadable(action, type(error).__name__) from error
+            why = f"are not in the form that AWS describes ({type(error).__name__})"
+            if type(error) is RuntimeError:  # botocore has just renewed them
+                why = "have expired, even those that were given anew"
+            raise CredentialsError(
+                f"The AWS credentials {why}.", hint=remedy(self.profile, error), action=action
+            ) from error
 
 
 def _pages(pages: Iterable[P]) -> Iterator[P]:
@@ -672,6 +673,12 @@ def _check(*, http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) 
     """Validate a response; called by botocore before it returns the response to the caller."""
     if http_response.status_code < 300 and model.output_shape is not None:
         parsed.update(checked(f"{model.service_model.service_name}:{model.name}", parsed, model.output_shape))
+
+
+def _of_credentials(error: Exception) -> bool:
+    """Whether botocore was finding or renewing credentials; only the way that an error took tells it."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == botocore.credentials.__name__ for frame in frames)
 
 
 def _code(error: botocore_errors.ClientError) -> str:

@@ -27,12 +27,13 @@ _BY_VARIABLE = {
 }
 
 
-def remedy(named: str | None, error: Exception | None = None) -> str:
+def remedy(named: str | None, error: Exception | None = None, *, asks: bool = True) -> str:
     """Return what to do to have credentials that work, as a hint.
 
     Args:
         named: the profile that the caller names; without one AWS's own order decides.
         error: why botocore has none; None if it has some that AWS does not accept.
+        asks: whether who needs them asks for an MFA code.
     """
     environ = os.environ
     if not named and environ.get("AWS_ACCESS_KEY_ID"):
@@ -50,7 +51,9 @@ def remedy(named: str | None, error: Exception | None = None) -> str:
         profiles = session.full_config["profiles"]
     except ConfigParseError as unreadable:
         return f"Put {unreadable.kwargs['path']} right: it is to have the form of an INI file."
-    settings, seen = profiles.get(name, {}), {name}
+    if name not in profiles and name != "default":
+        return "List the profiles that there are with `aws configure list-profiles`, and name one with --profile."
+    first, settings, seen = name, profiles.get(name, {}), {name}
     if not named and "role_arn" not in settings and environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
         return "Look at what AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN name."
     found = "role_arn" if isinstance(error, InvalidConfigError) else None
@@ -58,6 +61,12 @@ def remedy(named: str | None, error: Exception | None = None) -> str:
         name = settings["source_profile"]
         seen.add(name)
         settings = profiles[name]
+    if not asks and any({"role_arn", "mfa_serial"} <= profiles.get(each, {}).keys() for each in seen):
+        return (
+            "Neither Terraform nor a run without a terminal asks for an MFA code. Hand over a session that was signed"
+            " in (without --profile):"
+            f' eval "$(aws configure export-credentials --profile {shlex.quote(first)} --format env)"'
+        )
     found = found or next((setting for setting in _BY_SETTING if setting in settings), None)
     if found is not None:
         profile = f"--profile {shlex.quote(name)}"

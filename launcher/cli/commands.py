@@ -196,10 +196,10 @@ def _git_commit(common: Common) -> str | None:
 def read_terraform(common: Common, needed: frozenset[str] | None = None) -> Outputs:
     """Read the outputs of the command's environment; `needed` is that of `stack.outputs_for`."""
     dependencies, run = common.dependencies, common.dependencies.run
-    if common.profile:
+    if common.options.profile:
         # Terraform gets --profile as AWS_PROFILE, before which it would take these.
         others = {name: value for name, value in dependencies.environ.items() if name not in _BEFORE_PROFILE}
-        run = partial(run, environment={**others, "AWS_PROFILE": common.profile})
+        run = partial(run, environment={**others, "AWS_PROFILE": common.options.profile})
     return outputs_for(common.options, run, common.aws, needed=needed)
 
 

@@ -217,7 +217,6 @@ def _play(common: Common, stage: Stage, failure: Failure | None, reset: bool, ba
         common,
         options=Options(environment, root=common.options.root, terraform_dir=terraform_dir),
         dependencies=replace(common.dependencies, run=stage.runner),
-        profile=None,
         run=RunOptions(timeout=failure.timeout if failure is not None else None, base=base),
     )
     code = _migrate(on_stage)

@@ -124,8 +124,8 @@ class RunOptions:
     client_token: str | None = None
 
 
-def read(values: Mapping[str, Any]) -> RunOptions:
-    """Return the options from the values of a command line.
+def read(values: Mapping[str, Any], by_variable: Mapping[str, str]) -> RunOptions:
+    """Return the options from the values of a command line; `by_variable` is that of `pairs.settled`.
 
     Raises:
         UsageError: the timeout is not a duration, or the base not an image reference.
@@ -133,13 +133,14 @@ def read(values: Mapping[str, Any]) -> RunOptions:
     from launcher.image.tag import require_base
 
     if values["base"] is not None:
-        require_base(values["base"])
+        require_base(values["base"], by_variable.get("base", "--base"))
     given = {each.name: values[each.name] for each in fields(RunOptions)}
-    return RunOptions(**{**given, "timeout": duration(given["timeout"], "--timeout")})
+    timeout = duration(given["timeout"], by_variable.get("timeout", "--timeout"))
+    return RunOptions(**{**given, "timeout": timeout})
 
 
-def duration(text: str | None, option: str) -> float | None:
-    """Parse `90`, `90s`, `30m` or `2h` into seconds; None if it is not given.
+def duration(text: str | None, source: str) -> float | None:
+    """Parse `90`, `90s`, `30m` or `2h` from an option or variable into seconds; None if it is not given.
 
     Raises:
         UsageError: it is not a valid duration, or zero.
@@ -150,6 +151,6 @@ def duration(text: str | None, option: str) -> float | None:
     seconds = float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else 0.0
     if seconds <= 0:
         raise UsageError(
-            f"{option} {text!r} is not a valid duration.", hint=f"Write it as 90s, 30m or 2h: {option} 30m"
+            f"{source} {text!r} is not a valid duration.", hint="Write it as 90s, 30m or 2h: --timeout 30m"
         )
     return seconds

@@ -144,7 +144,6 @@ class Common:
         options: the stack's options.
         dependencies: the collaborators.
         console: where all output goes.
-        profile: the AWS profile, if an option names one.
         shown: this command line's options that any command on the same stack needs, quoted for a shell.
         run: how to run a task, for a command that does.
     """
@@ -152,13 +151,12 @@ class Common:
     options: Options
     dependencies: Dependencies
     console: Console
-    profile: str | None
     shown: str
     run: RunOptions = field(default_factory=RunOptions)
 
     def aws(self, region: str | None) -> Aws:
         """Return the clients for a region; finding their credentials may ask on the terminal."""
-        aws = self.dependencies.aws(self.profile, region)
+        aws = self.dependencies.aws(self.options.profile, region)
         aws.prompting = self.console.prompting
         return aws
 
@@ -198,10 +196,11 @@ def with_shared_options(
         _redact_tracebacks(console)
         try:
             with dependencies.interrupts.handled():
-                values = pairs.settled(values, _by_variable(context, dependencies), console.notice)
+                by_variable = _by_variable(context, dependencies)
+                values = pairs.settled(values, by_variable, console.notice)
                 common = _common(context, {**absent, **values}, dependencies, console)
                 if runs:
-                    common = replace(common, run=run_options.read(values))
+                    common = replace(common, run=run_options.read(values, by_variable))
                 code = command(common, **{parameter.name: values[parameter.name] for parameter in own})
         except LauncherError as error:
             code = _said(context, console, error)
@@ -246,9 +245,10 @@ def _common(context: typer.Context, values: dict[str, Any], dependencies: Depend
         terraform_dir=sourced("terraform_dir", directory) if directory else None,
         workspace=dependencies.environ.get("TF_WORKSPACE") or None,
         redirected=redirection(dependencies.environ),
+        profile=values["profile"] or None,
     )
     console.shown = _shown(context, values)
-    return Common(options, dependencies, console, values["profile"] or None, console.shown)
+    return Common(options, dependencies, console, console.shown)
 
 
 def _by_variable(context: typer.Context, dependencies: Dependencies) -> dict[str, str]:
@@ -291,7 +291,9 @@ def _read(name: str, value: Any, source: str) -> Any:
         if not is_secret_arn(value):  # not repeated: it may be the password itself
             raise UsageError(f"{source} is not the ARN of a secret or a parameter.", hint=ARN_HINT)
     if name == "platform" and value not in _PLATFORMS:
-        raise UsageError(f"{value!r} is not a platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64.")
+        raise UsageError(
+            f"{source} {value!r} is not a platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64."
+        )
     return value
 
 

@@ -30,6 +30,7 @@ class Options:
         terraform_dir: the Terraform root, if it is elsewhere.
         workspace: the Terraform workspace, if a variable names one.
         redirected: the variable that may point Terraform to another state than its files; None if there is none.
+        profile: the AWS profile, if an option names one.
     """
 
     environment: str
@@ -39,6 +40,7 @@ class Options:
     terraform_dir: Sourced[Path] | None = None
     workspace: str | None = None
     redirected: str | None = None
+    profile: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.environment):

@@ -65,7 +65,9 @@ def outputs_for(
             f"There is no Terraform root {directory} for the environment {options.environment}.",
             hint=f"{_known_environments(options)}Name one with --environment or --terraform-dir, or give {flags}.",
         )
-    outputs = read_outputs(directory, run, s3, workspace=options.workspace, redirected=options.redirected)
+    outputs = read_outputs(
+        directory, run, s3, workspace=options.workspace, redirected=options.redirected, profile=options.profile
+    )
     of = outputs.get("environment")
     if of is not None and of.value != options.environment:
         raise ConfigurationError(

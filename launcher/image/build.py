@@ -70,13 +70,14 @@ _CAUSES = (
         "Log in to its registry, or build on a copy of it from a mirror: launcher ecs-migrate --base MIRROR/IMAGE",
     ),
 )
+_UNKEPT = _Cause(
+    _NOT_KEPT,
+    "the credential helper that its settings name can't keep the login",
+    "Take the helper out of credsStore or credHelpers in Docker's config.json, or have another folder of settings:"
+    " DOCKER_CONFIG=$(mktemp -d)",
+)
 _CAUSES_OF_THE_REGISTRY = (
-    _Cause(
-        _NOT_KEPT,
-        "the credential helper that its settings name can't keep the login",
-        "Take the helper out of credsStore or credHelpers in Docker's config.json, or have another folder of settings:"
-        " DOCKER_CONFIG=$(mktemp -d)",
-    ),
+    _UNKEPT,
     _Cause(
         _NO_LOGIN,
         "the registry got no valid login",
@@ -165,7 +166,7 @@ class Builder:
             raise
 
     def _with_buildx(self, reference: str, platform: str) -> str:
-        with tempfile.TemporaryDirectory() as folder, self._logged_in(reference):
+        with tempfile.TemporaryDirectory() as folder, self._logged_in(reference) as kept:
             metadata = Path(folder) / "metadata.json"
             completed = self._docker(
                 "buildx",
@@ -182,7 +183,7 @@ class Builder:
             )
             if completed.exit_code != 0:
                 what: Literal["build", "push"] = "push" if _PUSHING.search(completed.stderr) else "build"
-                raise self._failed(what, reference, completed, platform)
+                raise self._failed(what, reference, completed, platform, kept=kept)
             digest = _field(metadata, "containerimage.digest")
         if not isinstance(digest, str):
             raise ImageError(f"buildx does not say which digest {reference} has.", hint="Update Docker's buildx.")
@@ -200,10 +201,10 @@ class Builder:
         )
         if built.exit_code != 0:
             raise self._failed("build", reference, built, platform)
-        with self._logged_in(reference):  # after the build, which may outlast the token
+        with self._logged_in(reference) as kept:  # after the build, which may outlast the token
             pushed = self._docker("push", reference)
         if pushed.exit_code != 0:
-            raise self._failed("push", reference, pushed)
+            raise self._failed("push", reference, pushed, kept=kept)
         found = _PUSHED.search(pushed.stdout)
         if found is None:
             raise ImageError(
@@ -214,10 +215,11 @@ class Builder:
         return found[1]
 
     @contextlib.contextmanager
-    def _logged_in(self, reference: str) -> Iterator[None]:
+    def _logged_in(self, reference: str) -> Iterator[bool]:
         """Log Docker in to the registry; log out afterwards unless the user was logged in before.
 
-        Some credential helpers keep no login, as they serve the registry by themselves: then that is enough.
+        Some credential helpers keep no login, as they serve the registry by themselves: then that is enough. Yields
+        whether the login was kept; if not, the helper's own may be an old one.
         """
         registry, login = _registry(reference), self.aws.registry_login()
         config = _docker_config(self.docker_config)
@@ -235,7 +237,7 @@ class Builder:
                 redactor.hide(login.password.reveal())
                 said = redactor.value({"stdout": completed.stdout, "stderr": completed.stderr})
                 raise self._failed("login", reference, replace(completed, **said))
-            yield
+            yield not served
         finally:
             if not served and not _knows(config, registry):
                 self.run(["docker", "logout", registry])
@@ -260,7 +262,12 @@ class Builder:
         return tuple(f"--build-arg={name}={value}" for name, value in known.items() if value)
 
     def _failed(
-        self, what: Literal["build", "login", "push"], reference: str, completed: Completed, platform: str = ""
+        self,
+        what: Literal["build", "login", "push"],
+        reference: str,
+        completed: Completed,
+        platform: str = "",
+        kept: bool = True,
     ) -> ImageError:
         # The engine's message may be on either stream, colored, with an advertisement in it.
         output = uncoloured(completed.stdout.rstrip() + "\n" + completed.stderr)
@@ -274,6 +281,8 @@ class Builder:
         causes = _CAUSES if what == "build" else (*_CAUSES_OF_THE_REGISTRY, _CAUSES[0])
         for cause in causes:
             if cause.words.search(output):
+                if not kept and cause.words in (_NO_LOGIN, _DENIED):
+                    cause = _UNKEPT
                 means = cause.means.format(platform=platform)
                 hint = advice(output) or cause.hint.format(by_hand=by_hand)
                 return kind(f"{sentence}: {means}.", hint=hint, details=details)

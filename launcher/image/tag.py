@@ -65,15 +65,15 @@ def content_tag(root: Path, platform: str, base: str | None = None) -> str:
     return f"content-{fingerprint(root, DOCKERFILE, platform, base)[:24]}"
 
 
-def require_base(reference: str) -> None:
-    """Check that this can be a base image, as Docker writes one.
+def require_base(reference: str, source: str = "--base") -> None:
+    """Check that this can be a base image, as Docker writes one; `source` is the option or variable that gives it.
 
     Raises:
         UsageError: it is not a valid reference.
     """
     if _REFERENCE.fullmatch(reference) is None:
         raise UsageError(
-            f"--base {reference!r} is not an image reference.",
+            f"{source} {reference!r} is not an image reference.",
             hint="Write it as in a Dockerfile: python:3.13, HOST:PORT/NAME:TAG or HOST/NAME@sha256:...",
         )
 

@@ -6,31 +6,59 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_NAMED_SECRET = re.compile(
+# What no word before it need name: the shapes that issuers give their tokens and keys, and logins in their places.
+_SECRET = re.compile(
     r"""
-    (?P<name>
-        (?P<blank>(?<![\w-])--?[\w-]{0,32}?|(?=bearer))?  # an option, or a header: a blank may be all that follows
-        (?:secret|token|passw(?:or)?d|passphrase|pwd|authorization|bearer|(?:api|access|private)[ _-]?key(?![ _-]?id))
-        (?:[ ]access)?(?:[ ]key)?(?:\w|-(?!>)){0,32}+
-    )
-    (?:
-        [^<>]{0,99}+(?<![=-])>[^<]+  # an element of XML
-        | (?:[\\"']{0,4}\s{0,9}(?::=?|[=-]?>|=)\s{0,9}|\s{1,9}(?=["']))
-          (?:"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|(?:(?:basic|bearer)\W{1,2})?[^\s<]+)
-        | (?(blank)\s{1,9}[^\s<]+|(?!))
-    )
+    -----BEGIN[ ][\w ]{0,40}PRIVATE[ ]KEY.*?(?:-----END[ ][\w ]{0,60}-----|\Z)
+    | \b(?:
+        eyJ[\w.+/=-]{8,}  # {" in base64: a JWT, or another token of JSON
+        | (?:IQoJb3JpZ2lu|F[wQ]oGZXIvYXdz)[\w+/=]+  # a session of AWS
+        | (?:gh[oprsu]_|github_pat_|hf_|hv[brs]\.|npm_|pypi-|[rs]k_(?:live|test)_|xapp-|xox[a-z][.-])[\w.-]{8,}
+        | (?:gl(?:agent|cbt|dt|ffct|ft|imt|oas|pat|ptt|rt|soat)-|sk-[\w-]{8})[\w.-]{8,}
+      )
+    | (?<=\bbasic\s)(?=[\w+/-]{20}|[\w+/-]{0,99}(?:[\d=]|(?-i:[a-z][A-Z])))[^\s<"',]+  # no plain word
+    | (?:(?<=\s-u)|(?<=\s-u\s)|(?<=-user[ =]))["']?[^\s:]{1,99}:(?!//)\S+  # curl's login
     | (?<=://)(?:[^\s/@:]{0,99}:\S{0,999}|[^\s/@]{1,999})(?=@)  # a URL's login
+    """,
+    re.DOTALL | re.IGNORECASE | re.VERBOSE,
+)
+
+# Behind an option, an identifier or "bearer" a blank is enough, but for a word of a sentence about it.
+_OF_A_SENTENCE = r"""
+    (?:an?|and|are|as|at|auth(?:entication|orization)?|be|but|by|can(?:not|'t)?|could|did|does|expired|for|from|had|has
+    |have|if|in|invalid|is|may|missing|must|needs?|no|not|of|on|or|should|that|the|to|tokens?|unset|was|were|when|which
+    |will|with|wrong)[,.;:)]?(?:\s|\Z)
+"""
+_NAMED_SECRET = re.compile(
+    rf"""
+    (?P<arn>\barn:aws[\w-]*:[\w:/.*@+-]+)  # what a message is about, though it may have such a word within
+    | (?P<name>
+        (?P<blank>(?<![\w-])(?:--?[\w-]{{0,32}}?|(?=\w{{0,40}}_)\w{{0,32}}?)|(?=bearer))?
+        (?:
+            secret(?!smanager)|token|pass(?:w(?:or)?[dt]|phrase|code|(?![a-z]))|kennwort|パスワード|pwd|pw(?![a-z])
+            |authorization|bearer|cookie|(?:api|access|private)[ _-]?key(?![ _-]?id)
+        )
+        (?:[ ]access)?(?:[ ]key)?(?:\w|-(?!>)){{0,32}}+
+        (?:[ ](?:for|of)(?:[ ](?:"[^"]{{0,99}}"|'[^']{{0,99}}'|[^\s:="']{{1,99}})){{1,2}}(?=\s?:))?
+    )
+    (?!\W{{0,9}}arn:aws)
+    (?:
+        [^<>]{{0,99}}+(?<![=-])>[^<]+  # an element of XML
+        | (?:[\\"']{{0,4}}\s{{0,9}}(?::=?(?!//)|[=-]?>|=)\s{{0,9}}|\s{{1,9}}(?=["']))
+          (?:"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|(?:(?:basic|bearer|digest|negotiate|token)\W{{1,2}})?[^\s<]+)
+        | (?(blank)\s{{1,9}}(?!{_OF_A_SENTENCE})[^\s<]+|(?!))
+    )
     """,
     re.IGNORECASE | re.VERBOSE,
 )
 
 
 def without_secrets(text: str) -> str:
-    """Return a stranger's text with `***` for what it names as a password, token or key, and for the login in a URL.
+    """Return a stranger's text with `***` for what it names as a password, token or key, or what looks like one.
 
-    These secrets are not known, so it rather hides too much; of what is behind no such word it hides nothing.
+    These secrets are not known, so it rather hides too much. What is denied stays: the names of actions and resources.
     """
-    return _NAMED_SECRET.sub(lambda found: f"{found['name'] or ''} ***".lstrip(), text)
+    return _NAMED_SECRET.sub(lambda found: found["arn"] or f"{found['name']} ***", _SECRET.sub("***", text))
 
 
 # From here on word for word the same in both packages, which never import each other.

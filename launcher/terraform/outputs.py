@@ -118,6 +118,7 @@ def read_outputs(
     *,
     workspace: str | None = None,
     redirected: str | None = None,
+    profile: str | None = None,
 ) -> Outputs:
     """Return the outputs of the Terraform root in `directory`.
 
@@ -128,13 +129,14 @@ def read_outputs(
         s3: makes a reader for the region of the state's bucket.
         workspace: the value of `TF_WORKSPACE`, which the program itself reads too; None for the selected one.
         redirected: the variable, if any, that may point the program to another state than its files.
+        profile: the AWS profile that the program is given; None for AWS's own order.
 
     Raises:
         ConfigurationError: there is no state, or it is locked, or it has no outputs.
         AwsError: the state in S3 can't be read, for example without credentials.
     """
     try:
-        return _read(directory, run, s3, workspace, redirected)
+        return _read(directory, run, s3, workspace, redirected, profile)
     except OSError as error:
         raise ConfigurationError(
             f"{error.filename or directory} can't be read: {error.strerror}.",
@@ -148,6 +150,7 @@ def _read(
     s3: Callable[[str | None], ObjectReader],
     workspace: str | None,
     redirected: str | None,
+    profile: str | None,
 ) -> Outputs:
     kind, config = noted_backend(directory) or ("local", {})
     if kind == "local":
@@ -166,7 +169,7 @@ def _read(
         # state.
         if _NEEDS_INIT.search(completed.stderr) and not initialised(directory) and redirected is None:
             return _from_state(directory, s3, workspace, missing=None)
-        raise _failed(directory, completed)
+        raise _failed(directory, completed, profile)
     values = {name: output.get("value") for name, output in _output_object(completed.stdout, directory).items()}
     state = state_in_s3(directory, workspace, kind, config)
     return _not_empty(Outputs(values, f"{completed.arguments[0]} output", directory, state))
@@ -188,15 +191,15 @@ def _asked(directory: Path, run: Runner) -> Completed:
     raise missing
 
 
-def _failed(directory: Path, completed: Completed) -> Exception:
+def _failed(directory: Path, completed: Completed, profile: str | None) -> Exception:
     """Return why `terraform output` failed."""
+    from launcher.aws.sign_in import remedy  # botocore is imported while the program runs
+
     said, tail = completed.stderr, completed.tail
     if _NO_CREDENTIALS.search(said) or BAD_CREDENTIALS.search(said):
         return CredentialsError(
             f"Terraform has no AWS credentials that work for the state of {directory}.",
-            hint="See whether they work by themselves: aws sts get-caller-identity --profile NAME. Terraform asks"
-            " for no MFA code; hand it a session, and no profile:"
-            ' eval "$(aws configure export-credentials --format env)"',
+            hint=remedy(profile, asks=False),
             details=tail,
         )
     if _DENIED.search(said):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from launcher.aws import client
+from launcher.machine.process import Completed
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Stage, in_terminal, make_stage
 
@@ -125,6 +127,7 @@ def test_half_a_pair_of_keys_is_named(stage: Stage, monkeypatch: pytest.MonkeyPa
 def test_without_a_terminal_an_mfa_code_is_not_asked_for(stage: Stage, command: str) -> None:
     outcome = stage.launch(command, "--profile", "mfa", *(["--json"] if command != "iam-policy" else []))
     assert "wants an MFA code, and there is no terminal to ask on" in outcome.out + outcome.err
+    assert "export-credentials --profile mfa" in outcome.out + outcome.err
     if command != "iam-policy":
         assert json.loads(outcome.out)["exit_code"] == outcome.code == 21
 
@@ -178,6 +181,10 @@ LOST = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
         (None, {"AWS_SECRET_ACCESS_KEY": None}, "missing: AWS_SECRET_ACCESS_KEY", "Set AWS_ACCESS_KEY_ID, "),
         (None, {**LOST, "AWS_WEB_IDENTITY_TOKEN_FILE": "/x"}, "no role ARN", "AWS_WEB_IDENTITY_TOKEN_FILE and"),
         (
+            ROLE, {**LOST, "AWS_WEB_IDENTITY_TOKEN_FILE": "/x", "AWS_PROFILE": "p"}, "missing: source_profile",
+            "Put right what {file} says of the profile p.",
+        ),
+        (
             None, {**LOST, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://10.0.0.1/"}, "not in the form",
             "AWS_CONTAINER_CREDENTIALS_FULL_URI and",
         ),
@@ -199,7 +206,8 @@ def test_the_hint_is_of_what_was_to_give_the_credentials(
     config.write_text(f"[profile p]\n{profile or KEYS}")
     for name, value in variables.items():
         monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name)
-    outcome = stage.launch("ecs-migrate", "--json", *([] if profile is None else ["--profile", "p"]))
+    named = profile is not None and "AWS_PROFILE" not in variables
+    outcome = stage.launch("ecs-migrate", "--json", *(["--profile", "p"] if named else []))
     assert outcome.code == outcome.json["exit_code"] == 21, outcome.err
     assert words.format(file=config) in outcome.json["message"]
     assert hint.format(file=config) in outcome.json["hint"]
@@ -222,3 +230,66 @@ def test_who_is_not_accepted_is_told_what_to_renew(stage: Stage, config: Path, p
     outcome = stage.launch("ecs-migrate", "--json", *([] if profile is None else ["--profile", "p"]))
     assert outcome.json["message"] == "The AWS credentials have expired."
     assert hint in outcome.json["hint"]
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        ('{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "x", "Expiration": "2020-01-01T00:00:00Z"}', "expired"),
+        ("[]", "not in the form that AWS describes"),
+        ("[" * 100_000, "not in the form that AWS describes"),
+    ],
+)
+@pytest.mark.parametrize("good", [0, 3])
+def test_credentials_that_are_no_use_are_not_the_proxy_s_fault(
+    stage: Stage, config: Path, tmp_path: Path, then: str, words: str, good: int
+) -> None:
+    """At once, or when a request needs new ones: botocore asks again within ten minutes of their end."""
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    given = {"Version": 1, "AccessKeyId": "PROFILEPROFILEPROFIL", "SecretAccessKey": "x", "Expiration": soon}
+    for name, text in (("first", json.dumps(given)), ("then", then)):
+        (tmp_path / name).write_text(text)
+    program = tmp_path / "program"
+    program.write_text(f"cd {tmp_path}; echo >> n; [ $(wc -l < n) -gt {good} ] && cat then || cat first\n")
+    config.write_text(f"[profile p]\ncredential_process = sh {program}\n")
+    outcome = stage.launch("ecs-migrate", "--json", "--profile", "p")
+    assert outcome.code == 21
+    assert words in outcome.json["message"]
+    assert "get credential_process --profile p" in outcome.json["hint"]
+    assert bool(stage.actions) == bool(good)
+
+
+MFA = "assume role with MFA enabled, but AssumeRoleTokenProvider session option not set."
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments", "variables", "hint"),
+    [
+        ("ExpiredToken: The provided token has expired.", [], {}, "Set AWS_ACCESS_KEY_ID, "),
+        ("ExpiredToken: The provided token has expired.", ["keys"], {}, "aws configure --profile keys"),
+        ("No valid credential sources found", [], LOST, "`aws configure list-profiles`"),
+        (MFA, ["mfa"], {}, "export-credentials --profile mfa --format env"),
+        (MFA, ["behind it"], {}, "export-credentials --profile 'behind it' --format env"),
+        (MFA, [], {**LOST, "AWS_PROFILE": "mfa"}, "export-credentials --profile mfa --format env"),
+        ("failed to get shared config profile, nobody", ["nobody"], {}, "`aws configure list-profiles`"),
+    ],
+)
+def test_what_terraform_lacks_has_the_same_remedies(
+    stage: Stage,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    arguments: list[str],
+    variables: dict[str, str | None],
+    hint: str,
+) -> None:
+    with config.open("a") as file:
+        file.write(f"[profile 'behind it']\n{ROLE}source_profile = mfa\n")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name)
+    stage.runner = lambda arguments, **_: Completed(tuple(arguments), 1, "", f"Error: {said}")
+    outcome = stage.launch("ecs-migrate", "--json", *(f"--profile={profile}" for profile in arguments))
+    assert outcome.code == outcome.json["exit_code"] == 21, outcome.err
+    assert "Terraform has no AWS credentials that work" in outcome.json["message"]
+    assert hint in outcome.json["hint"]
+    assert ("Terraform nor" in outcome.json["hint"]) == (said == MFA)

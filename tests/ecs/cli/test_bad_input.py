@@ -246,6 +246,27 @@ def test_a_password_in_place_of_its_secret_s_arn_is_not_repeated(stage: Stage, g
     assert stage.actions == []
 
 
+@pytest.mark.parametrize(
+    ("option", "variable", "value"),
+    [
+        ("--base", "NEURAKNOT_BASE", "Py:3"),
+        ("--timeout", "NEURAKNOT_TIMEOUT", "5x"),
+        ("--platform", "NEURAKNOT_PLATFORM", "windows"),
+        ("--subnets", "NEURAKNOT_SUBNETS", ","),
+        ("--db-sslmode", "NEURAKNOT_DB_SSLMODE", "off"),
+    ],
+)
+def test_what_is_wrong_is_named_as_it_was_given(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, option: str, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    for arguments, named in (([], variable), ([option, value], option)):
+        outcome = stage.launch("ecs-migrate", *arguments)
+        assert outcome.code == 2
+        assert outcome.err.startswith(f"Error: {named} {value!r} "), outcome.err
+    assert stage.actions == []
+
+
 def test_an_environment_without_a_terraform_root_is_told_which_there_are(stage: Stage) -> None:
     for name in ("dev", "prod"):
         (stage.root / "terraform" / "environments" / name).mkdir(parents=True)

@@ -124,21 +124,27 @@ def test_the_certificate_reaches_the_container(
 
 
 @pytest.mark.slow
-def test_terraform_is_told_of_the_profile(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+def test_terraform_is_told_of_the_profile(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
-    told: list[tuple[str | None, bool]] = []
+    before_it = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    before_it |= {"AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"}
+    for name in before_it - os.environ.keys():
+        monkeypatch.setenv(name, "x")
+    told: list[tuple[str | None, set[str]]] = []
 
     def noting(arguments: Sequence[str], **how: Any) -> Completed:
         if arguments[0] == "terraform":
             environment = how.get("environment") or {}
-            told.append((environment.get("AWS_PROFILE"), "AWS_ACCESS_KEY_ID" in environment))
+            told.append((environment.get("AWS_PROFILE"), before_it & environment.keys()))
         return run(arguments, **how)
 
     stage.runner = noting
     for command in ("ecs-migrate", "status", "doctor", "iam-policy"):
         stage.launch(command, "--profile", "nobody")
     stage.launch("status")
-    assert told == [("nobody", False)] * 4 + [(None, False)]  # the keys in variables would come first
+    assert told == [("nobody", set())] * 4 + [(None, set())]
 
 
 @pytest.mark.parametrize("option", ["--public-ip", "--no-public-ip"])

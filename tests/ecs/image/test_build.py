@@ -68,9 +68,23 @@ NOT_FOUND = (
 @pytest.mark.parametrize(
     "config", [{"credHelpers": {"REGISTRY": "ecr-login"}}, {"credsStore": "ecr-login", "auths": {}}], ids=["own", "all"]
 )
-@pytest.mark.parametrize("serves", [True, False])
+@pytest.mark.parametrize(
+    ("serves", "said", "words"),
+    [
+        (True, NOT_IMPLEMENTED, None),
+        (False, NOT_IMPLEMENTED, "the credential helper that its settings name can't keep the login"),
+        (True, "denied: not authorized", "Docker could not log in to "),  # the registry's no, not the helper's
+    ],
+)
 def test_a_helper_that_serves_the_registry_need_not_keep_a_login(
-    stage: Stage, docker: StandInDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: object, serves: bool
+    stage: Stage,
+    docker: StandInDocker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: object,
+    serves: bool,
+    said: str,
+    words: str | None,
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config).replace("REGISTRY", registry(stage)))
     helper = tmp_path / "docker-credential-ecr-login"
@@ -78,14 +92,47 @@ def test_a_helper_that_serves_the_registry_need_not_keep_a_login(
     helper.write_text(f'#!/bin/sh\n[ "$1" = get ] || exit 1\n{get}\n')
     helper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    docker.login_fails = NOT_IMPLEMENTED
+    docker.login_fails = said
     docker.logins.add(registry(stage))  # by the helper
     outcome = stage.launch("ecs-migrate")
-    assert outcome.code == (0 if serves else 22), outcome.err
-    if serves:
-        assert "logout" not in docker.asked
-    else:
-        assert "the credential helper that its settings name can't keep the login" in outcome.err
+    assert outcome.code == (22 if words else 0), outcome.err
+    assert (words or "") in outcome.err
+    assert words or "logout" not in docker.asked
+
+
+class _Failing(StandInDocker):
+    """The engine says why it can't push."""
+
+    why = ""
+
+    def _build(self, arguments: tuple[str, ...]) -> tuple[int, str]:
+        return 1, self.why
+
+
+@pytest.mark.parametrize(
+    ("why", "sentence", "hint"),
+    [
+        ("failed to push r: denied: Your authorization token has expired.", "can't keep the login", "Take the helper"),
+        ("failed to push r: 401 Unauthorized", "can't keep the login", "Take the helper"),
+        ("failed to push r: 403 Forbidden", "can't keep the login", "Take the helper"),
+        ("failed to push r: dial tcp: no such host", "the registry can't be reached", "Check the network"),
+        ("pull: unauthorized: authentication required", "the base image can't be had", "Log in to its registry"),
+    ],
+)
+def test_an_old_login_that_a_helper_still_has_is_told_as_the_helper_s(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str, sentence: str, hint: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"credsStore": "desktop.exe"}))
+    (tmp_path / "docker-credential-desktop.exe").write_text("#!/bin/sh\n")
+    (tmp_path / "docker-credential-desktop.exe").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    failing = _Failing(stage.cloud.stack, Remembering())
+    failing.login_fails = "error storing credentials - err: exit status 1, out: `The stub received bad data.`"
+    failing.why, stage.runner = f"ERROR: {why}\n", failing
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 22
+    assert sentence in outcome.err
+    assert hint in outcome.err.split("Hint: ")[1]
 
 
 def test_a_helper_that_is_not_installed_is_told_as_such(stage: Stage, docker: StandInDocker, tmp_path: Path) -> None:
@@ -119,15 +166,6 @@ def test_the_same_content_pushed_by_another_job_is_taken(stage: Stage, lost: boo
     assert outcome.code == (22 if lost else 0), outcome.err
     if not lost:
         assert outcome.json["image_digest"] == digest_of(content_tag(stage.root, "linux/amd64"))
-
-
-class _Failing(StandInDocker):
-    """The engine says why it can't push."""
-
-    why = ""
-
-    def _build(self, arguments: tuple[str, ...]) -> tuple[int, str]:
-        return 1, self.why
 
 
 BY_HAND = "aws ecr get-login-password --region ap-northeast-1 | docker login --username AWS --password-stdin "

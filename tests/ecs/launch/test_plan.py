@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from launcher.errors import UsageError
 from launcher.image.tag import Image
 from launcher.launch.plan import Plan, client_token, make_plan, run_request
 from launcher.launch.survey import Survey
@@ -128,6 +130,13 @@ def test_a_password_without_a_secret_travels_with_one_run_only() -> None:
         run_request(plan, "arn:1")["overrides"]["containerOverrides"][0]["environment"]
     )
     assert SECRET not in repr(plan)
+
+
+@pytest.mark.parametrize(("length", "fits"), [(1300, True), (1400, False)])
+def test_a_password_has_to_fit_as_boto3_sends_it(length: int, fits: bool) -> None:
+    stack = replace(STACK, password=said(Password(value=Secret("\u00e9" * length))))  # six characters each, in ASCII
+    with nullcontext() if fits else pytest.raises(UsageError, match="ECS takes 8,192"):
+        plan_against(None, stack)
 
 
 def test_a_secret_is_referred_to_and_no_password_travels() -> None:

@@ -64,7 +64,7 @@ def migrate(clock: FakeClock, scene: Scene, root: Path, timeout: float | None) -
         environ=os.environ,
     )
     options = Options("dev", root=root, terraform_dir=Sourced(scene.directory, "--terraform-dir"))
-    common = Common(options, dependencies, console, None, "--environment dev", RunOptions(timeout=timeout or 1800.0))
+    common = Common(options, dependencies, console, "--environment dev", RunOptions(timeout=timeout or 1800.0))
     with dependencies.interrupts.handled():
         code = commands.launch(common, "ecs-migrate", Migration())
     return Outcome(code, err.getvalue(), out.getvalue())
