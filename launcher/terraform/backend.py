@@ -45,6 +45,9 @@ _HARMLESS = {
 }
 _OPENTOFU = (".tofu", ".tofu.json")
 _OPENTOFUS_REGISTRY = "registry.opentofu.org"
+_TERRAGRUNTS = ("terragrunt.hcl", "terragrunt.hcl.json")
+# What such a file may hold without moving the state, which `include`, `remote_state`, `generate` and `terraform` may.
+_UNMOVING = {"dependencies", "dependency", "exclude", "feature", "inputs", "locals", "prevent_destroy", "skip"}
 _BLOCK = re.compile(r"\b(?:backend|cloud)\b")
 # A backend that seems to hold a variable or a function.
 _REFERENCE = re.compile(
@@ -150,8 +153,26 @@ def noted_backend(directory: Path) -> Backend | None:
     """Return the backend recorded by `terraform init`; None if it was never run, or for a default local backend.
 
     Raises:
-        ConfigurationError: the record can't be read.
+        ConfigurationError: the record can't be read, or Terragrunt may keep the state elsewhere.
     """
+    noted = _noted(directory)
+    if any((directory / name).exists() and (noted is None or _moves(directory / name)) for name in _TERRAGRUNTS):
+        raise ConfigurationError(
+            f"{directory} is written for Terragrunt, which keeps the state where only it knows.",
+            hint="Give the values as options: launcher ecs-migrate --help",
+        )
+    return noted
+
+
+def _moves(terragrunts: Path) -> bool:
+    """Whether a file of Terragrunt's may move the state away from where Terraform itself would look."""
+    try:
+        return not hcl.read(terragrunts).keys() <= _UNMOVING
+    except ConfigurationError:
+        return True
+
+
+def _noted(directory: Path) -> Backend | None:
     noted = directory / ".terraform" / "terraform.tfstate"
     if not noted.exists():
         return None

@@ -33,7 +33,6 @@ _NO_CREDENTIALS = re.compile(
     r"AssumeRoleTokenProvider|(token|credentials|session) .{0,60}(expired|invalid)",
     re.IGNORECASE,
 )
-_TERRAGRUNTS = ("terragrunt.hcl", "terragrunt.hcl.json")
 _ONLY_TOFUS = re.compile(r'Blocks of type "encryption" are not expected')
 _ENCRYPTED = re.compile(r'does not have a "version" attribute|encrypted payload|decrypt', re.IGNORECASE)
 _DENIED = re.compile(r"AccessDenied|not authorized to perform|StatusCode: 403", re.IGNORECASE)
@@ -258,11 +257,6 @@ def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
 def _not_empty(outputs: Outputs) -> Outputs:
     if outputs.values:
         return outputs
-    if outputs.directory is not None and any((outputs.directory / name).exists() for name in _TERRAGRUNTS):
-        raise ConfigurationError(
-            f"{outputs.directory} is written for Terragrunt, which keeps the state where only it knows.",
-            hint="Give the values as options: launcher ecs-migrate --help",
-        )
     raise ConfigurationError(
         f"The Terraform root {outputs.directory} has no state, or a state without outputs.",
         hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {terraform_command(outputs.directory, 'apply')}",
