@@ -122,8 +122,9 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
             "db_password_secret",
             str,
             _DATABASE,
-            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else the secret that Terraform or RDS names,"
-            " else secrets.tfvars (RDS's secret and that file for the master user only).",
+            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD or TF_VAR_db_password, for any user; else the"
+            " secret that Terraform or RDS names, else secrets.tfvars (RDS's secret and that file for the master user"
+            " only, and Terraform's for its own host only).",
         ),
         ("db_instance", str, _DATABASE, "The RDS instance or cluster, for its secret and snapshots."),
     )

@@ -103,7 +103,7 @@ class PolicyResources:
         names, given = options.names, options.given
         named, secret = StackNames.of(options, outputs), None
         with suppress(ConfigurationError):
-            secret = named_secret(options, outputs)
+            secret = named_secret(options, outputs, named.db_host)
         # The roles of an unreadable service are not known; without a service, the only task role is a given one.
         given_roles = [given[role].value for role in ("execution_role", "task_role") if role in given]
         complete = len(given_roles) == 2 or gives_network(given)
