@@ -16,10 +16,11 @@ from launcher.machine.untrusted_text import UnreadableError, json_at, parse_json
 from launcher.models import Sourced
 from launcher.terraform.backend import (
     NAMES,
-    backend,
+    S3State,
     initialised,
     local_state,
     noted_backend,
+    plain_backend,
     programs,
     state_in_s3,
     terraform_command,
@@ -62,13 +63,13 @@ class Outputs:
         values: Terraform's values, by name.
         origin: where they were read, for display.
         directory: the root; None for a stack without Terraform.
-        state: the state's bucket and key, if it is in S3.
+        state: the state, if it is in S3.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     origin: str = "no Terraform"
     directory: Path | None = None
-    state: tuple[str, str] | None = None
+    state: S3State | None = None
 
     def get(self, name: str) -> Sourced[Any] | None:
         """Return the output; None if it is missing, null or empty.
@@ -299,7 +300,7 @@ def _from_state(
         )
 
     try:
-        kind, config = backend(directory)
+        kind, config = plain_backend(directory)
     except ConfigurationError as error:
         raise refused(error) from error
     if kind == "local":
@@ -328,8 +329,8 @@ def _from_state(
                 hint=f"Initialise it: {terraform_command(directory, 'init', '-backend-config=...')}",
             )
         )
-    origin = f"s3://{'/'.join(state)}"
-    body = s3(config.get("region")).read_object(*state)
+    origin = f"s3://{state.bucket}/{state.key}"
+    body = s3(config.get("region")).read_object(state.bucket, state.key)
     if body is None:
         raise ConfigurationError(
             f"There is no Terraform state at {origin}.",
