@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from launcher.environment import forms
 from launcher.environment.host import address, elsewhere, writer
 from launcher.environment.options import Options
 from launcher.environment.password import find_password
@@ -118,6 +119,7 @@ def value_for(options: Options, outputs: Outputs, name: str) -> Sourced[Any]:
         found = Sourced(_DEFAULTS[name], "default")
     else:
         found = outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
+        forms.check(name, found, ConfigurationError)
     if name == "db_host":
         return writer(address(found)[0])
     # ECS accepts an ARN as a name, but IAM's ARNs are built from names.
