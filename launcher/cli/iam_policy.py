@@ -18,7 +18,7 @@ from launcher.environment.rds import RdsDatabase, find_rds
 from launcher.environment.stack import identify, region_for, resolve
 from launcher.errors import AwsError, ConfigurationError, CredentialsError, LauncherError
 from launcher.models import Stack
-from launcher.terraform.backend import backend, state_in_s3
+from launcher.terraform.backend import S3State, backend, state_in_s3
 from launcher.terraform.outputs import Outputs
 
 if TYPE_CHECKING:
@@ -41,8 +41,15 @@ def show(common: Common) -> int:
     region = region_for(common.options, outputs).value
     aws = common.aws(region)
     named = _named(common, outputs, aws, region)
-    if named.state is not None:
-        named = replace(named, state_key=_state_key(common, named.state))
+    state = named.state
+    if state is not None and state.by_caller:
+        named = replace(named, state_key=_state_key(common, state))
+    elif state is not None and state.credentials:
+        needs = f"sts:AssumeRole on {state.role}" if state.role else "s3:GetObject and s3:ListBucket there"
+        console.say(
+            f"The Terraform state s3://{state.bucket}/{state.key} is read by whom the backend itself names"
+            f" ({', '.join(state.credentials)}). That one needs {needs}, and this policy leaves it out."
+        )
     role = _ci_role(common, named, aws)
     named = replace(named, caller=role)
     console.data(json.dumps(least_policy.policy(named), indent=2))
@@ -58,7 +65,7 @@ def _outputs(common: Common) -> Outputs:
         return Outputs(state=_state(common.options))
 
 
-def _state(options: Options) -> tuple[str, str] | None:
+def _state(options: Options) -> S3State | None:
     """Return where the state is in S3: a caller who can't read it needs that permission first."""
     try:
         return state_in_s3(options.directory, options.workspace, *backend(options.directory))
@@ -66,13 +73,13 @@ def _state(options: Options) -> tuple[str, str] | None:
         return None
 
 
-def _state_key(common: Common, state: tuple[str, str]) -> str | None:
+def _state_key(common: Common, state: S3State) -> str | None:
     """Return the ARN of the key that encrypts the state: as S3 says, else as the backend's files do."""
     config: Mapping[str, Any] = {}
     with suppress(ConfigurationError, OSError):
         config = backend(common.options.directory)[1]
     try:
-        return common.aws(config.get("region")).object_key(*state)
+        return common.aws(config.get("region")).object_key(state.bucket, state.key)
     except AwsError as error:
         told = config.get("kms_key_id")
         if isinstance(told, str) and _KEY.fullmatch(told):

@@ -17,7 +17,7 @@ import typer
 
 from launcher.cli import pairs, run_options
 from launcher.cli.run_options import RunOptions
-from launcher.environment import tls
+from launcher.environment import forms, tls
 from launcher.errors import LauncherError, UsageError
 
 # Imported where used, so that --help does not wait for what only a run needs.
@@ -122,8 +122,9 @@ _GIVEN: tuple[tuple[str, Any], ...] = tuple(
             "db_password_secret",
             str,
             _DATABASE,
-            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD, else the secret that Terraform or RDS names,"
-            " else secrets.tfvars (RDS's secret and that file for the master user only).",
+            "Secrets Manager or SSM ARN of the password; else DB_PASSWORD or TF_VAR_db_password, for any user; else the"
+            " secret that Terraform or RDS names, else secrets.tfvars (RDS's secret and that file for the master user"
+            " only, and Terraform's for its own host only).",
         ),
         ("db_instance", str, _DATABASE, "The RDS instance or cluster, for its secret and snapshots."),
     )
@@ -133,7 +134,6 @@ _SECRETS = ("DB_PASSWORD", "TF_VAR_db_password", "PGPASSWORD", "AWS_SECRET_ACCES
 
 _WITHOUT_STACK = {"environment", "json", "root"}
 _LISTS = {"subnets": "subnet", "security_groups": "security group"}
-_PLATFORMS = {"linux/amd64", "linux/arm64"}
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,9 @@ def _common(context: typer.Context, values: dict[str, Any], dependencies: Depend
 
     def sourced(name: str, value: Any) -> Sourced[Any]:
         source = _source(context, name, value, dependencies)
-        return Sourced(_read(name, value, source), source)
+        found = Sourced(_read(name, value, source), source)
+        forms.check(name, found, UsageError)
+        return found
 
     given = {name: sourced(name, values[name]) for name, _ in _GIVEN if values[name] not in (None, "")}
     tls.check(given)
@@ -238,9 +240,9 @@ def _common(context: typer.Context, values: dict[str, Any], dependencies: Depend
         given["region"] = sourced("region", values["region"])
     directory = values["terraform_dir"]
     options = Options(
-        environment=values["environment"],
+        environment=sourced("environment", values["environment"]).value,
         given=given,
-        project=values["project"],
+        project=sourced("project", values["project"]).value,
         root=values["root"],
         terraform_dir=sourced("terraform_dir", directory) if directory else None,
         workspace=dependencies.environ.get("TF_WORKSPACE") or None,
@@ -290,10 +292,6 @@ def _read(name: str, value: Any, source: str) -> Any:
 
         if not is_secret_arn(value):  # not repeated: it may be the password itself
             raise UsageError(f"{source} is not the ARN of a secret or a parameter.", hint=ARN_HINT)
-    if name == "platform" and value not in _PLATFORMS:
-        raise UsageError(
-            f"{source} {value!r} is not a platform of Fargate.", hint="Give --platform linux/amd64 or linux/arm64."
-        )
     return value
 
 

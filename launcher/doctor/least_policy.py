@@ -10,6 +10,7 @@ from launcher.aws.partitions import service_host
 from launcher.doctor.policy_resources import PolicyResources, secret_arn
 from launcher.environment.names import tags
 from launcher.environment.rds import snapshot_stem
+from launcher.terraform.backend import S3State
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws, Decision
@@ -98,6 +99,16 @@ def _cluster_snapshots(named: PolicyResources) -> tuple[str, ...]:
     return (named.arn("rds", f"cluster-snapshot:{snapshot_stem(name, 'cluster')}-*"),) if name else ()
 
 
+def _state(named: PolicyResources, of: Callable[[S3State], str]) -> tuple[str, ...]:
+    """Return the ARN of what belongs to the state in S3, if the caller itself reads that."""
+    return (named.arn("s3", of(named.state)),) if named.state and named.state.by_caller else ()
+
+
+def _state_role(named: PolicyResources) -> tuple[str, ...]:
+    state = named.state
+    return (state.role,) if state and state.role and not state.credentials else ()
+
+
 # Every action behind a method of launcher/aws/client.py; a test compares its calls with this table.
 PERMISSIONS: tuple[Permission, ...] = (
     Permission(
@@ -174,13 +185,14 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         "ReadTheTerraformState",
         ("s3:GetObject",),
-        lambda named: (named.arn("s3", "/".join(named.state)),) if named.state else (),
+        lambda named: _state(named, lambda state: f"{state.bucket}/{state.key}"),
     ),
     Permission(  # Terraform looks for workspaces before it reads a state
         "FindTheTerraformState",
         ("s3:ListBucket",),
-        lambda named: (named.arn("s3", named.state[0]),) if named.state else (),
+        lambda named: _state(named, lambda state: state.bucket),
     ),
+    Permission("HaveTerraformReadItsState", ("sts:AssumeRole",), _state_role),
     Permission(
         "DecryptTheTerraformState",
         ("kms:Decrypt",),

@@ -13,6 +13,7 @@ from launcher.environment.service import gives_network
 from launcher.environment.stack import StackNames
 from launcher.errors import ConfigurationError
 from launcher.models import Identity, Stack
+from launcher.terraform.backend import S3State
 from launcher.terraform.outputs import Outputs
 
 
@@ -56,7 +57,7 @@ class PolicyResources:
         rds: the database's identifiers in RDS.
         caller: the ARN of the role that gets the policy, which `doctor` looks at too; None if there is none.
         secret: the ARN of the password's secret in Secrets Manager, or of its parameter in SSM; None if there is none.
-        state: the bucket and key of a Terraform state in S3; None if it is elsewhere.
+        state: the Terraform state in S3; None if it is elsewhere.
         state_key: the ARN of the KMS key that encrypts this state; None if there is none, or it is not known.
     """
 
@@ -72,13 +73,11 @@ class PolicyResources:
     rds: RdsNames = RdsNames()
     caller: str | None = None
     secret: str | None = None
-    state: tuple[str, str] | None = None
+    state: S3State | None = None
     state_key: str | None = None
 
     @classmethod
-    def of(
-        cls, stack: Stack, database: RdsDatabase | None = None, state: tuple[str, str] | None = None
-    ) -> PolicyResources:
+    def of(cls, stack: Stack, database: RdsDatabase | None = None, state: S3State | None = None) -> PolicyResources:
         """Return the resources of a stack that could be read, as could perhaps its database in RDS."""
         named = stack.db_instance.value if stack.db_instance else None
         roles = [stack.execution_role.value, *([stack.task_role.value] if stack.task_role else [])]
@@ -103,7 +102,7 @@ class PolicyResources:
         names, given = options.names, options.given
         named, secret = StackNames.of(options, outputs), None
         with suppress(ConfigurationError):
-            secret = named_secret(options, outputs)
+            secret = named_secret(options, outputs, named.db_host)
         # The roles of an unreadable service are not known; without a service, the only task role is a given one.
         given_roles = [given[role].value for role in ("execution_role", "task_role") if role in given]
         complete = len(given_roles) == 2 or gives_network(given)

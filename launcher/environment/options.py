@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from launcher.environment.names import Names
-from launcher.errors import UsageError
 from launcher.models import Sourced
 
 NON_PRODUCTION = frozenset({"dev", "development", "local", "test", "ci"})
 """The environments without production guards; `neuraknot_db` has the same list."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
 
 
 @dataclass(frozen=True)
@@ -41,13 +37,6 @@ class Options:
     workspace: str | None = None
     redirected: str | None = None
     profile: str | None = None
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.environment):
-            raise UsageError(
-                f"{self.environment!r} is not a valid environment name.",
-                hint="Name one like dev or prod with --environment.",
-            )
 
     @property
     def production(self) -> bool:

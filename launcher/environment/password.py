@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from launcher.environment.host import elsewhere
 from launcher.environment.rds import RdsDatabase, find_rds
 from launcher.errors import AccessDeniedError, ConfigurationError
 from launcher.models import Password, Secret, Sourced
@@ -44,6 +45,8 @@ def find_password(
 ) -> Sourced[Password]:
     """Find the password: the caller's own, else a secret, else `secrets.tfvars`, which has the master's.
 
+    What Terraform has serves Terraform's own host only.
+
     Args:
         options: the caller's values.
         outputs: Terraform's outputs.
@@ -63,17 +66,18 @@ def find_password(
     for variable in ("DB_PASSWORD", "TF_VAR_db_password"):
         if environ.get(variable):
             return Sourced(Password(value=Secret(environ[variable])), variable)
-    named = named_secret(options, outputs)
+    named = named_secret(options, outputs, host)
     if named is not None and not _MANAGED.search(named.value):
         return _reference(named)
     database, refused = _database(aws, instance, host)
     managed = named
-    if managed is None and database is not None and database.secret:
+    if database is not None and database.secret:  # RDS knows better than a state
         managed = Sourced(database.secret, f"MasterUserSecret of {database.name}")
-    master = (database and database.master) or outputs.values.get("rds_username")
+    other = elsewhere(host, outputs)
+    master = (database and database.master) or (None if other else outputs.values.get("rds_username"))
     if managed is not None and user in (None, master):
         return _reference(managed)
-    from_file = read_password(options.directory)
+    from_file = None if other else read_password(options.directory)
     # Terraform's `db_password` is what it gave the master.
     if from_file is not None and (not master or user in (None, master)):
         return Sourced(Password(value=from_file.value), from_file.source)
@@ -81,26 +85,25 @@ def find_password(
         raise refused
     others = ", ".join(found.source for found in (managed, from_file) if found is not None)
     there_is = f"only the password of {master or 'a master who is not known'} ({others})" if others else "no secret"
+    end = f", and no {options.directory}/secrets.tfvars." if from_file is None else "."
+    end = ", and what Terraform has is for its own host." if other else end
     raise ConfigurationError(
-        f"There is no password for the database's user {user or ''}".rstrip()
-        + f": {there_is}, no DB_PASSWORD"
-        + ("." if from_file else f", and no {options.directory}/secrets.tfvars."),
+        f"There is no password for the database's user {user or ''}".rstrip() + f": {there_is}, no DB_PASSWORD{end}",
         hint=f"Set DB_PASSWORD,{'' if instance else ' or name the RDS instance or cluster with --db-instance,'} or give"
         f" a secret's ARN with --db-password-secret: aws secretsmanager list-secrets --region {aws.region}",
     )
 
 
-def named_secret(options: Options, outputs: Outputs) -> Sourced[str] | None:
-    """Return the password's reference from the caller or Terraform, without asking RDS.
+def named_secret(options: Options, outputs: Outputs, host: str | None) -> Sourced[str] | None:
+    """Return the password's reference from the caller, or from Terraform for its own host, without asking RDS.
 
     Raises:
         ConfigurationError: Terraform's value is not the ARN of a secret.
     """
-    return (
-        options.given.get("db_password_secret")
-        or _arn(outputs, "db_password_secret_arn")
-        or _arn(outputs, "rds_master_user_secret_arn")
-    )
+    given = options.given.get("db_password_secret")
+    if given is not None or elsewhere(host, outputs):
+        return given
+    return _arn(outputs, "db_password_secret_arn") or _arn(outputs, "rds_master_user_secret_arn")
 
 
 def _reference(arn: Sourced[str]) -> Sourced[Password]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from launcher.environment import forms
+from launcher.environment.host import address, elsewhere, writer
 from launcher.environment.options import Options
 from launcher.environment.password import find_password
 from launcher.environment.rds import RdsHost
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 DEFAULT_REGION = "ap-northeast-1"
 CONTAINER = "migrate"
 
-_ENDPOINT = re.compile(r"([^:]+):(\d+)")
 # Only what the tasks run in or connect to: another account may share a key, a secret or an image.
 _STACK_ARN = re.compile(r"^arn:aws[\w-]*:(?:ecs|rds):[\w-]*:(\d{12}):(?:cluster|service|db)[:/]")
 # Outputs required from Terraform if no option gives the value.
@@ -120,8 +121,9 @@ def value_for(options: Options, outputs: Outputs, name: str) -> Sourced[Any]:
         found = Sourced(_DEFAULTS[name], "default")
     else:
         found = outputs.require(_OUTPUTS[name], f"--{name.replace('_', '-')}")
+        forms.check(name, found, ConfigurationError)
     if name == "db_host":
-        return _writer(_address(found)[0])
+        return writer(address(found)[0])
     # ECS accepts an ARN as a name, but IAM's ARNs are built from names.
     return Sourced(found.value.rsplit("/", 1)[-1], found.source) if name in ("cluster", "service") else found
 
@@ -200,7 +202,7 @@ def resolve(options: Options, outputs: Outputs, aws: Aws, identity: Identity, en
     instance = instance_for(options, values["db_host"].value)
     return Stack(
         environment=options.environment,
-        production=options.production or _elsewhere(values["db_host"], outputs),
+        production=options.production or elsewhere(values["db_host"].value, outputs),
         identity=identity,
         region=region,
         cluster=values["cluster"],
@@ -251,32 +253,9 @@ def place_for(options: Options, outputs: Outputs) -> Place:
     )
 
 
-def _address(host: Sourced[str]) -> tuple[Sourced[str], Sourced[int] | None]:
-    """Split a host and its port, if any: Terraform's RDS endpoint has one."""
-    found = _ENDPOINT.fullmatch(host.value)
-    return (Sourced(found[1], host.source), Sourced(int(found[2]), host.source)) if found else (host, None)
-
-
-def _writer(host: Sourced[str]) -> Sourced[str]:
-    """Return the host unless it only reads."""
-    found = RdsHost.parse(host.value)
-    if found is not None and found.writer is not None:
-        raise ConfigurationError(
-            f"{host.value} ({host.source}) is where the readers of the cluster {found.name} are: a migration writes.",
-            hint=f"Name its writer: --db-host {found.writer}",
-        )
-    return host
-
-
-def _elsewhere(host: Sourced[str], outputs: Outputs) -> bool:
-    """Whether the caller names a host other than the environment's own: its environment is unknown."""
-    own = outputs.values.get("rds_host")  # of any type: an option may replace a wrong output
-    return isinstance(own, str) and own != "" and _address(Sourced(own, ""))[0].value.lower() != host.value.lower()
-
-
 def _port_for(options: Options, outputs: Outputs) -> Sourced[int]:
     host = options.given.get("db_host") or outputs.get("rds_host")
-    beside = _address(host)[1] if host else None
+    beside = address(host)[1] if host else None
     found = options.given.get("db_port") or outputs.get("rds_port") or beside
     if found is None:
         no_terraform = outputs.directory is None
@@ -285,7 +264,7 @@ def _port_for(options: Options, outputs: Outputs) -> Sourced[int]:
     if host is not None and beside is not None and beside.value != port.value:
         raise ConfigurationError(
             f"The database's port is {port.value} ({port.source}), but {host.value} ({host.source}) has another.",
-            hint=f"Give both: --db-host {_address(host)[0].value} --db-port {port.value}",
+            hint=f"Give both: --db-host {address(host)[0].value} --db-port {port.value}",
         )
     return port
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,22 @@ _HARMLESS = {
     "use_fips_endpoint",
     "use_lockfile",
 }
+# What gives it other credentials than the caller's.
+_CREDENTIALS = {
+    "access_key",
+    "assume_role_with_web_identity",
+    "profile",
+    "secret_key",
+    "shared_config_files",
+    "shared_credentials_file",
+    "shared_credentials_files",
+    "token",
+}
 _OPENTOFU = (".tofu", ".tofu.json")
 _OPENTOFUS_REGISTRY = "registry.opentofu.org"
+_TERRAGRUNTS = ("terragrunt.hcl", "terragrunt.hcl.json")
+# What such a file may hold without moving the state, which `include`, `remote_state`, `generate` and `terraform` may.
+_UNMOVING = {"dependencies", "dependency", "exclude", "feature", "inputs", "locals", "prevent_destroy", "skip"}
 _BLOCK = re.compile(r"\b(?:backend|cloud)\b")
 # A backend that seems to hold a variable or a function.
 _REFERENCE = re.compile(
@@ -52,6 +67,27 @@ _REFERENCE = re.compile(
     r"(?:\b(?:var|local|path)\.|\bterraform\.workspace|\w\()"
 )
 _WORKSPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~$&+=:@-]+")
+
+
+@dataclass(frozen=True)
+class S3State:
+    """A state in S3.
+
+    Attributes:
+        bucket, key: where it is.
+        role: the ARN of the role that Terraform assumes to read it; None if it assumes none, or it is not known.
+        credentials: what in the backend makes somebody else than the caller read it, or assume the role.
+    """
+
+    bucket: str
+    key: str
+    role: str | None = None
+    credentials: tuple[str, ...] = ()
+
+    @property
+    def by_caller(self) -> bool:
+        """Whether the caller itself reads it."""
+        return self.role is None and not self.credentials
 
 
 def programs(directory: Path) -> tuple[str, ...]:
@@ -86,8 +122,8 @@ def redirection(environ: Mapping[str, str]) -> str | None:
     return min(found, default=None)
 
 
-def state_in_s3(directory: Path, workspace: str | None, kind: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the state's bucket and key; None if it is not in an S3 backend.
+def state_in_s3(directory: Path, workspace: str | None, kind: str, config: Mapping[str, Any]) -> S3State | None:
+    """Return the state in S3, and who reads it; None if it is not in an S3 backend.
 
     Raises:
         ConfigurationError: the given workspace name is not valid, or the selected workspace can't be read.
@@ -97,7 +133,12 @@ def state_in_s3(directory: Path, workspace: str | None, kind: str, config: Mappi
     if kind != "s3" or not (isinstance(bucket, str) and bucket and isinstance(key, str) and key):
         return None
     workspace = selected_workspace(directory, workspace)
-    return bucket, key if workspace == "default" else f"{prefix}/{workspace}/{key}"
+    blocks = (config, *_listed(config.get("assume_role")))  # once the role was a setting of the backend itself
+    roles = [block.get("role_arn") for block in blocks if isinstance(block, dict)]
+    role = next((arn for arn in roles if isinstance(arn, str) and arn.startswith("arn:")), None)
+    others = config.keys() & (_CREDENTIALS if role else _CREDENTIALS | {"assume_role", "role_arn"})
+    named = (f"profile {config[name]}" if name == "profile" and config[name] else name for name in sorted(others))
+    return S3State(bucket, key if workspace == "default" else f"{prefix}/{workspace}/{key}", role, tuple(named))
 
 
 def local_state(directory: Path, workspace: str | None, config: Mapping[str, Any]) -> Path:
@@ -135,23 +176,48 @@ def backend(directory: Path) -> Backend:
         raise _uncertain(directory, f"it was initialised with the backend {noted[0]!r}, and its files name {now}")
     else:
         _compare(directory, declared, noted)
-        found = noted
-    if found[0] == "s3":
         # A setting in the files counts even if it is an expression.
-        noted_ones = (name for name, value in found[1].items() if set(_leaves(value)) - {None, "", False})
-        given = {*(declared[1] if declared else ()), *noted_ones}
-        followed = sorted(given - _HARMLESS)
-        if followed:
-            raise _uncertain(directory, f"its S3 backend sets {', '.join(followed)}, which only Terraform follows")
+        found = noted[0], {**declared[1], **noted[1]}
     return found
+
+
+def plain_backend(directory: Path) -> Backend:
+    """Return the backend, if it is certain and the caller can read it as Terraform does.
+
+    Raises:
+        ConfigurationError: as for `backend`, or it sets what only Terraform follows.
+    """
+    kind, config = backend(directory)
+    followed = sorted(config.keys() - _HARMLESS) if kind == "s3" else []
+    if followed:
+        raise _uncertain(directory, f"its S3 backend sets {', '.join(followed)}, which only Terraform follows")
+    return kind, config
 
 
 def noted_backend(directory: Path) -> Backend | None:
     """Return the backend recorded by `terraform init`; None if it was never run, or for a default local backend.
 
     Raises:
-        ConfigurationError: the record can't be read.
+        ConfigurationError: the record can't be read, or Terragrunt may keep the state elsewhere.
     """
+    noted = _noted(directory)
+    if any((directory / name).exists() and (noted is None or _moves(directory / name)) for name in _TERRAGRUNTS):
+        raise ConfigurationError(
+            f"{directory} is written for Terragrunt, which keeps the state where only it knows.",
+            hint="Give the values as options: launcher ecs-migrate --help",
+        )
+    return noted
+
+
+def _moves(terragrunts: Path) -> bool:
+    """Whether a file of Terragrunt's may move the state away from where Terraform itself would look."""
+    try:
+        return not hcl.read(terragrunts).keys() <= _UNMOVING
+    except ConfigurationError:
+        return True
+
+
+def _noted(directory: Path) -> Backend | None:
     noted = directory / ".terraform" / "terraform.tfstate"
     if not noted.exists():
         return None
@@ -166,7 +232,9 @@ def noted_backend(directory: Path) -> Backend | None:
     for name in _DECIDING.get(kind or "", ()):
         if not isinstance(config.get(name), str | None):
             raise _uncertain(directory, f"{name} of the backend {kind!r} is not a plain string")
-    return (kind, {key: value for key, value in config.items() if value is not None}) if kind else None
+    # Of a setting that nobody made, `init` records nothing in some form.
+    made = {name: value for name, value in config.items() if set(_leaves(value)) - {None, "", False}}
+    return (kind, made) if kind else None
 
 
 def selected_workspace(directory: Path, named: str | None = None) -> str:

@@ -16,10 +16,11 @@ from launcher.machine.untrusted_text import UnreadableError, json_at, parse_json
 from launcher.models import Sourced
 from launcher.terraform.backend import (
     NAMES,
-    backend,
+    S3State,
     initialised,
     local_state,
     noted_backend,
+    plain_backend,
     programs,
     state_in_s3,
     terraform_command,
@@ -33,7 +34,6 @@ _NO_CREDENTIALS = re.compile(
     r"AssumeRoleTokenProvider|(token|credentials|session) .{0,60}(expired|invalid)",
     re.IGNORECASE,
 )
-_TERRAGRUNTS = ("terragrunt.hcl", "terragrunt.hcl.json")
 _ONLY_TOFUS = re.compile(r'Blocks of type "encryption" are not expected')
 _ENCRYPTED = re.compile(r'does not have a "version" attribute|encrypted payload|decrypt', re.IGNORECASE)
 _DENIED = re.compile(r"AccessDenied|not authorized to perform|StatusCode: 403", re.IGNORECASE)
@@ -63,13 +63,13 @@ class Outputs:
         values: Terraform's values, by name.
         origin: where they were read, for display.
         directory: the root; None for a stack without Terraform.
-        state: the state's bucket and key, if it is in S3.
+        state: the state, if it is in S3.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     origin: str = "no Terraform"
     directory: Path | None = None
-    state: tuple[str, str] | None = None
+    state: S3State | None = None
 
     def get(self, name: str) -> Sourced[Any] | None:
         """Return the output; None if it is missing, null or empty.
@@ -261,11 +261,6 @@ def _output_object(text: str, directory: Path) -> Mapping[str, Any]:
 def _not_empty(outputs: Outputs) -> Outputs:
     if outputs.values:
         return outputs
-    if outputs.directory is not None and any((outputs.directory / name).exists() for name in _TERRAGRUNTS):
-        raise ConfigurationError(
-            f"{outputs.directory} is written for Terragrunt, which keeps the state where only it knows.",
-            hint="Give the values as options: launcher ecs-migrate --help",
-        )
     raise ConfigurationError(
         f"The Terraform root {outputs.directory} has no state, or a state without outputs.",
         hint=f"A workspace is chosen by TF_WORKSPACE. Apply it first: {terraform_command(outputs.directory, 'apply')}",
@@ -308,7 +303,7 @@ def _from_state(
         )
 
     try:
-        kind, config = backend(directory)
+        kind, config = plain_backend(directory)
     except ConfigurationError as error:
         raise refused(error) from error
     if kind == "local":
@@ -337,8 +332,8 @@ def _from_state(
                 hint=f"Initialise it: {terraform_command(directory, 'init', '-backend-config=...')}",
             )
         )
-    origin = f"s3://{'/'.join(state)}"
-    body = s3(config.get("region")).read_object(*state)
+    origin = f"s3://{state.bucket}/{state.key}"
+    body = s3(config.get("region")).read_object(state.bucket, state.key)
     if body is None:
         raise ConfigurationError(
             f"There is no Terraform state at {origin}.",

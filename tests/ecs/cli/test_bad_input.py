@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launcher.errors import ProgramNotFoundError
+from launcher.environment import forms
+from launcher.errors import ProgramNotFoundError, UsageError
 from launcher.machine.process import Completed
+from launcher.models import Sourced
 from launcher.rehearsal.stand_in_docker import StandInDocker
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, PASSWORD, Stage, make_stage
@@ -190,6 +193,9 @@ BAD: dict[str, tuple[Break, list[str], int, str]] = {
         nothing, ["--db-sslrootcert", "docker/certificates/rds.pem"], 2, "is not a path in the image",
     ),
     "no platform": (nothing, ["--platform", "windows"], 2, "is not a platform of Fargate"),
+    "a host with blanks from Terraform": (outputs(rds_host="a b"), [], 20, "output rds_host is not a host's name"),
+    "a cluster from Terraform": (outputs(ecs_cluster_name="a b"), [], 20, "output ecs_cluster_name 'a b' is not the"),
+    "subnets from Terraform": (outputs(private_subnet_ids=["zzz"]), [], 20, "private_subnet_ids 'zzz' is not the ID"),
     "confirmed another environment": (nothing, ["--reset", "--confirm-reset", "prod"], 5, "names 'prod'"),
     "no such option": (nothing, ["--rest"], 2, "No such option"),
 }  # fmt: skip
@@ -217,6 +223,64 @@ def test_one_sentence_a_hint_a_code_and_nothing_started(
     assert PASSWORD not in said
     if code != 2 or "Error:" in outcome.err:
         assert "Hint: " in outcome.err
+
+
+MALFORMED: dict[str, tuple[str, ...]] = {
+    "environment": ("../prod", "dev_", "dev-_x", "dev___x", "d" * 42, "dév", "dev\n"),
+    "project": ("Neura Knot!", "neura__-knot", "-x", "x_", "neura.knot", "neura/knot", "p" * 101, "日本"),
+    "account": ("12", "1234567890123", "１２３４５６７８９０１２", "arn:aws:iam::123456789012:root", "x"),
+    "cluster": ("a b", "a/b", "a.b", "c" * 256, "arn:aws:ecs:ap-northeast-1:123456789012:service/a/b", "a\n"),
+    "service": ("a b", "a:b", "arn:aws:ecs:ap-northeast-1:123456789012:cluster/a", "s" * 256),
+    "subnets": ("zzz", "subnet-", "subnet-1a2b3c4d,zzz", "subnet-1a2b3c4d subnet-2", "sg-1a2b3c4d"),
+    "security-groups": ("zzz", "default", "sg-", "sg-1a2b3c4d;sg-2", "subnet-1a2b3c4d"),
+    "execution-role": ("ecsTaskExecutionRole", "arn:aws:iam::12:role/x", "arn:aws:iam::123456789012:user/x"),
+    "task-role": ("x", "arn:aws:iam::123456789012:role/", "arn:aws:iam::123456789012:role/a b", "role/x"),
+    "platform": ("windows", "linux/amd64 "),
+    "db-host": ("a b", "postgres://u:hunter2@h/db", "u:hunter2@h", "h/db", "h,h2"),
+}
+
+
+@pytest.mark.parametrize("command", ["ecs-migrate", "doctor"])
+@pytest.mark.parametrize("option", MALFORMED)
+def test_what_has_not_the_form_of_its_option_is_refused_before_anything_is_asked(
+    option: str, command: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(named: str, *arguments: str) -> None:
+        outcome = stage.launch(command, *arguments)
+        said = " ".join(outcome.err.split())
+        assert (outcome.code, stage.actions) == (2, []), (arguments, said)
+        assert f"Error: {named} " in said
+        assert " is not " in said
+        assert "Hint: " in said
+        assert "hunter2" not in said
+
+    for value in MALFORMED[option]:
+        refused(f"--{option}", f"--{option}={value}")
+    if option != "environment":  # which the stage gives
+        variable = f"NEURAKNOT_{option.replace('-', '_').upper()}"
+        monkeypatch.setenv(variable, MALFORMED[option][0])
+        refused(variable)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"environment": "blue_2", "project": "Neura-Knot_2"},
+        {"cluster": "arn:aws-us-gov:ecs:us-gov-west-1:123456789012:cluster/a_b-C", "account": "012345678901"},
+        {"service": "arn:aws:ecs:ap-northeast-1:123456789012:service/web"},
+        {"service": "arn:aws:ecs:ap-northeast-1:123456789012:service/a/web"},
+        {"subnets": ("subnet-1a2b3c4d", "subnet-0123456789abcdef0"), "security_groups": ("sg-903004f8",)},
+        {"execution_role": "arn:aws-cn:iam::123456789012:role/service-role/a/x+=,.@-_", "platform": "linux/arm64"},
+        {"task_role": "arn:aws:iam::123456789012:role/x", "db_host": "a_b.Example"},
+        {"db_host": "fd00::5"},
+        {"db_host": "db:6543"},
+        {"db_name": "anything at all"},
+    ],
+    ids=str,
+)
+def test_what_aws_takes_is_taken(given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        forms.check(name, Sourced(value, name), UsageError)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -26,7 +27,7 @@ from launcher.doctor.least_policy import PERMISSIONS
 from launcher.doctor.policy_resources import PolicyResources
 from launcher.environment.options import Options
 from launcher.image.tag import content_tag
-from launcher.machine.process import run
+from launcher.machine.process import Completed, Runner, run
 from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.plays import start_task
@@ -34,6 +35,7 @@ from launcher.rehearsal.policy import allows
 from launcher.rehearsal.stack import DATABASE_PASSWORD
 from launcher.rehearsal.stand_in_docker import StandInDocker
 from launcher.rehearsal.terraform import write_root
+from launcher.terraform.backend import S3State
 from launcher.terraform.outputs import Outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
 
@@ -48,7 +50,7 @@ DOCKERS = {
     "ecr:PutImage",
     "ecr:UploadLayerPart",
 }
-TERRAFORMS = {"s3:ListBucket"}
+TERRAFORMS = {"s3:ListBucket", "sts:AssumeRole"}
 BESIDES = {
     *DOCKERS,
     *TERRAFORMS,
@@ -115,7 +117,7 @@ def test_resources_are_the_stack_s_own_wherever_the_service_knows_any() -> None:
 SCOPE = replace(
     PolicyResources.by_name(Options("dev"), Outputs(), "123456789012", "ap-northeast-1"),
     caller="arn:aws:iam::123456789012:role/caller",
-    state=("states", "dev/terraform.tfstate"),
+    state=S3State("states", "dev/terraform.tfstate"),
     state_key="arn:aws:kms:us-east-1:123456789012:key/abc",
 )
 HERE = {"ecs:cluster": SCOPE.arn("ecs", "cluster/neuraKnot-dev-cluster")}
@@ -189,12 +191,14 @@ def test_the_policy_allows_the_launcher_s_work_and_nothing_next_to_it(
     assert allows([least_policy.policy(SCOPE)], action, resource, context) is allowed
 
 
-def launcher_says(arguments: list[str], cloud: LocalAws, clock: FakeClock, folder: Path) -> tuple[int, str, str]:
+def launcher_says(
+    arguments: list[str], cloud: LocalAws, clock: FakeClock, folder: Path, runner: Runner = run
+) -> tuple[int, str, str]:
     """The launcher's exit code, standard output and standard error."""
     out, err = StringIO(), StringIO()
     dependencies = Dependencies(
         aws=lambda profile, region: Aws(profile=profile, region=region, attempts=1),
-        run=StandInDocker(cloud.stack, run),
+        run=StandInDocker(cloud.stack, runner),
         clock=clock,
         environ=os.environ,
         console=lambda as_json: Console(json=as_json, stdout=out, stderr=err),
@@ -539,6 +543,71 @@ def test_whoever_may_not_read_the_state_yet_is_given_it(
     _, printed, said = launcher_says(["iam-policy"], cloud, clock, checkout)
     assert "outputs can't be read" in said
     assert '"arn:aws:s3:::states/dev.tfstate"' in resources(printed)
+
+
+STATES_ROLE = "arn:aws:iam::999999999999:role/state"
+READERS: dict[str, tuple[dict[str, Any], bool, str | None]] = {
+    "a role": ({"assume_role": {"role_arn": STATES_ROLE, "external_id": None}}, True, None),
+    "a role, as it was written once": ({"role_arn": STATES_ROLE}, True, None),
+    "a profile": ({"profile": "states"}, False, "(profile states). That one needs s3:GetObject and s3:ListBucket"),
+    "a profile's role": (
+        {"profile": "states", "assume_role": {"role_arn": STATES_ROLE}},
+        False,
+        f"(profile states). That one needs sts:AssumeRole on {STATES_ROLE}",
+    ),
+    "keys": ({"access_key": "AKIA", "secret_key": "geheim"}, False, "(access_key, secret_key). That one needs s3"),
+    "a web identity": (
+        {"assume_role_with_web_identity": {"role_arn": STATES_ROLE}}, False, "(assume_role_with_web_identity). That",
+    ),
+    "nobody else": ({"profile": "", "role_arn": "", "assume_role": {"role_arn": None}}, False, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("known", ["by Terraform", "by what init recorded", "by the files"])
+@pytest.mark.parametrize(("config", "assumed", "note"), READERS.values(), ids=READERS.keys())
+def test_the_state_is_read_by_whom_the_backend_names(
+    make_cloud: MakeCloud,
+    clock: FakeClock,
+    checkout: Path,
+    known: str,
+    config: dict[str, Any],
+    assumed: bool,
+    note: str | None,
+) -> None:
+    cloud = prepared(make_cloud, checkout, "dev")
+    where = {"bucket": "states", "key": "dev.tfstate", "region": "ap-northeast-1"}
+    init = checkout / "tf" / ".terraform"
+    init.mkdir()
+    (init / "terraform.tfstate").write_text(json.dumps({"backend": {"type": "s3", "config": {**where, **config}}}))
+    made = {**where, **(config if note or assumed else {})}
+    values = "\n".join(
+        f"{name} = {json.dumps(value).replace(': ', ' = ')}"
+        for name, value in (made if known == "by the files" else where).items()
+    )
+    (checkout / "tf" / "main.tf").write_text(f'terraform {{\n backend "s3" {{\n{values}\n }}\n}}\n')
+    outputs = {name: {"value": value} for name, value in cloud.stack.outputs.items()}
+
+    def terraform(arguments: Sequence[str], **how: Any) -> Completed:
+        if arguments[0] != "terraform":
+            return run(arguments, **how)
+        if known == "by Terraform":
+            return Completed(tuple(arguments), 0, json.dumps(outputs, indent=2), "")
+        return Completed(tuple(arguments), 1, "", "AccessDenied: not authorized to perform: sts:AssumeRole")
+
+    if known == "by the files":
+        (init / "terraform.tfstate").unlink()
+        init.rmdir()
+    code, printed, said = launcher_says(["iam-policy"], cloud, clock, checkout, terraform)
+    assert code == 0, said
+    actions = {action: entry["Resource"] for entry in json.loads(printed)["Statement"] for action in entry["Action"]}
+    assert actions.get("sts:AssumeRole") == (STATES_ROLE if assumed else None)
+    by_caller = not assumed and note is None
+    assert ("s3:GetObject" in actions, "s3:ListBucket" in actions) == (by_caller, by_caller)
+    assert "kms:Decrypt" not in actions
+    assert (note or "") in said
+    assert ("is read by whom" in said) == (note is not None)
+    assert ("Which key encrypts" in said) == by_caller  # nobody made the bucket
+    assert "geheim" not in said
 
 
 @pytest.mark.parametrize("readable", [True, False])

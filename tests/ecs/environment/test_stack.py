@@ -222,14 +222,50 @@ def test_a_reader_s_host_is_refused_with_the_writer_s(given: bool, name: str) ->
     assert refused.value.hint == f"Name its writer: --db-host {writer}"
 
 
+@pytest.mark.parametrize("kind", ["managed", "own", "file"])
+@pytest.mark.parametrize("named", ["by its host", "by name", "by both", "not at all"])
+def test_what_terraform_has_of_passwords_is_for_its_own_host(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, kind: str, named: str
+) -> None:
+    stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
+    stage.outputs(
+        {"managed": {"rds_master_user_secret_arn": MANAGED}, "own": {"db_password_secret_arn": ARN}}.get(kind, {})
+    )
+    restored = stage.cloud.stack.rds.create_db_instance(
+        {
+            "db_instance_identifier": "restored",
+            "engine": "postgres",
+            "engine_version": "15.8",
+            "db_instance_class": "db.t4g.micro",
+            "allocated_storage": 20,
+            "port": 5432,
+            "db_subnet_group_name": next(iter(stage.cloud.stack.rds.subnet_groups)),
+            "master_username": "postgres",
+            "manage_master_user_password": True,
+        }
+    )
+    given = {"db_host": restored.address if named in ("by its host", "by both") else "elsewhere.example"}
+    given |= {"db_instance": "restored"} if named in ("by name", "by both") else {}
+    sources = {"managed": "terraform output rds_master", "own": "terraform output db_pass", "file": "db_password in "}
+    assert stack_of(stage).password.source.startswith(sources[kind])
+    assert stack_of(stage, given, {"TF_VAR_db_password": "x"}).password.source == "TF_VAR_db_password"
+    if named != "not at all":
+        assert stack_of(stage, given).password.source == "MasterUserSecret of restored"
+        return
+    with pytest.raises(
+        ConfigurationError, match="no DB_PASSWORD, and what Terraform has is for its own host"
+    ) as caught:
+        stack_of(stage, given)
+    assert "with --db-password-secret" in (caught.value.hint or "")
+
+
 @pytest.mark.slow
 def test_a_database_elsewhere_is_no_instance_of_this_account(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
 ) -> None:
     stage = stage_of(make_cloud, clock, tmp_path, "managed")
-    stack = stack_of(stage, {"db_host": "db.internal"})
+    stack = stack_of(stage, {"db_host": "db.internal"}, {"DB_PASSWORD": "x"})
     assert stack.db_instance is None
-    assert stack.password.value.reference is None  # the secret of an instance that nobody named is another database's
     assert not [entry for entry in policy(PolicyResources.of(stack))["Statement"] if "rds" in str(entry)]
 
 
@@ -247,7 +283,7 @@ def test_a_host_that_is_not_terraform_s_is_guarded(
 ) -> None:
     stage = stage_of(make_cloud, clock, tmp_path, "tfvars")
     stage.outputs({"rds_host": own})
-    assert stack_of(stage, {"db_host": host}).production is guarded
+    assert stack_of(stage, {"db_host": host}, {"DB_PASSWORD": "x"}).production is guarded
 
 
 def test_an_option_is_named_for_each_output_that_is_missing() -> None:

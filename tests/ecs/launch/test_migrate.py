@@ -420,8 +420,9 @@ def test_an_environment_that_nobody_knows_is_production(
 
 @pytest.mark.slow
 def test_a_database_that_is_not_the_environment_s_own_is_reset_like_production_s(
-    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "another database's")
     stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
     instance = stage.cloud.stack.database_instance
     elsewhere = ["--db-host", "neuraknot-prod-db.aaaa.ap-northeast-1.rds.amazonaws.com", "--db-instance", instance]

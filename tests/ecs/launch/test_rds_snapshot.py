@@ -269,7 +269,10 @@ ELSEWHERE = ("--db-host", "other-db.internal.example")
         ),
     ],
 )
-def test_a_snapshot_of_another_database_is_none(stage: Stage, host: str, says: str, dry_run: list[str]) -> None:
+def test_a_snapshot_of_another_database_is_none(
+    stage: Stage, host: str, says: str, dry_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "another database's")
     outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", "--db-host", host, *dry_run)
     assert outcome.code == 20
     assert says in outcome.err
@@ -282,6 +285,7 @@ def test_an_instance_that_was_named_outright_is_believed(
     stage: Stage, by_variable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = stage.cloud.stack.database_instance
+    monkeypatch.setenv("DB_PASSWORD", "another database's")
     if by_variable:
         monkeypatch.setenv("NEURAKNOT_DB_INSTANCE", instance)
     assert reset(stage, *ELSEWHERE, *([] if by_variable else ["--db-instance", instance])) == 0

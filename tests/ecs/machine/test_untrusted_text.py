@@ -325,7 +325,7 @@ def test_what_a_report_holds_goes_through_the_filter(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     stage.cloud.ecs.start = scripted(Script(seconds=1.0, exit_code=7 if "error" in fields else 0, report=fields))
-    for arguments in (["ecs-migrate"], ["ecs-run", "--", "plan"], ["ecs-migrate", "--cluster", EVIL]):
+    for arguments in (["ecs-migrate"], ["ecs-run", "--", "plan"], ["ecs-migrate", "--db-name", EVIL]):
         outcome = stage.launch(*arguments)
         said = outcome.out + outcome.err + page.read_text()
         assert not set("\x1b\x9b\u202e\r") & set(said)

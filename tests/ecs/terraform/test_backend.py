@@ -425,14 +425,42 @@ def test_a_state_that_opentofu_encrypted_is_named_as_such(tmp_path: Path, runner
     assert caught.value.exit_code == 20
 
 
+REMOTE = 'remote_state {\n backend = "s3"\n config = {\n  bucket = "b"\n }\n}'
+TERRAGRUNTS: dict[str, Change] = {
+    "beside nothing": written("terragrunt.hcl", REMOTE),
+    "beside an old state": then(old_state, written("terragrunt.hcl", REMOTE)),
+    "beside a lock": then(written("terragrunt.hcl", REMOTE), written(".terraform.tfstate.lock.info", "{}")),
+    "beside an old state, as JSON": then(old_state, written("terragrunt.hcl.json", '{"remote_state": {}}')),
+    "from another's file": then(old_state, written("terragrunt.hcl", 'include "root" {\n path = "../root.hcl"\n}')),
+    "with a source": then(old_state, written("terragrunt.hcl", 'terraform {\n source = "../../modules/all"\n}')),
+    "that can't be read": then(old_state, written("terragrunt.hcl", "inputs = {")),
+    "that moves nothing, and nothing says where the state is": then(
+        old_state, written("terragrunt.hcl", "inputs = {}")
+    ),
+    "with what init noted before": then(
+        lambda root: old_state(root, "x.tfstate"),
+        declared(local("x.tfstate")),
+        noted("local", path="x.tfstate"),
+        written("terragrunt.hcl", REMOTE),
+    ),
+}
+
+
 @BOTH
-def test_a_root_of_terragrunt_s_is_not_told_to_be_applied(tmp_path: Path, runner: Runner) -> None:
-    (tmp_path / "terragrunt.hcl").write_text('remote_state {\n  backend = "s3"\n}\n')
-    (tmp_path / "main.tf").write_text('output "a" {\n  value = 1\n}\n')
-    with pytest.raises(ConfigurationError) as caught:
+@pytest.mark.parametrize("change", TERRAGRUNTS.values(), ids=TERRAGRUNTS.keys())
+def test_a_root_of_terragrunt_s_is_not_read_by_anybody_else(tmp_path: Path, runner: Runner, change: Change) -> None:
+    change(tmp_path)
+    with pytest.raises(ConfigurationError, match="is written for Terragrunt") as caught:
         read_outputs(tmp_path, runner, no_s3)
-    assert "Terragrunt" in caught.value.message or runner is not run
-    assert "apply" not in (caught.value.hint or "")
+    assert caught.value.hint == "Give the values as options: launcher ecs-migrate --help"
+
+
+@needs_terraform
+def test_a_backend_of_terraform_s_own_is_read_where_terragrunt_only_gives_inputs(tmp_path: Path) -> None:
+    initialised_at(local("one.tfstate"))(tmp_path)
+    (tmp_path / "terragrunt.hcl").write_text('locals {\n a = get_env("A", "b")\n}\ninputs = {\n name = local.a\n}\n')
+    for runner in (run, not_installed):
+        assert read_outputs(tmp_path, runner, no_s3).values == {"rds_host": "the old one"}
 
 
 @pytest.mark.parametrize("made", [False, True])

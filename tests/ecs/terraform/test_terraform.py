@@ -16,6 +16,7 @@ from launcher.errors import AwsError, ConfigurationError, ProgramNotFoundError
 from launcher.machine.process import Completed, run
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.terraform import write_root
+from launcher.terraform.backend import S3State
 from launcher.terraform.outputs import Outputs, read_outputs
 from launcher.terraform.secrets import read_password
 
@@ -85,7 +86,7 @@ def test_a_state_in_s3_without_the_program(tmp_path: Path, cloud: LocalAws, work
     s3.put_object(Bucket=f"states-{workspace}", Key="k" if workspace == "default" else "env:/blue/k", Body=state)
     found = read_outputs(tmp_path, not_installed, lambda region: Aws(region=region, attempts=1))
     assert found.values == {"rds_host": "db"}
-    assert found.state == ("states-" + workspace, "k" if workspace == "default" else "env:/blue/k")
+    assert found.state == S3State("states-" + workspace, "k" if workspace == "default" else "env:/blue/k")
 
 
 @needs_terraform
