@@ -119,11 +119,14 @@ def _named(facts: Facts, identity: Identity) -> PolicyResources:
 
 
 def _rds(facts: Facts) -> RdsNames:
+    name, host = facts.subject.db_instance, facts.subject.db_host
     try:
         # A cluster's instances are only looked at for the command that restores a snapshot.
-        return replace(RdsNames.of(facts.database.get()), members=())
-    except (LauncherError, SkippedError):
-        return RdsNames.by_name(facts.subject.db_instance, facts.subject.db_host)
+        return RdsNames.of(name, host, replace(facts.database.get(), members=()))
+    except AccessDeniedError:
+        return RdsNames.of(name, host)
+    except (LauncherError, SkippedError):  # its own check reports it; which permissions it takes is not known
+        return RdsNames()
 
 
 def _cluster(facts: Facts) -> str:

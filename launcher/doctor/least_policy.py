@@ -89,6 +89,11 @@ def _snapshots(named: PolicyResources) -> tuple[str, ...]:
     return (named.arn("rds", f"snapshot:{snapshot_stem(name, 'instance')}-*"),) if name else ()
 
 
+def _clusters(named: PolicyResources) -> tuple[str, ...]:
+    # Only RDS tells which cluster an instance belongs to.
+    return (named.arn("rds", "cluster:*"),) if named.rds.instance and named.rds.cluster else _cluster(named)
+
+
 def _cluster(named: PolicyResources) -> tuple[str, ...]:
     return (named.arn("rds", f"cluster:{named.rds.cluster}"),) if named.rds.cluster else ()
 
@@ -146,7 +151,7 @@ PERMISSIONS: tuple[Permission, ...] = (
         _log_group,
     ),
     Permission("ReadTheDatabase", ("rds:DescribeDBInstances",), _instances),
-    Permission("ReadTheDatabaseCluster", ("rds:DescribeDBClusters",), _cluster),
+    Permission("ReadTheDatabaseCluster", ("rds:DescribeDBClusters",), _clusters),
     Permission(
         "TakeASnapshot",
         ("rds:CreateDBSnapshot",),

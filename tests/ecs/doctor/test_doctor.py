@@ -98,7 +98,7 @@ def test_a_sound_cluster_is_found_sound_with_the_policy_that_is_printed(
         by_name(cloud),
         caller=stack.ci_role_arn,
         secret=stack.secret,
-        rds=RdsNames.by_name("neuraknot-dev-db", stack.database_host),
+        rds=RdsNames.of("neuraknot-dev-db", stack.database_host),
     )
     stack.allow(stack.ci_role, "deploy", *least_policy.policy(of_cluster)["Statement"])
     cloud.iam.caller = stack.ci_role
