@@ -146,6 +146,10 @@ def _tell_lacking(common: Common, named: PolicyResources, role: str, aws: Aws) -
     width = max(len(decision.action) for decision in lacks)
     for decision in lacks:
         console.say(f"   {decision.action:<{width}} {decision.resource}")
+    for remedy in least_policy.remedies(lacks):
+        console.say(remedy)
+    if all(decision.remedy for decision in lacks):
+        return
     command = f"launcher iam-policy {common.shown} 2>/dev/null"
     console.say("To give it that:")
     console.say(

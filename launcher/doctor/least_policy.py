@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -252,6 +252,15 @@ def policy(named: PolicyResources) -> Policy:
             statement["Condition"] = condition
         statements.append(statement)
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def remedies(denied: Iterable[Decision]) -> list[str]:
+    """Return what helps where more permissions would not, as sentences that begin with the actions that are denied."""
+    actions: dict[str, set[str]] = {}
+    for decision in denied:
+        if decision.remedy:
+            actions.setdefault(decision.remedy, set()).add(decision.action)
+    return [f"{', '.join(sorted(those))}: {remedy}" for remedy, those in actions.items()]
 
 
 def lacking(named: PolicyResources, role: str, iam: Aws, *, doctor: bool = True) -> tuple[Decision, ...]:

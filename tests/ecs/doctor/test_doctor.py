@@ -910,3 +910,23 @@ def test_the_tree_wraps_sentences_and_never_commands() -> None:
     assert all(len(line) <= 60 for style, line in printed if style != "fix")
     assert ("fix", " " * 8 + command) in printed
     assert printed[-1] == ("sum", "1 OK, 1 NG, 1 SKIP")
+
+
+@pytest.mark.parametrize(("denier", "words"), [("Organizations", "service control"), ("PermissionsBoundary", "ndary")])
+def test_a_denial_that_no_permission_undoes_is_given_its_own_remedy(
+    make_cloud: MakeCloud, tmp_path: Path, denier: str, words: str
+) -> None:
+    cloud = make_cloud()
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    cloud.iam.deniers = {"ecs:RunTask": denier, "ecr:BatchGetImage": denier}
+    report = doctor(cloud, tmp_path)
+    assert named(report, Status.NG) == ["permissions", "pulls the image"]
+    for finding in report.findings:
+        if finding.status is Status.NG:
+            assert words in (finding.fix or "")
+            assert (finding.fix or "").startswith("# ec")
+    cloud.stack.iam.delete_role_policy(cloud.stack.execution_role_arn.rsplit("/", 1)[-1], "execution")
+    [finding] = [each for each in doctor(cloud, tmp_path).findings if each.name == "pulls the image"]
+    assert '"Action": ["ecr:GetDownloadUrlForLayer"]' in (finding.fix or "")
+    assert words in (finding.fix or "")

@@ -632,3 +632,36 @@ def throttle(action: str) -> Callable[[Call], None]:
             raise Refusal("Throttling", "Rate exceeded")
 
     return fault
+
+
+DENIERS = {"Organizations": "A service control policy of the organization", "PermissionsBoundary": "A permissions"}
+
+
+@pytest.mark.parametrize("denier", DENIERS)
+def test_no_permission_is_to_be_given_where_something_else_denies(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, denier: str
+) -> None:
+    stage = make_stage(make_cloud(), clock, tmp_path)
+    give_the_printed_policy(stage)
+    stage.cloud.iam.deniers = {"ecs:RunTask": denier}
+    said = stage.launch("iam-policy").err
+    assert f"ecs:RunTask: {DENIERS[denier]}" in said
+    assert "put-role-policy" not in said
+    for policy in stage.cloud.stack.iam.list_role_policies(stage.cloud.stack.ci_role):
+        stage.cloud.stack.iam.delete_role_policy(stage.cloud.stack.ci_role, policy)
+    said = stage.launch("iam-policy").err
+    assert f"ecs:RunTask: {DENIERS[denier]}" in said
+    assert "put-role-policy" in said
+
+
+def test_no_permission_is_to_be_given_where_a_policy_denies_outright(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = make_stage(make_cloud(), clock, tmp_path)
+    give_the_printed_policy(stage)
+    stage.cloud.stack.allow(
+        stage.cloud.stack.ci_role, "no", {"Effect": "Deny", "Action": "ecs:StopTask", "Resource": "*"}
+    )
+    said = stage.launch("iam-policy").err
+    assert "ecs:StopTask: A policy denies it outright" in said
+    assert "put-role-policy" not in said
