@@ -290,12 +290,12 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
     "another engine": (another_engine, {}, ["instance"], 6, "launcher doctor --environment dev --db-instance"),
     "state of another environment": (state_of_another, {}, ["Terraform"], 20, "launcher doctor --environment staging"),
     "no state": (no_state, {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # A workspace"),
-    "locked state": (locked, {}, ["Terraform"], 20, "launcher doctor --environment dev   # Wait"),
+    "locked state": (locked, {}, ["Terraform"], 20, "# Wait"),
     "credentials": (no_credentials, {}, ["credentials"], 21, "aws configure list-profiles   # Set AWS_"),
     "no host": (outputs(rds_host=None), {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # Give --db-host"),
     "no subnets": (outputs(private_subnet_ids=[]), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
     "a number for a host": (outputs(rds_host=5), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
-    "no port": (outputs(rds_port="abc"), {}, ["Terraform"], 20, "launcher doctor --environment dev   # Give --db-port"),
+    "no port": (outputs(rds_port="abc"), {}, ["Terraform"], 20, "# Give --db-port"),
     "regions": (outputs(aws_region=["x"]), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
     "another account": (
         outputs(aws_account_id="999999999999"),
@@ -930,3 +930,15 @@ def test_a_denial_that_no_permission_undoes_is_given_its_own_remedy(
     [finding] = [each for each in doctor(cloud, tmp_path).findings if each.name == "pulls the image"]
     assert '"Action": ["ecr:GetDownloadUrlForLayer"]' in (finding.fix or "")
     assert words in (finding.fix or "")
+
+
+def test_doctor_is_no_cure_for_what_it_has_found(make_cloud: MakeCloud, tmp_path: Path) -> None:
+    cloud = make_cloud()
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    report = doctor(
+        cloud, tmp_path, subnets=("subnet-0123456789abcdef0",), security_groups=(cloud.stack.service_group,)
+    )
+    wrong = [finding for finding in report.findings if finding.status is Status.NG]
+    assert wrong
+    assert not [finding.fix for finding in wrong if (finding.fix or "").startswith("launcher doctor")]
