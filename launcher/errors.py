@@ -25,7 +25,7 @@ class LauncherError(Exception):
     """Base class of this package's errors; `cli.shared_options` turns each into lines and an exit code.
 
     Attributes:
-        message: what went wrong, in one sentence. Never holds a secret.
+        message: what went wrong, in one sentence, which a full stop ends. Never holds a secret.
         hint: what to do next, as a command where possible.
         details: further lines, such as the last output of a program that failed.
     """
@@ -33,8 +33,9 @@ class LauncherError(Exception):
     exit_code: int = ExitCode.DEFECT
 
     def __init__(self, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.message = message
+        # It may end with somebody else's words, and others may follow.
+        self.message = message if message.endswith((".", "!", "?", ":")) else f"{message}."
+        super().__init__(self.message)
         self.hint = hint
         self.details = details
 

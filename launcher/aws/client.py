@@ -22,7 +22,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from launcher.aws.answers import checked, unreadable
-from launcher.aws.refusals import failure_text, refusal
+from launcher.aws.refusals import advice, failure_text, refusal
 from launcher.aws.sign_in import remedy
 from launcher.errors import AwsError, CredentialsError, NotFoundError, TransientAwsError
 from launcher.machine.redaction import without_secrets
@@ -67,6 +67,11 @@ _REASON = 500  # characters of what a program says that was to give credentials
 _assumed: dict[str, Any] = {}
 """The roles assumed by this process: an MFA code is valid once, and there are clients for several regions."""
 
+# How a simulation tells who denies an action whatever the policies of the role say; in AWS's words for a refusal.
+_DENIERS = (
+    ("service control policy", "OrganizationsDecisionDetail", "AllowedByOrganizations"),
+    ("permissions boundary", "PermissionsBoundaryDecisionDetail", "AllowedByPermissionsBoundary"),
+)
 _PAGES = 1000  # of one list: 100,000 tasks in an hour
 P = TypeVar("P", bound=Mapping[str, Any])
 T = TypeVar("T")
@@ -108,12 +113,14 @@ class Decision:
         action, resource: the IAM action, and an ARN or `*`.
         allowed: whether it is allowed; None if IAM can't tell, since it was not given all condition keys.
         lacks: the condition keys that policies ask for, and IAM was not given.
+        remedy: what to do if something else than a missing permission denies it; else None.
     """
 
     action: str
     resource: str
     allowed: bool | None
     lacks: tuple[str, ...] = ()
+    remedy: str | None = None
 
 
 class Aws:
@@ -648,17 +655,19 @@ def _pages(pages: Iterable[P]) -> Iterator[P]:
 
 def _decisions(result: EvaluationResultTypeDef) -> Iterator[Decision]:
     """Yield the decision for each resource; the result itself sums them up, and is all there is for `*`."""
-    action, of_action = result["EvalActionName"], result.get("MissingContextValues", [])
     for each in result.get("ResourceSpecificResults", []):
-        lacks = tuple(each.get("MissingContextValues", of_action))
-        yield _decision(action, each["EvalResourceName"], each["EvalResourceDecision"], lacks)
+        yield _decision({**result, **each}, each["EvalResourceDecision"])
     if not result.get("ResourceSpecificResults"):
-        yield _decision(action, result.get("EvalResourceName", "*"), result["EvalDecision"], tuple(of_action))
+        yield _decision(result, result["EvalDecision"])
 
 
-def _decision(action: str, resource: str, decision: str, lacks: tuple[str, ...]) -> Decision:
-    allowed = True if decision == "allowed" else None if lacks else False
-    return Decision(action, resource, allowed, lacks)
+def _decision(result: Mapping[str, Any], decision: str) -> Decision:
+    """Return the decision about one resource, by a result that holds all that is told of it and of its action."""
+    lacks = tuple(result.get("MissingContextValues", ()))
+    denier = next((words for words, detail, by in _DENIERS if result.get(detail, {}).get(by) is False), "")
+    allowed = True if decision == "allowed" else None if lacks and not denier else False
+    denier = denier or ("explicit deny" if decision == "explicitDeny" else "")
+    return Decision(result["EvalActionName"], result.get("EvalResourceName", "*"), allowed, lacks, advice(denier))
 
 
 def _not_made(what: str, error: Exception) -> AwsError:

@@ -10,7 +10,10 @@ from launcher.errors import AccessDeniedError, AwsError, CredentialsError, NotFo
 
 # Codes without the ending that some protocols add, and without the service that some put before a dot.
 _ENDING = r"(?:Exception|Fault)"
-_EXPIRED = {"ExpiredToken", "RequestExpired", "TokenRefreshRequired"}
+_EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
+# EC2 also says RequestExpired of credentials.
+_WRONG_TIME = {"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"}
+_WRONG_TIME_WORDS = re.compile("Signature (?:expired|not yet current)", re.IGNORECASE)
 _INVALID = {
     "AuthFailure",
     "IDPRejectedClaim",
@@ -25,7 +28,7 @@ _INVALID = {
     "SignatureDoesNotMatch",
     "UnrecognizedClient",
 }
-BAD_CREDENTIALS = re.compile(rf"\b(?:{'|'.join(sorted(_EXPIRED | _INVALID))}){_ENDING}?\b")
+BAD_CREDENTIALS = re.compile(rf"\b(?:{'|'.join(sorted(_EXPIRED | _WRONG_TIME | _INVALID))}){_ENDING}?\b")
 """Matches a code that is about the credentials, where another program quotes AWS."""
 # Often after the name of who denied it: KMSAccessDenied.
 _DENIED = ("AccessDenied", "Forbidden", "NotAuthorized", "Unauthorized", "UnauthorizedAccess", "UnauthorizedOperation")
@@ -58,6 +61,8 @@ _DENIAL = re.compile(
     r"(?: on resource:? (?P<resource>\S+))?"
 )
 
+# The codes of a RunTask that does not fit the cluster, the network or the roles, which doctor looks at.
+_EXAMINED = {"ClientException", "ClusterNotFoundException", "InvalidParameterException"}
 IAM_POLICY = "`launcher iam-policy` prints the policy that the caller needs."
 _ROLE = "Have the role's trust policy allow it, and a policy of who asks; or name another profile with --profile."
 # What else than a missing permission denies a call, in AWS's words, and what to do: to allow more would not help.
@@ -130,6 +135,14 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
         sign_in: hint on how to get credentials.
     """
     message, bare = message or code, re.sub(f"{_ENDING}$", "", code.rpartition(".")[2])
+    if bare in _WRONG_TIME or _WRONG_TIME_WORDS.search(message):
+        return CredentialsError(
+            f"AWS does not accept the time of this call: {message}",
+            hint="Set this machine's clock, which `date -u` shows: sudo timedatectl set-ntp true"
+            + (f" (if it is right, the credentials have expired. {sign_in})" if bare == "RequestExpired" else ""),
+            action=action,
+            code=code,
+        )
     if bare in _EXPIRED:
         return CredentialsError("The AWS credentials have expired.", hint=sign_in, action=action, code=code)
     if bare in _INVALID:
@@ -153,7 +166,8 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
             code=code,
         )
     kind = NotFoundError if code in _NOT_FOUND.get(action, ()) else AwsError
-    hint = advice(f"{code} {message}") or "Look for the cause with: launcher doctor"
+    examined = action == "ecs:RunTask" and code in _EXAMINED
+    hint = advice(f"{code} {message}") or ("Look for the cause with: launcher doctor" if examined else None)
     return kind(f"AWS refused {action}: {message}", hint=hint, action=action, code=code)
 
 

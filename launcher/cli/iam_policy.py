@@ -108,14 +108,19 @@ def _named(common: Common, outputs: Outputs, aws: Aws, region: str) -> PolicyRes
             f" {error.message}"
         )
         return PolicyResources.by_name(options, outputs, number, region)
-    return PolicyResources.of(stack, _database(stack, aws), outputs.state)
+    return PolicyResources.of(stack, _database(common, stack, aws), outputs.state)
 
 
-def _database(stack: Stack, aws: Aws) -> RdsDatabase | None:
-    """Return the database in RDS; None if the caller may not look at it, which its policy will name by its host."""
+def _database(common: Common, stack: Stack, aws: Aws) -> RdsDatabase | None:
+    """Return the database in RDS; None if it can't be looked at, and its policy will name all that it may be."""
+    named = stack.db_instance
     try:
-        return find_rds(aws, stack.db_instance.value, stack.db_host.value) if stack.db_instance else None
-    except AwsError:
+        return find_rds(aws, named.value, stack.db_host.value) if named else None
+    except AwsError as error:
+        common.console.say(
+            "RDS can't be asked, so the policy is for an instance and for a cluster: make it anew once it can."
+            f" {error.message}"
+        )
         return None
 
 
@@ -148,6 +153,10 @@ def _tell_lacking(common: Common, named: PolicyResources, role: str, aws: Aws) -
     width = max(len(decision.action) for decision in lacks)
     for decision in lacks:
         console.say(f"   {decision.action:<{width}} {decision.resource}")
+    for remedy in least_policy.remedies(lacks):
+        console.say(remedy)
+    if all(decision.remedy for decision in lacks):
+        return
     command = f"launcher iam-policy {common.shown} 2>/dev/null"
     console.say("To give it that:")
     console.say(

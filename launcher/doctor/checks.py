@@ -41,7 +41,8 @@ def _permissions(facts: Facts) -> str:
         raise SkippedError(f"{identity.role} may not ask IAM (iam:SimulatePrincipalPolicy)") from error
     except NotFoundError as error:
         raise SkippedError(f"IAM does not know {role}") from error
-    missing = {decision.action for decision in found if decision.allowed is False}
+    denied = [decision for decision in found if decision.allowed is False]
+    missing = {decision.action for decision in denied}
     if wanting := missing - _spared(facts):
         give = (
             "   # as the inline policy of its permission set, which alone can change this role"
@@ -51,7 +52,10 @@ def _permissions(facts: Facts) -> str:
         )
         raise WrongError(
             f"{identity.role} may not do {', '.join(sorted(wanting))}.",
-            fix=f"launcher iam-policy{facts.subject.options} > policy.json{give}",
+            fix=_fix(
+                [decision for decision in denied if decision.action in wanting],
+                f"launcher iam-policy{facts.subject.options} > policy.json{give}",
+            ),
             exit_code=ExitCode.AWS,
         )
     if unclear := [decision for decision in found if decision.allowed is None and decision.action not in missing]:
@@ -59,6 +63,12 @@ def _permissions(facts: Facts) -> str:
     if missing:
         return f"{identity.role} may migrate; not, which a migration can do without: {', '.join(sorted(missing))}"
     return f"{identity.role} may do everything that the launcher needs"
+
+
+def _fix(denied: Sequence[Decision], giving: str) -> str:
+    """Return what helps against each denial: the command that gives permissions only where these are missing."""
+    told = [f"# {remedy}" for remedy in least_policy.remedies(denied)]
+    return "   ".join([giving, *told] if any(decision.remedy is None for decision in denied) else told)
 
 
 def _untold(role: str, unclear: Sequence[Decision]) -> str:
@@ -119,11 +129,14 @@ def _named(facts: Facts, identity: Identity) -> PolicyResources:
 
 
 def _rds(facts: Facts) -> RdsNames:
+    name, host = facts.subject.db_instance, facts.subject.db_host
     try:
         # A cluster's instances are only looked at for the command that restores a snapshot.
-        return replace(RdsNames.of(facts.database.get()), members=())
-    except (LauncherError, SkippedError):
-        return RdsNames.by_name(facts.subject.db_instance, facts.subject.db_host)
+        return RdsNames.of(name, host, replace(facts.database.get(), members=()))
+    except AccessDeniedError:
+        return RdsNames.of(name, host)
+    except (LauncherError, SkippedError):  # its own check reports it; which permissions it takes is not known
+        return RdsNames()
 
 
 def _cluster(facts: Facts) -> str:
@@ -196,15 +209,18 @@ def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts],
             raise SkippedError("IAM does not tell this caller (iam:SimulatePrincipalPolicy)") from error
         except NotFoundError as error:
             raise SkippedError("not asked, without the execution role") from error
-        denied = [decision.action for decision in results if decision.allowed is False]
-        if denied:
+        if denied := [decision for decision in results if decision.allowed is False]:
             name = role.rsplit("/", 1)[-1]
-            statement = {"Effect": "Allow", "Action": denied, "Resource": target}
+            missing = [decision.action for decision in denied if decision.remedy is None]
+            statement = {"Effect": "Allow", "Action": missing, "Resource": target}
             document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
             raise WrongError(
-                f"{name} may not do {', '.join(denied)} on {target}.",
-                fix=f"aws iam put-role-policy --role-name {name} --policy-name migrate-{purpose} "
-                f"--policy-document '{document}'",
+                f"{name} may not do {', '.join(decision.action for decision in denied)} on {target}.",
+                fix=_fix(
+                    denied,
+                    f"aws iam put-role-policy --role-name {name} --policy-name migrate-{purpose} "
+                    f"--policy-document '{document}'",
+                ),
                 exit_code=ExitCode.NOT_STARTED,
             )
         if unclear := [decision for decision in results if decision.allowed is None]:

@@ -129,17 +129,19 @@ def _defect(error: Exception) -> str:
 
 
 def _wrong(check: Check[F], error: LauncherError, options: str) -> Finding:
-    fix = error.hint if isinstance(error, WrongError) else _command(error.hint or "", options)
+    fix = error.hint if isinstance(error, WrongError) else _command(error.hint, options)
     status = Status.NG if error.exit_code else Status.NOTE
     return Finding(check.group, check.name, status, error.message, fix, error.exit_code)
 
 
-def _command(hint: str, options: str) -> str:
-    """Return the command in a hint, with the rest as a comment; without a command, `launcher doctor`."""
+def _command(hint: str | None, options: str) -> str | None:
+    """Return the command in a hint, with the rest as a comment; without a command that alone; None without a hint."""
+    if hint is None:
+        return None
     found = _COMMAND.search(hint)
-    command, words = "launcher doctor", hint
-    if found is not None:
-        command, words = found["within"] or found["last"], hint if found["within"] else hint[: found.start()]
+    if found is None:
+        return f"# {hint}"
+    command, words = found["within"] or found["last"], hint if found["within"] else hint[: found.start()]
     if command.startswith("launcher ") and options and "--environment" not in command:
         program, name, *rest = command.split(" ", 2)
         command = " ".join((program, name, options, *rest))

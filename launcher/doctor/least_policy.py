@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,6 +90,11 @@ def _snapshots(named: PolicyResources) -> tuple[str, ...]:
     return (named.arn("rds", f"snapshot:{snapshot_stem(name, 'instance')}-*"),) if name else ()
 
 
+def _clusters(named: PolicyResources) -> tuple[str, ...]:
+    # Only RDS tells which cluster an instance belongs to.
+    return (named.arn("rds", "cluster:*"),) if named.rds.instance and named.rds.cluster else _cluster(named)
+
+
 def _cluster(named: PolicyResources) -> tuple[str, ...]:
     return (named.arn("rds", f"cluster:{named.rds.cluster}"),) if named.rds.cluster else ()
 
@@ -157,7 +162,7 @@ PERMISSIONS: tuple[Permission, ...] = (
         _log_group,
     ),
     Permission("ReadTheDatabase", ("rds:DescribeDBInstances",), _instances),
-    Permission("ReadTheDatabaseCluster", ("rds:DescribeDBClusters",), _cluster),
+    Permission("ReadTheDatabaseCluster", ("rds:DescribeDBClusters",), _clusters),
     Permission(
         "TakeASnapshot",
         ("rds:CreateDBSnapshot",),
@@ -259,6 +264,15 @@ def policy(named: PolicyResources) -> Policy:
             statement["Condition"] = condition
         statements.append(statement)
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def remedies(denied: Iterable[Decision]) -> list[str]:
+    """Return what helps where more permissions would not, as sentences that begin with the actions that are denied."""
+    actions: dict[str, set[str]] = {}
+    for decision in denied:
+        if decision.remedy:
+            actions.setdefault(decision.remedy, set()).add(decision.action)
+    return [f"{', '.join(sorted(those))}: {remedy}" for remedy, those in actions.items()]
 
 
 def lacking(named: PolicyResources, role: str, iam: Aws, *, doctor: bool = True) -> tuple[Decision, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from launcher.aws.partitions import arn
 from launcher.environment.options import Options
 from launcher.environment.password import named_secret
-from launcher.environment.rds import RdsDatabase, RdsHost
+from launcher.environment.rds import RdsDatabase, is_cluster
 from launcher.environment.service import gives_network
 from launcher.environment.stack import StackNames
 from launcher.errors import ConfigurationError
@@ -24,7 +24,7 @@ class RdsNames:
     Attributes:
         instance: the instance; None if the database is a cluster.
         cluster: the cluster; None if it is an instance.
-        members: the cluster's instances, as far as they are known.
+        members: the instances that are looked at for a cluster.
     """
 
     instance: str | None = None
@@ -32,18 +32,16 @@ class RdsNames:
     members: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, database: RdsDatabase) -> RdsNames:
-        """Return the names of a database that could be looked at."""
+    def of(cls, name: str | None, host: str | None, database: RdsDatabase | None = None) -> RdsNames:
+        """Return all names that `find_rds` asks for; `database` is what it found, None if it could not look."""
+        if name is None:
+            return cls()
+        asked = () if is_cluster(name, host) else (name,)
+        if database is None:  # the host of an instance does not tell whether it is one of a cluster's
+            return cls(instance=next(iter(asked), None), cluster=name)
         if database.kind == "instance":
             return cls(instance=database.name)
-        return cls(cluster=database.name, members=database.members)
-
-    @classmethod
-    def by_name(cls, name: str | None, host: str | None) -> RdsNames:
-        """Return the names of one that could not; the host may tell its kind."""
-        told = RdsHost.parse(host or "")
-        kind = told.kind if told is not None and told.name == name else None
-        return cls(instance=None if kind == "cluster" else name, cluster=None if kind == "instance" else name)
+        return cls(cluster=database.name, members=tuple(dict.fromkeys((*asked, *database.members))))
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class PolicyResources:
             repository=stack.repository,
             log_group=stack.log_group,
             roles=tuple(roles),
-            rds=RdsNames.of(database) if database else RdsNames.by_name(named, stack.db_host.value),
+            rds=RdsNames.of(named, stack.db_host.value, database),
             secret=_secret(stack.password.value.reference),
             state=state,
         )
@@ -116,7 +114,7 @@ class PolicyResources:
             repository=names.repository,
             log_group=names.log_group,
             roles=(*given_roles, *([] if complete else [arn("iam", region, account, f"role/{names.prefix}-*")])),
-            rds=RdsNames.by_name(named.db_instance.value if named.db_instance else None, named.db_host),
+            rds=RdsNames.of(named.db_instance.value if named.db_instance else None, named.db_host),
             secret=_secret(secret.value if secret else None),
             state=outputs.state,
         )

@@ -204,6 +204,11 @@ def _cut(name: str, limit: int) -> str:
     return f"{name[: limit - len(digest) - 1].rstrip('-')}-{digest}"
 
 
+def is_cluster(name: str, host: str | None) -> bool:
+    """Whether the host tells that this is a cluster's name; else RDS is asked for an instance first."""
+    return RdsHost.parse(host or "") == RdsHost(name, "cluster")
+
+
 def find_rds(aws: Aws, name: str, host: str | None = None) -> RdsDatabase | None:
     """Return the instance or cluster with this name; the cluster if it is one of a cluster's instances.
 
@@ -218,8 +223,7 @@ def find_rds(aws: Aws, name: str, host: str | None = None) -> RdsDatabase | None
     Raises:
         AwsError: AWS refused a call.
     """
-    told = RdsHost.parse(host or "")
-    instance = None if told == RdsHost(name, "cluster") else aws.db_instance(name)
+    instance = None if is_cluster(name, host) else aws.db_instance(name)
     if instance is not None and not instance.get("DBClusterIdentifier"):
         return _instance(instance)
     cluster = aws.db_cluster(instance["DBClusterIdentifier"] if instance else name)

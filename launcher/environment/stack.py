@@ -144,8 +144,10 @@ def values_for(options: Options, outputs: Outputs) -> Mapping[str, Sourced[Any]]
 
 def instance_for(options: Options, host: str) -> Sourced[str] | None:
     """Return the RDS instance or cluster: the caller's, else the one in the host name; None if the host names none."""
-    found = RdsHost.parse(host)
-    return options.given.get("db_instance") or (Sourced(found.name, "the database's host name") if found else None)
+    given, found = options.given.get("db_instance"), RdsHost.parse(host)
+    if given is not None:
+        return Sourced(given.value.lower(), given.source)  # as RDS keeps names, and ARNs have them
+    return Sourced(found.name, "the database's host name") if found else None
 
 
 @dataclass(frozen=True)

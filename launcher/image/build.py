@@ -27,8 +27,9 @@ _PUSHING = re.compile(r"pushing layers|failed to push")
 _NO_LOGIN = re.compile(
     r"\bunauthorized\b|authentication required|no basic auth credentials|authorization token has expired", re.IGNORECASE
 )
-_DENIED = re.compile(r"denied|403 Forbidden", re.IGNORECASE)
-_NOT_KEPT = re.compile(r"(?:storing|saving) credentials", re.IGNORECASE)
+_DENIED = re.compile(r"(?<!permission )denied|403 Forbidden", re.IGNORECASE)  # a file says "permission denied"
+_NOT_KEPT = re.compile("storing credentials", re.IGNORECASE)
+_NO_ACCESS = re.compile("permission denied while trying to connect", re.IGNORECASE)
 _LEGACY = re.compile(r"legacy builder is deprecated|Install the buildx component|docs\.docker\.com/go/buildx")
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
@@ -39,7 +40,7 @@ class _Cause:
 
     Attributes:
         words: matches the message.
-        means: the rest of a sentence that begins with what failed; `{platform}` is filled in.
+        means: the rest of a sentence that begins with what failed; `{platform}` and groups of `words` are filled in.
         hint: what to do; `{by_hand}` is the command to try it by hand.
     """
 
@@ -61,6 +62,11 @@ _CAUSES = (
         "this Docker engine can't build for {platform}",
         "Build on a machine of that kind, or teach this one with QEMU and buildx; or name an image with --image.",
     ),
+    _Cause(  # before causes that a step's own program may quote: it has a base image
+        re.compile("did not complete successfully|returned a non-zero code"),
+        "a step of the Dockerfile failed",
+        "Try it by hand: {by_hand}",
+    ),
     _Cause(
         re.compile(
             "manifest unknown|pull access denied|failed to resolve source metadata|registry-1.docker.io|toomanyrequests"
@@ -78,6 +84,11 @@ _UNKEPT = _Cause(
 )
 _CAUSES_OF_THE_REGISTRY = (
     _UNKEPT,
+    _Cause(
+        re.compile(r"saving credentials: (?P<why>.*[^\s.])", re.IGNORECASE),
+        "the login can't be saved ({why})",
+        "Have another folder of settings: export DOCKER_CONFIG=$(mktemp -d)",
+    ),
     _Cause(
         _NO_LOGIN,
         "the registry got no valid login",
@@ -107,12 +118,19 @@ def require_engine(run: Runner) -> None:
     """Check that Docker is available.
 
     Raises:
-        ImageError: Docker is not installed or not running.
+        ImageError: Docker is not installed, not running, or not for this user.
     """
     try:
         answer = run(["docker", "version", "--format", "{{.Server.Version}}"])
     except ProgramNotFoundError as error:
         raise ImageError(error.message, hint=error.hint) from error
+    if _NO_ACCESS.search(answer.stderr):
+        raise ImageError(
+            "This user may not use Docker, and the image has to be built.",
+            hint="Join Docker's group, then sign in anew (or name an image that exists with --image):"
+            " sudo usermod -aG docker $(id -un)",
+            details=answer.tail[-2:],
+        )
     if answer.exit_code != 0:
         raise ImageError(
             "Docker is not running, and the image has to be built.",
@@ -280,10 +298,10 @@ class Builder:
         kind = _NotPushedError if what == "push" else ImageError
         causes = _CAUSES if what == "build" else (*_CAUSES_OF_THE_REGISTRY, _CAUSES[0])
         for cause in causes:
-            if cause.words.search(output):
+            if found := cause.words.search(output):
                 if not kept and cause.words in (_NO_LOGIN, _DENIED):
                     cause = _UNKEPT
-                means = cause.means.format(platform=platform)
+                means = cause.means.format(platform=platform, **found.groupdict())
                 hint = advice(output) or cause.hint.format(by_hand=by_hand)
                 return kind(f"{sentence}: {means}.", hint=hint, details=details)
         return kind(f"{sentence}.", hint=f"Try it by hand: {by_hand}", details=details)

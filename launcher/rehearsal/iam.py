@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.permissions import needed
-from launcher.rehearsal.policy import Document, allows, missing_keys, role_documents
+from launcher.rehearsal.policy import Document, allows, decide, missing_keys, role_documents
 from launcher.rehearsal.server import Answer, LocalServer
 from launcher.rehearsal.stack import LocalStack
 
@@ -20,11 +20,13 @@ class LocalIam:
     Attributes:
         caller: the role whose policies are enforced for every call; None allows everything.
         needed: the actions that the caller's calls have needed.
+        deniers: by action, what denies it in a simulation: `Organizations` or `PermissionsBoundary`.
     """
 
     def __init__(self, server: LocalServer, stack: LocalStack) -> None:
         self.caller: str | None = None
         self.needed: set[str] = set()
+        self.deniers: dict[str, str] = {}
         self._stack = stack
         server.handlers["iam:SimulatePrincipalPolicy"] = self.simulate
         server.faults.append(self.enforce)
@@ -54,7 +56,7 @@ class LocalIam:
         actions, resources = _members(call, "ActionNames"), _members(call, "ResourceArns") or ("*",)
         first = int(call.parameters.get("Marker", 0))
         last = first + min(int(call.parameters.get("MaxItems", _PAGE)), _PAGE)
-        results = "".join(_result(documents, action, resources, context) for action in actions[first:last])
+        results = "".join(self._result(documents, action, resources, context) for action in actions[first:last])
         more = f"<Marker>{last}</Marker>" if last < len(actions) else ""
         name = "SimulatePrincipalPolicy"
         return {
@@ -64,26 +66,30 @@ class LocalIam:
             f"<ResponseMetadata><RequestId>local</RequestId></ResponseMetadata></{name}Response>"
         }
 
-
-def _result(documents: Sequence[Document], action: str, resources: Sequence[str], context: Mapping[str, str]) -> str:
-    """Return the result for an action: its sum, and a part for each resource that is named."""
-    decisions = {
-        resource: "allowed" if allows(documents, action, resource, context) else "implicitDeny"
-        for resource in resources
-    }
-    whole = "allowed" if set(decisions.values()) == {"allowed"} else "implicitDeny"
-    missing = {resource: _missing(missing_keys(documents, action, resource, context)) for resource in resources}
-    parts = "".join(
-        f"<member><EvalResourceName>{escape(resource)}</EvalResourceName>"
-        f"<EvalResourceDecision>{decision}</EvalResourceDecision>{missing[resource]}</member>"
-        for resource, decision in decisions.items()
-        if resource != "*"
-    )
-    return (
-        f"<member><EvalActionName>{escape(action)}</EvalActionName>"
-        f"<EvalResourceName>{escape(resources[0])}</EvalResourceName><EvalDecision>{whole}</EvalDecision>"
-        f"{missing.get('*', '')}<ResourceSpecificResults>{parts}</ResourceSpecificResults></member>"
-    )
+    def _result(
+        self, documents: Sequence[Document], action: str, resources: Sequence[str], context: Mapping[str, str]
+    ) -> str:
+        """Return the result for an action: its sum, and a part for each resource that is named."""
+        denier = self.deniers.get(action)
+        decisions = {
+            resource: "explicitDeny" if denier else decide(documents, action, resource, context)
+            for resource in resources
+        }
+        whole = min(decisions.values(), key=("explicitDeny", "implicitDeny", "allowed").index)
+        missing = {resource: _missing(missing_keys(documents, action, resource, context)) for resource in resources}
+        parts = "".join(
+            f"<member><EvalResourceName>{escape(resource)}</EvalResourceName>"
+            f"<EvalResourceDecision>{decision}</EvalResourceDecision>{missing[resource]}</member>"
+            for resource, decision in decisions.items()
+            if resource != "*"
+        )
+        detail = f"<{denier}DecisionDetail><AllowedBy{denier}>false</AllowedBy{denier}></{denier}DecisionDetail>"
+        return (
+            f"<member><EvalActionName>{escape(action)}</EvalActionName>"
+            f"<EvalResourceName>{escape(resources[0])}</EvalResourceName><EvalDecision>{whole}</EvalDecision>"
+            f"{detail if denier else ''}"
+            f"{missing.get('*', '')}<ResourceSpecificResults>{parts}</ResourceSpecificResults></member>"
+        )
 
 
 def _missing(keys: Iterable[str]) -> str:

@@ -15,7 +15,12 @@ Document = Mapping[str, Any]
 
 
 def allows(documents: Iterable[Document], action: str, resource: str, context: Mapping[str, str] | None = None) -> bool:
-    """Whether the policies together allow the action: a statement allows it, and none denies it.
+    """Whether the policies together allow the action: see `decide`."""
+    return decide(documents, action, resource, context) == "allowed"
+
+
+def decide(documents: Iterable[Document], action: str, resource: str, context: Mapping[str, str] | None = None) -> str:
+    """Return IAM's decision: `allowed` if a statement allows it, and none denies it; `explicitDeny` or `implicitDeny`.
 
     Args:
         documents: identity policies.
@@ -29,7 +34,7 @@ def allows(documents: Iterable[Document], action: str, resource: str, context: M
         for statement in _list(document["Statement"])
         if _concerns(statement, action, resource, context or {})
     }
-    return effects == {"Allow"}
+    return "explicitDeny" if "Deny" in effects else "allowed" if effects else "implicitDeny"
 
 
 def missing_keys(

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from launcher.aws.refusals import advice
 from launcher.errors import AccessDeniedError
 from launcher.models import FamilyTasks, Task
 
@@ -84,6 +85,8 @@ def _described(aws: Aws, cluster: str, arns: Sequence[str]) -> tuple[list[Any], 
 
 def untagged(error: AccessDeniedError, cluster: str) -> AccessDeniedError:
     """Return a refusal about a task, with a hint for the case that the task does not have the launcher's tags."""
+    if advice(" ".join(error.details)):
+        return error
     task = error.resource.rsplit("/", 1)[-1] or "TASK"
     look = shlex.join(("aws", "ecs", "describe-tasks", "--cluster", cluster, "--include", "TAGS", "--tasks", task))
     error.hint = (

@@ -169,8 +169,56 @@ def test_a_denial_in_other_words_is_given_in_full() -> None:
     assert error.details == ("AWS says: You are not authorized to perform this operation.",)
 
 
-def test_a_refusal_that_nobody_foresaw_has_a_hint_too() -> None:
-    assert refused("ClientException", "Something new.").hint == "Look for the cause with: launcher doctor"
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("SignatureDoesNotMatch", "Signature expired: 20261127T080000Z is now earlier than 20261127T081500Z"),
+        (
+            "InvalidSignatureException",
+            "Signature not yet current: 20261127T090000Z is still later than 20261127T082500Z",
+        ),
+        ("AuthFailure", "Signature expired: 20261127T080000Z is now earlier than 20261127T081500Z"),
+        ("RequestExpired", "Request has expired."),
+        ("RequestInTheFuture", ""),
+        ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."),
+    ],
+)
+def test_a_wrong_clock_is_no_fault_of_the_credentials(code: str, message: str) -> None:
+    error = refused(code, message)
+    assert (
+        error.message == f"AWS does not accept the time of this call: {message or code + '.'}".removesuffix(".") + "."
+    )
+    assert "timedatectl" in (error.hint or "")
+    assert ("Sign in." in (error.hint or "")) == (code == "RequestExpired")  # EC2 says it of credentials too
+    assert error.exit_code == 21
+
+
+def test_the_signature_of_a_wrong_secret_is_no_matter_of_the_clock() -> None:
+    words = "The request signature we calculated does not match the signature you provided."
+    assert refused("SignatureDoesNotMatch", words).hint == "Sign in."
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "helps"),
+    [
+        ("ecs:RunTask", "ClientException", True),
+        ("ecs:RunTask", "InvalidParameterException", True),
+        ("ecs:RunTask", "BlockedException", False),
+        ("ecs:DescribeTasks", "InvalidParameterException", False),
+        ("rds:CreateDBSnapshot", "SnapshotQuotaExceeded", False),
+        ("s3:GetObject", "NoSuchBucket", False),
+        ("ec2:DescribeSubnets", "InvalidSubnetID.NotFound", False),
+    ],
+)
+def test_doctor_is_named_only_where_it_looks_at_the_cause(action: str, code: str, helps: bool) -> None:
+    hint = refusal(action, code, "Something new.", 400, sign_in="Sign in.").hint
+    assert hint == ("Look for the cause with: launcher doctor" if helps else None)
+
+
+@pytest.mark.parametrize("message", ["Rate exceeded", "Rate exceeded."])
+def test_what_aws_says_ends_as_a_sentence(message: str) -> None:
+    for code in ("ThrottlingException", "InvalidClientTokenId", "ClientException"):
+        assert refused(code, message).message.endswith(" Rate exceeded.")
 
 
 def test_a_role_that_may_not_be_assumed_needs_another_policy_than_the_launcher_s() -> None:

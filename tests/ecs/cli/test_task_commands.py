@@ -164,3 +164,29 @@ def test_status_keeps_its_columns_whatever_ended_the_tasks(stage: Stage) -> None
     lines = stage.launch("status").out.splitlines()
     assert len(lines) == 2
     assert len({line.index("20", 48) for line in lines}) == 1, lines
+
+
+@pytest.mark.parametrize("command", [["status"], ["logs", "--follow"], ["stop"]])
+@pytest.mark.parametrize(
+    ("why", "tags"),
+    [
+        ("because no identity-based policy allows the ecs:DescribeTasks action", True),
+        ("with an explicit deny in a service control policy", False),
+        ("because no permissions boundary allows the ecs:DescribeTasks action", False),
+    ],
+)
+def test_tags_are_told_of_only_where_a_policy_may_ask_for_them(
+    stage: Stage, command: list[str], why: str, tags: bool
+) -> None:
+    task = start_task(stage.cloud, started_by="somebody")
+
+    def fault(call: Call) -> None:
+        if call.action == "ecs:DescribeTasks":
+            who, what = "arn:aws:sts::123456789012:assumed-role/ci/x", f"resource: {task}"
+            words = f"User: {who} is not authorized to perform: {call.action} on {what} {why}"
+            raise Refusal("AccessDeniedException", words)
+
+    stage.cloud.server.faults.append(fault)
+    outcome = stage.launch(*command)
+    assert outcome.code == 21
+    assert ("launcher's tags" in outcome.err) == tags

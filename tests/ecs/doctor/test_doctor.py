@@ -98,7 +98,7 @@ def test_a_sound_cluster_is_found_sound_with_the_policy_that_is_printed(
         by_name(cloud),
         caller=stack.ci_role_arn,
         secret=stack.secret,
-        rds=RdsNames.by_name("neuraknot-dev-db", stack.database_host),
+        rds=RdsNames.of("neuraknot-dev-db", stack.database_host),
     )
     stack.allow(stack.ci_role, "deploy", *least_policy.policy(of_cluster)["Statement"])
     cloud.iam.caller = stack.ci_role
@@ -290,12 +290,12 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
     "another engine": (another_engine, {}, ["instance"], 6, "launcher doctor --environment dev --db-instance"),
     "state of another environment": (state_of_another, {}, ["Terraform"], 20, "launcher doctor --environment staging"),
     "no state": (no_state, {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # A workspace"),
-    "locked state": (locked, {}, ["Terraform"], 20, "launcher doctor --environment dev   # Wait"),
+    "locked state": (locked, {}, ["Terraform"], 20, "# Wait"),
     "credentials": (no_credentials, {}, ["credentials"], 21, "aws configure list-profiles   # Set AWS_"),
     "no host": (outputs(rds_host=None), {}, ["Terraform"], 20, "terraform -chdir={tf} apply   # Give --db-host"),
     "no subnets": (outputs(private_subnet_ids=[]), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
     "a number for a host": (outputs(rds_host=5), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
-    "no port": (outputs(rds_port="abc"), {}, ["Terraform"], 20, "launcher doctor --environment dev   # Give --db-port"),
+    "no port": (outputs(rds_port="abc"), {}, ["Terraform"], 20, "# Give --db-port"),
     "regions": (outputs(aws_region=["x"]), {}, ["Terraform"], 20, "terraform -chdir={tf} apply"),
     "another account": (
         outputs(aws_account_id="999999999999"),
@@ -910,3 +910,35 @@ def test_the_tree_wraps_sentences_and_never_commands() -> None:
     assert all(len(line) <= 60 for style, line in printed if style != "fix")
     assert ("fix", " " * 8 + command) in printed
     assert printed[-1] == ("sum", "1 OK, 1 NG, 1 SKIP")
+
+
+@pytest.mark.parametrize(("denier", "words"), [("Organizations", "service control"), ("PermissionsBoundary", "ndary")])
+def test_a_denial_that_no_permission_undoes_is_given_its_own_remedy(
+    make_cloud: MakeCloud, tmp_path: Path, denier: str, words: str
+) -> None:
+    cloud = make_cloud()
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    cloud.iam.deniers = {"ecs:RunTask": denier, "ecr:BatchGetImage": denier}
+    report = doctor(cloud, tmp_path)
+    assert named(report, Status.NG) == ["permissions", "pulls the image"]
+    for finding in report.findings:
+        if finding.status is Status.NG:
+            assert words in (finding.fix or "")
+            assert (finding.fix or "").startswith("# ec")
+    cloud.stack.iam.delete_role_policy(cloud.stack.execution_role_arn.rsplit("/", 1)[-1], "execution")
+    [finding] = [each for each in doctor(cloud, tmp_path).findings if each.name == "pulls the image"]
+    assert '"Action": ["ecr:GetDownloadUrlForLayer"]' in (finding.fix or "")
+    assert words in (finding.fix or "")
+
+
+def test_doctor_is_no_cure_for_what_it_has_found(make_cloud: MakeCloud, tmp_path: Path) -> None:
+    cloud = make_cloud()
+    let_the_caller_do_what_the_policy_says(cloud)
+    write_outputs(cloud, tmp_path)
+    report = doctor(
+        cloud, tmp_path, subnets=("subnet-0123456789abcdef0",), security_groups=(cloud.stack.service_group,)
+    )
+    wrong = [finding for finding in report.findings if finding.status is Status.NG]
+    assert wrong
+    assert not [finding.fix for finding in wrong if (finding.fix or "").startswith("launcher doctor")]

@@ -6,7 +6,7 @@ import ast
 import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -38,6 +38,7 @@ from launcher.rehearsal.terraform import write_root
 from launcher.terraform.backend import S3State
 from launcher.terraform.outputs import Outputs
 from tests.ecs.conftest import FakeClock, MakeCloud
+from tests.ecs.launching import GOOD, Stage, make_stage
 
 ACTIONS = {action for permission in PERMISSIONS for action in permission.actions}
 # What docker and not boto3 asks of ECR, what Terraform asks for, and what AWS asks for along with another action.
@@ -640,3 +641,95 @@ def test_json_goes_to_standard_output_alone(make_cloud: MakeCloud, clock: FakeCl
     _, printed, said = launcher_says(["iam-policy", "--json"], cloud, clock, checkout)
     assert json.loads(printed)["Version"] == "2012-10-17"
     assert "lacks" in said
+
+
+def give_the_printed_policy(stage: Stage, *options: str) -> list[Any]:
+    outcome = stage.launch("iam-policy", *options)
+    assert outcome.code == 0
+    statements: list[Any] = json.loads(outcome.out)["Statement"]
+    stage.cloud.stack.allow(stage.cloud.stack.ci_role, "deploy", *statements)
+    return statements
+
+
+@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize("named", ["neuraknot-dev-db", "neuraKnot-Dev-DB"])
+@pytest.mark.parametrize("kind", ["instance", "aurora", "multi-az"])
+def test_the_policy_is_enough_for_a_database_under_an_alias(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, kind: str, named: str, readable: bool
+) -> None:
+    stage = make_stage(make_cloud(database=kind, login="tfvars", script=GOOD), clock, tmp_path)
+    options = ("--db-host", "db.internal.example", "--db-instance", named)
+    if not readable:
+        stage.cloud.iam.caller = stage.cloud.stack.ci_role
+        give_the_printed_policy(stage, *options)
+    assert named.lower() == "neuraknot-dev-db"
+    assert "neuraKnot-Dev-DB" not in json.dumps(give_the_printed_policy(stage, *options))
+    stage.cloud.iam.caller = stage.cloud.stack.ci_role
+    outcome = stage.launch("ecs-migrate", "--snapshot", *options)
+    assert outcome.code == 0, outcome.err
+
+
+def test_whoever_may_not_look_at_the_instance_of_a_cluster_is_given_both(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    cloud = make_cloud(database="aurora", login="managed", script=GOOD)
+    stage = make_stage(cloud, clock, tmp_path)
+    stage.outputs({"rds_host": str(cloud.stack.rds.databases[cloud.stack.database_instance].address)})
+    cloud.iam.caller = cloud.stack.ci_role
+    give_the_printed_policy(stage)
+    assert stage.launch("ecs-migrate", "--dry-run").code == 0
+    give_the_printed_policy(stage)  # now that it is known which cluster that is
+    assert stage.launch("ecs-migrate", "--snapshot").code == 0
+
+
+def test_a_database_that_could_not_be_asked_for_is_told(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = make_stage(make_cloud(), clock, tmp_path)
+    stage.cloud.server.faults.append(throttle("rds:DescribeDBInstances"))
+    secret = stage.cloud.stack.arn("secretsmanager", "secret:mine-x")
+    outcome = stage.launch("iam-policy", "--db-password-secret", secret)
+    assert "RDS can't be asked" in outcome.err
+    assert "Rate exceeded" in outcome.err
+    assert "cluster:*" in outcome.out
+
+
+def throttle(action: str) -> Callable[[Call], None]:
+    def fault(call: Call) -> None:
+        if call.action == action:
+            raise Refusal("Throttling", "Rate exceeded")
+
+    return fault
+
+
+DENIERS = {"Organizations": "A service control policy of the organization", "PermissionsBoundary": "A permissions"}
+
+
+@pytest.mark.parametrize("denier", DENIERS)
+def test_no_permission_is_to_be_given_where_something_else_denies(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, denier: str
+) -> None:
+    stage = make_stage(make_cloud(), clock, tmp_path)
+    give_the_printed_policy(stage)
+    stage.cloud.iam.deniers = {"ecs:RunTask": denier}
+    said = stage.launch("iam-policy").err
+    assert f"ecs:RunTask: {DENIERS[denier]}" in said
+    assert "put-role-policy" not in said
+    for policy in stage.cloud.stack.iam.list_role_policies(stage.cloud.stack.ci_role):
+        stage.cloud.stack.iam.delete_role_policy(stage.cloud.stack.ci_role, policy)
+    said = stage.launch("iam-policy").err
+    assert f"ecs:RunTask: {DENIERS[denier]}" in said
+    assert "put-role-policy" in said
+
+
+def test_no_permission_is_to_be_given_where_a_policy_denies_outright(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    stage = make_stage(make_cloud(), clock, tmp_path)
+    give_the_printed_policy(stage)
+    stage.cloud.stack.allow(
+        stage.cloud.stack.ci_role, "no", {"Effect": "Deny", "Action": "ecs:StopTask", "Resource": "*"}
+    )
+    said = stage.launch("iam-policy").err
+    assert "ecs:StopTask: A policy denies it outright" in said
+    assert "put-role-policy" not in said

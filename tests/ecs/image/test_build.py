@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launcher.image.tag import content_tag
+from launcher.machine.process import Completed
 from launcher.rehearsal.stand_in_docker import StandInDocker, digest_of
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, Remembering, Stage, make_stage
@@ -192,6 +195,16 @@ BY_HAND = "aws ecr get-login-password --region ap-northeast-1 | docker login --u
         ("Head https://r/v2/base: no basic auth credentials", "the base image can't be had", "Log in to its registry"),
         ("pip: 401 Unauthorized", "The image could not be built.", "docker buildx build --file"),
         ("pull: unauthorized: authentication required", "the base image can't be had", "Log in to its registry"),
+        (
+            'unauthorized: authentication required\nprocess "/bin/sh -c pip" did not complete successfully: 1',
+            "a step of the Dockerfile failed",
+            "docker buildx build --file",
+        ),
+        (
+            "no basic auth credentials\nThe command '/bin/sh -c pip install .' returned a non-zero code: 1",
+            "a step of the Dockerfile failed",
+            "docker buildx build --file",
+        ),
     ],
 )
 def test_a_login_that_is_lacking_is_told_from_a_permission(stage: Stage, why: str, sentence: str, hint: str) -> None:
@@ -205,6 +218,12 @@ def test_a_login_that_is_lacking_is_told_from_a_permission(stage: Stage, why: st
 
 UNKNOWN_HOST = 'Get "https://1.dkr.ecr.example/v2/": dial tcp: lookup 1.dkr.ecr.example on 10.0.0.2:53: no such host'
 REFUSED = 'Get "https://1.dkr.ecr.example/v2/": dial tcp 127.0.0.1:9: connect: connection refused'
+UNWRITABLE = "saving credentials: mkdir /home/ci/.docker: permission denied"
+READ_ONLY = "saving credentials: open /home/ci/.docker/config.json234: read-only file system"
+UNREADABLE = (
+    "WARNING: Error loading config file: open /home/ci/.docker/config.json: permission denied\n"
+    "Error response from daemon: login attempt failed with status: 400 Bad Request"
+)
 NO_ANSWER = 'Get "https://1.dkr.ecr.example/v2/": net/http: request canceled (Client.Timeout exceeded)'
 
 
@@ -218,6 +237,9 @@ NO_ANSWER = 'Get "https://1.dkr.ecr.example/v2/": net/http: request canceled (Cl
         ("unexpected EOF", "the registry stopped answering", "Run the same command again"),
         ("denied: not authorized", "the registry refused it", "launcher iam-policy"),
         ("something new", "Docker could not log in to ", "aws ecr get-login-password --region ap-northeast-1 | docker"),
+        (f"Error {UNWRITABLE}", f"can't be saved ({UNWRITABLE.partition(': ')[2]})", "DOCKER_CONFIG=$(mktemp -d)"),
+        (f"Error {READ_ONLY}", f"can't be saved ({READ_ONLY.partition(': ')[2]})", "DOCKER_CONFIG=$(mktemp -d)"),
+        (UNREADABLE, "amazonaws.com.", "aws ecr get-login-password --region ap-northeast-1 | docker"),
     ],
 )
 def test_a_login_that_fails_says_why(stage: Stage, docker: StandInDocker, words: str, sentence: str, hint: str) -> None:
@@ -227,4 +249,18 @@ def test_a_login_that_fails_says_why(stage: Stage, docker: StandInDocker, words:
     assert f"Docker could not log in to {registry(stage)}" in outcome.err
     assert sentence in outcome.err
     assert hint in outcome.err.split("Hint: ")[1]
-    assert words in outcome.err
+    assert all(line in outcome.err for line in words.splitlines())
+
+
+@pytest.mark.parametrize("words", ["Docker daemon socket at unix:///run/docker.sock", "docker API at unix:///run/d"])
+def test_whoever_may_not_use_docker_is_not_told_to_start_it(stage: Stage, docker: StandInDocker, words: str) -> None:
+    def run(arguments: Sequence[str], **options: Any) -> Completed:
+        if tuple(arguments[:2]) == ("docker", "version"):
+            return Completed(tuple(arguments), 1, "", f"permission denied while trying to connect to the {words}\n")
+        return docker(arguments, **options)
+
+    stage.runner = run
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 22
+    assert "This user may not use Docker" in outcome.err
+    assert "sudo usermod -aG docker" in outcome.err
