@@ -265,13 +265,6 @@ def _password(facts: Facts) -> str:
 
 def _database(facts: Facts) -> str:
     database, subject = facts.database.get(), facts.subject
-    if database.status != "available":
-        wait = database.waiting(subject.region)
-        raise WrongError(
-            f"{database.name} is {database.status}.",
-            fix=f"{database.command('start', subject.region)} && {wait}" if database.status == "stopped" else wait,
-            exit_code=ExitCode.DATABASE_UNREACHABLE,
-        )
     if "postgres" not in database.engine:
         raise WrongError(
             f"{database.name} is {database.engine}, not PostgreSQL.",
@@ -287,8 +280,17 @@ def _database(facts: Facts) -> str:
             else f"launcher doctor{subject.options} --db-host {database.hosts[0]}",
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
+    if database.service == "unknown":
+        raise SkippedError(f"{database.name} is {database.status}: whether it answers then is not known")
+    if database.service != "serving":
+        raise WrongError(
+            f"{database.name} is {database.status}"
+            + (", and may not answer for a while." if database.service == "disturbed" else "."),
+            fix=database.remedy(subject.region),
+            exit_code=0 if database.service == "disturbed" else ExitCode.DATABASE_UNREACHABLE,
+        )
     kind = "" if database.kind == "instance" else f", a cluster of {len(database.members)}"
-    return f"{database.name}{kind}, PostgreSQL {database.version}, available"
+    return f"{database.name}{kind}, PostgreSQL {database.version}, {database.status}"
 
 
 def _image_repository(facts: Facts) -> str:

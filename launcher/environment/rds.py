@@ -16,10 +16,31 @@ if TYPE_CHECKING:
     from launcher.aws.client import Aws
 
 Kind = Literal["instance", "cluster"]
+Service = Literal["serving", "disturbed", "out", "unknown"]
 
 # How long a name may be; it has no hyphen at its end, and no two in a row.
 _INSTANCE, _MULTI_AZ_CLUSTER = 63, 52
 _SNAPSHOT: Mapping[Kind, int] = {"instance": 255, "cluster": 63}
+
+# By AWS's pages of the statuses of instances and of clusters.
+_SERVING = {
+    "available",
+    "backing-up",
+    "configuring-enhanced-monitoring",
+    "configuring-iam-database-auth",
+    "configuring-log-exports",
+    "storage-initialization",
+    "storage-optimization",
+    "update-iam-db-auth",
+}
+# It may be restarted, or its master's password changed, on the way to `available`.
+_DISTURBED = {"maintenance", "modifying", "resetting-master-credentials", "storage-config-upgrade", "upgrading"}
+_COMING = {"creating", "failing-over", "migrating", "promoting", "rebooting", "renaming", "starting"}
+_STARTED = {"stopped", "stopping", "inaccessible-encryption-credentials-recoverable"}
+_LOST = re.compile(
+    r"(?:cloning-|migration-)?failed|delet(?:e-precheck|ing)|inaccessible-encryption-credentials|incompatible-[a-z-]+"
+    r"|insufficient-capacity|restore-error"
+)
 
 # In China the region stands behind `rds`. The endpoints of proxies, custom and global ones name no instance or cluster.
 _HOST = re.compile(
@@ -80,14 +101,33 @@ class RdsDatabase:
     members: tuple[str, ...]
     _described: Mapping[str, Any]
 
-    def command(self, verb: str, region: str) -> str:
-        """Return the AWS command that does something with it: `start`."""
-        return shlex.join(("aws", "rds", f"{verb}-db-{self.kind}", "--region", region, *self._named(self.name)))
+    @property
+    def service(self) -> Service:
+        """Whether it answers, by its status: `disturbed` if it may not for a while, `out` if it takes no writes."""
+        if self.status in _SERVING:
+            return "serving"
+        if self.status in _DISTURBED:
+            return "disturbed"
+        out = self.status in _COMING | _STARTED | {"storage-full"} or _LOST.fullmatch(self.status)
+        return "out" if out else "unknown"
 
-    def waiting(self, region: str) -> str:
-        """Return the command that waits until it is available."""
-        wait = ("aws", "rds", "wait", f"db-{self.kind}-available", "--region", region)
-        return shlex.join((*wait, *self._named(self.name)))
+    def remedy(self, region: str) -> str:
+        """Return the command after which it serves; where there is none, the one that shows what happened to it."""
+        kind, named = f"db-{self.kind}", {"--region": [region], f"--db-{self.kind}-identifier": [self.name]}
+        wait = _command(f"wait {kind}-available", named)
+        if self.status in _STARTED:
+            start = f"{_command(f'start-{kind}', named)} && {wait}"
+            if self.status != "stopping":
+                return start
+            query = {"--output": ["text"], "--query": ["*[0].[DBInstanceStatus, Status]"]}
+            look = _command(f"describe-{kind}s", {**named, **query})  # `aws rds wait` has nothing for it
+            return f"until {look} | grep -qw stopped; do sleep 30; done && {start}"
+        if self.status == "storage-full":
+            return f"{_command(f'modify-{kind}', named)} --apply-immediately --allocated-storage GIB"
+        if _LOST.fullmatch(self.status):
+            of = {"--source-type": [kind], "--source-identifier": [self.name], "--duration": [20160]}
+            return _command("describe-events", {"--region": [region], **of})
+        return wait
 
     def snapshot_command(self, verb: str, snapshot: str, region: str) -> str:
         """Return the AWS command that does something with snapshots: `describe`, `delete`."""
@@ -120,9 +160,6 @@ class RdsDatabase:
     @property
     def _snapshot(self) -> str:
         return "cluster-" if self.kind == "cluster" else ""
-
-    def _named(self, name: str) -> tuple[str, str]:
-        return (f"--db-{self.kind}-identifier", name)
 
     def _restored(self, limit: int) -> str:
         return f"{_cut(self.name, limit - len('-restored'))}-restored"
@@ -180,7 +217,7 @@ class RdsDatabase:
             "--db-instance-class": [self._instance_class(aws)],
             "--region": [region],
         }
-        return f"{command} && {_command('create-db-instance', instance, {})}"
+        return f"{command} && {_command('create-db-instance', instance)}"
 
     def _instance_class(self, aws: Aws) -> str:
         """Return the class of an Aurora cluster's writing instance; a word to replace if it may not be looked at."""
@@ -271,9 +308,9 @@ def _groups(described: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(each["VpcSecurityGroupId"] for each in described.get("VpcSecurityGroups", []))
 
 
-def _command(operation: str, options: Mapping[str, Any], switches: Mapping[str, bool | None]) -> str:
+def _command(operation: str, options: Mapping[str, Any], switches: Mapping[str, bool | None] = {}) -> str:
     """Return an AWS command with the options that have values."""
-    words = ["aws", "rds", operation]
+    words = ["aws", "rds", *operation.split()]
     for option, values in options.items():
         known = [str(value) for value in values if value]
         words += [option, *known] if known else []

@@ -113,6 +113,49 @@ def test_a_sound_cluster_is_found_sound_with_the_policy_that_is_printed(
     )
 
 
+AWAIT = "aws rds wait db-instance-available --region ap-northeast-1 --db-instance-identifier neuraknot-dev-db"
+EVENTS = "aws rds describe-events --region ap-northeast-1 "
+
+
+# The status, what the check says of it, and how its fix begins and ends.
+@pytest.mark.parametrize(
+    ("state", "status", "begins", "ends"),
+    [
+        ("storage-optimization", Status.OK, "", ""),
+        ("backing-up", Status.OK, "", ""),
+        ("modifying", Status.NOTE, AWAIT, AWAIT),
+        ("upgrading", Status.NOTE, AWAIT, AWAIT),
+        ("starting", Status.NG, AWAIT, AWAIT),
+        ("stopped", Status.NG, "aws rds start-db-instance ", f" && {AWAIT}"),
+        ("stopping", Status.NG, "until aws rds describe-db-instances ", f" && {AWAIT}"),
+        ("inaccessible-encryption-credentials-recoverable", Status.NG, "aws rds start-db-instance ", AWAIT),
+        ("storage-full", Status.NG, "aws rds modify-db-instance ", " --allocated-storage GIB"),
+        (
+            "failed",
+            Status.NG,
+            EVENTS,
+            " --source-type db-instance --source-identifier neuraknot-dev-db --duration 20160",
+        ),
+        ("deleting", Status.NG, EVENTS, "20160"),
+        ("incompatible-network", Status.NG, EVENTS, "20160"),
+        ("inaccessible-encryption-credentials", Status.NG, EVENTS, "20160"),
+        ("being-reinvented", Status.SKIP, "", ""),
+    ],
+)
+def test_the_status_of_the_database_tells_whether_it_serves_and_what_leads_there(
+    cloud: LocalAws, tmp_path: Path, state: str, status: Status, begins: str, ends: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    cloud.stack.rds.databases[cloud.stack.database_instance].status = state
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "instance"]
+    assert finding.status is status
+    assert state in finding.text
+    fix = finding.fix or ""
+    assert fix.startswith(begins)
+    assert fix.endswith(ends)
+    assert bool(fix) == bool(begins)
+
+
 Break = Callable[[LocalAws, Path], None]
 
 
