@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from launcher.aws.client import Decision
+from launcher.aws.partitions import arn, service_host
 from launcher.doctor import least_policy
 from launcher.doctor.diagnose import Check, Fact, SkippedError, WrongError
 from launcher.doctor.facts import Facts, NoRoleError
-from launcher.doctor.policy_resources import PolicyResources, RdsNames, role_arn, secret_arn
+from launcher.doctor.policy_resources import PolicyResources, RdsNames, parameter_names, role_arn, secret_arn
 from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
 from launcher.models import Identity
@@ -179,86 +180,91 @@ def _role(which: str) -> Callable[[Facts], str]:
     return look
 
 
-Asked = tuple[tuple[str, ...], str]
-"""Actions, and the ARN of their resource."""
+Asked = tuple[tuple[str, ...], str, Mapping[str, str]]
+"""Actions, the ARN of their resource, and the condition keys of the call."""
 
 
-def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts], str]:
+def _allowed(purpose: str, asked: Callable[[Facts], Iterable[Asked]]) -> Callable[[Facts], str]:
     """Make a check whether the execution role may do something, as simulated by IAM."""
 
     def look(facts: Facts) -> str:
         facts.signed_in()
-        actions, target = asked(facts)
-        role = facts.role("execution")
-        try:
-            results = facts.aws.simulate(role, actions, [target])
-        except AccessDeniedError as error:
-            raise SkippedError("IAM does not tell this caller (iam:SimulatePrincipalPolicy)") from error
-        except NotFoundError as error:
-            raise SkippedError("not asked, without the execution role") from error
-        denied = [decision.action for decision in results if decision.allowed is False]
-        if denied:
+        may = list[str]()
+        for actions, target, context in asked(facts):
+            role = facts.role("execution")
             name = role.rsplit("/", 1)[-1]
-            statement = {"Effect": "Allow", "Action": denied, "Resource": target}
-            document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-            raise WrongError(
-                f"{name} may not do {', '.join(denied)} on {target}.",
-                fix=f"aws iam put-role-policy --role-name {name} --policy-name migrate-{purpose} "
-                f"--policy-document '{document}'",
-                exit_code=ExitCode.NOT_STARTED,
-            )
-        if unclear := [decision for decision in results if decision.allowed is None]:
-            raise SkippedError(_untold(role.rsplit("/", 1)[-1], unclear))
-        return f"may {', '.join(action.split(':')[1] for action in actions)}"
+            try:
+                results = facts.aws.simulate(role, actions, [target], context)
+            except AccessDeniedError as error:
+                raise SkippedError("IAM does not tell this caller (iam:SimulatePrincipalPolicy)") from error
+            except NotFoundError as error:
+                raise SkippedError("not asked, without the execution role") from error
+            denied = [decision.action for decision in results if decision.allowed is False]
+            if denied:
+                statement = {"Effect": "Allow", "Action": denied, "Resource": target}
+                document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+                raise WrongError(
+                    f"{name} may not do {', '.join(denied)} on {target}.",
+                    fix=f"aws iam put-role-policy --role-name {name} "
+                    f"--policy-name migrate-{'key' if target.split(':')[2] == 'kms' else purpose} "
+                    f"--policy-document '{document}'",
+                    exit_code=ExitCode.NOT_STARTED,
+                )
+            if unclear := [decision for decision in results if decision.allowed is None]:
+                raise SkippedError(_untold(name, unclear))
+            may += [action.split(":")[1] for action in actions]
+        return f"may {', '.join(may)}"
 
     return look
 
 
-def _image(facts: Facts) -> Asked:
-    return ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"), facts.arn(
-        "ecr", f"repository/{facts.subject.repository}"
-    )
+def _image(facts: Facts) -> Iterator[Asked]:
+    actions = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+    yield actions, facts.arn("ecr", f"repository/{facts.subject.repository}"), {}
 
 
-def _log(facts: Facts) -> Asked:
-    return ("logs:CreateLogStream", "logs:PutLogEvents"), facts.arn("logs", f"log-group:{facts.subject.log_group}:*")
+def _log(facts: Facts) -> Iterator[Asked]:
+    actions = ("logs:CreateLogStream", "logs:PutLogEvents")
+    yield actions, facts.arn("logs", f"log-group:{facts.subject.log_group}:*"), {}
 
 
-def _secret(facts: Facts) -> Asked:
+def _secret(facts: Facts) -> Iterator[Asked]:
     reference = facts.secret
     if reference is None:
         raise SkippedError("the password is in no secret")
-    arn = secret_arn(reference)
-    if arn is not None:
-        return ("secretsmanager:GetSecretValue",), arn
-    return ("ssm:GetParameters",), reference
+    secret = secret_arn(reference)
+    yield ("ssm:GetParameters" if secret is None else "secretsmanager:GetSecretValue",), secret or reference, {}
+    entry = facts.secret_entry.get() or {}
+    key = str(entry.get("KmsKeyId") or entry.get("KeyId") or "alias/aws/")
+    if "alias/aws/" in key:  # AWS's own keys decrypt for whoever may read the secret
+        return
+    if "alias/" in key:
+        raise SkippedError(f"whether it may decrypt with {key} is not known: IAM knows a key by its ID")
+    _, _, service, region, account, *_ = reference.split(":")
+    context = {"kms:ViaService": service_host(region, service)}
+    yield ("kms:Decrypt",), key if key.startswith("arn:") else arn("kms", region, account, f"key/{key}"), context
 
 
 def _password(facts: Facts) -> str:
     found = facts.password.get()
-    reference, region = found.value.reference, facts.subject.region
+    reference = found.value.reference
     if reference is None:
         return f"from {found.source}, as an override of the one run"
-    arn = secret_arn(reference)
-    if arn is not None:
-        secret = facts.aws.secret(arn)
-        if secret is not None and secret.get("DeletedDate"):
-            raise WrongError(
-                f"The secret {reference} ({found.source}) is to be deleted, and nobody can read it.",
-                fix=f"aws secretsmanager restore-secret --region {region} --secret-id '{arn}'",
-                exit_code=ExitCode.NOT_STARTED,
-            )
-        known = secret is not None
-        fix = f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
-    else:
-        path = reference.split(":parameter", 1)[-1]
-        # A name with a slash inside also begins with one; without one, the ARN does not show whether it does.
-        name = path if "/" in path[1:] else path[1:]
-        known = facts.aws.parameter_exists(name, path)
-        fix = f"aws ssm put-parameter --region {region} --type SecureString --name {name} --value ..."
-    if not known:
+    entry, region, secret = facts.secret_entry.get(), reference.split(":")[3], secret_arn(reference)
+    if entry is not None and entry.get("DeletedDate"):
         raise WrongError(
-            f"The secret {reference} ({found.source}) does not exist.", fix=fix, exit_code=ExitCode.NOT_STARTED
+            f"The secret {reference} ({found.source}) is to be deleted, and nobody can read it.",
+            fix=f"aws secretsmanager restore-secret --region {region} --secret-id '{secret}'",
+            exit_code=ExitCode.NOT_STARTED,
+        )
+    if entry is None:
+        put = f"aws ssm put-parameter --region {region} --type SecureString --name {parameter_names(reference)[0]}"
+        raise WrongError(
+            f"The secret {reference} ({found.source}) does not exist.",
+            fix=f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
+            if secret
+            else f"{put} --value ...",
+            exit_code=ExitCode.NOT_STARTED,
         )
     return f"{reference}, from {found.source}"
 

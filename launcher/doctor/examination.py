@@ -57,7 +57,7 @@ def examine(
         return f"{len(found.values)} outputs in {found.directory}, by {found.origin}"
 
     subject = _subject(options, found, region, environ, terraform, shown_options)
-    return diagnose(ALL_CHECKS, Facts(subject, aws_for(region)), shown_options)
+    return diagnose(ALL_CHECKS, Facts(subject, aws_for), shown_options)
 
 
 def _subject(

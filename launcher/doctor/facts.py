@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.aws.client import Aws
 from launcher.aws.partitions import arn
 from launcher.doctor.diagnose import Fact, SkippedError, WrongError
+from launcher.doctor.policy_resources import parameter_names, secret_arn
 from launcher.environment.rds import RdsDatabase, find_rds
 from launcher.environment.service import as_deployed
 from launcher.errors import LauncherError
@@ -84,7 +85,8 @@ class Facts:
     """The facts for the checks; each is looked up once, and only if a check needs it."""
 
     subject: Subject
-    aws: Aws
+    aws_for: Callable[[str], Aws]
+    aws: Aws = field(init=False)
     identity: Fact[Identity] = field(init=False)
     cluster: Fact[ClusterTypeDef] = field(init=False)
     service: Fact[Mapping[str, Any]] = field(init=False)
@@ -92,11 +94,13 @@ class Facts:
     network: Fact[Network] = field(init=False)
     database: Fact[RdsDatabase] = field(init=False)
     password: Fact[Sourced[Password]] = field(init=False)
+    secret_entry: Fact[Mapping[str, Any] | None] = field(init=False)
     repository: Fact[RepositoryTypeDef | None] = field(init=False)
     log_group: Fact[LogGroupTypeDef | None] = field(init=False)
 
     def __post_init__(self) -> None:
         """Define the lookups; AWS is not called yet."""
+        self.aws = self.aws_for(self.subject.region)
         self.identity = Fact(lambda: self.subject.identify(self.aws))
         self.cluster = Fact(self._cluster)
         self.service = Fact(self._service)
@@ -104,6 +108,7 @@ class Facts:
         self.network = Fact(self._network)
         self.database = Fact(self._database)
         self.password = Fact(self._password)
+        self.secret_entry = Fact(self._secret_entry)
         self.repository = Fact(lambda: self.aws.repository(self.subject.repository))
         self.log_group = Fact(lambda: self.aws.log_group(self.subject.log_group))
 
@@ -205,6 +210,19 @@ class Facts:
             raise SkippedError("not looked for")
         self.signed_in()
         return self.subject.password(self.aws)
+
+    def _secret_entry(self) -> Mapping[str, Any] | None:
+        """Return what its region says of the password's secret or parameter, not its value; None if there is none."""
+        reference = self.password.get().value.reference
+        if reference is None:
+            raise SkippedError("the password is in no secret")
+        region, account = reference.split(":")[3:5]
+        if account != self.identity.get().account:
+            raise SkippedError(f"{reference} is of another account, {account}, where it can't be looked at")
+        aws = self.aws_for(region)
+        arn = secret_arn(reference)
+        found = aws.parameter(*parameter_names(reference)) if arn is None else aws.secret(arn)
+        return None if found is None else dict(found)
 
     def _database(self) -> RdsDatabase:
         self.signed_in()

@@ -768,6 +768,59 @@ def test_a_parameter_is_found_whether_its_name_begins_with_a_slash_or_not(
     assert name in asked.parameters["ParameterFilters"][0]["Values"]  # moto itself takes either spelling
 
 
+@pytest.mark.parametrize(
+    ("key", "may", "status", "words"),
+    [
+        (None, False, Status.OK, "may GetSecretValue"),
+        ("alias/aws/secretsmanager", False, Status.OK, "may GetSecretValue"),
+        ("{key}", False, Status.NG, "may not do kms:Decrypt on {key}."),
+        ("{key}", True, Status.OK, "may GetSecretValue, Decrypt"),
+        ("0a1b", True, Status.OK, "may GetSecretValue, Decrypt"),
+        ("alias/ours", True, Status.SKIP, "alias/ours is not known"),
+    ],
+)
+def test_a_secret_that_a_key_of_one_s_own_encrypts_is_read_by_whoever_may_use_the_key(
+    make_cloud: MakeCloud, tmp_path: Path, key: str | None, may: bool, status: Status, words: str
+) -> None:
+    cloud = make_cloud(login="output")
+    write_outputs(cloud, tmp_path)
+    stack = cloud.stack
+    own = stack.arn("kms", "key/0a1b")
+    secret: Any = stack.secrets.secrets[str(stack.secret)]
+    secret.kms_key_id = key and key.format(key=own)
+    if may:
+        via = {"StringEquals": {"kms:ViaService": "secretsmanager.ap-northeast-1.amazonaws.com"}}
+        statement = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": own, "Condition": via}
+        stack.allow(stack.execution_role, "key", statement)
+    [finding] = [each for each in doctor(cloud, tmp_path).findings if each.name == "reads the secret"]
+    assert finding.status is status
+    assert words.format(key=own) in finding.text
+
+
+@pytest.mark.parametrize("service", ["ssm", "secretsmanager"])
+def test_a_secret_is_looked_for_in_its_own_region_and_not_in_another_account(
+    cloud: LocalAws, tmp_path: Path, service: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    if service == "ssm":
+        boto3.client("ssm", "us-east-1").put_parameter(Name="/neuraKnot/db", Value="x", Type="SecureString")
+        arn = f"arn:aws:ssm:us-east-1:{cloud.stack.account}:parameter/neuraKnot/db"
+    else:
+        arn = boto3.client("secretsmanager", "us-east-1").create_secret(Name="db", SecretString="x")["ARN"]
+
+    def look(reference: str) -> Finding:
+        report = doctor(cloud, tmp_path, db_password_secret=reference)
+        return next(each for each in report.findings if each.name == "password")
+
+    assert look(arn).status is Status.OK
+    absent = look(f"{arn}2")
+    assert absent.status is Status.NG
+    assert " --region us-east-1 " in (absent.fix or "")
+    foreign = look(arn.replace(cloud.stack.account, "999999999999"))
+    assert foreign.status is Status.SKIP
+    assert "of another account, 999999999999" in foreign.text
+
+
 def test_a_parameter_needs_an_endpoint_of_its_own(make_cloud: MakeCloud, tmp_path: Path) -> None:
     cloud = make_cloud(way_out="endpoints")
     write_outputs(cloud, tmp_path)
