@@ -13,6 +13,7 @@ from launcher.doctor import least_policy
 from launcher.doctor.diagnose import Check, Fact, SkippedError, WrongError
 from launcher.doctor.facts import Facts, NoRoleError
 from launcher.doctor.policy_resources import PolicyResources, RdsNames, parameter_names, role_arn, secret_arn
+from launcher.environment.service import platform_of
 from launcher.environment.stack import CONTAINER
 from launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
 from launcher.models import Identity
@@ -139,8 +140,8 @@ def _service(facts: Facts) -> str:
 
 def _definition(facts: Facts) -> str:
     definition = facts.definition.get()
-    architecture = definition.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64")
-    return f"{definition['taskDefinitionArn'].rsplit('/', 1)[-1]}, {architecture}"
+    platform = facts.subject.platform or platform_of(definition)
+    return f"{definition['taskDefinitionArn'].rsplit('/', 1)[-1]}, {platform}"
 
 
 def _no_task(facts: Facts) -> str:

@@ -84,6 +84,7 @@ def _subject(
         subnets=given("subnets"),
         security_groups=given("security_groups"),
         assign_public_ip=given("public_ip"),
+        platform=given("platform"),
         execution_role=given("execution_role"),
         task_role=given("task_role"),
         db_instance=instance.value if instance else None,

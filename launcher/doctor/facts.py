@@ -30,6 +30,7 @@ class Subject:
         region: such as `ap-northeast-1`.
         cluster, service, family, repository, log_group: names.
         subnets, security_groups, assign_public_ip: the task's network.
+        platform: of the image; only a service on Linux tells it.
         execution_role, task_role: ARNs.
         db_instance: the identifier of the RDS instance or cluster.
         db_host, db_port: where the task will connect.
@@ -50,6 +51,7 @@ class Subject:
     subnets: tuple[str, ...] | None = None
     security_groups: tuple[str, ...] | None = None
     assign_public_ip: bool | None = None
+    platform: str | None = None
     execution_role: str | None = None
     task_role: str | None = None
     db_instance: str | None = None

@@ -255,6 +255,11 @@ def on_ec2(cloud: LocalAws, _: Path) -> None:
     definition.runtime_platform = None
 
 
+def on_windows(cloud: LocalAws, _: Path) -> None:
+    definition: Any = cloud.stack.ecs.describe_task_definition(cloud.stack.service_definition)
+    definition.runtime_platform = {"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE", "cpuArchitecture": "X86_64"}
+
+
 def secret_to_be_deleted(cloud: LocalAws, _: Path) -> None:
     boto3.client("secretsmanager").delete_secret(SecretId=str(cloud.stack.secret), RecoveryWindowInDays=7)
 
@@ -323,6 +328,7 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
         20,
         "launcher doctor --environment",
     ),
+    "a service on Windows": (on_windows, {}, ["definition"], 20, "launcher doctor --environment dev   # Give --platform"),
     "a secret that is to be deleted": (
         secret_to_be_deleted,
         {"login": "output"},
@@ -702,6 +708,15 @@ def test_a_service_that_tells_nothing_is_refused_in_words(
     assert "--subnets, --security-groups and --execution-role" in (finding.fix or "")
     with pytest.raises(ConfigurationError, match=f"deployed by {controller}"):
         network_for({}, Sourced(cloud.stack.cluster, ""), Sourced(cloud.stack.service, ""), aws, IDENTITY, REGION)
+
+
+def test_the_platform_that_is_given_stands_for_a_service_on_windows(cloud: LocalAws, tmp_path: Path) -> None:
+    write_outputs(cloud, tmp_path)
+    on_windows(cloud, tmp_path)
+    report = doctor(cloud, tmp_path, platform="linux/arm64")
+    [finding] = [finding for finding in report.findings if finding.name == "definition"]
+    assert finding.status is Status.OK
+    assert finding.text.endswith(", linux/arm64")
 
 
 def test_a_surprise_in_one_check_is_that_check_s_finding_and_loses_no_other() -> None:
