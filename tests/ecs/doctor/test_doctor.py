@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
+import operator
 import os
 import shlex
 import threading
@@ -717,6 +719,36 @@ def test_the_platform_that_is_given_stands_for_a_service_on_windows(cloud: Local
     [finding] = [finding for finding in report.findings if finding.name == "definition"]
     assert finding.status is Status.OK
     assert finding.text.endswith(", linux/arm64")
+
+
+# What ECS leaves empty in the definition and the service, and a check's finding.
+@pytest.mark.parametrize(
+    ("definition", "service", "name", "status", "words"),
+    [
+        ({"runtimePlatform": {"operatingSystemFamily": "", "cpuArchitecture": ""}}, {}, "definition", Status.OK, "amd64"),
+        ({"taskRoleArn": ""}, {}, "task role", Status.SKIP, "names no task role"),
+        ({"executionRoleArn": ""}, {}, "execution role", Status.NG, "names no execution role"),
+        ({}, {"deploymentController": {"type": ""}}, "service", Status.OK, "running"),
+        ({}, {"taskDefinition": ""}, "definition", Status.SKIP, "it lacks taskDefinition"),
+    ],
+)
+def test_what_ecs_leaves_empty_is_not_given(
+    cloud: LocalAws, tmp_path: Path, definition: Any, service: Any, name: str, status: Status, words: str
+) -> None:
+    def with_empty(values: Any, *path: Any) -> Callable[[Call, bytes], bytes]:
+        def change(_: Call, body: bytes) -> bytes:
+            answer = json.loads(body)
+            functools.reduce(operator.getitem, path, answer).update(values)
+            return json.dumps(answer).encode()
+
+        return change
+
+    write_outputs(cloud, tmp_path)
+    cloud.server.changes["ecs:DescribeTaskDefinition"] = with_empty(definition, "taskDefinition")
+    cloud.server.changes["ecs:DescribeServices"] = with_empty(service, "services", 0)
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == name]
+    assert finding.status is status
+    assert words in finding.text
 
 
 def test_a_surprise_in_one_check_is_that_check_s_finding_and_loses_no_other() -> None:
