@@ -279,12 +279,18 @@ def _database(facts: Facts) -> str:
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
     host = subject.db_host
-    if host is not None and database.hosts and host.lower() not in (each.lower() for each in database.hosts):
+    if host is not None and database.hosts and not database.is_at(host):
         raise WrongError(
             f"{database.name} answers at {database.hosts[0]}, and the task would connect to {host}.",
             fix=f"{subject.apply}   # or --db-host {database.hosts[0]}"
             if subject.apply
             else f"launcher doctor{subject.options} --db-host {database.hosts[0]}",
+            exit_code=ExitCode.DATABASE_UNREACHABLE,
+        )
+    if database.source is not None:
+        raise WrongError(
+            f"{database.name} is a read replica of {database.source}: a migration writes.",
+            fix=f"launcher doctor{subject.options} --db-host HOST   # of {database.source}",
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
     if database.service == "unknown":

@@ -10,7 +10,7 @@ from launcher.aws.client import Aws
 from launcher.aws.partitions import arn
 from launcher.doctor.diagnose import Fact, SkippedError, WrongError
 from launcher.doctor.policy_resources import parameter_names, secret_arn
-from launcher.environment.rds import RdsDatabase, find_rds
+from launcher.environment.rds import RdsDatabase, elsewhere, find_rds
 from launcher.environment.service import as_deployed
 from launcher.errors import LauncherError
 from launcher.models import Identity, Password, Sourced
@@ -231,6 +231,8 @@ class Facts:
         name, region = self.subject.db_instance, self.subject.region
         if name is None:
             raise SkippedError("the host names no instance or cluster of RDS, and the caller none (--db-instance)")
+        if there := elsewhere(self.subject.db_host, region):
+            raise SkippedError(f"{self.subject.db_host} is in {there}, and only {region} is looked at (--region)")
         found = find_rds(self.aws, name, self.subject.db_host)
         if found is None:
             raise WrongError(

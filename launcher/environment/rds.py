@@ -44,7 +44,8 @@ _LOST = re.compile(
 
 # In China the region stands behind `rds`. The endpoints of proxies, custom and global ones name no instance or cluster.
 _HOST = re.compile(
-    r"(?P<name>[a-z][a-z0-9-]*)\.(?P<cluster>cluster-(?P<reader>ro-)?)?[a-z0-9]+\.(?:[a-z0-9-]+\.rds|rds\.[a-z0-9-]+)"
+    r"(?P<name>[a-z][a-z0-9-]*)\.(?P<cluster>cluster-(?P<reader>ro-)?)?[a-z0-9]+\."
+    r"(?:(?P<region>[a-z0-9-]+)\.rds|rds\.(?P<in_china>[a-z0-9-]+))"
     r"\.(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu)"
 )
 
@@ -56,11 +57,13 @@ class RdsHost:
     Attributes:
         name: of the instance or the cluster.
         kind: which of the two; an Aurora cluster's instances have host names of their own.
+        region: where it is.
         writer: the host of the cluster's writer if this is the one of its readers, else None.
     """
 
     name: str
     kind: Kind
+    region: str
     writer: str | None = None
 
     @classmethod
@@ -70,7 +73,8 @@ class RdsHost:
         if found is None:
             return None
         writer = host.lower().replace(".cluster-ro-", ".cluster-", 1) if found["reader"] else None
-        return cls(found["name"], "cluster" if found["cluster"] else "instance", writer)
+        kind: Kind = "cluster" if found["cluster"] else "instance"
+        return cls(found["name"], kind, found["region"] or found["in_china"], writer)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class RdsDatabase:
         secret: the ARN of the master's secret, if RDS manages one; None if there is none.
         security_groups: IDs.
         members: a cluster's instances, the writing one first.
+        source: what it is a read replica of; None if it takes writes.
     """
 
     kind: Kind
@@ -99,7 +104,12 @@ class RdsDatabase:
     secret: str | None
     security_groups: tuple[str, ...]
     members: tuple[str, ...]
+    source: str | None
     _described: Mapping[str, Any]
+
+    def is_at(self, host: str) -> bool:
+        """Whether a host is one of its own, or an alias of one: for a host outside of RDS the caller's word counts."""
+        return RdsHost.parse(host) is None or host.lower() in (each.lower() for each in self.hosts)
 
     @property
     def service(self) -> Service:
@@ -241,6 +251,12 @@ def _cut(name: str, limit: int) -> str:
     return f"{name[: limit - len(digest) - 1].rstrip('-')}-{digest}"
 
 
+def elsewhere(host: str | None, region: str | None) -> str | None:
+    """Return the region of a host in RDS if it is another one than this, else None."""
+    told = RdsHost.parse(host or "")
+    return told.region if told is not None and told.region != region else None
+
+
 def find_rds(aws: Aws, name: str, host: str | None = None) -> RdsDatabase | None:
     """Return the instance or cluster with this name; the cluster if it is one of a cluster's instances.
 
@@ -250,17 +266,27 @@ def find_rds(aws: Aws, name: str, host: str | None = None) -> RdsDatabase | None
         host: the database's host, which may tell that it is a cluster.
 
     Returns:
-        None if RDS has neither.
+        None if RDS has neither in this region, or the host is of another one.
 
     Raises:
         AwsError: AWS refused a call.
     """
     told = RdsHost.parse(host or "")
-    instance = None if told == RdsHost(name, "cluster") else aws.db_instance(name)
+    if elsewhere(host, aws.region):
+        return None
+    instance = None if told and (told.name, told.kind) == (name, "cluster") else aws.db_instance(name)
     if instance is not None and not instance.get("DBClusterIdentifier"):
         return _instance(instance)
     cluster = aws.db_cluster(instance["DBClusterIdentifier"] if instance else name)
-    return None if cluster is None else _cluster(cluster, instance)
+    if cluster is None:
+        return None
+    if (
+        told
+        and told.name != name
+        and told.name in (each["DBInstanceIdentifier"] for each in cluster.get("DBClusterMembers", []))
+    ):
+        instance = aws.db_instance(told.name)
+    return _cluster(cluster, instance)
 
 
 def _instance(described: Mapping[str, Any]) -> RdsDatabase:
@@ -276,6 +302,7 @@ def _instance(described: Mapping[str, Any]) -> RdsDatabase:
         described.get("MasterUserSecret", {}).get("SecretArn"),
         _groups(described),
         (),
+        described.get("ReadReplicaSourceDBInstanceIdentifier") or described.get("ReadReplicaSourceDBClusterIdentifier"),
         described,
     )
 
@@ -300,6 +327,7 @@ def _cluster(described: Mapping[str, Any], instance: Mapping[str, Any] | None) -
         described.get("MasterUserSecret", {}).get("SecretArn"),
         _groups(described),
         tuple(each["DBInstanceIdentifier"] for each in members),
+        described.get("ReplicationSourceIdentifier"),
         described,
     )
 

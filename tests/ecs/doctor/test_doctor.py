@@ -158,6 +158,40 @@ def test_the_status_of_the_database_tells_whether_it_serves_and_what_leads_there
     assert bool(fix) == bool(begins)
 
 
+def replica(_: Call, body: bytes) -> bytes:
+    end = b"</DBInstanceIdentifier>"
+    source = b"<ReadReplicaSourceDBInstanceIdentifier>neuraknot-main</ReadReplicaSourceDBInstanceIdentifier>"
+    return body.replace(end, end + source, 1)
+
+
+def test_a_read_replica_takes_no_migration(cloud: LocalAws, tmp_path: Path) -> None:
+    write_outputs(cloud, tmp_path)
+    cloud.server.changes["rds:DescribeDBInstances"] = replica
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "instance"]
+    assert finding.status is Status.NG
+    assert finding.text == "neuraknot-dev-db is a read replica of neuraknot-main: a migration writes."
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "words"),
+    [
+        ("db.internal.example", Status.OK, "neuraknot-dev-db"),
+        ("other-db.aaaa.ap-northeast-1.rds.amazonaws.com", Status.NG, "the task would connect to other-db."),
+        ("neuraknot-dev-db.aaaa.us-east-1.rds.amazonaws.com", Status.SKIP, "is in us-east-1, and only ap-northeast-1"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["instance", "aurora", "multi-az"])
+def test_a_host_outside_of_rds_may_be_an_alias_of_what_is_named_and_one_in_rds_is_none(
+    make_cloud: MakeCloud, tmp_path: Path, kind: str, host: str, status: Status, words: str
+) -> None:
+    cloud = make_cloud(database=kind)
+    write_outputs(cloud, tmp_path)
+    report = doctor(cloud, tmp_path, db_host=host, db_instance="neuraknot-dev-db")
+    [finding] = [finding for finding in report.findings if finding.name == "instance"]
+    assert finding.status is status
+    assert words in finding.text
+
+
 Break = Callable[[LocalAws, Path], None]
 
 
@@ -330,7 +364,13 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
         20,
         "launcher doctor --environment",
     ),
-    "a service on Windows": (on_windows, {}, ["definition"], 20, "launcher doctor --environment dev   # Give --platform"),
+    "a service on Windows": (
+        on_windows,
+        {},
+        ["definition"],
+        20,
+        "launcher doctor --environment dev   # Give --platform",
+    ),
     "a secret that is to be deleted": (
         secret_to_be_deleted,
         {"login": "output"},
@@ -725,7 +765,13 @@ def test_the_platform_that_is_given_stands_for_a_service_on_windows(cloud: Local
 @pytest.mark.parametrize(
     ("definition", "service", "name", "status", "words"),
     [
-        ({"runtimePlatform": {"operatingSystemFamily": "", "cpuArchitecture": ""}}, {}, "definition", Status.OK, "amd64"),
+        (
+            {"runtimePlatform": {"operatingSystemFamily": "", "cpuArchitecture": ""}},
+            {},
+            "definition",
+            Status.OK,
+            "amd64",
+        ),
         ({"taskRoleArn": ""}, {}, "task role", Status.SKIP, "names no task role"),
         ({"executionRoleArn": ""}, {}, "execution role", Status.NG, "names no execution role"),
         ({}, {"deploymentController": {"type": ""}}, "service", Status.OK, "running"),
