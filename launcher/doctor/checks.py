@@ -15,7 +15,7 @@ from launcher.doctor.facts import Facts, NoRoleError
 from launcher.doctor.policy_resources import PolicyResources, RdsNames, parameter_names, role_arn, secret_arn
 from launcher.environment.service import platform_of
 from launcher.environment.stack import CONTAINER
-from launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
+from launcher.errors import AccessDeniedError, AwsError, ExitCode, LauncherError, NotFoundError
 from launcher.models import Identity
 from launcher.task.find import find_tasks
 from launcher.task.log_group import LOG_DAYS
@@ -329,12 +329,17 @@ def _image_repository(facts: Facts) -> str:
 
 def _scanning(facts: Facts, repository: str) -> str:
     """Return the command that has pushed images scanned; it replaces all rules, so it repeats those of others."""
-    found = facts.aws.registry_scanning()
+    region = facts.subject.region
+    try:
+        found = facts.aws.registry_scanning()
+    except AwsError:  # the finding stands without them
+        look = f"aws ecr get-registry-scanning-configuration --region {region}"
+        return f"{look}   # then put-registry-scanning-configuration, with these rules and one for {repository}"
     rules = {rule["scanFrequency"]: [*rule["repositoryFilters"]] for rule in found.get("rules", [])}
     rules.setdefault("SCAN_ON_PUSH", []).append({"filter": repository, "filterType": "WILDCARD"})
     told = [{"scanFrequency": frequency, "repositoryFilters": filters} for frequency, filters in rules.items()]
     return (
-        f"aws ecr put-registry-scanning-configuration --region {facts.subject.region} "
+        f"aws ecr put-registry-scanning-configuration --region {region} "
         f"--scan-type {found.get('scanType', 'BASIC')} --rules '{json.dumps(told)}'"
     )
 

@@ -50,7 +50,7 @@ def require_database(stack: Stack, aws: Aws) -> RdsDatabase:
         raise ConfigurationError(
             f"The database is at {host.value} ({host.source}), but the RDS {found.kind} {found.name} is at {address}:"
             " a snapshot of it would be one of another database. Nothing was changed.",
-            hint=f"If it is this one, give --db-host {found.hosts[0] if found.hosts else 'HOST'}; else name its own instance"
+            hint=f"If it is this one: --db-host {found.hosts[0] if found.hosts else 'HOST'}; if not, name its own instance"
             " or cluster with --db-instance. To do without a snapshot: --no-snapshot",
         )
     return found

@@ -512,12 +512,16 @@ POLICIES: dict[str, tuple[Any, str]] = {
 }
 
 
-def throttled(action: str) -> Break:
-    def throttle(call: Call) -> None:
+def refuse(cloud: LocalAws, action: str, code: str) -> None:
+    def fault(call: Call) -> None:
         if call.action == action:
-            raise Refusal("ThrottlingException", "Rate exceeded")
+            raise Refusal(code, "no")
 
-    return lambda cloud, _: cloud.server.faults.append(throttle)
+    cloud.server.faults.append(fault)
+
+
+def throttled(action: str) -> Break:
+    return lambda cloud, _: refuse(cloud, action, "ThrottlingException")
 
 
 # What can't be judged, how the stack is built, the check that says so, and its words.
@@ -667,6 +671,21 @@ def test_whether_images_are_scanned_is_the_registry_s_to_say(
         assert after == {cloud.stack.repository, *({"backend"} if rules else set())}
         [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "repository"]
         assert finding.status is Status.OK
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
+def test_images_that_are_not_scanned_are_noted_even_if_the_registry_s_rules_are_not_known(
+    cloud: LocalAws, tmp_path: Path, code: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    boto3.client("ecr").create_repository(repositoryName=cloud.stack.repository)
+    refuse(cloud, "ecr:GetRegistryScanningConfiguration", code)
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "repository"]
+    assert finding.status is Status.NOTE
+    assert "are not scanned" in finding.text
+    assert (finding.fix or "").startswith(
+        "aws ecr get-registry-scanning-configuration --region ap-northeast-1   # then"
+    )
 
 
 @pytest.mark.parametrize("days", [None, 30])
