@@ -50,8 +50,8 @@ def require_database(stack: Stack, aws: Aws) -> RdsDatabase:
         raise ConfigurationError(
             f"The database is at {host.value} ({host.source}), but the RDS {found.kind} {found.name} is at {address}:"
             " a snapshot of it would be one of another database. Nothing was changed.",
-            hint=f"If it is this one: --db-host {found.hosts[0] if found.hosts else 'HOST'}; if not, name its own instance"
-            " or cluster with --db-instance. To do without a snapshot: --no-snapshot",
+            hint=f"If it is this one: --db-host {found.hosts[0] if found.hosts else 'HOST'}; if not, name its own"
+            " instance or cluster with --db-instance. To do without a snapshot: --no-snapshot",
         )
     return found
 

@@ -343,13 +343,6 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
         23,
         "aws ec2 authorize-security-group-ingress --region ap-northeast-1 --group-id sg-",
     ),
-    "endpoint without private names": (
-        endpoint_without_names,
-        {"way_out": "endpoints"},
-        ["way out to AWS"],
-        23,
-        "aws ec2 create-vpc-endpoint --region ap-northeast-1",
-    ),
     "another task": (another_task, {}, ["no other task"], 4, "launcher logs --environment dev --follow"),
     "cluster": (no_cluster, {}, ["cluster"], 20, "aws ecs list-clusters"),
     "service": (no_service, {}, ["service"], 20, "aws ecs list-services"),
@@ -553,6 +546,12 @@ UNCLEAR: dict[str, tuple[Break, dict[str, str], str, str]] = {
         "task's way out",
         "lets port 5432 out to 10.1.0.0/16 only",
     ),
+    "endpoints without private names": (
+        endpoint_without_names,
+        {"way_out": "endpoints"},
+        "way out to AWS",
+        "for ecr.dkr, logs has no private DNS name",
+    ),
     "a transit gateway": (by_a_transit_gateway, {}, "way out to AWS", "where its route to tgw-"),
     "an egress-only gateway": (by_an_egress_only_gateway, {}, "way out to AWS", "where its route to eigw-"),
     "a subnet without a table": (no_tables, {}, "way out to AWS", "are not known"),
@@ -598,8 +597,12 @@ def test_an_endpoint_with_the_policy_that_all_have_is_a_way_out(
 @pytest.mark.parametrize(
     ("change", "name", "words"),
     [
-        (open_the_database_to(IpRanges=[{"CidrIp": "10.0.10.0/24"}]), "database's door", "does not let the task in"),
-        (open_the_database_to(IpRanges=[{"CidrIp": "10.9.0.0/16"}]), "database's door", "does not let the task in"),
+        (
+            open_the_database_to(IpRanges=[{"CidrIp": "10.0.10.0/24"}]),
+            "database's door",
+            " on port 5432 from {second}.",
+        ),
+        (open_the_database_to(IpRanges=[{"CidrIp": "10.9.0.0/16"}]), "database's door", " the task in on port 5432."),
         (open_the_database_to_another_group, "database's door", "does not let the task in"),
     ],
     ids=["one subnet", "other addresses", "another group"],
@@ -609,7 +612,7 @@ def test_what_is_closed_is_wrong(cloud: LocalAws, tmp_path: Path, change: Break,
     change(cloud, tmp_path)
     [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == name]
     assert finding.status is Status.NG
-    assert words in finding.text
+    assert words.format(second=cloud.stack.subnets[1]) in finding.text
 
 
 @pytest.mark.parametrize(
