@@ -50,7 +50,9 @@ def checked(action: str, value: Any, shape: Any, name: str = "it") -> Any:
     if kind == "structure":
         members = shape.members
         known = {each: checked(action, value[each], members[each], each) for each in value if each in members}
-        return _Structure(action, {**value, **known})
+        told = {**value, **known}
+        # ECS leaves empty what it has not; an empty value of a variable is one, and read as such where it lacks.
+        return _Structure(action, {k: v for k, v in told.items() if v != "" or not action.startswith("ecs:")})
     return value
 
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
     from mypy_boto3_secretsmanager.type_defs import DescribeSecretResponseTypeDef
     from mypy_boto3_ssm.client import SSMClient
+    from mypy_boto3_ssm.type_defs import ParameterMetadataTypeDef
     from mypy_boto3_sts.client import STSClient
 
 _REASON = 500  # characters of what a program says that was to give credentials
@@ -450,13 +451,13 @@ class Aws:
         except NotFoundError:
             return None
 
-    def parameter_exists(self, *names: str) -> bool:
-        """Whether SSM has a parameter with one of these names; its value is never decrypted."""
+    def parameter(self, *names: str) -> ParameterMetadataTypeDef | None:
+        """Return SSM's description of the parameter with one of these names, not its value; None if there is none."""
         with self._translated("ssm:DescribeParameters"):
             pages = self._ssm.get_paginator("describe_parameters").paginate(
                 ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": sorted(set(names))}]
             )
-            return any(page["Parameters"] for page in _pages(pages))
+            return next((found for page in _pages(pages) for found in page["Parameters"]), None)
 
     # What ECS describes, or why it does not
 

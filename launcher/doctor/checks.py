@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from launcher.aws.client import Decision
+from launcher.aws.partitions import arn, service_host
 from launcher.doctor import least_policy
 from launcher.doctor.diagnose import Check, Fact, SkippedError, WrongError
 from launcher.doctor.facts import Facts, NoRoleError
-from launcher.doctor.policy_resources import PolicyResources, RdsNames, role_arn, secret_arn
+from launcher.doctor.policy_resources import PolicyResources, RdsNames, parameter_names, role_arn, secret_arn
+from launcher.environment.service import platform_of
 from launcher.environment.stack import CONTAINER
-from launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
+from launcher.errors import AccessDeniedError, AwsError, ExitCode, LauncherError, NotFoundError
 from launcher.models import Identity
 from launcher.task.find import find_tasks
 from launcher.task.log_group import LOG_DAYS
@@ -151,8 +153,8 @@ def _service(facts: Facts) -> str:
 
 def _definition(facts: Facts) -> str:
     definition = facts.definition.get()
-    architecture = definition.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64")
-    return f"{definition['taskDefinitionArn'].rsplit('/', 1)[-1]}, {architecture}"
+    platform = facts.subject.platform or platform_of(definition)
+    return f"{definition['taskDefinitionArn'].rsplit('/', 1)[-1]}, {platform}"
 
 
 def _no_task(facts: Facts) -> str:
@@ -192,102 +194,100 @@ def _role(which: str) -> Callable[[Facts], str]:
     return look
 
 
-Asked = tuple[tuple[str, ...], str]
-"""Actions, and the ARN of their resource."""
+Asked = tuple[tuple[str, ...], str, Mapping[str, str]]
+"""Actions, the ARN of their resource, and the condition keys of the call."""
 
 
-def _allowed(purpose: str, asked: Callable[[Facts], Asked]) -> Callable[[Facts], str]:
+def _allowed(purpose: str, asked: Callable[[Facts], Iterable[Asked]]) -> Callable[[Facts], str]:
     """Make a check whether the execution role may do something, as simulated by IAM."""
 
     def look(facts: Facts) -> str:
         facts.signed_in()
-        actions, target = asked(facts)
-        role = facts.role("execution")
-        try:
-            results = facts.aws.simulate(role, actions, [target])
-        except AccessDeniedError as error:
-            raise SkippedError("IAM does not tell this caller (iam:SimulatePrincipalPolicy)") from error
-        except NotFoundError as error:
-            raise SkippedError("not asked, without the execution role") from error
-        if denied := [decision for decision in results if decision.allowed is False]:
+        may = list[str]()
+        for actions, target, context in asked(facts):
+            role = facts.role("execution")
             name = role.rsplit("/", 1)[-1]
-            missing = [decision.action for decision in denied if decision.remedy is None]
-            statement = {"Effect": "Allow", "Action": missing, "Resource": target}
-            document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-            raise WrongError(
-                f"{name} may not do {', '.join(decision.action for decision in denied)} on {target}.",
-                fix=_fix(
-                    denied,
-                    f"aws iam put-role-policy --role-name {name} --policy-name migrate-{purpose} "
-                    f"--policy-document '{document}'",
-                ),
-                exit_code=ExitCode.NOT_STARTED,
-            )
-        if unclear := [decision for decision in results if decision.allowed is None]:
-            raise SkippedError(_untold(role.rsplit("/", 1)[-1], unclear))
-        return f"may {', '.join(action.split(':')[1] for action in actions)}"
+            try:
+                results = facts.aws.simulate(role, actions, [target], context)
+            except AccessDeniedError as error:
+                raise SkippedError("IAM does not tell this caller (iam:SimulatePrincipalPolicy)") from error
+            except NotFoundError as error:
+                raise SkippedError("not asked, without the execution role") from error
+            if denied := [decision for decision in results if decision.allowed is False]:
+                missing = [decision.action for decision in denied if decision.remedy is None]
+                statement = {"Effect": "Allow", "Action": missing, "Resource": target}
+                document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+                policy = "key" if target.split(":")[2] == "kms" else purpose
+                raise WrongError(
+                    f"{name} may not do {', '.join(decision.action for decision in denied)} on {target}.",
+                    fix=_fix(
+                        denied,
+                        f"aws iam put-role-policy --role-name {name} --policy-name migrate-{policy} "
+                        f"--policy-document '{document}'",
+                    ),
+                    exit_code=ExitCode.NOT_STARTED,
+                )
+            if unclear := [decision for decision in results if decision.allowed is None]:
+                raise SkippedError(_untold(name, unclear))
+            may += [action.split(":")[1] for action in actions]
+        return f"may {', '.join(may)}"
 
     return look
 
 
-def _image(facts: Facts) -> Asked:
-    return ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"), facts.arn(
-        "ecr", f"repository/{facts.subject.repository}"
-    )
+def _image(facts: Facts) -> Iterator[Asked]:
+    actions = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+    yield actions, facts.arn("ecr", f"repository/{facts.subject.repository}"), {}
 
 
-def _log(facts: Facts) -> Asked:
-    return ("logs:CreateLogStream", "logs:PutLogEvents"), facts.arn("logs", f"log-group:{facts.subject.log_group}:*")
+def _log(facts: Facts) -> Iterator[Asked]:
+    actions = ("logs:CreateLogStream", "logs:PutLogEvents")
+    yield actions, facts.arn("logs", f"log-group:{facts.subject.log_group}:*"), {}
 
 
-def _secret(facts: Facts) -> Asked:
+def _secret(facts: Facts) -> Iterator[Asked]:
     reference = facts.secret
     if reference is None:
         raise SkippedError("the password is in no secret")
-    arn = secret_arn(reference)
-    if arn is not None:
-        return ("secretsmanager:GetSecretValue",), arn
-    return ("ssm:GetParameters",), reference
+    secret = secret_arn(reference)
+    yield ("ssm:GetParameters" if secret is None else "secretsmanager:GetSecretValue",), secret or reference, {}
+    entry = facts.secret_entry.get() or {}
+    key = str(entry.get("KmsKeyId") or entry.get("KeyId") or "alias/aws/")
+    if "alias/aws/" in key:  # AWS's own keys decrypt for whoever may read the secret
+        return
+    if "alias/" in key:
+        raise SkippedError(f"whether it may decrypt with {key} is not known: IAM knows a key by its ID")
+    _, _, service, region, account, *_ = reference.split(":")
+    context = {"kms:ViaService": service_host(region, service)}
+    yield ("kms:Decrypt",), key if key.startswith("arn:") else arn("kms", region, account, f"key/{key}"), context
 
 
 def _password(facts: Facts) -> str:
     found = facts.password.get()
-    reference, region = found.value.reference, facts.subject.region
+    reference = found.value.reference
     if reference is None:
         return f"from {found.source}, as an override of the one run"
-    arn = secret_arn(reference)
-    if arn is not None:
-        secret = facts.aws.secret(arn)
-        if secret is not None and secret.get("DeletedDate"):
-            raise WrongError(
-                f"The secret {reference} ({found.source}) is to be deleted, and nobody can read it.",
-                fix=f"aws secretsmanager restore-secret --region {region} --secret-id '{arn}'",
-                exit_code=ExitCode.NOT_STARTED,
-            )
-        known = secret is not None
-        fix = f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
-    else:
-        path = reference.split(":parameter", 1)[-1]
-        # A name with a slash inside also begins with one; without one, the ARN does not show whether it does.
-        name = path if "/" in path[1:] else path[1:]
-        known = facts.aws.parameter_exists(name, path)
-        fix = f"aws ssm put-parameter --region {region} --type SecureString --name {name} --value ..."
-    if not known:
+    entry, region, secret = facts.secret_entry.get(), reference.split(":")[3], secret_arn(reference)
+    if entry is not None and entry.get("DeletedDate"):
         raise WrongError(
-            f"The secret {reference} ({found.source}) does not exist.", fix=fix, exit_code=ExitCode.NOT_STARTED
+            f"The secret {reference} ({found.source}) is to be deleted, and nobody can read it.",
+            fix=f"aws secretsmanager restore-secret --region {region} --secret-id '{secret}'",
+            exit_code=ExitCode.NOT_STARTED,
+        )
+    if entry is None:
+        put = f"aws ssm put-parameter --region {region} --type SecureString --name {parameter_names(reference)[0]}"
+        raise WrongError(
+            f"The secret {reference} ({found.source}) does not exist.",
+            fix=f"aws secretsmanager list-secrets --region {region}   # then --db-password-secret ARN"
+            if secret
+            else f"{put} --value ...",
+            exit_code=ExitCode.NOT_STARTED,
         )
     return f"{reference}, from {found.source}"
 
 
 def _database(facts: Facts) -> str:
     database, subject = facts.database.get(), facts.subject
-    if database.status != "available":
-        wait = database.waiting(subject.region)
-        raise WrongError(
-            f"{database.name} is {database.status}.",
-            fix=f"{database.command('start', subject.region)} && {wait}" if database.status == "stopped" else wait,
-            exit_code=ExitCode.DATABASE_UNREACHABLE,
-        )
     if "postgres" not in database.engine:
         raise WrongError(
             f"{database.name} is {database.engine}, not PostgreSQL.",
@@ -295,7 +295,7 @@ def _database(facts: Facts) -> str:
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
     host = subject.db_host
-    if host is not None and database.hosts and host.lower() not in (each.lower() for each in database.hosts):
+    if host is not None and database.hosts and not database.is_at(host):
         raise WrongError(
             f"{database.name} answers at {database.hosts[0]}, and the task would connect to {host}.",
             fix=f"{subject.apply}   # or --db-host {database.hosts[0]}"
@@ -303,8 +303,23 @@ def _database(facts: Facts) -> str:
             else f"launcher doctor{subject.options} --db-host {database.hosts[0]}",
             exit_code=ExitCode.DATABASE_UNREACHABLE,
         )
+    if database.source is not None:
+        raise WrongError(
+            f"{database.name} is a read replica of {database.source}: a migration writes.",
+            fix=f"launcher doctor{subject.options} --db-host HOST   # of {database.source}",
+            exit_code=ExitCode.DATABASE_UNREACHABLE,
+        )
+    if database.service == "unknown":
+        raise SkippedError(f"{database.name} is {database.status}: whether it answers then is not known")
+    if database.service != "serving":
+        raise WrongError(
+            f"{database.name} is {database.status}"
+            + (", and may not answer for a while." if database.service == "disturbed" else "."),
+            fix=database.remedy(subject.region),
+            exit_code=0 if database.service == "disturbed" else ExitCode.DATABASE_UNREACHABLE,
+        )
     kind = "" if database.kind == "instance" else f", a cluster of {len(database.members)}"
-    return f"{database.name}{kind}, PostgreSQL {database.version}, available"
+    return f"{database.name}{kind}, PostgreSQL {database.version}, {database.status}"
 
 
 def _image_repository(facts: Facts) -> str:
@@ -330,12 +345,17 @@ def _image_repository(facts: Facts) -> str:
 
 def _scanning(facts: Facts, repository: str) -> str:
     """Return the command that has pushed images scanned; it replaces all rules, so it repeats those of others."""
-    found = facts.aws.registry_scanning()
+    region = facts.subject.region
+    try:
+        found = facts.aws.registry_scanning()
+    except AwsError:  # the finding stands without them
+        look = f"aws ecr get-registry-scanning-configuration --region {region}"
+        return f"{look}   # then put-registry-scanning-configuration, with these rules and one for {repository}"
     rules = {rule["scanFrequency"]: [*rule["repositoryFilters"]] for rule in found.get("rules", [])}
     rules.setdefault("SCAN_ON_PUSH", []).append({"filter": repository, "filterType": "WILDCARD"})
     told = [{"scanFrequency": frequency, "repositoryFilters": filters} for frequency, filters in rules.items()]
     return (
-        f"aws ecr put-registry-scanning-configuration --region {facts.subject.region} "
+        f"aws ecr put-registry-scanning-configuration --region {region} "
         f"--scan-type {found.get('scanType', 'BASIC')} --rules '{json.dumps(told)}'"
     )
 

@@ -57,7 +57,7 @@ def examine(
         return f"{len(found.values)} outputs in {found.directory}, by {found.origin}"
 
     subject = _subject(options, found, region, environ, terraform, shown_options)
-    return diagnose(ALL_CHECKS, Facts(subject, aws_for(region)), shown_options)
+    return diagnose(ALL_CHECKS, Facts(subject, aws_for), shown_options)
 
 
 def _subject(
@@ -84,6 +84,7 @@ def _subject(
         subnets=given("subnets"),
         security_groups=given("security_groups"),
         assign_public_ip=given("public_ip"),
+        platform=given("platform"),
         execution_role=given("execution_role"),
         task_role=given("task_role"),
         db_instance=instance.value if instance else None,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from launcher.aws.client import Aws
 from launcher.aws.partitions import arn
 from launcher.doctor.diagnose import Fact, SkippedError, WrongError
-from launcher.environment.rds import RdsDatabase, find_rds
+from launcher.doctor.policy_resources import parameter_names, secret_arn
+from launcher.environment.rds import RdsDatabase, find_rds, other_region
 from launcher.environment.service import as_deployed
 from launcher.errors import LauncherError
 from launcher.models import Identity, Password, Sourced
@@ -29,6 +30,7 @@ class Subject:
         region: such as `ap-northeast-1`.
         cluster, service, family, repository, log_group: names.
         subnets, security_groups, assign_public_ip: the task's network.
+        platform: of the image; only a service on Linux tells it.
         execution_role, task_role: ARNs.
         db_instance: the identifier of the RDS instance or cluster.
         db_host, db_port: where the task will connect.
@@ -49,6 +51,7 @@ class Subject:
     subnets: tuple[str, ...] | None = None
     security_groups: tuple[str, ...] | None = None
     assign_public_ip: bool | None = None
+    platform: str | None = None
     execution_role: str | None = None
     task_role: str | None = None
     db_instance: str | None = None
@@ -84,7 +87,8 @@ class Facts:
     """The facts for the checks; each is looked up once, and only if a check needs it."""
 
     subject: Subject
-    aws: Aws
+    aws_for: Callable[[str], Aws]
+    aws: Aws = field(init=False)
     identity: Fact[Identity] = field(init=False)
     cluster: Fact[ClusterTypeDef] = field(init=False)
     service: Fact[Mapping[str, Any]] = field(init=False)
@@ -92,11 +96,13 @@ class Facts:
     network: Fact[Network] = field(init=False)
     database: Fact[RdsDatabase] = field(init=False)
     password: Fact[Sourced[Password]] = field(init=False)
+    secret_entry: Fact[Mapping[str, Any] | None] = field(init=False)
     repository: Fact[RepositoryTypeDef | None] = field(init=False)
     log_group: Fact[LogGroupTypeDef | None] = field(init=False)
 
     def __post_init__(self) -> None:
         """Define the lookups; AWS is not called yet."""
+        self.aws = self.aws_for(self.subject.region)
         self.identity = Fact(lambda: self.subject.identify(self.aws))
         self.cluster = Fact(self._cluster)
         self.service = Fact(self._service)
@@ -104,6 +110,7 @@ class Facts:
         self.network = Fact(self._network)
         self.database = Fact(self._database)
         self.password = Fact(self._password)
+        self.secret_entry = Fact(self._secret_entry)
         self.repository = Fact(lambda: self.aws.repository(self.subject.repository))
         self.log_group = Fact(lambda: self.aws.log_group(self.subject.log_group))
 
@@ -206,11 +213,26 @@ class Facts:
         self.signed_in()
         return self.subject.password(self.aws)
 
+    def _secret_entry(self) -> Mapping[str, Any] | None:
+        """Return what its region says of the password's secret or parameter, not its value; None if there is none."""
+        reference = self.password.get().value.reference
+        if reference is None:
+            raise SkippedError("the password is in no secret")
+        region, account = reference.split(":")[3:5]
+        if account != self.identity.get().account:
+            raise SkippedError(f"{reference} is of another account, {account}, where it can't be looked at")
+        aws = self.aws_for(region)
+        arn = secret_arn(reference)
+        found = aws.parameter(*parameter_names(reference)) if arn is None else aws.secret(arn)
+        return None if found is None else dict(found)
+
     def _database(self) -> RdsDatabase:
         self.signed_in()
         name, region = self.subject.db_instance, self.subject.region
         if name is None:
             raise SkippedError("the host names no instance or cluster of RDS, and the caller none (--db-instance)")
+        if there := other_region(self.subject.db_host, region):
+            raise SkippedError(f"{self.subject.db_host} is in {there}, and only {region} is looked at (--region)")
         found = find_rds(self.aws, name, self.subject.db_host)
         if found is None:
             raise WrongError(

@@ -62,17 +62,8 @@ def _database_door(facts: Facts) -> str:
     network, port = _network(facts), facts.subject.db_port
     if not wanted:
         raise SkippedError("the database has no VPC security groups")
-    _let_in(
-        facts,
-        network,
-        facts.aws.security_groups(wanted),
-        port,
-        WrongError(
-            f"The database's security group {', '.join(wanted)} does not let the task in on port {port}.",
-            fix=_opening(facts, network, wanted[0], port),
-            exit_code=ExitCode.DATABASE_UNREACHABLE,
-        ),
-    )
+    door, groups = f"The database's security group {', '.join(wanted)}", facts.aws.security_groups(wanted)
+    _let_in(facts, network, door, groups, port, ExitCode.DATABASE_UNREACHABLE)
     return f"{', '.join(wanted)} lets the task in on port {port}"
 
 
@@ -85,11 +76,13 @@ def _opening(facts: Facts, network: Network, group: str, port: int) -> str:
     )
 
 
-def _let_in(facts: Facts, network: Network, groups: Sequence[Mapping[str, Any]], port: int, closed: WrongError) -> None:
-    """Check that security groups let the task in, from each of its subnets.
+def _let_in(
+    facts: Facts, network: Network, door: str, groups: Sequence[Mapping[str, Any]], port: int, exit_code: ExitCode
+) -> None:
+    """Check that the security groups of a door, in words, let the task in, from each of its subnets.
 
     Raises:
-        WrongError: they do not: `closed`.
+        WrongError: they do not.
         SkippedError: a rule might, and whether it does can't be seen from here.
     """
     rules = _rules(groups, "IpPermissions", port)
@@ -99,7 +92,9 @@ def _let_in(facts: Facts, network: Network, groups: Sequence[Mapping[str, Any]],
     allowed = _addresses(rules)
     subnets = facts.aws.subnets(network.subnets)
     blocks = [block for subnet in subnets for block in [_ipv4(subnet)] if block is not None]
-    if len(blocks) == len(subnets) and all(any(block.subnet_of(outer) for outer in allowed) for block in blocks):
+    inside = [block for block in blocks if any(block.subnet_of(outer) for outer in allowed)]
+    left_out = [subnet["SubnetId"] for subnet in subnets if _ipv4(subnet) not in inside]
+    if not left_out:
         return
     unclear = [
         f"the prefix list {entry.get('PrefixListId')}" for rule in rules for entry in rule.get("PrefixListIds", [])
@@ -114,7 +109,12 @@ def _let_in(facts: Facts, network: Network, groups: Sequence[Mapping[str, Any]],
         raise SkippedError(
             f"{names} opens port {port} to {', '.join(unclear)}: whether the task is in there is not known"
         )
-    raise closed
+    where = f" from {', '.join(left_out)}" if inside else ""
+    raise WrongError(
+        f"{door} does not let the task in on port {port}{where}.",
+        fix=_opening(facts, network, groups[0]["GroupId"], port),
+        exit_code=exit_code,
+    )
 
 
 def _task_door(facts: Facts) -> str:
@@ -228,6 +228,11 @@ def _way_out(facts: Facts) -> str:
                 fix=" && ".join(_endpoint_command(subject.region, vpc, name, network, table) for name in missing),
                 exit_code=ExitCode.NOT_STARTED,
             )
+        if nameless := [name for name, endpoint in found.items() if endpoint and not _has_name(endpoint)]:
+            raise SkippedError(
+                f"the VPC endpoint for {', '.join(nameless)} has no private DNS name: whether a hosted zone of your own"
+                " leads there is not known"
+            )
         ways.add("VPC endpoints")
         used += [endpoint for endpoint in found.values() if endpoint is not None]
     _endpoints_let_in(facts, network, used)
@@ -241,12 +246,8 @@ def _endpoints_let_in(facts: Facts, network: Network, endpoints: Sequence[Mappin
     groups = {group["GroupId"]: group for group in (facts.aws.security_groups(wanted) if wanted else ())}
     for service, ids in doors.items():
         if ids:
-            closed = WrongError(
-                f"The VPC endpoint {service} does not let the task in on port 443.",
-                fix=_opening(facts, network, ids[0], 443),
-                exit_code=ExitCode.NOT_STARTED,
-            )
-            _let_in(facts, network, [groups[name] for name in ids if name in groups], 443, closed)
+            opened = [groups[name] for name in ids]
+            _let_in(facts, network, f"The VPC endpoint {service}", opened, 443, ExitCode.NOT_STARTED)
     for endpoint in endpoints:
         kind = _policy_kind(endpoint.get("PolicyDocument"))
         if kind is not None:
@@ -313,15 +314,22 @@ def _endpoint(
     endpoints: Sequence[Mapping[str, Any]], table: Mapping[str, Any], service: str
 ) -> Mapping[str, Any] | None:
     """Return the endpoint through which a subnet with this route table reaches a service; None if there is none."""
-    for endpoint in endpoints:
-        if endpoint.get("ServiceName") != service or endpoint.get("State", "available") != "available":
-            continue
-        if endpoint.get("VpcEndpointType") == "Gateway":
-            if table.get("RouteTableId") in endpoint.get("RouteTableIds", []):
-                return endpoint
-        elif endpoint.get("PrivateDnsEnabled", True):  # without it the service's name resolves to a public address
-            return endpoint
-    return None
+    found = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint.get("ServiceName") == service
+        and endpoint.get("State", "available") == "available"
+        and (
+            endpoint.get("VpcEndpointType") != "Gateway"
+            or table.get("RouteTableId") in endpoint.get("RouteTableIds", ())
+        )
+    ]
+    return max(found, key=_has_name, default=None)
+
+
+def _has_name(endpoint: Mapping[str, Any]) -> bool:
+    """Whether the service's own name leads to an endpoint: a gateway is in the route to it."""
+    return endpoint.get("VpcEndpointType") == "Gateway" or endpoint.get("PrivateDnsEnabled", True)
 
 
 def _endpoint_command(region: str, vpc: str, service: str, network: Network, table: Mapping[str, Any]) -> str:

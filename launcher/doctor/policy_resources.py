@@ -131,6 +131,15 @@ def secret_arn(reference: str | None) -> str | None:
     return ":".join(reference.split(":")[:7])
 
 
+def parameter_names(reference: str) -> tuple[str, ...]:
+    """Return the names that the parameter with this ARN may have, the likelier one first.
+
+    A name with a slash inside also begins with one; without one, the ARN does not show whether it does.
+    """
+    path = reference.split(":parameter", 1)[-1]
+    return (path,) if "/" in path[1:] else (path[1:], path)
+
+
 def _secret(reference: str | None) -> str | None:
     return secret_arn(reference) or reference
 

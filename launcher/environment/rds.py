@@ -16,14 +16,36 @@ if TYPE_CHECKING:
     from launcher.aws.client import Aws
 
 Kind = Literal["instance", "cluster"]
+Service = Literal["serving", "disturbed", "out", "unknown"]
 
 # How long a name may be; it has no hyphen at its end, and no two in a row.
 _INSTANCE, _MULTI_AZ_CLUSTER = 63, 52
 _SNAPSHOT: Mapping[Kind, int] = {"instance": 255, "cluster": 63}
 
+# By AWS's pages of the statuses of instances and of clusters.
+_SERVING = {
+    "available",
+    "backing-up",
+    "configuring-enhanced-monitoring",
+    "configuring-iam-database-auth",
+    "configuring-log-exports",
+    "storage-initialization",
+    "storage-optimization",
+    "update-iam-db-auth",
+}
+# It may be restarted, or its master's password changed, on the way to `available`.
+_DISTURBED = {"maintenance", "modifying", "resetting-master-credentials", "storage-config-upgrade", "upgrading"}
+_COMING = {"creating", "failing-over", "migrating", "promoting", "rebooting", "renaming", "starting"}
+_STARTED = {"stopped", "stopping", "inaccessible-encryption-credentials-recoverable"}
+_LOST = re.compile(
+    r"(?:cloning-|migration-)?failed|delet(?:e-precheck|ing)|inaccessible-encryption-credentials|incompatible-[a-z-]+"
+    r"|insufficient-capacity|restore-error"
+)
+
 # In China the region stands behind `rds`. The endpoints of proxies, custom and global ones name no instance or cluster.
 _HOST = re.compile(
-    r"(?P<name>[a-z][a-z0-9-]*)\.(?P<cluster>cluster-(?P<reader>ro-)?)?[a-z0-9]+\.(?:[a-z0-9-]+\.rds|rds\.[a-z0-9-]+)"
+    r"(?P<name>[a-z][a-z0-9-]*)\.(?P<cluster>cluster-(?P<reader>ro-)?)?[a-z0-9]+\."
+    r"(?:(?P<region>[a-z0-9-]+)\.rds|rds\.(?P<in_china>[a-z0-9-]+))"
     r"\.(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu)"
 )
 
@@ -35,11 +57,13 @@ class RdsHost:
     Attributes:
         name: of the instance or the cluster.
         kind: which of the two; an Aurora cluster's instances have host names of their own.
+        region: where it is.
         writer: the host of the cluster's writer if this is the one of its readers, else None.
     """
 
     name: str
     kind: Kind
+    region: str
     writer: str | None = None
 
     @classmethod
@@ -49,7 +73,8 @@ class RdsHost:
         if found is None:
             return None
         writer = host.lower().replace(".cluster-ro-", ".cluster-", 1) if found["reader"] else None
-        return cls(found["name"], "cluster" if found["cluster"] else "instance", writer)
+        kind: Kind = "cluster" if found["cluster"] else "instance"
+        return cls(found["name"], kind, found["region"] or found["in_china"], writer)
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,7 @@ class RdsDatabase:
         secret: the ARN of the master's secret, if RDS manages one; None if there is none.
         security_groups: IDs.
         members: a cluster's instances, the writing one first.
+        source: what it is a read replica of; None if it takes writes.
     """
 
     kind: Kind
@@ -78,16 +104,40 @@ class RdsDatabase:
     secret: str | None
     security_groups: tuple[str, ...]
     members: tuple[str, ...]
+    source: str | None
     _described: Mapping[str, Any]
 
-    def command(self, verb: str, region: str) -> str:
-        """Return the AWS command that does something with it: `start`."""
-        return shlex.join(("aws", "rds", f"{verb}-db-{self.kind}", "--region", region, *self._named(self.name)))
+    def is_at(self, host: str) -> bool:
+        """Whether a host is one of its own, or an alias of one: for a host outside of RDS the caller's word counts."""
+        return RdsHost.parse(host) is None or host.lower() in (each.lower() for each in self.hosts)
 
-    def waiting(self, region: str) -> str:
-        """Return the command that waits until it is available."""
-        wait = ("aws", "rds", "wait", f"db-{self.kind}-available", "--region", region)
-        return shlex.join((*wait, *self._named(self.name)))
+    @property
+    def service(self) -> Service:
+        """Whether it answers, by its status: `disturbed` if it may not for a while, `out` if it takes no writes."""
+        if self.status in _SERVING:
+            return "serving"
+        if self.status in _DISTURBED:
+            return "disturbed"
+        out = self.status in _COMING | _STARTED | {"storage-full"} or _LOST.fullmatch(self.status)
+        return "out" if out else "unknown"
+
+    def remedy(self, region: str) -> str:
+        """Return the command after which it serves; where there is none, the one that shows what happened to it."""
+        kind, named = f"db-{self.kind}", {"--region": [region], f"--db-{self.kind}-identifier": [self.name]}
+        wait = _command(f"wait {kind}-available", named)
+        if self.status in _STARTED:
+            start = f"{_command(f'start-{kind}', named)} && {wait}"
+            if self.status != "stopping":
+                return start
+            query = {"--output": ["text"], "--query": ["*[0].[DBInstanceStatus, Status]"]}
+            look = _command(f"describe-{kind}s", {**named, **query})  # `aws rds wait` has nothing for it
+            return f"until {look} | grep -qw stopped; do sleep 30; done && {start}"
+        if self.status == "storage-full":
+            return f"{_command(f'modify-{kind}', named)} --apply-immediately --allocated-storage GIB"
+        if _LOST.fullmatch(self.status):
+            of = {"--source-type": [kind], "--source-identifier": [self.name], "--duration": [20160]}
+            return _command("describe-events", {"--region": [region], **of})
+        return wait
 
     def snapshot_command(self, verb: str, snapshot: str, region: str) -> str:
         """Return the AWS command that does something with snapshots: `describe`, `delete`."""
@@ -120,9 +170,6 @@ class RdsDatabase:
     @property
     def _snapshot(self) -> str:
         return "cluster-" if self.kind == "cluster" else ""
-
-    def _named(self, name: str) -> tuple[str, str]:
-        return (f"--db-{self.kind}-identifier", name)
 
     def _restored(self, limit: int) -> str:
         return f"{_cut(self.name, limit - len('-restored'))}-restored"
@@ -180,7 +227,7 @@ class RdsDatabase:
             "--db-instance-class": [self._instance_class(aws)],
             "--region": [region],
         }
-        return f"{command} && {_command('create-db-instance', instance, {})}"
+        return f"{command} && {_command('create-db-instance', instance)}"
 
     def _instance_class(self, aws: Aws) -> str:
         """Return the class of an Aurora cluster's writing instance; a word to replace if it may not be looked at."""
@@ -206,7 +253,14 @@ def _cut(name: str, limit: int) -> str:
 
 def is_cluster(name: str, host: str | None) -> bool:
     """Whether the host tells that this is a cluster's name; else RDS is asked for an instance first."""
-    return RdsHost.parse(host or "") == RdsHost(name, "cluster")
+    told = RdsHost.parse(host or "")
+    return told is not None and (told.name, told.kind) == (name, "cluster")
+
+
+def other_region(host: str | None, region: str | None) -> str | None:
+    """Return the region of a host in RDS if it is another one than this, else None."""
+    told = RdsHost.parse(host or "")
+    return told.region if told is not None and told.region != region else None
 
 
 def find_rds(aws: Aws, name: str, host: str | None = None) -> RdsDatabase | None:
@@ -218,16 +272,27 @@ def find_rds(aws: Aws, name: str, host: str | None = None) -> RdsDatabase | None
         host: the database's host, which may tell that it is a cluster.
 
     Returns:
-        None if RDS has neither.
+        None if RDS has neither in this region, or the host is of another one.
 
     Raises:
         AwsError: AWS refused a call.
     """
+    told = RdsHost.parse(host or "")
+    if other_region(host, aws.region):
+        return None
     instance = None if is_cluster(name, host) else aws.db_instance(name)
     if instance is not None and not instance.get("DBClusterIdentifier"):
         return _instance(instance)
     cluster = aws.db_cluster(instance["DBClusterIdentifier"] if instance else name)
-    return None if cluster is None else _cluster(cluster, instance)
+    if cluster is None:
+        return None
+    if (
+        told
+        and told.name != name
+        and told.name in (each["DBInstanceIdentifier"] for each in cluster.get("DBClusterMembers", []))
+    ):
+        instance = aws.db_instance(told.name)
+    return _cluster(cluster, instance)
 
 
 def _instance(described: Mapping[str, Any]) -> RdsDatabase:
@@ -243,6 +308,7 @@ def _instance(described: Mapping[str, Any]) -> RdsDatabase:
         described.get("MasterUserSecret", {}).get("SecretArn"),
         _groups(described),
         (),
+        described.get("ReadReplicaSourceDBInstanceIdentifier") or described.get("ReadReplicaSourceDBClusterIdentifier"),
         described,
     )
 
@@ -267,6 +333,7 @@ def _cluster(described: Mapping[str, Any], instance: Mapping[str, Any] | None) -
         described.get("MasterUserSecret", {}).get("SecretArn"),
         _groups(described),
         tuple(each["DBInstanceIdentifier"] for each in members),
+        described.get("ReplicationSourceIdentifier"),
         described,
     )
 
@@ -275,9 +342,9 @@ def _groups(described: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(each["VpcSecurityGroupId"] for each in described.get("VpcSecurityGroups", []))
 
 
-def _command(operation: str, options: Mapping[str, Any], switches: Mapping[str, bool | None]) -> str:
+def _command(operation: str, options: Mapping[str, Any], switches: Mapping[str, bool | None] = {}) -> str:
     """Return an AWS command with the options that have values."""
-    words = ["aws", "rds", operation]
+    words = ["aws", "rds", *operation.split()]
     for option, values in options.items():
         known = [str(value) for value in values if value]
         words += [option, *known] if known else []

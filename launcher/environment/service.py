@@ -88,7 +88,7 @@ def network_for(
         given.get("public_ip") or Sourced(vpc.get("assignPublicIp") == "ENABLED", source),
         execution_role,
         given.get("task_role") or (Sourced(str(task_role), source) if task_role else None),
-        given.get("platform") or Sourced(_platform(definition), source),
+        given.get("platform") or Sourced(platform_of(definition), source),
     )
 
 
@@ -160,7 +160,12 @@ def _no_service(
     )
 
 
-def _platform(definition: Mapping[str, Any]) -> str:
+def platform_of(definition: Mapping[str, Any]) -> str:
+    """Return the platform that a task definition asks for, as Docker calls it.
+
+    Raises:
+        ConfigurationError: it is not Linux.
+    """
     platform = definition.get("runtimePlatform", {})
     family = str(platform.get("operatingSystemFamily", "LINUX"))
     if family != "LINUX":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from launcher.environment.names import tags
-from launcher.environment.rds import RdsDatabase, find_rds
+from launcher.environment.rds import RdsDatabase, find_rds, other_region
 from launcher.errors import AwsError, ConfigurationError, TransientAwsError
 from launcher.machine.signals import Interrupts
 from launcher.models import Clock, RdsSnapshot, Stack
@@ -19,35 +19,39 @@ _POLL = 10.0
 _PATIENCE = 2 * 3600.0
 
 
-_GIVEN = ("--db-instance", "NEURAKNOT_DB_INSTANCE")
-
-
 def require_database(stack: Stack, aws: Aws) -> RdsDatabase:
     """Return the instance or cluster that holds the database to migrate.
 
     Args:
-        stack: the stack of the database. What the caller names is trusted: the host may be an alias of it.
+        stack: the stack of the database.
         aws: for the stack's region; only read from.
 
     Raises:
-        ConfigurationError: RDS has none of that name, or its address is not the database's host.
+        ConfigurationError: RDS has none of that name, its address is not the database's host, or it takes no writes.
         AwsError: AWS refused the call.
     """
     named, host = stack.db_instance, stack.db_host
     found = find_rds(aws, named.value, host.value) if named else None
     if named is None or found is None:
+        region = other_region(host.value, stack.region.value)
         raise ConfigurationError(
-            f"RDS has no instance or cluster {named.value if named else host.value} to make a snapshot of."
-            " Nothing was changed.",
+            f"RDS has no instance or cluster {named.value if named else host.value} to make a snapshot of"
+            f"{f' in {stack.region.value}: the host is in {region}' if region else ''}. Nothing was changed.",
             hint="Name it with --db-instance, or do without a snapshot: --no-snapshot",
         )
-    if named.source not in _GIVEN and host.value.lower() not in (each.lower() for each in found.hosts):
+    if found.source is not None:
+        raise ConfigurationError(
+            f"The RDS {found.kind} {found.name} is a read replica of {found.source}: a migration writes. Nothing was"
+            " changed.",
+            hint=f"Name the host of {found.source} with --db-host.",
+        )
+    if not found.is_at(host.value):
         address = found.hosts[0] if found.hosts else "an address that is not known yet"
         raise ConfigurationError(
             f"The database is at {host.value} ({host.source}), but the RDS {found.kind} {found.name} is at {address}:"
             " a snapshot of it would be one of another database. Nothing was changed.",
-            hint="Name the database's own instance or cluster with --db-instance, or, if it is this one: --db-instance"
-            f" {found.name}. To do without a snapshot: --no-snapshot",
+            hint=f"If it is this one: --db-host {found.hosts[0] if found.hosts else 'HOST'}; if not, name its own"
+            " instance or cluster with --db-instance. To do without a snapshot: --no-snapshot",
         )
     return found
 

@@ -30,6 +30,7 @@ _NO_WAY_OUT = re.compile(
     re.IGNORECASE,
 )
 
+_SECRET = re.compile(r"arn:aws[\w-]*:secretsmanager:[\w:/+=.@!-]+(?<!:)")
 _HOST = re.compile(r"[\w.-]+\.amazonaws\.(?:com(?:\.cn)?|eu)")
 NO_CAPACITY = "Run the same command again in some minutes, or give subnets of another zone with --subnets."
 _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
@@ -58,6 +59,17 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         re.compile(r"did not contain json key|can't find the specified secret|invalid ssm parameters", re.IGNORECASE),
         "The secret that holds the database's password does not exist, or has no such key.",
         "Name the right one with --db-password-secret (ARN:password:: for a key of a JSON secret).",
+    ),
+    (
+        re.compile(r"Access to KMS is not allowed|ciphertext refers to a customer master key|DecryptionFailure"),
+        "The KMS key that encrypts the database's password is not there, or the execution role may not use it"
+        " (kms:Decrypt).",
+        "Allow kms:Decrypt on that key in the role's policy, and in the key's own. Look with: launcher doctor",
+    ),
+    (
+        re.compile(r"marked (?:for deletion|deleted)", re.IGNORECASE),
+        "The secret that holds the database's password is to be deleted, and nobody can read it.",
+        "Restore it: aws secretsmanager restore-secret --region {region} --secret-id {secret}",
     ),
     (
         re.compile(r"unexpected ARN format", re.IGNORECASE),
@@ -104,7 +116,8 @@ def cause(text: str, place: Place) -> Cause:
         )
     for pattern, message, hint in _CAUSES:
         if pattern.search(text):
-            words = vars(place)
+            secret = _SECRET.search(text)
+            words = {**vars(place), "secret": secret[0] if secret else "ARN"}
             return Cause(message.format(**words), hint.format(**words))
     if "ResourceInitializationError" in text:
         return Cause(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
+import operator
 import os
 import shlex
 import threading
@@ -113,6 +115,83 @@ def test_a_sound_cluster_is_found_sound_with_the_policy_that_is_printed(
     )
 
 
+AWAIT = "aws rds wait db-instance-available --region ap-northeast-1 --db-instance-identifier neuraknot-dev-db"
+EVENTS = "aws rds describe-events --region ap-northeast-1 "
+
+
+# The status, what the check says of it, and how its fix begins and ends.
+@pytest.mark.parametrize(
+    ("state", "status", "begins", "ends"),
+    [
+        ("storage-optimization", Status.OK, "", ""),
+        ("backing-up", Status.OK, "", ""),
+        ("modifying", Status.NOTE, AWAIT, AWAIT),
+        ("upgrading", Status.NOTE, AWAIT, AWAIT),
+        ("starting", Status.NG, AWAIT, AWAIT),
+        ("stopped", Status.NG, "aws rds start-db-instance ", f" && {AWAIT}"),
+        ("stopping", Status.NG, "until aws rds describe-db-instances ", f" && {AWAIT}"),
+        ("inaccessible-encryption-credentials-recoverable", Status.NG, "aws rds start-db-instance ", AWAIT),
+        ("storage-full", Status.NG, "aws rds modify-db-instance ", " --allocated-storage GIB"),
+        (
+            "failed",
+            Status.NG,
+            EVENTS,
+            " --source-type db-instance --source-identifier neuraknot-dev-db --duration 20160",
+        ),
+        ("deleting", Status.NG, EVENTS, "20160"),
+        ("incompatible-network", Status.NG, EVENTS, "20160"),
+        ("inaccessible-encryption-credentials", Status.NG, EVENTS, "20160"),
+        ("being-reinvented", Status.SKIP, "", ""),
+    ],
+)
+def test_the_status_of_the_database_tells_whether_it_serves_and_what_leads_there(
+    cloud: LocalAws, tmp_path: Path, state: str, status: Status, begins: str, ends: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    cloud.stack.rds.databases[cloud.stack.database_instance].status = state
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "instance"]
+    assert finding.status is status
+    assert state in finding.text
+    fix = finding.fix or ""
+    assert fix.startswith(begins)
+    assert fix.endswith(ends)
+    assert bool(fix) == bool(begins)
+
+
+def replica(_: Call, body: bytes) -> bytes:
+    end = b"</DBInstanceIdentifier>"
+    source = b"<ReadReplicaSourceDBInstanceIdentifier>neuraknot-main</ReadReplicaSourceDBInstanceIdentifier>"
+    return body.replace(end, end + source, 1)
+
+
+def test_a_read_replica_takes_no_migration(cloud: LocalAws, tmp_path: Path) -> None:
+    write_outputs(cloud, tmp_path)
+    cloud.server.changes["rds:DescribeDBInstances"] = replica
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "instance"]
+    assert finding.status is Status.NG
+    assert finding.text == "neuraknot-dev-db is a read replica of neuraknot-main: a migration writes."
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "words"),
+    [
+        ("db.internal.example", Status.OK, "neuraknot-dev-db"),
+        ("other-db.aaaa.ap-northeast-1.rds.amazonaws.com", Status.NG, "the task would connect to other-db."),
+        ("neuraknot-dev-db.aaaa.us-east-1.rds.amazonaws.com", Status.SKIP, "is in us-east-1, and only ap-northeast-1"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["instance", "aurora", "multi-az"])
+def test_a_host_outside_of_rds_may_be_an_alias_of_what_is_named_and_one_in_rds_is_none(
+    make_cloud: MakeCloud, tmp_path: Path, kind: str, host: str, status: Status, words: str
+) -> None:
+    cloud = make_cloud(database=kind)
+    write_outputs(cloud, tmp_path)
+    report = doctor(cloud, tmp_path, db_host=host, db_instance="neuraknot-dev-db")
+    [finding] = [finding for finding in report.findings if finding.name == "instance"]
+    assert finding.status is status
+    assert words in finding.text
+
+
 Break = Callable[[LocalAws, Path], None]
 
 
@@ -212,6 +291,11 @@ def on_ec2(cloud: LocalAws, _: Path) -> None:
     definition.runtime_platform = None
 
 
+def on_windows(cloud: LocalAws, _: Path) -> None:
+    definition: Any = cloud.stack.ecs.describe_task_definition(cloud.stack.service_definition)
+    definition.runtime_platform = {"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE", "cpuArchitecture": "X86_64"}
+
+
 def secret_to_be_deleted(cloud: LocalAws, _: Path) -> None:
     boto3.client("secretsmanager").delete_secret(SecretId=str(cloud.stack.secret), RecoveryWindowInDays=7)
 
@@ -259,13 +343,6 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
         23,
         "aws ec2 authorize-security-group-ingress --region ap-northeast-1 --group-id sg-",
     ),
-    "endpoint without private names": (
-        endpoint_without_names,
-        {"way_out": "endpoints"},
-        ["way out to AWS"],
-        23,
-        "aws ec2 create-vpc-endpoint --region ap-northeast-1",
-    ),
     "another task": (another_task, {}, ["no other task"], 4, "launcher logs --environment dev --follow"),
     "cluster": (no_cluster, {}, ["cluster"], 20, "aws ecs list-clusters"),
     "service": (no_service, {}, ["service"], 20, "aws ecs list-services"),
@@ -279,6 +356,13 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
         ["execution role", "one VPC"],
         20,
         "launcher doctor --environment",
+    ),
+    "a service on Windows": (
+        on_windows,
+        {},
+        ["definition"],
+        20,
+        "launcher doctor --environment dev   # Give --platform",
     ),
     "a secret that is to be deleted": (
         secret_to_be_deleted,
@@ -421,12 +505,16 @@ POLICIES: dict[str, tuple[Any, str]] = {
 }
 
 
-def throttled(action: str) -> Break:
-    def throttle(call: Call) -> None:
+def refuse(cloud: LocalAws, action: str, code: str) -> None:
+    def fault(call: Call) -> None:
         if call.action == action:
-            raise Refusal("ThrottlingException", "Rate exceeded")
+            raise Refusal(code, "no")
 
-    return lambda cloud, _: cloud.server.faults.append(throttle)
+    cloud.server.faults.append(fault)
+
+
+def throttled(action: str) -> Break:
+    return lambda cloud, _: refuse(cloud, action, "ThrottlingException")
 
 
 # What can't be judged, how the stack is built, the check that says so, and its words.
@@ -457,6 +545,12 @@ UNCLEAR: dict[str, tuple[Break, dict[str, str], str, str]] = {
         {},
         "task's way out",
         "lets port 5432 out to 10.1.0.0/16 only",
+    ),
+    "endpoints without private names": (
+        endpoint_without_names,
+        {"way_out": "endpoints"},
+        "way out to AWS",
+        "for ecr.dkr, logs has no private DNS name",
     ),
     "a transit gateway": (by_a_transit_gateway, {}, "way out to AWS", "where its route to tgw-"),
     "an egress-only gateway": (by_an_egress_only_gateway, {}, "way out to AWS", "where its route to eigw-"),
@@ -503,8 +597,12 @@ def test_an_endpoint_with_the_policy_that_all_have_is_a_way_out(
 @pytest.mark.parametrize(
     ("change", "name", "words"),
     [
-        (open_the_database_to(IpRanges=[{"CidrIp": "10.0.10.0/24"}]), "database's door", "does not let the task in"),
-        (open_the_database_to(IpRanges=[{"CidrIp": "10.9.0.0/16"}]), "database's door", "does not let the task in"),
+        (
+            open_the_database_to(IpRanges=[{"CidrIp": "10.0.10.0/24"}]),
+            "database's door",
+            " on port 5432 from {second}.",
+        ),
+        (open_the_database_to(IpRanges=[{"CidrIp": "10.9.0.0/16"}]), "database's door", " the task in on port 5432."),
         (open_the_database_to_another_group, "database's door", "does not let the task in"),
     ],
     ids=["one subnet", "other addresses", "another group"],
@@ -514,7 +612,7 @@ def test_what_is_closed_is_wrong(cloud: LocalAws, tmp_path: Path, change: Break,
     change(cloud, tmp_path)
     [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == name]
     assert finding.status is Status.NG
-    assert words in finding.text
+    assert words.format(second=cloud.stack.subnets[1]) in finding.text
 
 
 @pytest.mark.parametrize(
@@ -576,6 +674,21 @@ def test_whether_images_are_scanned_is_the_registry_s_to_say(
         assert after == {cloud.stack.repository, *({"backend"} if rules else set())}
         [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "repository"]
         assert finding.status is Status.OK
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
+def test_images_that_are_not_scanned_are_noted_even_if_the_registry_s_rules_are_not_known(
+    cloud: LocalAws, tmp_path: Path, code: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    boto3.client("ecr").create_repository(repositoryName=cloud.stack.repository)
+    refuse(cloud, "ecr:GetRegistryScanningConfiguration", code)
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == "repository"]
+    assert finding.status is Status.NOTE
+    assert "are not scanned" in finding.text
+    assert (finding.fix or "").startswith(
+        "aws ecr get-registry-scanning-configuration --region ap-northeast-1   # then"
+    )
 
 
 @pytest.mark.parametrize("days", [None, 30])
@@ -661,6 +774,51 @@ def test_a_service_that_tells_nothing_is_refused_in_words(
         network_for({}, Sourced(cloud.stack.cluster, ""), Sourced(cloud.stack.service, ""), aws, IDENTITY, REGION)
 
 
+def test_the_platform_that_is_given_stands_for_a_service_on_windows(cloud: LocalAws, tmp_path: Path) -> None:
+    write_outputs(cloud, tmp_path)
+    on_windows(cloud, tmp_path)
+    report = doctor(cloud, tmp_path, platform="linux/arm64")
+    [finding] = [finding for finding in report.findings if finding.name == "definition"]
+    assert finding.status is Status.OK
+    assert finding.text.endswith(", linux/arm64")
+
+
+# What ECS leaves empty in the definition and the service, and a check's finding.
+@pytest.mark.parametrize(
+    ("definition", "service", "name", "status", "words"),
+    [
+        (
+            {"runtimePlatform": {"operatingSystemFamily": "", "cpuArchitecture": ""}},
+            {},
+            "definition",
+            Status.OK,
+            "amd64",
+        ),
+        ({"taskRoleArn": ""}, {}, "task role", Status.SKIP, "names no task role"),
+        ({"executionRoleArn": ""}, {}, "execution role", Status.NG, "names no execution role"),
+        ({}, {"deploymentController": {"type": ""}}, "service", Status.OK, "running"),
+        ({}, {"taskDefinition": ""}, "definition", Status.SKIP, "it lacks taskDefinition"),
+    ],
+)
+def test_what_ecs_leaves_empty_is_not_given(
+    cloud: LocalAws, tmp_path: Path, definition: Any, service: Any, name: str, status: Status, words: str
+) -> None:
+    def with_empty(values: Any, *path: Any) -> Callable[[Call, bytes], bytes]:
+        def change(_: Call, body: bytes) -> bytes:
+            answer = json.loads(body)
+            functools.reduce(operator.getitem, path, answer).update(values)
+            return json.dumps(answer).encode()
+
+        return change
+
+    write_outputs(cloud, tmp_path)
+    cloud.server.changes["ecs:DescribeTaskDefinition"] = with_empty(definition, "taskDefinition")
+    cloud.server.changes["ecs:DescribeServices"] = with_empty(service, "services", 0)
+    [finding] = [finding for finding in doctor(cloud, tmp_path).findings if finding.name == name]
+    assert finding.status is status
+    assert words in finding.text
+
+
 def test_a_surprise_in_one_check_is_that_check_s_finding_and_loses_no_other() -> None:
     subnet = dict[str, str]()
 
@@ -723,6 +881,59 @@ def test_a_parameter_is_found_whether_its_name_begins_with_a_slash_or_not(
     assert found.status is Status.OK
     asked = next(call for call in reversed(cloud.server.calls) if call.operation == "DescribeParameters")
     assert name in asked.parameters["ParameterFilters"][0]["Values"]  # moto itself takes either spelling
+
+
+@pytest.mark.parametrize(
+    ("key", "may", "status", "words"),
+    [
+        (None, False, Status.OK, "may GetSecretValue"),
+        ("alias/aws/secretsmanager", False, Status.OK, "may GetSecretValue"),
+        ("{key}", False, Status.NG, "may not do kms:Decrypt on {key}."),
+        ("{key}", True, Status.OK, "may GetSecretValue, Decrypt"),
+        ("0a1b", True, Status.OK, "may GetSecretValue, Decrypt"),
+        ("alias/ours", True, Status.SKIP, "alias/ours is not known"),
+    ],
+)
+def test_a_secret_that_a_key_of_one_s_own_encrypts_is_read_by_whoever_may_use_the_key(
+    make_cloud: MakeCloud, tmp_path: Path, key: str | None, may: bool, status: Status, words: str
+) -> None:
+    cloud = make_cloud(login="output")
+    write_outputs(cloud, tmp_path)
+    stack = cloud.stack
+    own = stack.arn("kms", "key/0a1b")
+    secret: Any = stack.secrets.secrets[str(stack.secret)]
+    secret.kms_key_id = key and key.format(key=own)
+    if may:
+        via = {"StringEquals": {"kms:ViaService": "secretsmanager.ap-northeast-1.amazonaws.com"}}
+        statement = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": own, "Condition": via}
+        stack.allow(stack.execution_role, "key", statement)
+    [finding] = [each for each in doctor(cloud, tmp_path).findings if each.name == "reads the secret"]
+    assert finding.status is status
+    assert words.format(key=own) in finding.text
+
+
+@pytest.mark.parametrize("service", ["ssm", "secretsmanager"])
+def test_a_secret_is_looked_for_in_its_own_region_and_not_in_another_account(
+    cloud: LocalAws, tmp_path: Path, service: str
+) -> None:
+    write_outputs(cloud, tmp_path)
+    if service == "ssm":
+        boto3.client("ssm", "us-east-1").put_parameter(Name="/neuraKnot/db", Value="x", Type="SecureString")
+        arn = f"arn:aws:ssm:us-east-1:{cloud.stack.account}:parameter/neuraKnot/db"
+    else:
+        arn = boto3.client("secretsmanager", "us-east-1").create_secret(Name="db", SecretString="x")["ARN"]
+
+    def look(reference: str) -> Finding:
+        report = doctor(cloud, tmp_path, db_password_secret=reference)
+        return next(each for each in report.findings if each.name == "password")
+
+    assert look(arn).status is Status.OK
+    absent = look(f"{arn}2")
+    assert absent.status is Status.NG
+    assert " --region us-east-1 " in (absent.fix or "")
+    foreign = look(arn.replace(cloud.stack.account, "999999999999"))
+    assert foreign.status is Status.SKIP
+    assert "of another account, 999999999999" in foreign.text
 
 
 def test_a_parameter_needs_an_endpoint_of_its_own(make_cloud: MakeCloud, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.plays import start_task
 from launcher.rehearsal.stand_in_docker import StandInDocker
 from tests.ecs.conftest import FakeClock, MakeCloud
+from tests.ecs.doctor.test_doctor import replica
 from tests.ecs.launching import GOOD, Stage, make_stage
 from tests.ecs.task.test_watching import at, send
 
@@ -152,7 +153,16 @@ OF_CLUSTERS = {
 }
 
 
-@pytest.mark.parametrize("by", ["its own host", "its instance's host", "its name", "its instance's name"])
+@pytest.mark.parametrize(
+    "by",
+    [
+        "its own host",
+        "its instance's host",
+        "its name",
+        "its name with its instance's host",
+        "its instance's name",
+    ],
+)
 @pytest.mark.parametrize("kind", OF_CLUSTERS)
 def test_a_cluster_is_snapshotted_as_a_whole(
     make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, kind: str, by: str
@@ -162,6 +172,12 @@ def test_a_cluster_is_snapshotted_as_a_whole(
     arguments = {
         "its instance's host": ["--db-host", stack.rds.databases[stack.database_instance].address],
         "its name": ["--db-instance", cluster, "--db-host", "db.internal"],
+        "its name with its instance's host": [
+            "--db-instance",
+            cluster,
+            "--db-host",
+            stack.rds.databases[stack.database_instance].address,
+        ],
         "its instance's name": ["--db-instance", stack.database_instance, "--db-host", "db.internal"],
     }
     outcome = stage.launch("ecs-migrate", "--snapshot", "--json", *arguments.get(by, []))
@@ -215,7 +231,7 @@ def test_every_name_is_one_that_rds_takes(aws: Aws, clock: FakeClock, kind: Kind
     names = [f"a{end[: length - 1]}".rstrip("-") for length in range(1, 64)]
     found = set[str]()
     for name in {*names, "n" * 63, f"{'n' * 62}o"}:
-        database = RdsDatabase(kind, name, "available", (), engine, "15.8", None, None, (), (), {})
+        database = RdsDatabase(kind, name, "available", (), engine, "15.8", None, None, (), (), None, {})
         snapshot = database.snapshot_name(clock.now())
         words = database.restoring(snapshot, aws, "us-east-1").split()
         multi_az = kind == "cluster" and engine == "postgres"
@@ -255,9 +271,26 @@ ELSEWHERE = ("--db-host", "other-db.internal.example")
 
 
 @pytest.mark.parametrize("dry_run", [["--dry-run"], []])
+@pytest.mark.parametrize("named", [[], ["--db-instance", "neuraknot-prod-db"]])
+@pytest.mark.parametrize("host", ["neuraknot-prod-db.another", "other-db.aaaa"])
+def test_nor_is_one_of_an_instance_that_is_not_at_the_host(
+    stage: Stage, host: str, named: list[str], dry_run: list[str]
+) -> None:
+    host = f"{host}.ap-northeast-1.rds.amazonaws.com"
+    outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", "--db-host", host, *named, *dry_run)
+    assert outcome.code == 20
+    assert not stage.writes
+
+
+@pytest.mark.parametrize("dry_run", [["--dry-run"], []])
 @pytest.mark.parametrize(
     ("host", "says"),
     [
+        (
+            "neuraknot-prod-db.aaaa.us-east-1.rds.amazonaws.com",
+            "RDS has no instance or cluster neuraknot-prod-db to make a snapshot of in ap-northeast-1: the host is in"
+            " us-east-1",
+        ),
         ("other-db.internal.example", "RDS has no instance or cluster other-db.internal.example"),
         (
             "neuraknot-prod-db.another.ap-northeast-1.rds.amazonaws.com",
@@ -277,6 +310,14 @@ def test_a_snapshot_of_another_database_is_none(
     assert outcome.code == 20
     assert says in outcome.err
     assert "--db-instance" in outcome.err
+    assert not stage.writes
+
+
+def test_a_read_replica_is_refused_before_a_snapshot_of_it_is_made(stage: Stage) -> None:
+    stage.cloud.server.changes["rds:DescribeDBInstances"] = replica
+    outcome = stage.launch("ecs-migrate", "--snapshot")
+    assert outcome.code == 20
+    assert "is a read replica of neuraknot-main: a migration writes" in outcome.err
     assert not stage.writes
 
 

@@ -55,6 +55,25 @@ def test_what_an_image_runs_by_itself_is_held_against_its_own_report(after: str,
             "ARN:KEY::",
         ),
         (
+            "from asm: service call has been retried 1 time(s): failed to fetch secret arn:x from secrets manager: "
+            "AccessDeniedException: Access to KMS is not allowed",
+            "may not use it (kms:Decrypt)",
+            "Allow kms:Decrypt on that key",
+        ),
+        (
+            "from ssm: service call has been retried 1 time(s): AccessDeniedException: The ciphertext refers to a "
+            "customer master key that does not exist, does not exist in this region, or you are not allowed to access.",
+            "may not use it (kms:Decrypt)",
+            "Allow kms:Decrypt on that key",
+        ),
+        (
+            "from asm: failed to fetch secret arn:aws:secretsmanager:r-1:123456789012:secret:db-1 from secrets manager:"
+            " InvalidRequestException: You can't perform this operation on the secret because it was marked for"
+            " deletion.",
+            "is to be deleted",
+            "--secret-id arn:aws:secretsmanager:r-1:123456789012:secret:db-1",
+        ),
+        (
             "from ssm: service call has been retried 5 time(s): RequestError: send request failed caused by: Post "
             '"https://ssm.ap-northeast-1.amazonaws.com/": dial tcp 10.0.0.9:443: i/o timeout',
             "no way out to ssm.ap-northeast-1.amazonaws.com",
