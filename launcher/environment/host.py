@@ -33,9 +33,15 @@ def writer(host: Sourced[str]) -> Sourced[str]:
     return host
 
 
-def elsewhere(host: str | None, outputs: Outputs) -> bool:
-    """Whether a host is known to be another than Terraform's own: its environment and its passwords are unknown."""
+def elsewhere(host: str | None, outputs: Outputs, instance: str | None = None) -> bool:
+    """Whether a host is known to be another than Terraform's own: its environment and its passwords are unknown.
+
+    `instance` is the instance or cluster that the caller names, whose word counts for a host outside of RDS.
+    """
     own = outputs.values.get("rds_host")  # of any type: an option may replace a wrong output
     if not host or not isinstance(own, str) or not own:
         return False
-    return address(Sourced(own, ""))[0].value.lower() != host.lower()
+    own = address(Sourced(own, ""))[0].value.lower()
+    told = RdsHost.parse(own)
+    alias = instance is not None and told is not None and told.name == instance.lower() and not RdsHost.parse(host)
+    return own != host.lower() and not alias

@@ -73,7 +73,7 @@ def find_password(
     managed = named
     if database is not None and database.secret:  # RDS knows better than a state
         managed = Sourced(database.secret, f"MasterUserSecret of {database.name}")
-    other = elsewhere(host, outputs)
+    other = elsewhere(host, outputs, instance.value if instance else None)
     master = (database and database.master) or (None if other else outputs.values.get("rds_username"))
     if managed is not None and user in (None, master):
         return _reference(managed)
@@ -100,8 +100,8 @@ def named_secret(options: Options, outputs: Outputs, host: str | None) -> Source
     Raises:
         ConfigurationError: Terraform's value is not the ARN of a secret.
     """
-    given = options.given.get("db_password_secret")
-    if given is not None or elsewhere(host, outputs):
+    given, instance = options.given.get("db_password_secret"), options.given.get("db_instance")
+    if given is not None or elsewhere(host, outputs, instance.value if instance else None):
         return given
     return _arn(outputs, "db_password_secret_arn") or _arn(outputs, "rds_master_user_secret_arn")
 

@@ -362,7 +362,7 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
         {},
         ["definition"],
         20,
-        "launcher doctor --environment dev   # Give --platform",
+        "# Give --platform",
     ),
     "a secret that is to be deleted": (
         secret_to_be_deleted,
