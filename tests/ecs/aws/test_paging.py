@@ -9,8 +9,10 @@ import boto3
 import pytest
 from moto.ssm.models import ssm_backends
 
+from launcher.aws import client
 from launcher.aws.client import Aws
 from launcher.errors import TransientAwsError
+from launcher.rehearsal.api import Call, Refusal
 from launcher.rehearsal.cloud import LocalAws
 from launcher.rehearsal.server import Answer
 from tests.ecs.doctor.test_iam_policy import calls_of_aws_py
@@ -106,9 +108,17 @@ def test_a_list_whose_pages_have_no_end_is_no_answer(cloud: LocalAws, aws: Aws, 
 
 
 @pytest.mark.parametrize("token", [lambda call: call % 2, lambda call: call], ids=["2", "new"])
-def test_nor_is_one_with_ever_other_tokens(cloud: LocalAws, aws: Aws, token: Callable[[int], object]) -> None:
-    calls = cloud.server.calls
-    cloud.server.handlers["ecs:ListTasks"] = lambda _: {"taskArns": [], "nextToken": f"t{token(len(calls))}"}
+def test_nor_is_one_with_ever_other_tokens(
+    cloud: LocalAws, aws: Aws, token: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def page(_: Call) -> Answer:
+        number = len(cloud.server.calls)
+        if number > 20:
+            raise Refusal("InvalidParameterException", "it would go on for ever")
+        return {"taskArns": [], "nextToken": f"t{token(number)}"}
+
+    monkeypatch.setattr(client, "_PAGES", 10)
+    cloud.server.handlers["ecs:ListTasks"] = page
     with pytest.raises(TransientAwsError, match=r"ecs:ListTasks can't be read \(its pages have no end\)"):
         aws.task_arns("cluster", "family", stopped=False)
 

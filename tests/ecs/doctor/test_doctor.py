@@ -234,6 +234,13 @@ def endpoint_without_names(cloud: LocalAws, _: Path) -> None:
         endpoint.private_dns_enabled = endpoint.service_name.endswith("ecr.api") and endpoint.private_dns_enabled
 
 
+def no_gateway(cloud: LocalAws, _: Path) -> None:
+    paged = cloud.server.changes["ec2:DescribeRouteTables"]
+    cloud.server.changes["ec2:DescribeRouteTables"] = lambda call, body: paged(call, body).replace(
+        b">active<", b">blackhole<"
+    )
+
+
 def another_task(cloud: LocalAws, _: Path) -> None:
     start_task(cloud, started_by="somebody else")
 
@@ -343,6 +350,7 @@ BROKEN: dict[str, tuple[Break, dict[str, str], list[str], int, str]] = {
         23,
         "aws ec2 authorize-security-group-ingress --region ap-northeast-1 --group-id sg-",
     ),
+    "a NAT gateway that is gone": (no_gateway, {}, ["way out to AWS"], 23, "aws ec2 create-vpc-endpoint --region ap-"),
     "another task": (another_task, {}, ["no other task"], 4, "launcher logs --environment dev --follow"),
     "cluster": (no_cluster, {}, ["cluster"], 20, "aws ecs list-clusters"),
     "service": (no_service, {}, ["service"], 20, "aws ecs list-services"),
@@ -486,6 +494,11 @@ def endpoint_policy(document: str) -> Break:
     return change
 
 
+def infrequent_access(cloud: LocalAws, _: Path) -> None:
+    group = {"logGroupName": cloud.stack.log_group, "logGroupClass": "INFREQUENT_ACCESS"}
+    cloud.server.handlers["logs:DescribeLogGroups"] = lambda _: {"logGroups": [group]}
+
+
 OPEN: dict[str, Any] = {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}
 READS_OURS = {**OPEN, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::ours/*"}
 # An endpoint's policy, and the words about it: whoever wrote it, no defect of the launcher.
@@ -551,6 +564,18 @@ UNCLEAR: dict[str, tuple[Break, dict[str, str], str, str]] = {
         {"way_out": "endpoints"},
         "way out to AWS",
         "for ecr.dkr, logs has no private DNS name",
+    ),
+    "a database open to a group, and a task in its VPC's default one": (
+        lambda cloud, _: service_network(cloud).update(securityGroups=[]),
+        {},
+        "database's door",
+        "opens port 5432 to the group sg-",
+    ),
+    "a log whose class can't be read": (
+        infrequent_access,
+        {},
+        "log group",
+        "is of the class INFREQUENT_ACCESS",
     ),
     "a transit gateway": (by_a_transit_gateway, {}, "way out to AWS", "where its route to tgw-"),
     "an egress-only gateway": (by_an_egress_only_gateway, {}, "way out to AWS", "where its route to eigw-"),

@@ -96,6 +96,10 @@ def password(definition: dict[str, Any]) -> None:
     definition["containerDefinitions"][0]["environment"].append({"name": "DB_PASSWORD", "value": "x"})
 
 
+def empty_variable(definition: dict[str, Any]) -> None:
+    definition["containerDefinitions"][0]["environment"].append({"name": "PGOPTIONS", "value": ""})
+
+
 def sidecar(definition: dict[str, Any]) -> None:
     definition["containerDefinitions"].append({"name": "agent", "image": "agent:1"})
 
@@ -109,6 +113,7 @@ def memory(definition: dict[str, Any]) -> None:
     [
         (command, Difference("container.migrate.command", ["rm"], None)),
         (password, Difference("container.migrate.environment.DB_PASSWORD", "x", None)),
+        (empty_variable, Difference("container.migrate.environment.PGOPTIONS", "", None)),
         (sidecar, Difference("container.agent.image", "agent:1", None)),
         (memory, Difference("memory", "1024", "512")),
     ],
