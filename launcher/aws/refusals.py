@@ -61,8 +61,9 @@ _DENIAL = re.compile(
     r"(?: on resource:? (?P<resource>\S+))?"
 )
 
-# The codes of a RunTask that does not fit the cluster, the network or the roles, which doctor looks at.
-_EXAMINED = {"ClientException", "ClusterNotFoundException", "InvalidParameterException"}
+# Where the cluster, the network or the roles may be wrong, which doctor looks at.
+_EXAMINED = ("ecs:RegisterTaskDefinition", "ecs:RunTask")
+_EXAMINED_CODES = {"ClientException", "ClusterNotFoundException", "InvalidParameterException"}
 IAM_POLICY = "`launcher iam-policy` prints the policy that the caller needs."
 _ROLE = "Have the role's trust policy allow it, and a policy of who asks; or name another profile with --profile."
 # What else than a missing permission denies a call, in AWS's words, and what to do: to allow more would not help.
@@ -166,7 +167,7 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
             code=code,
         )
     kind = NotFoundError if code in _NOT_FOUND.get(action, ()) else AwsError
-    examined = action == "ecs:RunTask" and code in _EXAMINED
+    examined = action in _EXAMINED and code in _EXAMINED_CODES
     hint = advice(f"{code} {message}") or ("Look for the cause with: launcher doctor" if examined else None)
     return kind(f"AWS refused {action}: {message}", hint=hint, action=action, code=code)
 

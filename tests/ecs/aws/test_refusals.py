@@ -202,6 +202,7 @@ def test_the_signature_of_a_wrong_secret_is_no_matter_of_the_clock() -> None:
     ("action", "code", "helps"),
     [
         ("ecs:RunTask", "ClientException", True),
+        ("ecs:RegisterTaskDefinition", "ClientException", True),
         ("ecs:RunTask", "InvalidParameterException", True),
         ("ecs:RunTask", "BlockedException", False),
         ("ecs:DescribeTasks", "InvalidParameterException", False),
