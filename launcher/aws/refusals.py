@@ -76,6 +76,10 @@ _DENIERS = (
         " administrator.",
     ),
     (
+        re.compile(r"BlockedException|account (?:is|was|has been)(?: currently)? (?:blocked|suspended)", re.IGNORECASE),
+        "AWS has blocked the account, whatever its policies say: ask AWS Support.",
+    ),
+    (
         re.compile(r"permissions boundary", re.IGNORECASE),
         "A permissions boundary denies it, whatever the policies say: ask whoever set the boundary.",
     ),
@@ -140,7 +144,7 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
         return CredentialsError(
             f"AWS does not accept the time of this call: {message}",
             hint="Set this machine's clock, which `date -u` shows: sudo timedatectl set-ntp true"
-            + (f" (if it is right, the credentials have expired. {sign_in})" if bare == "RequestExpired" else ""),
+            + (" (if it is right, the credentials have expired: sign in anew)" if bare == "RequestExpired" else ""),
             action=action,
             code=code,
         )
