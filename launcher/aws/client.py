@@ -617,7 +617,7 @@ class Aws:
         # botocore has two families of network errors: a connection that failed is not an HTTPClientError.
         except (botocore_errors.HTTPClientError, botocore_errors.ConnectionError) as error:
             raise TransientAwsError(
-                f"AWS does not answer {action}: {str(error).rstrip('.')}.",
+                f"AWS does not answer {action}: {error}",
                 hint="Check the network, the proxy (HTTPS_PROXY) and the region (--region); then run the same command"
                 " again.",
                 action=action,
@@ -673,7 +673,7 @@ def _decision(result: Mapping[str, Any], decision: str) -> Decision:
 
 def _not_made(what: str, error: Exception) -> AwsError:
     return AwsError(
-        f"The call {what} can't be made: {str(error).rstrip('.')}.",
+        f"The call {what} can't be made: {error}",
         hint="Check the profile and the region (--profile, --region), and what AWS_* variables are set.",
         action=what,
     )

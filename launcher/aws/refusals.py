@@ -61,8 +61,9 @@ _DENIAL = re.compile(
     r"(?: on resource:? (?P<resource>\S+))?"
 )
 
-# The codes of a RunTask that does not fit the cluster, the network or the roles, which doctor looks at.
-_EXAMINED = {"ClientException", "ClusterNotFoundException", "InvalidParameterException"}
+# Where the cluster, the network or the roles may be wrong, which doctor looks at.
+_EXAMINED = ("ecs:RegisterTaskDefinition", "ecs:RunTask")
+_EXAMINED_CODES = {"ClientException", "ClusterNotFoundException", "InvalidParameterException"}
 IAM_POLICY = "`launcher iam-policy` prints the policy that the caller needs."
 _ROLE = "Have the role's trust policy allow it, and a policy of who asks; or name another profile with --profile."
 # What else than a missing permission denies a call, in AWS's words, and what to do: to allow more would not help.
@@ -73,6 +74,10 @@ _DENIERS = (
         ),
         "A {0} of the organization denies it, whatever the account's own policies say: ask the organization's"
         " administrator.",
+    ),
+    (
+        re.compile(r"BlockedException|account (?:is|was|has been)(?: currently)? (?:blocked|suspended)", re.IGNORECASE),
+        "AWS has blocked the account, whatever its policies say: ask AWS Support.",
     ),
     (
         re.compile(r"permissions boundary", re.IGNORECASE),
@@ -139,7 +144,7 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
         return CredentialsError(
             f"AWS does not accept the time of this call: {message}",
             hint="Set this machine's clock, which `date -u` shows: sudo timedatectl set-ntp true"
-            + (f" (if it is right, the credentials have expired. {sign_in})" if bare == "RequestExpired" else ""),
+            + (" (if it is right, the credentials have expired: sign in anew)" if bare == "RequestExpired" else ""),
             action=action,
             code=code,
         )
@@ -166,7 +171,7 @@ def refusal(action: str, code: str, message: str, status: int, *, sign_in: str) 
             code=code,
         )
     kind = NotFoundError if code in _NOT_FOUND.get(action, ()) else AwsError
-    examined = action == "ecs:RunTask" and code in _EXAMINED
+    examined = action in _EXAMINED and code in _EXAMINED_CODES
     hint = advice(f"{code} {message}") or ("Look for the cause with: launcher doctor" if examined else None)
     return kind(f"AWS refused {action}: {message}", hint=hint, action=action, code=code)
 

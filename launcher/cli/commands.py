@@ -67,7 +67,7 @@ def launch(
     """
     console, known = common.console, Launch()
     ask = None if yes else common.dependencies.ask or console.ask()
-    if work.resets and not common.run.dry_run and ask is None:
+    if work.resets and not common.run.dry_run and (ask is None or confirm_reset is not None):
         console.notice(f"This is a reset: all rows of {common.options.environment} go.")
     try:
         with common.dependencies.interrupts.handled():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from launcher.cli import commands, report
 from launcher.cli.shared_options import Common
 from launcher.environment.names import log_stream
 from launcher.environment.stack import place_for
-from launcher.errors import AccessDeniedError, AwsError, ConfigurationError, LauncherError, RefusedError
+from launcher.errors import AccessDeniedError, AwsError, ConfigurationError, LauncherError, RefusedError, UsageError
 from launcher.launch.execute import Launch
 from launcher.models import Place, Task, TaskRun, Verdict
 from launcher.task.find import find_tasks, read_task, untagged
@@ -20,6 +21,9 @@ from launcher.terraform.secrets import written_passwords
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
+
+# Old tasks have hyphens in their ids, and no cluster in their ARNs.
+_TASK = re.compile(r"(?:arn:[^\s/]+:task/(?:[^\s/]+/)?)?(?:[0-9a-f]{32}|[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
 
 
 def status(common: Common) -> int:
@@ -41,7 +45,7 @@ def status(common: Common) -> int:
 
 def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
     """Print a task's log; with `follow`, until the task ends, and return its exit code."""
-    place, aws = _place(common)
+    place, aws = _place(common, task_id)
     refused = None
     try:
         task = _find(aws, place, task_id)
@@ -73,7 +77,7 @@ def stop(common: Common, task_id: str | None) -> int:
         RefusedError: it is not a migration task of this environment.
         ConfigurationError: ECS does not know it.
     """
-    place, aws = _place(common)
+    place, aws = _place(common, task_id)
     console = common.console
     task = _find(aws, place, task_id, alive=True)
     if task is None and task_id:
@@ -109,7 +113,14 @@ def stop(common: Common, task_id: str | None) -> int:
     return 0
 
 
-def _place(common: Common) -> tuple[Place, Aws]:
+def _place(common: Common, task_id: str | None = None) -> tuple[Place, Aws]:
+    """Return where to look for tasks.
+
+    Raises:
+        UsageError: the task that is named can be none.
+    """
+    if task_id is not None and not _TASK.fullmatch(task_id):
+        raise UsageError(f"{task_id!r} is no task's id or ARN.", hint="See what there is: launcher status")
     outputs = commands.read_terraform(common, frozenset({"cluster"}))
     place = place_for(common.options, outputs)
     return place, common.aws(place.region)

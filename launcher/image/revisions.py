@@ -140,7 +140,7 @@ def _resolve(found: Sequence[_Declared], named: Mapping[str, str]) -> None:
         known.heads  # noqa: B018 - reads the map
     except RevisionError as error:
         raise UsageError(
-            f"The revisions in {_VERSIONS} make no line: {str(error).rstrip('.')}.",
+            f"The revisions in {_VERSIONS} make no line: {error}",
             hint="Correct their down_revision and depends_on. See: alembic history",
         ) from error
     for target, name in named.items():

@@ -280,6 +280,8 @@ class LocalEcs:
         return now < task.created + _TOKENS_LIVE and not _forgotten(task, now)
 
     def _find(self, cluster: Cluster, name: str) -> LocalTask | None:
+        if len(name.rsplit("/", 1)[-1]) not in (32, 36):
+            raise Refusal("InvalidParameterException", "taskId length should be one of [32,36]")
         task = self.tasks.get(self._task_arn(cluster, name))
         return task if task is not None and task.cluster == cluster.arn else None
 

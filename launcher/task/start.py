@@ -74,9 +74,9 @@ def start_task(
             if not failures:
                 raise _unknown("The task may have been started or not: ECS names neither a task nor a failure.")
             if lost:
-                raise _unknown(f"{_LOST} then it did not start it: {reason}.")
+                raise _unknown(f"{_LOST} then it did not start it: {reason}")
             raise TaskNotStartedError(
-                f"ECS did not start the task: {reason}.",
+                f"ECS did not start the task: {reason}",
                 hint=NO_CAPACITY
                 if "capacity" in reason.lower()
                 else "Is Fargate among the cluster's capacity providers? Look with: launcher doctor",

@@ -189,7 +189,9 @@ def test_a_wrong_clock_is_no_fault_of_the_credentials(code: str, message: str) -
         error.message == f"AWS does not accept the time of this call: {message or code + '.'}".removesuffix(".") + "."
     )
     assert "timedatectl" in (error.hint or "")
-    assert ("Sign in." in (error.hint or "")) == (code == "RequestExpired")  # EC2 says it of credentials too
+    assert ("credentials have expired" in (error.hint or "")) == (
+        code == "RequestExpired"
+    )  # EC2 says it of credentials too
     assert error.exit_code == 21
 
 
@@ -202,8 +204,9 @@ def test_the_signature_of_a_wrong_secret_is_no_matter_of_the_clock() -> None:
     ("action", "code", "helps"),
     [
         ("ecs:RunTask", "ClientException", True),
+        ("ecs:RegisterTaskDefinition", "ClientException", True),
         ("ecs:RunTask", "InvalidParameterException", True),
-        ("ecs:RunTask", "BlockedException", False),
+        ("ecs:RunTask", "PlatformUnknownException", False),
         ("ecs:DescribeTasks", "InvalidParameterException", False),
         ("rds:CreateDBSnapshot", "SnapshotQuotaExceeded", False),
         ("s3:GetObject", "NoSuchBucket", False),
@@ -213,6 +216,17 @@ def test_the_signature_of_a_wrong_secret_is_no_matter_of_the_clock() -> None:
 def test_doctor_is_named_only_where_it_looks_at_the_cause(action: str, code: str, helps: bool) -> None:
     hint = refusal(action, code, "Something new.", 400, sign_in="Sign in.").hint
     assert hint == ("Look for the cause with: launcher doctor" if helps else None)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("BlockedException", "Your account is currently blocked."),
+        ("AccessDeniedException", "Your account has been suspended"),
+    ],
+)
+def test_a_blocked_account_is_sent_to_aws(code: str, message: str) -> None:
+    assert "AWS Support" in (refused(code, message).hint or "")
 
 
 @pytest.mark.parametrize("message", ["Rate exceeded", "Rate exceeded."])

@@ -257,6 +257,10 @@ def test_what_terraform_has_of_passwords_is_for_its_own_host(
     ) as caught:
         stack_of(stage, given)
     assert "with --db-password-secret" in (caught.value.hint or "")
+    # Of an alias of its own host, the caller says so.
+    alias = stack_of(stage, {**given, "db_instance": "neuraknot-dev-db"})
+    assert alias.password.source.startswith(sources[kind])
+    assert alias.production
 
 
 @pytest.mark.slow

@@ -232,6 +232,12 @@ def test_a_reset_of_production_repeats_the_environments_name(production: Stage) 
     assert production.command == ["neuraknot-db", "reset", "--confirm", "neuraKnot", "--environment", "prod"]
 
 
+def test_a_confirmed_reset_tells_a_terminal_too_what_goes(production: Stage) -> None:
+    outcome = production.launch("ecs-migrate", "--reset", "--confirm-reset", "prod", ask=lambda question: "")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.splitlines()[0].strip() == "This is a reset: all rows of prod go."
+
+
 def test_a_snapshot_comes_before_the_reset_and_its_restoring_is_told(production: Stage) -> None:
     outcome = production.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
     assert production.writes.index("CreateDBSnapshot") < production.writes.index("RunTask")

@@ -409,3 +409,12 @@ def test_an_enforced_policy_refuses_by_action_and_resource(cloud: LocalAws) -> N
     cloud.iam.caller = cloud.stack.ci_role
     with pytest.raises(ClientError, match="github-actions-role/rehearsal is not authorized to perform: ecs:RunTask on"):
         run(cloud, definition)
+
+
+@pytest.mark.parametrize("task", ["abc", "arn:aws:ecs:ap-northeast-1:123456789012:task/c/abc"])
+def test_an_id_of_another_length_is_refused_as_by_ecs(cloud: LocalAws, task: str) -> None:
+    ecs, words = boto3.client("ecs"), r"taskId length should be one of \[32,36\]"
+    with pytest.raises(ecs.exceptions.InvalidParameterException, match=words):
+        ecs.describe_tasks(cluster=cloud.stack.cluster, tasks=[task])
+    with pytest.raises(ecs.exceptions.InvalidParameterException, match=words):
+        ecs.stop_task(cluster=cloud.stack.cluster, task=task)

@@ -160,9 +160,12 @@ def test_run_task_is_tried_once_so_that_no_lost_answer_goes_unnoticed(stage: Sta
     assert stage.actions == ["RunTask"]
 
 
-def test_a_failure_without_a_lost_answer_is_one(stage: Stage) -> None:
-    stage.cloud.ecs.failures = iter(["AGENT"])
-    assert stage.launch("ecs-migrate").code == 23
+@pytest.mark.parametrize("reason", ["AGENT", "The agent is gone."])
+def test_a_failure_without_a_lost_answer_is_one(stage: Stage, reason: str) -> None:
+    stage.cloud.ecs.failures = iter([reason])
+    outcome = stage.launch("ecs-migrate")
+    assert outcome.code == 23
+    assert f"ECS did not start the task: {reason.rstrip('.')}.\n" in outcome.err
 
 
 def test_a_signal_after_a_lost_answer_does_not_say_that_nothing_was_started(stage: Stage) -> None:
