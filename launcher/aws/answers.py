@@ -51,7 +51,7 @@ def checked(action: str, value: Any, shape: Any, name: str = "it") -> Any:
         members = shape.members
         known = {each: checked(action, value[each], members[each], each) for each in value if each in members}
         told = {**value, **known}
-        # ECS leaves empty what it has not; an empty value of a variable is one, and read as such where it lacks.
+        # ECS leaves empty what it has not. A variable's empty value goes too: whoever reads it knows that it is one.
         return _Structure(action, {k: v for k, v in told.items() if v != "" or not action.startswith("ecs:")})
     return value
 

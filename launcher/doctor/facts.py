@@ -221,7 +221,7 @@ class Facts:
         region, account = reference.split(":")[3:5]
         if account != self.identity.get().account:
             raise SkippedError(f"{reference} is of another account, {account}, where it can't be looked at")
-        aws = self.aws_for(region)
+        aws = self.aws if region == self.subject.region else self.aws_for(region)
         arn = secret_arn(reference)
         found = aws.parameter(*parameter_names(reference)) if arn is None else aws.secret(arn)
         return None if found is None else dict(found)

@@ -37,7 +37,8 @@ def require_database(stack: Stack, aws: Aws) -> RdsDatabase:
         raise ConfigurationError(
             f"RDS has no instance or cluster {named.value if named else host.value} to make a snapshot of"
             f"{f' in {stack.region.value}: the host is in {region}' if region else ''}. Nothing was changed.",
-            hint="Name it with --db-instance, or do without a snapshot: --no-snapshot",
+            hint=f"Name {'the right region with --region' if region else 'it with --db-instance'}, or do without a"
+            " snapshot: --no-snapshot",
         )
     if found.source is not None:
         raise ConfigurationError(

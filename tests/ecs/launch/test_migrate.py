@@ -431,7 +431,7 @@ def test_a_database_that_is_not_the_environment_s_own_is_reset_like_production_s
     monkeypatch.setenv("DB_PASSWORD", "another database's")
     stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
     instance = stage.cloud.stack.database_instance
-    elsewhere = ["--db-host", "neuraknot-prod-db.aaaa.ap-northeast-1.rds.amazonaws.com", "--db-instance", instance]
+    elsewhere = ["--db-host", "neuraknot-prod-db.internal.example", "--db-instance", instance]
     refused = stage.launch("ecs-migrate", "--reset", *elsewhere)
     assert refused.code == 5
     assert "has to be confirmed" in refused.err
