@@ -215,14 +215,17 @@ def _allowed(purpose: str, asked: Callable[[Facts], Iterable[Asked]]) -> Callabl
                 raise SkippedError("not asked, without the execution role") from error
             if denied := [decision for decision in results if decision.allowed is False]:
                 missing = [decision.action for decision in denied if decision.remedy is None]
+                if missing and target.split(":")[2] == "kms":  # unlike other resources, a key mostly has such a policy
+                    raise SkippedError(
+                        f"{name} has no right to {missing[0]} on {target}, unless that key's own policy gives it"
+                    )
                 statement = {"Effect": "Allow", "Action": missing, "Resource": target}
                 document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-                policy = "key" if target.split(":")[2] == "kms" else purpose
                 raise WrongError(
                     f"{name} may not do {', '.join(decision.action for decision in denied)} on {target}.",
                     fix=_fix(
                         denied,
-                        f"aws iam put-role-policy --role-name {name} --policy-name migrate-{policy} "
+                        f"aws iam put-role-policy --role-name {name} --policy-name migrate-{purpose} "
                         f"--policy-document '{document}'",
                     ),
                     exit_code=ExitCode.NOT_STARTED,
