@@ -57,7 +57,7 @@ def remedy(named: str | None, error: Exception | None = None, *, asks: bool = Tr
     if not named and "role_arn" not in settings and environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
         return "Look at what AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN name."
     found = "role_arn" if isinstance(error, InvalidConfigError) else None
-    while found is None and "role_arn" in settings and settings.get("source_profile") in profiles.keys() - seen:
+    while found is None and "role_arn" in settings and str(settings.get("source_profile")) in profiles.keys() - seen:
         name = settings["source_profile"]
         seen.add(name)
         settings = profiles[name]

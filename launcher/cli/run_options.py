@@ -132,9 +132,10 @@ def read(values: Mapping[str, Any], by_variable: Mapping[str, str]) -> RunOption
     """
     from launcher.image.tag import require_base
 
-    if values["base"] is not None:
-        require_base(values["base"], by_variable.get("base", "--base"))
     given = {each.name: values[each.name] for each in fields(RunOptions)}
+    given |= {name: given[name] or None for name in ("base", "image", "client_token")}  # empty is unset
+    if given["base"] is not None:
+        require_base(given["base"], by_variable.get("base", "--base"))
     timeout = duration(given["timeout"], by_variable.get("timeout", "--timeout"))
     return RunOptions(**{**given, "timeout": timeout})
 

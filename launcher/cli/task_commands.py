@@ -45,7 +45,8 @@ def status(common: Common) -> int:
 
 def logs(common: Common, task_id: str | None, *, follow: bool) -> int:
     """Print a task's log; with `follow`, until the task ends, and return its exit code."""
-    place, aws = _place(common, task_id)
+    task_id = _named(task_id)
+    place, aws = _place(common)
     refused = None
     try:
         task = _find(aws, place, task_id)
@@ -77,7 +78,8 @@ def stop(common: Common, task_id: str | None) -> int:
         RefusedError: it is not a migration task of this environment.
         ConfigurationError: ECS does not know it.
     """
-    place, aws = _place(common, task_id)
+    task_id = _named(task_id)
+    place, aws = _place(common)
     console = common.console
     task = _find(aws, place, task_id, alive=True)
     if task is None and task_id:
@@ -113,14 +115,21 @@ def stop(common: Common, task_id: str | None) -> int:
     return 0
 
 
-def _place(common: Common, task_id: str | None = None) -> tuple[Place, Aws]:
-    """Return where to look for tasks.
+def _named(task: str | None) -> str | None:
+    """Return the id or ARN of the task that is named, as a person pastes it; None if none is.
 
     Raises:
-        UsageError: the task that is named can be none.
+        UsageError: it can be no task's.
     """
-    if task_id is not None and not _TASK.fullmatch(task_id):
-        raise UsageError(f"{task_id!r} is no task's id or ARN.", hint="See what there is: launcher status")
+    if task is None:
+        return None
+    name = task.strip() if task.strip().startswith("arn:") else task.strip().rsplit("/", 1)[-1]
+    if not _TASK.fullmatch(name):
+        raise UsageError(f"{task!r} is no task's id or ARN.", hint="See what there is: launcher status")
+    return name
+
+
+def _place(common: Common) -> tuple[Place, Aws]:
     outputs = commands.read_terraform(common, frozenset({"cluster"}))
     place = place_for(common.options, outputs)
     return place, common.aws(place.region)

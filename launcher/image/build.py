@@ -296,6 +296,8 @@ class Builder:
             "push": (f"The image {reference} was built, but not pushed", self._push_by_hand(reference, completed)),
         }[what]
         kind = _NotPushedError if what == "push" else ImageError
+        if what == "push" and (pushing := _PUSHING.search(output)):
+            output = output[pushing.start() :]  # not what a step before it said
         causes = _CAUSES if what == "build" else (*_CAUSES_OF_THE_REGISTRY, _CAUSES[0])
         for cause in causes:
             if found := cause.words.search(output):

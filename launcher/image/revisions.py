@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -82,7 +83,10 @@ def _declared(root: Path) -> list[_Declared]:
 
 def _read(path: Path) -> _Declared:
     assigned = {}
-    for statement in ast.parse(path.read_bytes()).body:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as of an escape in a string, which the run will tell
+        statements = ast.parse(path.read_bytes()).body
+    for statement in statements:
         match statement:
             case (
                 ast.Assign(targets=[ast.Name(name)], value=ast.expr() as value)

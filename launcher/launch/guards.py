@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 
+from launcher.environment.options import NON_PRODUCTION
 from launcher.errors import AlreadyRunningError, RefusedError, UsageError
 from launcher.launch.plan import Plan, is_own
 from launcher.models import Stack, Task
@@ -68,8 +69,9 @@ def demand_confirmation(stack: Stack, command: Sequence[str]) -> None:
     Raises:
         RefusedError: the database's name is missing or wrong.
     """
-    wanted, name = confirmation(command) if stack.production else None, stack.db_name.value
-    if wanted is None or wanted[1] == name:
+    wanted, name = confirmation(command), stack.db_name.value
+    # The container goes by the environment's name, not by whose the database is.
+    if wanted is None or wanted[1] == name or stack.environment.lower() in NON_PRODUCTION:
         return
     option, given = wanted
     what = next(word for word in command if word in ("downgrade", "mark"))

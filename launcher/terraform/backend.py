@@ -59,7 +59,20 @@ _OPENTOFU = (".tofu", ".tofu.json")
 _OPENTOFUS_REGISTRY = "registry.opentofu.org"
 _TERRAGRUNTS = ("terragrunt.hcl", "terragrunt.hcl.json")
 # What such a file may hold without moving the state, which `include`, `remote_state`, `generate` and `terraform` may.
-_UNMOVING = {"dependencies", "dependency", "exclude", "feature", "inputs", "locals", "prevent_destroy", "skip"}
+_UNMOVING = {
+    "dependencies",
+    "dependency",
+    "errors",
+    "exclude",
+    "feature",
+    "inputs",
+    "locals",
+    "prevent_destroy",
+    "retryable_errors",
+    "skip",
+    "terraform_version_constraint",
+    "terragrunt_version_constraint",
+}
 _BLOCK = re.compile(r"\b(?:backend|cloud)\b")
 # A backend that seems to hold a variable or a function.
 _REFERENCE = re.compile(
@@ -201,7 +214,7 @@ def noted_backend(directory: Path) -> Backend | None:
         ConfigurationError: the record can't be read, or Terragrunt may keep the state elsewhere.
     """
     noted = _noted(directory)
-    if any((directory / name).exists() and (noted is None or _moves(directory / name)) for name in _TERRAGRUNTS):
+    if any((directory / name).exists() and _moves(directory / name) for name in _TERRAGRUNTS):
         raise ConfigurationError(
             f"{directory} is written for Terragrunt, which keeps the state where only it knows.",
             hint="Give the values as options: launcher ecs-migrate --help",
@@ -212,9 +225,10 @@ def noted_backend(directory: Path) -> Backend | None:
 def _moves(terragrunts: Path) -> bool:
     """Whether a file of Terragrunt's may move the state away from where Terraform itself would look."""
     try:
-        return not hcl.read(terragrunts).keys() <= _UNMOVING
-    except ConfigurationError:
+        told = parse_json(read_text(terragrunts)) if terragrunts.suffix == ".json" else hcl.read(terragrunts)
+    except (ConfigurationError, UnreadableError):
         return True
+    return not (isinstance(told, dict) and told.keys() <= _UNMOVING)
 
 
 def _noted(directory: Path) -> Backend | None:

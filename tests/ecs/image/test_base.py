@@ -65,13 +65,19 @@ def test_what_is_no_reference_is_refused(base: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["--base", "--image"])
-@pytest.mark.parametrize("given", ["not a ref", "", "UPPER/x", "x:tag:tag"])
+@pytest.mark.parametrize("given", ["not a ref", " ", "UPPER/x", "x:tag:tag"])
 def test_a_wrong_reference_is_refused_before_anything_is_made(stage: Stage, option: str, given: str) -> None:
     outcome = stage.launch("ecs-migrate", "--snapshot", option, given)
     assert outcome.code == 2, outcome.err
     assert f"{given!r} is not an image reference" in outcome.err
     assert "Hint: " in outcome.err
     assert not stage.writes
+
+
+def test_an_empty_one_is_none(stage: Stage) -> None:
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--json", "--base", "", "--image", "", "--client-token", "")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["image"] == stage.launch("ecs-migrate", "--dry-run", "--json").json["image"]
 
 
 @pytest.mark.parametrize("dry_run", [["--dry-run"], ["--dry-run", "--json"], []])

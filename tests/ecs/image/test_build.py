@@ -184,6 +184,7 @@ BY_HAND = "aws ecr get-login-password --region ap-northeast-1 | docker login --u
             BY_HAND,
         ),
         ("failed to push r: unauthorized: authentication required", "got no valid login", BY_HAND),
+        ("#5 a step: access denied\nfailed to push r: TLS handshake timeout", "was built, but not pushed", "network"),
         ("failed to push r: unexpected status from POST request: 401 Unauthorized", "got no valid login", BY_HAND),
         ("failed to push r: unexpected status from POST request: 403 Forbidden", "refused it", "`launcher iam"),
         ("failed to push r: denied: User: x is not authorized to perform: ecr:PutImage", "refused it", "`launcher iam"),

@@ -200,6 +200,15 @@ def test_what_only_a_run_can_read_is_left_to_the_container(stage: Stage, content
     assert stage.launch("ecs-migrate", "--dry-run", "--revision", "nosuch").code == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_python_warns_of_in_a_revision_is_not_ours_to_say(stage: Stage) -> None:
+    add_revisions(stage, {"001": None})
+    (stage.root / "alembic/versions/002.py").write_text('revision = "002"\ndown_revision = "001"\nX = "\\d"\n')
+    outcome = stage.launch("ecs-migrate", "--dry-run", "--revision", "nosuch")
+    assert outcome.code == 2, outcome.err
+    assert "Warning" not in outcome.err
+
+
 def test_files_that_alembic_passes_over_are_passed_over(stage: Stage) -> None:
     add_revisions(stage, {"001": None})
     (stage.root / "alembic/versions/.#001.py").symlink_to("somebody@there")
@@ -290,6 +299,14 @@ def test_a_way_back_in_production_is_confirmed_before_anything_is_made(
     outcome = production.launch("ecs-run", "--snapshot", "--", *command.split())
     assert (outcome.code, production.writes) == (5, []), outcome.err
     assert words in outcome.err
+
+
+def test_in_dev_a_way_back_needs_no_confirmation_wherever_the_database_is(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "x")
+    outcome = stage.launch("ecs-run", "--db-host", "elsewhere.example", "--", "downgrade", "-1")
+    assert "RunTask" in stage.writes, outcome.err
 
 
 @pytest.mark.parametrize(

@@ -434,9 +434,6 @@ TERRAGRUNTS: dict[str, Change] = {
     "from another's file": then(old_state, written("terragrunt.hcl", 'include "root" {\n path = "../root.hcl"\n}')),
     "with a source": then(old_state, written("terragrunt.hcl", 'terraform {\n source = "../../modules/all"\n}')),
     "that can't be read": then(old_state, written("terragrunt.hcl", "inputs = {")),
-    "that moves nothing, and nothing says where the state is": then(
-        old_state, written("terragrunt.hcl", "inputs = {}")
-    ),
     "with what init noted before": then(
         lambda root: old_state(root, "x.tfstate"),
         declared(local("x.tfstate")),
@@ -461,6 +458,20 @@ def test_a_backend_of_terraform_s_own_is_read_where_terragrunt_only_gives_inputs
     (tmp_path / "terragrunt.hcl").write_text('locals {\n a = get_env("A", "b")\n}\ninputs = {\n name = local.a\n}\n')
     for runner in (run, not_installed):
         assert read_outputs(tmp_path, runner, no_s3).values == {"rds_host": "the old one"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        written("terragrunt.hcl", 'inputs = {}\nerrors {\n retry "x" {}\n}\nterragrunt_version_constraint = ">= 1"'),
+        written("terragrunt.hcl", ""),
+        written("terragrunt.hcl.json", '{"inputs": {"a": 1}}'),
+    ],
+)
+def test_so_is_the_one_that_terraform_has_without_being_told(tmp_path: Path, change: Change) -> None:
+    old_state(tmp_path)
+    change(tmp_path)
+    assert read_outputs(tmp_path, not_installed, no_s3).values == {"rds_host": "the old one"}
 
 
 @pytest.mark.parametrize("made", [False, True])
