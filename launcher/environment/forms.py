@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from launcher.errors import LauncherError
-from launcher.models import Sourced
+# Read on each `--help`, which does not wait for more.
+if TYPE_CHECKING:
+    from launcher.errors import LauncherError
+    from launcher.models import Sourced
 
 # What ECR, ECS, IAM and CloudWatch Logs all take in a name; ECR is the strictest, and gets it in lowercase.
 _PREFIX = r"(?=.{1,%d}\Z)[A-Za-z0-9]+(?:(?:__?|-+)[A-Za-z0-9]+)*"
