@@ -14,6 +14,11 @@ NON_PRODUCTION = frozenset({"dev", "development", "local", "test", "ci"})
 """The environments without production guards; `neuraknot_db` has the same list."""
 
 
+def is_production(environment: str) -> bool:
+    """Whether the guards of production apply to an environment: to every unknown name too."""
+    return environment.lower() not in NON_PRODUCTION
+
+
 @dataclass(frozen=True)
 class Options:
     """The values of a stack that the caller gives; the others come from Terraform and the service.
@@ -40,8 +45,8 @@ class Options:
 
     @property
     def production(self) -> bool:
-        """Whether the production guards apply: true for every unknown name."""
-        return self.environment.lower() not in NON_PRODUCTION
+        """Whether the guards of production apply."""
+        return is_production(self.environment)
 
     @property
     def names(self) -> Names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 
-from launcher.environment.options import NON_PRODUCTION
+from launcher.environment.options import is_production
 from launcher.errors import AlreadyRunningError, RefusedError, UsageError
 from launcher.launch.plan import Plan, is_own
 from launcher.models import Stack, Task
@@ -71,7 +71,7 @@ def demand_confirmation(stack: Stack, command: Sequence[str]) -> None:
     """
     wanted, name = confirmation(command), stack.db_name.value
     # The container goes by the environment's name, not by whose the database is.
-    if wanted is None or wanted[1] == name or stack.environment.lower() in NON_PRODUCTION:
+    if wanted is None or wanted[1] == name or not is_production(stack.environment):
         return
     option, given = wanted
     what = next(word for word in command if word in ("downgrade", "mark"))

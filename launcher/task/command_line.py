@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from launcher.environment.options import NON_PRODUCTION
+from launcher.environment.options import is_production
 from launcher.errors import UsageError
 
 _CHANGING = frozenset({"adopt", "create_db", "downgrade", "ensure_version", "mark", "reset", "stamp", "upgrade"})
@@ -144,7 +144,7 @@ def confirmation(command: Sequence[str]) -> tuple[str, str | None] | None:
         return None
     if asked.name == "downgrade" and not asked.sql:
         return "-x confirm=", next((each.partition("=")[2] for each in asked.x if each.startswith("confirm")), None)
-    if asked.name == "mark" and asked.environment.strip().lower() in NON_PRODUCTION:
+    if asked.name == "mark" and not is_production(asked.environment.strip()):
         return "--confirm ", asked.confirm
     return None
 

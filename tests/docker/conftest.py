@@ -127,7 +127,7 @@ def sources(real_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def image(aws: Aws, sources: Path) -> str:
     """This project's image: built and pushed by the launcher, and pulled by digest as ECS does it."""
     config = Path(os.environ["DOCKER_CONFIG"])
-    built = Builder(run=run, aws=aws, root=sources, docker_config=config, on_line=lambda _: None, base=BASE)
+    built = Builder(run=run, aws=aws, root=sources, docker_config=config, on_line=print, base=BASE)
     digest = built.build_and_push(REPOSITORY, content_tag(sources, PLATFORM), PLATFORM)
     reference = f"{REPOSITORY}@{digest}"
     docker("pull", "--quiet", reference)
