@@ -146,12 +146,12 @@ def snapshot(config: Config, check: bool = False) -> None:
     wanted = generate.generate(config, script, chosen())
     stale = generate.stale(script, wanted)
     if not stale:
-        log.info("what was written of the revisions is as it should be")
+        log.info("the snapshots, and what docs/ says of the schema, are as they should be")
     elif check:
         names = ", ".join(path.name for path in stale)
         raise StaleFileError(
-            f"What was written of the revisions is not what they make now: {names}.",
-            hint="Write it anew: neuraknot-db snapshot",
+            f"Not what the revisions make, and so out of date: {names}.",
+            hint="Write them anew: neuraknot-db snapshot",
         )
     generate.write(stale, wanted)
     for path in stale:

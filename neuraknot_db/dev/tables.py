@@ -252,7 +252,7 @@ def _text(words: str) -> str:
     """Return text as Markdown that shows it as it is, its lines apart."""
     lines = (" ".join(line.split()) for line in words.strip().splitlines())
     # An underscore within a word is one anyway, and most names have them.
-    return "<br>".join(re.sub(r"[\\`*\[\]<>&|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", line) for line in lines)
+    return "<br>".join(re.sub(r"[\\`*\[\]<>&|~$#]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", line) for line in lines)
 
 
 def _code(sql: str | None) -> str:
