@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from neuraknot_db.database.sql_text import Token, tokens
@@ -79,21 +79,15 @@ def foreign_key(definition: str) -> ForeignKey:
 def index_parts(definition: str, table: Table) -> IndexParts:
     """Take the definition of a table's index apart, as `pg_get_indexdef` spells it."""
     found = list(tokens(definition))
-    pairs = _pairs(found)
     method = _word(found, "USING") + 1
-    opening, closing = method + 1, pairs[method + 1]
+    opening, closing = method + 1, _pairs(found)[method + 1]
     where = _word(found, "WHERE", closing)
     keys, columns, plain = [], [], True
-    start = opening + 1
-    while start < closing:
-        end = start
-        while end < closing and found[end].text != ",":
-            end = pairs.get(end, end) + 1
+    for start, end in _items(found, opening):
         keys.append(readable(_between(definition, found, start, end), table))
         if found[start].kind in ("name", "quoted name") and found[start + 1].text != "(":
             columns.append(_plain(found[start]))
             plain = plain and all(token.text in _ORDER for token in found[start + 1 : end])
-        start = end + 1
     rest = _between(definition, found, closing + 1, where)
     return IndexParts(
         unique=found[1].text == "UNIQUE",
@@ -159,6 +153,8 @@ def _type(found: Sequence[Token], start: int) -> tuple[int, str]:
         end = start + len(words)
         if tuple(token.text for token in found[start:end]) == words:
             array = [token.text for token in found[end : end + 2]] == ["[", "]"]
+            if [token.text for token in found[end : end + 1]] == ["("]:  # a length, which is nobody's but the author's
+                break
             return (end + 2, f"{type_}[]") if array else (end, type_)
     return start, ""
 
@@ -186,8 +182,19 @@ def _word(found: Sequence[Token], word: str, start: int = 0) -> int:
 
 def _names(found: Sequence[Token], opening: int) -> tuple[str, ...]:
     """Return the names from an opening parenthesis to the closing one."""
-    end = _pairs(found)[opening]
-    return tuple(_plain(token) for token in found[opening + 1 : end] if token.kind in ("name", "quoted name"))
+    items = _items(found, opening)
+    return tuple(_plain(found[start + (end - start > 1 and found[start].text == "PERIOD")]) for start, end in items)
+
+
+def _items(found: Sequence[Token], opening: int) -> Iterator[tuple[int, int]]:
+    """Yield where each item of a list begins and ends, from its opening parenthesis to the closing one."""
+    pairs = _pairs(found)
+    start = end = opening + 1
+    while start < pairs[opening]:
+        while end < pairs[opening] and found[end].text != ",":
+            end = pairs.get(end, end) + 1
+        yield start, end
+        start = end = end + 1
 
 
 def _plain(token: Token) -> str:

@@ -65,7 +65,7 @@ def render(picture: Picture, title: str) -> str:
     layout = lay_out(picture)
     targets = sorted({reference.target for reference in picture.references})
     hues = {target: index % len(_HUES) for index, target in enumerate(targets)}
-    width = max(layout.width, 740) + 2 * _MARGIN
+    width = max(layout.width, 790) + 2 * _MARGIN
     height = layout.height + _TITLE + _LEGEND + 2 * _MARGIN
     left = _MARGIN + (width - 2 * _MARGIN - layout.width) // 2
     lines = [
