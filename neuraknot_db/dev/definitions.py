@@ -116,7 +116,10 @@ def readable(sql: str, table: Table) -> str:
         end, type_ = _type(found, cast + 1)
         opening = openings.get(cast - 1)
         inside = found[cast - 1 : cast] if opening is None else found[opening + 1 : cast - 1]
-        if type_ and _is_added(inside, type_, strings) and not (opening and _is_called(found[opening - 1])):
+        added = len(inside) == 1 and _is_added(inside[0], type_, strings)
+        if opening is not None and type_ == "text[]":
+            added = found[opening + 1].text == "ARRAY" and pairs.get(opening + 2) == cast - 2
+        if added and not (opening and _is_called(found[opening - 1])):
             dropped.update(range(cast, end), () if opening is None else (opening, cast - 1))
     for opening, closing in pairs.items():
         whole = opening == 0 and closing == len(found) - 1
@@ -131,16 +134,10 @@ def readable(sql: str, table: Table) -> str:
     return text
 
 
-def _is_added(inside: Sequence[Token], type_: str, strings: Collection[str]) -> bool:
+def _is_added(value: Token, type_: str, strings: Collection[str]) -> bool:
     """Whether the server casts this to this type of itself."""
-    if type_ == "text[]":
-        return inside[0].text == "ARRAY"
-    if len(inside) != 1:
-        return False
-    kind = inside[0].kind
-    return (kind, type_) in (("string", "text"), ("number", "numeric")) or (
-        kind in ("name", "quoted name") and type_ == "text" and _plain(inside[0]) in strings
-    )
+    is_column = value.kind in ("name", "quoted name") and _plain(value) in strings
+    return (type_ == "text" and (is_column or value.kind == "string")) or (value.kind, type_) == ("number", "numeric")
 
 
 def _is_called(before: Token) -> bool:
@@ -152,10 +149,9 @@ def _type(found: Sequence[Token], start: int) -> tuple[int, str]:
     for words, type_ in _TYPES.items():
         end = start + len(words)
         if tuple(token.text for token in found[start:end]) == words:
-            array = [token.text for token in found[end : end + 2]] == ["[", "]"]
-            if [token.text for token in found[end : end + 1]] == ["("]:  # a length, which is nobody's but the author's
-                break
-            return (end + 2, f"{type_}[]") if array else (end, type_)
+            after = [token.text for token in found[end : end + 2]]
+            if after[:1] != ["("]:  # a length is the author's
+                return (end + 2, f"{type_}[]") if after == ["[", "]"] else (end, type_)
     return start, ""
 
 

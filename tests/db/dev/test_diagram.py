@@ -19,8 +19,11 @@ from neuraknot_db.dev.diagram import draw
 from neuraknot_db.dev.diagram.layout import Layout, lay_out
 from neuraknot_db.dev.diagram.picture import Box, Note, Picture, Reference, Row, picture
 from neuraknot_db.dev.diagram.placement import (
+    HEADER,
     MARK,
+    NOTE,
     NULL,
+    ROW,
     SMALL,
     action_width,
     names_at,
@@ -133,6 +136,7 @@ def test_every_word_has_its_place_in_its_box(odd: Schema) -> None:
         for row in box.rows:
             used = names_at(box) + text_width(row.name) + action_width(row) + text_width(row.type)
             assert used + NULL + 8 < width, row
+        assert HEADER + ROW * len(box.rows) + NOTE * len(note_lines(box)) < size(box).height
         assert all(12 + MARK + text_width(line) * SMALL <= width for line, _ in note_lines(box))
         assert "".join(line for line, _ in note_lines(box)).replace(" ", "") == "".join(
             note.text for note in box.notes
@@ -177,7 +181,7 @@ def test_an_empty_schema_has_a_picture_too() -> None:
 
 
 ROWS = [Row(f"c{number}", "int", True) for number in range(9)]
-NOTE = Note("IX", (), "(c0, c1) where something long, so that the note goes on")
+LONG_NOTE = Note("IX", (), "(c0, c1) where something long, so that the note goes on")
 
 
 @st.composite
@@ -185,7 +189,8 @@ def pictures(choose: Callable[..., int]) -> Picture:
     """Tables of many shapes that refer to each other in any way, themselves included."""
     names = [f"table_{number}" for number in range(choose(st.integers(1, 7)))]
     boxes = {
-        name: Box(name, tuple(ROWS[: choose(st.integers(1, 9))]), (NOTE,) * choose(st.integers(0, 4))) for name in names
+        name: Box(name, tuple(ROWS[: choose(st.integers(1, 9))]), (LONG_NOTE,) * choose(st.integers(0, 4)))
+        for name in names
     }
     references = {}
     for _ in range(choose(st.integers(0, 12))):

@@ -26,9 +26,11 @@ CREATE TABLE "Odd, (name" (
     id bigint GENERATED ALWAYS AS IDENTITY,
     code varchar(9) DEFAULT 'x|y' NOT NULL,
     mood mood DEFAULT 'c',
+    tags text[] DEFAULT ARRAY[]::text[],
     half numeric(3,2) CONSTRAINT chk_half CHECK (half BETWEEN 0 AND 2),
     CONSTRAINT odd_pkey PRIMARY KEY (id, code),
     CONSTRAINT odd_code CHECK (code IN ('`', '|') OR lower(code) = 'z'),
+    CONSTRAINT odd_kept CHECK (id::text <> '1' AND tags <> (ARRAY[code] || tags)::text[] AND code::varchar(3) <> 'b'),
     CONSTRAINT odd_parent FOREIGN KEY (code) REFERENCES _parent_ (code) ON UPDATE CASCADE ON DELETE SET DEFAULT
         DEFERRABLE,
     CONSTRAINT odd_self FOREIGN KEY (id, code) REFERENCES "Odd, (name" ON DELETE SET NULL (code)
@@ -75,13 +77,21 @@ def test_it_says_what_the_schema_holds(page: str) -> None:
             ["1", "id", "bigint", "○", "GENERATED ALWAYS AS IDENTITY", ""],
             ["2", "code", "varchar(9)", "○", "'x|y'", ""],
             ["3", "mood", "mood", "", "'c'::mood", ""],
-            ["4", "half", "numeric(3,2)", "", "", ""],
+            ["4", "tags", "text[]", "", "ARRAY[]::text[]", ""],
+            ["5", "half", "numeric(3,2)", "", "", ""],
         ],
         "Odd, (name 主キー・制約": [
             ["種類", "制約名", "内容"],
             ["主キー", "odd_pkey", "id, code"],
             ["チェック制約", "chk_half", "(half >= 0) AND (half <= 2)"],
             ["チェック制約", "odd_code", "(code = ANY (ARRAY['`', '|'])) OR (lower(code) = 'z')"],
+            # Casts of the author's own stay.
+            [
+                "チェック制約",
+                "odd_kept",
+                "((id)::text <> '1') AND (tags <> (ARRAY[code] || (tags)::character varying[])::text[])"
+                " AND (((code)::character varying(3))::text <> 'b')",
+            ],
         ],
         "Odd, (name インデックス": [
             ["インデックス名", "一意", "方式", "カラム", "条件", "備考"],
