@@ -60,6 +60,19 @@ def _in_checkout(command: str) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def _writing(hint: str) -> Iterator[None]:
+    """Around the writing of files.
+
+    Raises:
+        UsageError: one can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{error.filename} can't be written: {error.strerror}.", hint=hint) from error
+
+
 def create_db(_config: Config) -> None:
     """Create the database that the settings name, unless it exists."""
     create_database(chosen())
@@ -153,7 +166,8 @@ def snapshot(config: Config, check: bool = False) -> None:
             f"Not what the revisions make, and so out of date: {names}.",
             hint="Write them anew: neuraknot-db snapshot",
         )
-    generate.write(stale, wanted)
+    with _writing("See to it that it can, and write them again: neuraknot-db snapshot"):
+        generate.write(stale, wanted)
     for path in stale:
         write(f"{'wrote' if path.exists() else 'removed'} {path}")
 
@@ -176,10 +190,8 @@ def diagram(config: Config, output: str | None = None) -> None:
     if output is None:
         write_exactly(text.removesuffix("\n"))
         return
-    try:
+    with _writing("Name another file with -o."):
         Path(output).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{output} can't be written: {error.strerror}.", hint="Name another file with -o.") from error
     log.info("wrote %s", output)
 
 

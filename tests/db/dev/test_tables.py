@@ -189,6 +189,11 @@ def test_what_a_revision_changes_is_stale_until_it_is_written(server_18: Server,
     assert after["users 外部キー"][-1] == ["users_boss_id_fkey", "boss_id", "users #users id", "SET NULL"]
     assert after["users 参照元"][-1] == ["users #users", "boss_id", "users_boss_id_fkey", "SET NULL"]
     assert ">SET NULL</text>" in (docs / "schema.svg").read_text(encoding="utf-8")
+    (docs / "tables.md").unlink()
+    (docs / "tables.md").symlink_to("/nowhere/tables.md")
+    done = snapshot()
+    assert done.code == 2
+    assert "tables.md can't be written: No such file or directory." in done.err
 
 
 def test_another_wording_is_another_page_but_the_same_snapshot(database: Database) -> None:
