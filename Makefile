@@ -30,24 +30,20 @@ test: .venv/installed  ## every test
 test-fast: .venv/installed  ## each test once that needs neither Docker nor half a second
 	@$(BIN)/pytest --maxschedchunk 2 --numprocesses $(CORES) --fast
 
-check: .venv/installed  ## formatting, lint, types, the rooms' imports; the revisions' own lint, their snapshots and pictures
+check: .venv/installed  ## formatting, lint, types, the rooms' imports; the revisions' own lint, their snapshots and what docs/ says of the schema
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/neuraknot-db lint
 	@$(BIN)/neuraknot-db snapshot --check
-	@$(BIN)/neuraknot-db diagram --check -o docs/schema.svg
-	@$(BIN)/neuraknot-db diagram --check -o docs/schema.mmd
 
 format: .venv/installed  ## put the code in its usual shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-snapshot: .venv/installed  ## after a new revision: its snapshot, and the pictures in docs/
+snapshot: .venv/installed  ## after a new revision: its snapshot, and the tables and pictures in docs/
 	@$(BIN)/neuraknot-db snapshot
-	@$(BIN)/neuraknot-db diagram -o docs/schema.svg
-	@$(BIN)/neuraknot-db diagram -o docs/schema.mmd
 
 bench: .venv/installed  ## measure against plain Alembic, in the same run
 	@$(BIN)/python -m benchmarks

@@ -60,6 +60,19 @@ def _in_checkout(command: str) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def _writing(hint: str) -> Iterator[None]:
+    """Around the writing of files.
+
+    Raises:
+        UsageError: one can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{error.filename} can't be written: {error.strerror}.", hint=hint) from error
+
+
 def create_db(_config: Config) -> None:
     """Create the database that the settings name, unless it exists."""
     create_database(chosen())
@@ -132,7 +145,9 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
 def snapshot(config: Config, check: bool = False) -> None:
     """Write alembic/snapshots/ anew: the schema after each revision, and what its statements lock and do.
 
-    Both are seen on scratch databases, which are made on the server that the settings name, and dropped in the end.
+    Where there is a folder docs beside alembic, the newest schema is also written there: tables.md describes the
+    tables in Japanese, with their comments, and schema.svg and schema.mmd are its pictures.
+    All is seen on scratch databases, which are made on the server that the settings name, and dropped in the end.
     What a revision makes for the whole server, such as a role, stays there: let the settings name one that may have it.
     With --check nothing is written: exit code 3 if a file is not as it should be.
     """
@@ -144,23 +159,23 @@ def snapshot(config: Config, check: bool = False) -> None:
     wanted = generate.generate(config, script, chosen())
     stale = generate.stale(script, wanted)
     if not stale:
-        log.info("the snapshots are as they should be")
+        log.info("the snapshots, and what docs/ says of the schema, are as they should be")
     elif check:
         names = ", ".join(path.name for path in stale)
         raise StaleFileError(
-            f"What alembic/snapshots holds is not what the revisions make: {names}.",
-            hint="Write it anew: neuraknot-db snapshot",
+            f"Not what the revisions make, and so out of date: {names}.",
+            hint="Write them anew: neuraknot-db snapshot",
         )
-    generate.write(stale, wanted)
+    with _writing("See to it that it can, and write them again: neuraknot-db snapshot"):
+        generate.write(stale, wanted)
     for path in stale:
         write(f"{'wrote' if path.exists() else 'removed'} {path}")
 
 
-def diagram(config: Config, output: str | None = None, check: bool = False) -> None:
-    """Draw the newest revision's tables, columns and references; no database is needed.
+def diagram(config: Config, output: str | None = None) -> None:
+    """Draw the newest revision's tables, columns, indexes and references; no database is needed.
 
-    Mermaid text on standard output, or a file: FILE.svg is a picture, FILE.mmd the Mermaid text. With --check nothing
-    is written: exit code 3 if FILE is not as it should be.
+    Mermaid text on standard output, or a file: FILE.svg is a picture, FILE.mmd the Mermaid text.
     """
     with _in_checkout("diagram"):
         from neuraknot_db.dev import diagram
@@ -170,21 +185,14 @@ def diagram(config: Config, output: str | None = None, check: bool = False) -> N
     head = script.get_current_head()
     if head is None:
         raise UsageError("There is no revision yet, and so no schema to draw.")
-    schema, title = snapshots.load(script, head), f"NeuraKnot, revision {head}"
-    if output is None and check:
-        raise UsageError("--check needs the file to look at.", hint="neuraknot-db diagram --check -o docs/schema.svg")
+    suffix = Path(output).suffix if output else ".mmd"
+    text = diagram.draw(head, snapshots.load(script, head), suffix=suffix)
     if output is None:
-        write_exactly(diagram.draw(schema, title).removesuffix("\n"))
-    elif check:
-        if not diagram.is_fresh(schema, title, Path(output)):
-            raise StaleFileError(
-                f"{output} is not a picture of revision {head}.",
-                hint=f"Draw it anew: neuraknot-db diagram -o {output}",
-            )
-        log.info("%s is as it should be", output)
-    else:
-        diagram.write(schema, title, Path(output))
-        log.info("wrote %s", output)
+        write_exactly(text.removesuffix("\n"))
+        return
+    with _writing("Name another file with -o."):
+        Path(output).write_text(text, encoding="utf-8")
+    log.info("wrote %s", output)
 
 
 def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
@@ -279,7 +287,6 @@ def serve(_config: Config, data: str | None = None) -> None:
 
 _JSON = (("--json",), {"action": "store_true", "dest": "as_json", "help": "print a JSON object"})
 _CONFIRM = (("--confirm",), {"metavar": "NAME", "help": "the database's name, to confirm"})
-_CHECK = (("--check",), {"action": "store_true", "help": "write nothing; exit code 3 if something is out of date"})
 
 COMMANDS = (
     Registered(create_db),
@@ -300,7 +307,10 @@ COMMANDS = (
         ),
     ),
     Registered(verify, (_JSON,)),
-    Registered(snapshot, (_CHECK,)),
+    Registered(
+        snapshot,
+        ((("--check",), {"action": "store_true", "help": "write nothing; exit code 3 if something is out of date"}),),
+    ),
     Registered(mark, (_CONFIRM,)),
     Registered(show_log, (_JSON,)),
     Registered(
@@ -317,6 +327,6 @@ COMMANDS = (
         lint,
         ((("revision_range",), {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; all by default"}),),
     ),
-    Registered(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}), _CHECK)),
+    Registered(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}),)),
     Registered(serve, ((("--data",), {"metavar": "FOLDER", "help": "keep the data there instead"}),)),
 )

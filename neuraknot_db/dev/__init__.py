@@ -2,6 +2,8 @@
 
 lint/       unsafe statements in revisions: squawk's rules and our own, one module each in `rules/`
 diagram/    the schema as a picture (SVG) or as Mermaid text, from the newest snapshot
+tables      the schema as `docs/tables.md`, with the comments that a snapshot leaves out
+definitions the server's definitions of keys and indexes taken apart, for these two
 measure     what each revision does to relations that existed before it: runs it on a scratch database, statement by
             statement; the result is a value of `schema.effects`
 together    whether the revisions work in one transaction, as a reset runs them
@@ -9,7 +11,7 @@ observe     what one statement did, read from `pg_locks`, file nodes and row cou
 branches    which statements of a DO block or a function were run, and which were left out
 holders     what a statement outside of a transaction waits for: sessions that hold the tables
 samples     the rows to measure with: from `alembic/snapshots/rows.sql`, or generated for tables without any
-generate    the files of `alembic/snapshots/`, from scratch databases
+generate    the files of `alembic/snapshots/`, and `docs/tables.md` and the pictures, from scratch databases
 sent_sql    the SQL that a revision sends, found without a database, and the position of each text in its file
 devserver/  an embedded PostgreSQL for development: no installation, no root, no Docker
 

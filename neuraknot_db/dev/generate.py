@@ -1,4 +1,4 @@
-"""The files of `alembic/snapshots/`, generated on scratch databases."""
+"""The files of `alembic/snapshots/`, and what `docs/` says of the schema, generated on scratch databases."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 
 from neuraknot_db.database import engine
 from neuraknot_db.database.create import scratch_database
+from neuraknot_db.dev import diagram, tables
 from neuraknot_db.dev.measure import measure, merged
 from neuraknot_db.migrate import run
 from neuraknot_db.migrate.record import Recorder
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 
 
 def generate(config: Config, script: ScriptDirectory, server: Settings) -> dict[Path, str]:
-    """Return what each file should hold: the schema after each revision, and what its statements do.
+    """Return what each file should hold: the schema after each revision, what its statements do, and the documents.
+
+    The documents are of the newest revision, in the folder `docs` beside `alembic`; without that folder there are none.
 
     Args:
         config: Alembic's.
@@ -72,17 +75,24 @@ def _kept(script: ScriptDirectory, measured: Mapping[str, Effects]) -> dict[str,
 
 
 def _schemas(config: Config, script: ScriptDirectory, server: Settings) -> Iterator[tuple[Path, str]]:
-    """Upgrade an empty database through every revision; yield each one's snapshot, oldest first."""
+    """Upgrade an empty database through every revision; yield each one's snapshot, oldest first, then the documents."""
+    documents = Path(script.dir).parent / "docs"
+    revisions = snapshots.revisions(script)
     with scratch_database(server) as where, engine.connect(where) as connection:
         config.attributes[run.HELD] = run.HeldSession(where, connection, Recorder(where, connection))
-        for revision in snapshots.revisions(script):
+        for revision in revisions:
             command.upgrade(config, revision)
             with engine.connect(where) as reading:
-                yield snapshots.path_of(script, revision), snapshots.render(revision, read_schema(reading))
+                schema = read_schema(reading)
+                yield snapshots.path_of(script, revision), snapshots.render(revision, schema)
+                if revision == revisions[-1] and documents.is_dir():
+                    yield documents / "tables.md", tables.render(revision, schema, tables.read_comments(reading))
+                    for suffix in (".svg", ".mmd"):
+                        yield documents / f"schema{suffix}", diagram.draw(revision, schema, suffix=suffix)
 
 
 def stale(script: ScriptDirectory, wanted: Mapping[Path, str]) -> Sequence[Path]:
-    """Return the JSON files of `alembic/snapshots/` that must be written or removed.
+    """Return the files that must be written, and those of `alembic/snapshots/` that must be removed.
 
     Args:
         script: where the revisions are.

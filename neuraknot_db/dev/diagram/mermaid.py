@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from neuraknot_db.dev.diagram.picture import Box, Picture, Reference, Row
 
 _MARKS = {"PK": "PK", "FK": "FK", "UQ": "UK"}
+_NOTES = {"UQ": "unique", "IX": "index"}
 
 
 def render(picture: Picture, title: str) -> str:
@@ -22,17 +23,22 @@ def render(picture: Picture, title: str) -> str:
 
 def _entity(box: Box) -> Iterator[str]:
     yield f"    {_name(box.name)} {{"
-    yield from (f"        {_attribute(row)}" for row in box.rows)
+    for row in box.rows:
+        notes = [f"{_NOTES[note.mark]} {note.text}" for note in box.notes if note.columns[:1] == (row.name,)]
+        yield f"        {_attribute(row, notes)}"
     yield "    }"
 
 
-def _attribute(row: Row) -> str:
+def _attribute(row: Row, notes: Sequence[str]) -> str:
     word, name = _word(row.type), _word(row.name)
     # Mermaid's grammar allows no comma or space in a type: the full type goes into the comment.
     remarks = [full for full, short in ((row.name, name), (row.type, word)) if full != short]
     if row.nullable:
         remarks.append("null")
-    marks = ", ".join(_MARKS[mark] for mark in row.marks)
+    if "IX" in row.marks:
+        remarks.append("index")
+    remarks += notes  # there is no place below the columns: at the first one that a note names
+    marks = ", ".join(_MARKS[mark] for mark in row.marks if mark in _MARKS)
     comment = f'"{_text(", ".join(remarks))}"' if remarks else ""
     return " ".join(filter(None, (word, name, marks, comment)))
 
@@ -40,7 +46,7 @@ def _attribute(row: Row) -> str:
 def _relationship(reference: Reference) -> str:
     parent = "|o" if reference.optional else "||"
     children = "o|" if reference.single else "o{"
-    label = _text(", ".join(reference.columns))
+    label = _text(", ".join(reference.columns) + (f" ON DELETE {reference.on_delete}" if reference.on_delete else ""))
     return f'    {_name(reference.target)} {parent}--{children} {_name(reference.table)} : "{label}"'
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuraknot_db.database.sql_text import Token, tokens
+from neuraknot_db.dev.definitions import foreign_key, index_parts, key_columns
 from neuraknot_db.schema.catalog import Constraint, Schema, Table
 
 _SHORTER = (
@@ -25,27 +24,41 @@ class Row:
     """A column in its table's box.
 
     Attributes:
-        marks: those that apply of `PK`, `FK`, `UQ` (unique on its own).
+        marks: those that apply of `PK`, `FK`, `UQ` (unique on its own), `IX` (has an index of its own).
         type: PostgreSQL's short name for it.
+        on_delete: of a foreign key's first column: what happens to the row when the referenced one is deleted, such as
+            `CASCADE`; empty if that is refused.
     """
 
     name: str
     type: str
     nullable: bool
     marks: tuple[str, ...] = ()
+    on_delete: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What no mark of a single column can say: a unique constraint or an index on several columns, or on some rows.
+
+    Attributes:
+        mark: `UQ` or `IX`.
+        columns: those that it names.
+        text: such as `(user_id, created_at DESC) where deleted_at IS NULL`.
+    """
+
+    mark: str
+    columns: tuple[str, ...]
+    text: str
 
 
 @dataclass(frozen=True)
 class Box:
-    """A table.
-
-    Attributes:
-        unique: the sets of several columns that are unique together.
-    """
+    """A table."""
 
     name: str
     rows: tuple[Row, ...]
-    unique: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class Reference:
     Attributes:
         optional: whether it may be NULL.
         single: whether at most one row refers to the same row.
-        on_delete: what happens to the row when the referenced one is deleted, such as `CASCADE`; None for an error.
+        on_delete: as in `Row`.
     """
 
     table: str
@@ -64,7 +77,7 @@ class Reference:
     target_columns: tuple[str, ...]
     optional: bool = False
     single: bool = False
-    on_delete: str | None = None
+    on_delete: str = ""
 
     def __str__(self) -> str:
         here, there = ", ".join(self.columns), ", ".join(self.target_columns)
@@ -99,64 +112,53 @@ def _of_kind(table: Table, kind: str) -> list[Constraint]:
 
 
 def _box(table: Table) -> Box:
-    primary = {column for each in _of_kind(table, "primary key") for column in _keys(each)}
-    foreign = {column for each in _of_kind(table, "foreign key") for column in _keys(each)}
-    unique = [_keys(each) for each in _of_kind(table, "unique")]
-    holds = {"PK": primary, "FK": foreign, "UQ": {keys[0] for keys in unique if len(keys) == 1}}
+    primary = [key_columns(each.definition) for each in _of_kind(table, "primary key")]
+    unique = [key_columns(each.definition) for each in _of_kind(table, "unique")]
+    foreign = [foreign_key(each.definition) for each in _of_kind(table, "foreign key")]
+    indexes = [index_parts(each.definition, table) for _, each in sorted(table.indexes.items())]
+    holds = {
+        "PK": {column for columns in primary for column in columns},
+        "FK": {column for key in foreign for column in key.columns},
+        "UQ": {columns[0] for columns in unique if len(columns) == 1}
+        | {index.columns[0] for index in indexes if index.plain and index.unique},
+        "IX": {index.columns[0] for index in indexes if index.plain and not index.unique},
+    }
     rows = (
         Row(
             column.name,
-            _short(column.type),
+            short_type(column.type),
             column.nullable,
             tuple(mark for mark, columns in holds.items() if column.name in columns),
+            ", ".join(key.on_delete for key in foreign if key.columns[0] == column.name and key.on_delete),
         )
         for column in table.columns.values()
     )
-    return Box(table.name, tuple(rows), tuple(keys for keys in unique if len(keys) > 1))
-
-
-def _keys(constraint: Constraint) -> tuple[str, ...]:
-    """Return the columns that a key's definition lists first."""
-    found = list(tokens(constraint.definition))
-    opening = next(index for index, token in enumerate(found) if token.text == "(")
-    return _names(found[opening:])
-
-
-def _names(listed: Sequence[Token]) -> tuple[str, ...]:
-    """Return the names from an opening parenthesis to the closing one."""
-    end = next(index for index, token in enumerate(listed) if token.text == ")")
-    return tuple(_plain(token) for token in listed[1:end] if token.kind in ("name", "quoted name"))
-
-
-def _plain(token: Token) -> str:
-    return token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text
+    notes = [Note("UQ", columns, f"({', '.join(columns)})") for columns in unique if len(columns) > 1]
+    for index in indexes:
+        if not index.plain:
+            method = "" if index.method == "btree" else f"{index.method} "
+            where = f" where {index.where}" if index.where else ""
+            text = f"{method}({', '.join(index.keys)}){index.rest and ' '}{index.rest}{where}"
+            notes.append(Note("UQ" if index.unique else "IX", index.columns, text))
+    return Box(table.name, tuple(rows), tuple(notes))
 
 
 def _reference(table: Table, constraint: Constraint) -> Reference:
-    found = list(tokens(constraint.definition))
-    words = [token.text if token.kind == "name" else "" for token in found]
-    after = words.index("REFERENCES") + 1
-    opening = next(index for index in range(after, len(found)) if found[index].text == "(")
-    columns = _keys(constraint)
-    unique = [set(_keys(each)) for kind in ("primary key", "unique") for each in _of_kind(table, kind)]
-    on_delete = words.index("DELETE") + 1 if "DELETE" in words else None
+    key = foreign_key(constraint.definition)
+    unique = [set(key_columns(each.definition)) for kind in ("primary key", "unique") for each in _of_kind(table, kind)]
     return Reference(
         table=table.name,
-        columns=columns,
-        # Qualified if it is in another schema, and so not a table of this one.
-        target=".".join(_plain(token) for token in found[after:opening] if token.text != "."),
-        target_columns=_names(found[opening:]),
-        optional=any(table.columns[column].nullable for column in columns),
-        single=any(keys <= set(columns) for keys in unique),
-        on_delete=_action(words[on_delete:]) if on_delete else None,
+        columns=key.columns,
+        target=key.target,
+        target_columns=key.target_columns,
+        optional=any(table.columns[column].nullable for column in key.columns),
+        single=any(keys <= set(key.columns) for keys in unique),
+        on_delete=key.on_delete,
     )
 
 
-def _action(words: Sequence[str]) -> str:
-    return " ".join(words[:2]) if words[0] in ("SET", "NO") else words[0]
-
-
-def _short(name: str) -> str:
+def short_type(name: str) -> str:
+    """Return PostgreSQL's short name for a type."""
     for long, short in _SHORTER:
         name = re.sub(long, short, name)
     return name

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from unicodedata import east_asian_width
 
-from neuraknot_db.dev.diagram.picture import Box, Picture, Reference
+from neuraknot_db.dev.diagram.picture import Box, Picture, Reference, Row
 
 CHARACTER = 7.25
 """Pixels per character of a monospaced 12 px font: the widest of the usual ones, rounded up."""
 
 ROW, HEADER, FOOT = 22, 32, 8
-MARKS, NULL = 50, 34
-"""The widths of the slots before a name, for its marks, and after a type, for its `null`."""
+MARK, NULL = 18, 34
+"""The widths of a mark before a name, and of the slot after a type, for its `null`."""
+
+SMALL = 10.5 / 12
+"""The size of an action at a foreign key, and of a note at a box's foot, beside that of a name."""
+
+NOTE, _NOTE_LENGTH = 16, 42
+"""A note's line: pixels from one to the next, and its most characters, so that notes seldom widen a box."""
 
 GAP = 48
 """Pixels between two boxes of a column, before lines need more. Together with HEADER and FOOT, whole rows."""
 
 _GUTTER = 90
-_ASPECT = 1.1
+_ASPECT = 0.9
+"""Width by height, aimed at: a page shrinks what is too wide for it, but scrolls down."""
+
 _TRIES = 20_000
 
 
@@ -44,16 +53,36 @@ def text_width(text: str) -> float:
 
 def size(box: Box) -> Size:
     """Return the size that a box needs."""
-    rows = max((text_width(row.name) + text_width(row.type) for row in box.rows), default=0)
-    unique = max((text_width(unique_line(names)) for names in box.unique), default=0)
-    inner = max(MARKS + rows + 3 * CHARACTER + NULL + 8, text_width(box.name) * 1.15 + 16, unique + 16)
-    height = HEADER + ROW * (len(box.rows) + len(box.unique)) + FOOT
+    rows = max((text_width(row.name) + text_width(row.type) + action_width(row) for row in box.rows), default=0)
+    notes = [text_width(line) * SMALL for line, _ in note_lines(box)]
+    inner = max(
+        names_at(box) + rows + 3 * CHARACTER + NULL + 8,
+        text_width(box.name) * 1.15 + 16,
+        12 + MARK + max(notes, default=0) + 8,
+    )
+    height = HEADER + ROW * (len(box.rows) + math.ceil(NOTE * len(notes) / ROW)) + FOOT
     return Size(2 * math.ceil(inner / 2), height)
 
 
-def unique_line(names: Sequence[str]) -> str:
-    """Return the line at a box's foot for columns that are unique together."""
-    return f"unique ({', '.join(names)})"
+def names_at(box: Box) -> int:
+    """Return the pixels from a box's left edge to its columns' names: room for two marks, or more if a row has them."""
+    return 14 + MARK * max(2, *(len(row.marks) for row in box.rows), 0)
+
+
+def action_width(row: Row) -> float:
+    """Return the pixels that a foreign key's action takes, with those before it."""
+    return CHARACTER + text_width(row.on_delete) * SMALL if row.on_delete else 0
+
+
+def note_lines(box: Box) -> list[tuple[str, str]]:
+    """Return the lines at a box's foot, and each one's mark; a note that goes on has none."""
+    lines = []
+    for note in box.notes:
+        keys, where, condition = note.text.partition(" where ")
+        parts = [note.text] if len(note.text) <= _NOTE_LENGTH else [keys, f"where {condition}"][: 2 if where else 1]
+        wrapped = [line for part in parts for line in textwrap.wrap(part, _NOTE_LENGTH)]
+        lines += [(line, note.mark if line is wrapped[0] else "") for line in wrapped]
+    return lines
 
 
 def row_center(box: Box, column: str) -> int:

@@ -7,9 +7,19 @@ from xml.sax.saxutils import escape, quoteattr
 
 from neuraknot_db.dev.diagram.layout import Line, Placed, Point, lay_out
 from neuraknot_db.dev.diagram.picture import Picture, Reference, Row
-from neuraknot_db.dev.diagram.placement import HEADER, MARKS, NULL, ROW, text_width, unique_line
+from neuraknot_db.dev.diagram.placement import (
+    CHARACTER,
+    HEADER,
+    MARK,
+    NOTE,
+    NULL,
+    ROW,
+    names_at,
+    note_lines,
+    text_width,
+)
 
-_MARGIN, _TITLE, _LEGEND = 32, 48, 56
+_MARGIN, _TITLE, _LEGEND = 32, 48, 76
 _RADIUS = 7
 
 _HUES = (
@@ -30,8 +40,9 @@ text { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mo
 .title { font-size: 17px; font-weight: 700 }
 .name { font-size: 13.5px; font-weight: 700 }
 .mark { font-size: 9.5px; font-weight: 700; letter-spacing: .3px }
-.type, .null, .unique, .note { fill: FAINT }
-.null, .unique { font-size: 10.5px; font-style: italic }
+.type, .null, .under, .note { fill: FAINT }
+.null, .under, .action { font-size: 10.5px }
+.null, .action { font-style: italic }
 .note { font-size: 11px }
 .end { text-anchor: end }
 text { fill: INK }
@@ -54,7 +65,7 @@ def render(picture: Picture, title: str) -> str:
     layout = lay_out(picture)
     targets = sorted({reference.target for reference in picture.references})
     hues = {target: index % len(_HUES) for index, target in enumerate(targets)}
-    width = max(layout.width, 640) + 2 * _MARGIN
+    width = max(layout.width, 790) + 2 * _MARGIN
     height = layout.height + _TITLE + _LEGEND + 2 * _MARGIN
     left = _MARGIN + (width - 2 * _MARGIN - layout.width) // 2
     lines = [
@@ -157,42 +168,52 @@ def _box(placed: Placed, references: Sequence[Reference], hues: dict[str, int]) 
     yield f'<text class="name" x="12" y="21">{escape(box.name)}</text>'
     for index, row in enumerate(box.rows):
         mark_hue = f"hue{hues[keys[row.name]]}" if keys.get(row.name) in hues else "plain"
-        yield from _row(row, HEADER + ROW * index, width, last=index == len(box.rows) - 1, hue=mark_hue, own=hue)
-    for index, names in enumerate(box.unique):
-        y = HEADER + ROW * (len(box.rows) + index)
-        yield f'<path class="rule" d="M1 {y}.5h{width - 2}"/>' if index == 0 else ""
-        yield f'<text class="unique" x="12" y="{y + 16}">{escape(unique_line(names))}</text>'
+        y = HEADER + ROW * index
+        yield from _row(row, y, names_at(box), width, last=index == len(box.rows) - 1, hue=mark_hue, own=hue)
+    y = HEADER + ROW * len(box.rows)
+    yield f'<path class="rule" d="M1 {y}.5h{width - 2}"/>' if box.notes else ""
+    for index, (line, mark) in enumerate(note_lines(box)):
+        lower = y + 16 + NOTE * index
+        yield f'<text class="mark plain" x="12" y="{lower}">{mark}</text>' if mark else ""
+        yield f'<text class="under" x="{12 + MARK}" y="{lower}">{escape(line)}</text>'
     yield "</g>"
 
 
-def _row(row: Row, y: int, width: int, *, last: bool, hue: str, own: str) -> Iterator[str]:
-    x: float = 12
-    for mark in row.marks:
+def _row(row: Row, y: int, names: int, width: int, *, last: bool, hue: str, own: str) -> Iterator[str]:
+    for index, mark in enumerate(row.marks):
         shade = {"PK": own, "FK": hue}.get(mark, "plain")
-        yield f'<text class="mark {shade}" x="{x:g}" y="{y + 15}">{mark}</text>'
-        x += 18
-    yield f'<text x="{MARKS}" y="{y + 15.5}">{escape(row.name)}</text>'
+        yield f'<text class="mark {shade}" x="{12 + MARK * index}" y="{y + 15}">{mark}</text>'
+    yield f'<text x="{names}" y="{y + 15.5}">{escape(row.name)}</text>'
+    if row.on_delete:
+        after = names + text_width(row.name) + CHARACTER
+        yield f'<text class="action {hue}" x="{after:g}" y="{y + 15.5}">{escape(row.on_delete)}</text>'
     yield f'<text class="type end" x="{width - NULL - 8}" y="{y + 15.5}">{escape(row.type)}</text>'
     if row.nullable:
         yield f'<text class="null end" x="{width - 10}" y="{y + 15.5}">null</text>'
     if not last:
-        yield f'<path class="rule" d="M{MARKS} {y + ROW}.5H{width - 10}"/>'
+        yield f'<path class="rule" d="M{names} {y + ROW}.5H{width - 10}"/>'
+
+
+_MARKS = (
+    (
+        ("mark", "PK", "primary key"),
+        ("mark", "FK", "foreign key, in the color of the table that it refers to"),
+        ("mark", "UQ", "unique"),
+        ("mark", "IX", "index"),
+        ("null", "null", "may be NULL"),
+    ),
+    (("action", "CASCADE, SET NULL", "when the row that it refers to is deleted; no word: that row can't be deleted"),),
+)
 
 
 def _legend(y: int) -> Iterator[str]:
-    x = float(_MARGIN)
-    items = (
-        ("PK", "primary key"),
-        ("FK", "foreign key, in the colour of the table that it refers to"),
-        ("UQ", "unique"),
-        ("null", "may be NULL"),
-    )
-    for mark, words in items:
-        style = "null" if mark == "null" else "mark plain"
-        yield f'<text class="{style}" x="{x:g}" y="{y - 20}">{mark}</text>'
-        x += text_width(mark) + 4
-        yield f'<text class="note" x="{x:g}" y="{y - 20}">{words}</text>'
-        x += text_width(words) * 11 / 12 + 22
+    for line, items in enumerate(_MARKS):
+        x = float(_MARGIN)
+        for style, mark, words in items:
+            yield f'<text class="{style} plain" x="{x:g}" y="{y - 40 + 20 * line}">{mark}</text>'
+            x += text_width(mark) + 4
+            yield f'<text class="note" x="{x:g}" y="{y - 40 + 20 * line}">{words}</text>'
+            x += text_width(words) * 11 / 12 + 22
     x = float(_MARGIN)
     samples = (
         ("", f"M{{0}} {y - 9}l11 5l-11 5 M{{0}} {y - 4}h34", "many rows refer to one"),

@@ -49,7 +49,7 @@ def test_stale_snapshots_are_named_and_written_anew(database: Database, project:
     left = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
     done = database.neuraknot_db("snapshot", "--check", cwd=project.root)
     assert done.code == 3
-    assert "is not what the revisions make: 002.json, 003.json, 999.json." in done.err
+    assert "out of date: 002.json, 003.json, 999.json." in done.err
     assert "neuraknot-db snapshot" in done.err
     assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == left
     assert database.neuraknot_db("snapshot", cwd=project.root).code == 0
