@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help migrate rehearse test test-fast check format bench snapshot base lock clean
+.PHONY: help migrate rehearse test test-fast check format bench snapshot picture base lock clean
 
 help:  ## these lines
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,6 +48,9 @@ snapshot: .venv/installed  ## after a new revision: its snapshot, and the pictur
 	@$(BIN)/neuraknot-db snapshot
 	@$(BIN)/neuraknot-db diagram -o docs/schema.svg
 	@$(BIN)/neuraknot-db diagram -o docs/schema.mmd
+
+picture: .venv/installed  ## draw a run of `launcher rehearse` for the README
+	@$(BIN)/python docs/rehearsal.py
 
 bench: .venv/installed  ## measure against plain Alembic, in the same run
 	@$(BIN)/python -m benchmarks
