@@ -58,12 +58,11 @@ bench: .venv/installed  ## measure against plain Alembic, in the same run
 base:  ## pin the image that Dockerfile.migrate builds on by the digest that its registry has now
 	@$(PYTHON) docker/base.py
 
-# Both lock files name versions and hashes, never an address.
-COMPILE = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
-  --no-header --no-emit-index-url --no-annotate
+# The first lines of a lock file repeat its command, for Renovate to run: it takes these options only, and with "=".
+COMPILE = $(BIN)/uv pip compile --quiet --upgrade pyproject.toml --universal --python-version=3.11 --generate-hashes
 lock: .venv/installed  ## pin the newest releases that pyproject.toml allows
-	$(COMPILE) --upgrade --output-file requirements.lock
-	$(COMPILE) --upgrade --extra dev --output-file requirements-dev.lock
+	$(COMPILE) --output-file=requirements.lock
+	$(COMPILE) --extra=dev --output-file=requirements-dev.lock
 
 clean:  ## .venv, caches and the embedded database
 	rm -rf .venv .postgres .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
