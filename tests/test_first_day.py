@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg2
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.projects import PROJECT, ROOT
+from launcher.cli.dependencies import Dependencies
+from launcher.cli.main import main
+from launcher.rehearsal import stage
+from launcher.rehearsal.database import EmbeddedDatabase
+from launcher.rehearsal.task import Pace
+from tests.db.schemas import old_functions
+from tests.projects import PROJECT, REVISIONS, ROOT
 
 REVISION = '''"""Notes."""
 
@@ -106,3 +117,30 @@ def test_the_hooks_let_no_unsafe_revision_and_no_second_head_into_a_commit(tmp_p
     assert (code, "Revision 005 is in two files" in said) == (1, True), said
     code, said = commit(notes="005", hints="006")
     assert (code, "Revision 006 follows 004: its id should be 005" in said) == (1, True), said
+
+
+@pytest.mark.slow
+def test_the_readme_alone_takes_an_old_database_over_migrates_it_and_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, taking_over = readme.split("## Taking over")
+    back = re.findall(r"^\$ launcher (ecs-run .* downgrade -1)$", readme, re.MULTILINE)
+    lines = [*re.findall(r"^\$ launcher (.+)$", taking_over, re.MULTILINE), *back]
+    assert [line.split()[0] for line in lines] == ["doctor", "ecs-run", "ecs-run", "ecs-migrate", "ecs-run"]
+
+    monkeypatch.setattr(stage, "PACE", Pace(provisioning=0.0, pulling=0.0, deprovisioning=0.0, grace=5.0))
+    with (
+        tempfile.TemporaryDirectory(prefix="nk-") as scratch,  # a socket's path has 107 characters
+        EmbeddedDatabase(Path(sys.executable).parent, Path(scratch) / "pg") as database,
+        stage.staged(ROOT, "prod", Path(scratch), database) as set_up,
+        closing(psycopg2.connect(host=database.socket, dbname="neuraKnot", user="postgres")) as connection,
+    ):
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(old_functions("002"))
+        monkeypatch.setenv("NEURAKNOT_TERRAFORM_DIR", str(set_up.directory))
+        for line in lines[1:]:  # doctor has something to say of this stack
+            with pytest.raises(SystemExit) as ended:
+                main(shlex.split(line), replace(Dependencies(), run=set_up.runner))
+            assert not ended.value.code, line
+        cursor.execute("SELECT version_num FROM alembic_version")
+        assert cursor.fetchall() == [(REVISIONS[-2],)]
