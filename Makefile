@@ -4,9 +4,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help migrate rehearse test test-fast check format bench snapshot base lock clean
+.PHONY: help migrate rehearse test test-fast check format bench snapshot picture base lock clean
 
-help:  ## these lines
+help:  ## what there is to make: these lines
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 .venv/installed: requirements-dev.lock pyproject.toml
@@ -16,11 +16,11 @@ help:  ## these lines
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-migrate: .venv/installed  ## alembic upgrade head, on the embedded PostgreSQL unless DATABASE_URL or DB_* name another
+migrate: .venv/installed  ## alembic upgrade head: here, or where DATABASE_URL or DB_* point
 	@$(BIN)/alembic upgrade head
 	@$(BIN)/neuraknot-db verify
 
-rehearse: .venv/installed  ## the whole pipeline on this machine, with no AWS account
+rehearse: .venv/installed  ## the whole way to AWS and back, on this machine, no account
 	@$(BIN)/launcher rehearse
 
 CORES = $$(getconf _NPROCESSORS_ONLN)
@@ -30,7 +30,7 @@ test: .venv/installed  ## every test
 test-fast: .venv/installed  ## each test once that needs neither Docker nor half a second
 	@$(BIN)/pytest --maxschedchunk 2 --numprocesses $(CORES) --fast
 
-check: .venv/installed  ## formatting, lint, types, the rooms' imports; the revisions' own lint, their snapshots and what docs/ says of the schema
+check: .venv/installed  ## formatting, lint, types, imports; what is out of date; no tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -38,25 +38,27 @@ check: .venv/installed  ## formatting, lint, types, the rooms' imports; the revi
 	@$(BIN)/neuraknot-db lint
 	@$(BIN)/neuraknot-db snapshot --check
 
-format: .venv/installed  ## put the code in its usual shape
+format: .venv/installed  ## put the code in its usual shape, and mend what ruff can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-snapshot: .venv/installed  ## after a new revision: its snapshot, and the tables and pictures in docs/
+snapshot: .venv/installed  ## after a new revision: all files that are made from revisions
 	@$(BIN)/neuraknot-db snapshot
 
-bench: .venv/installed  ## measure against plain Alembic, in the same run
+picture: .venv/installed  ## draw a run of `launcher rehearse` for the README
+	@$(BIN)/python docs/rehearsal.py
+
+bench: .venv/installed  ## the figures in docs/figures.md, measured anew
 	@$(BIN)/python -m benchmarks
 
-base:  ## pin the image that Dockerfile.migrate builds on by the digest that its registry has now
+base:  ## pin the image's base by the digest that its registry has now
 	@$(PYTHON) docker/base.py
 
-# Both lock files name versions and hashes, never an address.
-COMPILE = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
-  --no-header --no-emit-index-url --no-annotate
-lock: .venv/installed  ## pin the newest releases that pyproject.toml allows
-	$(COMPILE) --upgrade --output-file requirements.lock
-	$(COMPILE) --upgrade --extra dev --output-file requirements-dev.lock
+# The first lines of a lock file repeat its command, for Renovate to run: it takes these options only, and with "=".
+COMPILE = $(BIN)/uv pip compile --quiet --upgrade pyproject.toml --universal --python-version=3.11 --generate-hashes
+lock: .venv/installed  ## pin the newest packages that pyproject.toml allows
+	$(COMPILE) --output-file=requirements.lock
+	$(COMPILE) --extra=dev --output-file=requirements-dev.lock
 
-clean:  ## .venv, caches and the embedded database
+clean:  ## remove .venv, caches and the embedded database
 	rm -rf .venv .postgres .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

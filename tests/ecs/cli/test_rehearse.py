@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -57,6 +58,20 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert variables() == before
 
 
+def pictured() -> Iterator[str]:
+    """The lines of the README's picture."""
+    lines: dict[str, list[str]] = {}
+    for text in ElementTree.parse(ROOT / "docs" / "rehearse.svg").iter("{http://www.w3.org/2000/svg}text"):
+        lines.setdefault(text.get("clip-path", "the title"), []).append(text.text or "")
+    return (" ".join(parts) for parts in lines.values())
+
+
+def in_any_run(lines: Iterable[str]) -> set[str]:
+    """Lines without what differs from run to run, and with another revision: numbers, ids, places, plurals."""
+    varying = re.compile(r"/\S+/data\b|\b(?:[0-9a-f]{24,}|\d[\d.]*(?: (?:m?s|min)\b)?)(?:, \d+)*|(?<=\w)s\b")
+    return {varying.sub("", " ".join(line.strip(" │\xa0").split())) for line in lines}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left")
 def test_the_pipeline_ends_with_the_eight_tables_and_leaves_nothing_behind() -> None:
@@ -67,6 +82,9 @@ def test_the_pipeline_ends_with_the_eight_tables_and_leaves_nothing_behind() -> 
     assert [line.split()[0] for line in printed.splitlines()[-len(TABLES) :]] == TABLES
     assert f"none -> {REVISIONS[-1]}" in said
     assert DATABASE_PASSWORD not in printed + said
+    shown = in_any_run(pictured())
+    assert len(shown) > 25
+    assert shown - in_any_run((printed + said).splitlines()) == {"launcher rehearse"}, "make picture draws it anew"
 
 
 @pytest.mark.slow
