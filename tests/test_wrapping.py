@@ -72,7 +72,7 @@ def test_the_width_is_that_of_a_terminal(text: str, cells: int) -> None:
         ),
         (
             ["neuraknot-db", "show", "there-is-no-such-revision-in-this-checkout"],
-            "error: There is no revision there-is-no-such-revision-in-this-checkout.",
+            "Error: There is no revision there-is-no-such-revision-in-this-checkout.",
             "`alembic history`",
         ),
     ],

@@ -98,7 +98,7 @@ def test_the_real_program_fails_for_real(name: str) -> None:
     assert f"at revision {REVISIONS[-1]}" not in said
     after = f"{int(REVISIONS[-1]) + 1:03d}"
     killed = name == "out-of-memory"
-    assert killed or re.search(rf"^error: .*evision {after} .*rolled back", printed, re.MULTILINE), printed
+    assert killed or re.search(rf"^Error: .*evision {after} .*rolled back", printed, re.MULTILINE), printed
     assert re.search(r"^ ✗ 8/8", said, re.MULTILINE)
     assert not [path for path in (ROOT / "alembic" / "versions").iterdir() if path.name.startswith(after)]
 
