@@ -66,3 +66,9 @@ def test_it_goes_with_nothing_that_changes_something(stage: Stage, option: str) 
     assert outcome.code == 2
     assert f"--plan and {option.partition('=')[0]} exclude each other" in outcome.err
     assert stage.writes == []
+
+
+def test_without_a_checkout_a_plan_is_not_linted(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+    outcome = make_stage(make_cloud(script=PLANNED), clock, tmp_path).launch("ecs-migrate", "--plan")
+    assert outcome.code == 0, outcome.err
+    assert "Not linted: that needs the revisions of a checkout. Name it with --root." in outcome.err
