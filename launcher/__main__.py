@@ -28,7 +28,7 @@ def main() -> None:
         if error.name is not None and error.name.split(".")[0] in _EXTRA:
             sys.stderr.write(
                 f"Error: The launcher needs {error.name}, which is not installed.\n"
-                "Hint: Install the extra: pip install 'neuraknot-db[launcher]'\n"
+                "Hint: Install the extra, in a checkout: pip install '.[launcher]'\n"
             )
             sys.exit(ExitCode.CONFIGURATION)
         raise

@@ -194,6 +194,11 @@ def in_github_actions(environ: Mapping[str, str] = os.environ) -> bool:
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
+def completing(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a shell asks for completions, by argcomplete's protocol."""
+    return "_ARGCOMPLETE" in environ
+
+
 def limits(environ: Mapping[str, str] = os.environ) -> Limits:
     """Read `NEURAKNOT_STATEMENT_TIMEOUT`, `_LOCK_TIMEOUT`, `_LOCK_TRIES`, `_LOCK_PAUSE`, `_LOCK_WAIT`, or defaults.
 

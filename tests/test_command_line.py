@@ -43,11 +43,13 @@ def test_both_parsers_accept_the_same() -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("nonsense", "there is no command 'nonsense'"),
-        ("-q nonsense --json", "there is no command 'nonsense'"),
+        ("nonsense", "no such command 'nonsense'"),
+        ("-q nonsense --json", "no such command 'nonsense'"),
+        ("upgade head", "no such command 'upgade'. Did you mean 'upgrade'?"),
         ("upgrade", "required: revision"),
-        ("upgrade head more", "unrecognized arguments: more"),
-        ("plan --jsn", "unrecognized arguments: --jsn"),
+        ("upgrade head more", "unexpected argument 'more'"),
+        ("plan --jsn", "no such option '--jsn'. Did you mean '--json'?"),
+        ("upgrade head -xforce=true", "option '-x' stands before the command"),
         ("log --json=yes", "--json"),
         ("mark", "required: environment"),
         ("-x", "expected one argument"),

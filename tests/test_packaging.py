@@ -63,8 +63,11 @@ def test_the_packages_never_import_each_other() -> None:
 
 @pytest.mark.slow
 def test_neuraknot_db_needs_what_the_image_holds() -> None:
-    """Alembic, SQLAlchemy, psycopg2 and the standard library; the development server's package by name only."""
-    allowed = {*sys.stdlib_module_names, "alembic", "sqlalchemy", "psycopg2", "neuraknot_db"}
+    """Alembic, SQLAlchemy, psycopg2 and the standard library; the development server's package by name only.
+
+    And argcomplete, where a shell asks for completions.
+    """
+    allowed = {*sys.stdlib_module_names, "alembic", "sqlalchemy", "psycopg2", "neuraknot_db", "argcomplete"}
     for path in sources("neuraknot_db"):
         assert {name.split(".")[0] for name in imported(path)} <= allowed, path
 

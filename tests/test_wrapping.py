@@ -68,11 +68,11 @@ def test_the_width_is_that_of_a_terminal(text: str, cells: int) -> None:
         (
             ["launcher", "status", "-e", "nowhere", "--root", "/none"],
             "Error: There is no Terraform root /none/terraform/environments/nowhere for the environment nowhere.",
-            "--environment",
+            "--terraform-dir",
         ),
         (
             ["neuraknot-db", "show", "there-is-no-such-revision-in-this-checkout"],
-            "error: There is no revision there-is-no-such-revision-in-this-checkout.",
+            "Error: There is no revision there-is-no-such-revision-in-this-checkout.",
             "`alembic history`",
         ),
     ],

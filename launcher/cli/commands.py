@@ -122,6 +122,7 @@ def doctor(common: Common) -> int:
         common.aws,
         dependencies.environ,
         common.shown,
+        console.shown_of_place,
     )
     if console.json:
         console.result(found.as_json())

@@ -30,7 +30,7 @@ _SIGNS, _ASCII = "✓✗│", "+x|"
 """The signs of success and failure, and of a container's line; and those of a terminal that does not have them."""
 
 _PROPOSED = re.compile(
-    r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|status|stop)\b(?! (?:-e|--environment) )"
+    r"launcher (?:doctor|ecs-migrate|ecs-run|iam-policy|(?P<place>logs|status|stop))\b(?! (?:-e|--environment) )"
 )
 _CALLED = re.compile(
     r"(?<![\w/.-])(?<!-m )launcher(?= (?:doctor|ecs-migrate|ecs-run|iam-policy|logs|rehearse|status|stop)\b)"
@@ -52,6 +52,7 @@ class Console:
     Attributes:
         json: whether standard output is reserved for one JSON object.
         shown: the options to add to every proposed command.
+        shown_of_place: those of them that `logs`, `status` and `stop` take.
         answered: whether the JSON object has been written.
         redactor: hides secrets.
     """
@@ -69,7 +70,7 @@ class Console:
         """`program` is what a person types to call this one."""
         environ = environ or {}
         self.json = json
-        self.shown = shown
+        self.shown = self.shown_of_place = shown
         self._program = program
         self.answered = False
         self.redactor = Redactor()
@@ -193,7 +194,11 @@ class Console:
         """Complete the commands in a hint with the shared options, so that they can be pasted."""
         if hint is None:
             return None
-        return self._as_called(_PROPOSED.sub(lambda found: f"{found[0]} {self.shown}".rstrip(), hint))
+
+        def completed(found: re.Match[str]) -> str:
+            return f"{found[0]} {self.shown_of_place if found['place'] else self.shown}".rstrip()
+
+        return self._as_called(_PROPOSED.sub(completed, hint))
 
     def failure(self, error: LauncherError) -> None:
         """Show an error: the details, then the message and the hint."""

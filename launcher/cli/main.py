@@ -11,16 +11,36 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import NoArgsIsHelpError  # typer exports only some of them
+from typer._click.exceptions import NoArgsIsHelpError, NoSuchOption  # typer exports only some of them
 from typer._click.exceptions import UsageError as TypersUsageError
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from launcher.cli.shared_options import Common, failed, with_shared_options
+from launcher.cli.run_options import RARE, RESET
+from launcher.cli.shared_options import NO_STACK, PLACE, Common, failed, with_shared_options
 from launcher.errors import UsageError
 from launcher.machine.signals import Signalled
+from launcher.machine.spelling import did_you_mean
 
 
-class _Commands(TyperGroup):
+class _Help:
+    """Leaves out of the help what typer takes from Python: `<bool>` of a flag, `<list[str]>` of an argument."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options and arguments."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if isinstance(parameter, TyperArgument) or parameter.is_flag:
+                parameter.display_type_rich = lambda ctx: None  # a metavar would do, but --help is typer's own
+            if parameter.name in ("install_completion", "show_completion"):
+                parameter.rich_help_panel = RARE
+        return parameters
+
+
+class _Command(_Help, TyperCommand):
+    pass
+
+
+class _Commands(_Help, TyperGroup):
     """Reports a wrong command line like every other error, as text or JSON."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -43,9 +63,14 @@ def _misuse_said(context: Any, arguments: list[str]) -> Iterator[None]:
         raise
     except TypersUsageError as error:
         where = error.ctx or context
+        program = where.command_path
+        if error.ctx is None and context.invoked_subcommand:
+            program += f" {context.invoked_subcommand}"
         words = error.format_message()
+        if isinstance(error, NoSuchOption):
+            words = f"No such option '{error.option_name}'.{did_you_mean(error.option_name, error.possibilities or ())}"
         words += "" if words.endswith((".", "?")) else "."
-        misused = UsageError(words, hint=f"See what there is: {where.command_path} --help")
+        misused = UsageError(words, hint=f"See what there is: {program} --help")
         raise typer.Exit(failed(where, misused, arguments)) from error
 
 
@@ -56,30 +81,81 @@ app = typer.Typer(
     epilog="Exit codes: the container's own, 0 to 7; 20 configuration, 21 AWS, 22 image, 23 the task never started,"
     " 24 out of time, 25 outcome not known.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-TaskId = Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task's id or ARN; else the newest.")]
+_command = partial(app.command, cls=_Command)
+
+TaskId = Annotated[str | None, typer.Argument(metavar="TASK", help="The task's id or ARN; else the newest.")]
 
 
-@app.command("ecs-migrate")
+def _examples(*lines: str) -> str:
+    return "\n".join(("", "Examples:", *(f"  {line}" for line in lines)))
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"launcher {version('neuraknot-db')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+@_command(
+    "ecs-migrate",
+    epilog=_examples(
+        "launcher ecs-migrate --environment prod --dry-run",
+        "launcher ecs-migrate --environment prod --plan",
+        "launcher ecs-migrate --environment prod",
+    ),
+)
 @partial(with_shared_options, runs=True)
 def ecs_migrate(
     common: Common,
-    reset: Annotated[bool, typer.Option("--reset", help="Delete all data, then build the schema anew.")] = False,
-    create_db: Annotated[
-        bool, typer.Option("--create-db", envvar="NEURAKNOT_CREATE_DB", help="Create the database if it is missing.")
+    reset: Annotated[
+        bool, typer.Option("--reset", rich_help_panel=RESET, help="Delete all data, then build the schema anew.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Go on although unversioned tables are in the way.")] = False,
+    create_db: Annotated[
+        bool,
+        typer.Option(
+            "--create-db",
+            envvar="NEURAKNOT_CREATE_DB",
+            rich_help_panel=RARE,
+            help="Create the database if it is missing.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", rich_help_panel=RARE, help="Go on although unversioned tables are in the way."),
+    ] = False,
     revision: Annotated[
-        str | None, typer.Option(envvar="NEURAKNOT_REVISION", help="Upgrade to this revision instead of the newest.")
+        str | None,
+        typer.Option(
+            envvar="NEURAKNOT_REVISION", metavar="REVISION", help="Upgrade to this revision instead of the newest."
+        ),
     ] = None,
     confirm_reset: Annotated[
-        str | None, typer.Option(metavar="ENVIRONMENT", help="Confirms a reset of production without a terminal.")
+        str | None,
+        typer.Option(
+            metavar="ENVIRONMENT",
+            rich_help_panel=RESET,
+            help="Confirms a reset of production without a terminal.",
+        ),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask before a reset; not enough for production's.")
+        bool,
+        typer.Option(
+            "--yes", "-y", rich_help_panel=RESET, help="Do not ask before a reset; not enough for production's."
+        ),
     ] = False,
     plan: Annotated[
         bool,
@@ -98,12 +174,19 @@ def ecs_migrate(
     return commands.launch(common, "ecs-migrate", work, confirm_reset=confirm_reset, yes=yes)
 
 
-@app.command("ecs-run")
+@_command(
+    "ecs-run",
+    options_metavar="[OPTIONS] --",
+    epilog=_examples(
+        "launcher ecs-run --environment prod -- verify",
+        "launcher ecs-run --environment prod -- -x confirm=neuraKnot downgrade -1",
+    ),
+)
 @partial(with_shared_options, runs=True)
 def ecs_run(
     common: Common,
     arguments: Annotated[
-        list[str], typer.Argument(metavar="-- ARGS", help="The neuraknot-db command and its arguments, such as: plan")
+        list[str], typer.Argument(metavar="COMMAND", help="The neuraknot-db command and its arguments, such as: plan")
     ],
 ) -> int:
     """Run any `neuraknot-db` command as an ECS task: `ecs-run -- downgrade -1`."""
@@ -113,8 +196,8 @@ def ecs_run(
     return commands.launch(common, "ecs-run", Run(tuple(arguments)))
 
 
-@app.command("status")
-@with_shared_options
+@_command("status", epilog=_examples("launcher status --environment prod"))
+@partial(with_shared_options, takes=PLACE)
 def status(common: Common) -> int:
     """The migration task that runs now, and the last ones."""
     from launcher.cli import task_commands
@@ -122,8 +205,8 @@ def status(common: Common) -> int:
     return task_commands.status(common)
 
 
-@app.command("logs")
-@with_shared_options
+@_command("logs", epilog=_examples("launcher logs --environment prod", "launcher logs --environment prod --follow"))
+@partial(with_shared_options, takes=PLACE)
 def logs(
     common: Common,
     task: TaskId = None,
@@ -137,8 +220,8 @@ def logs(
     return task_commands.logs(common, task, follow=follow)
 
 
-@app.command("stop")
-@with_shared_options
+@_command("stop", epilog=_examples("launcher stop --environment prod"))
+@partial(with_shared_options, takes=PLACE)
 def stop(common: Common, task: TaskId = None) -> int:
     """Stop a migration task, and read its log to the end."""
     from launcher.cli import task_commands
@@ -146,7 +229,7 @@ def stop(common: Common, task: TaskId = None) -> int:
     return task_commands.stop(common, task)
 
 
-@app.command("doctor")
+@_command("doctor", epilog=_examples("launcher doctor --environment prod", "launcher doctor --environment prod --json"))
 @with_shared_options
 def doctor(common: Common) -> int:
     """Everything that can be known to be wrong before a task is started.
@@ -158,7 +241,7 @@ def doctor(common: Common) -> int:
     return commands.doctor(common)
 
 
-@app.command("iam-policy")
+@_command("iam-policy", epilog=_examples("launcher iam-policy --environment prod > policy.json"))
 @with_shared_options
 def iam_policy(common: Common) -> int:
     """The least policy that the launcher's caller needs, as JSON; on standard error, what the CI role lacks of it."""
@@ -167,8 +250,12 @@ def iam_policy(common: Common) -> int:
     return iam_policy.show(common)
 
 
-@app.command("rehearse")
-@partial(with_shared_options, with_stack=False)
+@_command(
+    "rehearse",
+    options_metavar="[OPTIONS] --",
+    epilog=_examples("launcher rehearse", "launcher rehearse --fail cannot-pull", "launcher rehearse -- doctor"),
+)
+@partial(with_shared_options, takes=NO_STACK)
 def rehearse(
     common: Common,
     fail: Annotated[
@@ -185,18 +272,18 @@ def rehearse(
     ] = False,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- COMMAND]", help="Run this command there instead: doctor, ecs-migrate --dry-run."),
+        typer.Argument(metavar="COMMAND", help="Run this command there instead: doctor, ecs-migrate --dry-run."),
     ] = None,
 ) -> int:
     """The whole pipeline on this machine: a local AWS, an embedded PostgreSQL, no account."""
     from launcher.cli.rehearse import Command, rehearse
 
-    instead = Command(tuple(command), frozenset(_command().commands), main) if command else None
+    instead = Command(tuple(command), frozenset(_parser().commands), main) if command else None
     return rehearse(common, instead, fail=fail, reset=reset, in_docker=in_docker)
 
 
 @functools.cache
-def _command() -> Any:
+def _parser() -> Any:
     """Return the parser of the command line, which takes a while to build."""
     return typer.main.get_command(app)
 
@@ -204,7 +291,7 @@ def _command() -> Any:
 def main(arguments: list[str] | None = None, dependencies: Any = None) -> None:
     """Run the launcher and end the process with its exit code."""
     try:
-        _command().main(args=arguments, prog_name="launcher", obj=dependencies)
+        _parser().main(args=arguments, prog_name="launcher", obj=dependencies)
     except Signalled as signalled:  # between two signal handlers
         typer.echo(f"Error: Interrupted by {signal.Signals(signalled.number).name}.", err=True)
         sys.exit(128 + signalled.number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -25,6 +24,7 @@ from launcher.errors import ConfigurationError, UsageError
 from launcher.image.tag import DOCKERFILE
 from launcher.launch.progress import Done
 from launcher.launch.work import Migration, Run
+from launcher.machine.spelling import did_you_mean
 from launcher.models import Sourced
 from launcher.rehearsal.database import EmbeddedDatabase
 from launcher.task.logs import LogLine
@@ -170,7 +170,7 @@ def _require_command(command: Command, *, reset: bool, json: bool) -> None:
     others = sorted(command.known - {"rehearse"})
     if command.words[0] not in others:
         raise UsageError(
-            f"{command.words[0]!r} can't be rehearsed.",
+            f"{command.words[0]!r} can't be rehearsed.{did_you_mean(command.words[0], others)}",
             hint=f"One of: {', '.join(others)}. Its options stand behind it.",
         )
     for given, option in ((reset, "--reset"), (json, "--json")):
@@ -186,7 +186,7 @@ def _require_extra() -> None:
         if find_spec(name) is None:
             raise ConfigurationError(
                 f"A rehearsal needs {name}, which is not installed.",
-                hint="Install the extra: pip install 'neuraknot-db[local]'",
+                hint="In a checkout, `make rehearse` installs it. Or install the extra there: pip install '.[local]'",
             )
 
 
@@ -269,8 +269,8 @@ def _failure(name: str | None) -> Failure | None:
 
     found = FAILURES.get(name)
     if found is None:
-        near = "".join(f"Did you mean --fail {each}? " for each in difflib.get_close_matches(name, FAILURES, n=1))
         raise UsageError(
-            f"There is no failure named {name!r}.", hint=f"{near}All of them: launcher rehearse --fail list"
+            f"No such failure {name!r}.{did_you_mean(name, FAILURES)}",
+            hint="All of them: launcher rehearse --fail list",
         )
     return found

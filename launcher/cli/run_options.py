@@ -14,6 +14,10 @@ from launcher.errors import UsageError
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
+RESET = "Reset: all rows go"
+TASK = "How the task is run"
+RARE = "Rarely needed"
+
 # Name, type and default of each; the annotation has the spelling on the command line.
 OPTIONS: tuple[tuple[str, Any, Any], ...] = (
     (
@@ -23,6 +27,7 @@ OPTIONS: tuple[tuple[str, Any, Any], ...] = (
             typer.Option(
                 "--snapshot/--no-snapshot",
                 envvar="NEURAKNOT_SNAPSHOT",
+                rich_help_panel=TASK,
                 help="An RDS snapshot first; as a rule before a reset of production only.",
             ),
         ],
@@ -32,7 +37,12 @@ OPTIONS: tuple[tuple[str, Any, Any], ...] = (
         "image",
         Annotated[
             str | None,
-            typer.Option(envvar="NEURAKNOT_IMAGE", help="An image that exists: REGISTRY/NAME:TAG, or by digest."),
+            typer.Option(
+                envvar="NEURAKNOT_IMAGE",
+                metavar="IMAGE",
+                help="An image that exists: REGISTRY/NAME:TAG, or by digest.",
+                rich_help_panel=TASK,
+            ),
         ],
         None,
     ),
@@ -42,6 +52,8 @@ OPTIONS: tuple[tuple[str, Any, Any], ...] = (
             str | None,
             typer.Option(
                 envvar="NEURAKNOT_BASE",
+                metavar="IMAGE",
+                rich_help_panel=RARE,
                 help="The base image to build on, such as a mirror's; else Dockerfile.migrate's own.",
             ),
         ],
@@ -53,6 +65,8 @@ OPTIONS: tuple[tuple[str, Any, Any], ...] = (
             str | None,
             typer.Option(
                 envvar="NEURAKNOT_TIMEOUT",
+                metavar="DURATION",
+                rich_help_panel=TASK,
                 help="How long the task may take: 90s, 30m, 2h; else 30m. Then it is stopped, or let go if another run"
                 " started it.",
             ),
@@ -70,7 +84,13 @@ OPTIONS: tuple[tuple[str, Any, Any], ...] = (
     (
         "detach",
         Annotated[
-            bool, typer.Option("--detach", envvar="NEURAKNOT_DETACH", help="Return as soon as the task is started.")
+            bool,
+            typer.Option(
+                "--detach",
+                envvar="NEURAKNOT_DETACH",
+                help="Return as soon as the task is started.",
+                rich_help_panel=TASK,
+            ),
         ],
         False,
     ),
@@ -79,7 +99,10 @@ OPTIONS: tuple[tuple[str, Any, Any], ...] = (
         Annotated[
             bool,
             typer.Option(
-                "--attach", envvar="NEURAKNOT_ATTACH", help="If a task with the same command is alive, follow that one."
+                "--attach",
+                envvar="NEURAKNOT_ATTACH",
+                help="If a task with the same command is alive, follow that one.",
+                rich_help_panel=TASK,
             ),
         ],
         False,
@@ -90,6 +113,8 @@ OPTIONS: tuple[tuple[str, Any, Any], ...] = (
             str | None,
             typer.Option(
                 envvar="NEURAKNOT_CLIENT_TOKEN",
+                metavar="NAME",
+                rich_help_panel=RARE,
                 help="Names this run: a second try follows the first one's task, and repeats nothing but a plain"
                 " upgrade. GitHub Actions sets one by itself.",
             ),

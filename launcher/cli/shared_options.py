@@ -32,10 +32,12 @@ _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _STACK = "Stack: what Terraform gives otherwise"
 _NETWORK = "Network and roles: what the running service gives otherwise"
 _DATABASE = "Database: what Terraform gives otherwise"
+_PANELS = (None, run_options.RESET, run_options.TASK, _STACK, _NETWORK, _DATABASE, run_options.RARE)
+"""The groups of options in a command's help, from the top down."""
 
 
-def _given(flag: str, variable: str, text: str, panel: str) -> Any:
-    return typer.Option(flag, envvar=variable, help=text, rich_help_panel=panel, show_default=False)
+def _given(flag: str, variable: str, metavar: str, text: str, panel: str) -> Any:
+    return typer.Option(flag, envvar=variable, metavar=metavar, help=text, rich_help_panel=panel, show_default=False)
 
 
 def _flag(name: str, value: Any) -> str:
@@ -50,14 +52,23 @@ def _flags(name: str, kind: type) -> str:
 _SHARED: tuple[tuple[str, Any, Any], ...] = (
     (
         "environment",
-        Annotated[str, typer.Option("--environment", "-e", envvar="NEURAKNOT_ENV", help="dev, prod, or another name.")],
+        Annotated[
+            str,
+            typer.Option(
+                "--environment", "-e", envvar="NEURAKNOT_ENV", metavar="NAME", help="dev, prod, or another name."
+            ),
+        ],
         "dev",
     ),
     (
         "profile",
         Annotated[
             str | None,
-            typer.Option("--profile", help="The AWS profile; else AWS's own order: keys in variables, AWS_PROFILE."),
+            typer.Option(
+                "--profile",
+                metavar="NAME",
+                help="The AWS profile; else AWS's own order: keys in variables, AWS_PROFILE.",
+            ),
         ],
         None,
     ),
@@ -65,7 +76,9 @@ _SHARED: tuple[tuple[str, Any, Any], ...] = (
         "region",
         Annotated[
             str | None,
-            typer.Option("--region", envvar=["AWS_REGION", "AWS_DEFAULT_REGION"], help="The AWS region."),
+            typer.Option(
+                "--region", envvar=["AWS_REGION", "AWS_DEFAULT_REGION"], metavar="REGION", help="The AWS region."
+            ),
         ],
         None,
     ),
@@ -81,6 +94,7 @@ _SHARED: tuple[tuple[str, Any, Any], ...] = (
             typer.Option(
                 "--root",
                 envvar="NEURAKNOT_ROOT",
+                metavar="FOLDER",
                 help="The project's root: Dockerfile.migrate, terraform/environments.",
             ),
         ],
@@ -90,49 +104,61 @@ _SHARED: tuple[tuple[str, Any, Any], ...] = (
         "terraform_dir",
         Annotated[
             Path | None,
-            _given("--terraform-dir", "NEURAKNOT_TERRAFORM_DIR", "The Terraform root, if it is elsewhere.", _STACK),
+            _given(
+                "--terraform-dir",
+                "NEURAKNOT_TERRAFORM_DIR",
+                "FOLDER",
+                "The Terraform root, if it is elsewhere.",
+                _STACK,
+            ),
         ],
         None,
     ),
     (
         "project",
-        Annotated[str, _given("--project", "NEURAKNOT_PROJECT", "What every name begins with (neuraKnot).", _STACK)],
+        Annotated[
+            str, _given("--project", "NEURAKNOT_PROJECT", "NAME", "What every name begins with (neuraKnot).", _STACK)
+        ],
         "neuraKnot",
     ),
 )
 _GIVEN: tuple[tuple[str, Any], ...] = tuple(
-    (name, Annotated[kind | None, _given(_flags(name, kind), f"NEURAKNOT_{name.upper()}", text, panel)])
-    for name, kind, panel, text in (
-        ("account", str, _STACK, "The AWS account that it must be."),
-        ("cluster", str, _STACK, "The ECS cluster."),
-        ("service", str, _NETWORK, "The service whose network and roles are used."),
-        ("subnets", str, _NETWORK, "The task's subnets, with commas."),
-        ("security_groups", str, _NETWORK, "The task's security groups, with commas."),
-        ("public_ip", bool, _NETWORK, "Whether the task gets a public address."),
-        ("execution_role", str, _NETWORK, "ARN of the role that pulls the image and reads the secret."),
-        ("task_role", str, _NETWORK, "ARN of the role of the program itself."),
-        ("platform", str, _NETWORK, "linux/amd64 or linux/arm64."),
-        ("db_host", str, _DATABASE, "The database's host."),
-        ("db_port", int, _DATABASE, "Its port."),
-        ("db_name", str, _DATABASE, "The database's name."),
-        ("db_user", str, _DATABASE, "The database's user."),
-        ("db_sslmode", str, _DATABASE, "libpq's sslmode (require)."),
-        ("db_sslrootcert", str, _DATABASE, "The authority's certificate in the image, for verify-full."),
+    (name, Annotated[kind | None, _given(_flags(name, kind), f"NEURAKNOT_{name.upper()}", metavar, text, panel)])
+    for name, kind, panel, metavar, text in (
+        ("account", str, _STACK, "ACCOUNT", "The AWS account that it must be."),
+        ("cluster", str, _STACK, "NAME", "The ECS cluster."),
+        ("service", str, _NETWORK, "NAME", "The service whose network and roles are used."),
+        ("subnets", str, _NETWORK, "ID,ID", "The task's subnets, with commas."),
+        ("security_groups", str, _NETWORK, "ID,ID", "The task's security groups, with commas."),
+        ("public_ip", bool, _NETWORK, "", "Whether the task gets a public address."),
+        ("execution_role", str, _NETWORK, "ARN", "ARN of the role that pulls the image and reads the secret."),
+        ("task_role", str, _NETWORK, "ARN", "ARN of the role of the program itself."),
+        ("platform", str, _NETWORK, "PLATFORM", "linux/amd64 or linux/arm64."),
+        ("db_host", str, _DATABASE, "HOST", "The database's host."),
+        ("db_port", int, _DATABASE, "PORT", "Its port."),
+        ("db_name", str, _DATABASE, "NAME", "The database's name."),
+        ("db_user", str, _DATABASE, "USER", "The database's user."),
+        ("db_sslmode", str, _DATABASE, "MODE", "libpq's sslmode (require)."),
+        ("db_sslrootcert", str, _DATABASE, "FILE", "The authority's certificate in the image, for verify-full."),
         (
             "db_password_secret",
             str,
             _DATABASE,
+            "ARN",
             "Secrets Manager or SSM ARN of the password; else DB_PASSWORD or TF_VAR_db_password, for any user; else the"
             " secret that Terraform or RDS names, else secrets.tfvars (RDS's secret and that file for the master user"
             " only, and Terraform's for its own host only).",
         ),
-        ("db_instance", str, _DATABASE, "The RDS instance or cluster, for its secret and snapshots."),
+        ("db_instance", str, _DATABASE, "NAME", "The RDS instance or cluster, for its secret and snapshots."),
     )
 )
 _SECRETS = ("DB_PASSWORD", "TF_VAR_db_password", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """Variables that must never be shown; the launcher itself does not read the last three."""
 
-_WITHOUT_STACK = {"environment", "json", "root"}
+NO_STACK = frozenset({"environment", "json", "root"})
+"""The options of a command that works on no stack."""
+PLACE = NO_STACK | {"profile", "region", "terraform_dir", "project", "cluster"}
+"""The options that say where tasks run, which is all that a command needs to look at them."""
 _LISTS = {"subnets": "subnet", "security_groups": "security group"}
 
 
@@ -144,7 +170,7 @@ class Common:
         options: the stack's options.
         dependencies: the collaborators.
         console: where all output goes.
-        shown: this command line's options that any command on the same stack needs, quoted for a shell.
+        shown: this command line's options that any command on the same stack takes, quoted for a shell.
         run: how to run a task, for a command that does.
     """
 
@@ -162,7 +188,7 @@ class Common:
 
 
 def with_shared_options(
-    command: Callable[..., int], *, with_stack: bool = True, runs: bool = False
+    command: Callable[..., int], *, takes: frozenset[str] | None = None, runs: bool = False
 ) -> Callable[..., None]:
     """Make a typer command from a function that takes a `Common` first and returns an exit code.
 
@@ -170,21 +196,22 @@ def with_shared_options(
 
     Args:
         command: the function.
-        with_stack: whether it works on a stack in AWS, and so has the options for one.
+        takes: which of the shared options it has: `PLACE` or `NO_STACK`; all by default.
         runs: whether it runs a task, and so has the options for that.
     """
     signature = inspect.signature(command, eval_str=True)
     own = list(signature.parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
-    options = (*(run_options.OPTIONS if runs else ()), *_SHARED, *((name, kind, None) for name, kind in _GIVEN))
+    options = (*_SHARED, *((name, kind, None) for name, kind in _GIVEN))
+    taken = [each for each in options if takes is None or each[0] in takes]
+    absent = {name: value for name, _, value in options if takes is not None and name not in takes}
     shared = [
         inspect.Parameter(name, keyword, annotation=kind, default=value)
-        for name, kind, value in options
-        if with_stack or name in _WITHOUT_STACK
+        for name, kind, value in (*(run_options.OPTIONS if runs else ()), *taken)
     ]
-    absent = {} if with_stack else {name: value for name, _, value in options if name not in _WITHOUT_STACK}
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    parameters = [context, *(parameter.replace(kind=keyword) for parameter in own), *shared]
+    listed = sorted((*(parameter.replace(kind=keyword) for parameter in own), *shared), key=_order)
+    parameters = [context, *listed]
 
     def run(context: typer.Context, **values: Any) -> None:
         from launcher.cli.dependencies import Dependencies
@@ -211,6 +238,12 @@ def with_shared_options(
     run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _order(parameter: inspect.Parameter) -> tuple[int, bool]:
+    """Return where an option stands in the help: in the order of the groups, the environment first."""
+    panel = parameter.annotation.__metadata__[0].rich_help_panel
+    return _PANELS.index(panel), parameter.name != "environment"
 
 
 def _redact_tracebacks(console: Console) -> None:
@@ -249,7 +282,7 @@ def _common(context: typer.Context, values: dict[str, Any], dependencies: Depend
         redirected=redirection(dependencies.environ),
         profile=values["profile"] or None,
     )
-    console.shown = _shown(context, values)
+    console.shown, console.shown_of_place = _shown(context, values), _shown(context, values, PLACE)
     return Common(options, dependencies, console, console.shown)
 
 
@@ -260,12 +293,17 @@ def _by_variable(context: typer.Context, dependencies: Dependencies) -> dict[str
     return {name: _source(context, name, None, dependencies) for name in found}
 
 
-def _shown(context: typer.Context, values: dict[str, Any]) -> str:
-    """Return the environment and the shared options given on this command line; those from variables persist."""
+def _shown(context: typer.Context, values: dict[str, Any], taken: frozenset[str] | None = None) -> str:
+    """Return the environment and the shared options given on this command line; those from variables persist.
+
+    `taken` has the options of the command that gets them, if those are not all.
+    """
     words = ["--environment", values["environment"]]
     for name in (shared[0] for shared in (*_SHARED, *_GIVEN)):
         source = context.get_parameter_source(name)
         if source is None or source.name != "COMMANDLINE" or name in ("environment", "json"):
+            continue
+        if taken is not None and name not in taken:
             continue
         value = values[name]
         words += [_flag(name, value), *([] if isinstance(value, bool) else [str(value)])]

@@ -162,9 +162,10 @@ def _no_task(facts: Facts) -> str:
     tasks = find_tasks(facts.aws, facts.subject.cluster, facts.subject.family, CONTAINER)
     running = [task for task in tasks.alive if not task.container_ended]
     if running:
+        options = facts.subject.options_of_place
         raise WrongError(
             f"{len(running)} of {facts.subject.family} runs: {running[0].id} ({running[0].status}).",
-            fix=f"launcher logs{facts.subject.options} --follow   # or launcher stop{facts.subject.options}",
+            fix=f"launcher logs{options} --follow   # or launcher stop{options}",
             exit_code=4,
         )
     return f"no task of {facts.subject.family} is alive"

@@ -30,6 +30,7 @@ def examine(
     aws_for: Callable[[str], Aws],
     environ: Mapping[str, str],
     shown_options: str = "",
+    shown_of_place: str = "",
 ) -> Report:
     """Examine an environment.
 
@@ -39,6 +40,7 @@ def examine(
         aws_for: makes the clients for a region.
         environ: for `DB_PASSWORD` and `TF_VAR_db_password`.
         shown_options: the options that name this environment, for the proposed commands.
+        shown_of_place: those of them that `logs` and `stop` take.
     """
     problem: LauncherError | None = None
     try:
@@ -56,7 +58,7 @@ def examine(
             raise SkippedError("not asked; the options give everything")
         return f"{len(found.values)} outputs in {found.directory}, by {found.origin}"
 
-    subject = _subject(options, found, region, environ, terraform, shown_options)
+    subject = _subject(options, found, region, environ, terraform, shown_options, shown_of_place)
     return diagnose(ALL_CHECKS, Facts(subject, aws_for), shown_options)
 
 
@@ -67,6 +69,7 @@ def _subject(
     environ: Mapping[str, str],
     terraform: Callable[[], str],
     shown_options: str,
+    shown_of_place: str,
 ) -> Subject:
     def given(name: str) -> Any:
         return options.given[name].value if name in options.given else None
@@ -103,4 +106,5 @@ def _subject(
         terraform=terraform,
         apply=terraform_command(outputs.directory, "apply") if outputs.directory else None,
         options=f" {shown_options}" if shown_options else "",
+        options_of_place=f" {shown_of_place}" if shown_of_place else "",
     )

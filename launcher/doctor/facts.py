@@ -39,6 +39,7 @@ class Subject:
         terraform: says which values Terraform gave, or raises what is wrong with them; None without Terraform.
         apply: the command that applies Terraform; None if Terraform is not used.
         options: the launcher's own options, for the proposed commands.
+        options_of_place: those of them that `logs` and `stop` take.
     """
 
     environment: str
@@ -62,6 +63,7 @@ class Subject:
     terraform: Callable[[], str] | None = None
     apply: str | None = None
     options: str = ""
+    options_of_place: str = ""
 
 
 class NoRoleError(SkippedError):

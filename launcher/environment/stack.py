@@ -64,7 +64,7 @@ def outputs_for(
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise ConfigurationError(
             f"There is no Terraform root {directory} for the environment {options.environment}.",
-            hint=f"{_known_environments(options)}Name one with --environment or --terraform-dir, or give {flags}.",
+            hint=f"{_other_roots(options)}, or give {flags}.",
         )
     outputs = read_outputs(
         directory, run, s3, workspace=options.workspace, redirected=options.redirected, profile=options.profile
@@ -293,7 +293,11 @@ def _expected_account(options: Options, outputs: Outputs) -> Sourced[str] | None
     return None
 
 
-def _known_environments(options: Options) -> str:
+def _other_roots(options: Options) -> str:
+    """Return how to name another Terraform root: of the checkout, or of none."""
     root = options.root / "terraform" / "environments"
+    if options.terraform_dir is None and not root.is_dir():
+        return "Run it in a checkout, or name that with --root or the Terraform root with --terraform-dir"
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
-    return f"There are: {', '.join(names)}. " if names else ""
+    there_are = f"There are: {', '.join(names)}. " if names else ""
+    return f"{there_are}Name one with --environment or --terraform-dir"

@@ -40,6 +40,8 @@ def pending(run: Runner, root: Path, result: TaskResult, target: str) -> Lint:
     """
     before = result.report.before if result.report else None
     revisions = f"{before or 'base'}:{target}"
+    if not (root / "alembic.ini").is_file():
+        return Lint(revisions, None, ("Not linted: that needs the revisions of a checkout. Name it with --root.",))
     beside = Path(sys.executable).with_name("neuraknot-db")
     try:
         done = run([str(beside) if beside.exists() else "neuraknot-db", "lint", revisions], cwd=root)

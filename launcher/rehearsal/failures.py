@@ -58,7 +58,7 @@ _FORBIDDEN = "failed to copy: httpReadSeeker: failed open: unexpected status cod
 _ERROR = 'column "id" of relation "users" already exists'
 _FAILING = plays.revision(
     'op.execute("ALTER TABLE public.users ADD COLUMN id uuid")',
-    Script(lines=(*plays.BEGINNING, (0.5, f"error: {_ERROR}")), seconds=1.0, exit_code=7, error=_ERROR),
+    Script(lines=(*plays.BEGINNING, (0.5, f"Error: {_ERROR}")), seconds=1.0, exit_code=7, error=_ERROR),
 )
 
 FAILURES: Mapping[str, Failure] = {

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from launcher.environment.options import is_production
 from launcher.errors import UsageError
+from launcher.machine.spelling import did_you_mean
 
 _CHANGING = frozenset({"adopt", "create_db", "downgrade", "ensure_version", "mark", "reset", "stamp", "upgrade"})
 """The commands that change a database."""
@@ -79,7 +80,8 @@ class _Reader(argparse.ArgumentParser):
         self.add_argument("-h", "--help", action=_Prints, nargs=0)
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(re.sub(r"^argument COMMAND: invalid choice: ('.*') \(.*", r"there is no command \1", message))
+        found = re.match(r"argument COMMAND: invalid choice: (['\"])(.*)\1 \(", message, re.DOTALL)
+        raise ValueError(f"no such command '{found[2]}'" if found else message)
 
 
 def check(arguments: Sequence[str]) -> str | None:
@@ -100,7 +102,20 @@ def check(arguments: Sequence[str]) -> str | None:
     if wrong is None:
         return name
     there_are = "" if name in _COMMANDS else f"There are: {', '.join(_COMMANDS)}. "
-    raise UsageError(f"neuraknot-db would refuse this: {wrong}.", hint=f"{there_are}See: neuraknot-db {name} --help")
+    raise UsageError(
+        f"neuraknot-db would refuse this: {wrong}.{_meant(wrong, name)}",
+        hint=f"{there_are}See: neuraknot-db {name} --help",
+    )
+
+
+def _meant(wrong: str, name: str) -> str:
+    """Return a question that names the nearest command or option that there is; nothing if the word was another."""
+    found = re.search(r"^no such (?:command|option) '(.*)'$", wrong, re.DOTALL)
+    if found is None:
+        return ""
+    [commands] = (each for each in _reader()._actions if isinstance(each, argparse._SubParsersAction))
+    known = commands.choices[name]._option_string_actions if name in commands.choices else commands.choices
+    return did_you_mean(found[1], known)
 
 
 def change(command: Sequence[str]) -> str | None:
@@ -177,7 +192,11 @@ def _wrong(asked: Namespace, rest: Sequence[str]) -> str | None:
     if asked.name in _POINTLESS:
         return f"{asked.name} {_POINTLESS[asked.name]}"
     if rest:
-        return f"unrecognized arguments: {' '.join(rest)}"
+        word = rest[0].partition("=")[0]
+        if not word.startswith("-"):
+            return f"unexpected argument '{rest[0]}'"
+        early = next((each for each in (word, word[:2]) if each in _reader()._option_string_actions), None)
+        return f"option '{early}' stands before the command" if early else f"no such option '{word}'"
     if asked.config or asked.section:
         return "-c and -n choose a file and a section, and the image has one of each"
     names = [each.partition("=")[0] for each in asked.x]

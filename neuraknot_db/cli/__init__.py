@@ -4,6 +4,7 @@ The input is `neuraknot-db ARGS` (`main`) and, for the plain `alembic` script, t
 The output is lines for a person on standard error, data on standard output, and the process's exit code.
 
 main               the command line: Alembic's own, with this project's commands, and the help
+usage              a command line that can't be read, told like every other error
 commands           each of this project's commands: a function with its options, and what it prints
 env                called by `alembic/env.py`: tells commands that change a database from those that read or print SQL
 chosen_database    the database that the environment names; else the embedded one, started

@@ -74,7 +74,11 @@ def _writing(hint: str) -> Iterator[None]:
 
 
 def create_db(_config: Config) -> None:
-    """Create the database that the settings name, unless it exists."""
+    """Create the database that the settings name, unless it exists.
+
+    Examples:
+      neuraknot-db create_db
+    """
     create_database(chosen())
 
 
@@ -84,6 +88,10 @@ def reset(config: Config, confirm: str | None = None, environment: str | None = 
     Counts the rows that would go, and asks for the database's name unless --confirm gives it; in production for the
     environment's name too. The schema's owner, privileges, default privileges and comment stay as they are. If
     anything fails, the old schema and every row are still there.
+
+    Examples:
+      neuraknot-db reset
+      neuraknot-db reset --confirm neuraKnot --environment prod
     """
     from neuraknot_db.migrate.reset import reset
 
@@ -96,6 +104,9 @@ def verify(config: Config, as_json: bool = False) -> None:
     """Compare the live schema with what its revision should hold.
 
     Exit code 0, or 3 with a line for each difference on standard output.
+
+    Examples:
+      neuraknot-db verify
     """
     from neuraknot_db.schema.verify import verify
 
@@ -124,6 +135,10 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
 
     No row and no table is touched. Where no revision fits, nothing is stamped, and the differences from the nearest
     are listed (exit code 3). Functions whose text differs are replaced only if that is asked for (exit code 5).
+
+    Examples:
+      neuraknot-db adopt --dry-run --replace-functions
+      neuraknot-db adopt --replace-functions
     """
     from neuraknot_db.migrate.adopt import adopt_database
 
@@ -150,6 +165,10 @@ def snapshot(config: Config, check: bool = False) -> None:
     All is seen on scratch databases, which are made on the server that the settings name, and dropped in the end.
     What a revision makes for the whole server, such as a role, stays there: let the settings name one that may have it.
     With --check nothing is written: exit code 3 if a file is not as it should be.
+
+    Examples:
+      neuraknot-db snapshot
+      neuraknot-db snapshot --check
     """
     with _in_checkout("snapshot"):
         from neuraknot_db.dev import generate
@@ -176,6 +195,10 @@ def diagram(config: Config, output: str | None = None) -> None:
     """Draw the newest revision's tables, columns, indexes and references; no database is needed.
 
     Mermaid text on standard output, or a file: FILE.svg is a picture, FILE.mmd the Mermaid text.
+
+    Examples:
+      neuraknot-db diagram
+      neuraknot-db diagram -o schema.svg
     """
     with _in_checkout("diagram"):
         from neuraknot_db.dev import diagram
@@ -202,6 +225,11 @@ def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
     large it is now, and who holds locks on it. REVISION is what upgrade or downgrade would get: head by default; an
     older one, base or -1 is planned as a way back. No revision is run for it: what its statements do was measured by
     neuraknot-db snapshot.
+
+    Examples:
+      neuraknot-db plan
+      neuraknot-db plan 003
+      neuraknot-db plan -1 --json
     """
     from neuraknot_db.plan.make import make
     from neuraknot_db.plan.render import render
@@ -224,6 +252,11 @@ def lint(config: Config, revision_range: str | None = None) -> None:
 
     RANGE is A:B for the revisions after A up to B, or one revision; all by default. Exit code 3 with a line for each
     finding. Where a rule does not apply is said, with the reason, in alembic/lint.toml.
+
+    Examples:
+      neuraknot-db lint
+      neuraknot-db lint 004
+      neuraknot-db lint 003:head
     """
     with _in_checkout("lint"):
         from neuraknot_db.dev import lint
@@ -248,6 +281,9 @@ def mark(config: Config, environment: str, confirm: str | None = None) -> None:
 
     A database that is marked as production is reset and taken back only with its environment's name. To mark it as
     one that is no production asks for the database's name, unless --confirm gives it.
+
+    Examples:
+      neuraknot-db mark dev --confirm neuraKnot
     """
     environment = settings.valid_environment(environment, "ENV is")
     from neuraknot_db.migrate.mark import mark
@@ -256,7 +292,12 @@ def mark(config: Config, environment: str, confirm: str | None = None) -> None:
 
 
 def show_log(_config: Config, as_json: bool = False) -> None:
-    """Show what was run here: each revision and attempt, by whom, when, and how long it took."""
+    """Show what was run here: each revision and attempt, by whom, when, and how long it took.
+
+    Examples:
+      neuraknot-db log
+      neuraknot-db log --json
+    """
     from neuraknot_db.history import render
 
     with session.open_session(chosen()) as connection:
@@ -279,6 +320,9 @@ def serve(_config: Config, data: str | None = None) -> None:
     """Run the embedded PostgreSQL in the foreground; its URL is the first line on standard output.
 
     Ctrl-C or SIGTERM ends it, with exit code 0. The data stays in .postgres of the checkout.
+
+    Examples:
+      neuraknot-db serve
     """
     with _in_checkout("serve"):
         from neuraknot_db.dev import devserver

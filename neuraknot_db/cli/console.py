@@ -32,8 +32,8 @@ RESULT_FORMAT = 1
 _SIGNALLED = 128
 """Exit codes from here on mean a signal."""
 
-_EXITED = """error: alembic/env.py, or what it runs, ended this process by sys.exit().
-hint: Take that out. Where the database is: alembic current, and neuraknot-db log.
+_EXITED = """Error: alembic/env.py, or what it runs, ended this process by sys.exit().
+Hint: Take that out. Where the database is: alembic current, and neuraknot-db log.
 """
 
 _ELSEWHERE = "Run the command again, with its output elsewhere"
@@ -146,8 +146,8 @@ def demand_written(
     if lost is None or not asked_for:
         return
     if reported or not isinstance(lost, BrokenPipeError):
-        done = "the work is done; its" if not code else "the"
-        sys.stderr.write(f"error: {done} output could not be written: {lost.strerror}.\nhint: {hint}.\n")
+        done = "The work is done; its" if not code else "The"
+        sys.stderr.write(f"Error: {done} output could not be written: {lost.strerror}.\nHint: {hint}.\n")
     if not code:
         raise SystemExit(1)
 
@@ -175,14 +175,14 @@ _FOR_THE_DATABASE = re.compile(rf"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:{
 def rendered(error: NeuraknotError) -> str:
     """Return the lines that a person reads: message, details, hint."""
     lines = [
-        _fitted(f"error: {_continued(error.message)}"),
+        _fitted(f"Error: {_continued(error.message)}"),
         *(f"  {_continued(line)}".rstrip() for line in error.details),
     ]
     hint = error.hint
     if hint and settings.origin().task_metadata_uri:
         # In a task nobody types: a command for the database is the launcher's to run, which confirms a reset itself.
         hint = _FOR_THE_DATABASE.sub("launcher ecs-run -- ", _RESET.sub("launcher ecs-migrate --reset", hint))
-    return "\n".join([*lines, _fitted(f"hint: {_continued(hint)}")] if hint else lines)
+    return "\n".join([*lines, _fitted(f"Hint: {_continued(hint)}")] if hint else lines)
 
 
 def _fitted(text: str) -> str:

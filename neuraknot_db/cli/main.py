@@ -9,15 +9,16 @@ import re
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import alembic
 from alembic import command
 from alembic.config import CommandFunction, CommandLine, Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db import __version__
-from neuraknot_db.cli import commands, streams
+from neuraknot_db import __version__, settings
+from neuraknot_db.cli import commands, streams, usage
 from neuraknot_db.cli.console import demand_written, reporting
 from neuraknot_db.errors import UsageError
 from neuraknot_db.migrate import x_options
@@ -34,7 +35,7 @@ environment variables:
   DB_SSLMODE (disable to verify-full), DB_SSLROOTCERT
       the same one by one (the last two also for a DATABASE_URL that says
       nothing of TLS); with none of all these set, an embedded PostgreSQL
-      serves (pip install 'neuraknot-db[dev]')
+      serves (in a checkout: pip install '.[dev]')
   NEURAKNOT_ENV
       the environment's name; dev, development, local, test and ci are not
       production, any other is; not set: dev on the embedded PostgreSQL,
@@ -58,6 +59,9 @@ options of -x, which stands before the command:
   -x accept_edit=REV  take the edit of a revision that was applied before, of
                       several as REV,REV
 
+completion in bash and zsh, in a checkout:
+  eval "$(register-python-argcomplete neuraknot-db)"
+
 exit codes:
   0 done                     5 refused, nothing changed
   1 a defect, or lost output 6 database not reached
@@ -67,6 +71,7 @@ exit codes:
 """
 
 
+_NAMING_REVISIONS = frozenset({"revision", "revisions", "target", "rev", "head"})
 _WITHOUT_REVISIONS = (command.init, command.list_templates)
 _MAKING_REVISIONS = {
     command.revision: 'neuraknot-db revision -m "add new table"',
@@ -75,6 +80,7 @@ _MAKING_REVISIONS = {
 _LONGEST_ID = 32
 """Characters that alembic_version takes."""
 
+_EXAMPLES = "Examples:\n"
 _SEE = "Environment variables, -x and exit codes: neuraknot-db --help"
 
 
@@ -84,7 +90,8 @@ class _Paragraphs(argparse.RawDescriptionHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if text == EPILOG:
             return super()._fill_text(text, width, indent)
-        return "\n\n".join(textwrap.fill(paragraph, width) for paragraph in text.split("\n\n"))
+        paragraphs = text.split("\n\n")
+        return "\n\n".join(each if each.startswith(_EXAMPLES) else textwrap.fill(each, width) for each in paragraphs)
 
 
 class NeuraknotCommandLine(CommandLine):
@@ -109,10 +116,31 @@ class NeuraknotCommandLine(CommandLine):
             subparser = self.subparsers.choices[added.function.__name__]
             subparser.description = inspect.getdoc(added.function)
             subparser.formatter_class = _Paragraphs
-            for flags, settings in added.options:
-                subparser.add_argument(*flags, **settings)
+            for flags, how in added.options:
+                subparser.add_argument(*flags, **how)
         for subparser in self.subparsers.choices.values():
             subparser.epilog = _SEE
+        self._list_commands()
+        for parser in (self.parser, *self.subparsers.choices.values()):
+            misused = partial(usage.misused, parser, commands=self.subparsers.choices)
+            parser.error = misused  # type: ignore[method-assign]
+
+    def _list_commands(self) -> None:
+        """Have the help list this project's commands first, then Alembic's, then the options."""
+        listed = {action.dest: action for action in self.subparsers._choices_actions}
+        ours = [listed.pop(added.function.__name__) for added in commands.COMMANDS]
+        for title, actions in ("this project's commands", ours), ("Alembic's commands", list(listed.values())):
+            self.parser.add_argument_group(title)._group_actions.extend(actions)
+        self.parser._positionals._group_actions.clear()  # the same commands in one list
+        self.parser._action_groups.sort(key=lambda group: group is self.parser._optionals)
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """Run a command line."""
+        options, unknown = self.parser.parse_known_args(argv)
+        if unknown:
+            command = vars(options).get("cmd")
+            usage.unknown(self.parser, self.subparsers.choices[command[0].__name__] if command else None, unknown)
+        super().main(argv)
 
     def run_cmd(self, config: Config, options: Namespace) -> None:
         """Run a command; on failure, end the process with this project's exit code."""
@@ -192,11 +220,32 @@ def _new_revision_id(script: ScriptDirectory, options: Namespace, *, example: st
     return options.rev_id or f"{highest + 1:03d}"
 
 
+def _complete(parsed: NeuraknotCommandLine) -> None:
+    """Answer a shell that asks for completions, and exit."""
+    try:
+        import argcomplete
+    except ModuleNotFoundError:  # it is in no image
+        raise SystemExit(1) from None
+
+    def revisions(**_: Any) -> list[str]:
+        script = ScriptDirectory.from_config(Config("alembic.ini"))
+        return ["head", "base", *(each.revision for each in script.walk_revisions())]
+
+    for command_ in parsed.subparsers.choices.values():
+        for action in command_._actions:
+            if action.dest in _NAMING_REVISIONS:
+                action.completer = revisions  # type: ignore[attr-defined]
+    argcomplete.autocomplete(parsed.parser)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of `neuraknot-db`."""
+    parsed = NeuraknotCommandLine(prog="neuraknot-db")
+    if settings.completing():
+        _complete(parsed)
     with streams.guarded():
         try:
-            NeuraknotCommandLine(prog="neuraknot-db").main(argv)
+            parsed.main(argv)
         except SystemExit as stop:
             demand_written(stop.code)
             raise

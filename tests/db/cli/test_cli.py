@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,12 +51,69 @@ def test_every_command_of_ours_has_a_help_of_its_own(command: str) -> None:
     assert function.__doc__.strip().splitlines()[0] in text
 
 
+def test_own_commands_are_listed_before_alembics() -> None:
+    titles = ("this project's commands:", "Alembic's commands:", "\noptions:")
+    _, ours, alembics = (part for part in re.split("|".join(titles), NeuraknotCommandLine().parser.format_help())[:3])
+    assert re.findall(r"^  (\w+)", ours, re.MULTILINE) == [each.function.__name__ for each in commands.COMMANDS]
+    assert re.findall(r"^  (\w+)", alembics, re.MULTILINE) == sorted(CommandLine().subparsers.choices)
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_every_example_is_a_command_line(command: str) -> None:
+    parser = NeuraknotCommandLine(prog="neuraknot-db")
+    examples = re.findall(r"^  (neuraknot-db .*)", parser.subparsers.choices[command].format_help(), re.MULTILINE)
+    assert 1 <= len(examples) <= 3
+    for example in examples:
+        assert parser.parser.parse_args(shlex.split(example)[1:]).cmd[0].__name__ == command
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence", "hint"),
+    [
+        ("", "Missing command.", "See what there is: neuraknot-db --help"),
+        ("verfy", "No such command 'verfy'. Did you mean 'verify'?", "See what there is: neuraknot-db --help"),
+        ("nonsense", "No such command 'nonsense'.", "See what there is: neuraknot-db --help"),
+        ("upgrade", "Missing argument 'revision'.", "See what there is: neuraknot-db upgrade --help"),
+        ("upgrade head 1", "Unexpected argument '1'.", "See what there is: neuraknot-db upgrade --help"),
+        ("reset --confrim=x", "No such option '--confrim'. Did you mean '--confirm'?", "neuraknot-db reset --help"),
+        ("--bogus", "No such option '--bogus'.", "See what there is: neuraknot-db --help"),
+        ("upgrade head -x a=b", "Option '-x' stands before the command.", "neuraknot-db -x ... upgrade"),
+        ("log --json=yes", "Option '--json' does not take a value.", "neuraknot-db log --help"),
+        ("upgrade head --tag", "Option '--tag' requires an argument.", "neuraknot-db upgrade --help"),
+        ("revision --s", "Ambiguous option: --s could match ", "neuraknot-db revision --help"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_a_hint_and_2(
+    line: str, sentence: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        NeuraknotCommandLine(prog="neuraknot-db").main(line.split())
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "")
+    first, second = told.err.splitlines()
+    assert first.startswith(f"Error: {sentence}")
+    assert second.startswith("Hint: ")
+    assert second.endswith(hint)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["upgrade"], ["reset", "--nonsense"]])
-def test_wrong_usage_is_2(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "usage: neuraknot-db" in done.stderr
+def test_a_shell_completes_commands_options_and_revisions() -> None:
+    """As bash does on the tab key, by what the help says to put into its startup file."""
+    [setup] = re.findall(r"eval .*", NeuraknotCommandLine().parser.format_help())
+    script = (
+        setup
+        + """
+    for line in "neuraknot-db ver" "neuraknot-db reset --conf" "neuraknot-db upgrade 00"; do
+        COMP_LINE=$line COMP_POINT=${#line} COMP_TYPE=9 COMPREPLY=()
+        _python_argcomplete neuraknot-db "" ""
+        echo ${COMPREPLY[@]}
+    done
+    """
+    )
+    path = f"{BIN}:{os.environ['PATH']}"
+    command = ["bash", "--norc", "-c", script]
+    done = subprocess.run(command, cwd=PROJECT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["verify", "--confirm", "004 003 002 001"], done.stderr
 
 
 @pytest.mark.slow
@@ -87,8 +147,8 @@ def test_a_revision_needs_a_message(project: Project, command: list[str]) -> Non
     before = sorted(project.versions.iterdir())
     done = run(*command, cwd=project.root)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: A revision needs a message")
-    assert f"hint: neuraknot-db {command[0]}" in done.stderr
+    assert done.stderr.startswith("Error: A revision needs a message")
+    assert f"Hint: neuraknot-db {command[0]}" in done.stderr
     assert sorted(project.versions.glob("*.py")) == [path for path in before if path.suffix == ".py"]
 
 
@@ -130,7 +190,7 @@ def test_an_alembic_ini_that_can_not_be_read(project: Project) -> None:
     (project.root / "alembic.ini").write_text("nonsense\n")
     done = run("heads", cwd=project.root)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: alembic.ini can't be read: ")
+    assert done.stderr.startswith("Error: alembic.ini can't be read: ")
 
 
 def test_the_help_of_each_command_says_where_the_variables_are_explained() -> None:

@@ -20,7 +20,7 @@ from tests.db.forking import BIN
 from tests.db.running import log_of, wait_until
 from tests.projects import PROJECT
 
-LOST = "error: the work is done; its output could not be written: "
+LOST = "Error: The work is done; its output could not be written: "
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def test_data_that_could_not_be_written_is_said_and_ends_with_1(
     done = shell(database_at_head, f"{command} {where}")
     assert done.returncode == 1, done.stderr
     assert LOST in done.stderr
-    assert "hint: Run the command again, with its output elsewhere.\n" in done.stderr
+    assert "Hint: Run the command again, with its output elsewhere.\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -189,7 +189,7 @@ def test_a_report_that_could_not_be_written_ends_with_1_after_the_work(
         done = run(database, "neuraknot-db", *words, out=number, NEURAKNOT_RESULT="json")
     assert done.returncode == 1, done.stderr
     said = {"full": errno.ENOSPC, "gone": errno.EPIPE, "closed terminal": errno.EIO}[kind]
-    assert f"{LOST}{os.strerror(said)}.\nhint: `alembic current` says where the database is.\n" in done.stderr
+    assert f"{LOST}{os.strerror(said)}.\nHint: `alembic current` says where the database is.\n" in done.stderr
     assert "Traceback" not in done.stderr
     assert database.value("SELECT version_num FROM public.alembic_version") == revision
     assert json.loads(database.neuraknot_db("log", "--json").out)[-1]["outcome"] == "succeeded"

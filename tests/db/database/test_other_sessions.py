@@ -61,7 +61,7 @@ def test_the_name_of_an_environment_is_what_can_be_typed(database: Database) -> 
     for name in ("\x1b[31mstaging\n::error::b", "::error::b", "a/b"):
         done = database.alembic("upgrade", "head", NEURAKNOT_ENV=name, GITHUB_ACTIONS="true")
         assert (done.code, harmless(done.err)) == (2, True), done.err
-        assert "which is not a valid environment name.\nhint: " in done.err
+        assert "which is not a valid environment name.\nHint: " in done.err
     for argument in ("a\n::error::b", "\x1b[2J", "\u202e"):
         done = database.neuraknot_db("mark", argument)
         assert (done.code, harmless(done.err)) == (2, True)

@@ -31,13 +31,13 @@ def known_anew() -> Iterator[None]:
     ("password", "text", "shown"),
     [
         ("hunter2", "xhunter2y, 'hunter2'", "x***y, '***'"),
-        ("o", "error: no role o on chat", "error: no role o on chat"),
+        ("o", "Error: no role o on chat", "Error: no role o on chat"),
         ("o", "ALTER ROLE app PASSWORD 'o' VALID", "ALTER ROLE app PASSWORD '***' VALID"),
         ("o", "password=o host=oslo", "password=*** host=oslo"),
         ("app", "postgresql://app:app@db/chat as app", "postgresql://app:***@db/chat as app"),
         ("app", "password=apples", "password=apples"),
         ("db.example", "chat on db.example:5432", "chat on db.example:5432"),
-        ("neuraKnot", "hint: neuraknot-db create_db neuraKnot", "hint: neuraknot-db create_db neuraKnot"),
+        ("neuraKnot", "Hint: neuraknot-db create_db neuraKnot", "Hint: neuraknot-db create_db neuraKnot"),
     ],
 )
 def test_what_is_hidden(monkeypatch: pytest.MonkeyPatch, password: str, text: str, shown: str) -> None:
@@ -54,8 +54,8 @@ def test_messages_stay_readable(database: Database, password: str) -> None:
         return database.neuraknot_db(*arguments, cwd=PROJECT, DATABASE_URL="", **environ).err
 
     missing = run("current", name="neuraKnot_missing")
-    assert missing.startswith("error: There is no database neuraKnot_missing on this server.\n")
-    assert "hint: Create the database: neuraknot-db create_db" in missing
+    assert missing.startswith("Error: There is no database neuraKnot_missing on this server.\n")
+    assert "Hint: Create the database: neuraknot-db create_db" in missing
     greeting = f"{database.name} on {database.host} as postgres, PostgreSQL"
     assert greeting in run("upgrade", "001", name=database.name)
 

@@ -85,7 +85,7 @@ def test_a_folder_that_the_server_can_not_use_is_refused(checkout: Path, tmp_pat
     done = run(checkout, "serve", "--data", str(tmp_path / "a b"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "holds a blank or a special sign" in done.stderr
-    assert "hint: " in done.stderr
+    assert "Hint: " in done.stderr
     assert not (tmp_path / "a b").exists()
 
 
@@ -96,9 +96,9 @@ def test_a_server_that_does_not_start_is_one_error_that_names_its_log(checkout: 
     (data / "postgresql.conf").write_text("nonsense = 1\n")
     done = run(checkout, "current")
     assert done.returncode == 6
-    assert done.stderr.startswith("error: The embedded PostgreSQL does not start.\n")
+    assert done.stderr.startswith("Error: The embedded PostgreSQL does not start.\n")
     assert 'unrecognized configuration parameter "nonsense"' in done.stderr
-    assert f"hint: See the server's log: {data}/log" in done.stderr
+    assert f"Hint: See the server's log: {data}/log" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -226,7 +226,7 @@ def test_a_folder_whose_path_is_too_long_for_a_socket_is_refused(checkout: Path)
         f"in {home}: its socket's path would be {len(f'{home}/data/.s.PGSQL.5432') - LONGEST} bytes too long."
         in done.stderr
     )
-    assert "hint: Name a shorter folder" in done.stderr
+    assert "Hint: Name a shorter folder" in done.stderr
     assert not home.parent.exists()
 
 
@@ -263,7 +263,7 @@ def test_a_folder_that_was_opened_to_others_is_refused(checkout: Path) -> None:
             done = run(checkout, "current")
             assert done.returncode == 5, done.stderr
             assert f"other users may enter or change {checkout / folder}." in done.stderr
-            assert "hint: If that was nobody's doing but yours: chmod " in done.stderr
+            assert "Hint: If that was nobody's doing but yours: chmod " in done.stderr
             (checkout / folder).chmod(before)
         assert run(checkout, "current").returncode == 0
 
@@ -314,7 +314,7 @@ def test_a_server_with_its_socket_elsewhere_is_not_joined(checkout: Path) -> Non
         written.write_text("\n".join(lines) + "\n")
     assert done.returncode == 5, done.stderr
     assert "has its socket in /tmp, and not in its own folder." in done.stderr
-    assert f"hint: An older version started it: kill {lines[0]}" in done.stderr
+    assert f"Hint: An older version started it: kill {lines[0]}" in done.stderr
 
 
 @pytest.mark.slow
@@ -327,5 +327,5 @@ def test_without_the_package_the_hint_says_what_to_do(checkout: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "error: No database is named, and the embedded PostgreSQL is not installed." in done.stderr
-    assert "hint: Set DATABASE_URL, or DB_HOST" in done.stderr
+    assert "Error: No database is named, and the embedded PostgreSQL is not installed." in done.stderr
+    assert "Hint: Set DATABASE_URL, or DB_HOST" in done.stderr

@@ -975,7 +975,7 @@ def test_findings_end_with_exit_code_3_and_an_unknown_revision_with_2(
     project.revision("002", "001", ways(ADD, UNDO))
     project.measured()
     done = command("lint", cwd=project.root)
-    assert (done.returncode, done.stderr) == (3, "error: 1 finding in 2 revisions.\n")
+    assert (done.returncode, done.stderr) == (3, "Error: 1 finding in 2 revisions.\n")
     assert done.stdout.startswith("alembic/versions/002_test.py:")
     done = command("lint", "009", cwd=project.root)
     assert done.returncode == 2

@@ -552,12 +552,12 @@ def test_what_the_server_can_not_do_there_is_told(
 
 
 def test_further_lines_of_a_servers_message_look_like_no_hint(database_at_head: Database, project: Project) -> None:
-    sql = "DO $$ BEGIN RAISE E'no\\nhint: a' USING HINT = E'b\\nhint: c', DETAIL = E'd\\nerror: e'; END $$"
+    sql = "DO $$ BEGIN RAISE E'no\\nHint: a' USING HINT = E'b\\nHint: c', DETAIL = E'd\\nError: e'; END $$"
     said(
         upgraded(database_at_head, project, f'op.execute("{sql}")'),
         7,
-        "no\n  hint: a",
-        "\n  hint: c\n",
-        "\n  error: e\n",
+        "no\n  Hint: a",
+        "\n  Hint: c\n",
+        "\n  Error: e\n",
     )
-    assert "\nhint: a" not in database_at_head.neuraknot_db("log", cwd=project.root).out
+    assert "\nHint: a" not in database_at_head.neuraknot_db("log", cwd=project.root).out

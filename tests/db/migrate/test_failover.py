@@ -35,7 +35,7 @@ def test_what_was_in_progress_is_rolled_back_and_the_next_run_goes_on(
         done = migration.ended()
     wait_until(lambda: answers(database_at_head))
     assert done.code == 6, done.err
-    assert "hint: The database is at 005. Run the command again." in done.err
+    assert "Hint: The database is at 005. Run the command again." in done.err
     assert database_at_head.value("SELECT version_num FROM alembic_version") == "005"
     assert database_at_head.value("SELECT to_regclass('public.six')") is None
     assert log_of(database_at_head)[-1] == ("006", "upgrade", "failed")

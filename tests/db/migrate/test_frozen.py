@@ -53,7 +53,7 @@ class Frozen:
         assert time.monotonic() - started < within, where
         assert "Traceback" not in err, where
         assert "rolled back" not in err, where
-        assert err.count("hint: ") == 1, where
+        assert err.count("Hint: ") == 1, where
         result: dict[str, object] = json.loads(out.splitlines()[-1])
         assert result["exit_code"] == code, where
         if result["outcome"] == "unknown":

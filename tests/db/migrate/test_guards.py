@@ -112,7 +112,7 @@ def test_on_a_terminal_it_asks_and_holds_no_lock_meanwhile(database_at_head: Dat
         if typed == "too late":
             database.run("UPDATE public.alembic_version SET version_num = '003'")
         os.write(ours, f"{'no' if typed == 'wrong' else database.name}\n".encode())
-        while b"revisions in" not in shown and b"hint:" not in shown:
+        while b"revisions in" not in shown and b"Hint:" not in shown:
             shown += os.read(ours, 4096)
         assert running.wait(60) == code
         os.close(ours)
@@ -193,10 +193,10 @@ def test_the_confirmation_names_the_command_that_it_is_for(database_at_head: Dat
     with production(database_at_head) as database:
         done = database.alembic("stamp", "003", NEURAKNOT_ENV="prod")
         said(done, 5, "The confirmation of the stamp was not given")
-        assert f"hint: alembic -x confirm={database.name} stamp 003\n" in done.err
+        assert f"Hint: alembic -x confirm={database.name} stamp 003\n" in done.err
         done = database.alembic("downgrade", "-1", NEURAKNOT_ENV="prod")
         said(done, 5, "The confirmation of the downgrade was not given")
-        assert f"hint: alembic -x confirm={database.name} downgrade -1\n" in done.err
+        assert f"Hint: alembic -x confirm={database.name} downgrade -1\n" in done.err
         assert database.value(VERSION) == "004"
 
 
@@ -204,7 +204,7 @@ def test_the_confirmation_names_the_command_that_it_is_for(database_at_head: Dat
 def test_a_purge_is_confirmed_in_production(database_at_head: Database, target: str) -> None:
     with production(database_at_head) as database:
         done = database.alembic("stamp", "--purge", target, NEURAKNOT_ENV="prod")
-        said(done, 5, f"hint: alembic -x confirm={database.name} stamp --purge {target}\n")
+        said(done, 5, f"Hint: alembic -x confirm={database.name} stamp --purge {target}\n")
         assert database.value(VERSION) == "004"
 
 

@@ -138,7 +138,7 @@ def test_during_the_commit(
         wait_until(lambda: database_at_head.value(f"{SESSIONS} AND wait_event = 'PgSleep'") == 1)
         interrupted(migration, number, code)
     assert ": revision 005 was rolled back." in migration.so_far
-    assert "hint: The database is at 004. Run the command again" in migration.so_far
+    assert "Hint: The database is at 004. Run the command again" in migration.so_far
     assert database_at_head.value("SELECT to_regclass('public.five')") is None
     assert log_of(database_at_head)[-1] == ("005", "upgrade", "interrupted")
 
@@ -180,7 +180,7 @@ def test_a_backend_that_is_terminated_is_in_the_log(
         database_at_head.run(f"SELECT pg_terminate_backend(pid) {sleeping}")
         done = migration.ended()
     assert done.code == 6, done.err
-    assert "hint: The database is at 004. Run the command again." in done.err
+    assert "Hint: The database is at 004. Run the command again." in done.err
     assert log_of(database_at_head)[-1] == ("005", "upgrade", "failed")
     assert database_at_head.value("SELECT to_regclass('public.five')") is None
 

@@ -163,7 +163,7 @@ def truthful(run: Run, database: Database, done: Finished, new: list[tuple[objec
         assert at == run.end, where
         assert not failed, where
     else:
-        assert "hint: " in done.err, where
+        assert "Hint: " in done.err, where
         assert at == run.start or succeeded or run.old, where
         # A failure that is recorded was none that had landed.
         assert not {row[1:3] for row in failed} & {row[1:3] for row in succeeded}, where
@@ -203,7 +203,7 @@ def test_where_nobody_can_be_asked_nothing_is_promised(
     result = json.loads(done.out.splitlines()[-1])
     assert (result["outcome"], result["after"]) == ("unknown", None)
     assert "whether it was committed is not known" in done.err
-    assert "hint: Ask the database once it answers: alembic current, and neuraknot-db log." in done.err
+    assert "Hint: Ask the database once it answers: alembic current, and neuraknot-db log." in done.err
     assert "rolled back" not in done.err
     assert "still there" not in done.err
 

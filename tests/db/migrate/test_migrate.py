@@ -189,7 +189,7 @@ def test_the_revisions_before_a_failed_one_stay(database: Database, project: Pro
     project.add("005", "CREATE TABLE public.five (); SELECT 1/0", after="004")
     done = database.alembic("upgrade", "head", cwd=project.root)
     assert done.code == 7
-    assert "hint: The database is at 004." in done.err
+    assert "Hint: The database is at 004." in done.err
     assert "Correct alembic/versions/005_added.py, line 10, and run" in done.err
     assert database.value("SELECT version_num FROM alembic_version") == "004"
     assert database.value("SELECT to_regclass('public.five')") is None

@@ -75,7 +75,7 @@ def test_a_revision_that_fails_leaves_every_row(database_at_head: Database, proj
     project.add("005", "CREATE TABLE public.five (); SELECT 1/0", after="004")
     done = reset(database_at_head, cwd=project.root)
     assert done.code == 7
-    assert "hint: The reset was rolled back: the old schema and every row are still there." in done.err
+    assert "Hint: The reset was rolled back: the old schema and every row are still there." in done.err
     assert users(database_at_head) == 10
     assert database_at_head.neuraknot_db("verify").code == 0
 
@@ -249,7 +249,7 @@ def test_rows_that_can_not_be_counted_are_said_to_be_so(owner: Database) -> None
 def test_a_hint_can_be_pasted_into_a_shell(new_database: Callable[..., Database]) -> None:
     database = new_database(name=f"we ird's {os.getpid()}")
     done = database.neuraknot_db("reset")
-    said(done, 5, f"hint: neuraknot-db reset --confirm {shlex.quote(database.name)}\n")
+    said(done, 5, f"Hint: neuraknot-db reset --confirm {shlex.quote(database.name)}\n")
 
 
 OUTSIDE = {
@@ -307,7 +307,7 @@ def test_the_name_must_be_repeated(database_at_head: Database, arguments: list[s
     done = database_at_head.neuraknot_db("reset", *arguments)
     assert done.code == 5
     assert "nothing was dropped" in done.err
-    assert f"hint: neuraknot-db reset --confirm {database_at_head.name}\n" in done.err
+    assert f"Hint: neuraknot-db reset --confirm {database_at_head.name}\n" in done.err
     assert users(database_at_head) == 1
 
 
@@ -347,7 +347,7 @@ def test_on_a_terminal_it_asks(database_at_head: Database, typed: str, code: int
     os.close(theirs)
     os.write(ours, f"{database_at_head.name if typed == 'right' else 'no'}\n".encode())
     shown = b""
-    while b"reset in" not in shown and b"hint:" not in shown:
+    while b"reset in" not in shown and b"Hint:" not in shown:
         shown += os.read(ours, 4096)
     assert running.wait(60) == code
     os.close(ours)
@@ -371,7 +371,7 @@ def test_what_came_to_lie_outside_while_it_asked_is_not_taken(database_at_head: 
         shown += os.read(ours, 4096)
     database_at_head.run("CREATE SCHEMA elsewhere; CREATE VIEW elsewhere.v AS SELECT * FROM public.users")
     os.write(ours, f"{database_at_head.name}\n".encode())
-    while b"hint:" not in shown and b"reset in" not in shown:
+    while b"Hint:" not in shown and b"reset in" not in shown:
         shown += os.read(ours, 4096)
     assert running.wait(60) == 5
     os.close(ours)
@@ -388,7 +388,7 @@ def test_other_sessions_may_be_connected(database_at_head: Database) -> None:
 
 def test_a_name_with_a_dash_in_front_can_be_confirmed_as_the_hint_says(new_database: Callable[..., Database]) -> None:
     database = new_database(name=f"-dash {os.getpid()}")
-    hint = f"hint: neuraknot-db reset --confirm='{database.name}' --environment live"
+    hint = f"Hint: neuraknot-db reset --confirm='{database.name}' --environment live"
     done = database.neuraknot_db("reset", NEURAKNOT_ENV="live")
     said(done, 5, f"{hint}\n")
     done = database.neuraknot_db("reset", f"--confirm={database.name}", NEURAKNOT_ENV="live")
@@ -458,7 +458,7 @@ def test_a_confirmation_that_is_wrong_is_refused_before_a_row_is_counted(
     add_users(database_at_head, 1)
     words = [database_at_head.name if word == "NAME" else word for word in arguments]
     done = database_at_head.neuraknot_db("reset", *words)
-    said(done, 5, "nothing was dropped", f"hint: neuraknot-db reset --confirm {database_at_head.name}")
+    said(done, 5, "nothing was dropped", f"Hint: neuraknot-db reset --confirm {database_at_head.name}")
     assert "would go" not in done.err
     assert users(database_at_head) == 1
     if "prod" in words:

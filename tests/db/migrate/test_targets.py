@@ -163,11 +163,11 @@ def test_a_check_away_from_head_says_what_to_type(at: Callable[[str], Database])
     for program in ("alembic", "neuraknot-db"):
         done = database.program(program, "current", "--check-heads")
         assert done.code == 3
-        assert done.err == "error: The database is not at the newest revision.\nhint: alembic upgrade head\n"
+        assert done.err == "Error: The database is not at the newest revision.\nHint: alembic upgrade head\n"
     assert database.alembic("upgrade", "head").code == 0
     assert database.alembic("current", "--check-heads").code == 0
 
 
 def test_a_range_without_sql_is_told(at: Callable[[str], Database]) -> None:
     done = at("003").neuraknot_db("upgrade", "003:head")
-    assert (done.code, done.err.splitlines()[0]) == (2, "error: A range of revisions is for --sql only.")
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: A range of revisions is for --sql only.")

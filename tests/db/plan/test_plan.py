@@ -504,7 +504,7 @@ def test_bad_input_is_one_sentence_with_its_code(at: Callable[[str], Database]) 
         done = database.neuraknot_db("plan", target)
         assert (done.code, done.out) == (2, ""), done.err
         assert words in done.err
-        assert "hint: " in done.err
+        assert "Hint: " in done.err
     database.run("UPDATE alembic_version SET version_num = '099'")
     done = database.neuraknot_db("plan")
     assert (done.code, done.out) == (5, "")

@@ -343,7 +343,7 @@ def test_without_its_extra_the_launcher_says_what_to_install() -> None:
     blocked = "import sys; sys.modules['typer'] = None; from launcher.__main__ import main; main()"
     ended = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
     assert ended.returncode == 20
-    assert "pip install 'neuraknot-db[launcher]'" in ended.stderr
+    assert "pip install '.[launcher]'" in ended.stderr
 
 
 def test_a_state_of_another_environment_is_examined_by_the_command_that_is_proposed(stage: Stage) -> None:

@@ -9,16 +9,20 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from launcher.cli.main import app
 from launcher.cli.run_options import duration
 from launcher.environment.tls import SSLMODES
 from launcher.errors import UsageError
 from launcher.machine.process import Completed, run
+from launcher.rehearsal.plays import start_task
+from launcher.task import command_line
 from neuraknot_db.settings import SSLMODES as THE_DATABASES
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import GOOD, in_terminal, make_stage
@@ -43,17 +47,58 @@ def test_the_commands_are_those_of_the_design() -> None:
 def test_help_names_the_variable_of_every_value(command: str, columns: int) -> None:
     told = launcher(command, "--help", columns=columns).stdout
     assert "…" not in told
-    of_a_stack = (
-        ("--profile", "AWS_PROFILE"),
-        ("--region", "AWS_REGION"),
-        ("--cluster", "NEURAKNOT_CLUSTER"),
-        ("--db-password-secret", "NEURAKNOT_DB_PASSWORD_SECRET"),
-        ("--db-sslrootcert", "NEURAKNOT_DB_SSLROOTCERT"),
-    )
-    for option, variable in (("--environment", "NEURAKNOT_ENV"), ("--root", "NEURAKNOT_ROOT"), *of_a_stack):
-        # A rehearsal has no stack but its own.
-        shown = command != "rehearse" or (option, variable) not in of_a_stack
-        assert (option in told) == (variable in told) == shown
+    assert not re.search(r"<\w+>|<list", told)  # not what Python calls it
+    # A rehearsal has no stack but its own, and where tasks run says nothing of networks and databases.
+    has = {"rehearse": 0, "status": 1, "logs": 1, "stop": 1}.get(command, 2)
+    for least, option, variable in (
+        (0, "--environment", "NEURAKNOT_ENV"),
+        (0, "--root", "NEURAKNOT_ROOT"),
+        (1, "--profile", "AWS_PROFILE"),
+        (1, "--region", "AWS_REGION"),
+        (1, "--cluster", "NEURAKNOT_CLUSTER"),
+        (2, "--account", "NEURAKNOT_ACCOUNT"),
+        (2, "--subnets", "NEURAKNOT_SUBNETS"),
+        (2, "--task-role", "NEURAKNOT_TASK_ROLE"),
+        (2, "--db-password-secret", "NEURAKNOT_DB_PASSWORD_SECRET"),
+        (2, "--db-sslrootcert", "NEURAKNOT_DB_SSLROOTCERT"),
+    ):
+        assert (option in told) == (variable in told) == (has >= least)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_is_a_command_line(command: str) -> None:
+    parser: Any = get_command(app)
+    examples = re.findall(r"^  (launcher .*)", parser.commands[command].epilog, re.MULTILINE)
+    assert 1 <= len(examples) <= 3
+    for example in examples:
+        _, name, *words = shlex.split(example.partition(" > ")[0])
+        assert name == command
+        values = parser.commands[name].make_context(name, words).params
+        if command == "ecs-run":
+            assert command_line.check(values["arguments"])
+
+
+def test_the_version_is_the_installed_package_s() -> None:
+    told = launcher("--version")
+    assert (told.returncode, told.stdout) == (0, f"launcher {version('neuraknot-db')}\n")
+
+
+@pytest.mark.slow
+def test_a_shell_completes_commands_and_options() -> None:
+    """As bash does on the tab key, by the script that --show-completion prints."""
+    program = Path(sys.executable).with_name("launcher")
+    script = f"""
+    PATH={program.parent}:$PATH
+    eval "$(launcher --show-completion)"
+    for line in "launcher ecs-m" "launcher stop --env" "launcher stop --db"; do
+        COMP_WORDS=($line) COMPREPLY=()
+        COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+        _launcher_completion launcher
+        echo ${{COMPREPLY[@]}}
+    done
+    """
+    done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["ecs-migrate", "--environment", ""], done.stderr
 
 
 def test_help_needs_no_more_than_its_own_modules() -> None:
@@ -166,20 +211,60 @@ def test_a_command_that_is_proposed_has_what_was_given_and_can_be_pasted(
     proposed = shlex.split(hint.partition(": launcher ")[2])
     task = proposed[-1]
     environment = ["--environment", stage.cloud.stack.options.environment]
-    assert proposed == ["logs", *environment, *given[:4], "--no-public-ip", *given[4:], "--follow", task]
+    assert proposed == ["logs", *environment, *given[:4], "--follow", task]  # and nothing that it does not take
     again = stage.launch(*proposed)
     assert again.code == 0, again.err
+
+
+@pytest.mark.slow
+def test_doctor_proposes_only_what_a_command_takes(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+    stage = make_stage(make_cloud(script=GOOD), clock, tmp_path)
+    start_task(stage.cloud, started_by="somebody")
+    given = ["--cluster", stage.cloud.stack.cluster]
+    told = stage.launch("doctor", *given, "--db-name", "neuraKnot").out
+    place = shlex.join(["--environment", stage.cloud.stack.options.environment, *given])
+    assert f"launcher logs {place} --follow   # or launcher stop {place}\n" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "code", "sentence", "hint"),
+    [
+        (
+            "launcher ecs-migrate --dry-run",
+            20,
+            "There is no Terraform root ",
+            "Run it in a checkout, or name that with",
+        ),
+        ("launcher rehearse", 20, "There is no Dockerfile.migrate in ", "Rehearse in a checkout of the project, or"),
+        ("neuraknot-db upgrade head", 2, "There is no alembic.ini here.", "Run this in the checkout, or"),
+    ],
+)
+def test_outside_of_a_checkout_the_installed_programs_say_so(
+    command: str, code: int, sentence: str, hint: str, tmp_path: Path
+) -> None:
+    program, *arguments = command.split()
+    path = str(Path(sys.executable).with_name(program))
+    ended = subprocess.run([path, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == code
+    *_, first, second = ended.stderr.splitlines()
+    assert first.startswith(f"Error: {sentence}")
+    assert second.startswith(f"Hint: {hint}")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "command", "words"),
     [
-        (["ecs-migrate", "--json", "--bogus"], "ecs-migrate", "No such option: --bogus"),
+        (["ecs-migrate", "--json", "--bogus"], "ecs-migrate", "No such option '--bogus'"),
+        (["ecs-migrate", "--json", "--dry-rn"], "ecs-migrate", "No such option '--dry-rn'. Did you mean '--dry-run'?"),
+        (["stop", "--json", "--db-host", "x"], "stop", "No such option '--db-host'."),
+        (["stpo", "--json"], "launcher", "No such command 'stpo'. Did you mean 'stop'?"),
         (["ecs-migrate", "--json", "--db-port", "many"], "ecs-migrate", "--db-port"),
         (["ecs-run", "--json"], "ecs-run", "Missing argument"),
         (["nothing", "--json"], "launcher", "No such command"),
-        (["--bogus", "status", "--json"], "launcher", "No such option: --bogus"),
+        (["--bogus", "status", "--json"], "launcher", "No such option '--bogus'"),
     ],
 )
 def test_programs_are_told_of_a_line_that_is_not_understood(arguments: list[str], command: str, words: str) -> None:

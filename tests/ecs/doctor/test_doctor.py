@@ -55,7 +55,8 @@ def doctor(cloud: LocalAws, folder: Path, **given: Any) -> Report:
     def aws(region: str | None = None) -> Aws:
         return Aws(region=region, attempts=1)
 
-    return examine(options, lambda: outputs_for(options, no_terraform, aws), aws, os.environ, "--environment dev")
+    shown = "--environment dev"
+    return examine(options, lambda: outputs_for(options, no_terraform, aws), aws, os.environ, shown, shown)
 
 
 def write_outputs(cloud: LocalAws, folder: Path, **changes: Any) -> None:

@@ -98,9 +98,12 @@ def test_options_become_the_containers_command(stage: Stage, arguments: list[str
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["ecs-run", "--snapshot", "--", "nonsense"], "there is no command 'nonsense'"),
+        (["ecs-run", "--snapshot", "--", "nonsense"], "no such command 'nonsense'"),
         (["ecs-run", "--snapshot", "--", "upgrade"], "required: revision"),
-        (["ecs-run", "--snapshot", "--", "downgrade", "-1", "-x", "confirm=neuraKnot"], "unrecognized arguments"),
+        (
+            ["ecs-run", "--snapshot", "--", "downgrade", "-1", "-x", "confirm=neuraKnot"],
+            "option '-x' stands before the command",
+        ),
         (["ecs-run", "--snapshot", "--", "-x", "confirm=" + "a" * 8192, "downgrade", "-1"], "ECS takes 8,192"),
         (["ecs-migrate", "--snapshot", "--revision", "r" * 8192], "ECS takes 8,192"),
     ],

@@ -53,7 +53,7 @@ def test_what_the_linter_finds_is_told_and_is_no_failure(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_a_plan_that_fails_is_not_linted(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
-    failed = Script(lines=((0.5, "error: refused"),), seconds=1.0, exit_code=5)
+    failed = Script(lines=((0.5, "Error: refused"),), seconds=1.0, exit_code=5)
     outcome = make_stage(make_cloud(script=failed), clock, tmp_path).launch("ecs-migrate", "--plan", "--json")
     assert (outcome.code, outcome.json["lint"]) == (5, None)
 
@@ -66,3 +66,9 @@ def test_it_goes_with_nothing_that_changes_something(stage: Stage, option: str) 
     assert outcome.code == 2
     assert f"--plan and {option.partition('=')[0]} exclude each other" in outcome.err
     assert stage.writes == []
+
+
+def test_without_a_checkout_a_plan_is_not_linted(make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path) -> None:
+    outcome = make_stage(make_cloud(script=PLANNED), clock, tmp_path).launch("ecs-migrate", "--plan")
+    assert outcome.code == 0, outcome.err
+    assert "Not linted: that needs the revisions of a checkout. Name it with --root." in outcome.err
