@@ -1,4 +1,4 @@
-"""The guide's pairs of revisions: the linter finds the bad one of each as the guide says, and nothing finds the good."""
+"""The guide's pairs of revisions: the linter finds the bad ones as the guide says, and nothing finds the good ones."""
 
 from __future__ import annotations
 
