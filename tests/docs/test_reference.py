@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from launcher.cli.main import _command
 from launcher.errors import ExitCode
 from neuraknot_db import errors, settings
@@ -71,13 +69,13 @@ def test_the_defaults_of_neuraknot_db() -> None:
 
 
 def test_the_commands_and_options_of_the_launcher() -> None:
-    commands = _command().commands
+    launcher = _command()
     first, *others = tables(LAUNCHER)
-    told: dict[str, set[Any]] = {row[0].spans[0]: names(row[1]) for row in first.rows[1:]}
+    told: dict[str, set[Any]] = {row[0].spans[0]: names(row[1]) for row in first.rows[1:]} | {"launcher": set()}
     for table in others:
         for name in table.rows[0][0].spans:
             told[name] |= {(row[0].spans, row[1].spans, row[2].spans) for row in table.rows[1:]}
-    assert told == {name: set(_parameters(command)) for name, command in commands.items()}
+    assert told == {name: set(_parameters(each)) for name, each in {"launcher": launcher, **launcher.commands}.items()}
 
 
 def _parameters(command: Any) -> Iterator[Any]:
@@ -154,8 +152,3 @@ def test_the_exit_codes() -> None:
     signals = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     codes = {0, *(kind.exit_code for kind in kinds), *ExitCode, *signals}
     assert [int(row[0].spans[0]) for row in rows("exit-codes")] == sorted(codes)
-
-
-@pytest.mark.parametrize("name", ["adopt", "verify", "log", "plan"])
-def test_each_json_has_its_command(name: str) -> None:
-    assert "--json" in accepted(COMMANDS[name])
