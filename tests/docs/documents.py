@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -121,13 +122,19 @@ def read(path: Path) -> Document:
     return Document(path, tuple(headings), tuple(blocks), tuple(tables), tuple(spans), tuple(links))
 
 
+def demand_all(told: Iterable[str], real: Iterable[str]) -> None:
+    """What a document tells of is all that there is, and nothing else."""
+    known, there = set(told), set(real)
+    assert {"missing": sorted(there - known), "not there": sorted(known - there)} == {"missing": [], "not there": []}
+
+
 def _leads(token: Token) -> bool:
     return token.type in ("link_open", "image")
 
 
 def _anchor(text: str, taken: list[str]) -> str:
     """GitHub's anchor: letters, digits, marks, hyphens and underscores of any script; a second one gets a number."""
-    kept = "".join(each for each in text.lower() if unicodedata.category(each)[0] in "LNM" or each in "-_ ")
-    anchor = kept.strip().replace(" ", "-")
+    kept = (each for each in text.lower() if unicodedata.category(each)[0] in "LNM" or each in "-_ ")
+    anchor = "".join(kept).replace(" ", "-")
     again = sum(re.fullmatch(re.escape(anchor) + r"(-\d+)?", each) is not None for each in taken)
     return f"{anchor}-{again}" if again else anchor

@@ -19,7 +19,7 @@ from botocore import xform_name
 from typer._click.exceptions import ClickException
 
 from launcher.cli import pairs
-from launcher.cli.main import _command
+from launcher.cli.main import app
 from launcher.errors import LauncherError
 from launcher.launch.work import Run
 from neuraknot_db.cli.main import NeuraknotCommandLine
@@ -74,8 +74,13 @@ def of_database(parser: Any, words: list[str]) -> None:
         raise WrongError(f"-x takes no {unknown}")
 
 
+@cache
+def launcher() -> Any:
+    return typer.main.get_command(app)
+
+
 def of_launcher(words: list[str]) -> None:
-    group = _command()
+    group = launcher()
     command = group.commands.get(words[0], group)
     try:
         context = command.make_context(words[0], words if command is group else words[1:])

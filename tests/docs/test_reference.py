@@ -6,16 +6,17 @@ import argparse
 import ast
 import re
 import signal
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from launcher.cli.main import _command
+import typer
+
+from launcher.cli.main import app
 from launcher.errors import ExitCode
 from neuraknot_db import errors, settings
 from neuraknot_db.cli.main import NeuraknotCommandLine
 from neuraknot_db.migrate import x_options
-from tests.docs.documents import Cell, Table, read
+from tests.docs.documents import Cell, Table, demand_all, read
 from tests.projects import ROOT
 
 REFERENCE = read(ROOT / "docs" / "reference.md")
@@ -55,9 +56,10 @@ COMMANDS: dict[str, argparse.ArgumentParser] = next(
 
 def test_the_commands_of_neuraknot_db() -> None:
     told = {row[0].spans[0]: names(row[1]) for row in rows(DATABASE)}
-    assert told == {name: accepted(parser) - {"-h", "--help"} for name, parser in COMMANDS.items()}
-    assert set().union(*(names(row[0]) for row in rows(BEFORE_COMMAND))) == accepted(PARSER)
-    assert {row[0].spans[0].partition("=")[0] for row in rows(BEFORE_COMMAND, 1)} == set(x_options._KNOWN)
+    real = {name: accepted(parser) - {"-h", "--help"} for name, parser in COMMANDS.items()}
+    demand_all(*((f"{name} {each}" for name in found for each in ("", *found[name])) for found in (told, real)))
+    demand_all((each for row in rows(BEFORE_COMMAND) for each in names(row[0])), accepted(PARSER))
+    demand_all((row[0].spans[0].partition("=")[0] for row in rows(BEFORE_COMMAND, 1)), x_options._KNOWN)
 
 
 def test_the_defaults_of_neuraknot_db() -> None:
@@ -69,25 +71,34 @@ def test_the_defaults_of_neuraknot_db() -> None:
 
 
 def test_the_commands_and_options_of_the_launcher() -> None:
-    launcher = _command()
-    first, *others = tables(LAUNCHER)
-    told: dict[str, set[Any]] = {row[0].spans[0]: names(row[1]) for row in first.rows[1:]} | {"launcher": set()}
-    for table in others:
+    launcher: Any = typer.main.get_command(app)
+    commands, *options = tables(LAUNCHER)
+    told = {"launcher"}
+    for row in commands.rows[1:]:
+        told |= {f"{row[0].spans[0]} {each}".strip() for each in ("", *names(row[1]))}
+    for table in options:
         for name in table.rows[0][0].spans:
-            told[name] |= {(row[0].spans, row[1].spans, row[2].spans) for row in table.rows[1:]}
-    assert told == {name: set(_parameters(each)) for name, each in {"launcher": launcher, **launcher.commands}.items()}
+            told |= {_option(name, row[0].spans, row[1].spans, row[2].spans) for row in table.rows[1:]}
+    demand_all(told, (each for name in ("launcher", *launcher.commands) for each in _taken(launcher, name)))
 
 
-def _parameters(command: Any) -> Iterator[Any]:
-    """Each argument's name; of each option its spellings, its variables and its default."""
-    yield ("--help",), (), ()
-    for each in command.params:
+def _taken(launcher: Any, name: str) -> Iterator[str]:
+    """A command of the launcher's with each argument and option."""
+    yield name
+    yield _option(name, ["--help"], (), ())
+    for each in launcher.commands.get(name, launcher).params:
         if each.param_type_name == "argument":
-            yield str(each.metavar).strip("[]").removeprefix("-- ")
+            yield f"{name} {str(each.metavar).strip('[]').removeprefix('-- ')}"
         else:
             variables = [each.envvar] if isinstance(each.envvar, str) else each.envvar or ()
             default = () if each.default in (None, False) else (str(each.default),)
-            yield (*each.opts, *each.secondary_opts), tuple(variables), default
+            yield _option(name, (*each.opts, *each.secondary_opts), variables, default)
+
+
+def _option(command: str, spellings: Iterable[str], variables: Iterable[str], default: Iterable[str]) -> str:
+    return (
+        f"{command} {' '.join(spellings)}, by {' '.join(variables) or 'no variable'}, else {' '.join(default) or '-'}"
+    )
 
 
 class Asked(dict[str, str]):
@@ -112,7 +123,7 @@ def test_the_variables_of_neuraknot_db() -> None:
         settings.in_github_actions,
     ):
         read_(asked)
-    assert {row[0].spans[0] for heading in (SETTINGS, LOCKS) for row in rows(heading)} == asked.names
+    demand_all((row[0].spans[0] for heading in (SETTINGS, LOCKS) for row in rows(heading)), asked.names)
 
 
 def test_the_defaults_of_the_variables() -> None:
@@ -134,15 +145,15 @@ GIVEN = {"DB_HOST", "DB_PORT", "DB_USER", "DB_NAME", "DB_SSLMODE", "DB_SSLROOTCE
 
 def test_the_other_variables_of_the_launcher() -> None:
     """What looks like one in its code, but for the double of AWS."""
-    found = defaultdict(set)
+    found: set[str] = set()
     for path in (ROOT / "launcher").rglob("*.py"):
         if "rehearsal" not in path.parts:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and VARIABLE.fullmatch(str(node.value)):
-                    found[str(node.value)].add(path.name)
+                    found.add(str(node.value))
     options = {span for table in tables(LAUNCHER)[1:] for row in table.rows for span in row[1].spans}
-    told = {span for row in rows(LAUNCHERS_VARIABLES) for span in row[0].spans}
-    assert told == found.keys() - options - GIVEN
+    told = (span for row in rows(LAUNCHERS_VARIABLES) for span in row[0].spans)
+    demand_all(told, found - options - GIVEN)
 
 
 def test_the_exit_codes() -> None:
@@ -151,4 +162,4 @@ def test_the_exit_codes() -> None:
         kinds += kind.__subclasses__()
     signals = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     codes = {0, *(kind.exit_code for kind in kinds), *ExitCode, *signals}
-    assert [int(row[0].spans[0]) for row in rows("exit-codes")] == sorted(codes)
+    demand_all((row[0].spans[0] for row in rows("exit-codes")), map(str, map(int, codes)))

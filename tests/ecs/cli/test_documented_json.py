@@ -8,7 +8,7 @@ import pytest
 
 from launcher.rehearsal.plays import BEGINNING
 from launcher.rehearsal.program import Script
-from tests.docs.fields import documented, printed
+from tests.docs.fields import demand_all_fields, documented, printed
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launching import make_stage
 
@@ -32,4 +32,4 @@ def test_the_fields_of_the_launcher(make_cloud: MakeCloud, clock: FakeClock, tmp
     told = documented("json-of-launcher")
     for path in found.keys() - told.keys():  # "as in"
         assert found.pop(path) == told["result.log" if path.endswith(".log") else "result.task"], path
-    assert told == found
+    demand_all_fields(told, found)
