@@ -125,7 +125,7 @@ def read(path: Path) -> Document:
 def demand_all(told: Iterable[str], real: Iterable[str]) -> None:
     """What a document tells of is all that there is, and nothing else."""
     known, there = set(told), set(real)
-    assert {"missing": sorted(there - known), "not there": sorted(known - there)} == {"missing": [], "not there": []}
+    assert known == there, f"missing: {sorted(there - known)}; not there: {sorted(known - there)}"
 
 
 def _leads(token: Token) -> bool:

@@ -35,7 +35,7 @@ def printed(label: str, *values: Any) -> Fields:
 
 def demand_all_fields(told: Fields, real: Fields) -> None:
     """The reference tells of all fields, and of no others."""
-    demand_all(*((f"{path} {name}" for path, names in each.items() for name in names) for each in (told, real)))
+    demand_all(*({f"{path} {name}" for path, names in each.items() for name in names} for each in (told, real)))
 
 
 def _objects(path: str, value: Any) -> Iterator[tuple[str, set[str]]]:

@@ -57,7 +57,7 @@ COMMANDS: dict[str, argparse.ArgumentParser] = next(
 def test_the_commands_of_neuraknot_db() -> None:
     told = {row[0].spans[0]: names(row[1]) for row in rows(DATABASE)}
     real = {name: accepted(parser) - {"-h", "--help"} for name, parser in COMMANDS.items()}
-    demand_all(*((f"{name} {each}" for name in found for each in ("", *found[name])) for found in (told, real)))
+    demand_all(*({f"{name} {each}" for name in found for each in ("", *found[name])} for found in (told, real)))
     demand_all((each for row in rows(BEFORE_COMMAND) for each in names(row[0])), accepted(PARSER))
     demand_all((row[0].spans[0].partition("=")[0] for row in rows(BEFORE_COMMAND, 1)), x_options._KNOWN)
 
