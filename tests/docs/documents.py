@@ -14,7 +14,9 @@ from markdown_it.token import Token
 
 from tests.projects import ROOT
 
-DOCUMENTS = tuple(sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docker/**/*.md")]))
+DOCUMENTS = tuple(
+    sorted(path for folder in ("", "docs/", ".github/", "docker/*/") for path in ROOT.glob(f"{folder}*.md"))
+)
 
 _COMMENT = {"sql": re.compile(r"\s*--.*"), "": re.compile(r"(?!)")}
 """A comment at the end of a line, where it does not begin with `#`; text in no language has none."""
