@@ -195,12 +195,12 @@ def _refuse_twice(script: ScriptDirectory) -> None:
     following = f"{max((int(name) for name in files if name.isdecimal()), default=0) + 1:03d}"
     for revision, paths in files.items():
         if len(paths) > 1:
-            *_, newer = sorted(paths)
-            renamed = Path(newer).with_name(Path(newer).name.replace(revision, following, 1))
+            *_, last = sorted(paths)
+            renamed = Path(last).with_name(Path(last).name.replace(revision, following, 1))
             raise UsageError(
                 f"Revision {revision} is in two files: {' and '.join(sorted(paths))}.",
-                hint=f"Give the one that came later the next number: git mv {newer} {renamed}, and in it revision ="
-                f' "{following}", and the other one as its down_revision. Then: make snapshot',
+                hint=f"Give the one that came later the next number. If that is the last: git mv {last} {renamed}, and"
+                f' in it revision = "{following}" and the other one as its down_revision; then make snapshot',
             )
 
 
