@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from neuraknot_db.database.redaction import redacted
 
 # An underscore within a word is none of Markdown's.
-_MARKUP = re.compile(r"[&<>|`*\[\]~\\$#@]|(?<!\w)_|_(?!\w)")
+_MARKUP = re.compile(r"[&<>|`*\[\]~\\$#@]|(?<![^\W_])_|_(?![^\W_])")
 
 _NO_WIDTH = "&#8203;"
 """Behind an @ or a #, so that GitHub takes it for no user and no issue."""
