@@ -19,6 +19,9 @@ from tests.db.forking import run
 from tests.pipelines.github import PULL_REQUEST, TOKEN, GitHub, Runner, git
 from tests.projects import PROJECT, ROOT
 
+REVIEWED = {"protection_rules": [{"type": "branch_policy"}, {"type": "required_reviewers"}]}
+"""An environment whose jobs wait for a reviewer, as the API shows it."""
+
 READER = "neuraknot_plan"
 MAKE_READER = """
 CREATE ROLE neuraknot_plan LOGIN PASSWORD 'of the reader';
@@ -95,6 +98,7 @@ def runner(github: GitHub, origin: Origin, tmp_path: Path) -> Runner:
     values = {
         "github.token": TOKEN,
         "github.sha": "abc123",
+        "github.event_name": "push",
         "github.event.pull_request.number": str(PULL_REQUEST),
         f"{fork} != github.repository": "false",
         fork: "github.repository",

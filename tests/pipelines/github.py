@@ -155,7 +155,7 @@ class Runner:
         self.checkout()
         files = {name: self.work.parent / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
         environ = {
-            "PATH": "/usr/bin:/bin",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.work.parent),
             "CI": "true",
             "GITHUB_ACTIONS": "true",

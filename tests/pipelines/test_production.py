@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pipelines.conftest import Production
+from tests.pipelines.conftest import REVIEWED, Production
 from tests.pipelines.github import GitHub, Runner, made
 
 
@@ -13,10 +13,11 @@ def services_updated(production: Production) -> int:
 
 
 @pytest.mark.slow
-def test_the_service_is_deployed_after_the_migration(production: Production, runner: Runner) -> None:
+def test_the_service_is_deployed_after_the_migration(production: Production, runner: Runner, github: GitHub) -> None:
+    github.environments["prod"] = REVIEWED
     production.at("002")
     jobs = runner.run("migrate")
-    assert [each.conclusion for each in jobs.values()] == ["success", "success"], jobs
+    assert [each.conclusion for each in jobs.values()] == ["success"] * 3, jobs
     assert "Revision 002 -&gt; 004" in jobs["migrate"].summary
     assert services_updated(production) == 1
     assert "runs on new tasks" in jobs["deploy"].summary
@@ -24,12 +25,20 @@ def test_the_service_is_deployed_after_the_migration(production: Production, run
 
 @pytest.mark.slow
 def test_after_a_failed_migration_nothing_is_deployed(production: Production, runner: Runner) -> None:
+    runner.values["github.event_name"] = "workflow_dispatch"
     production.at("002")
     production.run("CREATE VIEW of_names AS SELECT persona_type FROM ai_agents; ALTER TABLE users RENAME TO people")
     jobs = runner.run("migrate")
-    assert [each.conclusion for each in jobs.values()] == ["failure", "skipped"], jobs
+    assert [each.conclusion for each in jobs.values()] == ["success", "failure", "skipped"], jobs
     assert "<h3>❌ ecs-migrate prod</h3>" in jobs["migrate"].summary
     assert services_updated(production) == 0
+
+
+def test_what_nobody_would_approve_is_not_migrated_by_a_merge(runner: Runner, github: GitHub) -> None:
+    github.environments["prod"] = {"protection_rules": []}
+    jobs = runner.run("migrate")
+    assert [each.conclusion for each in jobs.values()] == ["success", "skipped", "skipped"]
+    assert "Start it: Actions, migrate, Run workflow." in jobs["approval"].summary
 
 
 @pytest.mark.slow

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.pipelines.conftest import Origin, Production
+from tests.pipelines.conftest import REVIEWED, Origin, Production
 from tests.pipelines.github import GitHub, Job, Runner, made
 
-REVIEWED = {"protection_rules": [{"type": "branch_policy"}, {"type": "required_reviewers"}]}
 BEGIN = "<!-- neuraknot: review -->\n"
 
 

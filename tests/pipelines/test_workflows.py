@@ -44,7 +44,7 @@ def test_a_job_has_only_the_rights_that_it_names_and_ends_in_time(path: Path) ->
     assert workflow["permissions"] == {}
     assert workflow["defaults"] == {"run": {"shell": "bash"}}  # which the tests' runner takes for granted
     for name, job in workflow["jobs"].items():
-        assert job["timeout-minutes"] <= 90, name
+        assert job["timeout-minutes"] <= 60, name
         writes = {what for what, right in job["permissions"].items() if right == "write"}
         assert writes <= {"id-token", "pull-requests", "issues"}
         assert "id-token" not in writes or "environment" in job, f"{name}: its role could not tell who asks"
