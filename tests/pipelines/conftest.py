@@ -137,27 +137,31 @@ class Production:
 
 STAND_IN = """#!{python}
 import json, os, sys
-import boto3
 program, words = os.path.basename(sys.argv[0]), sys.argv[1:]
 options = dict(zip(words, words[1:]))
-ecs, ecr = boto3.client("ecs"), boto3.client("ecr")
-if program == "docker":
-    with open({log!r}, "a") as log:
-        log.write(" ".join(words) + chr(10))
-    if words[0] == "push":
-        name, tag = words[-1].partition("/")[2].split(":")
-        kind = "application/vnd.oci.image.manifest.v1+json"
-        manifest = json.dumps({{"schemaVersion": 2, "mediaType": kind, "config": {{"digest": "sha256:1", "size": 1}}}})
-        ecr.put_image(repositoryName=name, imageTag=tag, imageManifest=manifest)
-elif words[:2] == ["ecr", "get-login-password"]:
+if words[:2] == ["ecr", "get-login-password"]:
     print("of the registry")
+elif words[0] == "login":
+    assert sys.stdin.read() == "of the registry\\n"
+elif words[0] == "build":
+    assert os.path.exists(options["--file"])
+elif words[0] == "push":
+    import boto3
+    name, tag = words[-1].partition("/")[2].split(":")
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = json.dumps({{"schemaVersion": 2, "mediaType": kind, "config": {{"digest": "sha256:1", "size": 1}}}})
+    boto3.client("ecr").put_image(repositoryName=name, imageTag=tag, imageManifest=manifest)
 elif words[:2] == ["ecs", "update-service"]:
-    assert "--force-new-deployment" in words
-    ecs.update_service(cluster=options["--cluster"], service=options["--service"], forceNewDeployment=True)
+    import boto3
+    forced = "--force-new-deployment" in words
+    boto3.client("ecs").update_service(
+        cluster=options["--cluster"], service=options["--service"], forceNewDeployment=forced
+    )
 elif words[:3] == ["ecs", "wait", "services-stable"]:
-    waiter = ecs.get_waiter("services_stable")
-    config = {{"Delay": 1, "MaxAttempts": 5}}
-    waiter.wait(cluster=options["--cluster"], services=[options["--services"]], WaiterConfig=config)
+    import boto3
+    boto3.client("ecs").get_waiter("services_stable").wait(
+        cluster=options["--cluster"], services=[options["--services"]], WaiterConfig={{"Delay": 1, "MaxAttempts": 5}}
+    )
 else:
     sys.exit("no such command here: " + " ".join(sys.argv))
 """
@@ -180,7 +184,7 @@ def production(server: EmbeddedDatabase, runner: Runner, tmp_path: Path) -> Iter
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("aws", "docker"):
-        (programs / name).write_text(STAND_IN.format(python=sys.executable, log=str(tmp_path / "docker.log")))
+        (programs / name).write_text(STAND_IN.format(python=sys.executable))
         (programs / name).chmod(0o755)
     with staged(runner.work, "prod", tmp_path / "stage", server) as stage:
         stack = stage.cloud.stack

@@ -8,8 +8,9 @@ from tests.pipelines.conftest import REVIEWED, Production
 from tests.pipelines.github import GitHub, Runner, made
 
 
-def services_updated(production: Production) -> int:
-    return sum(call.operation == "UpdateService" for call in production.stage.cloud.server.calls)
+def deployments(production: Production) -> list[object]:
+    calls = production.stage.cloud.server.calls
+    return [call.parameters["forceNewDeployment"] for call in calls if call.operation == "UpdateService"]
 
 
 @pytest.mark.slow
@@ -19,7 +20,7 @@ def test_the_service_is_deployed_after_the_migration(production: Production, run
     jobs = runner.run("migrate")
     assert [each.conclusion for each in jobs.values()] == ["success"] * 3, jobs
     assert "Revision 002 -&gt; 004" in jobs["migrate"].summary
-    assert services_updated(production) == 1
+    assert deployments(production) == [True]
     assert "runs on new tasks" in jobs["deploy"].summary
 
 
@@ -31,7 +32,7 @@ def test_after_a_failed_migration_nothing_is_deployed(production: Production, ru
     jobs = runner.run("migrate")
     assert [each.conclusion for each in jobs.values()] == ["success", "failure", "skipped"], jobs
     assert "<h3>❌ ecs-migrate prod</h3>" in jobs["migrate"].summary
-    assert services_updated(production) == 0
+    assert deployments(production) == []
 
 
 def test_what_nobody_would_approve_is_not_migrated_by_a_merge(runner: Runner, github: GitHub) -> None:
