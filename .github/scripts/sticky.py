@@ -102,15 +102,17 @@ def _pages(path: str) -> Iterator[dict[str, Any]]:
 
 def _api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     address = f"{os.environ['GITHUB_API_URL']}/repos/{os.environ['GITHUB_REPOSITORY']}{path}"
-    headers = {"Authorization": f"Bearer {os.environ['GITHUB_TOKEN']}", "Accept": "application/vnd.github+json"}
+    headers = {"Authorization": f"Bearer {os.environ.get('GITHUB_TOKEN', '')}", "Accept": "application/vnd.github+json"}
     request = Request(address, json.dumps(body).encode() if body else None, headers, method=method)
     with urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     try:
         main(*sys.argv[1:])
-    except (HTTPError, URLError) as error:
+    except (HTTPError, URLError, TimeoutError) as error:
         words = error.read().decode(errors="replace") if isinstance(error, HTTPError) else ""
         sys.exit(f"Error: GitHub's API refused this or did not answer: {error}. {words}".rstrip())

@@ -24,9 +24,10 @@ def sticky(github: GitHub, *arguments: str, token: str = TOKEN) -> subprocess.Co
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
-def test_a_refusal_is_told_in_githubs_words(github: GitHub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("token", ["", "wrong"])
+def test_a_refusal_is_told_in_githubs_words(token: str, github: GitHub, tmp_path: Path) -> None:
     (tmp_path / "text.md").write_text("Hello.")
-    done = sticky(github, "comment", "7", f"review={tmp_path}/text.md", token="wrong")
+    done = sticky(github, "comment", "7", f"review={tmp_path}/text.md", token=token)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: GitHub's API refused")
     assert "Bad credentials" in done.stderr
