@@ -39,7 +39,7 @@ def statements(planned: PlannedRevision, tables: Mapping[str, TableNow]) -> Iter
         if not told and statement.note:
             rows.append([str(statement.line), code(statement.sql), *[""] * (4 if tables else 3)])
     if rows:
-        yield from table(["line", "statement", "of", "locks", "does", *(["now"] if tables else [])], rows)
+        yield from table(["line", "statement", "table", "locks", "does", *(["now"] if tables else [])], rows)
         yield ""
 
 
