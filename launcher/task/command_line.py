@@ -28,7 +28,7 @@ _COMMANDS = {
     "list_templates": "",
     "log": "--json",
     "mark": "environment --confirm=",
-    "plan": "target? --json",
+    "plan": "target? --json --markdown --as-reader",
     "reset": "--confirm= --environment= --no-upgrade",
     "show": "rev",
     "stamp": "revisions+ --sql --tag= --purge",
@@ -207,6 +207,8 @@ def _wrong(asked: Namespace, rest: Sequence[str]) -> str | None:
             return f"-x {name}={value} is neither true nor false"
         if name not in _X_LISTS and names.count(name) > 1:
             return f"-x {name} is given {names.count(name)} times"
+    if vars(asked).get("json") and vars(asked).get("markdown"):
+        return "--json and --markdown exclude each other"
     if asked.x and asked.name in _OURS:
         return f"-x means nothing to {asked.name}"
     if asked.name == "mark" and not _ENVIRONMENT.fullmatch(asked.environment.strip()):

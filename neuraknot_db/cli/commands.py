@@ -218,7 +218,9 @@ def diagram(config: Config, output: str | None = None) -> None:
     log.info("wrote %s", output)
 
 
-def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
+def plan(
+    config: Config, target: str = "head", as_json: bool = False, as_markdown: bool = False, as_reader: bool = False
+) -> None:
     """Show what would run on the database, what it would lock, and who is in the way; nothing is changed.
 
     Each pending revision with its statements: the locks they take, whether they read or write a whole table, how
@@ -231,27 +233,35 @@ def plan(config: Config, target: str = "head", as_json: bool = False) -> None:
       neuraknot-db plan 003
       neuraknot-db plan -1 --json
     """
+    if as_json and as_markdown:
+        raise UsageError("--json and --markdown exclude each other.", hint="Leave one of them out.")
     from neuraknot_db.plan.make import make
-    from neuraknot_db.plan.render import render
 
     script = ScriptDirectory.from_config(config)
     files.load(script)
     where = chosen()
     with session.open_session(where) as connection:
-        made = make(connection, script, where, settings.limits(), target)
+        made = make(connection, script, where, settings.limits(), target, as_reader=as_reader)
     outcome: Outcome = config.attributes[OUTCOME]
     outcome.before = outcome.after = made.current
     if as_json:
         write_json(made.to_json())
+    elif as_markdown:
+        from neuraknot_db.plan.markdown import markdown
+
+        write_exactly(markdown(made))
     else:
+        from neuraknot_db.plan.render import render
+
         write(render(made, shutil.get_terminal_size().columns))
 
 
-def lint(config: Config, revision_range: str | None = None) -> None:
+def lint(config: Config, revision_range: str | None = None, as_markdown: bool = False) -> None:
     """Look for unsafe statements in revisions, with squawk and rules of our own; no database is needed.
 
     RANGE is A:B for the revisions after A up to B, or one revision; all by default. Exit code 3 with a line for each
-    finding. Where a rule does not apply is said, with the reason, in alembic/lint.toml.
+    finding. Where a rule does not apply is said, with the reason, in alembic/lint.toml. With --markdown, what each
+    statement was measured to lock and do is told too.
 
     Examples:
       neuraknot-db lint
@@ -268,7 +278,11 @@ def lint(config: Config, revision_range: str | None = None) -> None:
     with targets.ranging(None if one else revision_range, "lint"):
         selected = lint.select(script, revision_range)
     found = lint.lint(script, selected)
-    for finding in found:
+    if as_markdown:
+        from neuraknot_db.dev.lint.markdown import markdown
+
+        write_exactly(markdown(script, selected, found))
+    for finding in () if as_markdown else found:
         write(lint.rendered(finding))
     count = display.counted(len(selected), "revision")
     if found:
@@ -330,6 +344,7 @@ def serve(_config: Config, data: str | None = None) -> None:
 
 
 _JSON = (("--json",), {"action": "store_true", "dest": "as_json", "help": "print a JSON object"})
+_MARKDOWN = (("--markdown",), {"action": "store_true", "dest": "as_markdown", "help": "print Markdown for GitHub"})
 _CONFIRM = (("--confirm",), {"metavar": "NAME", "help": "the database's name, to confirm"})
 
 COMMANDS = (
@@ -365,11 +380,16 @@ COMMANDS = (
                 {"metavar": "REVISION", "nargs": "?", "default": "head", "help": "where to; head by default"},
             ),
             _JSON,
+            _MARKDOWN,
+            (("--as-reader",), {"action": "store_true", "help": "this user only reads: another one has the rights"}),
         ),
     ),
     Registered(
         lint,
-        ((("revision_range",), {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; all by default"}),),
+        (
+            (("revision_range",), {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; all by default"}),
+            _MARKDOWN,
+        ),
     ),
     Registered(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}),)),
     Registered(serve, ((("--data",), {"metavar": "FOLDER", "help": "keep the data there instead"}),)),

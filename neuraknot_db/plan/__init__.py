@@ -8,7 +8,7 @@ refusals   would a run be refused? Runs the same preflight as a run, before anyt
 ownership  which statements the server may refuse for want of a right: a note, no refusal
 survey     live facts about tables in use: their sizes, their partitions, who holds locks on them
 values     `Plan`, `PlannedRevision`, `PlannedStatement`: what was found, and its JSON
-render     a plan for people, fitted to a terminal
+render     a plan for people, fitted to a terminal; markdown: for a page of GitHub
 
 What a statement locks, rewrites or drops was measured when the revision was written (`schema.effects`); here it is
 joined with live sizes, partitions and sessions. What was measured on another schema is reported as not known.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from alembic.runtime.migration import RevisionStep
 from alembic.script import Script, ScriptDirectory
@@ -34,7 +35,15 @@ from neuraknot_db.schema.effects import LockMode, Measurement
 from neuraknot_db.settings import Limits, Settings
 
 
-def make(connection: Connection, script: ScriptDirectory, where: Settings, limits: Limits, target: str) -> Plan:
+def make(
+    connection: Connection,
+    script: ScriptDirectory,
+    where: Settings,
+    limits: Limits,
+    target: str,
+    *,
+    as_reader: bool = False,
+) -> Plan:
     """Plan the way from the database's revision to another.
 
     Args:
@@ -43,6 +52,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         where: the database.
         limits: the timeouts of revisions that set none.
         target: as for `upgrade` and `downgrade`; an older revision, `base` or `-1` is a downgrade.
+        as_reader: whether this user only reads, and another one migrates.
 
     Raises:
         UsageError: the target can't be reached from here.
@@ -58,7 +68,9 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
             command.kind == "downgrade",
             [step.revision for step in steps if isinstance(step, RevisionStep)],
         )
-        planned = [_plan_revision(connection, script, revision, downgrade, limits) for revision in pending]
+        planned = [
+            _plan_revision(connection, script, revision, downgrade, limits, as_reader=as_reader) for revision in pending
+        ]
         tables = survey(
             connection,
             dict.fromkeys(in_the_way, LockMode.ACCESS_SHARE) | _strongest(planned),
@@ -67,7 +79,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         )
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
-        refused = refusal(connection, script, where, state, command, steps)
+        refused = refusal(connection, script, where, state, command, steps, as_reader=as_reader)
         running = holder(connection)
     finally:
         connection.rollback()
@@ -82,6 +94,7 @@ def make(connection: Connection, script: ScriptDirectory, where: Settings, limit
         refused,
         doubt if planned else "",
         running,
+        as_reader,
     )
 
 
@@ -119,7 +132,13 @@ def _begin(connection: Connection) -> DatabaseState:
 
 
 def _plan_revision(
-    connection: Connection, script: ScriptDirectory, revision: Script, downgrade: bool, limits: Limits
+    connection: Connection,
+    script: ScriptDirectory,
+    revision: Script,
+    downgrade: bool,
+    limits: Limits,
+    *,
+    as_reader: bool,
 ) -> PlannedRevision:
     measured = effects.load(script, revision)
     found = Measurement(failure=f"Not known: {measured}. neuraknot-db snapshot measures it")
@@ -132,13 +151,15 @@ def _plan_revision(
     if isinstance(measured, str) and _sends_nothing(options.source, "downgrade" if downgrade else "upgrade"):
         found = replace(found, failure="It would fail: it sends an SQL text without a statement, as the template does")
     limits = options.limits(limits)
-    refusable = ownership.notes(connection, Path(revision.path).read_bytes(), found.statements)
-    known = _tables_before(script, revision, downgrade)
+    own = () if as_reader else found.statements
+    refusable = ownership.notes(connection, Path(revision.path).read_bytes(), own)
+    relations = {effect.relation for each in found.statements for effect in each.effects}
+    further = below(connection, relations, _tables_before(script, revision, downgrade))
     return PlannedRevision(
         revision.revision,
         revision.doc or "",
         str(files.here(revision.path)),
-        tuple(_statements(connection, found, refusable, known, transactional=not alone)),
+        tuple(statements_of(found, further, refusable, transactional=not alone)),
         transactional=not alone,
         lock_timeout=limits.lock_timeout,
         statement_timeout=limits.statement_timeout,
@@ -152,12 +173,23 @@ def _sends_nothing(source: bytes, function: str) -> bool:
     return any(not list(statements(sql)) for sql in Source(source).exactly(function) or ())
 
 
-def _statements(
-    connection: Connection, way: Measurement, refusable: Sequence[str], known: Collection[str], *, transactional: bool
+def statements_of(
+    way: Measurement,
+    further: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    refusable: Sequence[str] = (),
+    *,
+    transactional: bool,
 ) -> Iterator[PlannedStatement]:
-    further = below(connection, {effect.relation for each in way.statements for effect in each.effects}, known)
+    """Yield the statements of a measurement, each with the locks that its transaction holds by then.
+
+    Args:
+        way: what was measured.
+        further: the partitions and inheritance children that only this database has, by their parents.
+        refusable: for each statement why the server may refuse it, empty for no reason; by default there is none.
+        transactional: whether they run in one transaction.
+    """
     held: dict[str, LockMode] = {}
-    for each, may_be_refused in zip(way.statements, refusable, strict=True):
+    for each, may_be_refused in zip(way.statements, refusable or [""] * len(way.statements), strict=True):
         told = {effect.relation: effect for effect in each.effects}
         above: dict[str, str] = {}
         for effect in each.effects:

@@ -27,6 +27,8 @@ def refusal(
     state: DatabaseState,
     command: Command,
     steps: Sequence[Step],
+    *,
+    as_reader: bool = False,
 ) -> Refusal | None:
     """Return the first refusal that a run would meet; None for none.
 
@@ -37,9 +39,13 @@ def refusal(
         state: what it holds.
         command: the command to run.
         steps: its steps from there.
+        as_reader: whether another user would run it, so that this one's rights refuse nothing.
     """
+    history = History(connection)
+    if as_reader:
+        state, history.allowed = state._replace(read_only="", may_create=True, lacking=""), True
     try:
-        ready = preflight.admit(command, script, Found(where, state, History(connection)), steps)
+        ready = preflight.admit(command, script, Found(where, state, history), steps)
     except (RefusedError, UsageError, MigrationFailedError) as refused:
         return _told(refused)
     if command.kind == "downgrade" and steps and settings.is_production(ready.environment):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from neuraknot_db.database import display
 from neuraknot_db.database.other_sessions import grant
@@ -12,6 +12,8 @@ from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedState
 from neuraknot_db.schema.effects import Effect
 
 _WIDEST = 120
+
+AS_READER = "Planned as a reader: whether the user who migrates has every right is not known."
 
 
 def render(plan: Plan, width: int) -> str:
@@ -38,14 +40,16 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
         yield from _wrapped(f"! It would wait for another migration: {plan.running}.", width, "")
     if plan.doubt:
         yield from _wrapped(f"! {plan.doubt}", width, "")
+    if plan.as_reader:
+        yield from _wrapped(AS_READER, width, "")
     for revision in plan.revisions:
         yield ""
         yield from _revision(plan, revision, width)
-    if in_use := [table for _, table in sorted(plan.tables.items()) if table.exists or table.holders]:
+    if present := plan.present:
         yield ""
         yield "tables now"
-        longest = max(len(table.name) for table in in_use)
-        for table in in_use:
+        longest = max(len(table.name) for table in present)
+        for table in present:
             yield from _table(table, longest, width)
     if plan.refused:
         # Once more: the first line has scrolled away.
@@ -60,22 +64,19 @@ def _refused(plan: Plan, width: int) -> Iterator[str]:
 
 def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]:
     yield _cut(f"{planned.revision}  {'take back: ' if plan.downgrade else ''}{planned.title.rstrip('.')}", width)
-    limits = f"lock_timeout {_limit(planned.lock_timeout)}, statement_timeout {_limit(planned.statement_timeout)}"
     yield _cut(f"     {planned.path}", width)
-    yield from _wrapped(f"{'one' if planned.transactional else 'no'} transaction, {limits}", width, "     ")
+    yield from _wrapped(limits(planned), width, "     ")
     for what in planned.losses:
         yield from _wrapped(f"loses {what}", width, "     ")
     for statement in planned.statements:
         yield from _statement(plan, statement, width)
     if planned.failure:
         yield from _wrapped(f"! {planned.failure}", width, "     ")
-    yield from _wrapped(_waiting(planned), width, "     ")
+    yield from _wrapped(waiting(planned), width, "     ")
 
 
 def _statement(plan: Plan, statement: PlannedStatement, width: int) -> Iterator[str]:
-    told = [(effect, plan.tables.get(effect.relation)) for effect in statement.effects]
-    # Nobody uses yet what a pending revision creates.
-    told = [(effect, table) for effect, table in told if table is None or table.made_by is None]
+    told = in_use(statement, plan.tables)
     if not (told or statement.note):
         return
     yield _cut(f"{statement.line:>5}  {statement.sql}", width)
@@ -85,23 +86,47 @@ def _statement(plan: Plan, statement: PlannedStatement, width: int) -> Iterator[
         yield from _wrapped(f"! {statement.note}", width, "         ")
 
 
+def in_use(statement: PlannedStatement, tables: Mapping[str, TableNow]) -> list[tuple[Effect, TableNow | None]]:
+    """Return a statement's effects with their tables, but for what a pending revision creates: nobody uses it yet."""
+    told = [(effect, tables.get(effect.relation)) for effect in statement.effects]
+    return [(effect, table) for effect, table in told if table is None or table.made_by is None]
+
+
 def _told(statement: PlannedStatement, effect: Effect, table: TableNow | None) -> str:
+    there = table is not None and table.exists
+    size = f" ({table_size(table, brief=True)})" if table is not None and there and effect.takes_time else ""
+    missing = "" if there else "; there is no such table now"
+    return f"{effect.relation}: {lock(statement, effect)}; {work(statement, effect, size)}{missing}"
+
+
+def lock(statement: PlannedStatement, effect: Effect) -> str:
+    """Return what a statement locks of a relation, and what of the application that blocks, in words."""
     mode, blocks = statement.mode(effect), statement.blocks(effect)
-    lock = str(mode) if mode else "no lock"
+    words = str(mode) if mode else "no lock"
     if effect.index_lock:
-        lock += f", {effect.index_lock} on an index"
+        words += f", {effect.index_lock} on an index"
     elif mode and mode == statement.held.get(effect.relation):
-        blocks, lock = "", f"{lock} as before"
-    lock += f", blocks {blocks}" if blocks else ""
-    in_use = table is not None and table.exists
-    size = f" ({_size(table, brief=True)})" if table is not None and in_use and effect.takes_time else ""
+        blocks, words = "", f"{words} as before"
+    return f"{words}, blocks {blocks}" if blocks else words
+
+
+def work(statement: PlannedStatement, effect: Effect, size: str = "") -> str:
+    """Return what a statement does to a relation meanwhile, in words."""
     above = statement.above.get(effect.relation)
-    why = f": assumed as on {above}, above it" if above else ""
-    missing = "" if in_use else "; there is no such table now"
-    return f"{effect.relation}: {lock}; {effect.work}{size}{why}{missing}"
+    return f"{effect.work}{size}{f': assumed as on {above}, above it' if above else ''}"
 
 
-def _waiting(planned: PlannedRevision) -> str:
+def limits(planned: PlannedRevision) -> str:
+    """Return how a revision is run, in words."""
+    locks, statements = (
+        display.duration(each) if each else "none" for each in (planned.lock_timeout, planned.statement_timeout)
+    )
+    transaction = "one" if planned.transactional else "no"
+    return f"{transaction} transaction, lock_timeout {locks}, statement_timeout {statements}"
+
+
+def waiting(planned: PlannedRevision) -> str:
+    """Return how long a revision may keep the application waiting, in sentences."""
     longest = planned.longest_wait
     if not planned.waits:
         told = "" if planned.unknown else "Keeps no query of the application waiting."
@@ -122,10 +147,10 @@ def _waiting(planned: PlannedRevision) -> str:
 
 
 def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
-    yield f"  {table.name:<{longest}}  {_size(table)}"
+    yield f"  {table.name:<{longest}}  {table_size(table)}"
     shown = [holder for holder in table.holders if holder.in_the_way]
     for holder in shown:
-        yield from _wrapped(_held(holder), width, "    ")
+        yield from _wrapped(held(holder), width, "    ")
         if holder.session.hidden:
             yield from _wrapped(f"what it does is shown after {grant(holder.session)}", width, "      ")
         elif holder.session.query:
@@ -134,7 +159,8 @@ def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
         yield f"    {others} more hold{'s' if others == 1 else ''} a lock that is not in the way"
 
 
-def _held(holder: Holder) -> str:
+def held(holder: Holder) -> str:
+    """Return what a session holds that is in the way, in words."""
     session = holder.session
     snapshot = (
         f"{'may hold' if session.hidden else 'holds'} a snapshot, which CONCURRENTLY waits for"
@@ -150,7 +176,8 @@ def _held(holder: Holder) -> str:
     return f"in the way: {who}{age}{state}, {holds}"
 
 
-def _size(table: TableNow, *, brief: bool = False) -> str:
+def table_size(table: TableNow, *, brief: bool = False) -> str:
+    """Return how large a table is now, in words; `brief` leaves out what is not known."""
     if not table.exists:
         return f"made by {table.made_by}" if table.made_by else "there is no such table now"
     rows = ("" if brief else "rows not counted yet, ") if table.rows is None else f"about {table.rows:,} rows, "
@@ -165,10 +192,6 @@ def size(count: int) -> str:
             return f"{amount:,.0f} {unit}" if unit == "bytes" or amount >= 100 else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:,.1f} TiB"
-
-
-def _limit(milliseconds: int) -> str:
-    return display.duration(milliseconds) if milliseconds else "none"
 
 
 def _cut(line: str, width: int) -> str:

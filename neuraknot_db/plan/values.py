@@ -161,6 +161,7 @@ class Plan:
         refused: why a run would be refused now; None if it would not.
         doubt: why the measured effects may not hold for this database; empty if they do.
         running: another migration that runs now, and that a run would wait for; None for none.
+        as_reader: whether it was made by a user who only reads, whose rights say nothing of a run.
     """
 
     place: str
@@ -173,6 +174,12 @@ class Plan:
     refused: Refusal | None = None
     doubt: str = ""
     running: str | None = None
+    as_reader: bool = False
+
+    @property
+    def present(self) -> list[TableNow]:
+        """The tables that exist, or that a session holds, by name."""
+        return [table for _, table in sorted(self.tables.items()) if table.exists or table.holders]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -186,6 +193,7 @@ class Plan:
             "refused": self.refused and {"code": self.refused.code, "message": self.refused.message},
             "doubt": self.doubt or None,
             "running": self.running,
+            "as_reader": self.as_reader,
             "revisions": [_revision(each) for each in self.revisions],
             "tables": [_table(each) for _, each in sorted(self.tables.items())],
         }

@@ -192,11 +192,15 @@ def _refuse_twice(script: ScriptDirectory) -> None:
     files: dict[str, list[str]] = {}
     for each in script._load_revisions():
         files.setdefault(each.revision, []).append(str(here(each.path)))
+    following = f"{max((int(name) for name in files if name.isdecimal()), default=0) + 1:03d}"
     for revision, paths in files.items():
         if len(paths) > 1:
+            *_, last = sorted(paths)
+            renamed = Path(last).with_name(Path(last).name.replace(revision, following, 1))
             raise UsageError(
                 f"Revision {revision} is in two files: {' and '.join(sorted(paths))}.",
-                hint="Give one of them the next number, in its name too, and the other as its down_revision.",
+                hint=f"Give the one that came later the next number. If that is the last: git mv {last} {renamed}, and"
+                f' in it revision = "{following}" and the other one as its down_revision; then make snapshot',
             )
 
 

@@ -5,6 +5,7 @@ rules/       our own rules, a module each with `CODE`, `HELP` and `check`; `CHEC
 squawk       squawk as a program
 made         what a revision has made itself, to which squawk's rules about others' use do not apply
 exceptions   `alembic/lint.toml`: where rules do not apply, and why
+markdown     findings and measured effects for a page of GitHub
 """
 
 from __future__ import annotations
