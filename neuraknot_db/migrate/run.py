@@ -215,7 +215,7 @@ def _execute(
         history.mark(ready.environment)
         connection.commit()
     if nothing:
-        record.tell_vanished(history)
+        record.tell_vanished(history, outcome.before)
         connection.rollback()
         return
     purged = Entry("base", "stamp", before=outcome.before)

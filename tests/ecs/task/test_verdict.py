@@ -108,4 +108,5 @@ def test_after_an_end_half_way_the_database_is_to_be_asked(watched: WatchResult,
     result = judge(watched, LogFollower(Nothing(), "g", "s"), PLACE, 60.0)
     assert result.exit_code == code
     assert result.hint is not None
-    assert result.hint.endswith("Where the database is: launcher ecs-run -- current")
+    assert "See where the database is: launcher ecs-run -- current" in result.hint
+    assert "launcher ecs-migrate" in result.hint  # it goes on from there
