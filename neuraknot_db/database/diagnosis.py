@@ -126,7 +126,7 @@ def database_error(
 
             details = (*other_sessions.told(getattr(error, "held_by", ())), *details)
         return LockUnavailableError(
-            f"{doing} could not have a lock in time{undone}: {primary}.",
+            f"{doing} could not get a lock in time{undone}: {primary}.",
             hint=_until_free(getattr(error, "held_by", ())),
             details=details,
         )
