@@ -64,8 +64,7 @@ def admit_upgrade(state: DatabaseState, *, own_tables: frozenset[str]) -> tuple[
     if ours:
         raise RefusedError(
             f"No migration has run here, but there are tables already: {', '.join(ours)}. Nothing was changed.",
-            hint="Find out which revision they are at, and record it: neuraknot-db adopt. To run the revisions in spite"
-            " of them: alembic -x force=true upgrade head",
+            hint="Find out which revision they are at, and record it: neuraknot-db adopt",
         )
     return tuple(name for name in state.tables if name not in own_tables)
 

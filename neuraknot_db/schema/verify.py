@@ -69,7 +69,7 @@ class Report:
             )
         elif any(difference.aspect == "revision" for difference in self.differences):
             message = "The database holds our tables, but no record of a revision."
-            hint = "Let the schema be recognised: neuraknot-db adopt"
+            hint = "Find out which revision they are at, and record it: neuraknot-db adopt"
         else:
             message, hint = "The database holds none of our tables.", "Create them: alembic upgrade head"
         details = () if listed else tuple(str(found) for found in self.differences)

@@ -466,7 +466,7 @@ def test_a_checksum_of_an_older_version_is_taken_over_where_the_file_is_the_same
     edited(project, SAME["white space"])
     assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
     edited(project, EDITED["a statement"])
-    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "is not what was executed here")
+    said(database_at_head.alembic("upgrade", "head", cwd=project.root), 5, "is not what ran on this database")
 
 
 def test_a_stamp_does_not_make_the_log_forget_what_was_run(database_at_head: Database, project: Project) -> None:
