@@ -22,7 +22,7 @@ _NEXT = {
     137: "It was killed, perhaps because it needed more memory than the task has.",
     143: "Somebody stopped the task.",
 }
-_WHERE = "Finished revisions stay. See where the database is: launcher ecs-run -- current."
+_WHERE = "What was committed stays. See where the database is: launcher ecs-run -- current."
 _GO_ON = "An upgrade goes on from there: launcher ecs-migrate"
 _RESUMABLE = frozenset({137, 143})
 """The exit codes after which the same command may succeed."""
