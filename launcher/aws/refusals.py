@@ -64,7 +64,7 @@ _DENIAL = re.compile(
 # Where the cluster, the network or the roles may be wrong, which doctor looks at.
 _EXAMINED = ("ecs:RegisterTaskDefinition", "ecs:RunTask")
 _EXAMINED_CODES = {"ClientException", "ClusterNotFoundException", "InvalidParameterException"}
-IAM_POLICY = "`launcher iam-policy` prints the policy that the caller needs."
+IAM_POLICY = "Give the caller the policy that `launcher iam-policy` prints."
 _ROLE = "Have the role's trust policy allow it, and a policy of who asks; or name another profile with --profile."
 # What else than a missing permission denies a call, in AWS's words, and what to do: to allow more would not help.
 _DENIERS = (

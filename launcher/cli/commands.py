@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from launcher.cli import report
 from launcher.cli.shared_options import Common
 from launcher.environment.stack import identify, outputs_for, region_for, resolve
-from launcher.errors import LauncherError, ProgramNotFoundError
+from launcher.errors import LauncherError, OutcomeUnknownError, ProgramNotFoundError
 from launcher.image.build import require_engine
 from launcher.launch import guards, lint
 from launcher.launch.execute import Executor, Launch
@@ -41,6 +41,9 @@ _BEFORE_PROFILE = frozenset(
     }
 )
 """The variables that AWS's SDK for Go prefers to `AWS_PROFILE`."""
+
+_SIGNALLED = 128
+"""Exit codes from here on mean a signal, whose message says itself what may have been started."""
 
 
 def launch(
@@ -94,6 +97,8 @@ def launch(
             guards.demand_confirmation(plan.stack, plan.request.command)
             result = executor(common, aws, known).execute(plan)
     except LauncherError as error:
+        if known.run is None and error.exit_code < _SIGNALLED and not isinstance(error, OutcomeUnknownError):
+            error.message += " This command did not touch the database."
         for line in report.result_lines(known):
             console.say(f"   {line}")
         console.failure(error)

@@ -30,7 +30,7 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
     if given is not None:
         if given != stack.environment:
             raise RefusedError(
-                f"--confirm-reset names {given!r}, but the environment is {stack.environment}. Nothing was changed.",
+                f"--confirm-reset names {given!r}, but the environment is {stack.environment}.",
                 hint=f"To delete all data of {stack.environment}: --confirm-reset {stack.environment}",
             )
         return
@@ -38,17 +38,16 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
     this = f"This deletes ALL DATA of the database {where}."
     if not stack.production:
         if ask is not None and ask(f"{this} Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise RefusedError("That is no yes. Nothing was changed.", hint="To do without the question, give --yes")
+            raise RefusedError("That is no yes.", hint="To do without the question, give --yes")
         return
     if yes:
         raise UsageError(
-            f"--yes is not enough for a reset of {stack.environment}. Nothing was changed.",
+            f"--yes is not enough for a reset of {stack.environment}.",
             hint=f"Leave it out to be asked, or give --confirm-reset {stack.environment}",
         )
     if ask is None:
         raise RefusedError(
-            f"A reset of {stack.environment} has to be confirmed, and there is no terminal to ask on."
-            " Nothing was changed.",
+            f"A reset of {stack.environment} has to be confirmed, and there is no terminal to ask on.",
             hint=f"Where nobody can type, give --confirm-reset {stack.environment}",
         )
     questions = (
@@ -58,9 +57,7 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
     )
     for question, expected in questions:
         if ask(question) != expected:
-            raise RefusedError(
-                f"That is not {expected}. Nothing was changed.", hint="Run the same command again to be asked anew."
-            )
+            raise RefusedError(f"That is not {expected}.", hint="Run the same command again to be asked anew.")
 
 
 def demand_confirmation(stack: Stack, command: Sequence[str]) -> None:
@@ -77,12 +74,12 @@ def demand_confirmation(stack: Stack, command: Sequence[str]) -> None:
     what = next(word for word in command if word in ("downgrade", "mark"))
     if given is not None:
         raise RefusedError(
-            f"The confirmation of the {what} is {given!r}, and the database is {name!r}. Nothing was changed.",
+            f"The confirmation of the {what} is {given!r}, and the database is {name!r}.",
             hint=f"To confirm it: {option}{shlex.quote(name)}",
         )
     confirmed = [*command[1:], "--confirm", name] if what == "mark" else ["-x", f"confirm={name}", *command[1:]]
     raise RefusedError(
-        f"In {stack.environment}, a {what} wants the database's name as its confirmation. Nothing was changed.",
+        f"In {stack.environment}, a {what} wants the database's name as its confirmation.",
         hint=f"To confirm it: launcher ecs-run -- {shlex.join(confirmed)}",
     )
 
@@ -119,8 +116,8 @@ def task_instead(plan: Plan) -> Task | None:
             runs += ", but on another database or from another image"
         attach = ", or --attach" if is_alike(task) and not request.attach else ""
         raise AlreadyRunningError(
-            f"A migration task of {plan.stack.environment} is alive: {task.id} ({task.status}), started by"
-            f" {task.started_by or 'somebody'}{runs}. No other was started.",
+            f"Another migration task of {plan.stack.environment} is alive: {task.id} ({task.status}), started by"
+            f" {task.started_by or 'somebody'}{runs}.",
             hint=f"Follow it: launcher logs --follow {task.id}{attach}. End it: launcher stop {task.id}",
         )
     if is_plain_upgrade(request.command):
@@ -137,6 +134,6 @@ def ran_already(task: Task) -> RefusedError:
     """Return the error for a command, other than a plain upgrade, that already ran under this token."""
     ended = f"ended with {task.exit_code}" if task.exit_code is not None else "ended without an exit code"
     return RefusedError(
-        f"Under this name it ran already as {task.id}, which {ended}. No other task was started.",
+        f"Under this name it ran already as {task.id}, which {ended}.",
         hint="Give `--client-token NEW` to run it again. What that one did: launcher ecs-run -- log",
     )

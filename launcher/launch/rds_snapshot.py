@@ -36,7 +36,7 @@ def require_database(stack: Stack, aws: Aws) -> RdsDatabase:
         region = other_region(host.value, stack.region.value)
         raise ConfigurationError(
             f"RDS has no instance or cluster {named.value if named else host.value} to make a snapshot of"
-            f"{f' in {stack.region.value}: the host is in {region}' if region else ''}. Nothing was changed.",
+            f"{f' in {stack.region.value}: the host is in {region}' if region else ''}.",
             hint=f"Name {'the right region with --region' if region else 'it with --db-instance'}, or do without a"
             " snapshot: --no-snapshot",
         )
@@ -50,7 +50,7 @@ def require_database(stack: Stack, aws: Aws) -> RdsDatabase:
         address = found.hosts[0] if found.hosts else "an address that is not known yet"
         raise ConfigurationError(
             f"The database is at {host.value} ({host.source}), but the RDS {found.kind} {found.name} is at {address}:"
-            " a snapshot of it would be one of another database. Nothing was changed.",
+            " a snapshot of it would be one of another database.",
             hint=f"If it is this one: --db-host {found.hosts[0] if found.hosts else 'HOST'}; if not, name its own"
             " instance or cluster with --db-instance. To do without a snapshot: --no-snapshot",
         )

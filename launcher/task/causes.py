@@ -48,7 +48,7 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"CannotPullContainerError"),
         "The image can't be pulled.",
-        "May the execution role pull from {repository}? Look with: launcher doctor",
+        "The execution role must be allowed to pull from {repository}. See what is missing: launcher doctor",
     ),
     (
         re.compile(r"log group does not exist", re.IGNORECASE),
@@ -100,11 +100,10 @@ def cause(text: str, place: Place) -> Cause:
     if denied is not None:
         principal, action, resource = denied
         role = principal.split("/")[1] if "/" in principal else principal
+        key = ", and kms:Decrypt if a key of your own encrypts it" if "Secret" in action else ""
         return Cause(
             f"The role {role} may not do {action} on {resource or 'what it needs'}.",
-            advice(text)
-            or f"Allow {action} on {resource or 'it'} in the policy of {role}"
-            f"{', and kms:Decrypt if a key of your own encrypts it' if 'Secret' in action else ''}.",
+            advice(text) or f"Allow {action} in the role's policy{key}. See whether it is enough: launcher doctor",
         )
     if _NO_WAY_OUT.search(text):
         endpoints = ", ".join(endpoint_name(place.region, name) for name in (*STARTING_SERVICES, "secretsmanager"))

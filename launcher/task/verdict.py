@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import replace
 
@@ -12,21 +13,21 @@ from launcher.task.causes import cause
 from launcher.task.logs import OVER, LogFollower
 from launcher.task.watch import WatchResult
 
-_WHERE = "What was committed stays. Where the database is: launcher ecs-run -- current"
 _NEXT = {
     3: "See what differs: launcher ecs-run -- verify",
-    4: "A lock was not free in time. Who holds it: launcher ecs-run -- plan",
-    5: "Nothing was changed. The log says what stands in the way.",
-    6: "Look with `launcher doctor` whether the task may reach the database, and whether the password is right.",
-    7: "What it had begun was rolled back, unless the log says otherwise. What was run: launcher ecs-run -- log",
-    137: f"It was killed, perhaps for want of memory. {_WHERE}",
-    143: f"Somebody stopped the task. {_WHERE}",
+    4: "A lock was not free in time. See who holds it: launcher ecs-run -- plan",
+    5: "The log says what was refused, and what to do.",
+    6: "See whether the task can reach the database with the right password: launcher doctor",
+    7: "What had begun was rolled back, unless the log says otherwise. What was run: launcher ecs-run -- log",
+    137: "It was killed, perhaps because it needed more memory than the task has.",
+    143: "Somebody stopped the task.",
 }
-_ASK = "Ask the database: launcher ecs-run -- log, and: launcher ecs-run -- current"
-_OUT_OF_MEMORY = (
-    "The container was killed (137): it needed more memory than the task has.",
-    f"A revision that collects rows in Python had better leave them to the server, in SQL. {_WHERE}",
-)
+_WHERE = "What was committed stays. See where the database is: launcher ecs-run -- current."
+_GO_ON = "An upgrade goes on from there: launcher ecs-migrate"
+_RESUMABLE = frozenset({137, 143})
+"""The exit codes after which the same command may succeed."""
+_NO_MEMORY = "The container was killed (137): it needed more memory than the task has."
+_LESS_MEMORY = "Have the revision do its work in SQL instead of collecting rows in Python, then: launcher ecs-migrate"
 
 
 def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) -> TaskResult:
@@ -62,7 +63,13 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
         if doubt is not None:
             message = f"The container ended with 0, but {doubt}"
             return TaskResult(
-                Verdict.UNKNOWN, ExitCode.UNKNOWN, message, hint=_ASK, details=details, task=task, report=report
+                Verdict.UNKNOWN,
+                ExitCode.UNKNOWN,
+                message,
+                hint=_resume(report),
+                details=details,
+                task=task,
+                report=report,
             )
         message = _success(task, report, place)
         if watched.timed_out or watched.interrupted_by is not None:
@@ -75,7 +82,7 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
             Verdict.INTERRUPTED,
             128 + watched.interrupted_by,
             f"Interrupted by {name}: the container {ended}.",
-            hint=_WHERE,
+            hint=_resume(report),
             details=details,
             task=task,
             report=report,
@@ -85,7 +92,8 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
             Verdict.TIMED_OUT,
             ExitCode.TIMED_OUT,
             f"The task was stopped: it had not ended after {timeout:.0f} s.",
-            hint=f"Allow more time with --timeout, or see in the log what it waits for. {_WHERE}",
+            hint=f"{_at(report) or _WHERE} The log shows what it waited for."
+            f" To give an upgrade more time: launcher ecs-migrate --timeout {math.ceil(timeout / 30)}m",
             details=details,
             task=task,
             report=report,
@@ -94,10 +102,13 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
         said = f": {report.error}" if report is not None and report.error else "."
         message = f"The container ended with {task.exit_code}{said}"
         unknown = report is not None and report.outcome == "unknown"
-        usual = _NEXT.get(task.exit_code, "The log says why." if report is not None else None)
-        hint = _architecture(log) or (_ASK if unknown else usual)
+        hint = _architecture(log)
         if "OutOfMemory" in (task.container_reason or ""):
-            message, hint = _OUT_OF_MEMORY
+            message, hint = _NO_MEMORY, f"{_at(report) or _WHERE} {_LESS_MEMORY}"
+        elif hint is None and unknown:
+            hint = _resume(report)
+        elif hint is None:
+            hint = _next(task.exit_code, report)
         return TaskResult(
             Verdict.UNKNOWN if unknown else Verdict.FAILED,
             task.exit_code,
@@ -112,7 +123,7 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
         return TaskResult(
             Verdict.NOT_STARTED,
             ExitCode.NOT_STARTED,
-            f"The container never started. {why.message}",
+            f"The container never started, so the database was not touched. {why.message}",
             hint=why.hint,
             details=details,
             task=task,
@@ -120,12 +131,36 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
     return TaskResult(
         Verdict.UNKNOWN,
         ExitCode.UNKNOWN,
-        "The container started, but ECS does not know its exit code, so the outcome is not known.",
-        hint=_ASK,
+        "The task was lost: it ended without an exit code, so how far it came is not known.",
+        hint=_resume(report),
         details=details,
         task=task,
         report=report,
     )
+
+
+def _at(report: ContainerReport | None) -> str | None:
+    """Return where the database is, as a sentence; None if the container has not said so."""
+    if report is None or report.outcome == "unknown" or not (report.after or report.has_target):
+        return None
+    still = "still " if report.after == report.before and not report.ran else ""
+    return f"The database is {still}at {_named(report.after)}."
+
+
+def _resume(report: ContainerReport | None) -> str:
+    """Return how to go on after an end half-way."""
+    if at := _at(report):
+        return f"{at} {_GO_ON}. What was run: launcher ecs-run -- log"
+    return f"{_WHERE.rstrip('.')}, and what was run: launcher ecs-run -- log. {_GO_ON}"
+
+
+def _next(code: int, report: ContainerReport | None) -> str | None:
+    """Return the hint for the exit code of a container that failed."""
+    usual = _NEXT.get(code, "The log says why." if report is not None else None)
+    if code in _RESUMABLE:
+        return f"{usual} {_resume(report)}"
+    at = _at(report) or ("Nothing was changed." if code == ExitCode.REFUSED and report is not None else None)
+    return " ".join(filter(None, (at, usual))) or None
 
 
 def unread(watched: WatchResult, log: LogFollower) -> str | None:

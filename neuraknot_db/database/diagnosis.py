@@ -126,7 +126,7 @@ def database_error(
 
             details = (*other_sessions.told(getattr(error, "held_by", ())), *details)
         return LockUnavailableError(
-            f"{doing} could not have a lock in time{undone}: {primary}.",
+            f"{doing} could not get a lock in time{undone}: {primary}.",
             hint=_until_free(getattr(error, "held_by", ())),
             details=details,
         )
@@ -201,10 +201,10 @@ def _is_psqls(error: DBAPIError, state: str) -> bool:
 def _until_free(held_by: Collection[Session]) -> str:
     """Return what to do about a lock, from the sessions that `migrate.retry` has seen to hold it."""
     if not held_by:
-        return "Try again later. Who holds it, while it does: neuraknot-db plan"
+        return "Run the command again later. Who holds it, while it does: neuraknot-db plan"
     from neuraknot_db.database import other_sessions  # few runs meet another session
 
-    return f"Try again later, or end what holds it: {other_sessions.ending(held_by)}"
+    return f"Run the command again later, or first end what holds it, in psql: {other_sessions.ending(held_by)}"
 
 
 def is_lost(error: BaseException) -> bool:

@@ -72,8 +72,8 @@ def acquire(
             return
         if waited >= patience:
             raise LockUnavailableError(
-                f"Another migration still runs after {waited:.0f} s: {found}.",
-                hint="Wait for it to end; `neuraknot-db log` shows what it did.",
+                f"Another migration still runs after {waited:.0f} s, so this one changed nothing: {found}.",
+                hint="Wait for it to end, and run the command again. What it has done so far: neuraknot-db log",
             )
         if not told:
             log.info("waiting for another migration: %s", found)

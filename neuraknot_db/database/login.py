@@ -32,7 +32,7 @@ _LOGIN_REASONS = (
     (
         ("password authentication failed", "no password supplied", "authentication failed"),
         "{place} refused the login of user {user}.",
-        "Correct DB_USER and DB_PASSWORD, or DATABASE_URL.",
+        "Correct DB_USER and DB_PASSWORD, or DATABASE_URL, and try them: neuraknot-db current",
     ),
     (
         ("pg_hba.conf",),
@@ -115,7 +115,8 @@ def explained(
         )
     return UnreachableError(
         f"{settings.place} can't be reached.",
-        hint="See that the server runs and that DB_HOST and DB_PORT (or DATABASE_URL) name it.",
+        hint="See that the server runs and that DB_HOST and DB_PORT (or DATABASE_URL) name it, and try again:"
+        " neuraknot-db current",
         details=details,
     )
 

@@ -24,6 +24,8 @@ def as_text(records: Sequence[Record]) -> Iterator[str]:
         waited = f", {display.duration(record.lock_wait_ms)} of it waiting for locks" if record.lock_wait_ms else ""
         took = display.duration(record.duration_ms) if record.outcome != "started" else "not ended"
         yield f"{when}  {what:<14}  {record.outcome:<11}  {took:>9}{attempt}{waited}  {who}"
+        if record.outcome == "started":
+            yield "    it still runs, or was killed: what it had committed by then stays"
         if record.error:
             # A server's message may hold line breaks.
             yield f"    {record.error}".replace("\n", "\n    ")

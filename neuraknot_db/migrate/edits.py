@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Set
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from alembic.script import ScriptDirectory
 
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.history.log import Applied, Entry, History
+from neuraknot_db.revisions import files
 from neuraknot_db.revisions.checksum import KIND, checksum, source_sha256
 
 
@@ -59,11 +61,11 @@ def demand_unedited(
         if known.checksums and sha256 not in known.sources and (now := checksum(source)) not in known.checksums:
             edited[revision] = Entry(revision, "accept", checksum=now, source_sha256=sha256)
     if refused := [revision for revision in edited if revision not in accepted]:
-        files = " and ".join(Path(script.get_revision(revision).path).name for revision in refused)
+        paths = " ".join(shlex.quote(str(files.here(script.get_revision(revision).path))) for revision in refused)
         raise RefusedError(
             _edited([applied[revision] for revision in refused]),
-            hint=f"Restore {files} and write the change as a new revision,"
-            f" or take the edit: alembic -x accept_edit={','.join(edited)} {command}",
+            hint=f"Undo the edit and write it as a new revision; it is shown by: git log -p -- {paths}. Or accept the"
+            f" file as it is, without running it again: alembic -x accept_edit={','.join(edited)} {command}",
         )
     return list(edited.values())
 
@@ -73,11 +75,14 @@ def _edited(revisions: list[Applied]) -> str:
     old = [each.revision for each in revisions if not any(known.startswith(KIND) for known in each.checksums)]
     if len(revisions) == 1:
         start = f"Revision {revisions[0].revision} was edited after it had been applied"
-        otherwise = "what its upgrade() does is not what was executed here"
+        otherwise = "its upgrade() is not what ran on this database"
     else:
         start = f"Revisions {', '.join(each.revision for each in revisions)} were edited after they had been applied"
-        otherwise = "what they do is not what was executed here"
+        otherwise = "their upgrade() is not what ran on this database"
     if not old:
-        return f"{start}: {otherwise}."
+        return f"{start}, so nothing was changed now: {otherwise}."
     which = "" if len(old) == len(revisions) else f" of {', '.join(old)}"
-    return f"{start}. An older version took the checksum{which}: whether only comments changed can't be told."
+    return (
+        f"{start}, so nothing was changed now. An older version took the checksum{which}:"
+        " whether only comments changed can't be told."
+    )

@@ -123,17 +123,14 @@ def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
         )
     else:
         found = MigrationFailedError(f"{point.doing} failed{point.undone}: {words(error)}.")
-    if isinstance(found, RefusedError):
-        found.hint = point.cause or found.hint
-        if point.cause is None and place and sqlstate.of(error) == sqlstate.READ_ONLY:
-            found.hint = f"Take out of {place.shown} what makes the transaction read-only."
-    if isinstance(found, MigrationFailedError | UnreachableError):
-        # What the server is in may be the cause, and then the file is not to blame.
-        advice = point.cause or found.hint
-        if advice is None and place is not None:
-            advice = f"Correct {place.shown}, and run the command again."
-        left = _left_behind(point.alone, error) if point.alone is not None else None
-        found.hint = " ".join(filter(None, (point.at, left, advice)))
+    # What the server is in may be the cause, and then the file is not to blame.
+    advice = point.cause or found.hint
+    if point.cause is None and place and sqlstate.of(error) == sqlstate.READ_ONLY:
+        advice = f"Take out of {place.shown} what makes the transaction read-only."
+    elif advice is None and place is not None:
+        advice = f"Correct {place.shown}, and run the command again."
+    left = _left_behind(point.alone, error) if point.alone is not None else None
+    found.hint = " ".join(filter(None, (point.at, left, advice)))
     return found
 
 
@@ -162,7 +159,8 @@ def _timed_out(error: DBAPIError, found: NeuraknotError, point: FailurePoint) ->
     limit: int = getattr(point.limits, name)
     return MigrationFailedError(
         f"{point.doing} was ended{point.undone.replace(' was', '')}: {what}, and {name} is {settings.spelled(limit)}.",
-        hint=f'Raise it in {path_of(point.step)}: {name} = "{settings.spelled(2 * limit)}"',
+        hint=f'To give it more time, write {name} = "{settings.spelled(2 * limit)}" into'
+        f" {path_of(point.step)} and run the command again.",
         details=found.details,
     )
 

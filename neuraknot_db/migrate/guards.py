@@ -63,8 +63,8 @@ def admit_upgrade(state: DatabaseState, *, own_tables: frozenset[str]) -> tuple[
     ours = [name for name in state.tables if name in own_tables]
     if ours:
         raise RefusedError(
-            f"The database holds {', '.join(ours)}, but no record of a revision.",
-            hint="Let it be recognised first: neuraknot-db adopt (alembic -x force=true upgrade goes on all the same)",
+            f"No migration has run here, but there are tables already: {', '.join(ours)}. Nothing was changed.",
+            hint="Find out which revision they are at, and record it: neuraknot-db adopt",
         )
     return tuple(name for name in state.tables if name not in own_tables)
 
@@ -81,7 +81,7 @@ def environment(where: Settings, marker: str | None) -> str:
         return marker
     if settings.is_production(marker) or settings.is_production(where.environment):
         raise RefusedError(
-            f"The database is marked as {marker}, and NEURAKNOT_ENV says {where.environment}.",
+            f"The database is marked as {marker}, and NEURAKNOT_ENV says {where.environment}: nothing was changed.",
             hint=f"Is it the right database? Then NEURAKNOT_ENV={shlex.quote(marker)}"
             # Nothing proposes to take the guards of production away.
             + f", or: neuraknot-db mark {shlex.quote(where.environment)}" * settings.is_production(where.environment),

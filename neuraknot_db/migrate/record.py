@@ -152,7 +152,7 @@ class Recorder:
             if now.environment is None:
                 now.mark(environment)
             if not self._begun:
-                tell_vanished(now)
+                tell_vanished(now, entry.before)
                 self.write(connection, entry._replace(outcome="started"))
             connection.commit()
 
@@ -277,10 +277,11 @@ class Recorder:
         return Standing(landed, state.revision)
 
 
-def tell_vanished(history: History) -> None:
-    """Warn if the last run never ended."""
+def tell_vanished(history: History, at: str | None) -> None:
+    """Warn if the last run never ended, and tell where the database is."""
     if vanished := history.vanished():
-        log.warning("the last run never ended (%s): what it had committed by then has stayed", vanished)
+        what = "the last run (%s) was killed or its machine lost: what it had committed stays, the database is at %s"
+        log.warning(what, vanished, at or "no revision")
 
 
 def _numbered(connection: Connection, write: Callable[[], None]) -> None:

@@ -99,7 +99,9 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
             _execute(environment, connection, walk, recorder, outcome, ready)
         except MigrationFailedError as error:
             if asked.force and ready.found.state.tables and not ready.found.state.versions:
-                error.hint = "Where these tables are ours already, let them be recognised: neuraknot-db adopt"
+                error.hint = (
+                    "If the tables are ours, find out which revision they are at, and record it: neuraknot-db adopt"
+                )
             raise
         if _is_emptying(ready):
             log.info("at no revision: alembic_version was emptied")
@@ -215,7 +217,7 @@ def _execute(
         history.mark(ready.environment)
         connection.commit()
     if nothing:
-        record.tell_vanished(history)
+        record.tell_vanished(history, outcome.before)
         connection.rollback()
         return
     purged = Entry("base", "stamp", before=outcome.before)

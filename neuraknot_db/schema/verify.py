@@ -51,7 +51,8 @@ class Report:
         """Raise if the schema is not as it should be.
 
         Args:
-            listed: whether the reader already has the differences, so that the error need not list them.
+            listed: whether the reader already has the differences, so that the error need not list them; otherwise a
+                run has just ended, and the error says that it is committed.
 
         Raises:
             SchemaDiffersError: there are differences.
@@ -60,11 +61,15 @@ class Report:
             return
         count = len(self.differences)
         if self.revision:
-            message = f"The schema is not what revision {self.revision} should hold: {counted(count, 'difference')}."
-            hint = "Undo what was changed by hand, or write it as a revision: neuraknot-db revision -m MESSAGE"
+            what = "schema" if listed else f"run is committed, at {self.revision}, but the schema"
+            message = f"The {what} is not what revision {self.revision} should hold: {counted(count, 'difference')}."
+            hint = (
+                "It was changed outside of the revisions. Undo that in psql, and check: neuraknot-db verify. Or keep it"
+                " as a revision: neuraknot-db revision -m MESSAGE"
+            )
         elif any(difference.aspect == "revision" for difference in self.differences):
             message = "The database holds our tables, but no record of a revision."
-            hint = "Let the schema be recognised: neuraknot-db adopt"
+            hint = "Find out which revision they are at, and record it: neuraknot-db adopt"
         else:
             message, hint = "The database holds none of our tables.", "Create them: alembic upgrade head"
         details = () if listed else tuple(str(found) for found in self.differences)

@@ -416,7 +416,8 @@ def test_a_run_that_was_killed_is_told(database_at_head: Database, project: Proj
     text = database_at_head.neuraknot_db("log").out.splitlines()
     (told,) = [line for line in text if "started" in line]
     assert "  upgrade         started      not ended  hana on " in told
-    assert text.index(told) == len(text) - 2  # revision 005 was committed after it
+    assert text[text.index(told) + 1].startswith("    it still runs, or was killed")
+    assert text.index(told) == len(text) - 3  # revision 005 was committed after it
     (row,) = [
         row for row in json.loads(database_at_head.neuraknot_db("log", "--json").out) if row["outcome"] == "started"
     ]
@@ -427,10 +428,11 @@ def test_a_run_that_was_killed_is_told(database_at_head: Database, project: Proj
         again = database_at_head.neuraknot_db("upgrade", target, cwd=project.root)
         assert again.code == 0, again.err
         assert re.search(
-            r"the last run never ended \(upgrade of \S+ \S+ UTC by hana on \S+\): what it had committed", again.err
+            r"the last run \(upgrade of \S+ \S+ UTC by hana on \S+\) was killed .* stays, the database is at 005\n",
+            again.err,
         )
     project.add("007", "SELECT 1", after="006")
-    assert "never ended" not in database_at_head.neuraknot_db("upgrade", "head", cwd=project.root).err
+    assert "was killed" not in database_at_head.neuraknot_db("upgrade", "head", cwd=project.root).err
 
 
 @pytest.mark.slow
@@ -450,7 +452,7 @@ def test_a_reset_that_was_killed_is_told_and_changed_nothing(
     assert "  reset           started      not ended  " in database_at_head.neuraknot_db("log").out
     assert database_at_head.value("SELECT version_num FROM alembic_version") == "004"
     done = database_at_head.neuraknot_db(*reset)
-    assert (done.code, "the last run never ended (reset of " in done.err) == (0, True), done.err
+    assert (done.code, "the last run (reset of " in done.err) == (0, True), done.err
     assert " not ended  " in database_at_head.neuraknot_db("log").out  # it is still so
 
 
@@ -468,7 +470,7 @@ def test_a_run_that_ended_is_not_said_to_be_under_way(database: Database, projec
     ):
         done = database.program(program, *arguments, cwd=project.root)
         assert done.code == code, done.err
-        assert "never ended" not in done.err, arguments
+        assert "was killed" not in done.err, arguments
         assert " not ended  " not in database.neuraknot_db("log").out, arguments
 
 

@@ -173,7 +173,7 @@ def test_vacuum_full_stands_in_the_way_no_longer_than_lock_timeout(
     limits = {"NEURAKNOT_LOCK_TIMEOUT": "200ms", "NEURAKNOT_LOCK_TRIES": "1"}
     with held(database_at_head, WRITER):
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **limits)
-    said(done, 4, "Revision 005 could not have a lock in time outside of a transaction")
+    said(done, 4, "Revision 005 could not get a lock in time outside of a transaction")
     assert "rolled back" not in done.err
 
 

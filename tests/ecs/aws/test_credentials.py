@@ -228,7 +228,7 @@ def test_who_is_not_accepted_is_told_what_to_renew(stage: Stage, config: Path, p
     for key in ("PROFILEPROFILEPROFIL", stage.cloud.credentials.access_key):
         stage.cloud.server.know(key, expired=True)
     outcome = stage.launch("ecs-migrate", "--json", *([] if profile is None else ["--profile", "p"]))
-    assert outcome.json["message"] == "The AWS credentials have expired."
+    assert outcome.json["message"].startswith("The AWS credentials have expired. ")
     assert hint in outcome.json["hint"]
 
 

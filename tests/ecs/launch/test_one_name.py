@@ -54,7 +54,10 @@ def test_what_would_do_more_is_refused_and_runs_under_another_name(stage: Stage,
     again = stage.launch(command, "--json", *arguments)
     (task,) = ids(stage)
     assert (again.code, again.json["verdict"], again.json["task"]) == (5, "refused", None)
-    assert f"it ran already as {task}, which ended with 0. No other task was started." in again.json["message"]
+    assert (
+        f"it ran already as {task}, which ended with 0. This command did not touch the database."
+        in again.json["message"]
+    )
     assert "Give `--client-token NEW` to run it again." in again.json["hint"]
     assert stage.launch(command, "--client-token", "NEW", *arguments).code == 0
     assert len(ids(stage)) == 2

@@ -371,7 +371,7 @@ def test_a_task_that_somebody_starts_meanwhile_gets_no_second_one_beside_it(stag
     stage.cloud.server.faults.append(somebody)
     outcome = stage.launch("ecs-migrate", "--reset", "--confirm-reset", "prod")
     assert outcome.code == 4
-    assert "started by somebody else. No other was started." in outcome.err
+    assert "started by somebody else. This command did not touch the database." in outcome.err
     assert "To restore neuraknot-prod-db-before-" in outcome.err
     assert "RunTask" not in stage.actions
 

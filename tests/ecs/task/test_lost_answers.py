@@ -46,7 +46,7 @@ def test_a_task_that_is_over_when_run_task_answers_at_last_is_judged_by_what_it_
     [
         (Script(seconds=1.0, exit_code=7, error="no"), 7, "The container ended with 7: no"),
         (Script(seconds=1.0, exit_code=0, report=None), 25, "its log ends without its report"),
-        (Script(seconds=1.0, exit_code=None), 25, "ECS does not know its exit code"),
+        (Script(seconds=1.0, exit_code=None), 25, "The task was lost"),
         (Script(lines=plays.BEGINNING, seconds=120.0), 0, "dev is at revision 004"),
     ],
     ids=["it failed", "it left no report", "its host was lost", "it still runs"],
@@ -165,7 +165,7 @@ def test_a_failure_without_a_lost_answer_is_one(stage: Stage, reason: str) -> No
     stage.cloud.ecs.failures = iter([reason])
     outcome = stage.launch("ecs-migrate")
     assert outcome.code == 23
-    assert f"ECS did not start the task: {reason.rstrip('.')}.\n" in outcome.err
+    assert f"ECS did not start the task: {reason.rstrip('.')}. This command did not touch" in outcome.err
 
 
 def test_a_signal_after_a_lost_answer_does_not_say_that_nothing_was_started(stage: Stage) -> None:

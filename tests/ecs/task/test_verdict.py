@@ -88,6 +88,30 @@ def test_why_the_password_can_t_be_had(reason: str, message: str, hint: str) -> 
     assert "run the same command again" not in found.hint
 
 
+@pytest.mark.parametrize(
+    ("code", "before", "ran", "outcome", "says"),
+    [
+        (7, "003", ("004",), "failed", "The database is at 004."),
+        (4, "004", (), "failed", "The database is still at 004."),
+        (143, "003", ("004",), "interrupted", "The database is at 004. An upgrade goes on from there:"),
+        (143, "003", (), "unknown", "See where the database is: launcher ecs-run -- current"),
+    ],
+)
+def test_a_failure_tells_where_the_database_is(
+    code: int, before: str, ran: tuple[str, ...], outcome: str, says: str
+) -> None:
+    log = LogFollower(Nothing(), "g", "s")
+    log.report = ContainerReport("upgrade", before, "004", ran, code, "no", outcome, "005", has_target=True)
+    task = Task("arn:task/1", "STOPPED", exit_code=code, command=("alembic", "upgrade", "head"))
+    assert says in (judge(WatchResult(task), log, PLACE, 60.0).hint or "")
+
+
+def test_more_time_is_given_by_a_whole_command() -> None:
+    watched = WatchResult(Task("arn:task/1", "STOPPED", exit_code=143), timed_out=True)
+    hint = judge(watched, LogFollower(Nothing(), "g", "s"), PLACE, 90.0).hint
+    assert (hint or "").endswith("launcher ecs-migrate --timeout 3m")
+
+
 def test_what_goes_without_saying_is_not_said() -> None:
     ended = {"stop_code": "EssentialContainerExited", "stopped_reason": "Essential container in task exited"}
     task = Task("arn:task/1", "STOPPED", exit_code=7, started=1.0, **ended)  # type: ignore[arg-type]
@@ -108,4 +132,5 @@ def test_after_an_end_half_way_the_database_is_to_be_asked(watched: WatchResult,
     result = judge(watched, LogFollower(Nothing(), "g", "s"), PLACE, 60.0)
     assert result.exit_code == code
     assert result.hint is not None
-    assert result.hint.endswith("Where the database is: launcher ecs-run -- current")
+    assert "See where the database is: launcher ecs-run -- current" in result.hint
+    assert "launcher ecs-migrate" in result.hint  # it goes on from there
