@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from launcher.cli.dependencies import Dependencies
 from launcher.cli.main import main
