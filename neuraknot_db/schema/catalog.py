@@ -384,6 +384,8 @@ SELECT r.relname AS relation,
        obj_description(c.oid, 'pg_constraint') IS NOT NULL AS commented
   FROM ours r
   JOIN pg_constraint c ON c.conrelid = r.oid AND c.contype IN ('c', 'f', 'p', 'u', 'x')
+ -- A foreign key to a partitioned table has one to each partition under it, named by the server's version.
+ WHERE NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = c.conparentid AND p.conrelid = c.conrelid)
  ORDER BY r.relname, c.contype, c.conname
 """
 

@@ -219,6 +219,9 @@ ALTER TABLE base REPLICA IDENTITY USING INDEX base_pkey;
 CREATE TABLE child (more int) INHERITS (base);
 CREATE TABLE parted (id int, made timestamptz NOT NULL) PARTITION BY RANGE (made);
 CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('2024-01-01 00:00+09') TO ('2025-01-01 00:00+09');
+CREATE TABLE months (made date PRIMARY KEY) PARTITION BY RANGE (made);
+CREATE TABLE months_1 PARTITION OF months FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE of_a_month (made date REFERENCES months);  -- and one to months_1 of the server's own, named by its version
 CREATE TABLE typed OF pair;
 CREATE VIEW v WITH (security_barrier) AS SELECT id, m FROM base WHERE name <> 'q';
 ALTER VIEW v ALTER m SET DEFAULT 'a';
