@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -78,17 +79,19 @@ def _mark(name: str) -> str:
 
 
 def _is_ours(item: dict[str, Any], mark: str) -> bool:
-    return item["user"]["login"] == AUTHOR and (item["body"] or "").startswith(mark)
+    author = item["user"] or {}  # null for one who has left GitHub
+    return author.get("login") == AUTHOR and (item["body"] or "").startswith(mark)
 
 
 def _text(file: str) -> str:
     server, repository, run = (os.environ[f"GITHUB_{name}"] for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
-    text = whole = Path(file).read_text(encoding="utf-8").strip()
+    is_plain, written = file.endswith(".txt"), Path(file).read_text(encoding="utf-8").strip()
+    text = whole = html.escape(written, quote=False) if is_plain else written
     if len(whole) > LONGEST:
         text = whole[:LONGEST].rpartition("\n")[0] or whole[:LONGEST]
     left_out = "" if text == whole else "The rest is left out here. "
-    if file.endswith(".txt"):
-        text = f"<pre>{html.escape(text)}</pre>"  # where nothing is markup, and nobody is notified
+    if is_plain:
+        text = f"<pre>{text}</pre>"  # where nothing is markup, and nobody is notified
     return f"{text}\n\n{left_out}[The run]({server}/{repository}/actions/runs/{run})"
 
 
@@ -113,6 +116,6 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         main(*sys.argv[1:])
-    except (HTTPError, URLError, TimeoutError) as error:
+    except (URLError, TimeoutError, ConnectionError, HTTPException, json.JSONDecodeError) as error:
         words = error.read().decode(errors="replace") if isinstance(error, HTTPError) else ""
         sys.exit(f"Error: GitHub's API refused this or did not answer: {error}. {words}".rstrip())
