@@ -66,12 +66,29 @@ def _misuse_said(context: Any, arguments: list[str]) -> Iterator[None]:
         program = where.command_path
         if error.ctx is None and context.invoked_subcommand:
             program += f" {context.invoked_subcommand}"
-        words = error.format_message()
+        words, hint = error.format_message(), f"See what there is: {program} --help"
         if isinstance(error, NoSuchOption):
-            words = f"No such option '{error.option_name}'.{did_you_mean(error.option_name, error.possibilities or ())}"
+            name = error.option_name
+            words = f"No such option '{name}'.{did_you_mean(name, _options(where.command))}"
+            commands = getattr(where.command, "commands", {})
+            command = next((each for each in arguments if each in commands), "")
+            if command and name in _options(commands[command]):
+                words, hint = (
+                    f"Option '{name}' stands behind the command.",
+                    f"Write it there: {program} {command} {name} ...",
+                )
         words += "" if words.endswith((".", "?")) else "."
-        misused = UsageError(words, hint=f"See what there is: {program} --help")
+        misused = UsageError(words, hint=hint)
         raise typer.Exit(failed(where, misused, arguments)) from error
+
+
+def _options(command: Any) -> list[str]:
+    return [
+        option
+        for each in command.params
+        if not isinstance(each, TyperArgument)
+        for option in (*each.opts, *each.secondary_opts)
+    ]
 
 
 app = typer.Typer(
@@ -95,9 +112,12 @@ def _examples(*lines: str) -> str:
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"launcher {version('neuraknot-db')}")
+        try:
+            typer.echo(f"launcher {version('neuraknot-db')}")
+        except PackageNotFoundError:
+            typer.echo("launcher, not installed: it runs from a copy of its source")
         raise typer.Exit
 
 

@@ -8,5 +8,8 @@ from collections.abc import Iterable
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a question that names the nearest of what there is, with a blank before it; else nothing."""
-    near = difflib.get_close_matches(word, list(known))
+    words = [each for each in known if each != word]
+    # The beginning of a word, such as --env, is often less like it than like a short one.
+    begun = [each for each in words if len(word.strip("-")) > 1 and each.startswith(word)]
+    near = begun or difflib.get_close_matches(word, words)
     return f" Did you mean {', '.join(map(repr, near))}?" if near else ""

@@ -6,6 +6,7 @@ import argparse
 import configparser
 import inspect
 import re
+import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -136,11 +137,14 @@ class NeuraknotCommandLine(CommandLine):
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Run a command line."""
-        options, unknown = self.parser.parse_known_args(argv)
+        words, commands_ = list(sys.argv[1:] if argv is None else argv), self.subparsers.choices
+        if words and usage.is_unknown(self.parser, words[0]):  # argparse would take its value for the command
+            usage.unknown(self.parser, next((commands_[each] for each in words if each in commands_), None), words)
+        options, unknown = self.parser.parse_known_args(words)
         if unknown:
             command = vars(options).get("cmd")
-            usage.unknown(self.parser, self.subparsers.choices[command[0].__name__] if command else None, unknown)
-        super().main(argv)
+            usage.unknown(self.parser, commands_[command[0].__name__] if command else None, unknown)
+        super().main(words)
 
     def run_cmd(self, config: Config, options: Namespace) -> None:
         """Run a command; on failure, end the process with this project's exit code."""

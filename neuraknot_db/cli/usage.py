@@ -37,6 +37,12 @@ def misused(parser: ArgumentParser, message: str, commands: Iterable[str] = ()) 
     _exit(f"{message[:1].upper()}{message[1:]}.", f"See what there is: {parser.prog} --help")
 
 
+def is_unknown(parser: ArgumentParser, word: str) -> bool:
+    """Whether a word is an option, and none of the parser's, not even an abbreviated one."""
+    name, known = word.partition("=")[0], parser._option_string_actions
+    return word.startswith("-") and name[:2] not in known and not any(each.startswith(name) for each in known)
+
+
 def unknown(program: ArgumentParser, command: ArgumentParser | None, words: Sequence[str]) -> NoReturn:
     """Report arguments that nothing takes, and exit with 2.
 
@@ -53,12 +59,17 @@ def unknown(program: ArgumentParser, command: ArgumentParser | None, words: Sequ
     if command is not None and early is not None:
         where = command.prog.replace(program.prog, f"{program.prog} {early} ...")
         _exit(f"Option '{early}' stands before the command.", f"Write it there: {where}")
+    if command is not None and word in command._option_string_actions:
+        _exit(f"Option '{word}' stands behind the command.", f"Write it there: {command.prog} {word} ...")
     _exit(f"No such option '{word}'.{did_you_mean(word, parser._option_string_actions)}", help_)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a question that names the nearest of what there is, with a blank before it; else nothing."""
-    near = difflib.get_close_matches(word, list(known))
+    words = [each for each in known if each != word]
+    # The beginning of a word, such as --env, is often less like it than like a short one.
+    begun = [each for each in words if len(word.strip("-")) > 1 and each.startswith(word)]
+    near = begun or difflib.get_close_matches(word, words)
     return f" Did you mean {', '.join(map(repr, near))}?" if near else ""
 
 

@@ -77,6 +77,13 @@ def test_every_example_is_a_command_line(command: str) -> None:
         ("upgrade head 1", "Unexpected argument '1'.", "See what there is: neuraknot-db upgrade --help"),
         ("reset --confrim=x", "No such option '--confrim'. Did you mean '--confirm'?", "neuraknot-db reset --help"),
         ("--bogus", "No such option '--bogus'.", "See what there is: neuraknot-db --help"),
+        ("--json plan", "Option '--json' stands behind the command.", "neuraknot-db plan --json ..."),
+        (
+            "--confirm neuraKnot reset",
+            "Option '--confirm' stands behind the command.",
+            "neuraknot-db reset --confirm ...",
+        ),
+        ("--bogus x reset", "No such option '--bogus'.", "neuraknot-db reset --help"),
         ("upgrade head -x a=b", "Option '-x' stands before the command.", "neuraknot-db -x ... upgrade"),
         ("log --json=yes", "Option '--json' does not take a value.", "neuraknot-db log --help"),
         ("upgrade head --tag", "Option '--tag' requires an argument.", "neuraknot-db upgrade --help"),

@@ -83,6 +83,16 @@ def test_the_version_is_the_installed_package_s() -> None:
     assert (told.returncode, told.stdout) == (0, f"launcher {version('neuraknot-db')}\n")
 
 
+def test_a_copy_of_the_source_has_no_version() -> None:
+    code = (
+        "import sys, launcher.cli.main as cli; sys.path[:] = [each for each in sys.path if 'site-packages' not in each]"
+    )
+    code += "; cli.main(['--version'])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith("launcher, not installed")
+
+
 @pytest.mark.slow
 def test_a_shell_completes_commands_and_options() -> None:
     """As bash does on the tab key, by the script that --show-completion prints."""
@@ -264,6 +274,12 @@ def test_outside_of_a_checkout_the_installed_programs_say_so(
         (["ecs-migrate", "--json", "--db-port", "many"], "ecs-migrate", "--db-port"),
         (["ecs-run", "--json"], "ecs-run", "Missing argument"),
         (["nothing", "--json"], "launcher", "No such command"),
+        (
+            ["ecs-migrate", "--json", "--env", "x"],
+            "ecs-migrate",
+            "No such option '--env'. Did you mean '--environment'?",
+        ),
+        (["--cluster", "x", "status", "--json"], "launcher", "Option '--cluster' stands behind the command."),
         (["--bogus", "status", "--json"], "launcher", "No such option '--bogus'"),
     ],
 )
