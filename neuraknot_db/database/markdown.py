@@ -39,4 +39,7 @@ def _escaped(value: str, after: str) -> str:
     def entity(found: re.Match[str]) -> str:
         return f"&#{ord(found[0])};{after if found[0] in '@#' else ''}"
 
-    return _MARKUP.sub(entity, " ".join(redacted(value).split()))
+    line = " ".join(redacted(value).split())
+    # What shows nothing, or turns the rest of the line around, is spelled: a review has to see it.
+    shown = "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in line)
+    return _MARKUP.sub(entity, shown)

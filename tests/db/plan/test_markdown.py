@@ -41,6 +41,11 @@ def test_a_text_of_any_kind_stays_the_text_of_its_cell(hostile: str) -> None:
     assert not re.search(r"[@#]\w", html.unescape(plain))
 
 
+def test_what_would_turn_a_line_around_is_seen() -> None:
+    assert rendered(text("a \u202eb\u200b \x1b[2J")) == "<p>a \\u202eb\\u200b \\u001b[2J</p>\n"
+    assert text("利用者　の表") == "利用者 の表"
+
+
 def without_blank_lines(markdown: str) -> str:
     return "\n".join(line for line in markdown.splitlines() if line.strip())
 
