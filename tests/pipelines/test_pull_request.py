@@ -41,6 +41,16 @@ def test_three_pushes_are_one_comment_that_is_updated_twice(runner: Runner, orig
 
 
 @pytest.mark.slow
+def test_a_change_of_an_old_revision_is_told(runner: Runner, origin: Origin, github: GitHub) -> None:
+    origin.branch("edit")
+    (old,) = origin.path.glob("alembic/versions/003_*.py")
+    old.write_text(old.read_text().replace("avatar_url text", "avatar_url varchar"))
+    origin.commit("Edit 003")
+    assert pushed(runner, origin, "edit")["review"].conclusion == "success"  # it may be a comment
+    assert f"\n- ❗ `alembic/versions/{old.name}` is not new, and changed here. " in github.comments[0]["body"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("second", ["005", "006"])
 def test_the_second_of_two_branches_from_004_ends_red_with_the_way_out(
     second: str, runner: Runner, origin: Origin, github: GitHub
