@@ -25,9 +25,7 @@ def printed() -> Iterator[str]:
 
 
 def test_a_message_that_the_guide_quotes_is_one_that_a_program_prints() -> None:
-    [start] = (number for number, each in enumerate(GUIDE.headings) if each.anchor == "by-message")
-    below = [each for each in GUIDE.headings[start + 1 :] if each.level == 4]
-    quoted = {span for each in below for span in each.spans}
+    quoted = {span for each in GUIDE.below("by-message") for span in each.spans}
     assert quoted
     texts = list(printed())
     assert {span for span in quoted if not any(span in text for text in texts)} == set()
