@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -80,6 +81,12 @@ class Document:
     tables: tuple[Table, ...]
     spans: tuple[tuple[str, str], ...]
     links: tuple[str, ...]
+
+    def below(self, anchor: str) -> list[Heading]:
+        """The headings within the part that a heading begins."""
+        found = iter(self.headings)
+        start = next(each for each in found if each.anchor == anchor)
+        return list(itertools.takewhile(lambda each: each.level > start.level, found))
 
     def table(self, heading: str) -> Table:
         """The one table below a heading, named by its anchor."""

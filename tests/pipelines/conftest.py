@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -23,14 +24,7 @@ REVIEWED = {"protection_rules": [{"type": "branch_policy"}, {"type": "required_r
 """An environment whose jobs wait for a reviewer, as the API shows it."""
 
 READER = "neuraknot_plan"
-MAKE_READER = """
-CREATE ROLE neuraknot_plan LOGIN PASSWORD 'of the reader';
-GRANT CONNECT ON DATABASE "neuraKnot" TO neuraknot_plan;
-GRANT pg_monitor TO neuraknot_plan;
-GRANT USAGE ON SCHEMA public, neuraknot_db TO neuraknot_plan;
-GRANT SELECT ON public.alembic_version TO neuraknot_plan;
-GRANT SELECT ON ALL TABLES IN SCHEMA neuraknot_db TO neuraknot_plan;
-"""
+[MAKE_READER] = re.findall(r"```sql\n(CREATE ROLE .*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
 """The database user of plan.yml and drift.yml, as the guide has it."""
 
 
@@ -188,7 +182,7 @@ def production(server: EmbeddedDatabase, runner: Runner, tmp_path: Path) -> Iter
         (programs / name).chmod(0o755)
     with staged(runner.work, "prod", tmp_path / "stage", server) as stage:
         stack = stage.cloud.stack
-        secret = stack.secrets.create_secret("reader", "of the reader", None, "", [], None, None, [], False)
+        secret = stack.secrets.create_secret("reader", "CHANGE ME", None, "", [], None, None, [], False)
         arn = stack.secrets.secrets["reader"].arn
         assert secret
         stack.allow(

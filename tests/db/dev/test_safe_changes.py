@@ -20,7 +20,7 @@ from tests.docs.documents import Block, read
 from tests.projects import ROOT
 
 GUIDE = read(ROOT / "docs" / "operations.md")
-CHANGES = [each.heading for each in GUIDE.blocks if each.language == "sql"]
+CHANGES = [each.anchor for each in GUIDE.below("safe-changes")]
 HEADER = '"""A change."""\n\nfrom alembic import op\n\nrevision = "{:03d}"\ndown_revision = "{:03d}"\n'
 BAD = 'def upgrade() -> None:\n    op.execute("""{}""")\n\ndef downgrade() -> None:\n    op.execute("SELECT 1")\n'
 FOUND = re.compile(r"[a-z]+(-[a-z]+)+")

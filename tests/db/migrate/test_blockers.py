@@ -64,7 +64,7 @@ def test_the_one_in_the_way_is_named(database_at_head: Database, project: Projec
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **BRISK)
         with database_at_head.connect() as looking:
             guessed = list(other_sessions.told(other_sessions.holding(looking, sql)))
-    said(done, 4, "try 2 of 2; given up", f"or end what holds it: SELECT pg_terminate_backend({pid})\n")
+    said(done, 4, "try 2 of 2; given up", f"or first end what holds it, in psql: SELECT pg_terminate_backend({pid})\n")
     for line in (*held_by(done), *guessed):
         assert line.startswith(f"held by pid {pid}, reports (postgres), in a transaction for "), line
     assert (len(guessed), len(held_by(done)) >= 1) == (1, True), done.err
