@@ -78,7 +78,10 @@ class DatabaseState(NamedTuple):
         versions: tuple[str, ...] = ()
         if not may_read:
             raise RefusedError(
-                f"User {role} may not read the table public.alembic_version.", hint=f"As its owner: {lacking}"
+                f"User {role} may not read the table public.alembic_version.",
+                # Whoever only looks, as for a plan on a pull request, is to get no right to write.
+                hint=f"To look, as its owner: GRANT SELECT ON public.alembic_version TO {raw_sql.quoted(role)}. To migrate:"
+                f" {lacking}",
             )
         if versioned:
             rows = connection.exec_driver_sql(_VERSIONS)
