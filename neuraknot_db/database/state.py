@@ -77,11 +77,11 @@ class DatabaseState(NamedTuple):
         lacking = f"GRANT {', '.join(lacks)} ON public.alembic_version TO {raw_sql.quoted(role)}" if lacks else ""
         versions: tuple[str, ...] = ()
         if not may_read:
+            # Whoever only looks, as for a plan on a pull request, is to get no right to write.
+            looking = f"GRANT SELECT ON public.alembic_version TO {raw_sql.quoted(role)}"
             raise RefusedError(
                 f"User {role} may not read the table public.alembic_version.",
-                # Whoever only looks, as for a plan on a pull request, is to get no right to write.
-                hint=f"To look, as its owner: GRANT SELECT ON public.alembic_version TO {raw_sql.quoted(role)}. To migrate:"
-                f" {lacking}",
+                hint=f"As its owner, to look: {looking}. To migrate: {lacking}",
             )
         if versioned:
             rows = connection.exec_driver_sql(_VERSIONS)

@@ -463,7 +463,7 @@ def test_a_command_that_only_looks_names_the_right_it_lacks(stranger: Database, 
             done,
             5,
             "may not read the table public.alembic_version",
-            "Hint: To look, as its owner: GRANT SELECT ON public.alembic_version TO",
+            "Hint: As its owner, to look: GRANT SELECT ON public.alembic_version TO",
             "To migrate: GRANT SELECT, INSERT, UPDATE, DELETE ON public.alembic_version TO",
         )
     database_at_head.run(f"GRANT SELECT ON public.alembic_version TO {stranger.user}")
