@@ -31,6 +31,9 @@ _CONSTRAINTS = {"primary key": "主キー", "unique": "一意制約", "check": "
 _SPARSE = frozenset({"種別", "備考"})
 """Columns that are left out where they would be empty."""
 
+_ABOVE = ("テーブル定義書", "テーブル一覧")
+"""The headings above those of tables, which GitHub numbers if they repeat one."""
+
 _NAME = r'(?:"(?:[^"]|"")*"|[^\s."]+)'
 _TRIGGER = re.compile(rf"CREATE (?:CONSTRAINT )?TRIGGER {_NAME} (.+?) ON {_NAME}(?:\.{_NAME})? (.+)", re.DOTALL)
 
@@ -66,15 +69,15 @@ class _Page:
         self._schema = schema
         self._comments = comments
         self._relations = [each for of in (schema.tables, schema.views) for _, each in sorted(of.items())]
-        self._anchors = _anchors([table.name for table in self._relations])
+        self._anchors = _anchors([*_ABOVE, *(table.name for table in self._relations)])
 
     def lines(self) -> Iterator[str]:
-        yield "# テーブル定義書"
+        yield f"# {_ABOVE[0]}"
         yield ""
         yield f"リビジョン {_text(self._revision)} の時点のスキーマ。図は [schema.svg](schema.svg) にある。"
         yield "説明はデータベースの COMMENT による。`neuraknot-db snapshot` が生成するので、直接編集しないこと。"
         yield from _table(
-            "## テーブル一覧",
+            f"## {_ABOVE[1]}",
             ("No.", "テーブル名", "種別", "説明"),
             (
                 (

@@ -242,3 +242,9 @@ def shown(token: Token) -> str:
         else:
             text += child.content
     return text
+
+
+def test_a_table_named_as_the_list_of_tables_is_linked() -> None:
+    name = "テーブル一覧"
+    schema = Schema(tables={name: Table(name=name)})
+    assert f"[{name}](#{name}-1)" in tables.render("001", schema, {})
