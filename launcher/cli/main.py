@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -77,6 +79,10 @@ def _misuse_said(context: Any, arguments: list[str]) -> Iterator[None]:
                     f"Option '{name}' stands behind the command.",
                     f"Write it there: {program} {command} {name} ...",
                 )
+        if found := re.fullmatch(r"Got unexpected extra argument\S* \((\S+).*\)", words):
+            words = f"Unexpected argument '{found[1]}'."
+            if "--environment" in _options(where.command):
+                hint = f"If it is the environment: {program} --environment {shlex.quote(found[1])}"
         words += "" if words.endswith((".", "?")) else "."
         misused = UsageError(words, hint=hint)
         raise typer.Exit(failed(where, misused, arguments)) from error

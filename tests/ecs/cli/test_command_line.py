@@ -279,6 +279,7 @@ def test_outside_of_a_checkout_the_installed_programs_say_so(
             "ecs-migrate",
             "No such option '--env'. Did you mean '--environment'?",
         ),
+        (["ecs-migrate", "--json", "prod"], "ecs-migrate", "Unexpected argument 'prod'."),
         (["--cluster", "x", "status", "--json"], "launcher", "Option '--cluster' stands behind the command."),
         (["--bogus", "status", "--json"], "launcher", "No such option '--bogus'"),
     ],
