@@ -190,7 +190,7 @@ def test_the_last_try_fails_too_and_nothing_is_changed(database_at_head: Databas
     with held(database_at_head, READER):
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **BRISK, NEURAKNOT_LOCK_TRIES="3")
     said(done, 4, "Revision 005 could not get a lock in time", "try 3 of 3; given up", "held by pid")
-    assert "hint: The database is at 004. Run the command again later" in done.err
+    assert "Hint: The database is at 004. Run the command again later" in done.err
     assert database_at_head.value("SELECT version_num FROM alembic_version") == "004"
     assert [row[1:] for row in log_of(database_at_head, "revision, outcome, attempt") if row[0] == "005"] == [
         ("failed", 1),
