@@ -145,7 +145,13 @@ TIMED_OUT = {
 def test_our_own_timeout_is_named_and_how_to_raise_it(database_at_head: Database, project: Project, where: str) -> None:
     body, extra, what, raised = TIMED_OUT[where]
     done = upgraded(database_at_head, project, body, extra)
-    said(done, 7, "Revision 005 was ended", what, f"write {raised} into alembic/versions/005_added.py")
+    said(
+        done,
+        7,
+        "Revision 005 was ended",
+        what,
+        f"put `{raised}` below down_revision in alembic/versions/005_added.py",
+    )
     assert CORRECT not in done.err
 
 
@@ -169,7 +175,7 @@ def test_our_own_timeout_is_named_in_a_reset_too(database_at_head: Database, pro
         done,
         7,
         "and statement_timeout is 300ms.",
-        "every row are still there. To give it more time, write statement_timeout = ",
+        "every row are still there. To give it more time, put `statement_timeout = ",
     )
 
 
