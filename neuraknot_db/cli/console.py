@@ -9,6 +9,7 @@ import gc
 import json
 import logging
 import re
+import shlex
 import shutil
 import sys
 import traceback
@@ -178,10 +179,13 @@ def rendered(error: NeuraknotError) -> str:
         _fitted(f"Error: {_continued(error.message)}"),
         *(f"  {_continued(line)}".rstrip() for line in error.details),
     ]
-    hint = error.hint
-    if hint and settings.origin().task_metadata_uri:
-        # In a task nobody types: a command for the database is the launcher's to run, which confirms a reset itself.
-        hint = _FOR_THE_DATABASE.sub("launcher ecs-run -- ", _RESET.sub("launcher ecs-migrate --reset", hint))
+    hint, origin = error.hint, settings.origin()
+    if hint and origin.task_metadata_uri:
+        # In a task nobody types: a command for the database is the launcher's to run, which confirms a reset itself,
+        # and which would go to dev if the environment were not named.
+        where = f" --environment {shlex.quote(origin.environment)}" if origin.environment else ""
+        hint = _RESET.sub(lambda _: f"launcher ecs-migrate{where} --reset", hint)
+        hint = _FOR_THE_DATABASE.sub(lambda _: f"launcher ecs-run{where} -- ", hint)
     return "\n".join([*lines, _fitted(f"Hint: {_continued(hint)}")] if hint else lines)
 
 
