@@ -108,7 +108,7 @@ def test_a_plan_that_fails_is_told_in_the_comment(
     plan = pushed(runner, origin, "nothing")["plan"]
     assert plan.conclusion == "failure"
     told = github.comments[0]["body"].partition("<!-- neuraknot: plan -->\n")[2]
-    assert told.startswith("<pre>error: User neuraknot_plan may not read the table public.alembic_version.\n"), (
+    assert told.startswith("<pre>Error: User neuraknot_plan may not read the table public.alembic_version.\n"), (
         plan.said
     )
     assert "Production could not be planned" in told

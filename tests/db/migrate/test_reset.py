@@ -483,7 +483,7 @@ def test_the_schema_is_compared_afterwards(
     assert done.code == code, done.err
     assert "the schema public was reset in" in done.err
     assert "character varying(254)" in done.err
-    assert ("error: The run is committed, at 004, but the schema is not what" in done.err) == (code == 3)
+    assert ("Error: The run is committed, at 004, but the schema is not what" in done.err) == (code == 3)
 
 
 RIGHTS = {

@@ -116,7 +116,7 @@ def test_a_reader_plans_for_whoever_migrates(at: Callable[[str], Database]) -> N
 def test_a_plan_has_one_form(database: Database) -> None:
     done = database.neuraknot_db("plan", "--json", "--markdown")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: --json and --markdown exclude each other.\nhint: ")
+    assert done.err.startswith("Error: --json and --markdown exclude each other.\nHint: ")
 
 
 def test_lint_tells_its_findings_and_what_was_measured(project: Project, database: Database) -> None:
