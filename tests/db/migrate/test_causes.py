@@ -492,12 +492,12 @@ def test_in_a_task_the_hint_is_the_launchers_command(database_at_head: Database)
     database_at_head.run("DELETE FROM alembic_version")
     in_task = "http://127.0.0.1:1/none"
     done = database_at_head.alembic("upgrade", "head", ECS_CONTAINER_METADATA_URI_V4=in_task)
-    said(done, 5, "launcher ecs-run -- adopt")
+    said(done, 5, "launcher ecs-run --environment test -- adopt")  # without it, the launcher goes to dev
     said(database_at_head.alembic("upgrade", "head"), 5, "neuraknot-db adopt")
     said(
         database_at_head.neuraknot_db("reset", ECS_CONTAINER_METADATA_URI_V4=in_task),
         5,
-        "launcher ecs-migrate --reset\n",
+        "launcher ecs-migrate --environment test --reset\n",
     )
     done = database_at_head.neuraknot_db("revision", "-m", "", ECS_CONTAINER_METADATA_URI_V4=in_task)
     said(done, 2, "neuraknot-db revision -m")  # that is for a checkout
