@@ -65,8 +65,8 @@ def demand_unedited(
         raise RefusedError(
             _edited([applied[revision] for revision in refused]),
             hint=f"See the edit: git log -p -- {paths}. Undo it, and write it as a new revision. If another branch's"
-            " file of that number ran here, take it back in that branch: alembic downgrade -1. Or accept the file as it is,"
-            f" without running it again: alembic -x accept_edit={','.join(edited)} {command}",
+            " file of that number ran here, take it back in that branch: alembic downgrade -1. Or accept the file as it"
+            f" is, without running it again: alembic -x accept_edit={','.join(edited)} {command}",
         )
     return list(edited.values())
 
