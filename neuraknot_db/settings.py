@@ -109,6 +109,7 @@ class Origin(NamedTuple):
         started_by: the person or the CI job that started it.
         task_metadata_uri: where ECS tells a container about its task.
         result_as_json: whether the last line on standard output is a JSON object.
+        environment: the environment's name, unchecked.
     """
 
     image: str | None
@@ -116,6 +117,7 @@ class Origin(NamedTuple):
     started_by: str | None
     task_metadata_uri: str | None
     result_as_json: bool
+    environment: str | None
 
 
 def read(environ: Mapping[str, str] = os.environ) -> Settings | None:
@@ -260,6 +262,7 @@ def origin(environ: Mapping[str, str] = os.environ) -> Origin:
         started_by=environ.get("NEURAKNOT_STARTED_BY") or None,
         task_metadata_uri=environ.get("ECS_CONTAINER_METADATA_URI_V4") or None,
         result_as_json=environ.get("NEURAKNOT_RESULT", "").lower() == "json",
+        environment=environ.get("NEURAKNOT_ENV", "").strip() or None,
     )
 
 

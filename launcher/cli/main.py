@@ -298,7 +298,9 @@ def rehearse(
     ] = False,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="COMMAND", help="Run this command there instead: doctor, ecs-migrate --dry-run."),
+        typer.Argument(
+            metavar="COMMAND", help="Run this command there instead, on an empty database: ecs-migrate --dry-run."
+        ),
     ] = None,
 ) -> int:
     """The whole pipeline on this machine: a local AWS, an embedded PostgreSQL, no account."""

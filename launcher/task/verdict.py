@@ -27,7 +27,10 @@ _GO_ON = "An upgrade goes on from there: launcher ecs-migrate"
 _RESUMABLE = frozenset({137, 143})
 """The exit codes after which the same command may succeed."""
 _NO_MEMORY = "The container was killed (137): it needed more memory than the task has."
-_LESS_MEMORY = "Have the revision do its work in SQL instead of collecting rows in Python, then: launcher ecs-migrate"
+_LESS_MEMORY = (
+    "The task can't have more: let the revision do its work in SQL, not on rows in Python, and run it again:"
+    " launcher ecs-migrate"
+)
 
 
 def judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float) -> TaskResult:

@@ -19,7 +19,7 @@ from neuraknot_db.cli.console import write, write_exactly, write_json
 from neuraknot_db.database import display, session
 from neuraknot_db.database.create import create_database
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.errors import FindingsError, StaleFileError, UsageError
+from neuraknot_db.errors import FindingsError, RefusedError, StaleFileError, UsageError
 from neuraknot_db.history.log import History
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.schema_reading import reading_schema
@@ -163,7 +163,7 @@ def snapshot(config: Config, check: bool = False) -> None:
     Where there is a folder docs beside alembic, the newest schema is also written there: tables.md describes the
     tables in Japanese, with their comments, and schema.svg and schema.mmd are its pictures.
     All is seen on scratch databases, which are made on the server that the settings name, and dropped in the end.
-    What a revision makes for the whole server, such as a role, stays there: let the settings name one that may have it.
+    What a revision makes for the whole server, such as a role, stays there; so production's server is refused.
     With --check nothing is written: exit code 3 if a file is not as it should be.
 
     Examples:
@@ -175,7 +175,13 @@ def snapshot(config: Config, check: bool = False) -> None:
     script = ScriptDirectory.from_config(config)
     files.load(script)
     script.get_current_head()  # raises on two heads: no database will hold either schema
-    wanted = generate.generate(config, script, chosen())
+    if (named := settings.read()) and settings.is_production(named.environment):
+        raise RefusedError(
+            f"The scratch databases would be made beside {named.place}, which counts as production.",
+            hint="Unset DATABASE_URL and DB_*, and the embedded PostgreSQL serves. Or, if that server may have them:"
+            " NEURAKNOT_ENV=dev neuraknot-db snapshot",
+        )
+    wanted = generate.generate(config, script, named or chosen())
     stale = generate.stale(script, wanted)
     if not stale:
         log.info("the snapshots, and what docs/ says of the schema, are as they should be")

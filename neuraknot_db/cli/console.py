@@ -8,7 +8,6 @@ import functools
 import gc
 import json
 import logging
-import re
 import shutil
 import sys
 import traceback
@@ -20,6 +19,7 @@ from alembic.config import Config
 from neuraknot_db import settings
 from neuraknot_db.cli import streams
 from neuraknot_db.database import diagnosis, interrupt
+from neuraknot_db.database.display import to_type
 from neuraknot_db.database.redaction import redacted, redacted_within
 from neuraknot_db.errors import NeuraknotError
 from neuraknot_db.migrate.outcome import Outcome
@@ -167,21 +167,13 @@ def _collect_less() -> None:
     atexit.register(gc.freeze)
 
 
-_COMMANDS = "adopt|create_db|current|downgrade|history|log|mark|plan|stamp|upgrade|verify"
-_RESET = re.compile(r"\bneuraknot-db reset\b(?: --[\w-]+(?:[= ](?:'[^']*'|[^\s'-]\S*))?)*")
-_FOR_THE_DATABASE = re.compile(rf"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:{_COMMANDS})\b)")
-
-
 def rendered(error: NeuraknotError) -> str:
     """Return the lines that a person reads: message, details, hint."""
     lines = [
         _fitted(f"Error: {_continued(error.message)}"),
         *(f"  {_continued(line)}".rstrip() for line in error.details),
     ]
-    hint = error.hint
-    if hint and settings.origin().task_metadata_uri:
-        # In a task nobody types: a command for the database is the launcher's to run, which confirms a reset itself.
-        hint = _FOR_THE_DATABASE.sub("launcher ecs-run -- ", _RESET.sub("launcher ecs-migrate --reset", hint))
+    hint = error.hint and to_type(error.hint)
     return "\n".join([*lines, _fitted(f"Hint: {_continued(hint)}")] if hint else lines)
 
 

@@ -12,10 +12,11 @@ _PART = r"""(?:'[^']*'|"[^"]*"|[^\s'"])+"""
 _WIDE = "\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uff60"
 _UNIT = re.compile(
     r"(?P<blank>\s*)(?P<unit>`[^`]+`\S*"
-    rf"|(?:^|(?<=: )|(?<=; ))(?:\w+=\S+ )?(?:\S*/)?(?:{_PROGRAMS})(?: {_PART})+?(?:(?<=[,;.)])(?=\s)|$)"
+    rf"|(?:^|(?P<alone>(?<=[:;] )))(?:\w+=\S+ )?(?:\S*/)?(?:{_PROGRAMS})(?: {_PART})+?(?:(?<=[,;.)])(?=\s)|$)"
     rf"|[{_WIDE}][\u3001\u3002\uff01\uff09\uff0c\uff0e]*|[^\s{_WIDE}]+)"
 )
 """Matches what is never broken, with the blanks before it: a command, a word, or a Japanese character and its comma."""
+_END = re.compile(r"(?<=\S)[,;.]$")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -29,17 +30,20 @@ def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
     """Break a line into lines.
 
     Args:
-        text: one line. A command in it stands in backticks, or behind a colon up to a comma, a period or the end.
+        text: one line. A command in it stands in backticks, or behind a colon up to a comma, a period or the end. One
+            behind a colon gets a line to itself, without that comma or period, so that the line can be pasted.
         columns: the cells of a line; a command or a word that is longer has a longer one to itself.
         indent: what each line but the first begins with.
     """
-    line = text[: len(text) - len(text.lstrip())]
-    lines = list[str]()
+    lines = [text[: len(text) - len(text.lstrip())]]
+    alone = False
     for found in _UNIT.finditer(text.strip()):
         blank, unit = found["blank"], found["unit"]
-        if line.strip() and width(line + blank + unit) > columns:
-            lines.append(line)
-            line = indent + unit
+        before, alone = alone, found["alone"] is not None
+        if alone:
+            lines.append(f"{indent}  {_END.sub('', unit)}")
+        elif before or (lines[-1].strip() and width(lines[-1] + blank + unit) > columns):
+            lines.append(indent + unit)
         else:
-            line += blank + unit
-    return [*lines, line]
+            lines[-1] += blank + unit
+    return lines

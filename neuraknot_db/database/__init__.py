@@ -13,7 +13,7 @@ sqlstate         the SQLSTATEs that mean something here, and how to read one
 raw_sql          SQL as it is written, to the server or to a script; driver lets a guard check it before it is sent
 sql_text         SQL's tokens and statements, split as PostgreSQL's scanner does
 redaction        removes passwords from whatever is shown or stored
-display          the format of durations, and a text's width on a terminal; markdown: text, code and tables on GitHub
+display          the format of durations, hints and widths on a terminal; markdown: text, code and tables on GitHub
 
 The input is `Settings`, from the environment; the output is SQLAlchemy connections, values, and the errors of
 `errors.py`.

@@ -97,7 +97,7 @@ def command_error(error: CommandError) -> NeuraknotError:
         return UsageError(f"{words}.", hint=REVISIONS)
     if "script_location" in words:
         return UsageError(
-            "There is no alembic.ini here.", hint="Run this in the checkout, or name the file with -c PATH."
+            "There is no alembic.ini here.", hint="Run this in the root of the checkout, or name the file with -c PATH."
         )
     return UsageError(f"{words}.", hint="`neuraknot-db --help` lists the commands and their options.")
 

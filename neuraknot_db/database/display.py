@@ -1,10 +1,17 @@
-"""How values look on a terminal."""
+"""How values and hints look to a person."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from unicodedata import east_asian_width
 
+from neuraknot_db import settings
+
 _UNITS = (("h", 3_600_000), ("min", 60_000), ("s", 1_000))
+_COMMANDS = "adopt|create_db|current|downgrade|history|log|mark|plan|stamp|upgrade|verify"
+_RESET = re.compile(r"\bneuraknot-db reset\b(?: --[\w-]+(?:[= ](?:'[^']*'|[^\s'-]\S*))?)*")
+_FOR_THE_DATABASE = re.compile(rf"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:{_COMMANDS})\b)")
 
 
 def width(text: str) -> int:
@@ -23,3 +30,16 @@ def duration(milliseconds: float) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: `1 revision`, `2 revisions`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def to_type(hint: str) -> str:
+    """Return a hint with the commands that a person types: the launcher's, in a task, where nobody types.
+
+    They name the environment, as the launcher would go to dev otherwise; it confirms a reset itself.
+    """
+    origin = settings.origin()
+    if not origin.task_metadata_uri:
+        return hint
+    where = f" --environment {shlex.quote(origin.environment)}" if origin.environment else ""
+    hint = _RESET.sub(lambda _: f"launcher ecs-migrate{where} --reset", hint)
+    return _FOR_THE_DATABASE.sub(lambda _: f"launcher ecs-run{where} -- ", hint)

@@ -28,7 +28,7 @@ SELECT classoid::regclass::text AS catalog,
 """
 
 _CONSTRAINTS = {"primary key": "主キー", "unique": "一意制約", "check": "チェック制約", "exclusion": "排他制約"}
-_SPARSE = frozenset({"種別", "備考"})
+_SPARSE = frozenset({"種類", "備考"})
 """Columns that are left out where they would be empty."""
 
 _ABOVE = ("テーブル定義書", "テーブル一覧")
@@ -78,7 +78,7 @@ class _Page:
         yield "説明はデータベースの COMMENT による。`neuraknot-db snapshot` が生成するので、直接編集しないこと。"
         yield from _table(
             f"## {_ABOVE[1]}",
-            ("No.", "テーブル名", "種別", "説明"),
+            ("No.", "テーブル名", "種類", "説明"),
             (
                 (
                     number,
@@ -109,7 +109,7 @@ class _Page:
             ),
         )
         yield from _table(
-            "## 型など",
+            "## その他のオブジェクト",
             ("種類", "名前", "定義", "備考"),
             (
                 (each.kind, _code(each.name), _code(each.definition), self._said("pg_type", each.name))
@@ -198,7 +198,7 @@ class _Page:
     def _triggers(self, table: Table) -> Iterator[str]:
         return _table(
             "**トリガー**",
-            ("トリガー名", "契機", "処理", "備考"),
+            ("トリガー名", "タイミング", "処理", "備考"),
             (
                 (_code(each.name), *map(_code, _event(each)), self._said("pg_trigger", table.name, each.name))
                 for each in table.triggers.values()

@@ -64,8 +64,9 @@ def demand_unedited(
         paths = " ".join(shlex.quote(str(files.here(script.get_revision(revision).path))) for revision in refused)
         raise RefusedError(
             _edited([applied[revision] for revision in refused]),
-            hint=f"Undo the edit and write it as a new revision; it is shown by: git log -p -- {paths}. Or accept the"
-            f" file as it is, without running it again: alembic -x accept_edit={','.join(edited)} {command}",
+            hint=f"See the edit: git log -p -- {paths}. Undo it, and write it as a new revision. If another branch's"
+            " file of that number ran here, take it back in that branch: alembic downgrade -1. Or accept the file as it"
+            f" is, without running it again: alembic -x accept_edit={','.join(edited)} {command}",
         )
     return list(edited.values())
 

@@ -159,8 +159,8 @@ def _timed_out(error: DBAPIError, found: NeuraknotError, point: FailurePoint) ->
     limit: int = getattr(point.limits, name)
     return MigrationFailedError(
         f"{point.doing} was ended{point.undone.replace(' was', '')}: {what}, and {name} is {settings.spelled(limit)}.",
-        hint=f'To give it more time, write {name} = "{settings.spelled(2 * limit)}" into'
-        f" {path_of(point.step)} and run the command again.",
+        hint=f'To give it more time, put `{name} = "{settings.spelled(2 * limit)}"` below down_revision in'
+        f" {path_of(point.step)}, and run the command again.",
         details=found.details,
     )
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import diagnosis
-from neuraknot_db.database.display import counted
+from neuraknot_db.database.display import counted, to_type
 from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
 from neuraknot_db.database.state import DatabaseState
@@ -103,7 +103,7 @@ def _doubt(connection: Connection, script: ScriptDirectory) -> tuple[str, Sequen
     try:
         report = verify.verify(connection, script)
     except RefusedError as refused:
-        return f"{refused.message} {refused.hint or ''}".rstrip(), ()
+        return f"{refused.message} {to_type(refused.hint or '')}".rstrip(), ()
     except UsageError:  # at two revisions at once: nothing can be planned
         return "", ()
     except DBAPIError as error:

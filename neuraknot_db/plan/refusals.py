@@ -9,6 +9,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from neuraknot_db import settings
+from neuraknot_db.database.display import to_type
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError, RefusedError, UsageError
 from neuraknot_db.history.log import History
@@ -60,7 +61,7 @@ def refusal(
 
 
 def _told(refused: NeuraknotError) -> Refusal:
-    return Refusal(refused.exit_code, f"{refused.message} {refused.hint or ''}".strip())
+    return Refusal(refused.exit_code, f"{refused.message} {to_type(refused.hint or '')}".strip())
 
 
 def revision_options(

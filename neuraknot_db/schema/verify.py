@@ -64,8 +64,9 @@ class Report:
             what = "schema" if listed else f"run is committed, at {self.revision}, but the schema"
             message = f"The {what} is not what revision {self.revision} should hold: {counted(count, 'difference')}."
             hint = (
-                "It was changed outside of the revisions. Undo that in psql, and check: neuraknot-db verify. Or keep it"
-                " as a revision: neuraknot-db revision -m MESSAGE"
+                f"It was changed outside of the revisions, or revision {self.revision} was edited (neuraknot-db plan"
+                " tells). Undo that, and check: neuraknot-db verify. Or keep it as a revision: neuraknot-db revision -m"
+                " MESSAGE"
             )
         elif any(difference.aspect == "revision" for difference in self.differences):
             message = "The database holds our tables, but no record of a revision."

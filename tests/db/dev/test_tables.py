@@ -67,7 +67,7 @@ def page(database: Database) -> str:
 def test_it_says_what_the_schema_holds(page: str) -> None:
     assert read(page) == {
         "テーブル一覧": [
-            ["No.", "テーブル名", "種別", "説明"],
+            ["No.", "テーブル名", "種類", "説明"],
             ["1", "Odd, (name #odd-name", "", ""],
             ["2", "_parent_ #_parent_", "", "the _parent_ | of *all*"],
             ["3", "seen #seen", "view", "<b>seen</b>"],
@@ -114,7 +114,7 @@ def test_it_says_what_the_schema_holds(page: str) -> None:
             ["Odd, (name #odd-name", "id, code", "odd_self", "SET NULL (code)"],
         ],
         "Odd, (name トリガー": [
-            ["トリガー名", "契機", "処理", "備考"],
+            ["トリガー名", "タイミング", "処理", "備考"],
             [
                 "a trigger",
                 "BEFORE UPDATE OF code",
@@ -148,7 +148,7 @@ def test_it_says_what_the_schema_holds(page: str) -> None:
             ["touch()", "trigger", "plpgsql", ""],
             ["touch(integer)", "integer", "sql", "on the function"],
         ],
-        "型など": [["種類", "名前", "定義", "備考"], ["enum", "mood", "('a|b', 'c')", "on the type"]],
+        "その他のオブジェクト": [["種類", "名前", "定義", "備考"], ["enum", "mood", "('a|b', 'c')", "on the type"]],
     }
 
 

@@ -232,8 +232,8 @@ def test_a_statement_that_takes_too_long_is_ended(database_at_head: Database, pr
     done = database_at_head.alembic("upgrade", "head", cwd=project.root)
     said(done, 7, "Revision 005 was ended and rolled back: a statement took 3", " ms, and statement_timeout is 300ms")
     assert done.err.rstrip().endswith(
-        'To give it more time, write statement_timeout = "600ms" into alembic/versions/005_added.py and run the command'
-        " again."
+        'To give it more time, put `statement_timeout = "600ms"` below down_revision in alembic/versions/005_added.py,'
+        " and run the command again."
     )
     assert database_at_head.value("SELECT to_regclass('public.five')") is None
     assert log_of(database_at_head, "revision, outcome, attempt")[-1] == ("005", "failed", 1)

@@ -145,7 +145,13 @@ TIMED_OUT = {
 def test_our_own_timeout_is_named_and_how_to_raise_it(database_at_head: Database, project: Project, where: str) -> None:
     body, extra, what, raised = TIMED_OUT[where]
     done = upgraded(database_at_head, project, body, extra)
-    said(done, 7, "Revision 005 was ended", what, f"write {raised} into alembic/versions/005_added.py")
+    said(
+        done,
+        7,
+        "Revision 005 was ended",
+        what,
+        f"put `{raised}` below down_revision in alembic/versions/005_added.py",
+    )
     assert CORRECT not in done.err
 
 
@@ -169,7 +175,7 @@ def test_our_own_timeout_is_named_in_a_reset_too(database_at_head: Database, pro
         done,
         7,
         "and statement_timeout is 300ms.",
-        "every row are still there. To give it more time, write statement_timeout = ",
+        "every row are still there. To give it more time, put `statement_timeout = ",
     )
 
 
@@ -487,12 +493,12 @@ def test_in_a_task_the_hint_is_the_launchers_command(database_at_head: Database)
     database_at_head.run("DELETE FROM alembic_version")
     in_task = "http://127.0.0.1:1/none"
     done = database_at_head.alembic("upgrade", "head", ECS_CONTAINER_METADATA_URI_V4=in_task)
-    said(done, 5, "launcher ecs-run -- adopt")
+    said(done, 5, "launcher ecs-run --environment test -- adopt")  # without it, the launcher goes to dev
     said(database_at_head.alembic("upgrade", "head"), 5, "neuraknot-db adopt")
     said(
         database_at_head.neuraknot_db("reset", ECS_CONTAINER_METADATA_URI_V4=in_task),
         5,
-        "launcher ecs-migrate --reset\n",
+        "launcher ecs-migrate --environment test --reset\n",
     )
     done = database_at_head.neuraknot_db("revision", "-m", "", ECS_CONTAINER_METADATA_URI_V4=in_task)
     said(done, 2, "neuraknot-db revision -m")  # that is for a checkout

@@ -189,6 +189,8 @@ def test_what_upgrade_would_refuse_is_said(database: Database) -> None:
     database.run("CREATE TABLE users (id int)")
     assert "neuraknot-db adopt" in planned(database)["refused"]["message"]
     assert "It would be refused" in database.neuraknot_db("plan").out
+    in_task = database.neuraknot_db("plan", "--json", ECS_CONTAINER_METADATA_URI_V4="http://127.0.0.1:1/none")
+    assert "launcher ecs-run --environment test -- adopt" in json.loads(in_task.out)["refused"]["message"]
 
 
 def test_an_applied_revision_that_was_edited_would_be_refused(at: Callable[[str], Database], project: Project) -> None:

@@ -39,6 +39,12 @@ def test_every_server_makes_the_same_snapshots(database: Database) -> None:
     assert done.code == 0, done.err
 
 
+def test_production_gets_no_scratch_database(database: Database) -> None:
+    done = database.neuraknot_db("snapshot", "--check", NEURAKNOT_ENV="")  # as in a shell that names a database only
+    assert (done.code, "counts as production" in done.err) == (5, True), done.err
+    assert "NEURAKNOT_ENV=dev neuraknot-db snapshot" in done.err
+
+
 @pytest.mark.slow
 def test_stale_snapshots_are_named_and_written_anew(database: Database, project: Project) -> None:
     folder = project.root / "alembic" / "snapshots"

@@ -96,7 +96,7 @@ def test_the_differences_are_data_and_the_verdict_is_narration(database_at_head:
     done = database_at_head.neuraknot_db("verify")
     assert (done.code, done.out.splitlines()) == (3, ["ai_tool_usage: table missing", line])
     assert "Error: The schema is not what revision 004 should hold: 2 differences." in done.err
-    assert "Hint: " in done.err
+    assert "outside of the revisions, or revision 004 was edited (neuraknot-db plan tells)" in done.err
     assert line not in done.err
     done = database_at_head.neuraknot_db("verify", "--json")
     assert (done.code, json.loads(done.out)["differences"][1]["line"]) == (3, line)

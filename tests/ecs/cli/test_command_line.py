@@ -247,7 +247,7 @@ def test_doctor_proposes_only_what_a_command_takes(make_cloud: MakeCloud, clock:
             "Run it in a checkout, or name that with",
         ),
         ("launcher rehearse", 20, "There is no Dockerfile.migrate in ", "Rehearse in a checkout of the project, or"),
-        ("neuraknot-db upgrade head", 2, "There is no alembic.ini here.", "Run this in the checkout, or"),
+        ("neuraknot-db upgrade head", 2, "There is no alembic.ini here.", "Run this in the root of the checkout, or"),
     ],
 )
 def test_outside_of_a_checkout_the_installed_programs_say_so(
