@@ -77,11 +77,10 @@ class DatabaseState(NamedTuple):
         lacking = f"GRANT {', '.join(lacks)} ON public.alembic_version TO {raw_sql.quoted(role)}" if lacks else ""
         versions: tuple[str, ...] = ()
         if not may_read:
-            # Whoever only looks, as for a plan on a pull request, is to get no right to write.
-            looking = f"GRANT SELECT ON public.alembic_version TO {raw_sql.quoted(role)}"
+            # The right to write is asked for later, of a user who migrates: one who only looks is to get none.
+            grant = f"GRANT SELECT ON public.alembic_version TO {raw_sql.quoted(role)}"
             raise RefusedError(
-                f"User {role} may not read the table public.alembic_version.",
-                hint=f"As its owner, to look: {looking}. To migrate: {lacking}",
+                f"User {role} may not read the table public.alembic_version.", hint=f"As its owner: {grant}"
             )
         if versioned:
             rows = connection.exec_driver_sql(_VERSIONS)
