@@ -4,6 +4,7 @@ sticky.py comment PULL_REQUEST SECTION=FILE ...   these sections, instead of the
 sticky.py issue TITLE FILE                        open it, or replace its text
 sticky.py close TITLE                             close it, if it is open
 sticky.py reviewed ENVIRONMENT                    print true if jobs in that environment wait for a reviewer
+sticky.py text FILE                               print it as it would be posted: for the job's summary
 
 FILE is Markdown, or plain text if its name ends with .txt. GITHUB_TOKEN, GITHUB_API_URL, GITHUB_SERVER_URL,
 GITHUB_REPOSITORY and GITHUB_RUN_ID are as in a workflow. Exit code 1, with GitHub's words, if it refuses.
@@ -37,10 +38,16 @@ def main(command: str, *arguments: str) -> None:
     """Run one of the commands."""
     if command == "comment":
         _comment(int(arguments[0]), dict(each.split("=", 1) for each in arguments[1:]))
+    elif command == "issue":
+        _issue(arguments[0], _text(arguments[1]))
+    elif command == "close":
+        _issue(arguments[0], None)
     elif command == "reviewed":
         print("true" if _reviewed(arguments[0]) else "false")
+    elif command == "text":
+        print(_text(arguments[0]))
     else:
-        _issue(arguments[0], _text(arguments[1]) if command == "issue" else None)
+        sys.exit(__doc__)
 
 
 def _comment(pull_request: int, files: dict[str, str]) -> None:

@@ -92,6 +92,7 @@ def runner(github: GitHub, origin: Origin, tmp_path: Path) -> Runner:
     values = {
         "github.token": TOKEN,
         "github.sha": "abc123",
+        "github.run_attempt": "1",
         "github.event_name": "push",
         "github.event.pull_request.number": str(PULL_REQUEST),
         f"{fork} != github.repository": "false",
