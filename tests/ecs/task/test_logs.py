@@ -238,8 +238,9 @@ def test_logs_of_a_task_that_runs_say_so(make_cloud: MakeCloud, clock: FakeClock
 
 @pytest.mark.parametrize("follow", [False, True])
 def test_pages_without_lines_that_have_no_end_are_told(
-    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, *, follow: bool
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, follow: bool
 ) -> None:
+    monkeypatch.setattr("launcher.task.logs._PAGES", 3)  # in each of the reads that there is patience for
     stage = make_stage(make_cloud(script=FAILING), clock, tmp_path)
     assert stage.launch("ecs-migrate", "--detach").code == 0
     clock.sleep(20)
