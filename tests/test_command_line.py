@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import itertools
 from collections.abc import Sequence
 
 import pytest
 
 from launcher.errors import UsageError
+from launcher.machine import spelling
 from launcher.task import command_line
 from neuraknot_db import settings
+from neuraknot_db.cli import usage
 from neuraknot_db.cli.main import NeuraknotCommandLine
 from neuraknot_db.migrate import x_options
 
@@ -110,6 +113,10 @@ def test_what_the_container_would_refuse_is_refused_here(line: str, words: str) 
 )
 def test_what_it_understands_is_let_through(line: str, name: str | None) -> None:
     assert command_line.check(line.split()) == name
+
+
+def test_both_packages_guess_alike_what_was_meant() -> None:
+    assert inspect.getsource(spelling.did_you_mean) == inspect.getsource(usage.did_you_mean)
 
 
 def test_every_command_is_either_the_containers_or_a_checkouts() -> None:
