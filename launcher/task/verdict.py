@@ -28,8 +28,8 @@ _RESUMABLE = frozenset({137, 143})
 """The exit codes after which the same command may succeed."""
 _NO_MEMORY = "The container was killed (137): it needed more memory than the task has."
 _LESS_MEMORY = (
-    "The task can't have more: let the revision do its work in SQL, not on rows in Python, and run it again:"
-    " launcher ecs-migrate"
+    "The revision after that one needs it, and the task can't have more. Change it to do its work in SQL, not on rows"
+    " in Python. Then this builds the image anew and goes on: launcher ecs-migrate"
 )
 
 

@@ -64,9 +64,10 @@ def demand_unedited(
         paths = " ".join(shlex.quote(str(files.here(script.get_revision(revision).path))) for revision in refused)
         raise RefusedError(
             _edited([applied[revision] for revision in refused]),
-            hint=f"See the edit: git log -p -- {paths}. Undo it, and write it as a new revision. If another branch's"
-            " file of that number ran here, take it back in that branch: alembic downgrade -1. Or accept the file as it"
-            f" is, without running it again: alembic -x accept_edit={','.join(edited)} {command}",
+            hint=f"The database is at {', '.join(sorted(heads))}. Undo the edit, and write it as a new revision. The"
+            f" edit is shown by: git log -p -- {paths}. If another branch's file of that number ran here, switch to that"
+            " branch and downgrade there. Only if the database already holds what the file says now, accept the edit: alembic"
+            f" -x accept_edit={','.join(edited)} {command}",
         )
     return list(edited.values())
 
