@@ -65,9 +65,9 @@ def demand_unedited(
         raise RefusedError(
             _edited([applied[revision] for revision in refused]),
             hint=f"The database is at {', '.join(sorted(heads))}. Undo the edit, and write it as a new revision. The"
-            f" edit is shown by: git log -p -- {paths}. If another branch's file of that number ran here, switch to that"
-            " branch and downgrade there. Only if the database already holds what the file says now, accept the edit: alembic"
-            f" -x accept_edit={','.join(edited)} {command}",
+            f" edit is shown by: git log -p -- {paths}. If another branch's file of that number ran here, switch to"
+            " that branch and downgrade there. Only if the database already holds what the file says now, accept the"
+            f" edit: alembic -x accept_edit={','.join(edited)} {command}",
         )
     return list(edited.values())
 
