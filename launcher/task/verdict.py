@@ -22,14 +22,17 @@ _NEXT = {
     137: "It was killed, perhaps because it needed more memory than the task has.",
     143: "Somebody stopped the task.",
 }
-_WHERE = "What was committed stays. See where the database is: launcher ecs-run -- current."
+_WHERE = (
+    "What was committed stays, and the rest is undone: no revision is half applied, unless it has transactional ="
+    " False. See where the database is: launcher ecs-run -- current."
+)
 _GO_ON = "An upgrade goes on from there: launcher ecs-migrate"
 _RESUMABLE = frozenset({137, 143})
 """The exit codes after which the same command may succeed."""
 _NO_MEMORY = "The container was killed (137): it needed more memory than the task has."
 _LESS_MEMORY = (
-    "The revision after that one needs it, and the task can't have more. Change it to do its work in SQL, not on rows"
-    " in Python. Then this builds the image anew and goes on: launcher ecs-migrate"
+    "The next revision is the one that needs too much; a task can't get more memory from here. Change that revision:"
+    " let SQL do the work, and read no rows into Python. Then build the new image and go on with: launcher ecs-migrate"
 )
 
 
