@@ -23,16 +23,16 @@ _NEXT = {
     143: "Somebody stopped the task.",
 }
 _WHERE = (
-    "What was committed stays, and the rest is undone: no revision is half applied, unless it has transactional ="
-    " False. See where the database is: launcher ecs-run -- current."
+    "What was committed stays; what was not is rolled back. See at which revision the database is:"
+    " launcher ecs-run -- current."
 )
 _GO_ON = "An upgrade goes on from there: launcher ecs-migrate"
 _RESUMABLE = frozenset({137, 143})
 """The exit codes after which the same command may succeed."""
 _NO_MEMORY = "The container was killed (137): it needed more memory than the task has."
 _LESS_MEMORY = (
-    "The next revision is the one that needs too much; a task can't get more memory from here. Change that revision:"
-    " let SQL do the work, and read no rows into Python. Then build the new image and go on with: launcher ecs-migrate"
+    "The revision after it needs too much memory, and the launcher can't give it more. Change that revision's file: let"
+    " SQL do the work, and read no rows into Python. Then build the new image and go on with: launcher ecs-migrate"
 )
 
 

@@ -64,10 +64,9 @@ def demand_unedited(
         paths = " ".join(shlex.quote(str(files.here(script.get_revision(revision).path))) for revision in refused)
         raise RefusedError(
             _edited([applied[revision] for revision in refused]),
-            hint=f"The database is at {', '.join(sorted(heads))}. Undo the edit, and write it as a new revision. It is"
-            f" shown by: git log -p -- {paths}; if it is not committed: git diff -- {paths}. If neither shows one,"
-            " another branch's revision of that number ran here: switch to that branch, and downgrade there. Accept the"
-            f" edit only if the database already holds it: alembic -x accept_edit={','.join(edited)} {command}",
+            hint=f"The database is at {', '.join(sorted(heads))}. See what was edited: git log -p -- {paths}. Undo the"
+            " edit, and write the change as a new revision. If the database already holds the change, accept the edit"
+            f" instead: alembic -x accept_edit={','.join(edited)} {command}",
         )
     return list(edited.values())
 

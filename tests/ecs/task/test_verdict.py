@@ -94,7 +94,7 @@ def test_why_the_password_can_t_be_had(reason: str, message: str, hint: str) -> 
         (7, "003", ("004",), "failed", "The database is at 004."),
         (4, "004", (), "failed", "The database is still at 004."),
         (143, "003", ("004",), "interrupted", "The database is at 004. An upgrade goes on from there:"),
-        (143, "003", (), "unknown", "See where the database is: launcher ecs-run -- current"),
+        (143, "003", (), "unknown", "See at which revision the database is: launcher ecs-run -- current"),
     ],
 )
 def test_a_failure_tells_where_the_database_is(
@@ -132,5 +132,5 @@ def test_after_an_end_half_way_the_database_is_to_be_asked(watched: WatchResult,
     result = judge(watched, LogFollower(Nothing(), "g", "s"), PLACE, 60.0)
     assert result.exit_code == code
     assert result.hint is not None
-    assert "See where the database is: launcher ecs-run -- current" in result.hint
+    assert "See at which revision the database is: launcher ecs-run -- current" in result.hint
     assert "launcher ecs-migrate" in result.hint  # it goes on from there
