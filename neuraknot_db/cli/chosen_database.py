@@ -35,5 +35,5 @@ def chosen() -> Settings:
             "No database is named in the environment.", hint="Set DATABASE_URL, or DB_HOST and its companions."
         ) from None
     where = devserver.start()
-    log.info("no database is named in the environment: the embedded PostgreSQL in %s serves", where.host)
+    log.info("no database is named in the environment: the embedded PostgreSQL in %s is used", where.host)
     return where

@@ -178,7 +178,7 @@ def snapshot(config: Config, check: bool = False) -> None:
     if (named := settings.read()) and settings.is_production(named.environment):
         raise RefusedError(
             f"The scratch databases would be made beside {named.place}, which counts as production.",
-            hint="Unset DATABASE_URL and DB_*, and the embedded PostgreSQL serves. Or, if that server may have them:"
+            hint="Unset DATABASE_URL and DB_*, and the embedded PostgreSQL is used. Or, if that server may have them:"
             " NEURAKNOT_ENV=dev neuraknot-db snapshot",
         )
     wanted = generate.generate(config, script, named or chosen())

@@ -36,7 +36,7 @@ environment variables:
   DB_SSLMODE (disable to verify-full), DB_SSLROOTCERT
       the same one by one (the last two also for a DATABASE_URL that says
       nothing of TLS); with none of all these set, an embedded PostgreSQL
-      serves (in a checkout: pip install '.[dev]')
+      is used (in a checkout: pip install '.[dev]')
   NEURAKNOT_ENV
       the environment's name; dev, development, local, test and ci are not
       production, any other is; not set: dev on the embedded PostgreSQL,

@@ -50,7 +50,7 @@ def running(checkout: Path) -> bool:
 def test_the_data_survives_and_the_server_does_not(checkout: Path) -> None:
     first = run(checkout, "upgrade", "head")
     assert first.returncode == 0, first.stderr
-    assert f"the embedded PostgreSQL in {checkout}/.postgres/data serves" in first.stderr
+    assert f"the embedded PostgreSQL in {checkout}/.postgres/data is used" in first.stderr
     assert "PostgreSQL 18" in first.stderr
     assert "(dev)" in first.stderr
     assert not running(checkout)
@@ -70,7 +70,7 @@ def test_a_checkout_with_a_blank_in_its_path_keeps_its_data_elsewhere(checkout: 
     for name in ("alembic.ini", "alembic", "neuraknot_db"):
         shutil.move(checkout / name, blank / name)
     done = run(blank, "upgrade", "head", HOME=str(tmp_path))
-    home = Path(done.stderr.partition("embedded PostgreSQL in ")[2].partition("/data serves")[0])
+    home = Path(done.stderr.partition("embedded PostgreSQL in ")[2].partition("/data is used")[0])
     try:
         assert done.returncode == 0, done.stderr
         assert home.parent == (Path("/var/lib") if os.geteuid() == 0 else tmp_path / ".local/state") / "neuraknot-db"
@@ -151,7 +151,7 @@ def test_root_keeps_its_private_folders_private(checkout: Path) -> None:
         assert private.stat().st_mode & 0o777 == 0o700
         assert "/var/lib/neuraknot-db/" in done.stderr
     finally:
-        home = Path(done.stderr.partition("embedded PostgreSQL in ")[2].partition("/data serves")[0])
+        home = Path(done.stderr.partition("embedded PostgreSQL in ")[2].partition("/data is used")[0])
         if home.parent == Path("/var/lib/neuraknot-db"):
             shutil.rmtree(home)
 
