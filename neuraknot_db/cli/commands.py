@@ -279,10 +279,7 @@ def lint(config: Config, revision_range: str | None = None, as_markdown: bool = 
 
     script = ScriptDirectory.from_config(config)
     files.load(script)
-    if one := revision_range is not None and ":" not in revision_range:
-        targets.demand_found(script, revision_range, base=False)
-    with targets.ranging(None if one else revision_range, "lint"):
-        selected = lint.select(script, revision_range)
+    selected = targets.select(script, revision_range, "lint")
     found = lint.lint(script, selected)
     if as_markdown:
         from neuraknot_db.dev.lint.markdown import markdown

@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
@@ -24,10 +24,12 @@ _RANGES = {
     "stamp": "alembic stamp base:head --sql",
     "history": "alembic history -r base:head",
     "lint": "neuraknot-db lint base:head",
+    "test": "neuraknot-db test base:head",
+    "compat": "neuraknot-db compat check base:head",
 }
 """The commands that take a range, each with an example."""
 
-_OPEN_ENDED = ("history", "lint")
+_OPEN_ENDED = ("history", "lint", "test", "compat")
 """Those for which an end may be left out."""
 
 
@@ -73,6 +75,28 @@ def demand_found(script: ScriptDirectory, text: str, *, base: bool = True) -> No
     # Alembic finds a None for -9, which it takes for base, and nothing for nope@-1.
     if None in found or not (found or (base and text.endswith("base"))):
         raise diagnosis.no_revision(text)
+
+
+def select(script: ScriptDirectory, text: str | None, command: str) -> list[Script]:
+    """Return the revisions of a range, oldest first.
+
+    Args:
+        script: where the revisions are.
+        text: `A:B` for those after A up to B, `B` for that one, None for all.
+        command: one that takes a range, for the message.
+
+    Raises:
+        UsageError: there is no such range, or no such revision.
+        CommandError: a name means several revisions.
+    """
+    if text is None:
+        return list(script.walk_revisions())[::-1]
+    lower, colon, upper = text.partition(":")
+    if not colon:
+        demand_found(script, text, base=False)
+        return [script.get_revision(text)]
+    with ranging(text, command):
+        return list(script.iterate_revisions(upper or "heads", lower or "base"))[::-1]
 
 
 @contextlib.contextmanager

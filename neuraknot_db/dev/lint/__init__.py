@@ -46,24 +46,6 @@ def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
     return sorted(found)
 
 
-def select(script: ScriptDirectory, text: str | None) -> list[Script]:
-    """Return the revisions of a range, oldest first.
-
-    Args:
-        script: where the revisions are.
-        text: `A:B` for those after A up to B, `B` for that one, None for all.
-
-    Raises:
-        CommandError: no such revision exists.
-    """
-    if text is None:
-        return list(script.walk_revisions())[::-1]
-    lower, colon, upper = text.partition(":")
-    if colon:
-        return list(script.iterate_revisions(upper or "heads", lower or "base"))[::-1]
-    return [script.get_revision(text)]
-
-
 def rendered(finding: Finding, width: int | None = None) -> str:
     """Format a finding for people: the location as editors read it, and the help below.
 

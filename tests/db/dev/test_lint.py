@@ -14,9 +14,10 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db.dev.lint import lint, rendered, select
+from neuraknot_db.dev.lint import lint, rendered
 from neuraknot_db.dev.lint.finding import Finding
 from neuraknot_db.errors import UsageError
+from neuraknot_db.revisions.targets import select
 from neuraknot_db.schema import snapshots
 from neuraknot_db.schema.catalog import Function, Schema, Table
 from tests.db.conftest import Server
@@ -90,7 +91,7 @@ class Project:
     def findings(self, revisions: str | None = None) -> list[tuple[str, str]]:
         """Each finding's code, and the line of the file that it points to."""
         script = self.measured()
-        found = lint(script, select(script, revisions))
+        found = lint(script, select(script, revisions, "lint"))
         return [(each.code, each.path.read_text().splitlines()[each.line - 1].strip()) for each in found]
 
 
@@ -693,7 +694,7 @@ def test_what_one_statement_locks_with_its_table_is_no_second_table(project: Pro
     project.revision("002", "001", ways("CREATE TABLE other (id bigint PRIMARY KEY REFERENCES one (id))", NEVER))
     project.revision("003", "002", ways(up, NEVER))
     script = project.measured()
-    found = [each.message for each in lint(script, select(script, "003")) if each.code == "several-tables"]
+    found = [each.message for each in lint(script, select(script, "003", "lint")) if each.code == "several-tables"]
     assert [message.split()[2] for message in found] == (["2"] if tables > 1 else [])
 
 
@@ -716,7 +717,7 @@ def test_what_one_statement_locks_with_its_table_is_no_second_table(project: Pro
 def test_what_only_psql_understands_is_named_as_such(project: Project, sql: str, what: str, line: str) -> None:
     project.revision("002", "001", ways(sql, NEVER).replace('"""', 'r"""', 1))
     script = project.script()
-    found = [each for each in lint(script, select(script, "002")) if each.code != "not-measured"]
+    found = [each for each in lint(script, select(script, "002", "lint")) if each.code != "not-measured"]
     assert [(each.code, each.message) for each in found] == (
         [("psql-only", f"upgrade() says {what}, which is psql's.")] if what else []
     )
@@ -728,7 +729,7 @@ def test_what_only_psql_understands_is_named_as_such(project: Project, sql: str,
 def reset_findings(project: Project) -> list[tuple[str, str]]:
     """For the revisions up to the newest: the message of fails-in-reset, and the line that it points to."""
     script = project.measured()
-    found = [each for each in lint(script, select(script, None)) if each.code == "fails-in-reset"]
+    found = [each for each in lint(script, select(script, None, "lint")) if each.code == "fails-in-reset"]
     return [(each.message, each.path.read_text().splitlines()[each.line - 1].strip()) for each in found]
 
 
@@ -762,7 +763,7 @@ def test_a_use_of_a_value_that_an_earlier_revision_adds_is_found(
     project.revision("002", "001", ways(MOOD, NEVER))
     project.revision("003", "002", ways(add, NEVER))
     path = project.revision("004", "003", ways(use, NEVER))
-    lint_ = lint(script := project.script(), select(script, "004"))  # without a server
+    lint_ = lint(script := project.script(), select(script, "004", "lint"))  # without a server
     told = [each.message for each in lint_ if each.code == "fails-in-reset"]
     message = f"upgrade() mentions '{value}', which revision 003 adds to an enum: a reset can't use it yet."
     if value == "two words":
@@ -835,13 +836,13 @@ def test_a_revision_that_was_not_measured_is_found(project: Project) -> None:
 
     def told() -> str:
         script = project.script()
-        (finding,) = lint(script, select(script, "002"))
+        (finding,) = lint(script, select(script, "002", "lint"))
         assert (finding.code, "neuraknot-db snapshot" in finding.help) == ("not-measured", True)
         return finding.message
 
     assert told() == "What this revision locks is not known: it was not measured."
     project.measured()
-    assert lint(project.script(), select(project.script(), "002")) == []
+    assert lint(project.script(), select(project.script(), "002", "lint")) == []
     path.write_text(path.read_text().replace("ADD COLUMN b text", "ADD COLUMN b varchar"))
     assert told() == "What this revision locks is not known: it was edited after it was measured."
 
@@ -850,7 +851,7 @@ def test_a_revision_that_was_not_measured_is_found(project: Project) -> None:
 def test_a_revision_that_fails_on_the_sample_rows_is_found(project: Project) -> None:
     project.revision("002", "001", ways(CHECK.replace("> 0", "> 5"), 'op.execute("ALTER TABLE one DROP CONSTRAINT c")'))
     script = project.measured()
-    found = {each.code: each.message for each in lint(script, select(script, "002"))}
+    found = {each.code: each.message for each in lint(script, select(script, "002", "lint"))}
     assert found["not-measured"].startswith("upgrade() fails on the sample rows: CheckViolation: check constraint")
 
 
@@ -883,7 +884,7 @@ def test_an_autocommit_block_behind_a_statement_is_found(project: Project, befor
 def test_ids_follow_each_other(project: Project, id_: str, name: str, message: str) -> None:
     project.revision(id_, "001", ways(ADD, UNDO), name=name, losses=COUNT)
     script = project.measured()
-    (finding,) = lint(script, select(script, None))
+    (finding,) = lint(script, select(script, None, "lint"))
     assert (finding.code, finding.message) == ("id-out-of-sequence", message)
 
 
@@ -921,7 +922,8 @@ def test_ranges_are_alembics(project: Project) -> None:
         project.revision(f"{number:03d}", f"{number - 1:03d}", ways(ADD, UNDO), losses=COUNT)
     script = project.script()
     picked = {
-        text: [each.revision for each in select(script, text)] for text in (None, "002:004", "002:", ":002", "003")
+        text: [each.revision for each in select(script, text, "lint")]
+        for text in (None, "002:004", "002:", ":002", "003")
     }
     assert picked == {
         None: ["001", "002", "003", "004"],
@@ -935,7 +937,7 @@ def test_ranges_are_alembics(project: Project) -> None:
 def test_a_finding_is_a_place_for_editors_and_its_help_fits_the_width(project: Project) -> None:
     path = project.revision("002", "001", ways(ADD, UNDO))
     script = project.measured()
-    (finding,) = lint(script, select(script, "002"))
+    (finding,) = lint(script, select(script, "002", "lint"))
     first, *below = rendered(finding, 60).splitlines()
     assert re.match(rf"\S*{path.name}:{finding.line}: uncounted-loss: \w", first)
     assert all(line.startswith("    ") and len(line) <= 60 for line in below)

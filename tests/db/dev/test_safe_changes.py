@@ -10,9 +10,10 @@ from alembic.script import ScriptDirectory
 
 from neuraknot_db import settings
 from neuraknot_db.database import session
-from neuraknot_db.dev.lint import lint, select
+from neuraknot_db.dev.lint import lint
 from neuraknot_db.plan.make import make
 from neuraknot_db.plan.values import PlannedStatement
+from neuraknot_db.revisions.targets import select
 from neuraknot_db.schema.effects import LockMode
 from tests.db.conftest import Database, Project
 from tests.db.measuring import measured, settings_of
@@ -52,7 +53,7 @@ def write(project: Project, bodies: Mapping[str, Sequence[str]]) -> dict[str, li
 
 def findings(project: Project, revisions: Sequence[str]) -> set[str]:
     script = ScriptDirectory(str(project.root / "alembic"))
-    return {each.code for revision in revisions for each in lint(script, select(script, revision))}
+    return {each.code for revision in revisions for each in lint(script, select(script, revision, "lint"))}
 
 
 def planned(project: Project, database: Database) -> dict[str, tuple[PlannedStatement, ...]]:

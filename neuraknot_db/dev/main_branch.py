@@ -1,0 +1,57 @@
+"""What the main branch has of the revisions, as git tells."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from alembic.script import Script, ScriptDirectory
+
+_MAIN = ("origin/main", "main")
+
+
+def new_revisions(script: ScriptDirectory) -> tuple[list[Script], str]:
+    """Return the revisions whose files are new or edited since the main branch, oldest first; else all.
+
+    Returns:
+        The revisions, and why it is these, as a clause.
+    """
+    every = list(script.walk_revisions())[::-1]
+    folder = Path(script.versions)
+    main = _main(folder)
+    if main is None:
+        return every, "all revisions: git knows of no main branch here"
+    base = _git(folder, "merge-base", "HEAD", main) or ""
+    listed = (
+        _git(folder, "diff", "-z", "--name-only", "--relative", "--diff-filter=d", base.strip(), "--", "."),
+        _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", "."),
+    )
+    changed = {(folder / name).resolve() for names in listed for name in (names or "").split("\0") if name}
+    new = [each for each in every if Path(each.path).resolve() in changed]
+    return (new, f"new since {main}") if new else (every, f"all revisions: none is new since {main}")
+
+
+def holds(path: Path) -> str | None:
+    """Return the branch that has a file of this name, if the main branch has it; None if not, or if there is no git."""
+    main = _main(path.parent)
+    listed = main and _git(path.parent, "ls-tree", "--name-only", main, "--", path.name)
+    return main if listed else None
+
+
+def _main(folder: Path) -> str | None:
+    return next((each for each in _MAIN if _git(folder, "rev-parse", "--verify", "--quiet", each)), None)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git prints; None if it fails, or is not there."""
+    try:
+        done = subprocess.run(  # noqa: S603 - our own words
+            ["git", *arguments],  # noqa: S607 - the developer's own git
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,112 @@
+"""Servers of this machine's own to try revisions on: the embedded PostgreSQL, and those that Debian has installed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from neuraknot_db import settings
+from neuraknot_db.dev import devserver
+from neuraknot_db.errors import UnreachableError
+from neuraknot_db.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_INSTALLED = Path("/usr/lib/postgresql")
+_USER = "postgres"
+_OPTIONS = "-c listen_addresses= -c fsync=off -c max_connections=50"
+
+
+class OwnServer(NamedTuple):
+    """A server that nobody else uses.
+
+    Attributes:
+        version: the major version.
+        programs: the folder of its programs; None for the embedded server, which has its own.
+    """
+
+    version: int
+    programs: Path | None = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Settings]:
+        """Run it meanwhile; scratch databases can be made on it.
+
+        Raises:
+            UnreachableError: it does not start.
+            UsageError: no server is installed.
+        """
+        if self.programs is None:
+            yield devserver.start()
+            return
+        with _folder() as folder, _started(self.programs, folder):
+            yield Settings(str(folder), settings.DEFAULT_PORT, _USER, None, _USER, environment="test")
+
+
+def own_servers() -> list[OwnServer]:
+    """Return one server of each major version that is there, oldest first; without any, the embedded one that fails.
+
+    The database that the environment names is none of them.
+    """
+    if named := settings.read():
+        log.info("%s is left alone: servers of this machine's own are used", named.place)
+    found = {
+        int(programs.parent.name): OwnServer(int(programs.parent.name), programs)
+        for programs in _INSTALLED.glob("*/bin")
+        if programs.parent.name.isdecimal() and (programs / "initdb").exists()
+    }
+    try:
+        embedded = int(importlib.metadata.version(devserver.PACKAGE).partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return [found[each] for each in sorted(found)] or [OwnServer(0)]
+    found[embedded] = OwnServer(embedded)
+    return [found[each] for each in sorted(found)]
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a folder for the server's data and socket, which only its user, and root, can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="neuraknot-db-"))
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(folder, _USER, _USER)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _started(programs: Path, folder: Path) -> Iterator[None]:
+    data = str(folder / "data")
+    _run(programs / "initdb", "-D", data, "-U", _USER, "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
+    control = programs / "pg_ctl", "-D", data, "-w"
+    _run(*control, "-o", f"-k {folder} {_OPTIONS}", "-l", str(folder / "log"), "start")
+    try:
+        yield
+    finally:
+        _run(*control, "-m", "immediate", "stop")
+
+
+def _run(program: Path, *arguments: str) -> None:
+    # PostgreSQL does not run as root: Debian's user does it then.
+    who: dict[str, Any] = {"user": _USER, "group": _USER, "extra_groups": []} if os.geteuid() == 0 else {}
+    # What it starts stays, and would keep a pipe open.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        done = subprocess.run(  # noqa: S603 - PostgreSQL's own programs
+            [program, *arguments], stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False, cwd="/", **who
+        )
+        if done.returncode:
+            said.seek(0)
+            raise UnreachableError(
+                f"A PostgreSQL of this machine's own does not start: {program} ended with {done.returncode}.",
+                hint="See what it says; or remove that version, and the others are used.",
+                details=tuple(said.read().splitlines()[-3:]),
+            )
