@@ -1,4 +1,4 @@
-"""The files of `alembic/snapshots/`, and what `docs/` says of the schema, generated on scratch databases."""
+"""The files of `alembic/snapshots/`, `alembic/schema.sql`, and what `docs/` says of the schema, from scratch databases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 from neuraknot_db.database import engine
 from neuraknot_db.database.create import scratch_database
-from neuraknot_db.dev import diagram, tables
+from neuraknot_db.dev import ddl, diagram, tables
 from neuraknot_db.dev.measure import measure, merged
 from neuraknot_db.migrate import run
 from neuraknot_db.migrate.record import Recorder
@@ -85,7 +85,10 @@ def _schemas(config: Config, script: ScriptDirectory, server: Settings) -> Itera
             with engine.connect(where) as reading:
                 schema = read_schema(reading)
                 yield snapshots.path_of(script, revision), snapshots.render(revision, schema)
-                if revision == revisions[-1] and documents.is_dir():
+                if revision != revisions[-1]:
+                    continue
+                yield Path(script.dir) / "schema.sql", ddl.render(revision, ddl.dump(where))
+                if documents.is_dir():
                     yield documents / "tables.md", tables.render(revision, schema, tables.read_comments(reading))
                     for suffix in (".svg", ".mmd"):
                         yield documents / f"schema{suffix}", diagram.draw(revision, schema, suffix=suffix)
