@@ -160,7 +160,8 @@ def adopt(config: Config, dry_run: bool = False, replace_functions: bool = False
 def snapshot(config: Config, check: bool = False) -> None:
     """Write alembic/snapshots/ anew: the schema after each revision, and what its statements lock and do.
 
-    Where there is a folder docs beside alembic, the newest schema is also written there: tables.md describes the
+    The newest schema is also written as SQL, into alembic/schema.sql, for tools that read no revisions, such as sqlc.
+    Where there is a folder docs beside alembic, the newest schema is written there too: tables.md describes the
     tables in Japanese, with their comments, and schema.svg and schema.mmd are its pictures.
     All is seen on scratch databases, which are made on the server that the settings name, and dropped in the end.
     What a revision makes for the whole server, such as a role, stays there; so production's server is refused.
@@ -184,7 +185,7 @@ def snapshot(config: Config, check: bool = False) -> None:
     wanted = generate.generate(config, script, named or chosen())
     stale = generate.stale(script, wanted)
     if not stale:
-        log.info("the snapshots, and what docs/ says of the schema, are as they should be")
+        log.info("the snapshots, schema.sql, and what docs/ says of the schema, are as they should be")
     elif check:
         names = ", ".join(path.name for path in stale)
         raise StaleFileError(

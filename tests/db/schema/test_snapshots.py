@@ -48,18 +48,20 @@ def test_production_gets_no_scratch_database(database: Database) -> None:
 @pytest.mark.slow
 def test_stale_snapshots_are_named_and_written_anew(database: Database, project: Project) -> None:
     folder = project.root / "alembic" / "snapshots"
-    should = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    plain = folder.parent / "schema.sql"
+    should = {path.name: path.read_text(encoding="utf-8") for path in (plain, *folder.iterdir())}
+    plain.write_bytes("-- Größe".encode("latin-1"))
     (folder / "002.json").write_text("{}", encoding="utf-8")
     (folder / "003.json").unlink()
     (folder / "999.json").write_text("{}", encoding="utf-8")
     left = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
     done = database.neuraknot_db("snapshot", "--check", cwd=project.root)
     assert done.code == 3
-    assert "out of date: 002.json, 003.json, 999.json." in done.err
+    assert "out of date: 002.json, 003.json, schema.sql, 999.json." in done.err
     assert "neuraknot-db snapshot" in done.err
     assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == left
     assert database.neuraknot_db("snapshot", cwd=project.root).code == 0
-    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == should
+    assert {path.name: path.read_text(encoding="utf-8") for path in (plain, *folder.iterdir())} == should
     assert database.neuraknot_db("snapshot", "--check", cwd=project.root).code == 0
 
 
