@@ -3,6 +3,7 @@
 lint/       unsafe statements in revisions: squawk's rules and our own, one module each in `rules/`
 diagram/    the schema as a picture (SVG) or as Mermaid text, from the newest snapshot
 tables      the schema as `docs/tables.md`, with the comments that a snapshot leaves out
+ddl         the schema as `alembic/schema.sql`: what pg_dump says, made stable
 definitions the server's definitions of keys and indexes taken apart, for these two
 measure     what each revision does to relations that existed before it: runs it on a scratch database, statement by
             statement; the result is a value of `schema.effects`
@@ -11,7 +12,8 @@ observe     what one statement did, read from `pg_locks`, file nodes and row cou
 branches    which statements of a DO block or a function were run, and which were left out
 holders     what a statement outside of a transaction waits for: sessions that hold the tables
 samples     the rows to measure with: from `alembic/snapshots/rows.sql`, or generated for tables without any
-generate    the files of `alembic/snapshots/`, and `docs/tables.md` and the pictures, from scratch databases
+generate    the files of `alembic/snapshots/`, `alembic/schema.sql`, `docs/tables.md` and the pictures, from scratch
+            databases
 sent_sql    the SQL that a revision sends, found without a database, and the position of each text in its file
 own_servers servers of this machine's own: where revisions are tried, whatever database the environment names
 main_branch which revisions are new since the main branch

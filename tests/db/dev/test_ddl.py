@@ -36,14 +36,15 @@ b" int,
     EXCLUDE USING btree (id WITH =)
 );
 ALTER TABLE "Odd, ""(name" RENAME "select" TO renamed;  -- PostgreSQL 18 keeps the older name in its NOT NULL's
-ALTER TABLE "Odd, ""(name" ADD CONSTRAINT " UNIQUE " CHECK (id > 0 AND renamed <> ' PRIMARY KEY ') NOT VALID;
+ALTER TABLE "Odd, ""(name" ADD CONSTRAINT checked CHECK (id > 0 AND renamed <> ' PRIMARY KEY ') NOT VALID;
 CREATE TABLE empty ();
 CREATE UNLOGGED TABLE quick (id int PRIMARY KEY);
 CREATE TABLE days (at date NOT NULL, id int REFERENCES base, PRIMARY KEY (at, id)) PARTITION BY LIST (at);
 CREATE TABLE a_day PARTITION OF days FOR VALUES IN ('2026-11-27');
 CREATE VIEW grouped AS SELECT o.*, count(*) AS n FROM "Odd, ""(name" o JOIN base USING (id) GROUP BY o.id;
 CREATE TABLE zebra (id int PRIMARY KEY, other int REFERENCES zebra);
-CREATE FUNCTION rows() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM zebra';  -- dumped before the table
+ALTER TABLE "Odd, ""(name" ADD CONSTRAINT " UNIQUE " FOREIGN KEY (id) REFERENCES zebra;
+CREATE FUNCTION rows() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM quick';  -- dumped before the table
 CREATE FUNCTION atomic() RETURNS bigint BEGIN ATOMIC SELECT CASE count(*) WHEN 0 THEN 1 END FROM zebra; SELECT 2; END;
 CREATE FUNCTION dumped() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -148,6 +149,14 @@ def test_every_pg_dump_gives_the_same_text(database_at_head: Database, monkeypat
         with pytest.raises(UsageError, match="no pg_dump could read") as raised:
             ddl.dump(where(database_at_head))
         assert "server version mismatch" in raised.value.details[-2]
+
+
+@pytest.mark.slow
+def test_a_database_made_from_it_can_be_taken_over(database: Database) -> None:
+    psql(database, SCHEMA.read_text(encoding="utf-8"))
+    done = database.neuraknot_db("adopt")
+    assert (done.code, "is now at revision 004" in done.out) == (0, True), done.err
+    assert database.neuraknot_db("verify").code == 0
 
 
 def test_without_a_pg_dump_a_sentence_says_what_to_do(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.image.context import files, fingerprint
+from tests.projects import ROOT
 
 DOCKERFILE = "Dockerfile.migrate"
 TREE = (
@@ -92,6 +93,13 @@ def test_the_files_are_those_that_docker_sends(root: Path, ignore: str) -> None:
     sent = subprocess.run(["docker", "run", "--rm", built.stdout.strip(), *listing], capture_output=True, text=True)
     subprocess.run(["docker", "rmi", "--force", built.stdout.strip()], capture_output=True)
     assert sorted(files(root, DOCKERFILE)) == sorted(sent.stdout.split("\n")[:-1])
+
+
+def test_what_only_a_checkout_needs_is_not_sent() -> None:
+    sent = set(files(ROOT, DOCKERFILE))
+    assert (ROOT / "alembic" / "schema.sql").exists()
+    assert {"alembic/env.py", "neuraknot_db/settings.py"} <= sent
+    assert not {path for path in sent if path.endswith(".sql") or "/dev/" in path}
 
 
 def test_ignored_folders_are_not_walked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
