@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sqlalchemy.engine import Connection
+
 from neuraknot_db.database import parameters, sql_text
 from neuraknot_db.database.sql_text import Statement
 from neuraknot_db.dev import devserver
@@ -42,17 +44,23 @@ _KEY = re.compile(rf"ALTER TABLE ONLY (?P<table>.+)\n    ADD (?P<key>CONSTRAINT 
 _KIND = re.compile(r"COMMENT ON CONSTRAINT|\w+ \w+")
 
 
-def dump(where: Settings) -> str:
+def over_tls(connection: Connection) -> bool:
+    """Whether a connection is encrypted."""
+    return bool(connection.exec_driver_sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").scalar())
+
+
+def dump(where: Settings, *, tls: bool) -> str:
     """Return what pg_dump says of a database's schema, without the tables that are ours.
 
     Args:
         where: the database; nobody else changes it.
+        tls: whether our own connection to it is encrypted: no other is made then that may not be.
 
     Raises:
         UsageError: there is no pg_dump, or none that works: an older one does not read a newer server.
     """
-    details = ["there is none: pip install '.[dev]' brings one"]
-    for program in programs():
+    details = ["none is on the PATH, and the embedded PostgreSQL's has no TLS, or is not installed"]
+    for program in programs(tls=tls):
         done = _run(program, where)
         if not done.returncode:
             return done.stdout.decode()
@@ -65,10 +73,10 @@ def dump(where: Settings) -> str:
     )
 
 
-def programs() -> Iterator[str]:
-    """Yield each pg_dump: the embedded PostgreSQL's, which has no TLS, and the one on the PATH."""
+def programs(*, tls: bool) -> Iterator[str]:
+    """Yield each pg_dump: the embedded PostgreSQL's, unless it needs TLS, and the one on the PATH."""
     embedded = importlib.util.find_spec(devserver.PACKAGE)
-    if embedded and embedded.origin:
+    if embedded and embedded.origin and not tls:
         yield str(Path(embedded.origin).parent / "pginstall" / "bin" / "pg_dump")
     if installed := shutil.which("pg_dump"):
         yield installed

