@@ -201,6 +201,11 @@ def completing(environ: Mapping[str, str] = os.environ) -> bool:
     return "_ARGCOMPLETE" in environ
 
 
+def of_a_program(more: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a program that is started: ours and more."""
+    return {**environ, **more}
+
+
 def limits(environ: Mapping[str, str] = os.environ) -> Limits:
     """Read `NEURAKNOT_STATEMENT_TIMEOUT`, `_LOCK_TIMEOUT`, `_LOCK_TRIES`, `_LOCK_PAUSE`, `_LOCK_WAIT`, or defaults.
 

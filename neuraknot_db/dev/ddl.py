@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import Connection
 
+from neuraknot_db import settings
 from neuraknot_db.database import parameters, sql_text
 from neuraknot_db.database.sql_text import Statement
 from neuraknot_db.dev import devserver
@@ -54,7 +54,7 @@ def dump(where: Settings, *, tls: bool) -> str:
 
     Args:
         where: the database; nobody else changes it.
-        tls: whether our own connection to it is encrypted: no other is made then that may not be.
+        tls: whether our own connection to it is encrypted: a pg_dump that has no TLS is left out then.
 
     Raises:
         UsageError: there is no pg_dump, or none that works: an older one does not read a newer server.
@@ -74,12 +74,12 @@ def dump(where: Settings, *, tls: bool) -> str:
 
 
 def programs(*, tls: bool) -> Iterator[str]:
-    """Yield each pg_dump: the embedded PostgreSQL's, unless it needs TLS, and the one on the PATH."""
-    embedded = importlib.util.find_spec(devserver.PACKAGE)
-    if embedded and embedded.origin and not tls:
-        yield str(Path(embedded.origin).parent / "pginstall" / "bin" / "pg_dump")
-    if installed := shutil.which("pg_dump"):
-        yield installed
+    """Return each pg_dump: the embedded PostgreSQL's, which has no TLS, and the one on the PATH."""
+    package = importlib.util.find_spec(devserver.PACKAGE)
+    names = ["pg_dump"]
+    if package and package.origin and not tls:
+        names.insert(0, str(Path(package.origin).parent / "pginstall" / "bin" / "pg_dump"))
+    return filter(None, map(shutil.which, names))
 
 
 def _run(program: str, where: Settings) -> subprocess.CompletedProcess[bytes]:
@@ -90,11 +90,12 @@ def _run(program: str, where: Settings) -> subprocess.CompletedProcess[bytes]:
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as service:
         service.write("[scratch]\n" + "".join(f"{name}={value}\n" for name, value in named.items()))
         service.flush()
-        environ = {"PGSERVICEFILE": service.name, "PGSERVICE": "scratch", "PGOPTIONS": options, "PGTZ": "UTC"}
+        more = {"PGSERVICEFILE": service.name, "PGSERVICE": "scratch", "PGOPTIONS": options, "PGTZ": "UTC"}
         if where.password is not None:
-            environ["PGPASSWORD"] = where.password  # a line of the file holds no blank at its end, nor a line break
+            more["PGPASSWORD"] = where.password  # a line of the file holds no blank at its end, nor a line break
+        env = settings.of_a_program(more)
         return subprocess.run(  # noqa: S603 - PostgreSQL's own program
-            [program, *_WHAT], stdin=subprocess.DEVNULL, capture_output=True, check=False, env=os.environ | environ
+            [program, *_WHAT], stdin=subprocess.DEVNULL, capture_output=True, check=False, env=env
         )
 
 
