@@ -38,12 +38,13 @@ b" int,
 ALTER TABLE "Odd, ""(name" RENAME "select" TO renamed;  -- PostgreSQL 18 keeps the older name in its NOT NULL's
 ALTER TABLE "Odd, ""(name" ADD CONSTRAINT checked CHECK (id > 0 AND renamed <> ' PRIMARY KEY ') NOT VALID;
 CREATE TABLE empty ();
+CREATE TABLE later (id int PRIMARY KEY);
 CREATE UNLOGGED TABLE quick (id int PRIMARY KEY);
 CREATE TABLE days (at date NOT NULL, id int REFERENCES base, PRIMARY KEY (at, id)) PARTITION BY LIST (at);
 CREATE TABLE a_day PARTITION OF days FOR VALUES IN ('2026-11-27');
 CREATE VIEW grouped AS SELECT o.*, count(*) AS n FROM "Odd, ""(name" o JOIN base USING (id) GROUP BY o.id;
 CREATE TABLE zebra (id int PRIMARY KEY, other int REFERENCES zebra);
-ALTER TABLE "Odd, ""(name" ADD CONSTRAINT " UNIQUE " FOREIGN KEY (id) REFERENCES zebra;
+ALTER TABLE "Odd, ""(name" ADD CONSTRAINT " UNIQUE " FOREIGN KEY (id) REFERENCES later;
 CREATE FUNCTION rows() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM quick';  -- dumped before the table
 CREATE FUNCTION atomic() RETURNS bigint BEGIN ATOMIC SELECT CASE count(*) WHEN 0 THEN 1 END FROM zebra; SELECT 2; END;
 CREATE FUNCTION dumped() RETURNS text LANGUAGE plpgsql AS $$
