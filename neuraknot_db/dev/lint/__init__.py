@@ -22,7 +22,7 @@ from neuraknot_db.database.redaction import redacted
 from neuraknot_db.dev.lint import exceptions, squawk
 from neuraknot_db.dev.lint.exceptions import Exceptions
 from neuraknot_db.dev.lint.finding import Finding, Subject
-from neuraknot_db.dev.lint.rules import CHECKS, SQUAWK_TELLS, psql_only
+from neuraknot_db.dev.lint.rules import CHECKS, SQUAWK_TELLS, psql_only, same_predecessor
 from neuraknot_db.schema import snapshots
 
 UNUSED = "unused-exception"
@@ -40,7 +40,8 @@ def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
     """
     program = squawk.program()
     excepted = exceptions.load(snapshots.path_of(script, "").parents[1] / "lint.toml")
-    found: list[Finding] = []
+    selected = {Path(revision.path) for revision in revisions}
+    found = [each for each in same_predecessor.find(script) if each.path in selected]
     for revision in revisions:
         found += _lint_one(program, Subject(script, revision), excepted)
     return sorted(found)
