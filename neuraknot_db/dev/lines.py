@@ -1,4 +1,4 @@
-"""The lines that the revisions make, also where they can't be loaded: after a merge, two files may hold one revision."""
+"""The lines that the revisions make, also where they can't be loaded: two files may hold one after a merge."""
 
 from __future__ import annotations
 

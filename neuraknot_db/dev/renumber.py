@@ -66,15 +66,15 @@ def plan(script: ScriptDirectory, named: str) -> Move | None:
     claim = next((each for each in lines.claims if first in each), None)
     if claim is None:
         return None
-    moved = list(_line(lines, first))
-    if main := next((found for each in moved if (found := main_branch.holds(Path(each.path)))), None):
-        other = claim[-1]
+    if main := main_branch.holds(Path(first.path)):
+        both = main_branch.holds(Path(claim[-1].path))
         raise RefusedError(
             f"{_path(first)} is on {main}, so it may have been applied elsewhere: nothing was changed.",
-            hint=f"Undo the later merge, git revert -m 1 MERGE, and renumber it on its branch. {_ALL}"
-            if main_branch.holds(Path(other.path))
-            else command(other),
+            hint="Undo the later merge, and renumber on its branch: git revert -m 1 MERGE"
+            if both
+            else command(claim[-1]),
         )
+    moved = list(_line(lines, first))
     rest = [each for each in lines.scripts if each not in moved]
     ends = [each for each in rest if set(lines.children[each]) <= set(moved)]
     behind = min(ends, key=lambda each: (not main_branch.holds(Path(each.path)), -_number(each), each.path))
