@@ -223,10 +223,9 @@ def renumber(config: Config, file: str | None = None, check: bool = False) -> No
         raise UsageError("Name one file, or --check.", hint="neuraknot-db renumber --check")
     with _in_checkout("renumber"):
         from neuraknot_db.dev import lint, renumber
-        from neuraknot_db.dev.lint.rules import same_predecessor
     script = ScriptDirectory.from_config(config)
     if file is None:
-        found = list(same_predecessor.find(script))
+        found = list(lint.same_place(script))
         for finding in found:
             write(lint.rendered(finding))
         if found:

@@ -63,8 +63,13 @@ class Lines:
 def _meant(script: Script, named: Iterable[Script]) -> list[Script]:
     """Return which one of an id's files a revision follows: of two, the one on its own side of the main branch."""
     others = [each for each in named if each is not script]
-    own = [each for each in others if len(others) > 1 and _order(each)[0] == _order(script)[0]]
+    own = [each for each in others if len(others) > 1 and bool(main(each)) == bool(main(script))]
     return own if len(own) == 1 else others
+
+
+def main(script: Script) -> str | None:
+    """Return the main branch's name if it has a revision's file; None if not, or if git does not know."""
+    return main_branch.holds(Path(script.path))
 
 
 def _order(script: Script) -> tuple[bool, Path]:
