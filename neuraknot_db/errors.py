@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class RevisionTwiceError(UsageError):
 
     def advise(self, path: Path) -> None:
         """Give the hint to renumber one of the files."""
-        self.hint = f"Give the one that came later the next number: neuraknot-db renumber {path}"
+        self.hint = f"Give the one that came later the next number: neuraknot-db renumber {shlex.quote(str(path))}"
 
 
 class SchemaDiffersError(NeuraknotError):

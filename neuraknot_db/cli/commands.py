@@ -238,9 +238,8 @@ def renumber(config: Config, file: str | None = None, check: bool = False) -> No
         return
     server = _server_for_scratch(f"renumber {file}")
     renumber.demand_unapplied(move, server)
-    with _writing(f"See to it that it can, and run it again: neuraknot-db renumber {file}"):
-        for line in renumber.apply(config, script, move, server):
-            write(line)
+    for line in renumber.apply(config, script, move, server):
+        write(line)
 
 
 def diagram(config: Config, output: str | None = None) -> None:

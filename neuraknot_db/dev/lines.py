@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db.dev import main_branch
 from neuraknot_db.revisions import files
-
-T = TypeVar("T")
 
 
 class Lines:
@@ -76,8 +74,8 @@ def _order(script: Script) -> tuple[bool, Path]:
     return main_branch.order(Path(script.path))
 
 
-def _grouped(pairs: Iterable[tuple[T, Script]]) -> Mapping[T, list[Script]]:
-    found = defaultdict[T, list[Script]](list)
+def _grouped(pairs: Iterable[tuple[Any, Script]]) -> Mapping[Any, list[Script]]:
+    found = defaultdict[Any, list[Script]](list)
     for key, script in pairs:
         found[key].append(script)
     return found

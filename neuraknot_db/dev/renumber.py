@@ -146,7 +146,9 @@ def command(script: Script) -> str:
 
 def _found(lines: Lines, named: str) -> Script:
     found = [each for each in lines.scripts if Path(named).resolve() == Path(each.path)]
-    found = found or [each for each in lines.scripts if named in (Path(each.path).name, each.revision)]
+    found = found or [
+        each for each in lines.scripts if named in (Path(each.path).name, Path(each.path).stem, each.revision)
+    ]
     if len(found) > 1:
         raise RevisionTwiceError(named, [_path(each) for each in found])
     if not found:
@@ -187,7 +189,9 @@ def _contents(script: ScriptDirectory, move: Move) -> tuple[dict[Path, bytes | N
     """
     # A snapshot with a conflict in it would stop the run that writes it anew.
     kept = snapshots.folder(script).glob("*.json")
-    contents: dict[Path, bytes | None] = {path: None for path in kept if _CONFLICT.search(path.read_text("utf-8"))}
+    contents: dict[Path, bytes | None] = {
+        path: None for path in kept if _CONFLICT.search(path.read_text("utf-8", "replace"))
+    }
     olds, parent = [Path(each.path) for each in move.ids], move.behind.revision
     contents |= dict.fromkeys(olds)
     paths = {}
@@ -236,7 +240,7 @@ def _edited(script: Script, revision: str, down_revision: str) -> bytes:
 
 def _excepted(path: Path, move: Move) -> str:
     """Return `lint.toml` with the exceptions of what moves under the new ids, if it is clear whose they are."""
-    text, theirs = path.read_text(encoding="utf-8"), main_branch.text(path)
+    text, theirs = path.read_bytes().decode(), main_branch.text(path)
     moved = {each.revision: each for each in move.ids}
 
     def renamed(found: re.Match[str]) -> str:

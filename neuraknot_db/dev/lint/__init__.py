@@ -20,7 +20,7 @@ from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.dev import renumber
-from neuraknot_db.dev.lines import Lines
+from neuraknot_db.dev.lines import Lines, main
 from neuraknot_db.dev.lint import exceptions, squawk
 from neuraknot_db.dev.lint.exceptions import Exceptions
 from neuraknot_db.dev.lint.finding import Finding, Subject
@@ -60,9 +60,11 @@ def same_place(script: ScriptDirectory) -> Iterator[Finding]:
         twice = later.revision == first.revision
         what = f"is revision {first.revision}" if twice else f"follows {first.down_revision or 'nothing'}"
         lines = Path(later.path).read_text(encoding="utf-8").splitlines()
-        line = next(number for number, line in enumerate(lines, 1) if line.startswith("revision" if twice else "down_"))
+        starts = (number for number, line in enumerate(lines, 1) if line.startswith("revision" if twice else "down_"))
         message = f"{files.here(first.path)} {what} as well."
-        yield Finding(Path(later.path), line, SAME_PREDECESSOR, message, f"Move it behind: {renumber.command(later)}")
+        help_ = "Move it behind" if main(first) else "If this one came later, which git does not tell, move it behind"
+        where = Path(later.path), next(starts, 1)
+        yield Finding(*where, SAME_PREDECESSOR, message, f"{help_}: {renumber.command(later)}")
 
 
 def rendered(finding: Finding, width: int | None = None) -> str:
