@@ -219,10 +219,10 @@ def renumber(config: Config, file: str | None = None, check: bool = False) -> No
       neuraknot-db renumber --check
       neuraknot-db renumber alembic/versions/005_mine.py
     """
-    if check == bool(file):
-        raise UsageError("Name one file, or --check.", hint="neuraknot-db renumber --check")
     with _in_checkout("renumber"):
         from neuraknot_db.dev import lint, renumber
+    if check == bool(file):
+        raise UsageError("Name one file, or --check.", hint="neuraknot-db renumber --check")
     script = ScriptDirectory.from_config(config)
     if file is None:
         found = list(lint.same_place(script))

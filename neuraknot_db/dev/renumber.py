@@ -23,7 +23,6 @@ from neuraknot_db.errors import RefusedError, RevisionTwiceError, UsageError
 from neuraknot_db.history.log import History
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.checksum import checksum, source_sha256
-from neuraknot_db.schema import snapshots
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -101,10 +100,12 @@ def demand_unapplied(move: Move, where: Settings) -> None:
         own, *theirs = next(filter(any, matches), [False])
         if own or (not theirs and (known or each.revision in versions)):
             what = "was applied" if own else f"may be the {each.revision} that was applied"
-            at = ", in the files from before the merge (git merge --abort, or git switch --detach ORIG_HEAD)"
+            at = "" if own else ", in the files that it was applied from"
+            if twins:  # which Alembic does not load
+                at = ", in the files from before the merge (git merge --abort, or git switch --detach ORIG_HEAD)"
             raise RefusedError(
                 f"{_path(each)} {what} on {where.place}: nothing was changed.",
-                hint=f"Go back first{at * bool(twins)}: alembic downgrade -1",
+                hint=f"Go back first{at}: alembic downgrade -1",
             )
 
 
@@ -146,9 +147,8 @@ def command(script: Script) -> str:
 
 def _found(lines: Lines, named: str) -> Script:
     found = [each for each in lines.scripts if Path(named).resolve() == Path(each.path)]
-    found = found or [
-        each for each in lines.scripts if named in (Path(each.path).name, Path(each.path).stem, each.revision)
-    ]
+    stem = named.removesuffix(".py")
+    found = found or [each for each in lines.scripts if stem in (Path(each.path).stem, each.revision)]
     if len(found) > 1:
         raise RevisionTwiceError(named, [_path(each) for each in found])
     if not found:
@@ -187,13 +187,8 @@ def _contents(script: ScriptDirectory, move: Move) -> tuple[dict[Path, bytes | N
     Raises:
         RefusedError: an id can't be edited, or there is a file of a new name.
     """
-    # A snapshot with a conflict in it would stop the run that writes it anew.
-    kept = snapshots.folder(script).glob("*.json")
-    contents: dict[Path, bytes | None] = {
-        path: None for path in kept if _CONFLICT.search(path.read_text("utf-8", "replace"))
-    }
     olds, parent = [Path(each.path) for each in move.ids], move.behind.revision
-    contents |= dict.fromkeys(olds)
+    contents: dict[Path, bytes | None] = dict.fromkeys(olds)
     paths = {}
     for old, (each, new) in zip(olds, move.ids.items(), strict=True):
         path = paths[old] = old.with_name(re.sub(f"^{each.revision}", new, old.name))
