@@ -93,6 +93,7 @@ def demand_unapplied(move: Move, where: Settings) -> None:
         applied = {each.revision: each for each in History(connection).applied()}
         versions = DatabaseState.of(connection).versions
         connection.rollback()
+    ids = {each.revision for each in move.ids}
     for each in move.ids:
         known, twins = applied.get(each.revision), move.twins(each)
         sums = ((known.sources, source_sha256), (known.checksums, checksum)) if known else ()
@@ -105,7 +106,7 @@ def demand_unapplied(move: Move, where: Settings) -> None:
                 at = ", in the files from before the merge (git merge --abort, or git switch --detach ORIG_HEAD)"
             raise RefusedError(
                 f"{_path(each)} {what} on {where.place}: nothing was changed.",
-                hint=f"Go back first{at}: alembic downgrade -1",
+                hint=f"Go back first{at}: alembic downgrade -{len(applied.keys() & ids) or 1}",
             )
 
 
