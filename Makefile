@@ -30,11 +30,12 @@ test: .venv/installed  ## every test
 test-fast: .venv/installed  ## each test once that needs neither Docker nor half a second
 	@$(BIN)/pytest --maxschedchunk 2 --numprocesses $(CORES) --fast
 
-check: .venv/installed  ## formatting, lint, types, imports; what is out of date; no tests
+check: .venv/installed  ## formatting, lint, types, imports, one head; what is out of date; no tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/neuraknot-db renumber --check
 	@$(BIN)/neuraknot-db lint
 	@$(BIN)/neuraknot-db snapshot --check
 

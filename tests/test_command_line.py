@@ -61,6 +61,7 @@ def test_both_parsers_accept_the_same() -> None:
         ("-x confirm=neuraKnot plan", "-x means nothing to plan"),
         ("--json plan", "--json"),
         ("snapshot --check", "snapshot needs a checkout"),
+        ("renumber --check", "renumber needs a checkout"),
         ("revision -m text", "revision needs a checkout"),
         ("check", "check compares with models, and there are none"),
         ("-x create_db=maybe upgrade head", "-x create_db=maybe is neither true nor false"),

@@ -112,7 +112,7 @@ def _demand_whole(found: Sequence[_Declared]) -> None:
         if names[each.revision] > 1:
             raise UsageError(
                 f"{_VERSIONS} holds two files of revision {each.revision}.",
-                hint="Give one of them the next number, in its name too, and the other as its down_revision.",
+                hint="Which one to move behind the other: neuraknot-db renumber --check",
             )
         missing = {*each.before, *_several(each.depends_on)} - known
         if missing:
@@ -153,7 +153,7 @@ def _resolve(found: Sequence[_Declared], named: Mapping[str, str]) -> None:
         except MultipleHeads as error:
             raise UsageError(
                 f"{_VERSIONS} holds several heads, and {target} needs one: {', '.join(error.heads)}.",
-                hint="Set the newer one's down_revision to the other, or name a revision.",
+                hint="Which one to move behind the other: neuraknot-db renumber --check",
             ) from error
         except (RevisionError, AssertionError) as error:
             raise _no_revision(target) from error

@@ -25,6 +25,7 @@ from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.schema_reading import reading_schema
 from neuraknot_db.revisions import files, targets
 from neuraknot_db.schema import snapshots
+from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,21 @@ def _writing(hint: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(f"{error.filename} can't be written: {error.strerror}.", hint=hint) from error
+
+
+def _server_for_scratch(command: str) -> Settings:
+    """Return the database on whose server scratch databases are made.
+
+    Raises:
+        RefusedError: it counts as production.
+    """
+    if (named := settings.read()) and settings.is_production(named.environment):
+        raise RefusedError(
+            f"The scratch databases would be made beside {named.place}, which counts as production.",
+            hint="Unset DATABASE_URL and DB_*, and the embedded PostgreSQL is used. Or, if that server may have them:"
+            f" NEURAKNOT_ENV=dev neuraknot-db {command}",
+        )
+    return named or chosen()
 
 
 def create_db(_config: Config) -> None:
@@ -176,13 +192,7 @@ def snapshot(config: Config, check: bool = False) -> None:
     script = ScriptDirectory.from_config(config)
     files.load(script)
     script.get_current_head()  # raises on two heads: no database will hold either schema
-    if (named := settings.read()) and settings.is_production(named.environment):
-        raise RefusedError(
-            f"The scratch databases would be made beside {named.place}, which counts as production.",
-            hint="Unset DATABASE_URL and DB_*, and the embedded PostgreSQL is used. Or, if that server may have them:"
-            " NEURAKNOT_ENV=dev neuraknot-db snapshot",
-        )
-    wanted = generate.generate(config, script, named or chosen())
+    wanted = generate.generate(config, script, _server_for_scratch("snapshot"))
     stale = generate.stale(script, wanted)
     if not stale:
         log.info("the snapshots, schema.sql, and what docs/ says of the schema, are as they should be")
@@ -196,6 +206,41 @@ def snapshot(config: Config, check: bool = False) -> None:
         generate.write(stale, wanted)
     for path in stale:
         write(f"{'wrote' if path.exists() else 'removed'} {path}")
+
+
+def renumber(config: Config, file: str | None = None, check: bool = False) -> None:
+    """Move a revision behind that of another branch that was merged first, and write the snapshots anew.
+
+    FILE is the one that main does not have yet, such as 005_mine.py, and those that follow it move along: their files'
+    names, ids and down_revision. Refused (exit code 5) where it may have been applied: on the main branch, or in the
+    database that the settings name. With --check nothing is changed: exit code 3 if two revisions meet, with the
+    command for each.
+
+    Examples:
+      neuraknot-db renumber --check
+      neuraknot-db renumber alembic/versions/005_mine.py
+    """
+    with _in_checkout("renumber"):
+        from neuraknot_db.dev import lint, renumber
+    if check == bool(file):
+        raise UsageError("Name one file, or --check.", hint="neuraknot-db renumber --check")
+    script = ScriptDirectory.from_config(config)
+    if file is None:
+        found = list(lint.same_place(script))
+        for finding in found:
+            write(lint.rendered(finding))
+        if found:
+            raise FindingsError("Revisions of two branches meet.", hint=found[0].help)
+        log.info("one head, in one line")
+        return
+    move = renumber.plan(script, file)
+    if move is None:
+        log.info("no other revision claims its place: nothing to renumber")
+        return
+    server = _server_for_scratch(f"renumber {file}")
+    renumber.demand_unapplied(move, server)
+    for line in renumber.apply(config, script, move, server):
+        write(line)
 
 
 def diagram(config: Config, output: str | None = None) -> None:
@@ -373,6 +418,13 @@ COMMANDS = (
     Registered(
         snapshot,
         ((("--check",), {"action": "store_true", "help": "write nothing; exit code 3 if something is out of date"}),),
+    ),
+    Registered(
+        renumber,
+        (
+            (("file",), {"metavar": "FILE", "nargs": "?", "help": "the revision that came later"}),
+            (("--check",), {"action": "store_true", "help": "change nothing; exit code 3 if two revisions meet"}),
+        ),
     ),
     Registered(mark, (_CONFIRM,)),
     Registered(show_log, (_JSON,)),

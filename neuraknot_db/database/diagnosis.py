@@ -90,7 +90,7 @@ def command_error(error: CommandError) -> NeuraknotError:
     if "multiple head" in words.lower():
         return UsageError(
             "There are two heads or more, and the command needs one.",
-            hint="`alembic heads` shows them: set the newer one's down_revision to the other, or name a revision.",
+            hint="Which one to move behind the other: neuraknot-db renumber --check",
             details=(words,),
         )
     if "revision" in words.lower():

@@ -38,6 +38,17 @@ def holds(path: Path) -> str | None:
     return main if listed else None
 
 
+def text(path: Path) -> str | None:
+    """Return what a file holds on the main branch; None if it is not there, or if there is no git."""
+    main = _main(path.parent)
+    return main and _git(path.parent, "show", f"{main}:./{path.name}")
+
+
+def order(path: Path) -> tuple[bool, Path]:
+    """Return the place, as a key to sort by, of a file among those of which one has to stay: main's stay first."""
+    return not holds(path), path
+
+
 def _main(folder: Path) -> str | None:
     return next((each for each in _MAIN if _git(folder, "rev-parse", "--verify", "--quiet", each)), None)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
@@ -12,7 +13,7 @@ from alembic.script.revision import CycleDetected
 from alembic.util import CommandError, to_tuple
 
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
+from neuraknot_db.errors import MigrationFailedError, RefusedError, RevisionTwiceError
 from neuraknot_db.revisions.containment import EscapedError, contained, words
 
 MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
@@ -26,21 +27,42 @@ def load(script: ScriptDirectory) -> None:
     """Read every revision file now, so that a broken one is found before anything runs.
 
     Raises:
-        UsageError: two files hold the same revision.
+        RevisionTwiceError: two files hold the same revision.
         MigrationFailedError: a file can't be read, or names a revision that no file has.
     """
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        try:
-            with contained():
-                script.get_heads()
-        except Exception as error:
-            raise _unreadable(script, error) or error from error
+        with _reading(script):
+            script.get_heads()
     if told:
         _refuse_twice(script)
     scripts = [each for each in script.revision_map._revision_map.values() if isinstance(each, Script)]
     _demand_all(script, scripts)
     _demand_names(scripts)
+
+
+def read(script: ScriptDirectory) -> list[Script]:
+    """Return every file's revision, also if two hold the same.
+
+    Raises:
+        MigrationFailedError: a file can't be read.
+    """
+    with _reading(script):
+        return list(script._load_revisions())
+
+
+@contextlib.contextmanager
+def _reading(script: ScriptDirectory) -> Iterator[None]:
+    """Around what runs the files' module level.
+
+    Raises:
+        MigrationFailedError: a file can't be read, or names a revision that no file has.
+    """
+    try:
+        with contained():
+            yield
+    except Exception as error:
+        raise _unreadable(script, error) or error from error
 
 
 def _demand_all(script: ScriptDirectory, scripts: Iterable[Script]) -> None:
@@ -187,28 +209,21 @@ def _refuse_twice(script: ScriptDirectory) -> None:
     """Refuse two files of one revision: Alembic would run the one that it read last.
 
     Raises:
-        UsageError: there are such files.
+        RevisionTwiceError: there are such files.
     """
-    files: dict[str, list[str]] = {}
+    files: dict[str, list[Path]] = {}
     for each in script._load_revisions():
-        files.setdefault(each.revision, []).append(str(here(each.path)))
-    following = f"{max((int(name) for name in files if name.isdecimal()), default=0) + 1:03d}"
+        files.setdefault(each.revision, []).append(Path(each.path))
     for revision, paths in files.items():
         if len(paths) > 1:
-            *_, last = sorted(paths)
-            renamed = Path(last).with_name(Path(last).name.replace(revision, following, 1))
-            raise UsageError(
-                f"Revision {revision} is in two files: {' and '.join(sorted(paths))}.",
-                hint=f"Give the one that came later the next number. If that is the last: git mv {last} {renamed}, and"
-                f' in it revision = "{following}" and the other one as its down_revision; then make snapshot',
-            )
+            raise RevisionTwiceError(revision, sorted(map(here, paths)))
 
 
 def _is_within(path: str, script: ScriptDirectory) -> bool:
     return Path(path).is_relative_to(script.versions)
 
 
-def here(path: str) -> Path:
+def here(path: str | Path) -> Path:
     """Return a file's path as a person would type it here."""
     found = Path(path)
     return found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found

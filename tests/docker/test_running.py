@@ -176,7 +176,10 @@ def test_sigterm_ends_a_process_that_is_still_importing(fargate: Fargate) -> Non
     [
         (("alembic", "upgrade", "head"), "No database is named in the environment."),
         (("neuraknot-db", "current"), "No database is named in the environment."),
-        *((("neuraknot-db", name), f"{name} needs a checkout") for name in ("serve", "lint", "diagram", "snapshot")),
+        *(
+            (("neuraknot-db", name), f"{name} needs a checkout")
+            for name in ("serve", "lint", "diagram", "snapshot", "renumber")
+        ),
     ],
 )
 def test_what_only_a_checkout_has_is_missed_in_a_sentence(

@@ -19,13 +19,16 @@ from pathlib import Path
 from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db.database.redaction import redacted
+from neuraknot_db.dev import renumber
+from neuraknot_db.dev.lines import Lines, main
 from neuraknot_db.dev.lint import exceptions, squawk
 from neuraknot_db.dev.lint.exceptions import Exceptions
 from neuraknot_db.dev.lint.finding import Finding, Subject
 from neuraknot_db.dev.lint.rules import CHECKS, SQUAWK_TELLS, psql_only
+from neuraknot_db.revisions import files
 from neuraknot_db.schema import snapshots
 
-UNUSED = "unused-exception"
+UNUSED, SAME_PREDECESSOR = "unused-exception", "same-predecessor"
 
 
 def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
@@ -40,10 +43,28 @@ def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
     """
     program = squawk.program()
     excepted = exceptions.load(snapshots.path_of(script, "").parents[1] / "lint.toml")
-    found: list[Finding] = []
+    selected = {Path(revision.path) for revision in revisions}
+    found = [each for each in same_place(script) if each.path in selected]
     for revision in revisions:
         found += _lint_one(program, Subject(script, revision), excepted)
     return sorted(found)
+
+
+def same_place(script: ScriptDirectory) -> Iterator[Finding]:
+    """Find the revisions that another branch's came before, also in files that can't be loaded.
+
+    Raises:
+        MigrationFailedError: a file can't be read.
+    """
+    for later, first in Lines(script).later().items():
+        twice = later.revision == first.revision
+        what = f"is revision {first.revision}" if twice else f"follows {first.down_revision or 'nothing'}"
+        lines = Path(later.path).read_text(encoding="utf-8").splitlines()
+        starts = (number for number, line in enumerate(lines, 1) if line.startswith("revision" if twice else "down_"))
+        message = f"{files.here(first.path)} {what} as well."
+        help_ = "Move it behind" if main(first) else "If this one came later, which git does not tell, move it behind"
+        where = Path(later.path), next(starts, 1)
+        yield Finding(*where, SAME_PREDECESSOR, message, f"{help_}: {renumber.command(later)}")
 
 
 def rendered(finding: Finding, width: int | None = None) -> str:

@@ -183,7 +183,9 @@ def test_a_revision_that_is_empty(unchanged: Database, project: Project) -> None
 def test_two_heads(unchanged: Database, project: Project, program: str) -> None:
     project.add("005", "SELECT 1", after="004")
     project.add("006", "SELECT 1", after="004")
-    said(unchanged.program(program, "upgrade", "head", cwd=project.root), 2, "two heads", "down_revision")
+    said(
+        unchanged.program(program, "upgrade", "head", cwd=project.root), 2, "two heads", "neuraknot-db renumber --check"
+    )
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -1,0 +1,281 @@
+"""Two branches have made a revision after the same one: one of them moves behind the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+
+from neuraknot_db.dev import lint, renumber
+from neuraknot_db.errors import NeuraknotError
+from tests.db.conftest import Database, Project, Server
+from tests.pipelines.github import git
+
+MINE = "neuraknot-db renumber alembic/versions/005_mine.py"
+COMMENT = "COMMENT ON COLUMN public.users.email IS '{}'"
+
+
+def made(project: Project, name: str, after: str | None, text: str = "") -> Path:
+    """Write a revision's file, named after its id, as Alembic's template has it."""
+    revision = name.partition("_")[0]
+    path = project.versions / f"{name}.py"
+    path.write_text(
+        f'"""{name}.\r\n\r\nRevision ID: {revision}\r\nRevises: {after or ""}\n005 and 004 stay here.\n"""\n\n'
+        f"from alembic import op\n\nrevision: str = '{revision}'  # é 005\ndown_revision = {after!r};x = '004'\n"
+        f'{text}\n\ndef upgrade() -> None:\n    op.execute("{COMMENT.format(name)}")\n\n\n'
+        f'def downgrade() -> None:\n    op.execute("{COMMENT.format("004")}")\n',
+        encoding="utf-8",
+        newline="",
+    )
+    return path
+
+
+def commit(project: Project) -> None:
+    git(project.root, "add", "--all")
+    git(project.root, "commit", "--quiet", "--message", "More")
+
+
+@pytest.fixture
+def server(server_18: Server) -> Server:
+    """The embedded one alone: what it says decides nothing here."""
+    return server_18
+
+
+@pytest.fixture
+def begun(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project whose four revisions are on the main branch."""
+    git(project.root, "init", "--quiet", "--initial-branch", "main")
+    commit(project)
+    monkeypatch.chdir(project.root)
+    return project
+
+
+@pytest.fixture
+def twins(begun: Project) -> Project:
+    """One whose branch has 005_mine and 006_more, and 005_theirs from the main branch."""
+    made(begun, "005_theirs", "004")
+    commit(begun)
+    git(begun.root, "switch", "--quiet", "-c", "mine")
+    made(begun, "005_mine", "004")
+    made(begun, "006_more", "005")
+    return begun
+
+
+def contents(project: Project) -> dict[Path, bytes]:
+    folder = project.root / "alembic"
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def script(project: Project) -> ScriptDirectory:
+    return ScriptDirectory(str(project.root / "alembic"))
+
+
+def said(database: Database, code: int, *arguments: str) -> str:
+    done = database.neuraknot_db("renumber", *arguments, cwd=Path.cwd())
+    assert done.code == code, done.err
+    return done.out + done.err
+
+
+@pytest.mark.slow
+def test_the_whole_day(twins: Project, database: Database) -> None:
+    old = (twins.versions / "005_mine.py").read_bytes()
+    (twins.root / "alembic/snapshots/005.json").write_text("<<<<<<< HEAD\n{}\n=======\n[]\n>>>>>>> main\n")
+    (twins.root / "alembic/snapshots/005.effects.json").write_text("<<<<<<< HEAD\n{}\n=======\n[]\n>>>>>>> main\n")
+    for program, *words in (("alembic", "upgrade", "head"), ("neuraknot-db", "heads"), ("neuraknot-db", "lint")):
+        done = database.program(program, *words, cwd=twins.root)
+        assert (done.code, MINE in done.err) == (2, True)
+    assert MINE in said(database, 3, "--check")
+    out = said(database, 0, "005_mine.py")
+    assert "moved alembic/versions/005_mine.py to alembic/versions/006_mine.py\n" in out
+    assert "moved alembic/versions/006_more.py to alembic/versions/007_more.py\n" in out
+    new = (twins.versions / "006_mine.py").read_bytes()
+    pairs = ((b"ID: 005", b"ID: 006"), (b"s: 004", b"s: 005"), (b"'005'  #", b'"006"  #'), (b"'004';x", b'"005";x'))
+    for was, now in pairs:
+        assert old.count(was) == 1
+        old = old.replace(was, now)
+    assert new == old
+    assert sorted(path.name[:3] for path in twins.versions.glob("*.py")) == [f"{each:03d}" for each in range(1, 8)]
+    said(database, 0, "--check")
+    for words in (["snapshot", "--check"], ["lint", "004:head"], ["upgrade", "head"]):
+        done = database.neuraknot_db(*words, cwd=twins.root)
+        assert done.code == 0, done.out + done.err
+    assert database.value("SELECT version_num FROM alembic_version") == "007"
+
+
+CASES = {  # the files on the main branch, those on mine, each with its predecessor; what is named; what comes of it
+    "one number": ("005_theirs<004", "005_mine<004", "005_mine.py", "005_mine=006 behind 005_theirs"),
+    "two numbers": ("005_theirs<004 006_t<005", "007_mine<004", "007", "007_mine=007 behind 006_t"),
+    "mine is lower": ("006_theirs<004", "005_a<004", "alembic/versions/005_a.py", "005_a=007 behind 006_theirs"),
+    "each goes on": ("005_t<004 006_t<005", "005_a<004 006_b<005", "005_a.py", "005_a=007 006_b=008 behind 006_t"),
+    "no number": ("005_theirs<004", "mine_x<004", "mine", "mine_x=mine behind 005_theirs"),
+    "no number twice": ("odd_theirs<004", "odd_mine<004", "odd_mine.py", "5: odd is no number"),
+    "the second": ("005_theirs<004", "005_a<004 006_b<005", "006", "2: {}006_b.py follows {}005_a.py, and moves"),
+    "theirs": ("005_theirs<004", "005_mine<004", "005_theirs.py", "5: {}005_theirs.py is on main"),
+    "an id of two": ("005_theirs<004", "005_mine<004", "005", "2: Revision 005 is in two files"),
+    "none": ("005_theirs<004", "", "009", "2: There is no revision 009"),
+    "one line": ("005_theirs<004", "006_mine<005", "006_mine.py", "nothing"),
+    "a fork": ("005_t<004", "006_a<004 007_b<006 008_c<006", "006", "5: {}006_a.py can't be moved: it is followed by"),
+}
+
+
+def make_all(project: Project, words: str) -> None:
+    for word in words.split():
+        name, _, after = word.partition("<")
+        made(project, name, after)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_moves_behind_what(case: str, begun: Project) -> None:
+    theirs, mine, named, expected = CASES[case]
+    make_all(begun, theirs)
+    commit(begun)
+    git(begun.root, "switch", "--quiet", "-c", "mine")
+    make_all(begun, mine)
+    before = contents(begun)
+    try:
+        move = renumber.plan(script(begun), named)
+    except NeuraknotError as error:
+        found = f"{error.exit_code}: {error.message}"
+    else:
+        moved = [f"{Path(each.path).stem}={new}" for each, new in move.ids.items()] if move else []
+        found = f"{' '.join(moved)} behind {Path(move.behind.path).stem}" if move else "nothing"
+    assert found.startswith(expected.replace("{}", "alembic/versions/"))
+    assert contents(begun) == before
+
+
+@pytest.mark.parametrize("text", ["depends_on = '005'", "down_revision = ('006', '004')"])
+def test_what_else_names_the_old_id_is_told(text: str, twins: Project) -> None:
+    made(twins, "007_last", "006", text)
+    with pytest.raises(NeuraknotError, match=r"007_last.py (names 005 in depends_on|joins two lines)") as raised:
+        renumber.plan(script(twins), "005_mine.py")
+    assert raised.value.exit_code == 5
+
+
+def test_without_a_main_branch_no_guess_is_made(twins: Project) -> None:
+    git(twins.root, "branch", "--quiet", "-m", "main", "trunk")
+    with pytest.raises(NeuraknotError, match=r"006_more.py follows 005, and git does not") as raised:
+        renumber.plan(script(twins), "005_mine.py")
+    assert raised.value.exit_code == 5
+
+
+def test_both_on_the_main_branch(twins: Project) -> None:
+    commit(twins)
+    git(twins.root, "branch", "--quiet", "--force", "main", "HEAD")
+    with pytest.raises(NeuraknotError, match=r"005_theirs.py is on main") as raised:
+        renumber.plan(script(twins), "005_theirs.py")
+    assert (raised.value.exit_code, "git revert" in str(raised.value.hint)) == (5, True)
+
+
+@pytest.mark.slow
+def test_lint_finds_two_after_one(begun: Project, database: Database) -> None:
+    made(begun, "006_theirs", "004")
+    commit(begun)
+    git(begun.root, "switch", "--quiet", "-c", "mine")
+    path = made(begun, "005_mine", "004")
+    done = database.neuraknot_db("lint", cwd=begun.root)
+    told = "alembic/versions/005_mine.py:11: same-predecessor: alembic/versions/006_theirs.py follows 004 as well.\n"
+    told += f"    Move it behind: {MINE}\n"
+    assert (done.code, done.out.count(told), done.out.count("same-predecessor")) == (3, 1, 1)
+    path.unlink()
+    assert list(lint.same_place(script(begun))) == []
+
+
+def test_lines_that_join_again_are_no_finding(begun: Project) -> None:
+    made(begun, "005_a", "004")
+    made(begun, "006_b", "004")
+    made(begun, "007_both", "005", "down_revision = ('005', '006')")
+    assert list(lint.same_place(script(begun))) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("applied", ["mine", "more", "theirs", "another", "stamped", "no checksum"])
+def test_what_the_database_at_hand_may_have_is_not_moved(
+    applied: str, begun: Project, at: Callable[[str], Database]
+) -> None:
+    database = at("004")
+    made(begun, "005_theirs", "004")
+    commit(begun)
+    files = {"mine": "005_mine", "more": "005_mine", "another": "005_another", "no checksum": "005_mine"}
+    if applied != "theirs":
+        (begun.versions / "005_theirs.py").unlink()
+        made(begun, files.get(applied, "005_mine"), "004")
+    if applied == "more":
+        made(begun, "006_more", "005")
+    done = database.neuraknot_db("stamp" if applied == "stamped" else "upgrade", "head", cwd=begun.root)
+    assert done.code == 0, done.err
+    for path in begun.versions.glob("005_*.py"):
+        path.unlink()
+    made(begun, "005_theirs", "004")
+    made(begun, "005_mine", "004")
+    if applied == "no checksum":
+        database.run(
+            "ALTER TABLE neuraknot_db.migration_log DISABLE TRIGGER ALL;"
+            " UPDATE neuraknot_db.migration_log SET checksum = NULL, source_sha256 = NULL"
+        )
+    before = contents(begun)
+    if applied == "theirs":
+        said(database, 0, "005_mine.py")
+        return
+    told = said(database, 5, "005_mine.py")
+    assert (
+        "005_mine.py was applied on" if applied in ("mine", "more") else "005_mine.py may be the 005 that was"
+    ) in told
+    assert f"alembic downgrade -{1 + (applied == 'more')}\n" in told
+    assert contents(begun) == before
+
+
+@pytest.mark.slow
+def test_a_failure_half_way_leaves_the_files_as_they_were(twins: Project, database: Database) -> None:
+    path = twins.versions / "006_more.py"
+    path.write_text(path.read_text().replace("COMMENT ON", "COMMENT UPON"))
+    before = contents(twins)
+    assert "every file is as it was" in said(database, 7, "005_mine.py")
+    assert contents(twins) == before
+
+
+@pytest.mark.slow
+def test_a_database_that_is_not_there(twins: Project, database: Database) -> None:
+    before = contents(twins)
+    gone = Database("/nowhere", 5432, "gone", database.server)
+    said(gone, 6, "005_mine.py")
+    assert contents(twins) == before
+    done = database.neuraknot_db("renumber", "005_mine.py", cwd=twins.root, NEURAKNOT_ENV="prod")
+    assert (done.code, "counts as production" in done.err) == (5, True)
+    assert contents(twins) == before
+    said(database, 2)
+    said(database, 2, "--check", "005_mine.py")
+
+
+@pytest.mark.slow
+def test_of_three_lines_each_moves_in_turn(begun: Project, database: Database) -> None:
+    for name in ("005_a", "005_b", "005_c"):
+        made(begun, name, "004")
+    git(begun.root, "add", "alembic/versions/005_b.py")
+    git(begun.root, "commit", "--quiet", "--message", "Theirs")
+    git(begun.root, "switch", "--quiet", "-c", "mine")
+    out = said(database, 0, "005_c.py")
+    assert "Next: neuraknot-db renumber alembic/versions/005_a.py" in out
+    assert "wrote alembic/snapshots/" not in out
+    said(database, 0, "005_a.py")
+    assert database.neuraknot_db("snapshot", "--check", cwd=begun.root).code == 0
+
+
+@pytest.mark.parametrize("resolved", [True, False])
+def test_exceptions_of_the_linter_move_along_where_it_is_known_whose_they_are(resolved: bool, twins: Project) -> None:
+    path = twins.root / "alembic" / "lint.toml"
+    general = path.read_text()
+    git(twins.root, "stash", "--quiet", "--include-untracked")
+    path.write_text(f'{general}\n[revisions.005]\nlong-lock = "Theirs."\n')
+    commit(twins)
+    git(twins.root, "branch", "--quiet", "--force", "main", "HEAD")
+    git(twins.root, "stash", "pop", "--quiet")
+    mark = "" if resolved else "<<<<<<< HEAD\n"
+    mine = '\n[revisions.005]\nlong-lock = "Mine."\n\n[revisions.006]\nlong-lock = "More."\n'
+    path.write_text(f"{path.read_text()}{mark}{mine}")
+    move = renumber.plan(script(twins), "005_mine.py")
+    assert move is not None
+    moved = mine.replace("s.006", "s.007").replace("s.005", "s.006") if resolved else mine
+    expected = path.read_text().replace(mine, moved)
+    assert renumber._excepted(path, move) == expected
