@@ -100,6 +100,7 @@ class NeuraknotCommandLine(CommandLine):
 
     _POSITIONAL_OPTS = {  # noqa: RUF012 - as Alembic declares it
         **CommandLine._POSITIONAL_OPTS,
+        "action": {"metavar": "ACTION", "choices": cast("Any", ("record", "check")), "help": "record or check"},
         "environment": {"metavar": "ENV", "help": "such as dev or prod"},
     }
 
