@@ -11,18 +11,20 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db.database import diagnosis, engine
+from neuraknot_db.database import engine
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.dev import definitions
 from neuraknot_db.dev.own_servers import OwnServer, own_servers
-from neuraknot_db.errors import InterruptedRunError, UsageError
+from neuraknot_db.errors import MigrationFailedError, UsageError
 from neuraknot_db.migrate import run
 from neuraknot_db.migrate.record import Recorder
 from neuraknot_db.schema.catalog import Schema, Table, read_schema
@@ -62,14 +64,18 @@ SELECT nspname || '.' || relname,
 """
 """Each table's columns, in their places, that an INSERT must fill; a row's trigger before it may fill any."""
 
+_TYPES = "SELECT oid, format_type(oid, NULL) FROM pg_type"
+
 _MADE_UP = ("23502", "23514")
 """SQLSTATEs of a domain that refuses the NULL that we give for a parameter."""
 
-_TEXTS = frozenset({"text", "varchar", "bpchar"})
+_TEXTS = frozenset({"text", "character varying", "character"})
 """The same for a driver."""
 
+_NUMBERS = ("smallint", "integer", "bigint", "numeric")
+"""Each holds what those before it hold."""
+
 _WIDTH = 100
-_WIDER = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
 
 
 class Look(NamedTuple):
@@ -77,14 +83,14 @@ class Look(NamedTuple):
 
     Attributes:
         parameters: the types of its parameters.
-        columns: names and types of its result.
+        columns: the types of its result's columns, by name.
         empty: the NOT NULL columns to which it gives NULL.
         writes: the tables that it writes.
         error: why it can't be prepared, in the server's words; empty if it can.
     """
 
     parameters: tuple[str, ...] = ()
-    columns: tuple[tuple[str, str], ...] = ()
+    columns: Mapping[str, str] = MappingProxyType({})
     empty: tuple[str, ...] = ()
     writes: frozenset[str] = frozenset()
     error: str = ""
@@ -95,42 +101,21 @@ class Step(NamedTuple):
 
     Attributes:
         breaks: those that it breaks, with the reason.
+        failing: those that can be prepared neither before it nor after it, with the reason.
         to_see: what preparing can't see.
-        failing: those that could not be prepared before it, with the reason.
-        sound: those that could be prepared before it or after it.
     """
 
     breaks: dict[Query, str]
-    to_see: list[str]
     failing: dict[Query, str]
-    sound: set[Query]
+    to_see: list[str]
 
-
-@dataclass
-class Report:
-    """What was found.
-
-    Attributes:
-        breaks: revision, query and reason.
-        to_see: revision, and what preparing can't see.
-        not_checked: the queries that could be prepared at no time, with the reason.
-        failed: why an upgrade failed, behind which nothing is known; empty if none did.
-    """
-
-    breaks: list[tuple[str, Query, str]] = field(default_factory=list)
-    to_see: list[tuple[str, str]] = field(default_factory=list)
-    not_checked: dict[Query, str] = field(default_factory=dict)
-    failed: str = ""
-
-    def lines(self, file: str) -> Iterator[str]:
-        """Yield it as lines of text; `file` is where the queries are."""
-        for revision, query, reason in self.breaks:
+    def lines(self, revision: str, file: str) -> Iterator[str]:
+        """Yield breaks and what is to see as lines of text; `file` is where the queries are."""
+        for query, reason in self.breaks.items():
             text = " ".join(query.text.split())
             yield f"{revision}: {reason}"
             yield f"  {file}:{query.line}: {text if len(text) <= _WIDTH else text[: _WIDTH - 1] + '…'}"
-        yield from (f"{revision}: look yourself: {line}" for revision, line in self.to_see)
-        yield from (f"not checked: {file}:{query.line}: {reason}" for query, reason in self.not_checked.items())
-        yield from [f"not checked: {self.failed}"] * bool(self.failed)
+        yield from (f"{revision}: look yourself: {line}" for line in self.to_see)
 
 
 def server_for(version: int | None) -> OwnServer:
@@ -145,8 +130,8 @@ def server_for(version: int | None) -> OwnServer:
 
 def check(
     config: Config, script: ScriptDirectory, queries: Sequence[Query], selected: Collection[str], server: Settings
-) -> Report:
-    """Prepare each query before and after each selected revision, on an empty database.
+) -> Iterator[tuple[str, Step]]:
+    """Yield what each selected revision does to queries, oldest first, until one can't be applied.
 
     Args:
         config: Alembic's.
@@ -155,35 +140,23 @@ def check(
         selected: the revisions to check.
         server: where a scratch database can be made.
     """
-    report, sound, left = Report(), set[Query](), set(selected)
+    revisions = [each.revision for each in script.walk_revisions()][::-1]
     with scratch_database(server) as where, engine.connect(where) as connection:
         config.attributes[run.HELD] = run.HeldSession(where, connection, Recorder(where, connection))
-        for revision in [each.revision for each in script.walk_revisions()][::-1]:
-            if not left:
-                break
-            try:
-                if revision not in left:
-                    command.upgrade(config, revision)
-                    continue
-                step = watch(where, queries, lambda: command.upgrade(config, revision))  # noqa: B023
-            except InterruptedRunError:
-                raise
-            except Exception as error:
-                if (told := diagnosis.explain(error)) is None:
-                    raise
-                report.failed = f"revision {revision} can't be applied to an empty database: {told.message}"
-                break
-            left.discard(revision)
-            report.breaks += ((revision, *each) for each in step.breaks.items())
-            report.to_see += ((revision, each) for each in step.to_see)
-            report.not_checked = {**step.failing, **report.not_checked}
-            sound.update(step.sound)
-    for query in sound & report.not_checked.keys():
-        del report.not_checked[query]
-    return report
+        for number, revision in enumerate(revisions):
+            if not set(revisions[number:]).isdisjoint(selected):
+                upgrade = partial(command.upgrade, config, revision)
+                try:
+                    if revision in selected:
+                        yield revision, watch(where, queries, upgrade)
+                    else:
+                        upgrade()
+                except MigrationFailedError as error:
+                    log.warning("not checked: revision %s and later: it fails when it is tried: %s", revision, error)
+                    return
 
 
-def watch(where: Settings, queries: Sequence[Query], upgrade: Callable[[], None]) -> Step:
+def watch(where: Settings, queries: Sequence[Query], upgrade: Callable[[], object]) -> Step:
     """Prepare each query before and after an upgrade.
 
     Args:
@@ -191,17 +164,15 @@ def watch(where: Settings, queries: Sequence[Query], upgrade: Callable[[], None]
         queries: what was recorded.
         upgrade: changes the database's schema.
     """
-    before = _schema(where)
-    step, written = Step({}, [], {}, set()), set[str]()
-    for query, (then, now, held) in asyncio.run(_looks(where, queries, upgrade)).items():
-        written |= then.writes
-        if then.error:
-            step.failing[query] = then.error
-        elif reason := _reason(then, now, held):
-            step.breaks[query] = reason
-        if not (then.error and now.error):
-            step.sound.add(query)
-    return step._replace(to_see=list(_unseen(before, _schema(where), written)))
+    schema = _schema(where)
+    before, held, after = asyncio.run(_looks(where, queries, upgrade))
+    reasons = {each: _reason(before[each], held[each], after[each]) for each in queries if not before[each].error}
+    written = {table for look in before.values() for table in look.writes}
+    return Step(
+        {query: reason for query, reason in reasons.items() if reason},
+        {query: look.error for query, look in before.items() if look.error and after[query].error},
+        list(_unseen(schema, _schema(where), written)),
+    )
 
 
 def _schema(where: Settings) -> Schema:
@@ -209,30 +180,27 @@ def _schema(where: Settings) -> Schema:
         return read_schema(connection)
 
 
+_Looks = Mapping[Query, Look]
+
+
 async def _looks(
-    where: Settings, queries: Sequence[Query], upgrade: Callable[[], None]
-) -> dict[Query, tuple[Look, Look, str]]:
-    """Return each query before and after an upgrade, and why it fails where it stays prepared meanwhile."""
+    where: Settings, queries: Sequence[Query], upgrade: Callable[[], object]
+) -> tuple[_Looks, Mapping[Query, str], _Looks]:
+    """Return each query before an upgrade, why it fails behind it where it stayed prepared, and how it is then."""
     async with _connected(where) as connection:
         statements: dict[Query, Any] = {}
         before = await _prepared(connection, queries, statements)
         upgrade()
         held = {query: (await _plan(connection, each))[1] for query, each in statements.items()}
     async with _connected(where) as connection:
-        after = await _prepared(connection, queries, {})
-    return {each: (before[each], after[each], held.get(each, "")) for each in queries}
+        return before, held, await _prepared(connection, queries, {})
 
 
 @contextlib.asynccontextmanager
 async def _connected(where: Settings) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(
-        host=where.host,
-        port=where.port,
-        user=where.user,
-        password=where.password,
-        database=where.database,
-        server_settings={"plan_cache_mode": "force_generic_plan"},  # others depend on the values
-    )
+    how = {"host": where.host, "port": where.port, "user": where.user, "database": where.database}
+    # Other plans depend on the values, which nobody knows.
+    connection = await asyncpg.connect(**how, server_settings={"plan_cache_mode": "force_generic_plan"})
     try:
         yield connection
     finally:
@@ -242,6 +210,7 @@ async def _connected(where: Settings) -> AsyncIterator[Any]:
 async def _prepared(connection: Any, queries: Sequence[Query], statements: dict[Query, Any]) -> dict[Query, Look]:
     """Prepare each query, and put those that can be into `statements`."""
     required = dict(await connection.fetch(_REQUIRED))
+    types = dict(await connection.fetch(_TYPES))
     looks = {}
     for query in queries:
         sql = query.text
@@ -258,8 +227,8 @@ async def _prepared(connection: Any, queries: Sequence[Query], statements: dict[
             statements[query] = statement
             writing = [node for node in nodes if node["Node Type"] == "ModifyTable"]
             looks[query] = Look(
-                tuple(each.name for each in statement.get_parameters()),
-                tuple((each.name, each.type.name) for each in statement.get_attributes()),
+                tuple(types[each.oid] for each in statement.get_parameters()),
+                {each.name: types[each.type.oid] for each in statement.get_attributes()},
                 tuple(each for node in writing for each in _empty(node, required)),
                 frozenset(node["Relation Name"] for node in writing),
             )
@@ -294,27 +263,29 @@ def _empty(node: Mapping[str, Any], required: Mapping[str, Sequence[str | None]]
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
+        return "its result has another length or collation: a connection that has prepared it already fails"
     return str(error).split("\n")[0]
 
 
-def _reason(then: Look, now: Look, held: str) -> str:
-    """Return how a revision breaks a query, as clauses; empty if it does not."""
-    if now.error:
-        return now.error
-    old, new = dict(then.columns), dict(now.columns)
-    more = [name for name in new if name not in old]
+def _reason(before: Look, held: str, after: Look) -> str:
+    """Return how a query breaks, as clauses; empty if it does not."""
+    if after.error:
+        return after.error
+    parameters = enumerate(zip(before.parameters, after.parameters, strict=True), start=1)
+    old, new = before.columns, after.columns
     reasons = [
-        *(
-            f"parameter ${number} is {type_} now, and was {was}"
-            for number, (was, type_) in enumerate(zip(then.parameters, now.parameters, strict=True), start=1)
-            if was != type_ and not {was, type_} <= _TEXTS
-        ),
-        *(f"it gives NULL to {each}, which is NOT NULL now" for each in now.empty if each not in then.empty),
-        *([f"its result has more: {', '.join(more)}"] if more else []),
-        *(f"its result has no {name} any more" for name in old if name not in new),
+        *(f"parameter ${n} is {now} now, and was {was}" for n, (was, now) in parameters if not _same(was, now)),
+        *(f"it gives NULL to {each}, which is NOT NULL now" for each in after.empty if each not in before.empty),
+        *(f"its result has one more column, {name}" for name in new if name not in old),
+        *(f"its result has no column {name} any more" for name in old if name not in new),
         *(f"{name} is {new[name]} now, and was {old[name]}" for name in old if new.get(name, old[name]) != old[name]),
     ]
-    return "; ".join([*reasons, *([f"where it stays prepared: {held}"] if held else [])])
+    return "; ".join(reasons) or held
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or {one, other} <= _TEXTS
 
 
 def _unseen(before: Schema, after: Schema, written: Collection[str]) -> Iterator[str]:
@@ -356,15 +327,17 @@ def _is_tighter(difference: Difference) -> bool:
 
 def _is_wider(new: str, old: str) -> bool:
     """Whether a type holds all values of another."""
-    (base, length), (old_base, old_length) = (
-        (each.partition("(")[0], [int(number) for number in re.findall(r"\d+", each)]) for each in (new, old)
-    )
-    if base != old_base:
-        both = base in _WIDER and old_base in _WIDER and not length
-        return base == "text" or (both and _WIDER.index(base) > _WIDER.index(old_base))
-    if len(length) == len(old_length) == 2:  # digits before the point, and behind it
-        length, old_length = ([each[0] - each[1], each[1]] for each in (length, old_length))
-    return not length or (bool(old_length) and all(map(int.__ge__, length, old_length)))
+    (kind, size), (old_kind, old_size) = ((each.partition("(")[0], _size(each)) for each in (new, old))
+    if kind != old_kind:
+        numbers = _NUMBERS[_NUMBERS.index(old_kind) :] if old_kind in _NUMBERS else ()
+        return kind == "text" or (kind in numbers and not size)
+    return not size or (bool(old_size) and all(map(int.__ge__, size, old_size)))
+
+
+def _size(type_: str) -> list[int]:
+    """Return a type's length; of a number, the digits before the point and those behind it."""
+    size = [int(each) for each in re.findall(r"\d+", type_.partition("(")[2])]
+    return [size[0] - size[1], size[1]] if len(size) > 1 else size
 
 
 def _told(difference: Difference) -> str:
