@@ -333,8 +333,8 @@ def compat(config: Config, action: str, revision_range: str | None = None, outpu
                 write(line)
     failing = [each for each in recorded if steps and all(each in step.failing for step in steps.values())]
     for query in failing:
-        write(f"not checked: {file}:{query.line}: {next(iter(steps.values())).failing[query]}")
-    count = f"{len(recorded) - len(failing)} queries, {display.counted(len(steps), 'revision')}"
+        write(f"not checked: {file}:{query.line}: {[*steps.values()][-1].failing[query]}")
+    count = f"{len(recorded)} queries ({len(failing)} not checked), {display.counted(len(steps), 'revision')}"
     if breaks := sum(len(step.breaks) for step in steps.values()):
         raise FindingsError(
             f"{count}: {display.counted(breaks, 'break')}.",

@@ -250,8 +250,8 @@ def parse(path: Path) -> tuple[list[Query], int | None]:
             continue
         if wrong := _wrong(paragraph, words):
             raise UsageError(f"{path.name} can't be read, line {line}: {wrong}.", hint=again)
-        start = words[0].start
-        query = paragraph[start:].rstrip().removesuffix(";")
+        start, end = words[0].start, words[-1].start if words[-1].text == ";" else len(paragraph)
+        query = paragraph[start:end].rstrip().removesuffix(";")
         queries.setdefault(query, Query(query, line + paragraph[:start].count("\n")))
     return list(queries.values()), version
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,7 +15,7 @@ from neuraknot_db.dev import compat
 from neuraknot_db.schema import queries
 from neuraknot_db.schema.queries import Query
 from neuraknot_db.settings import Settings
-from tests.db.conftest import Database, Server, running_15
+from tests.db.conftest import Database, Project, Server, running_15
 from tests.db.dev.application import STATEMENTS, started
 
 BREAKS = {
@@ -122,11 +124,150 @@ async def ran(database: Database) -> None:
         await application.run()
 
 
+@pytest.fixture
+def asked(counting: Server, recorded: list[Query]) -> Iterator[Database]:
+    """A database at head whose queries are counted, and shown."""
+    maintenance = counting.database("postgres")
+    maintenance.run("CREATE DATABASE asked TEMPLATE application")
+    yield counting.database("asked")
+    maintenance.run("DROP DATABASE asked WITH (FORCE)")
+
+
 @pytest.mark.slow
-def test_all_that_the_application_asks_is_recorded(recorded: list[Query]) -> None:
-    for each in recorded:
-        print(each.text, "\n")
-    assert len(recorded) == len(STATEMENTS)
+def test_all_that_the_application_asks_is_recorded_in_the_same_order_each_time(
+    recorded: list[Query], counting: Server, tmp_path: Path
+) -> None:
+    texts = [each.text for each in recorded]
+    assert (len(texts), texts) == (len(STATEMENTS), sorted(texts))
+    assert "date_trunc($2, started_at) AS day" in str(texts)
+    assert "GROUP BY date_trunc($2, started_at)" in str(texts)
+    again, lines = tmp_path / "again.sql", tmp_path / "lines"
+    database = counting.database("application")
+    assert database.neuraknot_db("compat", "record", "-o", str(again)).code == 0
+    assert queries.parse(again) == (recorded, 15)
+    done = database.neuraknot_db("compat", "record", "-o", "-")
+    lines.write_text(f"application on host as postgres\n{done.out}left out: 1\n")  # as a log has both streams
+    assert [each.text for each in queries.parse(lines)[0]] == texts
+    assert queries.parse(lines)[1] == 15
+
+
+@pytest.mark.slow
+def test_only_what_the_application_asks_of_our_tables_is_recorded(asked: Database) -> None:
+    asked.run("CREATE ROLE other LOGIN; GRANT SELECT ON users TO other; SELECT monitoring.pg_stat_statements_reset()")
+    columns = ", ".join(["display_name"] * 1500)
+    for sql in (
+        "/* request 8471 */ SELECT email FROM users WHERE email = 'hanako@example.jp'",
+        "SELECT count(*) FROM public.users",  # as the losses of 001, and a reset, count
+        "SELECT relname FROM pg_catalog.pg_class WHERE relname = 'users'",
+        "SELECT version_num FROM alembic_version, users",
+        "CREATE TABLE users_of_others (id int)",
+        "SELECT * FROM users_of_others",
+        f"SELECT {columns} FROM users",
+    ):
+        asked.run(sql)
+    asked.as_user("other").run("SELECT id FROM users")
+    done = asked.neuraknot_db("compat", "record", "-o", "-")
+    assert [json.loads(line) for line in done.out.splitlines()[1:]] == [
+        "SELECT email FROM users WHERE email = $1;",
+        "SELECT id FROM users;",
+    ]
+    assert "left out: 1 of this tool and the revisions" in done.err
+    assert "left out: 1 longer than 16 kB" in done.err
+    asked.run("GRANT USAGE ON SCHEMA monitoring TO other; GRANT SELECT ON alembic_version TO other")
+    less = asked.as_user("other").neuraknot_db("compat", "record", "-o", "-")
+    [header, *texts] = map(json.loads, less.out.splitlines())
+    assert texts == ["SELECT id FROM users;"]
+    assert "Not complete: the user who recorded may not read the texts of others" in header
+    assert 'GRANT pg_read_all_stats TO "other"' in less.err or "GRANT pg_read_all_stats TO other" in less.err
+    asked.run("DROP OWNED BY other; DROP ROLE other")
+
+
+@pytest.mark.slow
+def test_a_server_that_tells_no_queries_is_told_how_to(asked: Database) -> None:
+    def refused(*words: str) -> None:
+        done = asked.neuraknot_db("compat", "record")
+        assert (done.code, [word for word in words if word not in done.err]) == (5, []), done.err
+
+    asked.run("SELECT monitoring.pg_stat_statements_reset()")
+    refused("shows no query on our tables", "Hint: Let the application run first")
+    asked.run("DROP EXTENSION pg_stat_statements")
+    refused("no extension pg_stat_statements", "CREATE EXTENSION pg_stat_statements")
+    asked.run("CREATE EXTENSION pg_stat_statements VERSION '1.8'")
+    refused("still at version 1.8", "ALTER EXTENSION pg_stat_statements UPDATE")
+
+
+def test_a_server_that_counts_no_queries_is_told_how_to(database_at_head: Database) -> None:
+    done = database_at_head.neuraknot_db("compat", "record")
+    assert (done.code, "On RDS add it there in the instance's parameter group" in done.err) == (5, True)
+
+
+def test_in_a_container_no_file_is_written(database_at_head: Database) -> None:
+    done = database_at_head.neuraknot_db("compat", "record", ECS_CONTAINER_METADATA_URI_V4="http://127.0.0.1:1/none")
+    assert (done.code, "compat record -o - > alembic/queries.sql" in done.err) == (2, True)
+
+
+FILE = """\
+-- Seen at revision 004, on PostgreSQL {version}, since 2026-11-27.
+
+SELECT email,
+       display_name
+FROM users WHERE id = $1;
+
+SELECT avg($1) FROM users;
+
+SELECT * FROM messages WHERE content = 'cut of;
+
+INSERT INTO users (cognito_user_id, email, display_name) VALUES ($1, $2, $3);
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["15", "18"])
+def test_each_break_is_named_with_query_revision_and_reason(project: Project, version: str) -> None:
+    elsewhere = Database("/nowhere", 5432, "production", "15")
+    (project.root / "alembic" / "queries.sql").write_text(FILE.format(version=version))
+    project.add("005", "ALTER TABLE users ADD nickname text; ALTER TABLE users ADD CHECK (email <> '')", after="004")
+    project.add("006", "ALTER TABLE users DROP display_name", after="005")
+    done = elsewhere.neuraknot_db("compat", "check", "004:006", cwd=project.root)
+    assert done.code == 3, done.err
+    assert done.out.splitlines() == [
+        "005: look yourself: users.users_email_check: constraint new: CHECK (((email)::text <> ''::text))",
+        '006: column "display_name" does not exist',
+        "  alembic/queries.sql:3: SELECT email, display_name FROM users WHERE id = $1",
+        '006: column "display_name" of relation "users" does not exist',
+        "  alembic/queries.sql:11: INSERT INTO users (cognito_user_id, email, display_name) VALUES ($1, $2, $3)",
+        "not checked: alembic/queries.sql:7: function avg(unknown) is not unique",
+        'not checked: alembic/queries.sql:9: unterminated quoted string at or near "\'cut of"',
+    ]
+    assert "production on /nowhere is left alone" in done.err
+    assert "4 queries (2 not checked), 2 revisions: 2 breaks." in done.err
+    assert elsewhere.neuraknot_db("compat", "check", "005", cwd=project.root).code == 0
+
+
+@pytest.mark.slow
+def test_behind_an_upgrade_that_fails_nothing_is_checked(project: Project) -> None:
+    (project.root / "alembic" / "queries.sql").write_text(FILE.format(version=99))
+    project.add("005", "ALTER TABLE nobodys ADD nickname text", after="004")
+    done = Database("/nowhere", 5432, "x", "15").neuraknot_db("compat", "check", "005", cwd=project.root)
+    assert "recorded on PostgreSQL 99, checked on 18" in done.err
+    assert "not checked: revision 005 and later" in done.err
+    assert (done.code, done.out) == (0, "")
+
+
+def test_what_can_not_be_checked_is_wrong_usage(project: Project) -> None:
+    def wrong(*words: str, arguments: tuple[str, ...] = ("check",)) -> None:
+        done = Database("/nowhere", 5432, "x", "15").neuraknot_db("compat", *arguments, cwd=project.root)
+        assert (done.code, [word for word in words if word not in done.err]) == (2, []), done.err
+
+    wrong("There is no queries.sql", "neuraknot-db compat record")
+    wrong("compat check writes no file", arguments=("check", "-o", "x"))
+    wrong("compat record takes no range", arguments=("record", "004"))
+    wrong("No such command 'chekc'. Did you mean 'check'?", arguments=("chekc",))
+    (project.root / "alembic" / "queries.sql").write_text(FILE.format(version=15))
+    wrong("There is no revision 009", arguments=("check", "009"))
+    project.add("005", "SELECT 1", after="004")
+    project.add("006", "SELECT 1", after="004")
+    wrong("There are two heads or more")
 
 
 @pytest.mark.slow
