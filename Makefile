@@ -37,6 +37,7 @@ check: .venv/installed  ## formatting, lint, types, imports; what is out of date
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/neuraknot-db lint
 	@$(BIN)/neuraknot-db snapshot --check
+	@test ! -e alembic/queries.sql || $(BIN)/neuraknot-db compat check
 
 format: .venv/installed  ## put the code in its usual shape, and mend what ruff can
 	@$(BIN)/ruff format .

@@ -31,8 +31,9 @@ def misused(parser: ArgumentParser, message: str) -> NoReturn:
     """
     for pattern, words in _SAID:
         if found := re.fullmatch(pattern, message, re.DOTALL):
-            near = did_you_mean(found["word"], re.findall(r"\w+", found.groupdict().get("known", "")))
-            _exit(words.format(**found.groupdict()) + near, f"See what there is: {parser.prog} --help")
+            said = found.groupdict("")
+            near = did_you_mean(said.get("word", ""), re.findall(r"\w+", said.get("known", "")))
+            _exit(words.format(**said) + near, f"See what there is: {parser.prog} --help")
     _exit(f"{message[:1].upper()}{message[1:]}.", f"See what there is: {parser.prog} --help")
 
 

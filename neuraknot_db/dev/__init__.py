@@ -13,10 +13,11 @@ holders     what a statement outside of a transaction waits for: sessions that h
 samples     the rows to measure with: from `alembic/snapshots/rows.sql`, or generated for tables without any
 generate    the files of `alembic/snapshots/`, and `docs/tables.md` and the pictures, from scratch databases
 sent_sql    the SQL that a revision sends, found without a database, and the position of each text in its file
+compat      which of the application's queries a revision breaks: prepared before and after it
 own_servers servers of this machine's own: where revisions are tried, whatever database the environment names
 main_branch which revisions are new since the main branch
 devserver/  an embedded PostgreSQL for development: no installation, no root, no Docker
 
-`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `diagram` and `serve`, and `cli.chosen_database` where no
+`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `compat check`, `diagram` and `serve`, and `cli.chosen_database` where no
 database is named; no lower room imports this one.
 """
