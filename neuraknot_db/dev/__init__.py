@@ -18,6 +18,6 @@ own_servers servers of this machine's own: where revisions are tried, whatever d
 main_branch which revisions are new since the main branch
 devserver/  an embedded PostgreSQL for development: no installation, no root, no Docker
 
-`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `compat check`, `diagram` and `serve`, and `cli.chosen_database` where no
-database is named; no lower room imports this one.
+`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `compat check`, `diagram` and `serve`, and
+`cli.chosen_database` where no database is named; no lower room imports this one.
 """

@@ -72,9 +72,6 @@ _MADE_UP = ("23502", "23514")
 _TEXTS = frozenset({"text", "character varying", "character"})
 """The same for a driver."""
 
-_NUMBERS = ("smallint", "integer", "bigint", "numeric")
-"""Each holds what those before it hold."""
-
 _WIDTH = 100
 
 
@@ -143,17 +140,16 @@ def check(
     revisions = [each.revision for each in script.walk_revisions()][::-1]
     with scratch_database(server) as where, engine.connect(where) as connection:
         config.attributes[run.HELD] = run.HeldSession(where, connection, Recorder(where, connection))
-        for number, revision in enumerate(revisions):
-            if not set(revisions[number:]).isdisjoint(selected):
-                upgrade = partial(command.upgrade, config, revision)
-                try:
-                    if revision in selected:
-                        yield revision, watch(where, queries, upgrade)
-                    else:
-                        upgrade()
-                except MigrationFailedError as error:
-                    log.warning("not checked: revision %s and later: it fails when it is tried: %s", revision, error)
-                    return
+        for revision in revisions[: max(map(revisions.index, selected), default=-1) + 1]:
+            upgrade = partial(command.upgrade, config, revision)
+            try:
+                if revision in selected:
+                    yield revision, watch(where, queries, upgrade)
+                else:
+                    upgrade()
+            except MigrationFailedError as error:
+                log.warning("not checked: revision %s and later: it fails when it is tried: %s", revision, error)
+                return
 
 
 def watch(where: Settings, queries: Sequence[Query], upgrade: Callable[[], object]) -> Step:
@@ -198,7 +194,7 @@ async def _looks(
 
 @contextlib.asynccontextmanager
 async def _connected(where: Settings) -> AsyncIterator[Any]:
-    how = {"host": where.host, "port": where.port, "user": where.user, "database": where.database}
+    how = {"host": where.host, "port": where.port, "user": where.user, "database": where.database, "ssl": False}
     # Other plans depend on the values, which nobody knows.
     connection = await asyncpg.connect(**how, server_settings={"plan_cache_mode": "force_generic_plan"})
     try:
@@ -225,7 +221,7 @@ async def _prepared(connection: Any, queries: Sequence[Query], statements: dict[
         looks[query] = Look(error=wrong)
         if not wrong:
             statements[query] = statement
-            writing = [node for node in nodes if node["Node Type"] == "ModifyTable"]
+            writing = [node for node in nodes if node.get("Node Type") == "ModifyTable"]
             looks[query] = Look(
                 tuple(types[each.oid] for each in statement.get_parameters()),
                 {each.name: types[each.type.oid] for each in statement.get_attributes()},
@@ -247,8 +243,7 @@ async def _plan(connection: Any, statement: Any) -> tuple[list[Mapping[str, Any]
 
 
 def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    if plan:
-        yield plan
+    yield plan
     for each in plan.get("Plans", ()):
         yield from _nodes(each)
 
@@ -275,17 +270,17 @@ def _reason(before: Look, held: str, after: Look) -> str:
     parameters = enumerate(zip(before.parameters, after.parameters, strict=True), start=1)
     old, new = before.columns, after.columns
     reasons = [
-        *(f"parameter ${n} is {now} now, and was {was}" for n, (was, now) in parameters if not _same(was, now)),
+        *(
+            f"parameter ${n} is {now} now, and was {was}"
+            for n, (was, now) in parameters
+            if was != now and {was, now} - _TEXTS
+        ),
         *(f"it gives NULL to {each}, which is NOT NULL now" for each in after.empty if each not in before.empty),
         *(f"its result has one more column, {name}" for name in new if name not in old),
         *(f"its result has no column {name} any more" for name in old if name not in new),
         *(f"{name} is {new[name]} now, and was {old[name]}" for name in old if new.get(name, old[name]) != old[name]),
     ]
     return "; ".join(reasons) or held
-
-
-def _same(one: str, other: str) -> bool:
-    return one == other or {one, other} <= _TEXTS
 
 
 def _unseen(before: Schema, after: Schema, written: Collection[str]) -> Iterator[str]:
@@ -326,18 +321,13 @@ def _is_tighter(difference: Difference) -> bool:
 
 
 def _is_wider(new: str, old: str) -> bool:
-    """Whether a type holds all values of another."""
-    (kind, size), (old_kind, old_size) = ((each.partition("(")[0], _size(each)) for each in (new, old))
-    if kind != old_kind:
-        numbers = _NUMBERS[_NUMBERS.index(old_kind) :] if old_kind in _NUMBERS else ()
-        return kind == "text" or (kind in numbers and not size)
-    return not size or (bool(old_size) and all(map(int.__ge__, size, old_size)))
-
-
-def _size(type_: str) -> list[int]:
-    """Return a type's length; of a number, the digits before the point and those behind it."""
-    size = [int(each) for each in re.findall(r"\d+", type_.partition("(")[2])]
-    return [size[0] - size[1], size[1]] if len(size) > 1 else size
+    """Whether a type is text, or another one with room for all that was."""
+    if new.partition("(")[0] != old.partition("(")[0]:
+        return new == "text"
+    sizes = ([int(each) for each in re.findall(r"\d+", type_)] for type_ in (new, old))
+    # Of a number also the digits before the point.
+    room, needed = ([*size, size[0] - size[-1]] if size else [] for size in sizes)
+    return not room or (bool(needed) and all(map(int.__ge__, room, needed)))
 
 
 def _told(difference: Difference) -> str:

@@ -195,7 +195,8 @@ def _normalised(sql: str) -> str:
         elif token.kind == "string" or (token.kind == "number" and _is_value(found[at - 1], openers, before in known)):
             if before not in known:
                 highest += 1
-            text = known.get(before, f"${highest}")
+                known[before] = f"${highest}"
+            text = known[before]
         parts += _gap(gap) if parts else "", text
     return "".join(parts)
 

@@ -13,6 +13,7 @@ import pytest
 
 from neuraknot_db.dev import compat
 from neuraknot_db.schema import queries
+from neuraknot_db.schema.catalog import Function, Object, Schema
 from neuraknot_db.schema.queries import Query
 from neuraknot_db.settings import Settings
 from tests.db.conftest import Database, Project, Server, running_15
@@ -268,6 +269,40 @@ def test_what_can_not_be_checked_is_wrong_usage(project: Project) -> None:
     project.add("005", "SELECT 1", after="004")
     project.add("006", "SELECT 1", after="004")
     wrong("There are two heads or more")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wider"),
+    [
+        ("character varying(20)", "character varying(30)", True),
+        ("character varying(20)", "character varying(10)", False),
+        ("character varying(20)", "character varying", True),
+        ("character varying(20)", "text", True),
+        ("text", "character varying(20)", False),
+        ("numeric(3,2)", "numeric(6,3)", True),
+        ("numeric(10,2)", "numeric(10,4)", False),  # fewer digits before the point
+        ("numeric", "numeric(10,2)", False),
+        ("numeric(10)", "numeric(12)", True),
+        ("bigint", "integer", False),
+    ],
+)
+def test_a_type_has_room_for_what_was(old: str, new: str, wider: bool) -> None:
+    assert compat._is_wider(new, old) is wider
+
+
+def test_of_types_and_functions_all_that_differs_is_to_see() -> None:
+    def schema(*labels: str, check: str, returned: str) -> Schema:
+        enum, domain = Object("enum", "mood", str(labels)), Object("domain", "email", check)
+        function = Function("f()", "text", "sql", f"SELECT\n{returned}")
+        return Schema({}, {"f()": function}, others={"enum mood": enum, "domain email": domain})
+
+    before, after = schema("a", "b", check="text", returned="a"), schema("a", check="text CHECK (1)", returned="b")
+    assert list(compat._unseen(before, before, ())) == []
+    assert list(compat._unseen(before, after, ())) == [
+        "f(): function changed",
+        "mood: enum is ('a',) now, and was ('a', 'b')",
+        "email: domain is text CHECK (1) now, and was text",
+    ]
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from neuraknot_db.schema import queries
         ("select a from t where b in (1, 2) limit 3", "select a from t where b in ($1, $2) limit $3"),
         ("insert into t values ($1, 2), (3, 4)", "insert into t values ($1, $2), ($3, $4)"),
         ("select f($1, a) from t group by f('x', a)", "select f($1, a) from t group by f($1, a)"),
+        ("select f('x', a) from t group by f('x', a)", "select f($1, a) from t group by f($1, a)"),
         ("select f(a, $1) from t group by f(a, 2)", "select f(a, $1) from t group by f(a, $1)"),
         ('select "it\'s" from "T 1"', None),
         ("select $1 /*, ... */ from t", "select $1 from t"),
