@@ -55,7 +55,7 @@ BREAKS_UNSEEN = {
     "a shorter varchar": "ALTER TABLE ai_agent_services ALTER service_class TYPE varchar(5)",
     "a coarser number": "ALTER TABLE ai_chat_sessions ALTER temperature TYPE numeric(2,2)",
     "a foreign key": "ALTER TABLE messages ADD FOREIGN KEY (sender_id) REFERENCES ai_agents",
-    "a foreign key to it": "CREATE TABLE invoices (user_id uuid REFERENCES users);"
+    "a trigger that writes elsewhere": "CREATE TABLE invoices (user_id uuid REFERENCES users);"
     " CREATE FUNCTION bill() RETURNS trigger LANGUAGE plpgsql AS"
     " 'BEGIN INSERT INTO invoices VALUES (NEW.id); RETURN NEW; END';"
     " CREATE TRIGGER bill AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION bill()",
@@ -74,6 +74,7 @@ SURVIVED_BUT_TOLD = {
 """What the check takes for a break, and this application survives: its driver asks nothing of an integer's width."""
 
 SURVIVED_TO_SEE = {
+    "a foreign key to it": "CREATE TABLE invoices (user_id uuid REFERENCES users)",
     "a check that holds": "ALTER TABLE messages ADD CHECK (content <> '')",
     "a required column that a trigger fills": "ALTER TABLE messages ADD lang text NOT NULL;"
     " CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.lang := ''ja''; RETURN NEW; END';"
