@@ -98,7 +98,7 @@ def record(connection: Connection, script: ScriptDirectory) -> Recording:
             query = _normalised(text)
             if _shape(query) in own:
                 left_out["of this tool and the revisions"] += 1
-            elif len(_in_one_line(query).encode()) > LONGEST:
+            elif len(_in_one_line(f"{query};").encode()) >= LONGEST:
                 left_out["longer than 16 kB"] += 1
             else:
                 found.add(query)
@@ -146,8 +146,12 @@ def _schema(connection: Connection) -> str:
 
 def _is_ours(text: str, ours: set[str]) -> bool:
     """Whether it is a query that names one of our relations, and nothing that only a tool asks for."""
-    words = names(text.lstrip("( \t\r\n"))
-    return bool(words) and words[0] in _KINDS and not ours.isdisjoint(words) and _OURS.isdisjoint(words)
+    words = names(text)
+    return _is_query(words) and not ours.isdisjoint(words) and _OURS.isdisjoint(words)
+
+
+def _is_query(words: list[str]) -> bool:
+    return next((each for each in words if each != "("), "") in _KINDS
 
 
 def _own_shapes(script: ScriptDirectory, ours: set[str]) -> Iterator[tuple[str, ...]]:
@@ -261,7 +265,7 @@ def _wrong(paragraph: str, words: list[Token]) -> str:
     """Return why a paragraph is no query, as a clause; one that was cut within a string may be one."""
     if paragraph.startswith('"'):
         return "this is no whole string of JSON"
-    if next((each.text.lower() for each in words if each.text != "("), "") not in _KINDS:
+    if not _is_query(names(paragraph)):
         return "this is no SELECT, INSERT, UPDATE, DELETE or MERGE"
     if not paragraph.rstrip().endswith(";") and words[-1].text != ";":
         return "a query ends with a semicolon, and none of its lines is empty"
@@ -271,7 +275,7 @@ def _wrong(paragraph: str, words: list[Token]) -> str:
 def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
     """Yield each paragraph with its line, or each string of JSON: what else the launcher wrote is passed over."""
     lines = text.split("\n")
-    if any(each.startswith('"') for each in lines):
+    if any(each.startswith('"-- ') for each in lines):  # the header, as `render` wrote it
         for number, line in enumerate(lines, start=1):
             if line.startswith('"'):
                 try:

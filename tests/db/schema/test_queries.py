@@ -43,7 +43,7 @@ def test_a_text_is_recorded_without_values_and_comments(told: str, recorded: str
         ("SELECT 1", "line 1: a query ends with"),
         ("SELECT 1;\nSELECT 2;", "line 1: an empty line stands between two queries"),
         ("-- said\n\n\nDROP TABLE t;", "line 4: this is no SELECT, INSERT, UPDATE, DELETE or MERGE"),
-        ('"SELECT 1;"\n"SELECT', "line 2: this is no whole string of JSON"),
+        ('said\n"-- header"\n"SELECT', "line 3: this is no whole string of JSON"),
         ("\udcff", "can't be read: "),
     ],
 )
@@ -60,8 +60,12 @@ def test_a_file_edited_by_hand_is_read(tmp_path: Path) -> None:
     path = tmp_path / "queries.sql"
     path.write_text(
         "-- mine\n(SELECT 1)\nUNION ALL SELECT 2; -- two\n \n\n-- nothing\n\nselect 'cut of;\n\n"
-        "(SELECT 1)\nUNION ALL SELECT 2;\n"
+        '(SELECT 1)\nUNION ALL SELECT 2;\n\n/* b */ (select\n"a");\n'
     )
     found, version = queries.parse(path)
-    assert [(each.line, each.text) for each in found] == [(2, "(SELECT 1)\nUNION ALL SELECT 2"), (8, "select 'cut of")]
+    assert [(each.line, each.text) for each in found] == [
+        (2, "(SELECT 1)\nUNION ALL SELECT 2"),
+        (8, "select 'cut of"),
+        (13, '(select\n"a")'),
+    ]
     assert version is None
