@@ -357,10 +357,8 @@ def _record(script: ScriptDirectory, output: str | None) -> None:
     with session.open_session(chosen()) as connection:
         found = queries.record(connection, script)
         connection.rollback()
-    for reason, number in found.left_out.items():
-        log.info("left out: %d %s", number, reason)
-    if found.lacking:
-        log.warning("to see those of other users, as an administrator: %s", found.lacking)
+    for note in found.notes:
+        log.info("%s", note)
     if output == "-":
         write_exactly(queries.render(found, in_lines=True))
         return

@@ -31,7 +31,7 @@ _BEFORE_VALUES = frozenset({"limit", "offset", "between", "and", "or", "when", "
 _LISTING = frozenset({"in", "values", "array", "(", ","})
 """What stands before the parenthesis of a list of values."""
 
-_HIDDEN = "<insufficient privilege>"
+_HIDDEN, _OTHERS = "<insufficient privilege>", "of other users"
 _LEAST_VERSION = (1, 9)
 
 _EXTENSION = """
@@ -69,14 +69,12 @@ class Recording(NamedTuple):
     Attributes:
         queries: sorted.
         facts: what the file's header says of them.
-        left_out: how many texts were left out, by the reason.
-        lacking: the GRANT without which this user can't read all; empty if it can.
+        notes: what was left out, for the reader.
     """
 
     queries: list[str]
     facts: list[str]
-    left_out: Counter[str]
-    lacking: str
+    notes: list[str]
 
 
 def record(connection: Connection, script: ScriptDirectory) -> Recording:
@@ -93,7 +91,7 @@ def record(connection: Connection, script: ScriptDirectory) -> Recording:
     own, found, left_out = set(_own_shapes(script, ours)), set(), Counter[str]()
     for text in texts:
         if text is None or text == _HIDDEN:
-            left_out["of other users" if text else "without a text"] += 1
+            left_out[_OTHERS if text else "without a text"] += 1
         elif _is_ours(text, ours):
             query = _normalised(text)
             if _shape(query) in own:
@@ -102,19 +100,18 @@ def record(connection: Connection, script: ScriptDirectory) -> Recording:
                 left_out["longer than 16 kB"] += 1
             else:
                 found.add(query)
-    grant = f"GRANT pg_read_all_stats TO {raw_sql.quoted(state.role)}" if left_out["of other users"] else ""
-    if not found:
-        raise RefusedError(
-            f"pg_stat_statements shows no query on our tables, since {since}.",
-            hint=f"As an administrator: {grant}" if grant else "Let the application run first, on this database.",
-        )
-    version = state.server_version.partition(".")[0]
+    notes = [f"left out: {count} {reason}" for reason, count in left_out.items()]
+    hint, version = "Let the application run first, on this database.", state.server_version.partition(".")[0]
     facts = [f"Seen at revision {state.revision or 'none'}, on PostgreSQL {version}, since {since}."]
     if pushed_out:
         facts.append("Not complete: the server has pushed texts out. Set pg_stat_statements.max higher.")
-    if grant:
+    if left_out[_OTHERS]:
         facts.append("Not complete: the user who recorded may not read the texts of others.")
-    return Recording(sorted(found), facts, left_out, grant)
+        hint = f"As an administrator: GRANT pg_read_all_stats TO {raw_sql.quoted(state.role)}"
+        notes.append(hint)
+    if not found:
+        raise RefusedError(f"pg_stat_statements shows no query on our tables, since {since}.", hint=hint)
+    return Recording(sorted(found), facts, notes)
 
 
 def _schema(connection: Connection) -> str:
