@@ -325,17 +325,18 @@ def compat(config: Config, action: str, revision_range: str | None = None, outpu
         log.info("%s", why)
     else:
         selected = targets.select(script, revision_range, "compat")
-    steps, file = dict[str, Any](), str(files.here(str(path)))
+    steps, file = list[compat.Step](), str(files.here(str(path)))
     with compat.server_for(version).running() as server:
         for revision, step in compat.check(config, script, recorded, {each.revision for each in selected}, server):
-            steps[revision] = step
+            steps.append(step)
             for line in step.lines(revision, file):
                 write(line)
-    failing = [each for each in recorded if steps and all(each in step.failing for step in steps.values())]
+    failing = [each for each in recorded if steps and all(each in step.failing for step in steps)]
     for query in failing:
-        write(f"not checked: {file}:{query.line}: {[*steps.values()][-1].failing[query]}")
-    count = f"{len(recorded)} queries ({len(failing)} not checked), {display.counted(len(steps), 'revision')}"
-    if breaks := sum(len(step.breaks) for step in steps.values()):
+        write(f"not checked: {file}:{query.line}: {steps[-1].failing[query]}")
+    count = f"{len(recorded)} queries ({len(failing)} not checked), {len(steps)} of "
+    count += display.counted(len(selected), "revision")
+    if breaks := sum(len(step.breaks) for step in steps):
         raise FindingsError(
             f"{count}: {display.counted(breaks, 'break')}.",
             hint="First deploy an application that works before and after: Safe changes, in docs/operations.md.",

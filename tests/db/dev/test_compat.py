@@ -248,7 +248,7 @@ def test_each_break_is_named_with_query_revision_and_reason(project: Project, ve
         'not checked: alembic/queries.sql:9: unterminated quoted string at or near "\'cut of"',
     ]
     assert "production on /nowhere is left alone" in done.err
-    assert "4 queries (2 not checked), 2 revisions: 2 breaks." in done.err
+    assert "4 queries (2 not checked), 2 of 2 revisions: 2 breaks." in done.err
     assert elsewhere.neuraknot_db("compat", "check", "005", cwd=project.root).code == 0
 
 
@@ -259,6 +259,7 @@ def test_behind_an_upgrade_that_fails_nothing_is_checked(project: Project) -> No
     done = Database("/nowhere", 5432, "x", "15").neuraknot_db("compat", "check", "005", cwd=project.root)
     assert "recorded on PostgreSQL 99, checked on 18" in done.err
     assert "not checked: revision 005 and later" in done.err
+    assert "0 of 1 revision: no break found" in done.err
     assert (done.code, done.out) == (0, "")
 
 
