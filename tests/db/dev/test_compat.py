@@ -168,6 +168,8 @@ def test_only_what_the_application_asks_of_our_tables_is_recorded(asked: Databas
         "SELECT count(*) FROM public.users",  # as the losses of 001, and a reset, count
         "SELECT relname FROM pg_catalog.pg_class WHERE relname = 'users'",
         "SELECT version_num FROM alembic_version, users",
+        "EXPLAIN SELECT id FROM users",
+        "ANALYZE users",
         "CREATE TABLE users_of_others (id int)",
         "SELECT * FROM users_of_others",
         f"SELECT {columns} FROM users",
