@@ -38,6 +38,7 @@ check: .venv/installed  ## formatting, lint, types, imports, one head; what is o
 	@$(BIN)/neuraknot-db renumber --check
 	@$(BIN)/neuraknot-db lint
 	@$(BIN)/neuraknot-db snapshot --check
+	@test ! -e alembic/queries.sql || $(BIN)/neuraknot-db compat check
 
 format: .venv/installed  ## put the code in its usual shape, and mend what ruff can
 	@$(BIN)/ruff format .

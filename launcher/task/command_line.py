@@ -19,6 +19,7 @@ _CHANGING = frozenset({"adopt", "create_db", "downgrade", "ensure_version", "mar
 _COMMANDS = {
     "adopt": "--dry-run --replace-functions --json",
     "branches": "-v/--verbose",
+    "compat": "action revision_range? -o/--output=",
     "create_db": "",
     "current": "-c/--check-heads -v/--verbose",
     "downgrade": "revision --sql --tag=",
@@ -44,7 +45,7 @@ _POINTLESS = {
 }
 """The commands that can't work in a container, each with the reason."""
 
-_OURS = frozenset({"adopt", "create_db", "log", "mark", "plan", "reset", "verify"})
+_OURS = frozenset({"adopt", "compat", "create_db", "log", "mark", "plan", "reset", "verify"})
 """The commands that are not Alembic's, to which -x means nothing."""
 
 _X_OPTIONS = frozenset({"accept_edit", "confirm", "create_db", "force"})
@@ -211,6 +212,8 @@ def _wrong(asked: Namespace, rest: Sequence[str]) -> str | None:
         return "--json and --markdown exclude each other"
     if asked.x and asked.name in _OURS:
         return f"-x means nothing to {asked.name}"
+    if asked.name == "compat" and (asked.action, asked.revision_range, asked.output) != ("record", None, "-"):
+        return "compat needs a checkout, and the container has none, but for compat record -o -"
     if asked.name == "mark" and not _ENVIRONMENT.fullmatch(asked.environment.strip()):
         return f"{asked.environment!r} is not a valid environment name"
     # A purge and a script begin anywhere.

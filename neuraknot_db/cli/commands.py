@@ -24,7 +24,7 @@ from neuraknot_db.history.log import History
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.schema_reading import reading_schema
 from neuraknot_db.revisions import files, targets
-from neuraknot_db.schema import snapshots
+from neuraknot_db.schema import queries, snapshots
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -339,6 +339,82 @@ def lint(config: Config, revision_range: str | None = None, as_markdown: bool = 
     log.info("%s: nothing found", count)
 
 
+def compat(config: Config, action: str, revision_range: str | None = None, output: str | None = None) -> None:
+    """Record which queries the application sends, and check whether they survive a revision.
+
+    `compat record` reads pg_stat_statements, and writes the queries on our tables, without values, into
+    alembic/queries.sql; with -o - to standard output, a JSON string a line. `compat check` prepares each before and
+    after each revision of RANGE, on a server of this machine's own. Exit code 3 with query, revision and reason for
+    each that breaks; what preparing can't see is listed, to look at.
+
+    Examples:
+      neuraknot-db compat record
+      neuraknot-db compat check
+      neuraknot-db compat check 004:head
+    """
+    script = ScriptDirectory.from_config(config)
+    files.load(script)
+    if action == "record":
+        if revision_range is not None:
+            raise UsageError("compat record takes no range.", hint="Leave it out: neuraknot-db compat record")
+        _record(script, output)
+        return
+    if output is not None:
+        raise UsageError("compat check writes no file.", hint="Leave -o out: neuraknot-db compat check")
+    with _in_checkout("compat check"):
+        from neuraknot_db.dev import compat, main_branch
+    path = queries.path_of(script)
+    recorded, version = queries.parse(path)
+    script.get_current_head()  # raises on two heads: no database will hold either schema
+    if revision_range is None:
+        selected, why = main_branch.new_revisions(script)
+        log.info("%s", why)
+    else:
+        selected = targets.select(script, revision_range, "compat")
+    steps, file = list[compat.Step](), str(files.here(str(path)))
+    with compat.server_for(version).running() as server:
+        for revision, step in compat.check(config, script, recorded, {each.revision for each in selected}, server):
+            steps.append(step)
+            for line in step.lines(revision, file):
+                write(line)
+    failing = [each for each in recorded if steps and all(each in step.failing for step in steps)]
+    for query in failing:
+        write(f"not checked: {file}:{query.line}: {steps[-1].failing[query]}")
+    count = f"{len(recorded)} queries ({len(failing)} not checked), {len(steps)} of "
+    count += display.counted(len(selected), "revision")
+    if breaks := sum(len(step.breaks) for step in steps):
+        raise FindingsError(
+            f"{count}: {display.counted(breaks, 'break')}.",
+            hint="First deploy an application that works before and after: Safe changes, in docs/operations.md.",
+        )
+    log.info("%s: no break found", count)
+
+
+def _record(script: ScriptDirectory, output: str | None) -> None:
+    """Write the recorded queries.
+
+    Raises:
+        UsageError: the file can't be written, or would be lost with the container.
+    """
+    if output != "-" and settings.origin().task_metadata_uri:
+        raise UsageError(
+            "compat record would write a file that is lost with the container.",
+            hint="launcher ecs-run -- compat record -o - > alembic/queries.sql",
+        )
+    with session.open_session(chosen()) as connection:
+        found = queries.record(connection, script)
+        connection.rollback()
+    for note in found.notes:
+        log.info("%s", note)
+    if output == "-":
+        write_exactly(queries.render(found, in_lines=True))
+        return
+    path = Path(output) if output else queries.path_of(script)
+    with _writing("Name another file with -o."):
+        path.write_text(queries.render(found), encoding="utf-8")
+    log.info("wrote %s: %d queries", files.here(str(path)), len(found.queries))
+
+
 def mark(config: Config, environment: str, confirm: str | None = None) -> None:
     """Change the environment marker that the first run stores in the database.
 
@@ -445,6 +521,16 @@ COMMANDS = (
         (
             (("revision_range",), {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; all by default"}),
             _MARKDOWN,
+        ),
+    ),
+    Registered(
+        compat,
+        (
+            (
+                ("revision_range",),
+                {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; new ones by default"},
+            ),
+            (("-o", "--output"), {"metavar": "FILE", "help": "of record: where to, and - is standard output"}),
         ),
     ),
     Registered(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}),)),

@@ -100,6 +100,7 @@ class NeuraknotCommandLine(CommandLine):
 
     _POSITIONAL_OPTS = {  # noqa: RUF012 - as Alembic declares it
         **CommandLine._POSITIONAL_OPTS,
+        "action": {"metavar": "ACTION", "choices": cast("Any", ("record", "check")), "help": "record or check"},
         "environment": {"metavar": "ENV", "help": "such as dev or prod"},
     }
 
@@ -123,8 +124,7 @@ class NeuraknotCommandLine(CommandLine):
             subparser.epilog = _SEE
         self._list_commands()
         for parser in (self.parser, *self.subparsers.choices.values()):
-            misused = partial(usage.misused, parser, commands=self.subparsers.choices)
-            parser.error = misused  # type: ignore[method-assign]
+            parser.error = partial(usage.misused, parser)  # type: ignore[method-assign]
 
     def _list_commands(self) -> None:
         """Have the help list this project's commands first, then Alembic's, then the options."""

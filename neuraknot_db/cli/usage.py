@@ -13,7 +13,7 @@ from neuraknot_db.cli.console import rendered
 from neuraknot_db.errors import UsageError
 
 _SAID = (
-    (r"argument COMMAND: invalid choice: (['\"])(?P<word>.*)\1 \(.*", "No such command '{word}'."),
+    (r"argument \w+: invalid choice: (['\"])(?P<word>.*)\1 \(choose from (?P<known>.*)\)", "No such command '{word}'."),
     (r"the following arguments are required: (?P<word>.*)", "Missing argument '{word}'."),
     (r"argument (?P<word>\S+): expected one argument", "Option '{word}' requires an argument."),
     (r"argument (?P<word>\S+): ignored explicit argument .*", "Option '{word}' does not take a value."),
@@ -22,18 +22,18 @@ _SAID = (
 """What argparse says, and the launcher's words for the same."""
 
 
-def misused(parser: ArgumentParser, message: str, commands: Iterable[str] = ()) -> NoReturn:
+def misused(parser: ArgumentParser, message: str) -> NoReturn:
     """Report argparse's complaint in the style of every other error, and exit with 2.
 
     Args:
         parser: the one that complains.
         message: its words.
-        commands: all that there are.
     """
     for pattern, words in _SAID:
         if found := re.fullmatch(pattern, message, re.DOTALL):
-            near = did_you_mean(found["word"], commands) if "command '" in words else ""
-            _exit(words.format(**found.groupdict()) + near, f"See what there is: {parser.prog} --help")
+            said = found.groupdict("")
+            near = did_you_mean(said.get("word", ""), re.findall(r"\w+", said.get("known", "")))
+            _exit(words.format(**said) + near, f"See what there is: {parser.prog} --help")
     _exit(f"{message[:1].upper()}{message[1:]}.", f"See what there is: {parser.prog} --help")
 
 

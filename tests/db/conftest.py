@@ -114,8 +114,8 @@ def _as_postgres() -> list[str]:
 
 
 @contextmanager
-def running_15(*initdb: str, **environ: str) -> Iterator[Server]:
-    """A PostgreSQL 15 of its own, made with these options of initdb and run in this environment."""
+def running_15(*initdb: str, more: str = "", **environ: str) -> Iterator[Server]:
+    """A PostgreSQL 15 of its own, made with these options of initdb, and run with more and in this environment."""
     if not (POSTGRES_15 / "initdb").exists():
         pytest.skip(f"PostgreSQL 15 is not installed in {POSTGRES_15}")
     with tempfile.TemporaryDirectory(prefix="pg15-", dir=_memory()) as folder:
@@ -126,7 +126,7 @@ def running_15(*initdb: str, **environ: str) -> Iterator[Server]:
         make = [str(POSTGRES_15 / "initdb"), "-D", data, "-U", SUPERUSER, "-A", "trust", "-N", *initdb]
         subprocess.run([*_as_postgres(), *make], check=True, capture_output=True, cwd="/")
         options = f"-k {folder} -p 5432 -c listen_addresses= -c fsync=off -c max_connections=200"
-        options += " -c max_prepared_transactions=2"
+        options += f" -c max_prepared_transactions=2 {more}"
         control = [*_as_postgres(), str(POSTGRES_15 / "pg_ctl"), "-D", data, "-w"]
         start = [*control, "-o", options, "-l", f"{folder}/log", "start"]
         subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd="/", env={**os.environ, **environ})
