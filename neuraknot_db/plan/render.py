@@ -195,14 +195,7 @@ def size(count: int) -> str:
 
 
 def _cut(line: str, width: int) -> str:
-    """Cut the line to a width in cells."""
-    line = redacted(line)  # before cutting: part of a password would go unnoticed
-    taken = 0
-    for index, character in enumerate(line):
-        taken += display.width(character)
-        if taken >= width and (taken > width or index + 1 < len(line)):
-            return line[:index] + "…"
-    return line
+    return display.cut(redacted(line), width)  # before cutting: part of a password would go unnoticed
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
