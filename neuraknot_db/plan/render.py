@@ -66,8 +66,8 @@ def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]
     yield _cut(f"{planned.revision}  {'take back: ' if plan.downgrade else ''}{planned.title.rstrip('.')}", width)
     yield _cut(f"     {planned.path}", width)
     yield from _wrapped(limits(planned), width, "     ")
-    for what in planned.losses:
-        yield from _wrapped(f"loses {what}", width, "     ")
+    for question in planned.questions:
+        yield from _wrapped(f"{'! ' * question.broken}{question}", width, "     ")
     for statement in planned.statements:
         yield from _statement(plan, statement, width)
     if planned.failure:
