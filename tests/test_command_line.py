@@ -106,6 +106,7 @@ def test_what_the_container_would_refuse_is_refused_here(line: str, words: str) 
         ("stamp 003 label@head", "stamp"),
         ("plan", "plan"),
         ("plan --as-reader --markdown", "plan"),
+        ("plan --count -1", "plan"),
         ("--version", None),
         ("-h", None),
         ("upgrade --help", None),

@@ -28,15 +28,10 @@ _END = "ROLLBACK TO SAVEPOINT neuraknot_db; RELEASE SAVEPOINT neuraknot_db"
 _IN_SCRIPT = """\
 DO $neuraknot_db$
 #variable_conflict use_column
-DECLARE
-    rows_against bigint;
 BEGIN
-    SELECT count(*) INTO rows_against FROM (
+    IF EXISTS (
 {query}
-    ) AS against;
-    IF rows_against > 0 THEN
-        RAISE EXCEPTION USING MESSAGE = {message} || rows_against;
-    END IF;
+    ) THEN RAISE EXCEPTION USING MESSAGE = {message}; END IF;
 END
 $neuraknot_db$;"""
 
@@ -138,7 +133,7 @@ def ask(connection: Connection, query: str) -> Answer:
 
 def in_script(revision: str, name: str, phrase: str, query: str) -> str:
     """Return the SQL that stops a `--sql` script at rows that break a condition."""
-    message = f'Revision {revision} {name} "{" ".join(phrase.split())}". Rows that break that: '
+    message = f'Revision {revision} {name} "{" ".join(phrase.split())}", and rows break that.'
     [statement] = sql_text.statements(query)
     return _IN_SCRIPT.format(query=statement.text, message=raw_sql.literal(message))
 

@@ -1022,8 +1022,8 @@ def test_what_fails_on_rows_is_asked_beforehand(project: Project) -> None:
     script = project.measured()
     types = {"integer": "integer", "numeric": "numeric", "text": "text", "varchar(3)": "character varying(3)"}
     columns = {table: {"id": "bigint", "a": "text"} for table in tables}
-    for number, (table, (sql, *_)) in enumerate(zip(["", *tables], [("",), *ASSUMPTIONS], strict=True), start=3):
-        if found_type := re.search(r"ALTER (\w+) TYPE (\S+)", sql):
+    for number, (table, sent) in enumerate(zip(["", *tables], ["", *(sql for sql, *_ in ASSUMPTIONS)], strict=True), 3):
+        if found_type := re.search(r"ALTER (\w+) TYPE (\S+)", sent):
             columns[table][found_type[1]] = types[found_type[2]]
         schema = Schema(
             {name: Table(name, {c: Column(c, t, True) for c, t in of.items()}) for name, of in columns.items()}
