@@ -253,8 +253,8 @@ class Walk:
 
     @property
     def may_retry(self) -> bool:
-        """Whether nothing of the current revision has stayed: what its autocommit_block has sent is not rolled back."""
-        return not self._conduct.left
+        """Whether nothing of the current revision has stayed: what it sends outside of a transaction does."""
+        return not (self._conduct.left or (self._alone and self._asking))
 
     @property
     def doing(self) -> str:

@@ -92,13 +92,9 @@ class Condition(NamedTuple):
         if self.name == "expects":
             undone = "it was not begun" + ", and the reset is rolled back" * point.within
             error = RefusedError(f"{message} {undone}.", hint=mend)
-        elif point.alone is None:
-            stays = ", but for what its autocommit_block has sent" * point.left
-            error = MigrationFailedError(f"{message} it was rolled back{stays}.", hint=f"{point.at} {mend}".lstrip())
         else:
-            undone = "what its statement did stays, and it does not count as applied"
-            again = "The statement is sent again then: write it so that it may be (IF NOT EXISTS)."
-            error = MigrationFailedError(f"{message} {undone}.", hint=f"{point.at} {mend} {again}")
+            undone = "what its statement did stays" if point.alone else f"it{point.undone.removeprefix(' and')}"
+            error = MigrationFailedError(f"{message} {undone}.", hint=_hint(point, mend))
         error.rows = answer.rows
         return error
 
@@ -111,7 +107,7 @@ class Condition(NamedTuple):
         only = ", which may only read," if sqlstate.of(error) == sqlstate.READ_ONLY else ""
         return MigrationFailedError(
             f"{self.doing} failed{point.undone}: {primary}.",
-            hint=f"{point.at} Correct it{only} in {self.place}, and run the command again.".lstrip(),
+            hint=_hint(point, f"Correct it{only} in {self.place}, and run the command again."),
             details=tuple(line for line in details if not line.endswith(_OPENED)),
         )
 
@@ -129,6 +125,11 @@ def ask(connection: Connection, query: str) -> Answer:
         if total == _SHOWN:
             total += raw_sql.execute(connection, "MOVE FORWARD ALL FROM neuraknot_db").rowcount
     return Answer(total, tuple(rows))
+
+
+def _hint(point: FailurePoint, advice: str) -> str:
+    again = "Its statement is sent again then: write IF NOT EXISTS or the like." if point.alone else ""
+    return " ".join(filter(None, (point.at, advice, again)))
 
 
 def in_script(revision: str, name: str, phrase: str, query: str) -> str:
