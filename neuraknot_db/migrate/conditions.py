@@ -68,8 +68,8 @@ class Condition(NamedTuple):
 
     @property
     def doing(self) -> str:
-        """Its query, as the subject of a sentence."""
-        return f"The query for {self.quoted} ({self.name} of revision {self.step.revision.revision})"
+        """The revision at this query, as the subject of a sentence."""
+        return f"Revision {self.step.revision.revision}, at its query for {self.quoted} ({self.name}),"
 
     @property
     def line(self) -> int:

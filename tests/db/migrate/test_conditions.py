@@ -130,7 +130,7 @@ def test_a_lock_within_the_question_is_waited_for_and_tried_again(database_at_he
         other.exec_driver_sql("LOCK TABLE public.users")
         tries = {"NEURAKNOT_LOCK_TRIES": "2", "NEURAKNOT_LOCK_PAUSE": "10ms"}
         done = database_at_head.alembic("upgrade", "head", cwd=project.root, **tries)
-    said(done, 4, f'The query for "{PHRASE}" (expects of revision 005) could not get a lock in time', "try 2 of 2")
+    said(done, 4, f'Revision 005, at its query for "{PHRASE}" (expects), could not get a lock in time', "try 2 of 2")
 
 
 def test_outside_of_a_transaction_it_says_what_it_can_not_promise(database_at_head: Database, project: Project) -> None:

@@ -94,8 +94,6 @@ def _whole(subject: Subject, statement: Measured) -> str:
 
 def _question(sql: str, table: str) -> str:
     """Return what to write into `expects`."""
-    for pattern, question in _CASES:
-        if found := re.search(pattern, sql, re.IGNORECASE):
-            parts = found.groupdict()
-            return question.format(**parts | {"table": table, "key": parts.get("key") or parts.get("columns")})
-    raise AssertionError(sql)
+    cases = ((re.search(pattern, sql, re.IGNORECASE), question) for pattern, question in _CASES)
+    parts, question = next((found.groupdict(), question) for found, question in cases if found)
+    return question.format(**parts | {"table": table, "key": parts.get("key") or parts.get("columns")})
