@@ -29,6 +29,8 @@ def downgrade() -> None:
 
 # What downgrade() loses, each with the query that counts it; it is counted and told before anything is dropped:
 # losses = {"values of users.nickname": "SELECT count(*) FROM public.users WHERE nickname IS NOT NULL"}
+# What must hold before upgrade(), or after it (ensures), each with the query for rows that break it:
+# expects = {"every user has a nickname": "SELECT id FROM public.users WHERE nickname IS NULL"}
 
 
 # Every command loads this file: outside of functions it may only assign. upgrade() runs once for each time it is

@@ -113,6 +113,7 @@ def test_what_the_container_would_refuse_is_refused_here(line: str, words: str) 
         ("compat record --output=-", "compat"),
         ("plan", "plan"),
         ("plan --as-reader --markdown", "plan"),
+        ("plan --count -1", "plan"),
         ("--version", None),
         ("-h", None),
         ("upgrade --help", None),

@@ -29,7 +29,7 @@ _COMMANDS = {
     "list_templates": "",
     "log": "--json",
     "mark": "environment --confirm=",
-    "plan": "target? --json --markdown --as-reader",
+    "plan": "target? --json --markdown --as-reader --count",
     "reset": "--confirm= --environment= --no-upgrade",
     "show": "rev",
     "stamp": "revisions+ --sql --tag= --purge",

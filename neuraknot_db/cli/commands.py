@@ -271,14 +271,20 @@ def diagram(config: Config, output: str | None = None) -> None:
 
 
 def plan(
-    config: Config, target: str = "head", as_json: bool = False, as_markdown: bool = False, as_reader: bool = False
+    config: Config,
+    target: str = "head",
+    as_json: bool = False,
+    as_markdown: bool = False,
+    as_reader: bool = False,
+    count: bool = False,
 ) -> None:
     """Show what would run on the database, what it would lock, and who is in the way; nothing is changed.
 
     Each pending revision with its statements: the locks they take, whether they read or write a whole table, how
     large it is now, and who holds locks on it. REVISION is what upgrade or downgrade would get: head by default; an
     older one, base or -1 is planned as a way back. No revision is run for it: what its statements do was measured by
-    neuraknot-db snapshot.
+    neuraknot-db snapshot. Only --count reads tables: it asks which rows would break what a revision expects, and how
+    many a way back would lose.
 
     Examples:
       neuraknot-db plan
@@ -293,7 +299,7 @@ def plan(
     files.load(script)
     where = chosen()
     with session.open_session(where) as connection:
-        made = make(connection, script, where, settings.limits(), target, as_reader=as_reader)
+        made = make(connection, script, where, settings.limits(), target, as_reader=as_reader, count=count)
     outcome: Outcome = config.attributes[OUTCOME]
     outcome.before = outcome.after = made.current
     if as_json:
@@ -514,6 +520,10 @@ COMMANDS = (
             _JSON,
             _MARKDOWN,
             (("--as-reader",), {"action": "store_true", "help": "this user only reads: another one has the rights"}),
+            (
+                ("--count",),
+                {"action": "store_true", "help": "ask the queries of expects and losses, which read tables"},
+            ),
         ),
     ),
     Registered(

@@ -19,6 +19,16 @@ def width(text: str) -> int:
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
+def cut(line: str, cells: int) -> str:
+    """Cut a line to a width in cells."""
+    taken = 0
+    for index, character in enumerate(line):
+        taken += width(character)
+        if taken >= cells and (taken > cells or index + 1 < len(line)):
+            return line[:index] + "…"
+    return line
+
+
 def duration(milliseconds: float) -> str:
     """Format a duration in the largest unit that fits, to three digits: `250 ms`, `2 s`, `1.33 h`."""
     for unit, length in _UNITS:

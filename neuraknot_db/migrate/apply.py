@@ -40,6 +40,7 @@ from neuraknot_db.settings import Limits
 
 if TYPE_CHECKING:
     from neuraknot_db.database.sql_text import Statement
+    from neuraknot_db.migrate.conditions import Condition
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class Walk:
         self._conduct = Conduct()
         self._alone: Statement | None = None
         self._alone_line: int | None = None
+        self._asking: Condition | None = None
         self._failed_exchange: Exchange | None = None
         self._cause: str | None = None
 
@@ -146,7 +148,7 @@ class Walk:
             # On the migration's connection, so in the step's own transaction.
             _tell_losses(connection, run)
             self._budget.begin(connection, run.limits(self._limits))
-            self._conduct, self._alone, self._alone_line = Conduct(), None, None
+            self._conduct, self._alone, self._alone_line, self._asking = Conduct(), None, None, None
             if isinstance(run.step, RevisionStep):
                 run.step.migration_fn = self._applying(run.step, run.options, migration)
             yield run.step
@@ -164,7 +166,8 @@ class Walk:
     def retry(self, failure: Failure, connection: Connection) -> None:
         """Record an attempt that ended in a lock timeout; the next one runs the same step."""
         interrupt.check()
-        explained = diagnosis.database_error(failure.error, doing=self.doing, undone=self._failure_point.undone)
+        point = self._failure_point
+        explained = diagnosis.database_error(failure.error, doing=point.doing, undone=point.undone)
         # The last statement only waited.
         waiting = self._waiting()
         entry = self._row("failed", explained.message)
@@ -221,7 +224,9 @@ class Walk:
         if isinstance(found, RefusedError | UsageError) and self._outcome.ran and not self._within_another:
             # A refusal would claim that nothing was changed.
             hint = " ".join(filter(None, (self._failure_point.at, found.hint)))
-            return MigrationFailedError(found.message, hint=hint, details=found.details)
+            failed = MigrationFailedError(found.message, hint=hint, details=found.details)
+            failed.rows = found.rows
+            return failed
         return found
 
     def conclude(self) -> None:
@@ -248,8 +253,8 @@ class Walk:
 
     @property
     def may_retry(self) -> bool:
-        """Whether nothing of the current revision has stayed: what its autocommit_block has sent is not rolled back."""
-        return not self._conduct.left
+        """Whether nothing of the current revision has stayed: what it sends outside of a transaction does."""
+        return not (self._conduct.left or (self._alone and self._asking))
 
     @property
     def doing(self) -> str:
@@ -262,13 +267,14 @@ class Walk:
         # If the previous step landed, this one is the next.
         landed = True if step is None else None if self._landed is None else False
         alone, left = (self._alone, self._conduct.left) if self._begun else (None, False)
+        asking = self._asking
         return failures.FailurePoint(
-            self.doing,
+            asking.doing if asking else self.doing,
             landed,
             self._outcome.after,
             step,
             alone,
-            self._alone_line,
+            asking.line if asking else self._alone_line,
             self._begun,
             left=left,
             within=self._within_another,
@@ -330,13 +336,35 @@ class Walk:
             return self._refused(closing_error(step))
 
         def run(**_options: Any) -> None:
+            self._ask(step, "expects", options, migration)
             if options.transactional:
                 with supervised(migration, self._conduct, objection=objection, late_block=late_block, closing=closing):
                     demand_run(apply())
             else:
                 self._apply_outside(step, apply, migration)
+            self._ask(step, "ensures", options, migration)
 
         return run
+
+    def _ask(self, step: RevisionStep, name: str, options: RevisionOptions, migration: MigrationContext) -> None:
+        """Ask the queries of `expects` or `ensures`, and raise at the first that gives rows, or fails."""
+        queries: Mapping[str, str] = getattr(options, name)
+        if queries and not options.transactional and name == "expects":
+            log.info("  %s is no transaction: a row may come after what it expects was asked", step.revision.revision)
+        for phrase, query in queries.items():
+            from neuraknot_db.migrate.conditions import Condition, ask  # few revisions have any
+
+            assert migration.connection is not None
+            self._asking = asking = Condition(step, name, phrase)
+            try:
+                answer = ask(migration.connection, query)
+            except DBAPIError as error:
+                if failed := asking.unasked(error, self._failure_point):
+                    raise failed from error
+                raise
+            if answer.total:
+                raise asking.broken(answer, self._failure_point)
+            self._asking = None
 
     def _refused(self, found: NeuraknotError) -> NeuraknotError:
         """Return the same error for a revision that is running: its work is rolled back."""
@@ -381,7 +409,7 @@ class Walk:
 
 
 def _tell_losses(connection: Connection, run: StepRun) -> None:
-    for what, query in (run.options.losses or {}).items():
+    for what, query in run.options.losses.items():
         count = raw_sql.execute(connection, query).scalar_one()
         if count:
             log.info("  %s loses: %s %s", run.revision, f"{count:,}", what)

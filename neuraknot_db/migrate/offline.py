@@ -91,7 +91,7 @@ class _Script:
         """Yield the steps, each after the settings of its session."""
         limits, before = settings.limits(), frozenset(heads)
         for index, (step, options) in enumerate(self.ready):
-            for what, query in (options.losses or {}).items():
+            for what, query in options.losses.items():
                 migration.impl.static_output(f"-- Loses {' '.join(f'{what}: {query}'.split())}")
             own = options.limits(limits)
             if index or own != limits:
@@ -172,14 +172,22 @@ def _printing(step: RevisionStep, options: RevisionOptions, migration: Migration
     def objection(sql: str, in_transaction: bool) -> NeuraknotError | None:
         return objection_to(sql, revision, may_end=in_transaction)
 
+    def ask(name: str, queries: Mapping[str, str]) -> None:
+        for phrase, query in queries.items():
+            from neuraknot_db.migrate.conditions import in_script  # few revisions have any
+
+            migration.impl.static_output(in_script(revision, name, phrase, query))
+
     def printed(**_options: Any) -> None:
         try:
+            ask("expects", options.expects)
             if options.transactional:
                 late_block = functools.partial(late_block_error, revision)
                 with supervised(migration, Conduct(), objection=objection, late_block=late_block):
                     demand_run(apply())
             else:
                 _print_alone(step, apply, migration)
+            ask("ensures", options.ensures)
         except NeuraknotError as error:
             error.hint = f"{error.hint or ''} The script is not whole: don't run it.".lstrip()
             raise

@@ -174,7 +174,7 @@ def _confirm(connection: Connection, ready: Ready, asked: XOptions) -> bool:
 def _losses(ready: Ready) -> list[tuple[str, str, str]]:
     """Return what the downgrade will lose: the revision, the noun phrase, and the query that counts it."""
     pairs: list[tuple[Step, RevisionOptions]] = list(zip(ready.steps, ready.options, strict=True))
-    return [(revision_of(step), *loss) for step, each in pairs for loss in (each.losses or {}).items()]
+    return [(revision_of(step), *loss) for step, each in pairs for loss in each.losses.items()]
 
 
 def _demand_unmoved(before: DatabaseState, state: DatabaseState, command: Command) -> None:

@@ -16,19 +16,20 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis
+from neuraknot_db.database import diagnosis, excerpt
 from neuraknot_db.database.display import counted, to_type
 from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.migrate import conditions
 from neuraknot_db.migrate.command import to_target
 from neuraknot_db.plan import ownership
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
-from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement
+from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.options import is_transactional
+from neuraknot_db.revisions.options import RevisionOptions, is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.effects import LockMode, Measurement
@@ -43,6 +44,7 @@ def make(
     target: str,
     *,
     as_reader: bool = False,
+    count: bool = False,
 ) -> Plan:
     """Plan the way from the database's revision to another.
 
@@ -53,6 +55,7 @@ def make(
         limits: the timeouts of revisions that set none.
         target: as for `upgrade` and `downgrade`; an older revision, `base` or `-1` is a downgrade.
         as_reader: whether this user only reads, and another one migrates.
+        count: whether to ask the queries of `losses` and `expects`, which read tables.
 
     Raises:
         UsageError: the target can't be reached from here.
@@ -69,7 +72,8 @@ def make(
             [step.revision for step in steps if isinstance(step, RevisionStep)],
         )
         planned = [
-            _plan_revision(connection, script, revision, downgrade, limits, as_reader=as_reader) for revision in pending
+            _plan_revision(connection, script, revision, downgrade, limits, as_reader=as_reader, count=count)
+            for revision in pending
         ]
         tables = survey(
             connection,
@@ -139,6 +143,7 @@ def _plan_revision(
     limits: Limits,
     *,
     as_reader: bool,
+    count: bool,
 ) -> PlannedRevision:
     measured = effects.load(script, revision)
     found = Measurement(failure=f"Not known: {measured}. neuraknot-db snapshot measures it")
@@ -163,9 +168,28 @@ def _plan_revision(
         transactional=not alone,
         lock_timeout=limits.lock_timeout,
         statement_timeout=limits.statement_timeout,
-        losses=tuple(options.losses or ()),
+        questions=tuple(_questions(connection, options, count=count)),
         failure=f"{found.failure}." if found.failure else "",
     )
+
+
+def _questions(connection: Connection, options: RevisionOptions, *, count: bool) -> Iterator[Question]:
+    for about in ("losses", "expects", "ensures"):
+        queries: Mapping[str, str] = getattr(options, about)
+        for phrase, query in queries.items():
+            found: int | None = None
+            unknown = ""
+            if count and about != "ensures":  # that is asked of what the revision makes
+                try:
+                    answer = conditions.ask(connection, query)
+                    found = int(answer.rows[1][0]) if about == "losses" else answer.total
+                except DBAPIError as error:
+                    if diagnosis.is_lost(error):
+                        raise
+                    unknown = excerpt.words(error, None)[0]
+                except (IndexError, ValueError):
+                    unknown = "its query gives no number"
+            yield Question(about, phrase, found, unknown)
 
 
 def _sends_nothing(source: bytes, function: str) -> bool:

@@ -74,7 +74,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield ""
         yield from statements(planned, plan.tables or NOTHING)
         yield f"- {code(planned.path)}: {limits(planned)}"
-        yield from (f"- 🗑️ loses {text(what)}" for what in planned.losses)
+        for each in planned.questions:
+            yield f"- {'❗' if each.broken else '🗑️' if each.about == 'losses' else '🔎'} {text(str(each))}"
         yield from warnings(planned)
         if told := waiting(planned):
             yield f"- {text(told)}"

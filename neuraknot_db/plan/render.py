@@ -66,8 +66,8 @@ def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]
     yield _cut(f"{planned.revision}  {'take back: ' if plan.downgrade else ''}{planned.title.rstrip('.')}", width)
     yield _cut(f"     {planned.path}", width)
     yield from _wrapped(limits(planned), width, "     ")
-    for what in planned.losses:
-        yield from _wrapped(f"loses {what}", width, "     ")
+    for question in planned.questions:
+        yield from _wrapped(f"{'! ' * question.broken}{question}", width, "     ")
     for statement in planned.statements:
         yield from _statement(plan, statement, width)
     if planned.failure:
@@ -195,14 +195,7 @@ def size(count: int) -> str:
 
 
 def _cut(line: str, width: int) -> str:
-    """Cut the line to a width in cells."""
-    line = redacted(line)  # before cutting: part of a password would go unnoticed
-    taken = 0
-    for index, character in enumerate(line):
-        taken += display.width(character)
-        if taken >= width and (taken > width or index + 1 < len(line)):
-            return line[:index] + "…"
-    return line
+    return display.cut(redacted(line), width)  # before cutting: part of a password would go unnoticed
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:

@@ -99,6 +99,36 @@ class PlannedStatement:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a revision declares of the data: a phrase of its `losses`, `expects` or `ensures`, and what its query says.
+
+    Attributes:
+        about: which of the three.
+        count: how many rows are lost, or break it, now; None if that was not asked, or is not known.
+        unknown: why it is not known, in the server's words; empty if it is, or was not asked.
+    """
+
+    about: str
+    phrase: str
+    count: int | None = None
+    unknown: str = ""
+
+    @property
+    def broken(self) -> bool:
+        """Whether a run would be refused for it now."""
+        return self.about == "expects" and bool(self.count)
+
+    def __str__(self) -> str:
+        said = "loses" if self.about == "losses" else self.about
+        if self.count is None:
+            return f"{said} {self.phrase}{f': not known now, {self.unknown}' if self.unknown else ''}"
+        if said == "loses":
+            return f"loses {self.count:,} {self.phrase}"
+        rows = f"{self.count:,} row{' breaks' if self.count == 1 else 's break'} that"
+        return f"{said} {self.phrase}: {rows if self.count else 'true'} now"
+
+
+@dataclass(frozen=True)
 class PlannedRevision:
     """A pending revision.
 
@@ -109,7 +139,7 @@ class PlannedRevision:
         statement_timeout: milliseconds, 0 for no limit.
         waits: how many locks on tables in use may each be waited for that long while the first, or the wait for it,
             blocks the application.
-        losses: what it destroys in a downgrade, in words.
+        questions: what it destroys in a downgrade, or what must hold before and after an upgrade.
         failure: why some of its statements are not known; empty if all are.
     """
 
@@ -121,7 +151,7 @@ class PlannedRevision:
     lock_timeout: int = 0
     statement_timeout: int = 0
     waits: int = 0
-    losses: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = ()
     failure: str = ""
 
     @property
@@ -210,7 +240,15 @@ def _revision(planned: PlannedRevision) -> dict[str, Any]:
         "lock_waits": planned.waits,
         "longest_wait_ms": planned.longest_wait,
         "may_lock_more": planned.unknown,
-        "losses": list(planned.losses),
+        **{
+            name: [each.phrase for each in planned.questions if each.about == name]
+            for name in ("losses", "expects", "ensures")
+        },
+        "counts": [
+            {"of": each.about, "phrase": each.phrase, "rows": each.count, "unknown": each.unknown or None}
+            for each in planned.questions
+            if each.count is not None or each.unknown
+        ],
         "failure": planned.failure or None,
         "statements": [
             {

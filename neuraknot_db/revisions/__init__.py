@@ -2,7 +2,7 @@
 
 files          all files, read before anything runs; refuses invalid files, and a database at a revision without a file
 targets        revisions as a person names them
-options        its module variables: timeouts, `transactional`, `losses`; and what it may not send
+options        its module variables: timeouts, `transactional`, `losses`, `expects`, `ensures`; and what it may not send
 checksum       SHA-256 of what it does, ignoring comments and white space
 syntax         its syntax tree: what its functions use, what they send, what they amount to
 places         the lines of its file: of what it sends, and of what failed

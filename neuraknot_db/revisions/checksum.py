@@ -16,8 +16,8 @@ def checksum(source: bytes, *roots: str) -> str:
     """Return the SHA-256 of what a revision does, from its file's syntax tree; nothing of it is run.
 
     Includes the named functions and variables (by default `UPGRADE`) and the file's own names that they use. These
-    defaults exclude how it is run (`transactional`, timeouts), the downgrade and its losses, and what the file
-    imports.
+    defaults exclude how it is run (`transactional`, timeouts), what it expects and ensures, the downgrade
+    and its losses, and what the file imports.
     """
     # Imported here: a run with nothing to do needs no syntax tree.
     from neuraknot_db.revisions.syntax import Source

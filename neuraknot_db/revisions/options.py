@@ -1,6 +1,8 @@
 """The options that a revision declares in module variables, checked before anything runs.
 
 losses = {"values of users.avatar_url": "SELECT count(*) FROM ..."}   what its downgrade loses
+expects = {"every user has a name": "SELECT id FROM ..."}   what must hold before its upgrade: a query without a row
+ensures = {"every user has a name": "SELECT id FROM ..."}   what must hold after it
 lock_timeout = "5s"          how long each of its statements waits for a lock
 statement_timeout = "1h"     how long each may take
 idle_in_transaction_session_timeout = "1h"   how long its Python may take between two of them
@@ -32,6 +34,14 @@ Step = RevisionStep | StampStep
 _NOT_RUN_BY_A_CALL = 0x20 | 0x80 | 0x200
 """Flags of a function's code: a generator, a coroutine, both (as in `inspect`, which is slow to import)."""
 
+_QUERIES = {
+    "losses": 'what is lost and the query that counts it: {"rows of a": "SELECT count(*) FROM public.a"}',
+    "expects": 'what must hold and the query for rows that break it: {"a has no b": "SELECT id FROM public.a WHERE b"}',
+}
+_QUERIES["ensures"] = _QUERIES["expects"]
+"""The variables that hold queries, each with how to write it."""
+_BEGIN_QUERIES = frozenset({"select", "with", "values", "table", "("})
+
 # Searched in lower case first, because parsing a text takes longer.
 _ENDING = re.compile(r"(?:commit|rollback|abort|end|prepare|discard|pg_advisory_unlock_all)\b")
 
@@ -44,13 +54,17 @@ class RevisionOptions(NamedTuple):
         transactional: False if it can't be in a transaction.
         alone: its one statement then; None if that is known only when it runs.
         losses: what a downgrade loses: a noun phrase for each query that counts it; empty for an upgrade.
+        expects: what must hold before an upgrade: a phrase for each query, which gives the rows that break it.
+        ensures: what must hold after it, likewise; both are empty for a downgrade.
         source: the revision's file; empty for a stamp.
     """
 
     timeouts: Mapping[str, int] = MappingProxyType({})
     transactional: bool = True
     alone: Statement | None = None
-    losses: Mapping[str, str] | None = None
+    losses: Mapping[str, str] = MappingProxyType({})
+    expects: Mapping[str, str] = MappingProxyType({})
+    ensures: Mapping[str, str] = MappingProxyType({})
     source: bytes = b""
 
     def limits(self, of_run: Limits) -> Limits:
@@ -122,8 +136,8 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
         },
         transactional=transactional,
         alone=alone,
-        losses=_losses(step) if step.is_downgrade else {},
         source=source,
+        **{name: queries(module, revision, name) for name in _QUERIES if (name == "losses") == step.is_downgrade},
     )
 
 
@@ -175,14 +189,36 @@ def closing_error(step: RevisionStep) -> MigrationFailedError:
     )
 
 
-def _losses(step: RevisionStep) -> Mapping[str, str]:
-    losses: Any = getattr(step.revision.module, "losses", {})
-    if not isinstance(losses, Mapping) or not all(isinstance(text, str) for pair in losses.items() for text in pair):
-        raise UsageError(
-            f"losses of revision {step.revision.revision} is {losses!r}.",
-            hint='Write what is lost and the query that counts it: {"rows of a": "SELECT count(*) FROM public.a"}',
-        )
-    return losses
+def queries(module: ModuleType, revision: str, name: str) -> Mapping[str, str]:
+    """Return a revision's `losses`, `expects` or `ensures`: a phrase for each query.
+
+    Raises:
+        UsageError: it is anything else, a phrase is blank, or a query is not one query.
+    """
+    found: Any = getattr(module, name, {})
+    hint = f"Write {_QUERIES[name]}"
+    if not isinstance(found, Mapping) or not all(isinstance(text, str) for pair in found.items() for text in pair):
+        raise UsageError(f"{name} of revision {revision} is {found!r}.", hint=hint)
+    for phrase, query in found.items():
+        if not phrase.strip():
+            raise UsageError(f"{name} of revision {revision} has a query without a phrase.", hint=hint)
+        if wrong := _no_query(query, revision):
+            raise UsageError(f'{name} of revision {revision}, "{phrase}": {wrong}.', hint=hint)
+    return found
+
+
+def _no_query(sql: str, revision: str) -> str:
+    """Return a clause on why this is not one query that can be asked; empty if it is."""
+    from neuraknot_db.database import sql_text  # few revisions have any
+
+    found = sql_text.statements(sql)
+    if len(found) != 1:
+        return f"it holds {len(found)} statements, and not one query"
+    if bad := next((token for token in found[0].tokens if token.kind == "error"), None):
+        return f"the server can't read {bad.text[:20]}"
+    if (first := found[0].tokens[0].text.lower()) not in _BEGIN_QUERIES:
+        return f"{first.upper()} is no query, and it may only read"
+    return "it gives up the lock of the run" if objection_to(sql, revision, may_end=True) else ""
 
 
 def _not_callable(function: object) -> str | None:

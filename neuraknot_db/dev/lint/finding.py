@@ -10,12 +10,13 @@ from types import ModuleType
 
 from alembic.script import Script, ScriptDirectory
 
-from neuraknot_db.database.sql_text import Statement, statements
+from neuraknot_db.database.sql_text import Statement, statements, tokens
 from neuraknot_db.dev.sent_sql import SentSql, sent_sql
 from neuraknot_db.errors import RefusedError
-from neuraknot_db.revisions.options import is_transactional
+from neuraknot_db.revisions.options import is_transactional, queries
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots
+from neuraknot_db.schema.catalog import Schema
 
 
 @dataclass(frozen=True, order=True)
@@ -94,8 +95,12 @@ class Subject:
     @property
     def losses(self) -> Mapping[str, str]:
         """The losses of the downgrade with the queries that count them, as the revision declares."""
-        found: Mapping[str, str] = getattr(self.module, "losses", {})
-        return found
+        return queries(self.module, self.revision.revision, "losses")
+
+    @property
+    def expects(self) -> Mapping[str, str]:
+        """What must hold before the upgrade, with the queries for rows that break it, as the revision declares."""
+        return queries(self.module, self.revision.revision, "expects")
 
     @property
     def transactional(self) -> bool:
@@ -142,15 +147,20 @@ class Subject:
         starts = (statement.line for function in self.functions for statement in function.statements)
         return max((start for start in starts if start <= line), default=line)
 
-    def known_before(self, function: RevisionFunction) -> frozenset[str] | None:
-        """Return the names that the schema held before one direction; None if there is no snapshot that tells."""
+    def schema_before(self, function: RevisionFunction) -> Schema | None:
+        """Return the schema before one direction; None if there is no snapshot that tells."""
         before = self.revision.revision if function.name == "downgrade" else self.revision.down_revision
         if before is None:
-            return frozenset()
+            return Schema()
         try:
-            return snapshots.load(self._script, str(before)).names
+            return snapshots.load(self._script, str(before))
         except RefusedError:
             return None
+
+    def known_before(self, function: RevisionFunction) -> frozenset[str] | None:
+        """Return the names that the schema held before one direction; None if there is no snapshot that tells."""
+        schema = self.schema_before(function)
+        return None if schema is None else schema.names
 
     @cached_property
     def effects(self) -> effects.Effects | str:
@@ -165,6 +175,11 @@ class Subject:
             effects.Measurement() if isinstance(self.effects, str) else self.effects.measurement(downgrade=downgrade)
         )
         return RevisionFunction(name, self.line_of(f"def {name}"), sent, statements, measured)
+
+
+def named(queries: Mapping[str, str]) -> set[str]:
+    """Return the words of queries, without quotes: the names of tables are among them."""
+    return {token.text.strip('"') for query in queries.values() for token in tokens(query)}
 
 
 def _statements(sent: SentSql) -> Iterator[RevisionStatement]:

@@ -534,3 +534,34 @@ def test_another_migration_that_runs_is_told(at: Callable[[str], Database]) -> N
         assert f"! It would wait for another migration: {told}" in database.neuraknot_db("plan", COLUMNS="120").out
         assert json.loads(database.neuraknot_db("plan", "--json").out)["running"].startswith(told)
     assert json.loads(database.neuraknot_db("plan", "--json").out)["running"] is None
+
+
+def test_what_a_revision_expects_is_listed_and_asked_only_with_count(
+    at: Callable[[str], Database], project: Project
+) -> None:
+    database = at("004")
+    database.run("INSERT INTO public.users (cognito_user_id, email, display_name) VALUES ('a', 'b', 'c')")
+    broken, holds, later, after = "no user is there", "all have names", "none in what 005 makes", "it is done"
+    project.add("005", "CREATE TABLE public.five ()", after="004")
+    expects = {broken: "SELECT id FROM users", holds: "SELECT 1 WHERE false;", later: "TABLE five"}
+    extra = f"expects = {expects!r}\nensures = { ({after: 'SELECT 1/0'})!r}"
+    project.add("006", "SELECT 1", "SELECT 1", after="005", extra=f"{extra}\nlosses = {{'users': 'SELECT 7'}}")
+    measured(project.root, database)
+    for arguments, counts in (
+        ([], []),
+        (["--count"], [("expects", broken, 1), ("expects", holds, 0), ("expects", later, None)]),
+    ):
+        last = planned(database, *arguments, cwd=project.root)["revisions"][-1]
+        assert (last["expects"], last["ensures"], last["losses"]) == ([broken, holds, later], [after], [])
+        assert [(each["of"], each["phrase"], each["rows"]) for each in last["counts"]] == counts
+    assert last["counts"][-1]["unknown"] == 'relation "five" does not exist'
+    text = database.neuraknot_db("plan", "--count", cwd=project.root).out
+    assert f"     ! expects {broken}: 1 row breaks that now\n     expects {holds}: true now\n" in text
+    page = database.neuraknot_db("plan", "--count", "--markdown", cwd=project.root).out
+    assert f"- ❗ expects {broken}: 1 row breaks that now\n- 🔎 expects {holds}: true now\n" in page
+    assert f"expects {later}: not known now, relation" in page
+    assert f"- 🔎 ensures {after}\n" in page
+    assert database.alembic("stamp", "006", cwd=project.root).code == 0
+    back = planned(database, "-1", "--count", cwd=project.root)["revisions"][0]
+    assert (back["losses"], back["expects"]) == (["users"], [])
+    assert back["counts"] == [{"of": "losses", "phrase": "users", "rows": 7, "unknown": None}]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuraknot_db.database.sql_text import tokens
-from neuraknot_db.dev.lint.finding import Finding, Subject
+from neuraknot_db.dev.lint.finding import Finding, Subject, named
 from neuraknot_db.schema.effects import Effect, Measured
 
 CODE = "uncounted-loss"
@@ -17,7 +16,7 @@ HELP = (
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find rows or values that downgrade() destroys or changes without a query in `losses` that counts them."""
-    counted = {token.text.strip('"') for query in subject.losses.values() for token in tokens(query)}
+    counted = named(subject.losses)
     told: set[str] = set()
     for statement in subject.downgrade.measured.statements:
         for effect in statement.effects:

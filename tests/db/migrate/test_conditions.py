@@ -1,0 +1,198 @@
+"""`expects` and `ensures`: what a revision says of the data is asked, and what the data says is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.db.cli.test_bad_input import SCHEMA, said
+from tests.db.conftest import Database, Project
+from tests.db.forking import BIN
+from tests.db.running import log_of
+
+VERSION = "SELECT version_num FROM public.alembic_version"
+PHRASE = "no two users share a name"
+TWINS = "SELECT display_name, count(*) FROM users GROUP BY 1 HAVING count(*) > 1 -- 100% ':x'"
+USERS = (
+    "INSERT INTO public.users (cognito_user_id, email, display_name)"
+    " SELECT g, g, 'Anna ' || g / 2 FROM generate_series(2, {}) g"
+)
+UNIQUE = "ALTER TABLE public.users ADD CONSTRAINT one_name UNIQUE (display_name)"
+
+
+def declared(name: str, query: str = TWINS, more: str = "") -> str:
+    return f"{name} = {{{PHRASE!r}: {query!r}}}\n{more}"
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "message"),
+    [
+        (declared("expects"), 5, f'Revision 005 expects "{PHRASE}", and 9 rows break that: it was not begun.'),
+        (declared("ensures"), 7, f'Revision 005 ensures "{PHRASE}", and 9 rows break that: it was rolled back.'),
+        (declared("expects", "SELECT FROM users LIMIT 1"), 5, "and 1 row breaks that"),
+        (declared("expects", "VALUES ('0044-03-15 BC'::date)"), 5, "and 1 row breaks that"),
+        (declared("expects", "TABLE users"), 5, "and 18 rows break that"),
+        (declared("expects", "SELECT 1 FROM nowhere"), 7, "failed and was rolled back: relation"),
+        (declared("expects", "SELECT 1/0"), 7, "failed and was rolled back: division by zero"),
+        (declared("ensures", "SELECT id FROM users FOR UPDATE"), 7, "Correct it, which may only read, in "),
+        (declared("ensures", "SELECT nextval('five')"), 7, "cannot execute nextval() in a read-only transaction"),
+        (declared("expects", "WITH d AS (DELETE FROM users RETURNING 1) TABLE d"), 7, "failed and was rolled back"),
+        (declared("expects", "SELECT pg_sleep(9)", "statement_timeout = '50ms'"), 7, "and statement_timeout is 50ms"),
+    ],
+)
+def test_rows_that_break_it_and_queries_that_fail(
+    database_at_head: Database, project: Project, extra: str, code: int, message: str
+) -> None:
+    database_at_head.run(USERS.format(19))
+    before = database_at_head.value(SCHEMA)
+    project.add("005", "CREATE SEQUENCE public.five", after="004", extra=extra)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root, NEURAKNOT_RESULT="json")
+    said(done, code, message, PHRASE, "005_added.py, line 7")
+    assert "Anna" not in done.err + done.out
+    assert PHRASE in json.loads(done.out)["error"]
+    assert database_at_head.value(SCHEMA) == before
+    assert database_at_head.value("SELECT count(*) FROM public.users") == 18
+    assert log_of(database_at_head)[-1] == ("005", "upgrade", "failed")
+
+
+@pytest.mark.parametrize("extra", [declared("expects"), declared("ensures", TWINS + "\n;")])
+def test_what_holds_lets_the_revision_through(database_at_head: Database, project: Project, extra: str) -> None:
+    project.add("005", UNIQUE, after="004", extra=extra)
+    for command in (["upgrade", "head"], ["downgrade", "004"]):
+        done = database_at_head.alembic(*command, cwd=project.root)
+        assert done.code == 0, done.err
+    reset = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
+    assert (reset.code, database_at_head.value(VERSION)) == (0, "005"), reset.err
+
+
+@pytest.mark.parametrize("name", ["losses", "expects", "ensures"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("['SELECT 1']", "is ['SELECT 1']"),
+        ("{'a': 1}", "is {'a': 1}"),
+        ("{' ': 'SELECT 1'}", "has a query without a phrase"),
+        ("{'a': '-- none'}", '"a": it holds 0 statements'),
+        ("{'a': 'SELECT 1; SELECT 2'}", '"a": it holds 2 statements'),
+        ("{'a': 'DELETE FROM users'}", '"a": DELETE is no query'),
+        ("{'a': 'COMMIT'}", '"a": COMMIT is no query'),
+        ("{'a': \"SELECT 'x\"}", "\"a\": the server can't read 'x"),
+        ("{'a': 'SELECT pg_advisory_unlock_all()'}", '"a": it gives up the lock of the run'),
+    ],
+)
+def test_what_is_no_query_is_refused_beforehand(
+    at: Callable[[str], Database], project: Project, name: str, value: str, message: str
+) -> None:
+    database = at("003")
+    extra = f"{name} = {value}"
+    if name == "losses":
+        path = next(project.versions.glob("003*"))
+        path.write_text(path.read_text().replace("def upgrade", f"{extra}\ndef upgrade"))
+        done = database.alembic("downgrade", "002", cwd=project.root)
+    else:
+        project.add("005", "SELECT 1", after="004", extra=extra)
+        done = database.alembic("upgrade", "head", cwd=project.root)
+    said(done, 2, f"{name} of revision {'003' if name == 'losses' else '005'}", message, "Write what ")
+    assert database.value(VERSION) == "003"
+
+
+def test_after_another_revision_of_the_run_it_is_no_refusal(database_at_head: Database, project: Project) -> None:
+    database_at_head.run(USERS.format(3))
+    project.add("005", "SELECT 1", after="004")
+    project.add("006", "SELECT 1", after="005", extra=declared("expects"))
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "Revision 006 expects", "Hint: The database is at 005. Mend what")
+
+
+def test_a_row_that_comes_after_the_question_fails_the_statement(database_at_head: Database, project: Project) -> None:
+    """The question is no lock: it leaves none behind, and a row from then on meets the statement."""
+    locks = "SELECT relation FROM pg_locks WHERE relation = 'public.users'::regclass"
+    project.add(
+        "005",
+        f"DO $$BEGIN IF EXISTS ({locks}) THEN RAISE 'locked'; END IF; END$$; {USERS.format(3)}; {UNIQUE}",
+        after="004",
+        extra=declared("expects"),
+    )
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "Revision 005 failed and was rolled back: could not create unique index")
+    assert database_at_head.value(VERSION) == "004"
+
+
+def test_a_lock_within_the_question_is_waited_for_and_tried_again(database_at_head: Database, project: Project) -> None:
+    project.add("005", "SELECT 1", after="004", extra=declared("expects", TWINS, "lock_timeout = '50ms'"))
+    with database_at_head.engine().begin() as other:
+        other.exec_driver_sql("LOCK TABLE public.users")
+        tries = {"NEURAKNOT_LOCK_TRIES": "2", "NEURAKNOT_LOCK_PAUSE": "10ms"}
+        done = database_at_head.alembic("upgrade", "head", cwd=project.root, **tries)
+    said(done, 4, f'Revision 005, at its query for "{PHRASE}" (expects), could not get a lock in time', "try 2 of 2")
+
+
+def test_outside_of_a_transaction_it_says_what_it_can_not_promise(database_at_head: Database, project: Project) -> None:
+    index = "CREATE INDEX CONCURRENTLY IF NOT EXISTS names ON public.users (display_name)"
+    extra = declared("ensures", TWINS, declared("expects", "SELECT 1 WHERE false", "transactional = False"))
+    project.add("005", index, after="004", extra=extra)
+    database_at_head.run(USERS.format(3))
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "a row may come after what it expects was asked", "what its statement did stays", "is sent again")
+    assert database_at_head.value("SELECT to_regclass('public.names') IS NOT NULL") is True
+    assert database_at_head.value(VERSION) == "004"
+    database_at_head.run("DELETE FROM public.users")
+    again = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    assert (again.code, database_at_head.value(VERSION)) == (0, "005"), again.err
+
+
+@pytest.mark.parametrize(("name", "code"), [("expects", 5), ("ensures", 7)])
+def test_a_reset_that_meets_such_rows_changes_nothing(
+    database_at_head: Database, project: Project, name: str, code: int
+) -> None:
+    database_at_head.run(USERS.format(2))
+    project.add("005", USERS.format(3), after="004", extra=declared(name, TWINS) if name == "ensures" else "")
+    project.add("006", "SELECT 1", after="005", extra=declared(name, TWINS))
+    done = database_at_head.neuraknot_db("reset", "--confirm", database_at_head.name, cwd=project.root)
+    said(done, code, f"{name} ", "1 row breaks that", "rolled back")
+    assert database_at_head.value("SELECT count(*) FROM public.users") == 1
+
+
+def test_a_terminal_shows_five_of_the_rows_within_its_width(database_at_head: Database, project: Project) -> None:
+    database_at_head.run(USERS.format(19))
+    name = "repeat('山田太郎', 40) AS display_name"
+    wide = f"SELECT id, email, {name}, NULL AS nothing, 'hush' || E'\\n' AS secret FROM users"
+    project.add("005", "SELECT 1", after="004", extra=declared("expects", wide))
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [str(BIN / "alembic"), "upgrade", "head"],
+        env=database_at_head.environment(TERM="dumb", COLUMNS="80", DB_PASSWORD="hush"),
+        cwd=project.root,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    assert running.wait(60) == 5
+    lines = os.read(ours, 9999).decode().splitlines()
+    os.close(ours)
+    columns = ["id", "email", "display_name", "nothing", "secret"]
+    [head] = (number for number, line in enumerate(lines) if line.split() == columns)
+    rows = lines[head + 1 : head + 6]
+    assert all(row.split()[-2:] == ["NULL", "***"] and "山田太郎" in row and "…" in row for row in rows), rows
+    assert all(len(row) + sum(character > "\u2e80" for character in row) <= 80 for row in lines), lines
+    assert lines[head + 6].startswith("Hint: ")
+
+
+def test_a_script_stops_where_a_run_would(database_at_head: Database, project: Project, tmp_path: Path) -> None:
+    found = "SELECT display_name AS found, count(*) FROM users GROUP BY 1 HAVING count(*) > 1; -- none"
+    project.add("005", "SELECT 1", after="004", extra=declared("ensures", found, declared("expects", found)))
+    script = tmp_path / "005.sql"
+    for rows, code, version in ((3, 3, "004"), (0, 0, "005")):
+        database_at_head.run(f"DELETE FROM public.users; {USERS.format(rows)}")
+        script.write_text(database_at_head.alembic("upgrade", "004:005", "--sql", cwd=project.root).out)
+        done = subprocess.run(
+            ["psql", "-X", "-f", str(script), database_at_head.url], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert (f'ERROR:  Revision 005 expects "{PHRASE}", and rows break that.' in done.stderr) == (code == 3)
+        assert database_at_head.value(VERSION) == version
