@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,9 +90,9 @@ SET CONSTRAINTS ALL IMMEDIATE
 """
 
 _KEY = """
-SELECT coalesce(array_agg(quote_ident(attname) || '::text' ORDER BY attnum), '{ctid::text}') FROM pg_attribute
- WHERE attrelid = %(table)s AND attnum = ANY (
-       (SELECT indkey FROM pg_index WHERE indrelid = %(table)s AND indisprimary)::int2[])
+SELECT array_agg(quote_ident(attname) || '::text' ORDER BY attnum)
+  FROM pg_attribute LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary
+ WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped AND coalesce(attnum = ANY (indkey), true)
 """
 
 _WORDS = ("''", "'日本語'", "'🙂'", "E'e\\u0301\\n\\t'", "'O''Brien \\ \"%s\" :x'")
@@ -125,12 +125,12 @@ class Varied(NamedTuple):
 
     Attributes:
         table: its name.
-        key: its primary key's values as text; its place in a table without one.
-        what: the column and the value that make it differ, as SQL.
+        key: its primary key's values as text; of a table without one, all of its values.
+        what: what it has unlike another row, as a phrase.
     """
 
     table: str
-    key: tuple[str, ...]
+    key: tuple[str | None, ...]
     what: str
 
 
@@ -261,7 +261,10 @@ class Samples:
         self._connection.commit()
 
     def vary(self) -> None:
-        """Insert rows that differ from one that is there in a column: each value worth trying that no row has yet."""
+        """Insert rows like one that is there but for a column: each value worth trying that no row has yet.
+
+        One more is a copy: it has twice whatever may be there twice.
+        """
         for oid, name in ((oid, name) for oid, name, is_partition in self._rows(TABLES) if not is_partition):
             columns = self._columns(oid)
             (key,) = self._connection.exec_driver_sql(_KEY, {"table": oid}).one()
@@ -270,42 +273,46 @@ class Samples:
             base = next((row for at, row in places if tuple(at) not in known), None)
             if base is None:
                 continue
-            tried = [(column, value) for column in columns if not column.counted for value in column.values()]
-            texts = [self._like(base, name, columns, key, *each) for each in tried]
-            for (column, value), found in zip(tried, self._try(texts), strict=True):
+            changes = [{each.name: value} for each in columns if not each.counted for value in each.values()]
+            texts = [self._like(base, name, columns, key, change) for change in ({}, *changes)]
+            phrases = [
+                "the values of another",
+                *(f"{name} = {value}" for each in changes for name, value in each.items()),
+            ]
+            for what, found in zip(phrases, self._try(texts), strict=True):
                 if found[0]:
-                    self.varied.append(Varied(name, tuple(found[0]), f"{column.name} = {value}"))
+                    self.varied.append(Varied(name, tuple(found[0]), what))
         self._connection.commit()
 
     def delete(self, varied: Sequence[Varied]) -> None:
         """Delete these rows, in the connection's transaction, whatever refers to them."""
         raw_sql.execute(self._connection, "SET LOCAL session_replication_role = replica")
         for oid, name, _ in self._rows(TABLES):
-            if keys := tuple(each.key for each in varied if each.table == name):
+            if keys := tuple(list(each.key) for each in varied if each.table == name):
                 (key,) = self._connection.exec_driver_sql(_KEY, {"table": oid}).one()
-                gone = f"DELETE FROM {name} WHERE ({', '.join(key)}) IN %(keys)s"
+                gone = f"DELETE FROM {name} WHERE ARRAY[{', '.join(key)}] IN %(keys)s"
                 self._connection.exec_driver_sql(gone, {"keys": keys})
         raw_sql.execute(self._connection, "SET LOCAL session_replication_role = origin")
 
     def _like(
-        self, base: str, table: str, columns: Sequence[_Column], key: Sequence[str], changed: _Column, value: str
+        self, base: str, table: str, columns: Sequence[_Column], key: Sequence[str], changes: Mapping[str, str]
     ) -> str:
-        """Return the INSERT of a row like another, but for a column, and for what must differ."""
+        """Return the INSERT of a row like another, but for these columns, and for what must differ."""
         self._numbers += 1
-        cast = f"CAST({value} AS {changed.type})"
-        values = {}
+        values: dict[str, str] = {}
+        there = "false"
         for each in columns:
-            if each is changed:
-                values[each.name] = cast
+            if value := changes.get(each.name):
+                values[each.name] = f"CAST({value} AS {each.type})"
+                there = f"t.{each.name}::text IS NOT DISTINCT FROM {values[each.name]}::text"
             elif each.unique and not (each.counted or (each.filled and each.base == "uuid")):
                 values[each.name] = f"CAST({each.fresh(table, self._numbers)} AS {each.type})"
             elif not (each.unique or each.counted):
                 values[each.name] = f"(base).{each.name}"
-        there = f"SELECT FROM {table} t WHERE t.{changed.name}::text IS NOT DISTINCT FROM {cast}::text"
         return (
             f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())}"
-            f" FROM (SELECT {raw_sql.literal(base)}::{table} AS base OFFSET 0) s WHERE NOT EXISTS ({there})"
-            f" RETURNING ARRAY[{', '.join(key)}]"
+            f" FROM (SELECT {raw_sql.literal(base)}::{table} AS base OFFSET 0) s"
+            f" WHERE NOT EXISTS (SELECT FROM {table} t WHERE {there}) RETURNING ARRAY[{', '.join(key)}]"
         )
 
     def _made_up(self, oid: int, name: str) -> bool:
