@@ -95,7 +95,7 @@ SELECT array_agg(quote_ident(attname) || '::text' ORDER BY attnum)
  WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped AND coalesce(attnum = ANY (indkey), true)
 """
 
-_WORDS = ("''", "'日本語'", "'🙂'", "E'e\\u0301\\n\\t'", "'O''Brien \\ \"%s\" :x'")
+_WORDS = ("''", "' a '", "'日本語'", "'🙂'", "E'e\\u0301\\n\\t'", "'O''Brien \\ \"%s\" :x'")
 _NUMBERS = ("0", "-1", "32767", "-2147483648", "2147483647", "9223372036854775807")
 _DAYS = ("'infinity'", "'-infinity'", "'0044-03-15 BC'", "'9999-12-31 23:59:59.999999'", "'2024-02-29'")
 _BY_CATEGORY = {
@@ -117,7 +117,7 @@ _BY_TYPE = {
     "float4": ("'NaN'", "'-Infinity'"),
     "time": ("'00:00'", "'24:00'"),
 }
-_BY_TYPE["json"] = _BY_TYPE["jsonb"]
+_BY_TYPE["json"] = (*_BY_TYPE["jsonb"], """'{"b": 1,"a":2, "a": 3}'""")
 
 
 class Varied(NamedTuple):

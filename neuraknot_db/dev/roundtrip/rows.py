@@ -5,24 +5,25 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import raw_sql
+from neuraknot_db.database.display import counted
 from neuraknot_db.dev.samples import TABLES
 
-Row = Mapping[str, str | None]
+_Key = tuple[str | None, ...]
 
-_READ = """
+_COLUMNS = """
 SELECT array_agg(quote_ident(attname) ORDER BY attnum),
-       coalesce(array_agg(quote_ident(attname) ORDER BY attnum) FILTER (WHERE attnum = ANY (key)), '{}')
-  FROM pg_attribute
-  LEFT JOIN (SELECT indrelid, indkey::int2[] AS key FROM pg_index WHERE indisprimary) i ON indrelid = attrelid
+       coalesce(array_agg(quote_ident(attname) ORDER BY attnum) FILTER (WHERE attnum = ANY (indkey)), '{}'),
+       coalesce(array_agg(quote_ident(attname)) FILTER (WHERE typcategory = 'D'), '{}')
+  FROM pg_attribute JOIN pg_type t ON t.oid = atttypid LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary
  WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped
 """
 
-# Sequences that would give a value once more: those behind their column.
+# For each column with a sequence, the query that returns its name if the next value is not beyond the highest.
 _SEQUENCES = """
 SELECT format('SELECT %%L WHERE (SELECT max(%%I) FROM %%s) >= (SELECT last_value + is_called::int FROM %%s)',
               concat(attrelid::regclass, '.', attname), attname, attrelid::regclass, s.oid::regclass)
@@ -34,32 +35,29 @@ SELECT format('SELECT %%L WHERE (SELECT max(%%I) FROM %%s) >= (SELECT last_value
 """
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """The rows of a table, each as its columns' values.
 
     Attributes:
         key: the columns of its primary key; empty for none.
+        times: the columns that hold a date or a time.
     """
 
-    key: Sequence[str]
-    columns: Sequence[str]
-    rows: Sequence[Row]
+    columns: Sequence[str] = ()
+    key: Sequence[str] = ()
+    times: Sequence[str] = ()
+    rows: Sequence[Mapping[str, str | None]] = ()
 
-    def keyed(self, key: Sequence[str]) -> dict[tuple[str | None, ...], Row]:
+    def keyed(self, key: Sequence[str]) -> dict[_Key, Mapping[str, str | None]]:
         """Return the rows by these columns; none if it lacks one of them."""
         return {tuple(row[each] for each in key): row for row in self.rows} if {*key} <= {*self.columns} else {}
 
-    def counted(self, columns: Sequence[str]) -> Counter[tuple[str | None, ...]]:
+    def counts(self, columns: Sequence[str]) -> Counter[_Key]:
         """Return how often each combination of values is there."""
         return Counter(tuple(row[each] for each in columns) for row in self.rows)
 
 
-_NONE = Table((), (), ())
-
-
-@dataclass
-class Loss:
+class Loss(NamedTuple):
     """What a table has lost.
 
     Attributes:
@@ -68,38 +66,31 @@ class Loss:
         columns: these columns.
     """
 
-    rows: list[tuple[str | None, ...]] = field(default_factory=list)
+    rows: Sequence[_Key] = ()
     changed: int = 0
-    columns: dict[str, None] = field(default_factory=dict)
+    columns: Sequence[str] = ()
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """How many rows are not what they were."""
         return len(self.rows) + self.changed
 
-    def told(self, table: str, way: str) -> str:
-        """Return what a way did to the table, as a clause."""
-        lost = f"loses {_rows(len(self.rows))} of {table}" if self.rows else ""
-        where = "" if lost else f" of {table}"
-        columns = f" ({', '.join(self.columns)})" if self.columns else ""
-        changed = f"changes {_rows(self.changed)}{where}{columns}" if self.changed else ""
-        return f"{way} {' and '.join(filter(None, (lost, changed)))}"
-
-
-def _rows(count: int) -> str:
-    return f"{count} {'row' if count == 1 else 'rows'}"
+    def told(self, table: str) -> str:
+        """Return what happened to the table, as the end of a clause."""
+        parts = [f"loses {counted(len(self.rows), 'row')}"] * bool(self.rows)
+        parts += [f"changes {counted(self.changed, 'row')}"] * bool(self.changed)
+        return f"{' and '.join(parts)} of {table}" + f" ({', '.join(self.columns)})" * bool(self.columns)
 
 
 def read(connection: Connection) -> dict[str, Table]:
     """Read every row of every table; a partition's are its parent's."""
     found = {}
     for oid, name, is_partition in raw_sql.execute(connection, TABLES).all():
-        if is_partition:
-            continue
-        columns, key = connection.exec_driver_sql(_READ, {"table": oid}).one()
-        texts = ", ".join(f"{each}::text" for each in columns or ())
-        rows = raw_sql.execute(connection, f"SELECT {texts} FROM {name}").all()
-        found[bare(name)] = Table(key, columns or (), [dict(zip(columns or (), row, strict=True)) for row in rows])
+        columns, key, times = connection.exec_driver_sql(_COLUMNS, {"table": oid}).one()
+        if columns and not is_partition:
+            texts = ", ".join(f"{each}::text" for each in columns)
+            rows = raw_sql.execute(connection, f"SELECT {texts} FROM {name}").all()
+            found[bare(name)] = Table(columns, key, times, [dict(zip(columns, row, strict=True)) for row in rows])
     return found
 
 
@@ -122,36 +113,30 @@ def names(query: str, table: str) -> bool:
 def lost(before: Table, after: Table | None, again: Table | None) -> Loss:
     """Return what is not what it was after a way there, nor brought back by the way back from there.
 
-    A value that went with its column, or stands in another one, is lost if the way back does not restore it; one whose
-    column is there is lost if it changed and does not come back either.
+    A value that went with its column, or stands in another one, is lost if the way back does not restore it.
 
     Args:
         before: the table before.
         after: the table after the way there; None if it is not there.
         again: the table after the way back; None if it is not there, or there was no way back.
     """
-    now, then, loss = after or _NONE, again or _NONE, Loss()
+    there = [each for each in (after, again) if each]
+    # Without a way back, nothing is known of what went with its column.
+    columns = [each for each in before.columns if again or any(each in other.columns for other in there)]
     if not before.key:
-        columns = before.columns if again else [each for each in before.columns if each in now.columns]
-        gone = before.counted(columns)
-        for other in (now, then):
-            if {*columns} <= {*other.columns} and (other is not then or again):
-                gone &= before.counted(columns) - other.counted(columns)
-        loss.rows = list(gone.elements())
-        return loss
-    kept, restored = now.keyed(before.key), then.keyed(before.key)
+        gone = before.counts(columns)
+        for other in there:
+            if {*columns} <= {*other.columns}:
+                gone &= before.counts(columns) - other.counts(columns)
+        return Loss([*gone.elements()])
+    others = [other.keyed(before.key) for other in there]
+    rows, changed, named = [], 0, set[str]()
     for key, row in before.keyed(before.key).items():
-        here, back = kept.get(key), restored.get(key)
-        if here is None and back is None:
-            loss.rows.append(key)
-            continue
-        columns = [
-            column
-            for column, value in row.items()
-            if not (here is not None and column in here and here[column] == value)
-            and not (back is not None and column in back and back[column] == value)
-            and not (back is None and column not in (here or {}))
-        ]
-        loss.changed += bool(columns)
-        loss.columns |= dict.fromkeys(columns)
-    return loss
+        found = [other[key] for other in others if key in other]
+        differing = [each for each in columns if all(other.get(each, other) != row[each] for other in found)]
+        if not found:
+            rows.append(key)
+        elif differing:
+            changed += 1
+            named.update(differing)
+    return Loss(rows, changed, [each for each in columns if each in named])

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from alembic import command
@@ -25,6 +24,7 @@ from neuraknot_db.errors import InterruptedRunError, NeuraknotError, Unreachable
 from neuraknot_db.migrate import run
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.record import Recorder
+from neuraknot_db.revisions.containment import words
 from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.schema import compare, equivalence, snapshots
 from neuraknot_db.schema.catalog import Schema, read_schema
@@ -36,7 +36,6 @@ _NOT_HERE = re.compile(r'role ".*" does not exist|extension ".*" is not availabl
 """What a server of this machine's own lacks, and says nothing of the revision."""
 
 
-@dataclass
 class Trial:
     """What was seen of a revision on one server.
 
@@ -44,11 +43,19 @@ class Trial:
         told: what was tried, or why nothing was, as a clause.
         findings: what is wrong, by what it is about.
         notes: what is no fault.
+        fails: how the upgrade fails on generated rows; empty if it does not.
     """
 
-    told: str = ""
-    findings: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.told = self.fails = ""
+        self.findings: dict[str, str] = {}
+        self.notes: list[str] = []
+        self._counts: dict[str, int] = {}
+
+    def loses(self, table: str, count: int, finding: str) -> None:
+        """Keep the finding of most rows of a table."""
+        if count >= self._counts.get(table, 0):
+            self._counts[table], self.findings[f"rows of {table}"] = count, finding
 
 
 class _State(NamedTuple):
@@ -64,9 +71,9 @@ class _FailedError(Exception):
 
     def __init__(self, error: NeuraknotError) -> None:
         cause = error.__cause__
-        by_server = isinstance(cause, DBAPIError)
-        super().__init__(str(getattr(cause, "orig", "") if by_server else error.message).strip().split("\n", 1)[0])
-        self.kind = sqlstate.of(cause) if cause and by_server else str(error)
+        told = str(cause.orig) if isinstance(cause, DBAPIError) else words(cause) if cause else error.message
+        super().__init__(told.strip().split("\n", 1)[0])
+        self.kind = (cause and sqlstate.of(cause)) or str(self)
         line = re.search(r", line (\d+)", error.details[0]) if error.details else None
         self.told = f"fails{f' in line {line[1]}' if line else ''}: {self}"
 
@@ -107,7 +114,7 @@ class Course:
         try:
             self._try(revision, trial)
         except _EndedError as ended:
-            trial.told = trial.told or f"not tried: {ended}"
+            trial.told = str(ended)
             self.close()
         if revision.revision == self._first:
             self.close()  # its sample rows went with its downgrade
@@ -115,7 +122,7 @@ class Course:
 
     def _try(self, revision: Script, trial: Trial) -> None:
         if not hasattr(revision.module, "downgrade"):
-            raise _EndedError("there is no downgrade()")
+            raise _EndedError("not tried: there is no downgrade()")
         self._stand_before(revision)
         before = self._look()
         try:
@@ -129,30 +136,33 @@ class Course:
                 self._migrate(revision, "upgrade")
             except _FailedError as again:
                 if _NOT_HERE.match(str(again)):
-                    raise _EndedError(f"upgrade() {again.told}") from again
+                    raise _EndedError(f"not tried: upgrade() {again.told}") from again
                 trial.findings["upgrade"] = f"upgrade() {again.told}"
                 raise _EndedError("its upgrade fails") from again
+            trial.fails = failed.kind
             trial.notes.append(f"upgrade() {failed.told}{blamed}; it was tried with the sample rows only")
         above = self._look()
-        self._tell_upgrade(trial, before, above)
-        self._there_and_back(revision, trial, before, above)
+        changed = self._tell_upgrade(trial, before, above)
+        self._there_and_back(revision, trial, before, above, changed)
         self._fill(revision)
         self._samples.vary()
         filled = self._look()
         trial.notes += (f"{rows.bare(name)} stays empty: {words}" for name, words in self._samples.refused.items())
         many = [len(table.rows) for table in filled.rows.values() if table.rows]
+        self._there_and_back(revision, trial, before, filled, {})
         trial.told = f"back and up again with {counted(sum(many), 'row')} in {counted(len(many), 'table')}"
-        self._there_and_back(revision, trial, before, filled)
         self._fill(revision)
 
-    def _there_and_back(self, revision: Script, trial: Trial, below: _State, top: _State) -> None:
-        """Go back and up again; compare with what was there before each."""
+    def _there_and_back(
+        self, revision: Script, trial: Trial, below: _State, top: _State, changed: Mapping[str, set[str]]
+    ) -> None:
+        """Go back and up again; compare with what was there before each, and with what the upgrade has `changed`."""
         counts = self._counts(revision, trial)
         try:
             self._migrate(revision, "downgrade")
         except _FailedError as failed:
             if "NotImplementedError" in str(failed):
-                raise _EndedError(f"its downgrade() raises {failed}") from failed
+                raise _EndedError(f"not tried: downgrade() raises {failed}") from failed
             trial.findings["downgrade"] = f"downgrade() {failed.told}{self._blamed(revision, 'downgrade', failed)}"
             raise _EndedError("its downgrade fails") from failed
         back = self._look()
@@ -160,32 +170,43 @@ class Course:
         again: _State | None = None
         try:
             self._migrate(revision, "upgrade")
+        except _FailedError as failed:
+            if failed.kind != trial.fails:
+                blamed = self._blamed(revision, "upgrade", failed)
+                trial.findings["again"] = f"upgrade() after downgrade() {failed.told}{blamed}"
+        else:
             again = self._look()
             self._differ(trial, "after downgrade() and upgrade()", again, top)
-        except _FailedError as failed:
-            blamed = self._blamed(revision, "upgrade", failed)
-            trial.findings["again"] = f"upgrade() after downgrade() {failed.told}{blamed}"
         for name, table in top.rows.items():
-            loss = rows.lost(table, back.rows.get(name), again and again.rows.get(name))
+            restored = again and again.rows.get(name)
+            loss = rows.lost(table, back.rows.get(name), restored)
             known = [count for query, count in counts.items() if rows.names(query, name)]
-            if loss.count > sum(known):
+            if loss.total > sum(known):
                 told = f"losses counts {sum(known)}" if known else "losses does not count them"
-                trial.findings[f"rows of {name}"] = f"{loss.told(name, 'downgrade()')}, and {told}"
+                trial.loses(name, loss.total, f"downgrade() {loss.told(name)}, and {told}")
+            twice = {*rows.lost(table, None, restored).columns} & changed.get(name, set()) - {*table.times}
+            if twice and not loss.total:
+                told = f"{', '.join(sorted(twice))} of {name}"
+                trial.findings[told] = f"downgrade() leaves {told} changed, and the next upgrade() changes it once more"
         if again is None:
             raise _EndedError("its second upgrade fails")
 
-    def _tell_upgrade(self, trial: Trial, before: _State, after: _State) -> None:
-        """Tell what an upgrade did to rows that were there: a sample row that is gone is a finding, the rest is not."""
+    def _tell_upgrade(self, trial: Trial, before: _State, after: _State) -> dict[str, set[str]]:
+        """Tell what an upgrade did to rows that were there: a sample row that is gone is a finding, the rest is not.
+
+        Returns:
+            The columns whose values it changed, by table.
+        """
         made = {(rows.bare(each.table), each.key) for each in self._samples.varied}
+        changed = {}
         for name, table in before.rows.items():
-            if name not in after.rows:
-                continue
-            loss = rows.lost(table, after.rows[name], None)
-            samples = [key for key in loss.rows if (name, key) not in made]
-            if samples:
-                trial.findings[f"upgrade of {name}"] = rows.Loss(samples).told(name, "upgrade()")
-            elif loss.count:
-                trial.notes.append(loss.told(name, "upgrade()"))
+            loss = rows.lost(table, after.rows[name], None) if name in after.rows else rows.Loss()
+            changed[name] = {*loss.columns}
+            if samples := [key for key in loss.rows if (name, key) not in made]:
+                trial.findings[f"upgrade of {name}"] = f"upgrade() {rows.Loss(samples).told(name)}"
+            elif loss.total:
+                trial.notes.append(f"upgrade() {loss.told(name)}")
+        return changed
 
     def _differ(self, trial: Trial, when: str, now: _State, then: _State) -> None:
         spelling = equivalence.settle(self._database, now.schema, [then.schema])
@@ -261,7 +282,7 @@ class Course:
             try:
                 self._migrate(each, "upgrade")
             except _FailedError as failed:
-                raise _EndedError(f"the upgrade of revision {each.revision}, before it, {failed.told}") from failed
+                raise _EndedError(f"not tried: revision {each.revision}, before it, {failed.told}") from failed
             self._fill(each)
         if varied:
             self._samples.vary()
