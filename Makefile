@@ -30,13 +30,14 @@ test: .venv/installed  ## every test
 test-fast: .venv/installed  ## each test once that needs neither Docker nor half a second
 	@$(BIN)/pytest --maxschedchunk 2 --numprocesses $(CORES) --fast
 
-check: .venv/installed  ## formatting, lint, types, imports; what is out of date; no tests
+check: .venv/installed  ## formatting, lint, types, imports; what is out of date; each new revision's way back
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/neuraknot-db lint
 	@$(BIN)/neuraknot-db snapshot --check
+	@$(BIN)/neuraknot-db test
 
 format: .venv/installed  ## put the code in its usual shape, and mend what ruff can
 	@$(BIN)/ruff format .

@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from neuraknot_db.dev.roundtrip.trial import Course, Trial
-from tests.db.conftest import Project, Server
+from tests.db.conftest import Database, Project, Server
 from tests.db.measuring import settings_of
 
 BEFORE = """
@@ -204,6 +204,7 @@ COUNTED = {
     "another table's": (NICKED, "ALTER TABLE users DROP nickname", "SELECT count(*) FROM hits"),
     "a query that fails": (NICKED, "ALTER TABLE users DROP nickname", "SELECT count(*) FROM users WHERE nack <> ''"),
 }
+COUNTS_HITS = "losses = {'ages': 'SELECT count(*) FROM hits WHERE age IS NOT NULL'}"
 COUNTED_FOUND = {
     "too few counted": r"downgrade\(\) changes \d+ rows of users \(nickname\), and losses counts 1$",
     "another table's": r"and losses does not count them",
@@ -305,3 +306,67 @@ def test_a_good_way_back_is_let_alone(case: str, small: Project, server: Server)
     trial = tried(small, server)
     assert trial.findings == {}
     assert re.fullmatch(r"back and up again with \d+ rows in \d tables", trial.told), trial.told
+
+
+def test_what_can_not_be_tried_says_so_and_is_no_finding(small: Project, server: Server) -> None:
+    small.add("002", "GRANT SELECT ON users TO nobody_here", "SELECT 1", after="001")
+    small.add("003", "SELECT 1", after="002").write_text("revision = '003'\ndown_revision = '002'\n")
+    lacking, missing = tried(small, server), tried(small, server, "003")
+    assert lacking.told == 'not tried: upgrade() fails in line 10: role "nobody_here" does not exist'
+    assert missing.told == "not tried: there is no downgrade()"
+    assert not lacking.findings
+    assert not missing.findings
+
+
+def test_one_trial_leaves_nothing_to_the_next(small: Project, server: Server) -> None:
+    small.add("002", NICKED, "DROP TABLE hits", after="001")
+    small.add("003", "ALTER TABLE users ADD age int", "SELECT nonsense", after="002")
+    small.add("004", "ALTER TABLE hits ADD age int", "ALTER TABLE hits DROP age", after="003", extra=COUNTS_HITS)
+    config = Config(str(small.root / "alembic.ini"))
+    script = ScriptDirectory.from_config(config)
+    with contextlib.closing(Course(config, script, settings_of(server))) as course:
+        found = [course.run(script.get_revision(each)).findings for each in ("001", "002", "003", "004")]
+    assert [bool(each) for each in found] == [True, True, True, False]
+
+
+def test_a_branch_and_a_merge_are_tried_where_they_stand(small: Project, server: Server) -> None:
+    small.add("002", "CREATE TYPE one AS ENUM ('a')", "DROP TYPE one", after="001")
+    small.add("003", "CREATE TYPE two AS ENUM ('a')", "DROP TYPE two", after="001")
+    merge = small.add("004", "CREATE TYPE three AS ENUM ('a')", "DROP TYPE three", after="002")
+    merge.write_text(merge.read_text().replace("down_revision = '002'", "down_revision = ('002', '003')"))
+    for revision in ("003", "004"):
+        assert tried(small, server, revision).findings == {}
+
+
+@pytest.mark.slow
+def test_our_own_revisions_are_clean_on_servers_of_the_machines_own(database: Database) -> None:
+    done = database.neuraknot_db("test", "001:")
+    assert (done.code, done.out) == (0, "")
+    assert f"{database.name} on" in done.err
+    assert "is left alone" in done.err
+    for revision in ("002", "003", "004"):
+        assert re.search(
+            rf"^{revision} on PostgreSQL 18: back and up again with \d+ rows in 8 tables$", done.err, re.MULTILINE
+        )
+    assert database.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == 0
+
+
+@pytest.mark.slow
+def test_a_finding_is_a_line_on_standard_output(small: Project, database: Database) -> None:
+    small.add("002", "ALTER TABLE users ALTER status DROP NOT NULL", "SELECT 1", after="001")
+    done = database.neuraknot_db("test", "002", cwd=small.root)
+    line = "alembic/versions/002_added.py: after downgrade(), users.status: nullability NULL allowed, expected NOT NULL"
+    assert (done.code, done.out) == (3, f"{line}\n"), done.err
+    assert re.search(r"1 finding in 1 revision on PostgreSQL (\d\d and )?18\.\nHint: ", done.err)
+
+
+def test_wrong_use_is_refused_before_a_server_starts(small: Project, database: Database) -> None:
+    small.add("002", "SELECT 1", after="001")
+    for arguments, words in (("9",), "no revision 9"), (("002:009",), "There is no range of revisions 002:009"):
+        done = database.neuraknot_db("test", *arguments, cwd=small.root)
+        assert (done.code, done.out) == (2, "")
+        assert words in done.err
+    small.add("003", "SELECT 1", after="001")
+    done = database.neuraknot_db("test", cwd=small.root)
+    assert done.code == 2
+    assert "merge" in done.err
