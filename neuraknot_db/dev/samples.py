@@ -199,12 +199,16 @@ class _Column(NamedTuple):
         return made.get(self.category, f"decode(md5('{number}'), 'hex')" if self.base == "bytea" else copied)
 
 
+def _phrase(column: str, value: str) -> str:
+    return f"another {column}" if value.startswith("(SELECT") else f"{column} = {value}"
+
+
 def _matching(pattern: str) -> list[str]:
     """Return texts that match, as SQL; none if Python does not know the expression."""
-    from hypothesis import Phase, given, settings, strategies  # few checks need it, and it is slow to import
-
     found: list[str] = []
     with contextlib.suppress(Exception):  # whatever this expression does to it
+        from hypothesis import Phase, given, settings, strategies  # few checks need it, and it is slow to import
+
         run = settings(max_examples=8, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
         run(given(strategies.from_regex(pattern))(found.append))()
     return [raw_sql.literal(each) for each in found if "\0" not in each and each.isprintable()]
@@ -275,10 +279,7 @@ class Samples:
                 continue
             changes = [{each.name: value} for each in columns if not each.counted for value in each.values()]
             texts = [self._like(base, name, columns, key, change) for change in ({}, *changes)]
-            phrases = [
-                "the values of another",
-                *(f"{name} = {value}" for each in changes for name, value in each.items()),
-            ]
+            phrases = ["the values of another", *(_phrase(*pair) for each in changes for pair in each.items())]
             for what, found in zip(phrases, self._try(texts), strict=True):
                 if found[0]:
                     self.varied.append(Varied(name, tuple(found[0]), what))

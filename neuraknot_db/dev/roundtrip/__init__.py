@@ -43,7 +43,8 @@ def try_out(
         with server.running() as where, contextlib.closing(Course(config, script, where)) as course:
             for revision, found in zip(selected, seen.values(), strict=True):
                 trial = course.run(revision)
-                log.info("%s on PostgreSQL %s: %s", revision.revision, server.version, trial.told)
+                level = logging.WARNING if trial.told.startswith("not tried") else logging.INFO
+                log.log(level, "%s on PostgreSQL %s: %s", revision.revision, server.version, trial.told)
                 for note in trial.notes:
                     log.info("  note: %s", note)
                 for message in trial.findings.values():

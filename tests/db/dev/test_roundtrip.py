@@ -260,6 +260,11 @@ GOOD = {
         "ALTER TABLE users DROP CONSTRAINT users_nick_key",
         "",
     ),
+    "a check that is not validated again": (
+        KNOWN.format(", 'gone'"),
+        KNOWN.format("") + " NOT VALID",
+        "losses = {'gone': \"SELECT count(*) FROM users WHERE status = 'gone'\"}",
+    ),
     "seeds": (
         "CREATE TABLE kinds (id serial PRIMARY KEY, kind text UNIQUE); INSERT INTO kinds (kind) VALUES ('a'), ('b')",
         "DROP TABLE kinds",
