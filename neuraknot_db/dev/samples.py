@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,15 +170,12 @@ class _Column(NamedTuple):
     def _named(self) -> Iterator[str]:
         """Yield what its checks name: each value, the numbers beside it, and texts that match a regular expression."""
         for check in self.checks:
-            before = ""
             for token in tokens(check):
                 if token.kind == "string":
                     yield token.text
-                    if before in ("~", "~*"):
-                        yield from _matching(token.text[1:-1].replace("''", "'"))
                 elif token.kind == "number":
                     yield from (token.text, f"{token.text} + 1", f"{token.text} - 1")
-                before = token.text
+            yield from _texts_for(check)
 
     def fresh(self, table: str, number: int) -> str:
         """Return a value that no other row has, as SQL; the base row's where nothing is known to make one."""
@@ -186,9 +186,11 @@ class _Column(NamedTuple):
         if self.base == "uuid":
             return f"md5('{number}')::uuid"
         if self.category == "S":
+            matching = ", ".join(text for check in self.checks for text in _texts_for(check))
+            unused = f"SELECT unnest(ARRAY[{matching}]::text[]) EXCEPT SELECT {self.name}::text FROM {table} LIMIT 1"
             letters = "".join(chr(97 + int(digit)) for digit in str(number))  # digits would fail more checks
             length = f"{self.modifier - 4}" if self.modifier > 0 else "1000"
-            return f"left(concat('{letters}', {copied}), {length})"
+            return f"coalesce(({unused}), left(concat('{letters}', {copied}), {length}))"
         made = {
             "N": f"{1000 + number}",
             "D": f"timestamp '2000-01-01' + {number} * interval '1 day'",
@@ -203,15 +205,25 @@ def _phrase(column: str, value: str) -> str:
     return f"another {column}" if value.startswith("(SELECT") else f"{column} = {value}"
 
 
-def _matching(pattern: str) -> list[str]:
-    """Return texts that match, as SQL; none if Python does not know the expression."""
-    found: list[str] = []
-    with contextlib.suppress(Exception):  # whatever this expression does to it
-        from hypothesis import Phase, given, settings, strategies  # few checks need it, and it is slow to import
+@functools.cache
+def _texts_for(check: str) -> tuple[str, ...]:
+    """Return texts that match a check's regular expression, as SQL; none if it has none, or Python does not know it."""
+    words = [token.text for token in tokens(check)]
+    pattern = next((word for before, word in pairwise(words) if before in ("~", "~*")), "''")[1:-1].replace("''", "'")
+    if not pattern:
+        return ()
+    from hypothesis import Phase, errors, given, settings, strategies  # few checks need it, and it is slow to import
 
-        run = settings(max_examples=8, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
-        run(given(strategies.from_regex(pattern))(found.append))()
-    return [raw_sql.literal(each) for each in found if "\0" not in each and each.isprintable()]
+    found: list[str] = []
+
+    @settings(max_examples=20, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
+    @given(strategies.from_regex(pattern))
+    def find(text: str) -> None:
+        found.append(text)
+
+    with contextlib.suppress(re.error, errors.HypothesisException):
+        find()
+    return tuple(raw_sql.literal(each) for each in found if each.isprintable())
 
 
 class Samples:
@@ -317,15 +329,12 @@ class Samples:
         )
 
     def _made_up(self, oid: int, name: str) -> bool:
-        """Whether a row could be inserted: with a value in each column, or only in required ones, or as checks say."""
-        found = [column for column in self._columns(oid) if not column.filled]
-        rows = [{each.name: each.plain for each in columns} for columns in (found, [c for c in found if c.required])]
-        for values in (*rows, None):
-            values = {each.name: self._accepted(each) for each in found} if values is None else values
-            row = f"({', '.join(values)}) VALUES ({', '.join(values.values())})" if values else "DEFAULT VALUES"
+        """Whether a row could be inserted: with a value in each column, or as checks say, or only in required ones."""
+        for row in self._plausible([column for column in self._columns(oid) if not column.filled]):
+            text = f"({', '.join(row)}) VALUES ({', '.join(row.values())})" if row else "DEFAULT VALUES"
             try:
                 with self._connection.begin_nested():
-                    raw_sql.execute(self._connection, f"INSERT INTO {name} {row}")
+                    raw_sql.execute(self._connection, f"INSERT INTO {name} {text}")
             except DBAPIError as error:
                 self.refused[name] = str(error.orig).strip().split("\n", 1)[0]
                 continue
@@ -333,13 +342,22 @@ class Samples:
             return True
         return False
 
+    def _plausible(self, columns: Sequence[_Column]) -> Iterator[dict[str, str]]:
+        yield {each.name: each.plain for each in columns}
+        accepted = {each.name: self._accepted(each) for each in columns}
+        yield accepted
+        yield {each.name: accepted[each.name] for each in columns if each.required}
+
     def _accepted(self, column: _Column) -> str:
         """Return the first value that the column's own checks accept."""
         if not column.checks:
             return column.plain
         values = [f"CAST({value} AS {column.type})" for value in (column.plain, *column.values())]
         checks = " AND ".join(f"({each}) IS NOT FALSE" for each in column.alone) or "true"
-        texts = [f"SELECT ARRAY['x'] FROM (SELECT {value} AS {column.name}) s WHERE {checks}" for value in values]
+        texts = [
+            f"SELECT ARRAY[{column.name}::text] FROM (SELECT {value} AS {column.name}) s WHERE {checks}"
+            for value in values
+        ]
         return next((value for value, found in zip(values, self._try(texts), strict=True) if found[0]), column.plain)
 
     def _try(self, texts: Sequence[str]) -> Sequence[Any]:
