@@ -276,10 +276,10 @@ class Samples:
             ) from error
         self._connection.commit()
 
-    def vary(self) -> None:
+    def vary(self, *, copies: bool = True) -> None:
         """Insert rows like one that is there but for a column: each value worth trying that no row has yet.
 
-        One more is a copy: it has twice whatever may be there twice.
+        Some more, unless `copies` is false, are like that row and one without NULLs in all that may be there twice.
         """
         for oid, name in ((oid, name) for oid, name, is_partition in self._rows(TABLES) if not is_partition):
             columns = self._columns(oid)
@@ -290,8 +290,11 @@ class Samples:
             if base is None:
                 continue
             changes = [{each.name: value} for each in columns if not each.counted for value in each.values()]
-            texts = [self._like(base, name, columns, key, change) for change in ({}, *changes)]
-            phrases = ["the values of another", *(_phrase(*pair) for each in changes for pair in each.items())]
+            full = {each.name: self._accepted(each) for each in columns if not (each.unique or each.counted)}
+            copied = [{}, full, full] if copies else []
+            texts = [self._like(base, name, columns, key, each) for each in (*copied, *changes)]
+            phrases = ["the values of another" for _ in copied]
+            phrases += [_phrase(*pair) for each in changes for pair in each.items()]
             for what, found in zip(phrases, self._try(texts), strict=True):
                 if found[0]:
                     self.varied.append(Varied(name, tuple(found[0]), what))
@@ -317,7 +320,8 @@ class Samples:
         for each in columns:
             if value := changes.get(each.name):
                 values[each.name] = f"CAST({value} AS {each.type})"
-                there = f"t.{each.name}::text IS NOT DISTINCT FROM {values[each.name]}::text"
+                if len(changes) == 1:
+                    there = f"t.{each.name}::text IS NOT DISTINCT FROM {values[each.name]}::text"
             elif each.unique and not (each.counted or (each.filled and each.base == "uuid")):
                 values[each.name] = f"CAST({each.fresh(table, self._numbers)} AS {each.type})"
             elif not (each.unique or each.counted):

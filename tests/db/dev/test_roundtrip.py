@@ -251,7 +251,7 @@ GOOD = {
     ),
     "a table that goes, and comes back empty": ("DROP TABLE hits", "CREATE TABLE hits (url text, at timestamp)", ""),
     "a larger key": ("ALTER TABLE teams ALTER id TYPE bigint", "ALTER TABLE teams ALTER id TYPE int", ""),
-    "values that only one way changes": ("UPDATE users SET email = lower(email)", "SELECT 1", ""),
+    "values that only one way changes": ("UPDATE users SET nick = lower(nick)", "SELECT 1", ""),
     "a unique constraint that only generated rows break": (
         "ALTER TABLE users ADD UNIQUE (nick)", "ALTER TABLE users DROP CONSTRAINT users_nick_key", ""
     ),
@@ -321,6 +321,19 @@ def test_what_can_not_be_tried_says_so_and_is_no_finding(small: Project, server:
     assert missing.told == "not tried: there is no downgrade()"
     assert not lacking.findings
     assert not missing.findings
+
+
+def test_an_upgrade_that_only_generated_rows_break_is_no_finding(small: Project, server: Server) -> None:
+    unique = "ALTER TABLE users ADD CONSTRAINT u UNIQUE (nick)", "ALTER TABLE users DROP CONSTRAINT u"
+    small.add("002", *unique, after="001")
+    small.add("003", "UPDATE users SET email = left(lower(email), 4) || '@x'", "SELECT 1", after="002")
+    first, second = tried(small, server), tried(small, server, "003")
+    assert not first.findings
+    assert not second.findings
+    words = 'upgrade() fails in line 10: could not create unique index "u"; it was tried with the sample rows only'
+    assert first.notes == [words]
+    assert second.told == "its second upgrade fails"
+    assert second.notes[-1].startswith("upgrade() after downgrade() fails in line 10: ")
 
 
 def test_one_trial_leaves_nothing_to_the_next(small: Project, server: Server) -> None:
