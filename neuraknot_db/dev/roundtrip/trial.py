@@ -15,13 +15,13 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import engine, raw_sql, session, sqlstate
+from neuraknot_db.database import engine, interrupt, raw_sql, session, sqlstate
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.database.display import counted
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.dev.roundtrip import rows
 from neuraknot_db.dev.samples import Samples, Varied
-from neuraknot_db.errors import InterruptedRunError, NeuraknotError, UnreachableError
+from neuraknot_db.errors import NeuraknotError, UnreachableError
 from neuraknot_db.migrate import run
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
 from neuraknot_db.migrate.record import Recorder
@@ -323,9 +323,10 @@ class Course:
         try:
             with _unheard():
                 getattr(command, way)(self._config, target)
-        except (InterruptedRunError, UnreachableError):
+        except UnreachableError:
             raise
         except NeuraknotError as error:
+            interrupt.check()
             self._database.rollback()
             raise _FailedError(error) from error
 
