@@ -298,9 +298,9 @@ def try_revisions(config: Config, revision_range: str | None = None) -> None:
 
     RANGE is A:B for the revisions after A up to B, or one revision; by default those that are new since the main
     branch, else all. The rows are those of alembic/snapshots/rows.sql and generated ones, also such as only the new
-    schema allows. It runs on scratch databases of this machine's own servers, never on a database that is named: the
-    embedded PostgreSQL, and those in /usr/lib/postgresql. Exit code 3 with a line for each finding: a downgrade that
-    fails, leaves the schema other than it was, or loses more rows or values than its losses count.
+    schema allows. It runs on this machine's own servers (the embedded PostgreSQL, and those in /usr/lib/postgresql),
+    never on a database that is named. Exit code 3 with a line for each finding: a downgrade that fails, leaves the
+    schema other than it was, or loses more rows or values than its losses count.
 
     Examples:
       neuraknot-db test

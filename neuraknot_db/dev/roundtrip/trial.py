@@ -15,7 +15,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import engine, interrupt, raw_sql, session, sqlstate
+from neuraknot_db.database import interrupt, raw_sql, session, sqlstate
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.database.display import counted
 from neuraknot_db.database.state import DatabaseState
@@ -83,17 +83,11 @@ class _EndedError(Exception):
 
 
 class Course:
-    """A server on which revisions are tried, one behind the other where that is possible.
-
-    Attributes:
-        version: the server's major version.
-    """
+    """Tries revisions on a server, one behind the other where that is possible."""
 
     def __init__(self, config: Config, script: ScriptDirectory, server: Settings) -> None:
         """Take any database of the server; scratch databases are made beside it."""
         self._config, self._script, self._server = config, script, server
-        with engine.connect(server) as connection:
-            self.version = session.driver(connection).server_version // 10_000
         self._first = [*script.walk_revisions()][-1].revision
         self._place = contextlib.ExitStack()
         self._connection: Connection | None = None
