@@ -212,8 +212,16 @@ def _texts_for(check: str) -> tuple[str, ...]:
     pattern = next((word for before, word in pairwise(words) if before in ("~", "~*")), "''")[1:-1].replace("''", "'")
     if not pattern:
         return ()
-    from hypothesis import Phase, errors, given, settings, strategies  # few checks need it, and it is slow to import
-
+    try:
+        from hypothesis import (
+            Phase,
+            errors,
+            given,
+            settings,
+            strategies,
+        )  # few checks need it, and it is slow to import
+    except ModuleNotFoundError:  # an install without the extra `dev`
+        return ()
     found: list[str] = []
 
     @settings(max_examples=20, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
