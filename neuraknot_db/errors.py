@@ -40,7 +40,7 @@ class StaleFileError(NeuraknotError):
 
 
 class FindingsError(NeuraknotError):
-    """The linter found something."""
+    """`lint` or `test` found something."""
 
     exit_code = 3
 
