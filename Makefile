@@ -30,7 +30,7 @@ test: .venv/installed  ## every test
 test-fast: .venv/installed  ## each test once that needs neither Docker nor half a second
 	@$(BIN)/pytest --maxschedchunk 2 --numprocesses $(CORES) --fast
 
-check: .venv/installed  ## formatting, lint, types, imports, one head; what is out of date; no tests
+check: .venv/installed  ## formatting, lint, types, imports; one head, new revisions' way back; what is out of date
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -39,6 +39,7 @@ check: .venv/installed  ## formatting, lint, types, imports, one head; what is o
 	@$(BIN)/neuraknot-db lint
 	@$(BIN)/neuraknot-db snapshot --check
 	@test ! -e alembic/queries.sql || $(BIN)/neuraknot-db compat check
+	@$(BIN)/neuraknot-db test
 
 format: .venv/installed  ## put the code in its usual shape, and mend what ruff can
 	@$(BIN)/ruff format .

@@ -63,7 +63,7 @@ class StaleFileError(NeuraknotError):
 
 
 class FindingsError(NeuraknotError):
-    """The linter found something."""
+    """`lint` or `test` found something."""
 
     exit_code = 3
 

@@ -65,11 +65,11 @@ def test_the_packages_never_import_each_other() -> None:
 def test_neuraknot_db_needs_what_the_image_holds() -> None:
     """Alembic, SQLAlchemy, psycopg2 and the standard library; the development server's package by name only.
 
-    And argcomplete, where a shell asks for completions; asyncpg in `dev/compat.py`, which the image is without.
+    And argcomplete, where a shell asks for completions; in `dev`, which the image is without, hypothesis and asyncpg.
     """
     allowed = {*sys.stdlib_module_names, "alembic", "sqlalchemy", "psycopg2", "neuraknot_db", "argcomplete"}
     for path in sources("neuraknot_db"):
-        more = {"asyncpg"} if path == ROOT / "neuraknot_db" / "dev" / "compat.py" else set()
+        more = {"asyncpg", "hypothesis"} if "dev" in path.parts else set()
         assert {name.split(".")[0] for name in imported(path)} <= allowed | more, path
 
 

@@ -38,7 +38,9 @@ _COMMANDS = {
 }
 """What the image's `neuraknot-db` understands: arguments, options, and with `=` those that have a value."""
 
-_OF_A_CHECKOUT = frozenset({"diagram", "edit", "init", "lint", "merge", "renumber", "revision", "serve", "snapshot"})
+_OF_A_CHECKOUT = frozenset(
+    {"diagram", "edit", "init", "lint", "merge", "renumber", "revision", "serve", "snapshot", "test"}
+)
 _POINTLESS = {
     **dict.fromkeys(_OF_A_CHECKOUT, "needs a checkout, and the container has none"),
     "check": "compares with models, and there are none; verify compares with the revisions",

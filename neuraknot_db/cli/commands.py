@@ -345,6 +345,50 @@ def lint(config: Config, revision_range: str | None = None, as_markdown: bool = 
     log.info("%s: nothing found", count)
 
 
+def try_revisions(config: Config, revision_range: str | None = None) -> None:
+    """Try revisions up, back and up again with rows in every table: what does the way back lose?
+
+    RANGE is A:B for the revisions after A up to B, or one revision; by default those that are new since the main
+    branch, else all. The rows are those of alembic/snapshots/rows.sql and generated ones, also such as only the new
+    schema allows. It runs on this machine's own servers (the embedded PostgreSQL, and those in /usr/lib/postgresql),
+    never on a database that is named. Exit code 3 with a line for each finding: a downgrade that fails, leaves the
+    schema other than it was, or loses more rows or values than its losses count.
+
+    Examples:
+      neuraknot-db test
+      neuraknot-db test 004
+      neuraknot-db test 003:head
+    """
+    with _in_checkout("test"):
+        from neuraknot_db.dev import main_branch, own_servers, roundtrip
+
+    script = ScriptDirectory.from_config(config)
+    files.load(script)
+    script.get_current_head()  # raises on two heads: no database will hold either schema
+    if revision_range is None:
+        selected, why = main_branch.new_revisions(script)
+        log.info("%s", why)
+    else:
+        selected = targets.select(script, revision_range, "test")
+    servers = own_servers.own_servers()
+    found = roundtrip.try_out(config, script, selected, servers) if selected else []
+    for finding in found:
+        write(str(finding))
+    count = (
+        f"{display.counted(len(selected), 'revision')} on PostgreSQL {' and '.join(str(s.version) for s in servers)}"
+    )
+    if found:
+        raise FindingsError(
+            f"{display.counted(len(found), 'finding')} in {count}.",
+            hint="Let downgrade() undo what upgrade() does; what it must lose, let losses count it: see"
+            " docs/operations.md, Proving a revision.",
+        )
+    log.info("%s: nothing found", count)
+
+
+try_revisions.__name__ = "test"  # the command's name, which a linter takes for a test's
+
+
 def compat(config: Config, action: str, revision_range: str | None = None, output: str | None = None) -> None:
     """Record which queries the application sends, and check whether they survive a revision.
 
@@ -531,6 +575,15 @@ COMMANDS = (
         (
             (("revision_range",), {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; all by default"}),
             _MARKDOWN,
+        ),
+    ),
+    Registered(
+        try_revisions,
+        (
+            (
+                ("revision_range",),
+                {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; by default what is new"},
+            ),
         ),
     ),
     Registered(

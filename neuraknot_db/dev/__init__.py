@@ -11,7 +11,8 @@ together    whether the revisions work in one transaction, as a reset runs them
 observe     what one statement did, read from `pg_locks`, file nodes and row counts
 branches    which statements of a DO block or a function were run, and which were left out
 holders     what a statement outside of a transaction waits for: sessions that hold the tables
-samples     the rows to measure with: from `alembic/snapshots/rows.sql`, or generated for tables without any
+samples     the rows to run revisions with: from `alembic/snapshots/rows.sql`, and generated ones
+roundtrip/  revisions tried up, back and up again with rows in every table
 generate    the files of `alembic/snapshots/`, `alembic/schema.sql`, `docs/tables.md` and the pictures, from scratch
             databases
 sent_sql    the SQL that a revision sends, found without a database, and the position of each text in its file

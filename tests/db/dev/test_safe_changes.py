@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from neuraknot_db import settings
 from neuraknot_db.database import session
 from neuraknot_db.dev.lint import lint
+from neuraknot_db.dev.roundtrip.trial import Course
 from neuraknot_db.plan.make import make
 from neuraknot_db.plan.values import PlannedStatement
 from neuraknot_db.revisions.targets import select
 from neuraknot_db.schema.effects import LockMode
-from tests.db.conftest import Database, Project
+from tests.db.conftest import Database, Project, Server
 from tests.db.measuring import measured, settings_of
 from tests.docs.documents import Block, read
 from tests.projects import ROOT
@@ -104,3 +107,15 @@ def test_nothing_finds_the_good_ones(project: Project, at: Callable[[str], Datab
         assert done.code == 0, done.err
     database.run("ALTER TABLE public.ai_agents VALIDATE CONSTRAINT chk_provider")  # what the guide leaves to do
     assert database.neuraknot_db("verify", cwd=project.root).code == 0
+
+
+@pytest.mark.slow
+def test_the_way_back_of_the_good_ones_keeps_every_row(project: Project, server_18: Server) -> None:
+    made = write(project, {change: [each.text for each in blocks(change, "python")] for change in CHANGES})
+    config = Config(str(project.root / "alembic.ini"))
+    script = ScriptDirectory.from_config(config)
+    with contextlib.closing(Course(config, script, settings_of(server_18))) as course:
+        for revision in (revision for revisions in made.values() for revision in revisions):
+            trial = course.run(script.get_revision(revision))
+            assert trial.findings == {}, revision
+            assert trial.told.startswith("back and up again with "), trial.told

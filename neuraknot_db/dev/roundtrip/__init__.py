@@ -1,0 +1,56 @@
+"""Try each revision up, back and up again with rows in every table, on servers of this machine's own.
+
+trial   one revision on one server: its upgrade, its downgrade, and what each does to schema and rows
+rows    every row of a database as text, and which of them a way there and back has lost or changed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from alembic.config import Config
+from alembic.script import Script, ScriptDirectory
+
+from neuraknot_db.dev.own_servers import OwnServer
+from neuraknot_db.dev.roundtrip.trial import Course
+from neuraknot_db.revisions import files
+
+log = logging.getLogger(__name__)
+
+
+def try_out(
+    config: Config, script: ScriptDirectory, selected: Sequence[Script], servers: Sequence[OwnServer]
+) -> list[str]:
+    """Try revisions on scratch databases of each server; tell what was tried as it goes.
+
+    Args:
+        config: Alembic's.
+        script: where the revisions are.
+        selected: those to try, oldest first.
+        servers: where.
+
+    Returns:
+        What is wrong, a line each, by revision.
+
+    Raises:
+        UsageError: the sample rows can't be inserted, or there is no server.
+        UnreachableError: a server does not start.
+    """
+    seen: dict[str, dict[str, list[int]]] = {str(files.here(each.path)): {} for each in selected}
+    for server in servers:
+        with server.running() as where, contextlib.closing(Course(config, script, where)) as course:
+            for revision, found in zip(selected, seen.values(), strict=True):
+                trial = course.run(revision)
+                level = logging.WARNING if trial.told.startswith("not tried") else logging.INFO
+                log.log(level, "%s on PostgreSQL %s: %s", revision.revision, server.version, trial.told)
+                for note in trial.notes:
+                    log.info("  note: %s", note)
+                for message in trial.findings.values():
+                    found.setdefault(message, []).append(server.version)
+    return [
+        f"{path}: {message}" + f" (on PostgreSQL {on[0]} only)" * (len(on) < len(servers))
+        for path, found in seen.items()
+        for message, on in found.items()
+    ]
