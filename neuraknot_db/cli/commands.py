@@ -75,11 +75,7 @@ def _writing(hint: str) -> Iterator[None]:
 
 
 def _server_for_scratch(command: str) -> Settings:
-    """Return the database on whose server scratch databases are made.
-
-    Raises:
-        RefusedError: it counts as production.
-    """
+    """Return the database on whose server scratch databases are made; refuse one that counts as production."""
     if (named := settings.read()) and settings.is_production(named.environment):
         raise RefusedError(
             f"The scratch databases would be made beside {named.place}, which counts as production.",
@@ -223,20 +219,16 @@ def renumber(config: Config, file: str | None = None, check: bool = False) -> No
     if check == bool(file):
         raise UsageError("Name one file, or --check.", hint="neuraknot-db renumber --check")
     script = ScriptDirectory.from_config(config)
-    if file is None:
-        found = list(lint.same_place(script))
-        for finding in found:
-            write(lint.rendered(finding))
-        if found:
+    if check:
+        if found := list(lint.same_place(script)):
+            write("\n".join(map(lint.rendered, found)))
             raise FindingsError("Revisions of two branches meet.", hint=found[0].help)
         log.info("one head, in one line")
-    elif moves := renumber.plan(script, file):
-        server = _server_for_scratch(f"renumber {file}")
+    if file:
+        moves = renumber.plan(script, file)
         with _writing(f"See to it that it can, and again: neuraknot-db renumber {file}"):
-            done = renumber.apply(config, script, moves, server)
+            done = renumber.apply(config, script, moves, _server_for_scratch(f"renumber {file}"))
         write("\n".join(done))
-    else:
-        log.info("it stands behind the others already: nothing to renumber")
 
 
 def diagram(config: Config, output: str | None = None) -> None:

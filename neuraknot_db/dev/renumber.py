@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import logging
 import re
-from collections.abc import Mapping
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import NamedTuple
@@ -59,11 +58,11 @@ def later(script: ScriptDirectory) -> list[tuple[Script, Script, bool]]:
 
 
 def plan(script: ScriptDirectory, named: str) -> list[Move]:
-    """Return what moves, in its order, if a file or an id is named; nothing if it stands behind the others already.
+    """Return what moves, in its order, if a file or an id is named.
 
     Raises:
         UsageError: the name is of no file, or of several.
-        RefusedError: the main branch has it, what moves is not one line, or what stays has not one head.
+        RefusedError: main has it, it is in its place, what moves is not one line, or what stays has not one head.
         MigrationFailedError: a file can't be read.
     """
     scripts, ours = _read(script)
@@ -81,14 +80,14 @@ def plan(script: ScriptDirectory, named: str) -> list[Move]:
         line += more
     ids, rest = {each.revision for each in line}, [each for each in scripts if each not in line]
     for each in ours:
-        names = {*to_tuple(each.down_revision, default=()), *to_tuple(each.dependencies, default=())}
-        if ids & (names - {each.down_revision} if each in line else names):
+        before = {*to_tuple(each.down_revision, default=()), *to_tuple(each.dependencies, default=())}
+        if ids & (before - {each.down_revision} if each in line else before):
             raise _refused(first, f"{files.here(each.path)} names one that moves, and does not follow in one line")
     heads, taken = _heads(rest), {each.revision for each in rest}
     if len(heads) != 1 or not all(map(str.isdecimal, ids)):
         raise _refused(first, "only numbered revisions can, behind a single head of all the others")
     if first.down_revision == heads[0].revision and ids.isdisjoint(taken):
-        return []
+        raise _refused(first, "it stands behind the others already")
     start = max((int(each) for each in taken if each.isdecimal()), default=0) + 1
     new = [heads[0].revision, *(f"{number:03d}" for number in range(start, start + len(line)))]
     twins = [[Path(one.path) for one in rest if one.revision == each.revision] for each in line]
@@ -112,9 +111,13 @@ def apply(config: Config, script: ScriptDirectory, moves: list[Move], server: Se
             raise _refused(each.script, f"there is a {files.here(new)} already")
         contents[new] = _edited(each)
         done.append(f"moved {files.here(old)} to {files.here(new)}")
-    exceptions = Path(script.dir) / "lint.toml"
-    if exceptions.exists():
-        contents[exceptions] = _excepted(exceptions.read_bytes().decode(), moves).encode()
+    if (exceptions := Path(script.dir) / "lint.toml").exists():
+        ids = {each.script.revision: each.new for each in moves if not each.twins}
+        header, text = r'(?m)^(\[revisions\."?)(\w+)', exceptions.read_bytes().decode()
+        text = re.sub(header, lambda of: of[1] + ids.get(of[2], of[2]), text)
+        contents[exceptions] = text.encode()
+        if any(each.twins and f"[revisions.{each.script.revision}]" in text for each in moves):
+            log.warning("in lint.toml, a section is of two files: what it says of the one that moves needs the new id")
     before: dict[Path, bytes | None] = {}
     try:
         _put(contents, before)
@@ -150,7 +153,6 @@ def _demand_unapplied(moves: list[Move], where: Settings) -> None:
     with session.open_session(where) as connection:
         known: dict[str, list[str]] = {each: [] for each in DatabaseState.of(connection).versions}
         known |= {each.revision: each.sources for each in History(connection).applied()}
-        connection.rollback()
     back = f"alembic downgrade {moves[0].script.down_revision or 'base'}"
     for each in moves:
         old, theirs = each.script.revision, {source_sha256(path.read_bytes()) for path in each.twins}
@@ -166,30 +168,18 @@ def _edited(move: Move) -> bytes:
     for title, (old, new) in zip(("Revision ID", "Revises"), ids.values(), strict=True):
         pattern, end = rf"^(\s*{title}:[ \t]*){re.escape(str(old or ''))}(?=\s)".encode(), body[0].end_lineno
         lines[:end] = [re.sub(pattern, rb"\g<1>" + new.encode(), line) for line in lines[:end]]
-    for statement in body:
-        match statement:
-            case (
-                ast.Assign(targets=[ast.Name(name)], value=ast.Constant(value=value) as at)
-                | ast.AnnAssign(target=ast.Name(name), value=ast.Constant(value=value) as at)
-            ) if name in ids and value == ids[name][0] and at.lineno == at.end_lineno:
-                line, to = lines[at.lineno - 1], f'"{ids.pop(name)[1]}"'.encode()
-                lines[at.lineno - 1] = line[: at.col_offset] + to + line[at.end_col_offset :]
+    for each in body:
+        match each:
+            case ast.Assign([ast.Name(name)], at) | ast.AnnAssign(ast.Name(name), _, at) if name in ids:
+                if isinstance(at, ast.Constant) and (at.value, at.end_lineno) == (ids[name][0], at.lineno):
+                    line, to = lines[at.lineno - 1], f'"{ids.pop(name)[1]}"'.encode()
+                    lines[at.lineno - 1] = line[: at.col_offset] + to + line[at.end_col_offset :]
     if ids:
         raise _refused(move.script, f"it does not give its {min(ids)} as a plain string")
     return b"".join(lines)
 
 
-def _excepted(text: str, moves: list[Move]) -> str:
-    """Return `lint.toml` with the sections of what moves under the new ids, where no other file has the old one."""
-    for each in moves:
-        if each.twins and f"[revisions.{each.script.revision}]" in text:
-            told = "in lint.toml, what [revisions.%s] says of the one that moves belongs under [revisions.%s]"
-            log.warning(told, each.script.revision, each.new)
-    ids = {each.script.revision: each.new for each in moves if not each.twins}
-    return re.sub(r'(?m)^(\[revisions\."?)(\w+)', lambda of: of[1] + ids.get(of[2], of[2]), text)
-
-
-def _put(contents: Mapping[Path, bytes | None], before: dict[Path, bytes | None]) -> None:
+def _put(contents: dict[Path, bytes | None], before: dict[Path, bytes | None]) -> None:
     """Write files, or remove those of None; what each held comes into `before`."""
     for path, content in contents.items():
         before[path] = path.read_bytes() if path.exists() else None

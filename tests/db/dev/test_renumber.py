@@ -80,7 +80,9 @@ def said(database: Database, code: int, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_the_whole_day(twins: Project, database: Database) -> None:
-    old = (twins.versions / "005_mine.py").read_bytes()
+    old, exceptions = (twins.versions / "005_mine.py").read_bytes(), twins.root / "alembic/lint.toml"
+    sections = f'{exceptions.read_text()}\n[revisions.005]\n\n[revisions."006"]\n'
+    exceptions.write_text(sections)
     (twins.root / "alembic/snapshots/005.json").write_text("<<<<<<< HEAD\n{}\n=======\n[]\n>>>>>>> main\n")
     (twins.root / "alembic/snapshots/005.effects.json").write_text("<<<<<<< HEAD\n{}\n=======\n[]\n>>>>>>> main\n")
     for program, *words in (("alembic", "upgrade", "head"), ("neuraknot-db", "heads"), ("neuraknot-db", "lint")):
@@ -90,6 +92,8 @@ def test_the_whole_day(twins: Project, database: Database) -> None:
     out = said(database, 0, "005_mine.py")
     assert "moved alembic/versions/005_mine.py to alembic/versions/006_mine.py\n" in out
     assert "moved alembic/versions/006_more.py to alembic/versions/007_more.py\n" in out
+    assert "in lint.toml, a section is of two files" in out
+    assert exceptions.read_text() == sections.replace('"006"', '"007"')
     new = (twins.versions / "006_mine.py").read_bytes()
     pairs = ((b"ID: 005", b"ID: 006"), (b"s: 004", b"s: 005"), (b"'005'  #", b'"006"  #'), (b"'004';x", b'"005";x'))
     for was, now in pairs:
@@ -125,7 +129,7 @@ CASES = {  # the files on the main branch, those on mine, each with its predeces
     ),
     "an id of two": ("005_theirs<004", "005_mine<004", "005", "2: 2 files are of revision 005"),
     "none": ("005_theirs<004", "", "009", "2: No files are of revision 009"),
-    "one line": ("005_theirs<004", "006_mine<005", "006_mine.py", ""),
+    "one line": ("005_theirs<004", "006_mine<005", "006_mine.py", "5: {}006_mine.py can't be moved: it stands"),
     "a fork": ("005_t<004", "006_a<004 007_b<006 008_c<006", "006", "5: {}006_a.py can't be moved: {}007_b.py names"),
 }
 
@@ -242,14 +246,3 @@ def test_a_database_that_is_not_there(twins: Project, database: Database) -> Non
     assert contents(twins) == before
     said(database, 2)
     said(database, 2, "--check", "005_mine.py")
-
-
-def test_exceptions_of_the_linter_move_along_where_it_is_known_whose_they_are(
-    twins: Project, caplog: pytest.LogCaptureFixture
-) -> None:
-    text = '[revisions.005]\nlong-lock = "Whose?"\n\n[revisions."006"]\nlong-lock = "More."\n\n[revisions.004]\n'
-    moved = renumber._excepted(text, renumber.plan(script(twins), "005_mine.py"))
-    assert moved == text.replace("006", "007")
-    assert [each.getMessage() for each in caplog.records] == [
-        "in lint.toml, what [revisions.005] says of the one that moves belongs under [revisions.006]"
-    ]
