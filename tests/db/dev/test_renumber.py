@@ -6,14 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from neuraknot_db.dev import lint, renumber
+from neuraknot_db.dev import generate, lint, renumber
 from neuraknot_db.errors import NeuraknotError
+from neuraknot_db.settings import Settings
 from tests.db.conftest import Database, Project, Server
 from tests.pipelines.github import git
 
 MINE = "neuraknot-db renumber alembic/versions/005_mine.py"
+NOWHERE = Settings("nowhere", 1, "nobody", None, "none")
 COMMENT = "COMMENT ON COLUMN public.users.email IS '{}'"
 
 
@@ -35,6 +38,12 @@ def made(project: Project, name: str, after: str | None, text: str = "") -> Path
 def commit(project: Project) -> None:
     git(project.root, "add", "--all")
     git(project.root, "commit", "--quiet", "--message", "More")
+
+
+def put_on_main(project: Project) -> None:
+    """Have the main branch end in what is staged."""
+    git(project.root, "commit", "--quiet", "--message", "More")
+    git(project.root, "branch", "--quiet", "--force", "main", "HEAD")
 
 
 @pytest.fixture
@@ -119,6 +128,7 @@ CASES = {  # the files on the main branch, those on mine, each with its predeces
         "005_a.py",
         "005_a=007 after 006, 006_b=008 after 007",
     ),
+    "a circle": ("005_t<004", "006_a<007 007_b<006", "006", "006_a=006 after 005, 007_b=007 after 006"),
     "no number": ("005_theirs<004", "mine_x<004", "mine", "5: {}mine_x.py can't be moved: only numbered"),
     "the second": ("005_theirs<004", "005_a<004 006_b<005", "006", "5: {}006_b.py can't be moved: only numbered"),
     "theirs": (
@@ -180,6 +190,13 @@ def test_without_a_main_branch_no_guess_is_made(twins: Project) -> None:
     assert renumber.plan(script(twins), "005_mine.py")
 
 
+def test_what_follows_the_one_to_move_is_no_finding_of_its_own(twins: Project) -> None:
+    made(twins, "006_theirs", "005")
+    git(twins.versions, "add", "006_theirs.py")
+    put_on_main(twins)
+    assert [finding.path.name for finding in lint.same_place(script(twins))] == ["005_mine.py"]
+
+
 @pytest.mark.slow
 def test_lint_finds_two_after_one(begun: Project, database: Database) -> None:
     made(begun, "006_theirs", "004")
@@ -224,6 +241,27 @@ def test_what_the_database_at_hand_may_have_is_not_moved(
         assert "005_mine.py can't be moved: it may be the 005 that was applied on " in told
         assert told.endswith("alembic downgrade 004\n")
         assert contents(begun) == before
+
+
+@pytest.mark.parametrize(
+    "told", ["it does not give its down_revision as a plain string", "alembic/versions/006_mine.py already", "nowhere"]
+)
+def test_a_failure_at_any_point_leaves_all_files_as_they_were(
+    told: str, twins: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "plain" in told:
+        path = twins.versions / "006_more.py"
+        path.write_text(path.read_text().replace("'005';", "'00' \\\n'5';"))
+    if "already" in told:
+        git(twins.versions, "mv", "005_theirs.py", "006_mine.py")
+        put_on_main(twins)
+    before = contents(twins)
+    wanted = {twins.root / "alembic/snapshots/004.json": "{}", twins.root / "alembic/nowhere/at/all": ""}
+    monkeypatch.setattr(renumber, "_demand_unapplied", lambda *_: None)
+    monkeypatch.setattr(generate, "generate", lambda *_: wanted)
+    with pytest.raises((NeuraknotError, OSError), match=told):
+        renumber.apply(Config(), script(twins), renumber.plan(script(twins), "005_mine.py"), NOWHERE)
+    assert contents(twins) == before
 
 
 @pytest.mark.slow
