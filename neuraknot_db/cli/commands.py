@@ -226,8 +226,9 @@ def renumber(config: Config, file: str | None = None, check: bool = False) -> No
         log.info("one head, in one line")
     if file:
         moves = renumber.plan(script, file)
+        server = _server_for_scratch(f"renumber {file}")
         with _writing(f"See to it that it can, and again: neuraknot-db renumber {file}"):
-            done = renumber.apply(config, script, moves, _server_for_scratch(f"renumber {file}"))
+            done = renumber.apply(config, script, moves, server)
         write("\n".join(done))
 
 

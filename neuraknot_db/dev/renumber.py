@@ -82,10 +82,10 @@ def plan(script: ScriptDirectory, named: str) -> list[Move]:
     for each in ours:
         before = {*to_tuple(each.down_revision, default=()), *to_tuple(each.dependencies, default=())}
         if ids & (before - {each.down_revision} if each in line else before):
-            raise _refused(first, f"{files.here(each.path)} names one that moves, and does not follow in one line")
+            raise _refused(first, f"{files.here(each.path)} names one that moves, and would not move along")
     heads, taken = _heads(rest), {each.revision for each in rest}
     if len(heads) != 1 or not all(map(str.isdecimal, ids)):
-        raise _refused(first, "only numbered revisions can, behind a single head of all the others")
+        raise _refused(first, "the others do not end in one head, or an id is no number")
     if first.down_revision == heads[0].revision and ids.isdisjoint(taken):
         raise _refused(first, "it stands behind the others already")
     start = max((int(each) for each in taken if each.isdecimal()), default=0) + 1

@@ -129,8 +129,8 @@ CASES = {  # the files on the main branch, those on mine, each with its predeces
         "005_a=007 after 006, 006_b=008 after 007",
     ),
     "a circle": ("005_t<004", "006_a<007 007_b<006", "006", "006_a=006 after 005, 007_b=007 after 006"),
-    "no number": ("005_theirs<004", "mine_x<004", "mine", "5: {}mine_x.py can't be moved: only numbered"),
-    "the second": ("005_theirs<004", "005_a<004 006_b<005", "006", "5: {}006_b.py can't be moved: only numbered"),
+    "no number": ("005_theirs<004", "mine_x<004", "mine", "5: {}mine_x.py can't be moved: the others do not"),
+    "the second": ("005_theirs<004", "005_a<004 006_b<005", "006", "5: {}006_b.py can't be moved: the others do not"),
     "theirs": (
         "005_theirs<004",
         "005_mine<004",
