@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-from pathlib import Path
-
 
 class NeuraknotError(Exception):
     """The base of this package's errors; `console.reporting` turns each into lines on standard error and an exit code.
@@ -31,23 +27,6 @@ class UsageError(NeuraknotError):
     """Wrong usage: an option, a setting, a revision that does not exist, two heads where one is needed."""
 
     exit_code = 2
-
-
-class RevisionTwiceError(UsageError):
-    """Two files hold one revision.
-
-    Attributes:
-        paths: the files.
-    """
-
-    def __init__(self, revision: str, paths: Sequence[Path]) -> None:
-        super().__init__(f"Revision {revision} is in two files: {' and '.join(map(str, paths))}.")
-        self.paths = paths
-        self.advise(paths[-1])
-
-    def advise(self, path: Path) -> None:
-        """Give the hint to renumber one of the files."""
-        self.hint = f"Give the one that came later the next number: neuraknot-db renumber {shlex.quote(str(path))}"
 
 
 class SchemaDiffersError(NeuraknotError):

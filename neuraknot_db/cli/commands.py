@@ -75,11 +75,7 @@ def _writing(hint: str) -> Iterator[None]:
 
 
 def _server_for_scratch(command: str) -> Settings:
-    """Return the database on whose server scratch databases are made.
-
-    Raises:
-        RefusedError: it counts as production.
-    """
+    """Return the database on whose server scratch databases are made; refuse one that counts as production."""
     if (named := settings.read()) and settings.is_production(named.environment):
         raise RefusedError(
             f"The scratch databases would be made beside {named.place}, which counts as production.",
@@ -211,10 +207,8 @@ def snapshot(config: Config, check: bool = False) -> None:
 def renumber(config: Config, file: str | None = None, check: bool = False) -> None:
     """Move a revision behind that of another branch that was merged first, and write the snapshots anew.
 
-    FILE is the one that main does not have yet, such as 005_mine.py, and those that follow it move along: their files'
-    names, ids and down_revision. Refused (exit code 5) where it may have been applied: on the main branch, or in the
-    database that the settings name. With --check nothing is changed: exit code 3 if two revisions meet, with the
-    command for each.
+    FILE is the one that main does not have yet; those that follow it move along: file names, ids and down_revision.
+    Refused (exit code 5) where it may have been applied: on main, or in the database that the settings name.
 
     Examples:
       neuraknot-db renumber --check
@@ -225,22 +219,17 @@ def renumber(config: Config, file: str | None = None, check: bool = False) -> No
     if check == bool(file):
         raise UsageError("Name one file, or --check.", hint="neuraknot-db renumber --check")
     script = ScriptDirectory.from_config(config)
-    if file is None:
-        found = list(lint.same_place(script))
-        for finding in found:
-            write(lint.rendered(finding))
-        if found:
+    if check:
+        if found := list(lint.same_place(script)):
+            write("\n".join(map(lint.rendered, found)))
             raise FindingsError("Revisions of two branches meet.", hint=found[0].help)
         log.info("one head, in one line")
-        return
-    move = renumber.plan(script, file)
-    if move is None:
-        log.info("no other revision claims its place: nothing to renumber")
-        return
-    server = _server_for_scratch(f"renumber {file}")
-    renumber.demand_unapplied(move, server)
-    for line in renumber.apply(config, script, move, server):
-        write(line)
+    if file:
+        moves = renumber.plan(script, file)
+        server = _server_for_scratch(f"renumber {file}")
+        with _writing(f"See to it that it can, and again: neuraknot-db renumber {file}"):
+            done = renumber.apply(config, script, moves, server)
+        write("\n".join(done))
 
 
 def diagram(config: Config, output: str | None = None) -> None:

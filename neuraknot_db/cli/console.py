@@ -20,7 +20,7 @@ from neuraknot_db import settings
 from neuraknot_db.cli import streams
 from neuraknot_db.database import diagnosis, display, interrupt
 from neuraknot_db.database.redaction import redacted, redacted_within
-from neuraknot_db.errors import NeuraknotError, RevisionTwiceError
+from neuraknot_db.errors import NeuraknotError
 from neuraknot_db.migrate.outcome import Outcome
 
 log = logging.getLogger("neuraknot_db")
@@ -115,8 +115,6 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
             except Exception as error:  # noqa: BLE001 - each becomes an exit code
                 error = interrupt.interruption(error) or error
                 failure = diagnosis.explain(error)
-                if isinstance(failure, RevisionTwiceError):
-                    _ask_git(failure)
                 raised = getattr(config.cmd_opts, "raiseerr", False)
                 code = failure.exit_code if failure and not raised else 1
                 # After the streams are restored, Python would print a traceback with every password in it.
@@ -162,14 +160,6 @@ def _last_words(outcome: Outcome, number: int) -> None:
     if settings.origin().result_as_json:
         write_exactly(_result(outcome, failure.exit_code, failure))
     sys.stderr.write(f"{rendered(failure)}\n")
-
-
-def _ask_git(failure: RevisionTwiceError) -> None:
-    """Have the hint name the file that the main branch does not have."""
-    with contextlib.suppress(ModuleNotFoundError):  # the image has neither this nor git
-        from neuraknot_db.dev import main_branch
-
-        failure.advise(max(failure.paths, key=main_branch.order))
 
 
 def _collect_less() -> None:

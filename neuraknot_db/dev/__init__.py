@@ -18,12 +18,10 @@ generate    the files of `alembic/snapshots/`, `alembic/schema.sql`, `docs/table
 sent_sql    the SQL that a revision sends, found without a database, and the position of each text in its file
 compat      which of the application's queries a revision breaks: prepared before and after it
 own_servers servers of this machine's own: where revisions are tried, whatever database the environment names
-main_branch which revisions are new since the main branch
-lines       the lines that the revisions make, also where two files hold one, and which of them came later
+main_branch which revisions are new since the main branch, and which files it has
 renumber    move a revision behind another branch's
 devserver/  an embedded PostgreSQL for development: no installation, no root, no Docker
 
-`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `test`, `compat check`, `renumber`, `diagram` and `serve`,
-`cli.chosen_database` where no database is named, and `cli.console` where two files hold one revision; no lower room
-imports this one.
+`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `test`, `compat check`, `renumber`, `diagram` and `serve`, and
+`cli.chosen_database` where no database is named; no lower room imports this one.
 """

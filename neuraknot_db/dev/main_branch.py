@@ -31,22 +31,10 @@ def new_revisions(script: ScriptDirectory) -> tuple[list[Script], str]:
     return (new, f"new since {main}") if new else (every, f"all revisions: none is new since {main}")
 
 
-def holds(path: Path) -> str | None:
-    """Return the branch that has a file of this name, if the main branch has it; None if not, or if there is no git."""
-    main = _main(path.parent)
-    listed = main and _git(path.parent, "ls-tree", "--name-only", main, "--", path.name)
-    return main if listed else None
-
-
-def text(path: Path) -> str | None:
-    """Return what a file holds on the main branch; None if it is not there, or if there is no git."""
-    main = _main(path.parent)
-    return main and _git(path.parent, "show", f"{main}:./{path.name}")
-
-
-def order(path: Path) -> tuple[bool, Path]:
-    """Return the place, as a key to sort by, of a file among those of which one has to stay: main's stay first."""
-    return not holds(path), path
+def names(folder: Path) -> set[str]:
+    """Return the names of the files that the main branch has in a folder; none if git knows of no main branch."""
+    main = _main(folder)
+    return set(((main and _git(folder, "ls-tree", "-z", "--name-only", main)) or "").split("\0"))
 
 
 def _main(folder: Path) -> str | None:

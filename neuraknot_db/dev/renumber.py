@@ -1,12 +1,10 @@
-"""Move a revision, and those that follow it, behind the line of another branch that was merged first."""
+"""Move a revision, and those that follow it, behind those of another branch that was merged first."""
 
 from __future__ import annotations
 
 import ast
 import logging
 import re
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import NamedTuple
@@ -18,262 +16,175 @@ from alembic.util import to_tuple
 from neuraknot_db.database import session
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.dev import generate, main_branch
-from neuraknot_db.dev.lines import Lines, main
-from neuraknot_db.errors import RefusedError, RevisionTwiceError, UsageError
+from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.history.log import History
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.checksum import checksum, source_sha256
+from neuraknot_db.revisions.checksum import source_sha256
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_CONFLICT = re.compile("^<{7} ", re.MULTILINE)
+_CHECK = "neuraknot-db renumber --check"
+_BACK = "Go back first, in the files from before the merge (git merge --abort, git switch --detach ORIG_HEAD)"
 
 
 class Move(NamedTuple):
-    """What moves: the revisions in their order, each with its new id, and the one that they come to stand behind."""
+    """A revision that moves, its new id and that of the one before, and the other files of its old id."""
 
-    ids: Mapping[Script, str]
-    behind: Script
-    rest: list[Script]
-
-    def twins(self, script: Script) -> list[Script]:
-        """Return the other files of a revision's id."""
-        return [each for each in self.rest if each.revision == script.revision]
+    script: Script
+    new: str
+    behind: str
+    twins: list[Path]
 
 
-def plan(script: ScriptDirectory, named: str) -> Move | None:
-    """Return what has to move; None if nothing else claims the place of what is named, a file or a revision.
+def later(script: ScriptDirectory) -> list[tuple[Script, Script, bool]]:
+    """Return each revision to renumber, the one that it meets, and whether git tells that that one was first.
+
+    Two meet that hold one id or, where there are several heads, follow the same revision. What the main branch has
+    stays, else the first by name.
 
     Raises:
-        UsageError: it names none, or one that moves along with another.
-        RefusedError: the main branch has it, or it is not a line of its own.
         MigrationFailedError: a file can't be read.
     """
-    lines = Lines(script)
-    first = _found(lines, named)
-    if start := next((each for each in lines.later() if each in lines.above(first)), None):
-        raise UsageError(f"{_path(first)} follows {_path(start)}, and moves with it.", hint=command(start))
-    claim = next((each for each in lines.claims if first in each), None)
-    if claim is None:
-        return None
-    if branch := main(first):
-        undo = "Undo the later merge, and renumber it on its branch: git revert -m 1 MERGE"
-        raise RefusedError(
-            f"{_path(first)} is on {branch}, and may have been applied where that was: nothing was changed.",
-            hint=undo if main(claim[-1]) else command(claim[-1]),
-        )
-    moved = _line(lines, first)
-    rest = [each for each in lines.scripts if each not in moved]
-    ends = [each for each in rest if set(lines.children[each]) <= set(moved)]
-    behind = min(ends, key=lambda each: (not main(each), -_number(each), each.path))
-    start_at = (_number(behind) or max(map(_number, rest))) + 1
-    ids = {each: f"{number:03d}" if _number(each) else each.revision for number, each in enumerate(moved, start_at)}
-    move = Move(ids, behind, rest)
-    for each, new in ids.items():
-        if new == each.revision and move.twins(each):
-            raise RefusedError(f"{new} is no number, so there is no next one.", hint=f"Give it an id: {_path(each)}")
-        for other in lines.scripts:
-            if each.revision in to_tuple(other.dependencies, default=()):
-                raise RefusedError(
-                    f"{_path(other)} names {each.revision} in depends_on, which would not move along.",
-                    hint=f"Take it out there, and put it back after: {command(first)}",
-                )
-    return move
+    scripts, ours = _read(script)
+    several = len(_heads(scripts)) > 1
+    meeting: dict[object, list[Script]] = {}
+    for each in sorted(scripts, key=ours.__contains__):
+        for place in (each.revision, *(("after", each.down_revision),) * several):
+            meeting.setdefault(place, []).append(each)
+    found = {each: first for first, *others in meeting.values() for each in others}
+    starts = {each.revision for each in found}
+    return [(each, first, first not in ours) for each, first in found.items() if each.down_revision not in starts]
 
 
-def demand_unapplied(move: Move, where: Settings) -> None:
-    """Raise if a database has one of the revisions, or if its log does not tell whether it has another of that id.
+def plan(script: ScriptDirectory, named: str) -> list[Move]:
+    """Return what moves, in its order, if a file or an id is named.
 
     Raises:
-        RefusedError: it may.
-        UnreachableError: it can't be asked.
+        UsageError: the name is of no file, or of several.
+        RefusedError: main has it, it is in its place, what moves is not one line, or what stays has not one head.
+        MigrationFailedError: a file can't be read.
     """
-    with session.open_session(where) as connection:
-        applied = {each.revision: each for each in History(connection).applied()}
-        versions = DatabaseState.of(connection).versions
-        connection.rollback()
-    ids = {each.revision for each in move.ids}
-    for each in move.ids:
-        known, twins = applied.get(each.revision), move.twins(each)
-        sums = ((known.sources, source_sha256), (known.checksums, checksum)) if known else ()
-        matches = [[of(Path(one.path).read_bytes()) in those for one in (each, *twins)] for those, of in sums]
-        own, *theirs = next(filter(any, matches), [False])
-        if own or (not theirs and (known or each.revision in versions)):
-            what = "was applied" if own else f"may be the {each.revision} that was applied"
-            at = "" if own else ", in the files that it was applied from"
-            if twins:  # which Alembic does not load
-                at = ", in the files from before the merge (git merge --abort, or git switch --detach ORIG_HEAD)"
-            raise RefusedError(
-                f"{_path(each)} {what} on {where.place}: nothing was changed.",
-                hint=f"Go back first{at}: alembic downgrade -{len(applied.keys() & ids) or 1}",
-            )
+    scripts, ours = _read(script)
+    names = {str(Path(named).resolve()), named.removesuffix(".py")}
+    found = [each for each in scripts if names & {each.path, Path(each.path).stem, each.revision}]
+    if len(found) != 1:
+        raise UsageError(f"{len(found) or 'No'} files are of revision {named}.", hint=f"Which one moves: {_CHECK}")
+    [first] = line = found
+    if first not in ours:
+        hint = f"The other one moves: {_CHECK}. If both are there, revert the later merge."
+        raise _refused(first, "it is on the main branch, and may have been applied", hint)
+    # One after the other, as long as only one of ours is followed, and by only one.
+    pairs = [(each, after) for each in ours for after in ours if each.revision == after.down_revision]
+    while len(more := [b for a, b in pairs if a.revision == line[-1].revision and b not in line]) == 1:
+        line += more
+    ids, rest = {each.revision for each in line}, [each for each in scripts if each not in line]
+    for each in ours:
+        before = {*to_tuple(each.down_revision, default=()), *to_tuple(each.dependencies, default=())}
+        if ids & (before - {each.down_revision} if each in line else before):
+            raise _refused(first, f"{files.here(each.path)} names one that moves, and would not move along")
+    heads, taken = _heads(rest), {each.revision for each in rest}
+    if len(heads) != 1 or not all(map(str.isdecimal, ids)):
+        raise _refused(first, "the others do not end in one head, or an id is no number")
+    if first.down_revision == heads[0].revision and ids.isdisjoint(taken):
+        raise _refused(first, "it stands behind the others already")
+    start = max((int(each) for each in taken if each.isdecimal()), default=0) + 1
+    new = [heads[0].revision, *(f"{number:03d}" for number in range(start, start + len(line)))]
+    twins = [[Path(one.path) for one in rest if one.revision == each.revision] for each in line]
+    return list(map(Move, line, new[1:], new, twins))
 
 
-def apply(config: Config, script: ScriptDirectory, move: Move, server: Settings) -> Iterator[str]:
-    """Move the files, and write anew what is generated from them; after a failure all are as before.
-
-    Yields:
-        A line for each file.
+def apply(config: Config, script: ScriptDirectory, moves: list[Move], server: Settings) -> list[str]:
+    """Move files, and write anew what is generated; return a line for each. After a failure all is as before.
 
     Raises:
-        NeuraknotError: an id can't be edited, a revision failed, or the server refused.
+        NeuraknotError: the database may have one of them, an id can't be edited, or a revision failed.
         OSError: a file can't be written.
     """
-    contents, paths = _contents(script, move)
-    before = _held(contents)
+    _demand_unapplied(moves, server)
+    contents: dict[Path, bytes | None] = {Path(each.script.path): None for each in moves}
+    done = []
+    for each in moves:
+        old = Path(each.script.path)
+        new = old.with_name(re.sub(f"^{each.script.revision}", each.new, old.name))
+        if new.exists() and new not in contents:
+            raise _refused(each.script, f"there is a {files.here(new)} already")
+        contents[new] = _edited(each)
+        done.append(f"moved {files.here(old)} to {files.here(new)}")
+    if (exceptions := Path(script.dir) / "lint.toml").exists():
+        ids = {each.script.revision: each.new for each in moves if not each.twins}
+        header, text = r'(?m)^(\[revisions\."?)(\w+)', exceptions.read_bytes().decode()
+        text = re.sub(header, lambda of: of[1] + ids.get(of[2], of[2]), text)
+        contents[exceptions] = text.encode()
+        if any(each.twins and f"[revisions.{each.script.revision}]" in text for each in moves):
+            log.warning("in lint.toml, a section is of two files: what it says of the one that moves needs the new id")
+    before: dict[Path, bytes | None] = {}
     try:
-        _put(contents)
-        stale: list[Path] = []
-        if again := next(iter(Lines(script).later()), None):
-            log.warning("two more revisions meet, so no snapshot is written yet. Next: %s", command(again))
-        else:
-            files.load(script)
-            wanted = generate.generate(config, script, server)
-            stale += generate.stale(script, wanted)
-            before = _held(stale) | before
-            generate.write(stale, wanted)
+        _put(contents, before)
+        files.load(script)
+        wanted = generate.generate(config, script, server)
+        stale = {path: wanted[path].encode() if path in wanted else None for path in generate.stale(script, wanted)}
+        _put(stale, before)
     except BaseException:
-        _put(before)
+        _put(before, {})
         log.warning("every file is as it was, and has its old name")
         raise
-    yield from (f"moved {files.here(old)} to {files.here(new)}" for old, new in paths.items())
-    yield from (f"{'wrote' if path.exists() else 'removed'} {files.here(path)}" for path in stale)
+    return done + [f"{'removed' if text is None else 'wrote'} {files.here(path)}" for path, text in stale.items()]
 
 
-def command(script: Script) -> str:
-    """Return the command that renumbers a revision."""
-    return f"neuraknot-db renumber {shlex.quote(str(_path(script)))}"
+def _read(script: ScriptDirectory) -> tuple[list[Script], list[Script]]:
+    """Return all revisions by name, also where two hold one id, and those that the main branch does not have."""
+    scripts = sorted(files.read(script), key=lambda each: each.path)
+    theirs = main_branch.names(Path(script.versions))
+    return scripts, [each for each in scripts if Path(each.path).name not in theirs]
 
 
-def _found(lines: Lines, named: str) -> Script:
-    found = [each for each in lines.scripts if Path(named).resolve() == Path(each.path)]
-    stem = named.removesuffix(".py")
-    found = found or [each for each in lines.scripts if stem in (Path(each.path).stem, each.revision)]
-    if len(found) > 1:
-        raise RevisionTwiceError(named, [_path(each) for each in found])
-    if not found:
-        raise UsageError(f"There is no revision {named}.", hint="Which ones meet: neuraknot-db renumber --check")
-    return found[0]
+def _heads(scripts: list[Script]) -> list[Script]:
+    followed = {name for each in scripts for name in to_tuple(each.down_revision, default=())}
+    return [each for each in scripts if each.revision not in followed]
 
 
-def _line(lines: Lines, first: Script) -> list[Script]:
-    """Return a revision and those that follow it.
-
-    Raises:
-        RefusedError: they are not one line, or git does not tell which they are.
-    """
-    line: list[Script] = []
-    ahead = [first]
-    while ahead:
-        [each, *others] = ahead
-        reason = ""
-        if others:
-            reason = f"it is followed by {_path(each)} and {_path(others[0])}, which are to be renumbered before"
-        elif each in line or len(each._versioned_down_revisions) > 1:
-            reason = f"{_path(each)} joins two lines"
-        elif line and len(lines.parents[each]) > 1:
-            reason = f"{_path(each)} follows {each.down_revision}, and git does not tell in which file"
-        if reason:
-            hint = command(others[0]) if others else f"Give the ids by hand: {_path(first)}"
-            raise RefusedError(f"{_path(first)} can't be moved: {reason}.", hint=hint)
-        line.append(each)
-        ahead = lines.children[each]
-    return line
+def _refused(script: Script, reason: str, hint: str = f"Which one can: {_CHECK}") -> RefusedError:
+    return RefusedError(f"{files.here(script.path)} can't be moved: {reason}.", hint=hint)
 
 
-def _contents(script: ScriptDirectory, move: Move) -> tuple[dict[Path, bytes | None], dict[Path, Path]]:
-    """Return what each file is to hold, None for nothing; and the new paths by the old.
-
-    Raises:
-        RefusedError: an id can't be edited, or there is a file of a new name.
-    """
-    olds, parent = [Path(each.path) for each in move.ids], move.behind.revision
-    contents: dict[Path, bytes | None] = dict.fromkeys(olds)
-    paths = {}
-    for old, (each, new) in zip(olds, move.ids.items(), strict=True):
-        path = paths[old] = old.with_name(re.sub(f"^{each.revision}", new, old.name))
-        if path.exists() and path not in olds:
-            raise RefusedError(f"There is a {files.here(path)} already.", hint="Give one of them another name.")
-        contents[path] = _edited(each, new, parent)
-        parent = new
-    exceptions = Path(script.dir) / "lint.toml"
-    if exceptions.exists():
-        contents[exceptions] = _excepted(exceptions, move).encode()
-    return contents, paths
+def _demand_unapplied(moves: list[Move], where: Settings) -> None:
+    """Refuse if the database has one of the ids, unless its log tells by the checksum that it is another file's."""
+    with session.open_session(where) as connection:
+        known: dict[str, list[str]] = {each: [] for each in DatabaseState.of(connection).versions}
+        known |= {each.revision: each.sources for each in History(connection).applied()}
+    back = f"alembic downgrade {moves[0].script.down_revision or 'base'}"
+    for each in moves:
+        old, theirs = each.script.revision, {source_sha256(path.read_bytes()) for path in each.twins}
+        if old in known and theirs.isdisjoint(known[old]):
+            raise _refused(each.script, f"it may be the {old} that was applied on {where.place}", f"{_BACK}: {back}")
 
 
-def _edited(script: Script, revision: str, down_revision: str) -> bytes:
-    """Return a file with other ids, where it assigns them and in its docstring; every other byte stays.
-
-    Raises:
-        RefusedError: it does not assign them as plain strings.
-    """
-    source = Path(script.path).read_bytes()
+def _edited(move: Move) -> bytes:
+    """Return a file with its new ids, where it assigns them and in its docstring; every other byte stays."""
+    source = Path(move.script.path).read_bytes()
     lines, body = source.splitlines(keepends=True), ast.parse(source).body
-    old = {"revision": script.revision, "down_revision": script.down_revision}
-    new = {"revision": revision, "down_revision": down_revision}
-    for statement in body:
-        match statement:
-            case (
-                ast.Assign(targets=[ast.Name(name)], value=ast.Constant(value=value) as at)
-                | ast.AnnAssign(target=ast.Name(name), value=ast.Constant(value=value) as at)
-            ) if name in new and value == old[name] and at.lineno == at.end_lineno:
-                line, now = lines[at.lineno - 1], f'"{new.pop(name)}"'.encode()
-                lines[at.lineno - 1] = line[: at.col_offset] + now + line[at.end_col_offset :]
-    if new:
-        raise RefusedError(
-            f"{_path(script)} does not give its {min(new)} as a plain string.", hint=f'Write it so: {min(new)} = "..."'
-        )
-    if ast.get_docstring(ast.Module(body, [])) is not None:
-        ids = (("Revision ID", script.revision, revision), ("Revises", script.down_revision or "", down_revision))
-        for number in range(body[0].lineno - 1, body[0].end_lineno or 0):
-            for title, was, to in ids:
-                pattern = rf"^(\s*{title}:[ \t]*){was}(?=\s)"
-                lines[number] = re.sub(pattern.encode(), rf"\g<1>{to}".encode(), lines[number])
+    ids = {"revision": (move.script.revision, move.new), "down_revision": (move.script.down_revision, move.behind)}
+    for title, (old, new) in zip(("Revision ID", "Revises"), ids.values(), strict=True):
+        pattern, end = rf"^(\s*{title}:[ \t]*){re.escape(str(old or ''))}(?=\s)".encode(), body[0].end_lineno
+        lines[:end] = [re.sub(pattern, rb"\g<1>" + new.encode(), line) for line in lines[:end]]
+    for each in body:
+        match each:
+            case ast.Assign([ast.Name(name)], at) | ast.AnnAssign(ast.Name(name), _, at) if name in ids:
+                if isinstance(at, ast.Constant) and (at.value, at.end_lineno) == (ids[name][0], at.lineno):
+                    line, to = lines[at.lineno - 1], f'"{ids.pop(name)[1]}"'.encode()
+                    lines[at.lineno - 1] = line[: at.col_offset] + to + line[at.end_col_offset :]
+    if ids:
+        raise _refused(move.script, f"it does not give its {min(ids)} as a plain string")
     return b"".join(lines)
 
 
-def _excepted(path: Path, move: Move) -> str:
-    """Return `lint.toml` with the exceptions of what moves under the new ids, if it is clear whose they are."""
-    text, theirs = path.read_bytes().decode(), main_branch.text(path)
-    moved = {each.revision: each for each in move.ids}
-
-    def renamed(found: re.Match[str]) -> str:
-        whole, name, reasons = found.group(0, 1, 2)
-        if name not in moved or (theirs and whole.strip() in theirs):
-            return whole
-        known = theirs is not None and all(map(main, move.twins(moved[name])))
-        if _CONFLICT.search(text) or (move.twins(moved[name]) and not known):
-            told = (
-                "whose is [revisions.%s] in %s? What is said there of the one that moves belongs under [revisions.%s]"
-            )
-            log.warning(told, name, files.here(path), move.ids[moved[name]])
-            return whole
-        return f"[revisions.{move.ids[moved[name]]}]{reasons}"
-
-    section = r'^\[revisions\."?(\w+)"?\](.*?)(?=^\[|\Z)'
-    return re.sub(section, renamed, text, flags=re.MULTILINE | re.DOTALL)
-
-
-def _held(paths: Iterable[Path]) -> dict[Path, bytes | None]:
-    return {path: path.read_bytes() if path.exists() else None for path in paths}
-
-
-def _put(contents: Mapping[Path, bytes | None]) -> None:
+def _put(contents: dict[Path, bytes | None], before: dict[Path, bytes | None]) -> None:
+    """Write files, or remove those of None; what each held comes into `before`."""
     for path, content in contents.items():
-        if content is None:
-            path.unlink(missing_ok=True)
-        else:
+        before[path] = path.read_bytes() if path.exists() else None
+        path.unlink(missing_ok=True)
+        Path(cache_from_source(path)).unlink(missing_ok=True)  # is taken for ours if size and second are the same
+        if content is not None:
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
-        # Python would take it for this file's if size and second are the same.
-        Path(cache_from_source(path)).unlink(missing_ok=True)
-
-
-def _path(script: Script) -> Path:
-    return files.here(script.path)
-
-
-def _number(script: Script) -> int:
-    """Return an id's number; 0 if it is none."""
-    return int(script.revision) if script.revision.isdecimal() else 0

@@ -13,7 +13,7 @@ from alembic.script.revision import CycleDetected
 from alembic.util import CommandError, to_tuple
 
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.errors import MigrationFailedError, RefusedError, RevisionTwiceError
+from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.revisions.containment import EscapedError, contained, words
 
 MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
@@ -27,7 +27,7 @@ def load(script: ScriptDirectory) -> None:
     """Read every revision file now, so that a broken one is found before anything runs.
 
     Raises:
-        RevisionTwiceError: two files hold the same revision.
+        UsageError: two files hold the same revision.
         MigrationFailedError: a file can't be read, or names a revision that no file has.
     """
     with warnings.catch_warnings(record=True) as told:
@@ -53,11 +53,7 @@ def read(script: ScriptDirectory) -> list[Script]:
 
 @contextlib.contextmanager
 def _reading(script: ScriptDirectory) -> Iterator[None]:
-    """Around what runs the files' module level.
-
-    Raises:
-        MigrationFailedError: a file can't be read, or names a revision that no file has.
-    """
+    """Around what runs the files' module level: raise MigrationFailedError if one can't be read."""
     try:
         with contained():
             yield
@@ -209,14 +205,17 @@ def _refuse_twice(script: ScriptDirectory) -> None:
     """Refuse two files of one revision: Alembic would run the one that it read last.
 
     Raises:
-        RevisionTwiceError: there are such files.
+        UsageError: there are such files.
     """
-    files: dict[str, list[Path]] = {}
+    files: dict[str, list[str]] = {}
     for each in script._load_revisions():
-        files.setdefault(each.revision, []).append(Path(each.path))
+        files.setdefault(each.revision, []).append(str(here(each.path)))
     for revision, paths in files.items():
         if len(paths) > 1:
-            raise RevisionTwiceError(revision, sorted(map(here, paths)))
+            raise UsageError(
+                f"Revision {revision} is in two files: {' and '.join(sorted(paths))}.",
+                hint="Which one to move behind the other: neuraknot-db renumber --check",
+            )
 
 
 def _is_within(path: str, script: ScriptDirectory) -> bool:

@@ -11,6 +11,7 @@ markdown     findings and measured effects for a page of GitHub
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,6 @@ from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.dev import renumber
-from neuraknot_db.dev.lines import Lines, main
 from neuraknot_db.dev.lint import exceptions, squawk
 from neuraknot_db.dev.lint.exceptions import Exceptions
 from neuraknot_db.dev.lint.finding import Finding, Subject
@@ -56,15 +56,13 @@ def same_place(script: ScriptDirectory) -> Iterator[Finding]:
     Raises:
         MigrationFailedError: a file can't be read.
     """
-    for later, first in Lines(script).later().items():
-        twice = later.revision == first.revision
-        what = f"is revision {first.revision}" if twice else f"follows {first.down_revision or 'nothing'}"
-        lines = Path(later.path).read_text(encoding="utf-8").splitlines()
-        starts = (number for number, line in enumerate(lines, 1) if line.startswith("revision" if twice else "down_"))
-        message = f"{files.here(first.path)} {what} as well."
-        help_ = "Move it behind" if main(first) else "If this one came later, which git does not tell, move it behind"
-        where = Path(later.path), next(starts, 1)
-        yield Finding(*where, SAME_PREDECESSOR, message, f"{help_}: {renumber.command(later)}")
+    for later, first, known in renumber.later(script):
+        does = f"is revision {first.revision}" if later.revision == first.revision else f"follows {first.down_revision}"
+        path, told = Path(later.path), f"{files.here(first.path)} {does} as well."
+        line = path.read_bytes().partition(b"\ndown_revision")[0].count(b"\n") + 2
+        help_ = "Move it behind" if known else "If this one came later, which git does not tell, move it behind"
+        command = f"neuraknot-db renumber {shlex.quote(str(files.here(path)))}"
+        yield Finding(path, line, SAME_PREDECESSOR, told, f"{help_}: {command}")
 
 
 def rendered(finding: Finding, width: int | None = None) -> str:
