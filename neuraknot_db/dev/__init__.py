@@ -22,6 +22,6 @@ main_branch which revisions are new since the main branch, and which files it ha
 renumber    move a revision behind another branch's
 devserver/  an embedded PostgreSQL for development: no installation, no root, no Docker
 
-`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `test`, `compat check`, `renumber`, `diagram` and `serve`, and
-`cli.chosen_database` where no database is named; no lower room imports this one.
+`cli.commands` calls it for `neuraknot-db lint`, `snapshot`, `test`, `compat check`, `renumber`, `diagram` and `serve`,
+and `cli.chosen_database` where no database is named; no lower room imports this one.
 """
