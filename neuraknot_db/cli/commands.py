@@ -272,11 +272,12 @@ def plan(
     Each pending revision with its statements: the locks they take, whether they read or write a whole table, how
     large it is now, and who holds locks on it. REVISION is what upgrade or downgrade would get: head by default; an
     older one, base or -1 is planned as a way back. No revision is run for it: what its statements do was measured by
-    neuraknot-db snapshot. Only --count reads tables: it asks which rows would break what a revision expects, and how
-    many a way back would lose.
+    neuraknot-db snapshot. Only --count reads tables: it counts the rows that would break what a revision expects, and
+    those that a way back would lose; it ends with 0 all the same.
 
     Examples:
       neuraknot-db plan
+      neuraknot-db plan --count
       neuraknot-db plan 003
       neuraknot-db plan -1 --json
     """
@@ -338,10 +339,10 @@ def try_revisions(config: Config, revision_range: str | None = None) -> None:
     """Try revisions up, back and up again with rows in every table: what does the way back lose?
 
     RANGE is A:B for the revisions after A up to B, or one revision; by default those that are new since the main
-    branch, else all. The rows are those of alembic/snapshots/rows.sql and generated ones, also such as only the new
-    schema allows. It runs on this machine's own servers (the embedded PostgreSQL, and those in /usr/lib/postgresql),
-    never on a database that is named. Exit code 3 with a line for each finding: a downgrade that fails, leaves the
-    schema other than it was, or loses more rows or values than its losses count.
+    branch, else all. The rows are those of alembic/snapshots/rows.sql and generated ones, among them rows that only the
+    new schema allows. It runs on servers of this machine's own (the embedded PostgreSQL, those in /usr/lib/postgresql),
+    and never on the database that the settings name. Exit code 3 with a line for each finding: a downgrade that fails,
+    leaves another schema than there was, or loses more rows or values than its losses count.
 
     Examples:
       neuraknot-db test
@@ -382,9 +383,9 @@ def compat(config: Config, action: str, revision_range: str | None = None, outpu
     """Record which queries the application sends, and check whether they survive a revision.
 
     `compat record` reads pg_stat_statements, and writes the queries on our tables, without values, into
-    alembic/queries.sql; with -o - to standard output, a JSON string a line. `compat check` prepares each before and
-    after each revision of RANGE, on a server of this machine's own. Exit code 3 with query, revision and reason for
-    each that breaks; what preparing can't see is listed, to look at.
+    alembic/queries.sql; with -o - to standard output, a JSON string a line. `compat check` reads it, and prepares
+    each query before and after each revision of RANGE, on a server of this machine's own. Exit code 3 with query,
+    revision and reason for each that breaks. What depends on the values is listed as `look yourself`, and is no break.
 
     Examples:
       neuraknot-db compat record
@@ -537,8 +538,8 @@ COMMANDS = (
     Registered(
         renumber,
         (
-            (("file",), {"metavar": "FILE", "nargs": "?", "help": "the revision that came later"}),
-            (("--check",), {"action": "store_true", "help": "change nothing; exit code 3 if two revisions meet"}),
+            (("file",), {"metavar": "FILE", "nargs": "?", "help": "the revision that main does not have yet"}),
+            (("--check",), {"action": "store_true", "help": "change nothing; exit code 3 if one has to move"}),
         ),
     ),
     Registered(mark, (_CONFIRM,)),
@@ -580,9 +581,9 @@ COMMANDS = (
         (
             (
                 ("revision_range",),
-                {"metavar": "RANGE", "nargs": "?", "help": "A:B, or one revision; new ones by default"},
+                {"metavar": "RANGE", "nargs": "?", "help": "of check: A:B, or one revision; by default what is new"},
             ),
-            (("-o", "--output"), {"metavar": "FILE", "help": "of record: where to, and - is standard output"}),
+            (("-o", "--output"), {"metavar": "FILE", "help": "of record: the file to write; - is standard output"}),
         ),
     ),
     Registered(diagram, ((("-o", "--output"), {"metavar": "FILE", "help": "FILE.svg or FILE.mmd"}),)),

@@ -117,7 +117,7 @@ def apply(config: Config, script: ScriptDirectory, moves: list[Move], server: Se
         text = re.sub(header, lambda of: of[1] + ids.get(of[2], of[2]), text)
         contents[exceptions] = text.encode()
         if any(each.twins and f"[revisions.{each.script.revision}]" in text for each in moves):
-            log.warning("in lint.toml, a section is of two files: what it says of the one that moves needs the new id")
+            log.warning("see to lint.toml: what it says of the one that moves needs the new id, and a conflict its end")
     before: dict[Path, bytes | None] = {}
     try:
         _put(contents, before)
