@@ -101,7 +101,7 @@ def test_the_whole_day(twins: Project, database: Database) -> None:
     out = said(database, 0, "005_mine.py")
     assert "moved alembic/versions/005_mine.py to alembic/versions/006_mine.py\n" in out
     assert "moved alembic/versions/006_more.py to alembic/versions/007_more.py\n" in out
-    assert "in lint.toml, a section is of two files" in out
+    assert "see to lint.toml: what it says of the one that moves" in out
     assert exceptions.read_text() == sections.replace('"006"', '"007"')
     new = (twins.versions / "006_mine.py").read_bytes()
     pairs = ((b"ID: 005", b"ID: 006"), (b"s: 004", b"s: 005"), (b"'005'  #", b'"006"  #'), (b"'004';x", b'"005";x'))
