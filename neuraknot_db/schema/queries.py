@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from collections import Counter
@@ -27,15 +28,17 @@ _OURS = frozenset({"neuraknot_db", "alembic_version", "pg_catalog", "information
 """Names that only this tool's and psql's own queries hold."""
 
 _VALUES = frozenset({"parameter", "string", "number"})
-_BEFORE_VALUES = frozenset({"limit", "offset", "between", "and", "or", "when", "then", "else"})
-_LISTING = frozenset({"in", "values", "array", "(", ","})
-"""What stands before the parenthesis of a list of values."""
+_SIZED = re.compile("(bp|var)?char|character|varying|bit|decimal|float|interval|numeric|time(stamp)?(tz)?")
+"""The types that have a length."""
+
+_CLAUSES = frozenset({"by", "returning", "select", "set", "values"})
+"""What begins a list; behind BY a number is a column's position."""
 
 _HIDDEN, _OTHERS = "<insufficient privilege>", "of other users"
-_LEAST_VERSION = (1, 9)
 
 _EXTENSION = """
-SELECT current_setting('pg_stat_statements.max', true) AS loaded, extversion, nspname
+SELECT current_setting('pg_stat_statements.max', true) AS loaded,
+       to_regclass(quote_ident(nspname) || '.pg_stat_statements_info') IS NOT NULL AS tells, nspname
   FROM (VALUES (1)) always
   LEFT JOIN (pg_extension JOIN pg_namespace n ON n.oid = extnamespace) ON extname = 'pg_stat_statements'
 """
@@ -48,7 +51,7 @@ _RESET = "SELECT dealloc, to_char(stats_reset AT TIME ZONE 'UTC', 'YYYY-MM-DD') 
 _HEADER = """\
 -- What the application asks of our tables, without values: neuraknot-db compat check prepares each query before and
 -- after a revision. neuraknot-db compat record writes this file anew."""
-_SEEN = re.compile(r"^-- Seen at .*, on PostgreSQL (\d+), since ", re.MULTILINE)
+_SEEN = re.compile(r"-- Seen at revision (.+), on PostgreSQL (\d+), ")
 
 
 def path_of(script: ScriptDirectory) -> Path:
@@ -56,29 +59,25 @@ def path_of(script: ScriptDirectory) -> Path:
     return Path(script.dir) / "queries.sql"
 
 
-class Query(NamedTuple):
-    """A query of the file, without its semicolon, and the line on which it begins."""
-
-    text: str
-    line: int
-
-
-class Recording(NamedTuple):
-    """What was read from a server.
+class Recorded(NamedTuple):
+    """What the file holds; of a header that was edited away, neither revision nor version.
 
     Attributes:
-        queries: sorted.
-        facts: what the file's header says of them.
-        notes: what was left out, for the reader.
+        queries: without their semicolons, each with the line on which it begins.
+        revision: the database's.
+        version: the server's major one.
     """
 
-    queries: list[str]
-    facts: list[str]
-    notes: list[str]
+    queries: dict[str, int]
+    revision: str | None
+    version: int | None
 
 
-def record(connection: Connection, script: ScriptDirectory) -> Recording:
+def record(connection: Connection, script: ScriptDirectory) -> tuple[list[str], list[str]]:
     """Read the queries that touch a table or view of any revision.
+
+    Returns:
+        The file's paragraphs, of which the first is its header; and what was left out, for the reader.
 
     Raises:
         RefusedError: the server does not count queries, this database does not show them, or none touches our tables.
@@ -90,28 +89,31 @@ def record(connection: Connection, script: ScriptDirectory) -> Recording:
     ours = {name for each in snapshots.load_all(script).values() for name in each.relations}
     own, found, left_out = set(_own_shapes(script, ours)), set(), Counter[str]()
     for text in texts:
+        words = names(text or "")
         if text is None or text == _HIDDEN:
             left_out[_OTHERS if text else "without a text"] += 1
-        elif _is_ours(text, ours):
-            query = _normalised(text)
-            if _shape(query) in own:
+        elif _is_query(words) and not ours.isdisjoint(words):
+            query = _normalised(text) + ";"
+            if query == ";":
+                left_out["that can't be read"] += 1
+            elif _shape(query) in own or not _OURS.isdisjoint(words):
                 left_out["of this tool and the revisions"] += 1
-            elif len(_in_one_line(f"{query};").encode()) >= LONGEST:
+            elif len(as_line(query).encode()) >= LONGEST:
                 left_out["longer than 16 kB"] += 1
             else:
                 found.add(query)
     notes = [f"left out: {count} {reason}" for reason, count in left_out.items()]
     hint, version = "Let the application run first, on this database.", state.server_version.partition(".")[0]
-    facts = [f"Seen at revision {state.revision or 'none'}, on PostgreSQL {version}, since {since}."]
+    header = f"{_HEADER}\n-- Seen at revision {state.revision or 'none'}, on PostgreSQL {version}, since {since}."
     if pushed_out:
-        facts.append("Not complete: the server has pushed texts out. Set pg_stat_statements.max higher.")
+        header += "\n-- Not complete: the server has pushed texts out. Set pg_stat_statements.max higher."
     if left_out[_OTHERS]:
-        facts.append("Not complete: the user who recorded may not read the texts of others.")
+        header += "\n-- Not complete: the user who recorded may not read the texts of others."
         hint = f"As an administrator: GRANT pg_read_all_stats TO {raw_sql.quoted(state.role)}"
         notes.append(hint)
     if not found:
         raise RefusedError(f"pg_stat_statements shows no query on our tables, since {since}.", hint=hint)
-    return Recording(sorted(found), facts, notes)
+    return [header, *sorted(found)], notes
 
 
 def _schema(connection: Connection) -> str:
@@ -120,7 +122,7 @@ def _schema(connection: Connection) -> str:
     Raises:
         RefusedError: it is not here, or too old.
     """
-    loaded, version, schema = connection.exec_driver_sql(_EXTENSION).one()
+    loaded, tells, schema = connection.exec_driver_sql(_EXTENSION).one()
     if loaded is None:
         raise RefusedError(
             "The server does not count queries: pg_stat_statements is not in shared_preload_libraries.",
@@ -128,23 +130,14 @@ def _schema(connection: Connection) -> str:
             " SYSTEM SET shared_preload_libraries = 'pg_stat_statements', and restart the server. Then, in this"
             " database: CREATE EXTENSION pg_stat_statements",
         )
-    if version is None:
+    if not tells:
+        is_there = "is of an old version" if schema else "is not in this database"
+        does = "ALTER EXTENSION pg_stat_statements UPDATE" if schema else "CREATE EXTENSION pg_stat_statements"
         raise RefusedError(
-            "The server counts queries, and this database does not show them: it has no extension pg_stat_statements.",
-            hint="As an administrator, in this database: CREATE EXTENSION pg_stat_statements",
-        )
-    if tuple(map(int, version.split("."))) < _LEAST_VERSION:
-        raise RefusedError(
-            f"pg_stat_statements is still at version {version} here, and tells too little.",
-            hint="As an administrator, in this database: ALTER EXTENSION pg_stat_statements UPDATE",
+            f"The server counts queries, and does not show them: its extension pg_stat_statements {is_there}.",
+            hint=f"As an administrator, in this database: {does}",
         )
     return str(schema)
-
-
-def _is_ours(text: str, ours: set[str]) -> bool:
-    """Whether it is a query that names one of our relations, and nothing that only a tool asks for."""
-    words = names(text)
-    return _is_query(words) and not ours.isdisjoint(words) and _OURS.isdisjoint(words)
 
 
 def _is_query(words: list[str]) -> bool:
@@ -154,19 +147,17 @@ def _is_query(words: list[str]) -> bool:
 def _own_shapes(script: ScriptDirectory, ours: set[str]) -> Iterator[tuple[str, ...]]:
     """Yield the shapes of what revisions hold, losses too, and of what a reset counts."""
     for revision in script.walk_revisions():
-        losses = getattr(revision.module, "losses", {})
-        held = ast.walk(ast.parse(Path(revision.path).read_bytes()))
-        texts = (each.value for each in held if isinstance(each, ast.Constant))
-        for text in (*texts, *(losses.values() if isinstance(losses, dict) else ())):
-            if isinstance(text, str):
-                yield from (_shape(each.text) for each in statements(text))
+        for held in ast.walk(ast.parse(Path(revision.path).read_bytes())):
+            if isinstance(held, ast.Constant) and isinstance(held.value, str):
+                yield from (_shape(each.text) for each in statements(held.value))
     yield from (_shape(f"SELECT count(*) FROM public.{raw_sql.quoted(name)}") for name in ours)
 
 
 def _shape(sql: str) -> tuple[str, ...]:
     """Return its words, whatever the values."""
     pairs = zip(tokens(sql), names(sql), strict=True)
-    return tuple("?" if token.kind in _VALUES else name for token, name in pairs if token.kind != "continuation")
+    hidden = ("continuation", "punctuation")  # also the semicolon
+    return tuple("?" if token.kind in _VALUES else name for token, name in pairs if token.kind not in hidden)
 
 
 def _normalised(sql: str) -> str:
@@ -174,60 +165,55 @@ def _normalised(sql: str) -> str:
 
     It leaves those of a statement that was prepared before its counters were reset; and of an expression that stands
     twice, as in GROUP BY, the second one's: that gets the first one's parameter, or nothing would prepare it.
+    A text with a string that ends elsewhere than it seems to gives nothing.
     """
-    found = list(tokens(sql))
-    highest = max((int(each.text[1:]) for each in found if re.fullmatch(r"\$\d+", each.text)), default=0)
+    found = [each for each in tokens(sql) if each.kind != "continuation"]
+    if any(each.kind == "error" for each in found):
+        return ""
+    numbers = (each.text[1:] for each in found if each.kind == "parameter")
+    highest = max((int(each) for each in numbers if each.isdecimal()), default=0)
     known: dict[tuple[str, ...], str] = {}
+    levels = [("", "")]  # of each open parenthesis the word before it, and which list has begun within
     parts: list[str] = []
-    openers: list[str] = []
     end = 0
     for at, token in enumerate(found):
-        gap, text, end = sql[end : token.start], token.text, token.start + len(token.text)
+        text, word = token.text, token.text.lower()
         before = tuple(each.text.lower() for each in found[max(at - 2, 0) : at])
         last = before[-1] if before else ""
-        if token.kind == "continuation" or (text == ";" and at == len(found) - 1):
-            continue
-        if text == "(":
-            openers.append(last)
-        elif text == ")" and openers:
-            openers.pop()
+        if word == "(":
+            levels.append((last, ""))
+        elif word == ")":
+            levels = levels[:-1] or [("", "")]
+        elif word in _CLAUSES:
+            levels[-1] = (levels[-1][0], word)
         if token.kind == "parameter":
             known.setdefault(before, text)
-        elif token.kind == "string" or (token.kind == "number" and _is_value(found[at - 1], openers, before in known)):
-            if before not in known:
-                highest += 1
-                known[before] = f"${highest}"
-            text = known[before]
-        parts += _gap(gap) if parts else "", text
-    return "".join(parts)
+        elif token.kind == "string" or (token.kind == "number" and not _is_fixed(*levels[-1], last)):
+            highest += before not in known
+            text = known.setdefault(before, f"${highest}")
+        parts += _gap(sql[end : token.start]), text
+        end = token.start + len(token.text)
+    return "".join(parts).strip().removesuffix(";")
 
 
-def _is_value(before: Token, openers: list[str], known: bool) -> bool:
-    """Whether a number is a value, and not a type's length or a column's position."""
-    listed = before.text in ("(", ",") and bool(openers) and openers[-1] in _LISTING
-    return known or listed or before.kind == "operator" or before.text.lower() in _BEFORE_VALUES
+def _is_fixed(opener: str, clause: str, last: str) -> bool:
+    """Whether a number is a type's length, or a column's position, and no value."""
+    return bool(_SIZED.fullmatch(opener)) or (clause == "by" and last in ("by", ","))
 
 
 def _gap(gap: str) -> str:
-    if not gap.strip() and gap.count("\n") < 2:
-        return gap.replace("\r", "")
-    lines = gap.rsplit("\n", 1)
-    return " " if len(lines) < 2 else "\n" + lines[1][: len(lines[1]) - len(lines[1].lstrip())]
+    """Return what stands between two words without comments and empty lines."""
+    tail = gap.rpartition("\n")[2]
+    return "\n" + (tail if tail.isspace() else "") if "\n" in gap else " " * bool(gap)
 
 
-def render(recording: Recording, *, in_lines: bool = False) -> str:
-    """Return the file's text: a paragraph for each query, or, for a log, a line with the same as a JSON string."""
-    header = "\n".join((_HEADER, *(f"-- {fact}" for fact in recording.facts)))
-    paragraphs = [header, *(f"{query};" for query in recording.queries)]
-    return "\n".join(map(_in_one_line, paragraphs)) if in_lines else "\n\n".join(paragraphs) + "\n"
+def as_line(paragraph: str) -> str:
+    """Return a paragraph of the file as a line of a log, a JSON string."""
+    return json.dumps(paragraph, ensure_ascii=False)
 
 
-def _in_one_line(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def parse(path: Path) -> tuple[list[Query], int | None]:
-    """Return the queries of a file in either form, and the major version of their server; None if it does not say it.
+def parse(path: Path) -> Recorded:
+    """Return what a file in either form holds.
 
     Raises:
         UsageError: there is no such file, or it can't be read as queries.
@@ -243,19 +229,16 @@ def parse(path: Path) -> tuple[list[Query], int | None]:
         ) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path.name} can't be read: {error}.", hint=again) from error
-    queries: dict[str, Query] = {}
-    version = None
+    queries: dict[str, int] = {}
     for line, paragraph in _paragraphs(text):
-        if seen := _SEEN.search(paragraph):
-            version = int(seen[1])
-        if not (words := list(tokens(paragraph))):
-            continue
-        if wrong := _wrong(paragraph, words):
-            raise UsageError(f"{path.name} can't be read, line {line}: {wrong}.", hint=again)
-        start, end = words[0].start, words[-1].start if words[-1].text == ";" else len(paragraph)
-        query = paragraph[start:end].rstrip().removesuffix(";")
-        queries.setdefault(query, Query(query, line + paragraph[:start].count("\n")))
-    return list(queries.values()), version
+        if words := list(tokens(paragraph)):
+            if wrong := _wrong(paragraph, words):
+                raise UsageError(f"{path.name} can't be read, line {line}: {wrong}.", hint=again)
+            start, end = words[0].start, words[-1].start if words[-1].text == ";" else len(paragraph)
+            query = paragraph[start:end].rstrip().removesuffix(";")
+            queries.setdefault(query, line + paragraph[:start].count("\n"))
+    seen = _SEEN.search(text)
+    return Recorded(queries, seen and seen[1], int(seen[2]) if seen else None)
 
 
 def _wrong(paragraph: str, words: list[Token]) -> str:
@@ -271,18 +254,12 @@ def _wrong(paragraph: str, words: list[Token]) -> str:
 
 def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
     """Yield each paragraph with its line, or each string of JSON: what else the launcher wrote is passed over."""
-    lines = text.split("\n")
-    if any(each.startswith('"-- ') for each in lines):  # the header, as `render` wrote it
-        for number, line in enumerate(lines, start=1):
-            if line.startswith('"'):
-                try:
-                    yield number, str(json.loads(line))
-                except ValueError:
-                    yield number, line
+    if not re.search('^"-- ', text, re.MULTILINE):  # the header
+        for found in re.finditer(r"(?:^.*\S.*\n?)+", text, re.MULTILINE):
+            yield text.count("\n", 0, found.start()) + 1, found[0]
         return
-    begin = 0
-    for number, line in enumerate([*lines, ""]):
-        if not line.strip():
-            if number > begin:
-                yield begin + 1, "\n".join(lines[begin:number])
-            begin = number + 1
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith('"'):
+            with contextlib.suppress(ValueError):
+                line = str(json.loads(line))
+            yield number, line
