@@ -56,35 +56,21 @@ SELECT nspname || '.' || relname,
 """
 """Each table's columns, in their places, that an INSERT must fill; a row's trigger before it may fill any."""
 
-_TYPES = "SELECT oid, format_type(oid, NULL) FROM pg_type"
-
-_MADE_UP = ("23502", "23514")
-"""SQLSTATEs of a domain that refuses the NULL that we give for a parameter."""
-
 _ANYWHERE = ("function", "result", "enum", "domain")
 """What changes something for each table that uses it."""
 
 _WIDTH = 100
 
 
-class Look(NamedTuple):
-    """What a driver sees of a query.
-
-    Attributes:
-        error: why it can't be prepared, in the server's words; empty if it can.
-        statement: as asyncpg has prepared it.
-        parameters: their types.
-        columns: the result's, each with its type.
-        empty: the NOT NULL columns to which it gives NULL.
-        writes: the tables that it writes.
-    """
+class _Look(NamedTuple):
+    """What a driver sees of a query, or why it can't be prepared, in the server's words."""
 
     error: str
     statement: Any = None
-    parameters: Sequence[str] = ()
-    columns: Sequence[tuple[str, str]] = ()
-    empty: Sequence[str] = ()
-    writes: Sequence[str] = ()
+    parameters: Sequence[str] = ()  # their types
+    columns: Sequence[tuple[str, str]] = ()  # the result's, with their types
+    empty: Sequence[str] = ()  # the NOT NULL columns to which it gives NULL
+    writes: Sequence[str] = ()  # tables
 
 
 class Step(NamedTuple):
@@ -113,10 +99,10 @@ class Step(NamedTuple):
 def server_for(version: int | None) -> OwnServer:
     """Return this machine's own server of a major version; without it, the embedded one."""
     servers = own_servers()
-    same = [each for each in servers if each.version == version]
-    found = (same or [each for each in servers if each.programs is None] or servers)[-1]
-    if not same:
-        log.info("recorded on PostgreSQL %s, checked on %d", version or "of an unknown version", found.version)
+    if same := [each for each in servers if each.version == version]:
+        return same[0]
+    found = next((each for each in servers if each.programs is None), servers[-1])
+    log.info("recorded on PostgreSQL %s, checked on %d", version or "of an unknown version", found.version)
     return found
 
 
@@ -150,15 +136,22 @@ def check(
 
 
 def watch(where: Settings, queries: Collection[str], upgrade: Callable[[], object]) -> Step:
-    """Prepare each query before and after an upgrade.
+    """Prepare each query before and after an upgrade, which changes that database."""
+    return asyncio.run(_watch(where, queries, upgrade))
 
-    Args:
-        where: the database.
-        queries: what was recorded.
-        upgrade: changes the database's schema.
-    """
-    schema = _schema(where)
-    before, held, after = asyncio.run(_looks(where, queries, upgrade))
+
+async def _watch(where: Settings, queries: Collection[str], upgrade: Callable[[], object]) -> Step:
+    how = {"host": where.host, "port": where.port, "user": where.user, "database": where.database, "ssl": False}
+    # Other plans depend on the values, which nobody knows.
+    connection = await asyncpg.connect(**how, server_settings={"plan_cache_mode": "force_generic_plan"})
+    try:
+        schema, before = _schema(where), await _prepared(connection, queries)
+        upgrade()
+        # What stays prepared tells more of its result than what is prepared anew.
+        held = {query: (await _plan(connection, look.statement))[1] for query, look in before.items() if look.statement}
+        after = await _prepared(connection, queries)
+    finally:
+        await connection.close()
     reasons = {query: _reason(before[query], why, after[query]) for query, why in held.items()}
     return Step(
         {query: reason for query, reason in reasons.items() if reason},
@@ -172,25 +165,8 @@ def _schema(where: Settings) -> Schema:
         return read_schema(connection)
 
 
-async def _looks(
-    where: Settings, queries: Collection[str], upgrade: Callable[[], object]
-) -> tuple[dict[str, Look], dict[str, str], dict[str, Look]]:
-    """Return each query before an upgrade; why one fails behind it that stayed prepared; and each prepared anew."""
-    how = {"host": where.host, "port": where.port, "user": where.user, "database": where.database, "ssl": False}
-    # Other plans depend on the values, which nobody knows.
-    connection = await asyncpg.connect(**how, server_settings={"plan_cache_mode": "force_generic_plan"})
-    try:
-        before = await _prepared(connection, queries)
-        upgrade()
-        held = {query: (await _plan(connection, look.statement))[1] for query, look in before.items() if look.statement}
-        return before, held, await _prepared(connection, queries)
-    finally:
-        await connection.close()
-
-
-async def _prepared(connection: Any, queries: Collection[str]) -> dict[str, Look]:
+async def _prepared(connection: Any, queries: Collection[str]) -> dict[str, _Look]:
     required = dict(await connection.fetch(_REQUIRED))
-    types = dict(await connection.fetch(_TYPES))
     looks = {}
     for query in queries:
         sql = query
@@ -199,15 +175,15 @@ async def _prepared(connection: Any, queries: Collection[str]) -> dict[str, Look
         try:
             statement = await connection.prepare(sql)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            looks[query] = Look(_words(error))
+            looks[query] = _Look(_words(error))
             continue
         nodes, wrong = await _plan(connection, statement)
         writing = [node for node in nodes if node.get("Node Type") == "ModifyTable"]
-        looks[query] = Look(
+        looks[query] = _Look(
             wrong,
             None if wrong else statement,
-            [types[each.oid] for each in statement.get_parameters()],
-            [(each.name, types[each.type.oid]) for each in statement.get_attributes()],
+            [each.name for each in statement.get_parameters()],
+            [(each.name, each.type.name) for each in statement.get_attributes()],
             [each for node in writing for each in _empty(node, required)],
             [node["Relation Name"] for node in writing],
         )
@@ -221,7 +197,8 @@ async def _plan(connection: Any, statement: Any) -> tuple[list[Mapping[str, Any]
     try:
         plans = json.loads(await connection.fetchval(f"EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) {execute}"))
     except asyncpg.PostgresError as error:
-        return [], "" if error.sqlstate in _MADE_UP else _words(error)
+        # Class 23: a domain refuses the NULL that we give.
+        return [], "" if error.sqlstate.startswith("23") else _words(error)
     return [node for each in plans for node in _nodes(each.get("Plan", {}))], ""
 
 
@@ -252,7 +229,7 @@ def _words(error: Exception) -> str:
     return str(error).split("\n")[0]
 
 
-def _reason(before: Look, held: str, after: Look) -> str:
+def _reason(before: _Look, held: str, after: _Look) -> str:
     """Return how a query breaks, as clauses; empty if it does not."""
     if after.error:
         return after.error
@@ -274,7 +251,7 @@ def _reason(before: Look, held: str, after: Look) -> str:
 
 def _kind(type_: str) -> str:
     """Return what a parameter's type is for a driver: it writes any text, and any whole number, in the same way."""
-    return re.sub("smallint|integer", "bigint", re.sub("character varying|character", "text", type_))
+    return re.sub("int[24]", "int8", re.sub("varchar|bpchar", "text", type_))
 
 
 def _unseen(before: Schema, after: Schema, written: Collection[str]) -> Iterator[str]:
@@ -297,20 +274,17 @@ def _unseen(before: Schema, after: Schema, written: Collection[str]) -> Iterator
 
 def _is_tighter(difference: Difference) -> bool:
     """Whether it may refuse, or change, what was written before."""
-    live, was = difference.live, difference.expected
-    if difference.aspect in _ANYWHERE:
-        return was is not None
-    if live is None:
-        return difference.aspect == "trigger"
+    live, was = difference.live or "", difference.expected or ""
     return {
-        "constraint": True,
+        **dict.fromkeys(_ANYWHERE, bool(was)),
+        "constraint": bool(live),
         "trigger": True,
-        "table": True,
+        "table": bool(live),
         "index": "UNIQUE" in live,
         "nullability": live == "NOT NULL",
         "default": live == "none",
-        "column": was is None and "NOT NULL" in live and "DEFAULT" not in live,
-        "type": not _is_wider(live, was or ""),
+        "column": not was and "NOT NULL" in live and "DEFAULT" not in live,
+        "type": not _is_wider(live, was),
     }.get(difference.aspect, False)
 
 

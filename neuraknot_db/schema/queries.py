@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import raw_sql
-from neuraknot_db.database.sql_text import Token, names, statements, tokens
+from neuraknot_db.database.sql_text import Token, names, statements, tokens, without_literals
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.schema import snapshots
@@ -27,12 +28,8 @@ _KINDS = frozenset({"select", "insert", "update", "delete", "merge", "with"})
 _OURS = frozenset({"neuraknot_db", "alembic_version", "pg_catalog", "information_schema"})
 """Names that only this tool's and psql's own queries hold."""
 
-_VALUES = frozenset({"parameter", "string", "number"})
 _SIZED = re.compile("(bp|var)?char|character|varying|bit|decimal|float|interval|numeric|time(stamp)?(tz)?")
 """The types that have a length."""
-
-_CLAUSES = frozenset({"by", "returning", "select", "set", "values"})
-"""What begins a list; behind BY a number is a column's position."""
 
 _HIDDEN, _OTHERS = "<insufficient privilege>", "of other users"
 
@@ -60,13 +57,7 @@ def path_of(script: ScriptDirectory) -> Path:
 
 
 class Recorded(NamedTuple):
-    """What the file holds; of a header that was edited away, neither revision nor version.
-
-    Attributes:
-        queries: without their semicolons, each with the line on which it begins.
-        revision: the database's.
-        version: the server's major one.
-    """
+    """What the file holds: queries, each with its line; the revision and major version, if its header says them."""
 
     queries: dict[str, int]
     revision: str | None
@@ -93,15 +84,15 @@ def record(connection: Connection, script: ScriptDirectory) -> tuple[list[str], 
         if text is None or text == _HIDDEN:
             left_out[_OTHERS if text else "without a text"] += 1
         elif _is_query(words) and not ours.isdisjoint(words):
-            query = _normalised(text) + ";"
-            if query == ";":
+            query = _normalised(text)
+            if not query:
                 left_out["that can't be read"] += 1
             elif _shape(query) in own or not _OURS.isdisjoint(words):
                 left_out["of this tool and the revisions"] += 1
-            elif len(as_line(query).encode()) >= LONGEST:
+            elif len(as_line(f"{query};").encode()) >= LONGEST:
                 left_out["longer than 16 kB"] += 1
             else:
-                found.add(query)
+                found.add(f"{query};")
     notes = [f"left out: {count} {reason}" for reason, count in left_out.items()]
     hint, version = "Let the application run first, on this database.", state.server_version.partition(".")[0]
     header = f"{_HEADER}\n-- Seen at revision {state.revision or 'none'}, on PostgreSQL {version}, since {since}."
@@ -144,7 +135,7 @@ def _is_query(words: list[str]) -> bool:
     return next((each for each in words if each != "("), "") in _KINDS
 
 
-def _own_shapes(script: ScriptDirectory, ours: set[str]) -> Iterator[tuple[str, ...]]:
+def _own_shapes(script: ScriptDirectory, ours: set[str]) -> Iterator[str]:
     """Yield the shapes of what revisions hold, losses too, and of what a reset counts."""
     for revision in script.walk_revisions():
         for held in ast.walk(ast.parse(Path(revision.path).read_bytes())):
@@ -153,11 +144,9 @@ def _own_shapes(script: ScriptDirectory, ours: set[str]) -> Iterator[tuple[str, 
     yield from (_shape(f"SELECT count(*) FROM public.{raw_sql.quoted(name)}") for name in ours)
 
 
-def _shape(sql: str) -> tuple[str, ...]:
-    """Return its words, whatever the values."""
-    pairs = zip(tokens(sql), names(sql), strict=True)
-    hidden = ("continuation", "punctuation")  # also the semicolon
-    return tuple("?" if token.kind in _VALUES else name for token, name in pairs if token.kind not in hidden)
+def _shape(sql: str) -> str:
+    """Return SQL in one line, whatever its values and quotes."""
+    return re.sub(r"'?\.\.\.'?|\$\d+", "?", without_literals(sql)).lower().replace('"', "")
 
 
 def _normalised(sql: str) -> str:
@@ -168,43 +157,33 @@ def _normalised(sql: str) -> str:
     A text with a string that ends elsewhere than it seems to gives nothing.
     """
     found = [each for each in tokens(sql) if each.kind != "continuation"]
-    if any(each.kind == "error" for each in found):
-        return ""
+    words = ["", "", *(each.text.lower() for each in found)]
     numbers = (each.text[1:] for each in found if each.kind == "parameter")
     highest = max((int(each) for each in numbers if each.isdecimal()), default=0)
-    known: dict[tuple[str, ...], str] = {}
-    levels = [("", "")]  # of each open parenthesis the word before it, and which list has begun within
+    known: dict[tuple[str, str], str] = {}
     parts: list[str] = []
-    end = 0
-    for at, token in enumerate(found):
-        text, word = token.text, token.text.lower()
-        before = tuple(each.text.lower() for each in found[max(at - 2, 0) : at])
-        last = before[-1] if before else ""
-        if word == "(":
-            levels.append((last, ""))
-        elif word == ")":
-            levels = levels[:-1] or [("", "")]
-        elif word in _CLAUSES:
-            levels[-1] = (levels[-1][0], word)
+    end, fixed = 0, -1
+    for at, (token, before) in enumerate(zip(found, pairwise(words), strict=False)):
+        text = token.text
+        if token.kind == "error":
+            return ""
         if token.kind == "parameter":
             known.setdefault(before, text)
-        elif token.kind == "string" or (token.kind == "number" and not _is_fixed(*levels[-1], last)):
+        elif token.kind == "number" and (_begins_fixed(*before) or (before[1] == "," and fixed == at - 2)):
+            fixed = at
+        elif token.kind in ("number", "string"):
             highest += before not in known
             text = known.setdefault(before, f"${highest}")
-        parts += _gap(sql[end : token.start]), text
+        gap = sql[end : token.start]
+        tail = gap.rpartition("\n")[2]
+        parts += "\n" + (tail if tail.isspace() else "") if "\n" in gap else " " * bool(gap), text
         end = token.start + len(token.text)
     return "".join(parts).strip().removesuffix(";")
 
 
-def _is_fixed(opener: str, clause: str, last: str) -> bool:
-    """Whether a number is a type's length, or a column's position, and no value."""
-    return bool(_SIZED.fullmatch(opener)) or (clause == "by" and last in ("by", ","))
-
-
-def _gap(gap: str) -> str:
-    """Return what stands between two words without comments and empty lines."""
-    tail = gap.rpartition("\n")[2]
-    return "\n" + (tail if tail.isspace() else "") if "\n" in gap else " " * bool(gap)
+def _begins_fixed(word: str, last: str) -> bool:
+    """Whether a number after two words is a column's position or a type's length, and no value; more may follow it."""
+    return last == "by" or (last == "(" and bool(_SIZED.fullmatch(word)))
 
 
 def as_line(paragraph: str) -> str:
@@ -243,13 +222,11 @@ def parse(path: Path) -> Recorded:
 
 def _wrong(paragraph: str, words: list[Token]) -> str:
     """Return why a paragraph is no query, as a clause; one that was cut within a string may be one."""
-    if paragraph.startswith('"'):
-        return "this is no whole string of JSON"
     if not _is_query(names(paragraph)):
         return "this is no SELECT, INSERT, UPDATE, DELETE or MERGE"
-    if not paragraph.rstrip().endswith(";") and words[-1].text != ";":
-        return "a query ends with a semicolon, and none of its lines is empty"
-    return "an empty line stands between two queries" if any(each.text == ";" for each in words[:-1]) else ""
+    if any(each.text == ";" for each in words[:-1]) or not words[-1].text.rstrip().endswith(";"):
+        return "a query ends with a semicolon, and empty lines stand between queries, but never within one"
+    return ""
 
 
 def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
