@@ -354,13 +354,11 @@ def compat(config: Config, action: str, revision_range: str | None = None, outpu
     """
     script = ScriptDirectory.from_config(config)
     files.load(script)
+    if (other := revision_range if action == "record" else output) is not None:
+        raise UsageError(f"compat {action} does not take {other}.", hint=f"Leave it out: neuraknot-db compat {action}")
     if action == "record":
-        if revision_range is not None:
-            raise UsageError("compat record takes no range.", hint="Leave it out: neuraknot-db compat record")
         _record(script, output)
         return
-    if output is not None:
-        raise UsageError("compat check writes no file.", hint="Leave -o out: neuraknot-db compat check")
     with _in_checkout("compat check"):
         from neuraknot_db.dev import compat, main_branch
     path = queries.path_of(script)
@@ -368,27 +366,24 @@ def compat(config: Config, action: str, revision_range: str | None = None, outpu
     script.get_current_head()  # raises on two heads: no database will hold either schema
     if revision_range is None:
         selected, why = main_branch.new_revisions(script, recorded.revision)
-        log.info("checked: %s", why)
+        log.info("to check: %s", why)
     else:
         selected = targets.select(script, revision_range, "compat")
     if not selected:
         log.info("nothing is pending")
         return
 
-    def place(query: str) -> str:
-        return f"{files.here(path)}:{recorded.queries[query]}"
-
+    places = {query: f"{files.here(path)}:{line}" for query, line in recorded.queries.items()}
     steps = list[compat.Step]()
     with compat.server_for(recorded.version).running() as server:
-        chosen_ones = {each.revision for each in selected}
-        for revision, step in compat.check(config, script, recorded.queries, chosen_ones, server):
+        for step in compat.check(config, script, places, {each.revision for each in selected}, server):
             steps.append(step)
-            for line in step.lines(revision, place):
+            for line in step.lines(places):
                 write(line)
-    failing = [each for each in recorded.queries if steps and all(each in step.failing for step in steps)]
+    failing = [each for each in places if steps and all(each in step.failing for step in steps)]
     for query in failing:
-        write(f"not checked: {place(query)}: {steps[-1].failing[query]}")
-    count = f"{len(recorded.queries)} queries ({len(failing)} not checked), {len(steps)} of "
+        write(f"not checked: {places[query]}: {steps[-1].failing[query]}")
+    count = f"{len(places)} queries ({len(failing)} not checked), {len(steps)} of "
     count += display.counted(len(selected), "revision")
     if breaks := sum(len(step.breaks) for step in steps):
         raise FindingsError(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from alembic import command
@@ -74,26 +75,27 @@ class _Look(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What an upgrade does to queries.
+    """What a revision does to queries.
 
     Attributes:
-        breaks: those that it breaks, with the reason.
+        revision: its id.
+        breaks: the queries that it breaks, with the reason.
         failing: those that can be prepared neither before it nor after it, with the reason.
         to_see: what preparing can't see.
     """
 
+    revision: str
     breaks: dict[str, str]
     failing: dict[str, str]
     to_see: list[str]
 
-    def lines(self, revision: str, where: Callable[[str], str]) -> Iterator[str]:
-        """Yield breaks and what is to see as lines of text; `where` gives a query's place in the file."""
+    def lines(self, places: Mapping[str, str]) -> Iterator[str]:
+        """Yield breaks, with each query's place, and what is to see as lines of text."""
         for reason in dict.fromkeys(self.breaks.values()):
-            yield f"{revision}: {reason}"
-            for text in (query for query, why in self.breaks.items() if why == reason):
-                words = " ".join(text.split())
-                yield f"  {where(text)}: {words if len(words) <= _WIDTH else words[: _WIDTH - 1] + '…'}"
-        yield from (f"{revision}: look yourself: {line}" for line in self.to_see)
+            yield f"{self.revision}: {reason}"
+            for query in (each for each, why in self.breaks.items() if why == reason):
+                yield f"  {places[query]}: {shorten(query, _WIDTH, placeholder=' ...')}"
+        yield from (f"{self.revision}: look yourself: {line}" for line in self.to_see)
 
 
 def server_for(version: int | None) -> OwnServer:
@@ -108,7 +110,7 @@ def server_for(version: int | None) -> OwnServer:
 
 def check(
     config: Config, script: ScriptDirectory, queries: Collection[str], selected: Collection[str], server: Settings
-) -> Iterator[tuple[str, Step]]:
+) -> Iterator[Step]:
     """Yield what each selected revision does to queries, oldest first, until one can't be applied.
 
     Args:
@@ -125,7 +127,7 @@ def check(
             upgrade = partial(command.upgrade, config, revision)
             try:
                 if revision in selected:
-                    yield revision, watch(where, queries, upgrade)
+                    yield watch(where, queries, revision, upgrade)
                 else:
                     upgrade()
             except (MigrationFailedError, RefusedError) as error:
@@ -135,12 +137,12 @@ def check(
                 return
 
 
-def watch(where: Settings, queries: Collection[str], upgrade: Callable[[], object]) -> Step:
-    """Prepare each query before and after an upgrade, which changes that database."""
-    return asyncio.run(_watch(where, queries, upgrade))
+def watch(where: Settings, queries: Collection[str], revision: str, upgrade: Callable[[], object]) -> Step:
+    """Prepare each query before and after an upgrade to a revision, which changes that database."""
+    return asyncio.run(_watch(where, queries, revision, upgrade))
 
 
-async def _watch(where: Settings, queries: Collection[str], upgrade: Callable[[], object]) -> Step:
+async def _watch(where: Settings, queries: Collection[str], revision: str, upgrade: Callable[[], object]) -> Step:
     how = {"host": where.host, "port": where.port, "user": where.user, "database": where.database, "ssl": False}
     # Other plans depend on the values, which nobody knows.
     connection = await asyncpg.connect(**how, server_settings={"plan_cache_mode": "force_generic_plan"})
@@ -154,6 +156,7 @@ async def _watch(where: Settings, queries: Collection[str], upgrade: Callable[[]
         await connection.close()
     reasons = {query: _reason(before[query], why, after[query]) for query, why in held.items()}
     return Step(
+        revision,
         {query: reason for query, reason in reasons.items() if reason},
         {query: look.error for query, look in before.items() if look.error and after[query].error},
         list(_unseen(schema, _schema(where), {table for look in before.values() for table in look.writes})),
