@@ -183,7 +183,7 @@ def _normalised(sql: str) -> str:
 
 def _begins_fixed(word: str, last: str) -> bool:
     """Whether a number after two words is a column's position or a type's length, and no value; more may follow it."""
-    return last == "by" or (last == "(" and bool(_SIZED.fullmatch(word)))
+    return (word, last) in (("group", "by"), ("order", "by")) or (last == "(" and bool(_SIZED.fullmatch(word)))
 
 
 def as_line(paragraph: str) -> str:
