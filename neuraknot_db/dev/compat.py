@@ -254,7 +254,7 @@ def _reason(before: _Look, held: str, after: _Look) -> str:
 
 def _kind(type_: str) -> str:
     """Return what a parameter's type is for a driver: it writes any text, and any whole number, in the same way."""
-    return re.sub("int[24]", "int8", re.sub("varchar|bpchar", "text", type_))
+    return re.sub(r"\bint[24]\b", "int8", re.sub(r"\b(varchar|bpchar)\b", "text", type_))
 
 
 def _unseen(before: Schema, after: Schema, written: Collection[str]) -> Iterator[str]:
@@ -282,7 +282,7 @@ def _is_tighter(difference: Difference) -> bool:
         **dict.fromkeys(_ANYWHERE, bool(was)),
         "constraint": bool(live),
         "trigger": True,
-        "table": bool(live),
+        "table": bool(re.search("row level|policy|rule", live)),
         "index": "UNIQUE" in live,
         "nullability": live == "NOT NULL",
         "default": live == "none",

@@ -114,21 +114,20 @@ def _schema(connection: Connection) -> str:
         RefusedError: it is not here, or too old.
     """
     loaded, tells, schema = connection.exec_driver_sql(_EXTENSION).one()
+    if tells:
+        return str(schema)
     if loaded is None:
-        raise RefusedError(
-            "The server does not count queries: pg_stat_statements is not in shared_preload_libraries.",
-            hint="On RDS add it there in the instance's parameter group, and reboot the instance; elsewhere: ALTER"
-            " SYSTEM SET shared_preload_libraries = 'pg_stat_statements', and restart the server. Then, in this"
-            " database: CREATE EXTENSION pg_stat_statements",
+        reason = "it is not in the server's shared_preload_libraries"
+        hint = (
+            "On RDS add it there in the instance's parameter group, and reboot the instance; elsewhere: ALTER SYSTEM"
+            " SET shared_preload_libraries = 'pg_stat_statements', and restart the server. Then, in this database:"
+            " CREATE EXTENSION pg_stat_statements"
         )
-    if not tells:
-        is_there = "is of an old version" if schema else "is not in this database"
-        does = "ALTER EXTENSION pg_stat_statements UPDATE" if schema else "CREATE EXTENSION pg_stat_statements"
-        raise RefusedError(
-            f"The server counts queries, and does not show them: its extension pg_stat_statements {is_there}.",
-            hint=f"As an administrator, in this database: {does}",
-        )
-    return str(schema)
+    else:
+        reason = f"in this database {'its extension is of an old version' if schema else 'is no such extension'}"
+        how = "ALTER EXTENSION pg_stat_statements UPDATE" if schema else "CREATE EXTENSION pg_stat_statements"
+        hint = f"As an administrator, in this database: {how}"
+    raise RefusedError(f"pg_stat_statements tells no queries: {reason}.", hint=hint)
 
 
 def _is_query(words: list[str]) -> bool:

@@ -89,6 +89,7 @@ SURVIVED = {
     "a longer number": "ALTER TABLE ai_chat_sessions ALTER temperature TYPE numeric(6,3)",
     "a check less": "ALTER TABLE ai_agents DROP CONSTRAINT chk_max_tokens",
     "NULL allowed": "ALTER TABLE ai_agents ALTER name DROP NOT NULL",
+    "where it is stored": "ALTER TABLE users SET (fillfactor = 70)",
     "a comment": "COMMENT ON TABLE users IS 'who comes'",
     "a column that nobody reads": "ALTER TABLE ai_agents DROP avatar_url",
     "another default": "ALTER TABLE ai_agents ALTER max_tokens SET DEFAULT 3000",
@@ -197,7 +198,7 @@ def test_a_server_that_tells_no_queries_is_told_how_to(asked: Database) -> None:
     asked.run(FORGET)
     refused("shows no query on our tables", "Hint: Let the application run first")
     asked.run("DROP EXTENSION pg_stat_statements")
-    refused("extension pg_stat_statements is not in this database", "CREATE EXTENSION pg_stat_statements")
+    refused("in this database is no such extension", "CREATE EXTENSION pg_stat_statements")
     asked.run("CREATE EXTENSION pg_stat_statements VERSION '1.8'")
     refused("is of an old version", "ALTER EXTENSION pg_stat_statements UPDATE")
 
