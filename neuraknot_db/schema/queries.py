@@ -215,6 +215,8 @@ def parse(path: Path) -> Recorded:
             start, end = words[0].start, words[-1].start if words[-1].text == ";" else len(paragraph)
             query = paragraph[start:end].rstrip().removesuffix(";")
             queries.setdefault(query, line + paragraph[:start].count("\n"))
+    if not queries:
+        raise UsageError(f"{path.name} holds no query.", hint=again)
     seen = _SEEN.search(text)
     return Recorded(queries, seen and seen[1], int(seen[2]) if seen else None)
 

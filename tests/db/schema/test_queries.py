@@ -55,6 +55,8 @@ def test_a_text_is_recorded_without_values_and_comments(told: str, recorded: str
         ("-- said\n\n\nDROP TABLE t;", "line 4: this is no SELECT, INSERT, UPDATE, DELETE or MERGE"),
         ('said\n"-- header"\n"SELECT', "line 3: this is no SELECT"),
         ("\udcff", "can't be read: "),
+        ("-- What the application asks\n", "holds no query"),
+        ("Error: The server can't be reached.", "line 1: this is no SELECT"),  # what a redirected command said
     ],
 )
 def test_what_is_no_query_is_named_with_its_line(tmp_path: Path, text: str, wrong: str) -> None:
