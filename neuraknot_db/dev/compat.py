@@ -228,7 +228,7 @@ def _given(node: Mapping[str, Any]) -> Sequence[str]:
 
 def _words(error: Exception) -> str:
     if isinstance(error, asyncpg.InvalidCachedStatementError):
-        return "its result has another length or collation: a connection that has prepared it already fails"
+        return "its result changes, if only in length or collation"
     return str(error).split("\n")[0]
 
 
@@ -249,7 +249,7 @@ def _reason(before: _Look, held: str, after: _Look) -> str:
     ]
     if not reasons and before.columns != after.columns:
         return "its result's columns have another order"
-    return "; ".join(reasons) or held
+    return "; ".join(reasons) or (held and f"{held}; this fails where it is prepared already, on open connections")
 
 
 def _kind(type_: str) -> str:
