@@ -180,8 +180,7 @@ async def _prepared(connection: Any, queries: Collection[str]) -> dict[str, _Loo
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             looks[query] = _Look(_words(error))
             continue
-        nodes, wrong = await _plan(connection, statement)
-        writing = [node for node in nodes if node.get("Node Type") == "ModifyTable"]
+        writing, wrong = await _plan(connection, statement)
         looks[query] = _Look(
             wrong,
             None if wrong else statement,
@@ -194,7 +193,7 @@ async def _prepared(connection: Any, queries: Collection[str]) -> dict[str, _Loo
 
 
 async def _plan(connection: Any, statement: Any) -> tuple[list[Mapping[str, Any]], str]:
-    """Return the nodes of a prepared statement's plan, or why there is none."""
+    """Return the nodes that write of a prepared statement's plan, or why there is none."""
     nulls = ", ".join(["NULL"] * len(statement.get_parameters()))
     execute = f'EXECUTE "{statement.get_name()}"' + (f"({nulls})" if nulls else "")
     try:
@@ -202,7 +201,8 @@ async def _plan(connection: Any, statement: Any) -> tuple[list[Mapping[str, Any]
     except asyncpg.PostgresError as error:
         # Class 23: a domain refuses the NULL that we give.
         return [], "" if error.sqlstate.startswith("23") else _words(error)
-    return [node for each in plans for node in _nodes(each.get("Plan", {}))], ""
+    nodes = (node for each in plans if "Plan" in each for node in _nodes(each["Plan"]))  # a rule's NOTIFY has none
+    return [node for node in nodes if node["Node Type"] == "ModifyTable"], ""
 
 
 def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

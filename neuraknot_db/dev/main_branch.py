@@ -24,9 +24,9 @@ def new_revisions(script: ScriptDirectory, behind: str | None = None) -> tuple[l
         others, which = list(script.iterate_revisions("heads", behind))[::-1], f"those after {behind}"
     folder = Path(script.versions)
     main = _main(folder)
-    if main is None:
-        return others, f"{which}: git knows of no main branch here"
-    base = _git(folder, "merge-base", "HEAD", main) or ""
+    base = main and _git(folder, "merge-base", "HEAD", main)
+    if not base:
+        return others, f"{which}: git knows of no {f'commit that {main} has too' if main else 'main branch'} here"
     listed = (
         _git(folder, "diff", "-z", "--name-only", "--relative", "--diff-filter=d", base.strip(), "--", "."),
         _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", "."),

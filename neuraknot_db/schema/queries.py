@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import raw_sql
-from neuraknot_db.database.sql_text import Token, names, statements, tokens, without_literals
+from neuraknot_db.database.sql_text import names, statements, tokens, without_literals
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.schema import snapshots
@@ -209,23 +209,23 @@ def parse(path: Path) -> Recorded:
         raise UsageError(f"{path.name} can't be read: {error}.", hint=again) from error
     queries: dict[str, int] = {}
     for line, paragraph in _paragraphs(text):
-        if words := list(tokens(paragraph)):
-            if wrong := _wrong(paragraph, words):
+        if found := statements(paragraph):
+            if wrong := _wrong(paragraph, len(found)):
                 raise UsageError(f"{path.name} can't be read, line {line}: {wrong}.", hint=again)
-            start, end = words[0].start, words[-1].start if words[-1].text == ";" else len(paragraph)
-            query = paragraph[start:end].rstrip().removesuffix(";")
-            queries.setdefault(query, line + paragraph[:start].count("\n"))
+            query = found[0].text.rstrip().removesuffix(";")
+            queries.setdefault(query, line + paragraph.count("\n", 0, found[0].start))
     if not queries:
         raise UsageError(f"{path.name} holds no query.", hint=again)
     seen = _SEEN.search(text)
     return Recorded(queries, seen and seen[1], int(seen[2]) if seen else None)
 
 
-def _wrong(paragraph: str, words: list[Token]) -> str:
-    """Return why a paragraph is no query, as a clause; one that was cut within a string may be one."""
+def _wrong(paragraph: str, count: int) -> str:
+    """Return why a paragraph of so many statements is no query, as a clause; one cut within a string may be one."""
     if not _is_query(names(paragraph)):
         return "this is no SELECT, INSERT, UPDATE, DELETE or MERGE"
-    if any(each.text == ";" for each in words[:-1]) or not words[-1].text.rstrip().endswith(";"):
+    *_, last = tokens(paragraph)
+    if count > 1 or not last.text.rstrip().endswith(";"):
         return "a query ends with a semicolon, and empty lines stand between queries, but never within one"
     return ""
 
