@@ -232,12 +232,10 @@ def _wrong(paragraph: str, count: int) -> str:
 
 def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
     """Yield each paragraph with its line, or each string of JSON: what else the launcher wrote is passed over."""
-    if not re.search('^"-- ', text, re.MULTILINE):  # the header
-        for found in re.finditer(r"(?:^.*\S.*\n?)+", text, re.MULTILINE):
-            yield text.count("\n", 0, found.start()) + 1, found[0]
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.startswith('"'):
+    is_log = re.search('^"-- ', text, re.MULTILINE)  # the header
+    for found in re.finditer('^".*' if is_log else r"(?:^.*\S.*\n?)+", text, re.MULTILINE):
+        paragraph = found[0]
+        if is_log:
             with contextlib.suppress(ValueError):
-                line = str(json.loads(line))
-            yield number, line
+                paragraph = str(json.loads(paragraph))
+        yield text.count("\n", 0, found.start()) + 1, paragraph
