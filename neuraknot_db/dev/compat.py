@@ -127,7 +127,7 @@ def check(
             upgrade = partial(command.upgrade, config, revision)
             try:
                 if revision in selected:
-                    yield watch(where, queries, revision, upgrade)
+                    yield asyncio.run(watch(where, queries, revision, upgrade))
                 else:
                     upgrade()
             except (MigrationFailedError, RefusedError) as error:
@@ -137,12 +137,8 @@ def check(
                 return
 
 
-def watch(where: Settings, queries: Collection[str], revision: str, upgrade: Callable[[], object]) -> Step:
+async def watch(where: Settings, queries: Collection[str], revision: str, upgrade: Callable[[], object]) -> Step:
     """Prepare each query before and after an upgrade to a revision, which changes that database."""
-    return asyncio.run(_watch(where, queries, revision, upgrade))
-
-
-async def _watch(where: Settings, queries: Collection[str], revision: str, upgrade: Callable[[], object]) -> Step:
     how = {"host": where.host, "port": where.port, "user": where.user, "database": where.database, "ssl": False}
     # Other plans depend on the values, which nobody knows.
     connection = await asyncpg.connect(**how, server_settings={"plan_cache_mode": "force_generic_plan"})

@@ -381,7 +381,7 @@ def test_what_a_plan_and_a_result_tell(at: Callable[[str], Database]) -> None:
     change += " ALTER TYPE mood RENAME TO old; CREATE TYPE mood AS ENUM ('calm', 'sad');"
     change += " ALTER TABLE f ALTER mood TYPE mood USING mood::text::mood; DROP TYPE old"
     where = Settings(database.host, database.port, database.user, None, database.name)
-    step = compat.watch(where, SEEN, "005", partial(database.run, change))
+    step = asyncio.run(compat.watch(where, SEEN, "005", partial(database.run, change)))
     told = {query: step.breaks.get(query, "") for query in SEEN}
     assert {query: told[query][: len(reason) or None] for query, reason in SEEN.items()} == SEEN
 
@@ -399,7 +399,7 @@ def test_breaks_are_told_as_the_application_meets_them(
             running = runner.run(application.__aenter__())
             try:
                 runner.run(running.run())
-                step = compat.watch(where, recorded, "005", partial(database.run, change))
+                step = runner.run(compat.watch(where, recorded, "005", partial(database.run, change)))
                 runner.run(running.run())  # it has prepared its statements before the change
                 runner.run(ran(database))
             except (asyncpg.PostgresError, asyncpg.InterfaceError, AssertionError, ValueError):
