@@ -394,33 +394,36 @@ def compat(config: Config, action: str, revision_range: str | None = None, outpu
     """
     script = ScriptDirectory.from_config(config)
     files.load(script)
+    if (other := revision_range if action == "record" else output) is not None:
+        raise UsageError(f"compat {action} does not take {other}.", hint=f"Leave it out: neuraknot-db compat {action}")
     if action == "record":
-        if revision_range is not None:
-            raise UsageError("compat record takes no range.", hint="Leave it out: neuraknot-db compat record")
         _record(script, output)
         return
-    if output is not None:
-        raise UsageError("compat check writes no file.", hint="Leave -o out: neuraknot-db compat check")
     with _in_checkout("compat check"):
         from neuraknot_db.dev import compat, main_branch
     path = queries.path_of(script)
-    recorded, version = queries.parse(path)
+    recorded = queries.parse(path)
     script.get_current_head()  # raises on two heads: no database will hold either schema
     if revision_range is None:
-        selected, why = main_branch.new_revisions(script)
-        log.info("%s", why)
+        selected, why = main_branch.new_revisions(script, recorded.revision)
+        log.info("to check: %s", why)
     else:
         selected = targets.select(script, revision_range, "compat")
-    steps, file = list[compat.Step](), str(files.here(str(path)))
-    with compat.server_for(version).running() as server:
-        for revision, step in compat.check(config, script, recorded, {each.revision for each in selected}, server):
+    if not selected:
+        log.info("nothing is pending")
+        return
+
+    places = {query: f"{files.here(path)}:{line}" for query, line in recorded.queries.items()}
+    steps = list[compat.Step]()
+    with compat.server_for(recorded.version).running() as server:
+        for step in compat.check(config, script, places, {each.revision for each in selected}, server):
             steps.append(step)
-            for line in step.lines(revision, file):
+            for line in step.lines(places):
                 write(line)
-    failing = [each for each in recorded if steps and all(each in step.failing for step in steps)]
+    failing = [each for each in places if steps and all(each in step.failing for step in steps)]
     for query in failing:
-        write(f"not checked: {file}:{query.line}: {steps[-1].failing[query]}")
-    count = f"{len(recorded)} queries ({len(failing)} not checked), {len(steps)} of "
+        write(f"not checked: {places[query]}: {steps[-1].failing[query]}")
+    count = f"{len(places)} queries ({len(failing)} not checked), {len(steps)} of "
     count += display.counted(len(selected), "revision")
     if breaks := sum(len(step.breaks) for step in steps):
         raise FindingsError(
@@ -442,17 +445,17 @@ def _record(script: ScriptDirectory, output: str | None) -> None:
             hint="launcher ecs-run -- compat record -o - > alembic/queries.sql",
         )
     with session.open_session(chosen()) as connection:
-        found = queries.record(connection, script)
+        paragraphs, notes = queries.record(connection, script)
         connection.rollback()
-    for note in found.notes:
+    for note in notes:
         log.info("%s", note)
     if output == "-":
-        write_exactly(queries.render(found, in_lines=True))
+        write_exactly("\n".join(map(queries.as_line, paragraphs)))
         return
     path = Path(output) if output else queries.path_of(script)
     with _writing("Name another file with -o."):
-        path.write_text(queries.render(found), encoding="utf-8")
-    log.info("wrote %s: %d queries", files.here(str(path)), len(found.queries))
+        path.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
+    log.info("wrote %s: %d queries", files.here(path), len(paragraphs) - 1)
 
 
 def mark(config: Config, environment: str, confirm: str | None = None) -> None:

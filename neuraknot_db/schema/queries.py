@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import raw_sql
-from neuraknot_db.database.sql_text import Token, names, statements, tokens
+from neuraknot_db.database.sql_text import names, statements, tokens, without_literals
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.schema import snapshots
@@ -26,16 +28,14 @@ _KINDS = frozenset({"select", "insert", "update", "delete", "merge", "with"})
 _OURS = frozenset({"neuraknot_db", "alembic_version", "pg_catalog", "information_schema"})
 """Names that only this tool's and psql's own queries hold."""
 
-_VALUES = frozenset({"parameter", "string", "number"})
-_BEFORE_VALUES = frozenset({"limit", "offset", "between", "and", "or", "when", "then", "else"})
-_LISTING = frozenset({"in", "values", "array", "(", ","})
-"""What stands before the parenthesis of a list of values."""
+_SIZED = re.compile("(bp|var)?char|character|varying|bit|decimal|float|interval|numeric|time(stamp)?(tz)?")
+"""The types that have a length."""
 
 _HIDDEN, _OTHERS = "<insufficient privilege>", "of other users"
-_LEAST_VERSION = (1, 9)
 
 _EXTENSION = """
-SELECT current_setting('pg_stat_statements.max', true) AS loaded, extversion, nspname
+SELECT current_setting('pg_stat_statements.max', true) AS loaded,
+       to_regclass(quote_ident(nspname) || '.pg_stat_statements_info') IS NOT NULL AS tells, nspname
   FROM (VALUES (1)) always
   LEFT JOIN (pg_extension JOIN pg_namespace n ON n.oid = extnamespace) ON extname = 'pg_stat_statements'
 """
@@ -48,7 +48,7 @@ _RESET = "SELECT dealloc, to_char(stats_reset AT TIME ZONE 'UTC', 'YYYY-MM-DD') 
 _HEADER = """\
 -- What the application asks of our tables, without values: neuraknot-db compat check prepares each query before and
 -- after a revision. neuraknot-db compat record writes this file anew."""
-_SEEN = re.compile(r"^-- Seen at .*, on PostgreSQL (\d+), since ", re.MULTILINE)
+_SEEN = re.compile(r"-- Seen at revision (.+), on PostgreSQL (\d+), ")
 
 
 def path_of(script: ScriptDirectory) -> Path:
@@ -56,29 +56,19 @@ def path_of(script: ScriptDirectory) -> Path:
     return Path(script.dir) / "queries.sql"
 
 
-class Query(NamedTuple):
-    """A query of the file, without its semicolon, and the line on which it begins."""
+class Recorded(NamedTuple):
+    """What the file holds: queries, each with its line; the revision and major version, if its header says them."""
 
-    text: str
-    line: int
-
-
-class Recording(NamedTuple):
-    """What was read from a server.
-
-    Attributes:
-        queries: sorted.
-        facts: what the file's header says of them.
-        notes: what was left out, for the reader.
-    """
-
-    queries: list[str]
-    facts: list[str]
-    notes: list[str]
+    queries: dict[str, int]
+    revision: str | None
+    version: int | None
 
 
-def record(connection: Connection, script: ScriptDirectory) -> Recording:
+def record(connection: Connection, script: ScriptDirectory) -> tuple[list[str], list[str]]:
     """Read the queries that touch a table or view of any revision.
+
+    Returns:
+        The file's paragraphs, of which the first is its header; and what was left out, for the reader.
 
     Raises:
         RefusedError: the server does not count queries, this database does not show them, or none touches our tables.
@@ -90,28 +80,31 @@ def record(connection: Connection, script: ScriptDirectory) -> Recording:
     ours = {name for each in snapshots.load_all(script).values() for name in each.relations}
     own, found, left_out = set(_own_shapes(script, ours)), set(), Counter[str]()
     for text in texts:
+        words = names(text or "")
         if text is None or text == _HIDDEN:
             left_out[_OTHERS if text else "without a text"] += 1
-        elif _is_ours(text, ours):
+        elif _is_query(words) and not ours.isdisjoint(words):
             query = _normalised(text)
-            if _shape(query) in own:
+            if not query:
+                left_out["that can't be read"] += 1
+            elif _shape(query) in own or not _OURS.isdisjoint(words):
                 left_out["of this tool and the revisions"] += 1
-            elif len(_in_one_line(f"{query};").encode()) >= LONGEST:
+            elif len(as_line(f"{query};").encode()) >= LONGEST:
                 left_out["longer than 16 kB"] += 1
             else:
-                found.add(query)
+                found.add(f"{query};")
     notes = [f"left out: {count} {reason}" for reason, count in left_out.items()]
     hint, version = "Let the application run first, on this database.", state.server_version.partition(".")[0]
-    facts = [f"Seen at revision {state.revision or 'none'}, on PostgreSQL {version}, since {since}."]
+    header = f"{_HEADER}\n-- Seen at revision {state.revision or 'none'}, on PostgreSQL {version}, since {since}."
     if pushed_out:
-        facts.append("Not complete: the server has pushed texts out. Set pg_stat_statements.max higher.")
+        header += "\n-- Not complete: the server has pushed texts out. Set pg_stat_statements.max higher."
     if left_out[_OTHERS]:
-        facts.append("Not complete: the user who recorded may not read the texts of others.")
+        header += "\n-- Not complete: the user who recorded may not read the texts of others."
         hint = f"As an administrator: GRANT pg_read_all_stats TO {raw_sql.quoted(state.role)}"
         notes.append(hint)
     if not found:
         raise RefusedError(f"pg_stat_statements shows no query on our tables, since {since}.", hint=hint)
-    return Recording(sorted(found), facts, notes)
+    return [header, *sorted(found)], notes
 
 
 def _schema(connection: Connection) -> str:
@@ -120,53 +113,39 @@ def _schema(connection: Connection) -> str:
     Raises:
         RefusedError: it is not here, or too old.
     """
-    loaded, version, schema = connection.exec_driver_sql(_EXTENSION).one()
+    loaded, tells, schema = connection.exec_driver_sql(_EXTENSION).one()
+    if tells:
+        return str(schema)
     if loaded is None:
-        raise RefusedError(
-            "The server does not count queries: pg_stat_statements is not in shared_preload_libraries.",
-            hint="On RDS add it there in the instance's parameter group, and reboot the instance; elsewhere: ALTER"
-            " SYSTEM SET shared_preload_libraries = 'pg_stat_statements', and restart the server. Then, in this"
-            " database: CREATE EXTENSION pg_stat_statements",
+        reason = "it is not in the server's shared_preload_libraries"
+        hint = (
+            "On RDS add it there in the instance's parameter group, and reboot the instance; elsewhere: ALTER SYSTEM"
+            " SET shared_preload_libraries = 'pg_stat_statements', and restart the server. Then, in this database:"
+            " CREATE EXTENSION pg_stat_statements"
         )
-    if version is None:
-        raise RefusedError(
-            "The server counts queries, and this database does not show them: it has no extension pg_stat_statements.",
-            hint="As an administrator, in this database: CREATE EXTENSION pg_stat_statements",
-        )
-    if tuple(map(int, version.split("."))) < _LEAST_VERSION:
-        raise RefusedError(
-            f"pg_stat_statements is still at version {version} here, and tells too little.",
-            hint="As an administrator, in this database: ALTER EXTENSION pg_stat_statements UPDATE",
-        )
-    return str(schema)
-
-
-def _is_ours(text: str, ours: set[str]) -> bool:
-    """Whether it is a query that names one of our relations, and nothing that only a tool asks for."""
-    words = names(text)
-    return _is_query(words) and not ours.isdisjoint(words) and _OURS.isdisjoint(words)
+    else:
+        reason = f"in this database {'its extension is of an old version' if schema else 'is no such extension'}"
+        how = "ALTER EXTENSION pg_stat_statements UPDATE" if schema else "CREATE EXTENSION pg_stat_statements"
+        hint = f"As an administrator, in this database: {how}"
+    raise RefusedError(f"pg_stat_statements tells no queries: {reason}.", hint=hint)
 
 
 def _is_query(words: list[str]) -> bool:
     return next((each for each in words if each != "("), "") in _KINDS
 
 
-def _own_shapes(script: ScriptDirectory, ours: set[str]) -> Iterator[tuple[str, ...]]:
+def _own_shapes(script: ScriptDirectory, ours: set[str]) -> Iterator[str]:
     """Yield the shapes of what revisions hold, losses too, and of what a reset counts."""
     for revision in script.walk_revisions():
-        losses = getattr(revision.module, "losses", {})
-        held = ast.walk(ast.parse(Path(revision.path).read_bytes()))
-        texts = (each.value for each in held if isinstance(each, ast.Constant))
-        for text in (*texts, *(losses.values() if isinstance(losses, dict) else ())):
-            if isinstance(text, str):
-                yield from (_shape(each.text) for each in statements(text))
+        for held in ast.walk(ast.parse(Path(revision.path).read_bytes())):
+            if isinstance(held, ast.Constant) and isinstance(held.value, str):
+                yield from (_shape(each.text) for each in statements(held.value))
     yield from (_shape(f"SELECT count(*) FROM public.{raw_sql.quoted(name)}") for name in ours)
 
 
-def _shape(sql: str) -> tuple[str, ...]:
-    """Return its words, whatever the values."""
-    pairs = zip(tokens(sql), names(sql), strict=True)
-    return tuple("?" if token.kind in _VALUES else name for token, name in pairs if token.kind != "continuation")
+def _shape(sql: str) -> str:
+    """Return SQL in one line, whatever its values and quotes."""
+    return re.sub(r"'?\.\.\.'?|\$\d+", "?", without_literals(sql)).lower().replace('"', "")
 
 
 def _normalised(sql: str) -> str:
@@ -174,60 +153,45 @@ def _normalised(sql: str) -> str:
 
     It leaves those of a statement that was prepared before its counters were reset; and of an expression that stands
     twice, as in GROUP BY, the second one's: that gets the first one's parameter, or nothing would prepare it.
+    A text with a string that ends elsewhere than it seems to gives nothing.
     """
-    found = list(tokens(sql))
-    highest = max((int(each.text[1:]) for each in found if re.fullmatch(r"\$\d+", each.text)), default=0)
-    known: dict[tuple[str, ...], str] = {}
+    found = [each for each in tokens(sql) if each.kind != "continuation"]
+    words = ["", "", *(each.text.lower() for each in found)]
+    numbers = (each.text[1:] for each in found if each.kind == "parameter")
+    highest = max((int(each) for each in numbers if each.isdecimal()), default=0)
+    known: dict[tuple[str, str], str] = {}
     parts: list[str] = []
-    openers: list[str] = []
-    end = 0
-    for at, token in enumerate(found):
-        gap, text, end = sql[end : token.start], token.text, token.start + len(token.text)
-        before = tuple(each.text.lower() for each in found[max(at - 2, 0) : at])
-        last = before[-1] if before else ""
-        if token.kind == "continuation" or (text == ";" and at == len(found) - 1):
-            continue
-        if text == "(":
-            openers.append(last)
-        elif text == ")" and openers:
-            openers.pop()
+    end, fixed = 0, -1
+    for at, (token, before) in enumerate(zip(found, pairwise(words), strict=False)):
+        text = token.text
+        if token.kind == "error":
+            return ""
         if token.kind == "parameter":
             known.setdefault(before, text)
-        elif token.kind == "string" or (token.kind == "number" and _is_value(found[at - 1], openers, before in known)):
-            if before not in known:
-                highest += 1
-                known[before] = f"${highest}"
-            text = known[before]
-        parts += _gap(gap) if parts else "", text
-    return "".join(parts)
+        elif token.kind == "number" and (_begins_fixed(*before) or (before[1] == "," and fixed == at - 2)):
+            fixed = at
+        elif token.kind in ("number", "string"):
+            highest += before not in known
+            text = known.setdefault(before, f"${highest}")
+        gap = sql[end : token.start]
+        tail = gap.rpartition("\n")[2]
+        parts += "\n" + (tail if tail.isspace() else "") if "\n" in gap else " " * bool(gap), text
+        end = token.start + len(token.text)
+    return "".join(parts).strip().removesuffix(";")
 
 
-def _is_value(before: Token, openers: list[str], known: bool) -> bool:
-    """Whether a number is a value, and not a type's length or a column's position."""
-    listed = before.text in ("(", ",") and bool(openers) and openers[-1] in _LISTING
-    return known or listed or before.kind == "operator" or before.text.lower() in _BEFORE_VALUES
+def _begins_fixed(word: str, last: str) -> bool:
+    """Whether a number after two words is a column's position or a type's length, and no value; more may follow it."""
+    return (word, last) in (("group", "by"), ("order", "by")) or (last == "(" and bool(_SIZED.fullmatch(word)))
 
 
-def _gap(gap: str) -> str:
-    if not gap.strip() and gap.count("\n") < 2:
-        return gap.replace("\r", "")
-    lines = gap.rsplit("\n", 1)
-    return " " if len(lines) < 2 else "\n" + lines[1][: len(lines[1]) - len(lines[1].lstrip())]
+def as_line(paragraph: str) -> str:
+    """Return a paragraph of the file as a line of a log, a JSON string."""
+    return json.dumps(paragraph, ensure_ascii=False)
 
 
-def render(recording: Recording, *, in_lines: bool = False) -> str:
-    """Return the file's text: a paragraph for each query, or, for a log, a line with the same as a JSON string."""
-    header = "\n".join((_HEADER, *(f"-- {fact}" for fact in recording.facts)))
-    paragraphs = [header, *(f"{query};" for query in recording.queries)]
-    return "\n".join(map(_in_one_line, paragraphs)) if in_lines else "\n\n".join(paragraphs) + "\n"
-
-
-def _in_one_line(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def parse(path: Path) -> tuple[list[Query], int | None]:
-    """Return the queries of a file in either form, and the major version of their server; None if it does not say it.
+def parse(path: Path) -> Recorded:
+    """Return what a file in either form holds.
 
     Raises:
         UsageError: there is no such file, or it can't be read as queries.
@@ -243,46 +207,35 @@ def parse(path: Path) -> tuple[list[Query], int | None]:
         ) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path.name} can't be read: {error}.", hint=again) from error
-    queries: dict[str, Query] = {}
-    version = None
+    queries: dict[str, int] = {}
     for line, paragraph in _paragraphs(text):
-        if seen := _SEEN.search(paragraph):
-            version = int(seen[1])
-        if not (words := list(tokens(paragraph))):
-            continue
-        if wrong := _wrong(paragraph, words):
-            raise UsageError(f"{path.name} can't be read, line {line}: {wrong}.", hint=again)
-        start, end = words[0].start, words[-1].start if words[-1].text == ";" else len(paragraph)
-        query = paragraph[start:end].rstrip().removesuffix(";")
-        queries.setdefault(query, Query(query, line + paragraph[:start].count("\n")))
-    return list(queries.values()), version
+        if found := statements(paragraph):
+            if wrong := _wrong(paragraph, len(found)):
+                raise UsageError(f"{path.name} can't be read, line {line}: {wrong}.", hint=again)
+            query = found[0].text.rstrip().removesuffix(";")
+            queries.setdefault(query, line + paragraph.count("\n", 0, found[0].start))
+    if not queries:
+        raise UsageError(f"{path.name} holds no query.", hint=again)
+    seen = _SEEN.search(text)
+    return Recorded(queries, seen and seen[1], int(seen[2]) if seen else None)
 
 
-def _wrong(paragraph: str, words: list[Token]) -> str:
-    """Return why a paragraph is no query, as a clause; one that was cut within a string may be one."""
-    if paragraph.startswith('"'):
-        return "this is no whole string of JSON"
+def _wrong(paragraph: str, count: int) -> str:
+    """Return why a paragraph of so many statements is no query, as a clause; one cut within a string may be one."""
     if not _is_query(names(paragraph)):
         return "this is no SELECT, INSERT, UPDATE, DELETE or MERGE"
-    if not paragraph.rstrip().endswith(";") and words[-1].text != ";":
-        return "a query ends with a semicolon, and none of its lines is empty"
-    return "an empty line stands between two queries" if any(each.text == ";" for each in words[:-1]) else ""
+    *_, last = tokens(paragraph)
+    if count > 1 or not last.text.rstrip().endswith(";"):
+        return "a query ends with a semicolon, and empty lines stand between queries, but never within one"
+    return ""
 
 
 def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
     """Yield each paragraph with its line, or each string of JSON: what else the launcher wrote is passed over."""
-    lines = text.split("\n")
-    if any(each.startswith('"-- ') for each in lines):  # the header, as `render` wrote it
-        for number, line in enumerate(lines, start=1):
-            if line.startswith('"'):
-                try:
-                    yield number, str(json.loads(line))
-                except ValueError:
-                    yield number, line
-        return
-    begin = 0
-    for number, line in enumerate([*lines, ""]):
-        if not line.strip():
-            if number > begin:
-                yield begin + 1, "\n".join(lines[begin:number])
-            begin = number + 1
+    is_log = re.search('^"-- ', text, re.MULTILINE)  # the header
+    for found in re.finditer('^".*' if is_log else r"(?:^.*\S.*\n?)+", text, re.MULTILINE):
+        paragraph = found[0]
+        if is_log:
+            with contextlib.suppress(ValueError):
+                paragraph = str(json.loads(paragraph))
+        yield text.count("\n", 0, found.start()) + 1, paragraph

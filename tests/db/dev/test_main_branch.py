@@ -26,8 +26,8 @@ def merged(project: Project) -> Project:
     return project
 
 
-def new(project: Project) -> tuple[list[str], str]:
-    found, why = new_revisions(ScriptDirectory(str(project.root / "alembic")))
+def new(project: Project, behind: str | None = None) -> tuple[list[str], str]:
+    found, why = new_revisions(ScriptDirectory(str(project.root / "alembic")), behind)
     return [each.revision for each in found], why
 
 
@@ -61,6 +61,13 @@ def test_what_was_merged_meanwhile_is_not_new(merged: Project) -> None:
 def test_without_a_new_one_or_without_git_it_is_all(merged: Project, tmp_path: Path) -> None:
     every = ["001", "002", "003", "004"]
     assert new(merged) == (every, "all revisions: none is new since main")
+    assert new(merged, "003") == (["004"], "those after 003: none is new since main")
+    assert new(merged, "of another project") == (every, "all revisions: none is new since main")
+    git(merged, "switch", "--orphan", "shallow")
+    git(merged, "checkout", "main", ".")
+    git(merged, "commit", "-m", "As a clone without history has it")
+    assert new(merged) == (every, "all revisions: git knows of no commit that main has too here")
+    git(merged, "switch", "main")
     git(merged, "branch", "-m", "trunk")
     assert new(merged) == (every, "all revisions: git knows of no main branch here")
     (tmp_path / ".git").rename(tmp_path / "not-git")
