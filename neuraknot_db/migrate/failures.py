@@ -44,6 +44,7 @@ class FailurePoint(NamedTuple):
         begun: whether anything of it had been sent.
         kept: a sentence to use instead of where the database is: what a rollback kept.
         left: whether the revision sent something in an autocommit_block, which stays.
+        asked: whether a query of its `expects` or `ensures` was running, and none of its own statements.
         within: whether a caller's transaction holds it: only the caller knows where the database is.
         exchange: the statement that failed.
         limits: its timeouts.
@@ -59,6 +60,7 @@ class FailurePoint(NamedTuple):
     begun: bool = True
     kept: str = ""
     left: bool = False
+    asked: bool = False
     within: bool = False
     exchange: Exchange = Exchange()
     limits: Limits = Limits()
@@ -83,6 +85,11 @@ class FailurePoint(NamedTuple):
         if self.alone is not None:
             return " outside of a transaction"
         return " and was rolled back" + ", but for what its autocommit_block has sent" * self.left
+
+    @property
+    def sent_again(self) -> str:
+        """What comes of a statement that stays when what it ensures is not so, as sentences."""
+        return "Its statement is sent again then: write IF NOT EXISTS or the like." * bool(self.alone and self.asked)
 
 
 def explained(error: Exception, point: FailurePoint) -> NeuraknotError | None:
@@ -126,11 +133,12 @@ def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
     # What the server is in may be the cause, and then the file is not to blame.
     advice = point.cause or found.hint
     if point.cause is None and place and sqlstate.of(error) == sqlstate.READ_ONLY:
-        advice = f"Take out of {place.shown} what makes the transaction read-only."
+        what = "what writes: such a query may only read" if point.asked else "what makes the transaction read-only"
+        advice = f"Take out of {place.shown} {what}."
     elif advice is None and place is not None:
         advice = f"Correct {place.shown}, and run the command again."
-    left = _left_behind(point.alone, error) if point.alone is not None else None
-    found.hint = " ".join(filter(None, (point.at, left, advice)))
+    left = _left_behind(point.alone, error) if point.alone is not None and not point.asked else None
+    found.hint = " ".join(filter(None, (point.at, left, advice, point.sent_again)))
     return found
 
 

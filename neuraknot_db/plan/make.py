@@ -16,7 +16,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, excerpt
+from neuraknot_db.database import diagnosis, excerpt, interrupt
 from neuraknot_db.database.display import counted, to_type
 from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
@@ -177,19 +177,24 @@ def _questions(connection: Connection, options: RevisionOptions, *, count: bool)
     for about in ("losses", "expects", "ensures"):
         queries: Mapping[str, str] = getattr(options, about)
         for phrase, query in queries.items():
-            found: int | None = None
-            unknown = ""
-            if count and about != "ensures":  # that is asked of what the revision makes
-                try:
-                    answer = conditions.ask(connection, query)
-                    found = int(answer.rows[1][0]) if about == "losses" else answer.total
-                except DBAPIError as error:
-                    if diagnosis.is_lost(error):
-                        raise
-                    unknown = excerpt.words(error, None)[0]
-                except (IndexError, ValueError):
-                    unknown = "its query gives no number"
-            yield Question(about, phrase, found, unknown)
+            # What it ensures is asked of what it makes.
+            answer = _answer(connection, about, query) if count and about != "ensures" else (None, "")
+            yield Question(about, phrase, *answer)
+
+
+def _answer(connection: Connection, about: str, query: str) -> tuple[int | None, str]:
+    """Return how many rows are lost, or break it; or None, and why that is not known."""
+    try:
+        if about == "losses":
+            return int(conditions.read(connection, query)[0]), ""
+        return conditions.ask(connection, query)[0], ""
+    except DBAPIError as error:
+        interrupt.check()
+        if diagnosis.is_lost(error):
+            raise
+        return None, excerpt.words(error, None)[0]
+    except (LookupError, TypeError, ValueError):
+        return None, "its query gives no number"
 
 
 def _sends_nothing(source: bytes, function: str) -> bool:
