@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from tests.db.cli.test_bad_input import SCHEMA, said
 from tests.db.conftest import Database, Project
 from tests.db.forking import BIN
-from tests.db.running import log_of
+from tests.db.running import log_of, running, wait_until
 
 VERSION = "SELECT version_num FROM public.alembic_version"
 PHRASE = "no two users share a name"
@@ -59,6 +60,37 @@ def test_rows_that_break_it_and_queries_that_fail(
     assert database_at_head.value(SCHEMA) == before
     assert database_at_head.value("SELECT count(*) FROM public.users") == 18
     assert log_of(database_at_head)[-1] == ("005", "upgrade", "failed")
+
+
+def test_a_query_that_fails_is_shown_where_it_is_written(database_at_head: Database, project: Project) -> None:
+    extra = f'expects = {{{PHRASE!r}: """\n-- all\nSELECT id,\n  neither FROM users;\n"""}}'
+    project.add("005", "SELECT 1", after="004", extra=extra)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(
+        done,
+        7,
+        "005_added.py, line 10:\n",
+        "\n    10 |   neither FROM users;\n       |   ^\nHint: The database is at 004.",
+    )
+
+
+def test_a_right_that_lacks_for_a_question_is_named(database_at_head: Database, project: Project) -> None:
+    project.add("005", "SET ROLE pg_monitor", after="004", extra=declared("ensures"))
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "lacks a privilege and was rolled back", PHRASE, "Hint: The database is at 004. Connect as a role")
+
+
+@pytest.mark.slow
+def test_an_interruption_ends_what_is_asked(database_at_head: Database, project: Project, tmp_path: Path) -> None:
+    asked = "SELECT count(*) = 2 FROM pg_stat_activity WHERE query ~ 'pg_sleep'"  # this one, and the other
+    project.add("005", "SELECT 1", after="004", extra="expects = {each: f'SELECT pg_sleep({each}00)' for each in '34'}")
+    with running(
+        database_at_head, "plan", "--count", said=tmp_path / "said", program="neuraknot-db", cwd=project.root
+    ) as plan:
+        wait_until(lambda: database_at_head.value(asked))
+        plan.process.send_signal(signal.SIGINT)
+        done = plan.ended()
+    said(done, 130, "Error: Interrupted.")
 
 
 @pytest.mark.parametrize("extra", [declared("expects"), declared("ensures", TWINS + "\n;")])
