@@ -1017,6 +1017,9 @@ ASSUMPTIONS = (
     ('CREATE TABLE "顧客{0}" ("番号" bigint)', "", False),
     ('ALTER TABLE "顧客t28" ADD PRIMARY KEY ("番号")', "", True),
     ('ALTER TABLE "顧客t28" ADD UNIQUE ("番号")', 'SELECT FROM "顧客t28"', False),
+    ("CREATE TABLE p (id int) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)", "", False),
+    ("ALTER TABLE p ADD CHECK (id > 0)", "", True),
+    ("ALTER TABLE p ADD CHECK (id > -1)", "SELECT id FROM P WHERE id < 0", False),
 )
 
 

@@ -39,17 +39,17 @@ def check(subject: Subject) -> Iterator[Finding]:
     fitted: set[str] = set()
     for statement in subject.upgrade.measured.statements:
         sql = _whole(subject, statement)
-        # Nothing can be asked beforehand of columns that the revision makes, nor of rows that it makes fit.
-        columns = {found["name"] for found in _NEW_COLUMN.finditer(sql)}
-        made |= {(effect.relation, column) for effect in statement.effects for column in columns}
-        fitted |= {effect.relation for effect in statement.effects if statement.changes_rows_of(effect)}
         names = re.findall(r"[\w\"]+", _NEW_COLUMN.sub("", sql))
-        tables = [effect.relation for effect in statement.effects if _may_fail(statement, sql, effect)]
-        if tables and not any(
-            table in fitted or is_named(table, subject.expects) or any((table, name) in made for name in names)
-            for table in tables
-        ):
-            table = min(tables, key=sql.find)
+        # A partition is read where its parent is named and asked for.
+        touched = [effect.relation for effect in statement.effects]
+        # Nothing can be asked beforehand of columns that the revision makes, nor of rows that it makes fit.
+        made |= {(table, found["name"]) for found in _NEW_COLUMN.finditer(sql) for table in touched}
+        fitted |= {effect.relation for effect in statement.effects if statement.changes_rows_of(effect)}
+        failing = [effect.relation for effect in statement.effects if _may_fail(statement, sql, effect)]
+        if not failing or any(is_named(table, subject.expects) for table in touched):
+            continue
+        if fitted.isdisjoint(failing) and made.isdisjoint((table, name) for table in failing for name in names):
+            table = next((name for name in names if name in touched), failing[0])
             message = f"upgrade() fails where a row of {table} does not fit, and nothing asks beforehand."
             yield subject.finding(statement.line, CODE, message, HELP.format(table=table))
 
