@@ -901,6 +901,12 @@ def test_an_exception_holds_for_its_revision_and_an_idle_one_is_a_finding(projec
     assert project.findings() == [("unused-exception", 'ban-drop-table = "no cause"')]
 
 
+def test_a_rule_of_ours_can_be_excepted_everywhere(project: Project) -> None:
+    project.revision("002", "001", ways(ADD, "pass"))
+    project.exceptions(QUIET.replace("[always]", "[always]\nmissing-downgrade = 'none here'"))
+    assert project.findings() == []
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -909,6 +915,7 @@ def test_an_exception_holds_for_its_revision_and_an_idle_one_is_a_finding(projec
         ("[sometimes]\nx = 'y'", "has a table sometimes"),
         ("[revisions]\n001 = 'y'", "is not a table of rules"),
         ("[always", "can't be read"),
+        ("[downgrade]\nuncounted-loss = 'y'", "excepts uncounted-loss on every way back"),
     ],
 )
 def test_exceptions_without_a_reason_are_wrong_usage(project: Project, text: str, words: str) -> None:
