@@ -88,7 +88,7 @@ def ask(connection: Connection, query: str) -> tuple[int, tuple[str, ...]]:
 
 
 def read(connection: Connection, sql: str) -> Sequence[Any]:
-    """Return the first row of a query that may only read, in the open transaction; no lock of it stays.
+    """Return the first row of a query that may only read, empty without one; no lock of it stays in the transaction.
 
     Raises:
         DBAPIError: it failed; the transaction goes on unless the connection is lost.
@@ -101,8 +101,7 @@ def read(connection: Connection, sql: str) -> Sequence[Any]:
             raw_sql.execute(connection, _END)
         raise
     raw_sql.execute(connection, _END)
-    assert row is not None
-    return row
+    return row or ()
 
 
 def in_script(revision: str, name: str, phrase: str, query: str) -> str:
