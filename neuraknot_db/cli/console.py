@@ -44,7 +44,7 @@ class _StandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
         in_one_line = getattr(record, "in_one_line", False) and sys.stderr.isatty()
-        line = _cut(line) if in_one_line else _fitted(line)
+        line = display.cut(line, shutil.get_terminal_size().columns) if in_one_line else _fitted(line)
         sys.stderr.write(line + "\n")
 
 
@@ -179,14 +179,9 @@ def rendered(error: NeuraknotError) -> str:
         *(f"  {_continued(line)}".rstrip() for line in error.details),
     ]
     if sys.stderr.isatty():
-        lines += [_cut(f"  {row}") for row in error.rows]
+        lines += [display.cut(f"  {row}", shutil.get_terminal_size().columns) for row in error.rows]
     hint = error.hint and display.to_type(error.hint)
     return "\n".join([*lines, _fitted(f"Hint: {_continued(hint)}")] if hint else lines)
-
-
-def _cut(line: str) -> str:
-    """Return a line within the width of a terminal; redacted before that: part of a secret would go unnoticed."""
-    return display.cut(redacted(line), shutil.get_terminal_size().columns)
 
 
 def _fitted(text: str) -> str:

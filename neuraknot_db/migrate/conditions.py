@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import diagnosis, raw_sql, sql_text
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError, RefusedError
-from neuraknot_db.migrate.failures import FailurePoint
+from neuraknot_db.migrate.failures import STAYS, FailurePoint
 from neuraknot_db.revisions import files
 
 _BEGIN = "SAVEPOINT neuraknot_db; SET LOCAL transaction_read_only = on"
@@ -70,8 +70,8 @@ class Condition(NamedTuple):
         if self.name == "expects":
             undone = "it was not begun" + ", and the reset is rolled back" * point.within
             return RefusedError(f"{message} {undone}.", hint=hint, rows=rows)
-        undone = "what its statement did stays" if point.alone else f"it{point.undone.removeprefix(' and')}"
-        hint = " ".join(filter(None, (point.at, hint, point.sent_again)))
+        undone = "it was not recorded" if point.alone else f"it{point.undone.removeprefix(' and')}"
+        hint = " ".join(filter(None, (point.at, STAYS if point.alone else "", hint)))
         return MigrationFailedError(f"{message} {undone}.", hint=hint, rows=rows)
 
 

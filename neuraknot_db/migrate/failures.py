@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from neuraknot_db.revisions.places import Location
 
 
+STAYS = "What its statement did stays, and the next run sends it again: write IF NOT EXISTS or the like."
+"""What there is to say of a statement outside of a transaction where what it ensures is not so."""
+
+
 class FailurePoint(NamedTuple):
     """Where a run was when it ended, and what the database says about that.
 
@@ -86,11 +90,6 @@ class FailurePoint(NamedTuple):
             return " outside of a transaction"
         return " and was rolled back" + ", but for what its autocommit_block has sent" * self.left
 
-    @property
-    def sent_again(self) -> str:
-        """What comes of a statement that stays when what it ensures is not so, as sentences."""
-        return "Its statement is sent again then: write IF NOT EXISTS or the like." * bool(self.alone and self.asked)
-
 
 def explained(error: Exception, point: FailurePoint) -> NeuraknotError | None:
     """Return the error that says what happened to which revision; None for a defect of ours."""
@@ -137,8 +136,8 @@ def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
         advice = f"Take out of {place.shown} {what}."
     elif advice is None and place is not None:
         advice = f"Correct {place.shown}, and run the command again."
-    left = _left_behind(point.alone, error) if point.alone is not None and not point.asked else None
-    found.hint = " ".join(filter(None, (point.at, left, advice, point.sent_again)))
+    left = None if point.alone is None else STAYS if point.asked else _left_behind(point.alone, error)
+    found.hint = " ".join(filter(None, (point.at, left, advice)))
     return found
 
 

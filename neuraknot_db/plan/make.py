@@ -29,7 +29,7 @@ from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.options import RevisionOptions, is_transactional
+from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.effects import LockMode, Measurement
@@ -168,22 +168,19 @@ def _plan_revision(
         transactional=not alone,
         lock_timeout=limits.lock_timeout,
         statement_timeout=limits.statement_timeout,
-        questions=tuple(_questions(connection, options, count=count)),
+        questions=tuple(
+            Question(about, phrase, *(_answer(connection, about, query) if count else ()))
+            for about in ("losses", "expects", "ensures")
+            for phrase, query in getattr(options, about).items()
+        ),
         failure=f"{found.failure}." if found.failure else "",
     )
 
 
-def _questions(connection: Connection, options: RevisionOptions, *, count: bool) -> Iterator[Question]:
-    for about in ("losses", "expects", "ensures"):
-        queries: Mapping[str, str] = getattr(options, about)
-        for phrase, query in queries.items():
-            # What it ensures is asked of what it makes.
-            answer = _answer(connection, about, query) if count and about != "ensures" else (None, "")
-            yield Question(about, phrase, *answer)
-
-
 def _answer(connection: Connection, about: str, query: str) -> tuple[int | None, str]:
     """Return how many rows are lost, or break it; or None, and why that is not known."""
+    if about == "ensures":  # of what the revision makes
+        return None, ""
     try:
         if about == "losses":
             return int(conditions.read(connection, query)[0]), ""

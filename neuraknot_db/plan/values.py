@@ -115,7 +115,7 @@ class Question:
 
     @property
     def broken(self) -> bool:
-        """Whether a run would be refused for it now."""
+        """Whether a run that began with it would be refused now."""
         return self.about == "expects" and bool(self.count)
 
     def __str__(self) -> str:

@@ -91,15 +91,9 @@ class Subject:
         """The loaded file."""
         return self.revision.module
 
-    @property
-    def losses(self) -> Mapping[str, str]:
-        """The losses of the downgrade with the queries that count them, as the revision declares."""
-        return queries(self.module, self.revision.revision, "losses")
-
-    @property
-    def expects(self) -> Mapping[str, str]:
-        """What must hold before the upgrade, with the queries for rows that break it, as the revision declares."""
-        return queries(self.module, self.revision.revision, "expects")
+    def queries(self, name: str) -> Mapping[str, str]:
+        """Return its `losses`, `expects` or `ensures`: what is lost or must hold, each with a query."""
+        return queries(self.module, self.revision.revision, name)
 
     @property
     def transactional(self) -> bool:

@@ -20,7 +20,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     for statement in subject.downgrade.measured.statements:
         for effect in statement.effects:
             what, table = _loss(statement, effect), effect.relation
-            if what and table not in told and not is_named(table, subject.losses):
+            if what and table not in told and not is_named(table, subject.queries("losses")):
                 told.add(table)
                 message = f"downgrade() {what} {table}, and nothing counts what is lost."
                 yield subject.finding(statement.line, CODE, message, HELP.format(table=table))
