@@ -45,10 +45,8 @@ def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
     program = squawk.program()
     excepted = exceptions.load(snapshots.path_of(script, "").parents[1] / "lint.toml")
     if ours := sorted(CHECKS.keys() & excepted.downgrade):
-        raise UsageError(
-            f"{excepted.path.name} excepts {ours[0]} on every way back, as only squawk's rules can be.",
-            hint="Write it under [always], or under [revisions.ID].",
-        )
+        hint = "Only squawk's rules can be there: write it under [always], or under [revisions.ID]."
+        raise UsageError(f"{excepted.path.name} has {ours[0]} under [downgrade].", hint=hint)
     selected = {Path(revision.path) for revision in revisions}
     found = [each for each in same_place(script) if each.path in selected]
     for revision in revisions:

@@ -915,7 +915,7 @@ def test_a_rule_of_ours_can_be_excepted_everywhere(project: Project) -> None:
         ("[sometimes]\nx = 'y'", "has a table sometimes"),
         ("[revisions]\n001 = 'y'", "is not a table of rules"),
         ("[always", "can't be read"),
-        ("[downgrade]\nuncounted-loss = 'y'", "excepts uncounted-loss on every way back"),
+        ("[downgrade]\nuncounted-loss = 'y'", r"has uncounted-loss under \[downgrade\]"),
     ],
 )
 def test_exceptions_without_a_reason_are_wrong_usage(project: Project, text: str, words: str) -> None:
