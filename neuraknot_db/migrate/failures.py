@@ -136,7 +136,7 @@ def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
         advice = f"Take out of {place.shown} {what}."
     elif advice is None and place is not None:
         advice = f"Correct {place.shown}, and run the command again."
-    left = None if point.alone is None else STAYS if point.asked else _left_behind(point.alone, error)
+    left = _left_behind(point, point.alone, error) if point.alone is not None else None
     found.hint = " ".join(filter(None, (point.at, left, advice)))
     return found
 
@@ -244,15 +244,17 @@ def _interrupted(error: InterruptedRunError, point: FailurePoint) -> Interrupted
     elif point.landed is None:
         error.message, again = f"{name}; whether {doing} was committed is not known.", ""
     elif point.alone is None:
-        error.message = f"{name}: {doing} was rolled back."
+        error.message = f"{name}: {doing}{point.undone.removeprefix(' and')}."
     else:
         error.message = f"{name}: {doing} was ended, outside of a transaction."
-        again += f" {_left_behind(point.alone, error)}"
+        again += f" {_left_behind(point, point.alone, error)}"
     error.hint = f"{point.at} {'' if point.kept else again}".rstrip()
     return error
 
 
-def _left_behind(statement: Statement, error: Exception) -> str:
+def _left_behind(point: FailurePoint, statement: Statement, error: Exception) -> str:
+    if point.asked:
+        return STAYS
     index, state = concurrently.built(statement), sqlstate.of(error)
     if index is not None and state == sqlstate.DUPLICATE_TABLE:
         # An invalid index of that name would have been dropped before.

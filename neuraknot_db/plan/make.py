@@ -29,7 +29,7 @@ from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.options import is_transactional
+from neuraknot_db.revisions.options import QUERIES, is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.effects import LockMode, Measurement
@@ -170,7 +170,7 @@ def _plan_revision(
         statement_timeout=limits.statement_timeout,
         questions=tuple(
             Question(about, phrase, *(_answer(connection, about, query) if count else ()))
-            for about in ("losses", "expects", "ensures")
+            for about in QUERIES
             for phrase, query in getattr(options, about).items()
         ),
         failure=f"{found.failure}." if found.failure else "",

@@ -81,16 +81,41 @@ def test_a_right_that_lacks_for_a_question_is_named(database_at_head: Database, 
 
 
 @pytest.mark.slow
-def test_an_interruption_ends_what_is_asked(database_at_head: Database, project: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "name", "sent", "message"),
+    [
+        ("neuraknot-db plan --count", "expects", "SELECT 1", "Error: Interrupted."),
+        (
+            "alembic upgrade head",
+            "ensures",
+            "CREATE INDEX CONCURRENTLY names ON users (id)",
+            "What its statement did stays",
+        ),
+        ("alembic upgrade head", "ensures", None, "rolled back, but for what its autocommit_block has sent."),
+    ],
+)
+def test_an_interruption_ends_what_is_asked(
+    database_at_head: Database,
+    project: Project,
+    tmp_path: Path,
+    command: str,
+    name: str,
+    sent: str | None,
+    message: str,
+) -> None:
+    transactional = "CONCURRENTLY" not in (sent or "")
+    extra = f"{name} = {{each: f'SELECT pg_sleep({{each}}00)' for each in '34'}}\ntransactional = {transactional}"
+    path = project.add("005", sent or "SELECT 5", after="004", extra=extra)
+    if sent is None:
+        block = 'with op.get_context().autocommit_block():\n        op.execute("ANALYZE")\n    op.execute'
+        path.write_text(path.read_text().replace("op.execute", block, 1))
+    program, *arguments = command.split()
     asked = f"SELECT count(*) = 1 FROM pg_stat_activity WHERE {MIGRATOR} AND query ~ 'pg_sleep'"
-    project.add("005", "SELECT 1", after="004", extra="expects = {each: f'SELECT pg_sleep({each}00)' for each in '34'}")
-    with running(
-        database_at_head, "plan", "--count", said=tmp_path / "said", program="neuraknot-db", cwd=project.root
-    ) as plan:
+    with running(database_at_head, *arguments, said=tmp_path / "said", program=program, cwd=project.root) as run:
         wait_until(lambda: database_at_head.value(asked))
-        plan.process.send_signal(signal.SIGINT)
-        done = plan.ended()
-    said(done, 130, "Error: Interrupted.")
+        run.process.send_signal(signal.SIGINT)
+        done = run.ended()
+    said(done, 130, "Interrupted", message)
 
 
 @pytest.mark.parametrize("extra", [declared("expects"), declared("ensures", TWINS + "\n;")])
