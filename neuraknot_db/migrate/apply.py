@@ -351,7 +351,7 @@ class Walk:
         """Ask the queries of `expects` or `ensures`, and raise at the first that gives rows, or fails."""
         queries: Mapping[str, str] = getattr(options, name)
         if queries and not options.transactional and name == "expects":
-            log.info("  %s is no transaction: a row may come after what it expects was asked", step.revision.revision)
+            log.info("  %s has no transaction: a row may come after what it expects was asked", step.revision.revision)
         for phrase, query in queries.items():
             from neuraknot_db.migrate.conditions import Condition, ask  # few revisions have any
 

@@ -190,6 +190,15 @@ def test_a_lock_within_the_question_is_waited_for_and_tried_again(database_at_he
     said(done, 4, f'Revision 005, at its query for "{PHRASE}" (expects), could not get a lock in time', "try 2 of 2")
 
 
+def test_a_lock_after_what_stays_is_not_waited_for_again(database_at_head: Database, project: Project) -> None:
+    extra = declared("ensures", TWINS, "lock_timeout = '50ms'\ntransactional = False")
+    project.add("005", "VACUUM public.messages", after="004", extra=extra)
+    with database_at_head.engine().begin() as other:
+        other.exec_driver_sql("LOCK TABLE public.users")
+        done = database_at_head.alembic("upgrade", "head", cwd=project.root, NEURAKNOT_LOCK_TRIES="2")
+    said(done, 4, "(ensures), could not get a lock in time", "try 1 of 2; given up", "What its statement did stays")
+
+
 def test_outside_of_a_transaction_it_says_what_it_can_not_promise(database_at_head: Database, project: Project) -> None:
     index = "CREATE INDEX CONCURRENTLY IF NOT EXISTS names ON public.users (display_name)"
     extra = declared("ensures", TWINS, declared("expects", "SELECT 1 WHERE false", "transactional = False"))
