@@ -10,17 +10,19 @@ class NeuraknotError(Exception):
         message: what went wrong, in one sentence. Never holds a secret.
         hint: what to do next, if possible a command.
         details: further lines for the reader: a statement, the differences found.
-        rows: rows of the database, the first the columns' names: only a terminal shows them.
+        rows: rows of the database: only a terminal shows them.
     """
 
     exit_code = 1
-    rows: tuple[tuple[str, ...], ...] = ()
 
-    def __init__(self, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, details: tuple[str, ...] = (), rows: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.details = details
+        self.rows = rows
 
 
 class UsageError(NeuraknotError):

@@ -557,10 +557,7 @@ COMMANDS = (
             _JSON,
             _MARKDOWN,
             (("--as-reader",), {"action": "store_true", "help": "this user only reads: another one has the rights"}),
-            (
-                ("--count",),
-                {"action": "store_true", "help": "ask the queries of expects and losses, which read tables"},
-            ),
+            (("--count",), {"action": "store_true", "help": "ask the queries of expects and losses: they read tables"}),
         ),
     ),
     Registered(

@@ -28,9 +28,6 @@ log = logging.getLogger("neuraknot_db")
 
 RESULT_FORMAT = 1
 
-_NARROWEST = 8
-"""Cells of a column of rows that is cut for others."""
-
 _SIGNALLED = 128
 """Exit codes from here on mean a signal."""
 
@@ -46,11 +43,8 @@ class _StandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
-        if getattr(record, "in_one_line", False) and sys.stderr.isatty():
-            # Redacted before cutting: part of a password would go unnoticed.
-            line = display.cut(redacted(line), shutil.get_terminal_size().columns)
-        else:
-            line = _fitted(line)
+        in_one_line = getattr(record, "in_one_line", False) and sys.stderr.isatty()
+        line = display.cut(line, shutil.get_terminal_size().columns) if in_one_line else _fitted(line)
         sys.stderr.write(line + "\n")
 
 
@@ -173,23 +167,11 @@ def rendered(error: NeuraknotError) -> str:
     lines = [
         _fitted(f"Error: {_continued(error.message)}"),
         *(f"  {_continued(line)}".rstrip() for line in error.details),
-        *(_table(error.rows) if error.rows and sys.stderr.isatty() else ()),
     ]
+    if sys.stderr.isatty():
+        lines += [display.cut(f"  {row}", shutil.get_terminal_size().columns) for row in error.rows]
     hint = error.hint and display.to_type(error.hint)
     return "\n".join([*lines, _fitted(f"Hint: {_continued(hint)}")] if hint else lines)
-
-
-def _table(rows: tuple[tuple[str, ...], ...]) -> Iterator[str]:
-    """Yield rows in columns, within the lines of a terminal."""
-    room = shutil.get_terminal_size().columns
-    shown = [[" ".join(redacted(value).split()) for value in row] for row in rows]
-    widths = [min(room, max(map(display.width, column))) for column in zip(*shown, strict=True)]
-    while sum(widths) + 2 * len(widths) > room and (widest := max(widths)) > _NARROWEST:
-        widths[widths.index(widest)] -= 1
-    for row in shown:
-        values = (display.cut(value, cells) for value, cells in zip(row, widths, strict=True))
-        padded = (value + " " * (cells - display.width(value)) for value, cells in zip(values, widths, strict=True))
-        yield display.cut(f"  {'  '.join(padded)}".rstrip(), room)
 
 
 def _fitted(text: str) -> str:

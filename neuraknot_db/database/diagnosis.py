@@ -191,7 +191,9 @@ def _is_psqls(error: DBAPIError, state: str) -> bool:
     """Whether the server, or psycopg2 before it, stopped at what only psql understands."""
     statement = error.statement or ""
     if state == sqlstate.SYNTAX_ERROR:
-        position = getattr(error.orig.diag, "statement_position", None)  # type: ignore[union-attr]
+        from neuraknot_db.database import excerpt  # few runs fail
+
+        position = excerpt.position_of(error)
         begin = int(position) - 1 if position else len(statement)
         before = _FROM_STDIN.search(statement[:begin])
         return _PSQLS.match(statement, begin) is not None or (before is not None and before.end() == begin)

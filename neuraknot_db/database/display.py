@@ -7,6 +7,7 @@ import shlex
 from unicodedata import east_asian_width
 
 from neuraknot_db import settings
+from neuraknot_db.database.redaction import redacted
 
 _UNITS = (("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 _COMMANDS = "adopt|create_db|current|downgrade|history|log|mark|plan|stamp|upgrade|verify"
@@ -20,7 +21,8 @@ def width(text: str) -> int:
 
 
 def cut(line: str, cells: int) -> str:
-    """Cut a line to a width in cells."""
+    """Cut a line to a width in cells; its secrets are hidden before that, since part of one would go unnoticed."""
+    line = redacted(line)
     taken = 0
     for index, character in enumerate(line):
         taken += width(character)

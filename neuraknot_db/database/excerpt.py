@@ -56,7 +56,8 @@ def position_of(error: DBAPIError) -> str | None:
     """
     diag = getattr(error.orig, "diag", None)
     if said := getattr(diag, "statement_position", None):
-        return str(said)
+        # What is shown may have been sent within something of ours.
+        return str(int(said) - getattr(error, "sent_before", 0))
     *_, outermost = (getattr(diag, "context", None) or "").split("\n")
     found = _IN_BLOCK.search(outermost)
     if found is None:

@@ -221,12 +221,12 @@ class Walk:
         """Return the error that names the failed revision, its statement, and where the database is now."""
         self._note_exchange()
         found = failures.explained(error, self._failure_point)
-        if isinstance(found, RefusedError | UsageError) and self._outcome.ran and not self._within_another:
-            # A refusal would claim that nothing was changed.
-            hint = " ".join(filter(None, (self._failure_point.at, found.hint)))
-            failed = MigrationFailedError(found.message, hint=hint, details=found.details)
-            failed.rows = found.rows
-            return failed
+        # A refusal would claim that nothing was changed; and a query that fails is a defect, not what the data says.
+        undeserved = (self._outcome.ran and not self._within_another) or (self._asking and diagnosis.is_error(error))
+        if isinstance(found, RefusedError | UsageError) and undeserved:
+            at, hint = self._failure_point.at, found.hint or ""
+            hint = hint if hint.startswith(at) else f"{at} {hint}".rstrip()
+            return MigrationFailedError(found.message, hint=hint, details=found.details, rows=found.rows)
         return found
 
     def conclude(self) -> None:
@@ -277,6 +277,7 @@ class Walk:
             asking.line if asking else self._alone_line,
             self._begun,
             left=left,
+            asked=asking is not None,
             within=self._within_another,
             exchange=self._failed_exchange or Exchange(),
             limits=self.current.limits(self._limits) if self.current else self._limits,
@@ -350,20 +351,15 @@ class Walk:
         """Ask the queries of `expects` or `ensures`, and raise at the first that gives rows, or fails."""
         queries: Mapping[str, str] = getattr(options, name)
         if queries and not options.transactional and name == "expects":
-            log.info("  %s is no transaction: a row may come after what it expects was asked", step.revision.revision)
+            log.info("  %s has no transaction: a row may come after what it expects was asked", step.revision.revision)
         for phrase, query in queries.items():
             from neuraknot_db.migrate.conditions import Condition, ask  # few revisions have any
 
             assert migration.connection is not None
-            self._asking = asking = Condition(step, name, phrase)
-            try:
-                answer = ask(migration.connection, query)
-            except DBAPIError as error:
-                if failed := asking.unasked(error, self._failure_point):
-                    raise failed from error
-                raise
-            if answer.total:
-                raise asking.broken(answer, self._failure_point)
+            self._asking = Condition(step, name, phrase)
+            total, rows = ask(migration.connection, query)
+            if total:
+                raise self._asking.broken(total, rows, self._failure_point)
             self._asking = None
 
     def _refused(self, found: NeuraknotError) -> NeuraknotError:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alembic.runtime.migration import RevisionStep
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, excerpt, raw_sql, sql_text, sqlstate
+from neuraknot_db.database import diagnosis, raw_sql, sql_text
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError, RefusedError
-from neuraknot_db.migrate.failures import FailurePoint
+from neuraknot_db.migrate.failures import STAYS, FailurePoint
 from neuraknot_db.revisions import files
 
-_SHOWN = 5
-"""Maximum rows that are read and shown; all are counted."""
-
-_OPENED = "DECLARE neuraknot_db NO SCROLL CURSOR FOR"
-
-# A cursor is planned for its first rows unless it is told that all are read.
-_BEGIN = "SAVEPOINT neuraknot_db; SET LOCAL transaction_read_only = on; SET LOCAL cursor_tuple_fraction = 1"
+_BEGIN = "SAVEPOINT neuraknot_db; SET LOCAL transaction_read_only = on"
 _END = "ROLLBACK TO SAVEPOINT neuraknot_db; RELEASE SAVEPOINT neuraknot_db"
+
+# As JSON, in which a value of every type has a text. Within FROM nothing but a query can stand.
+_BEFORE = """\
+SELECT count(*), array_agg(row_to_json(neuraknot_db)::text) FILTER (WHERE neuraknot_number <= 5)
+  FROM (SELECT neuraknot_db, row_number() OVER () AS neuraknot_number FROM (
+"""
+_BEHIND = "\n) AS neuraknot_db) AS numbered"
 
 _IN_SCRIPT = """\
 DO $neuraknot_db$
@@ -34,18 +34,6 @@ BEGIN
     ) THEN RAISE EXCEPTION USING MESSAGE = {message}; END IF;
 END
 $neuraknot_db$;"""
-
-
-class Answer(NamedTuple):
-    """What a query gave.
-
-    Attributes:
-        total: how many rows.
-        rows: the columns' names and the first rows; empty if Python has no values for them.
-    """
-
-    total: int
-    rows: tuple[tuple[str, ...], ...]
 
 
 class Condition(NamedTuple):
@@ -62,14 +50,9 @@ class Condition(NamedTuple):
     phrase: str
 
     @property
-    def quoted(self) -> str:
-        """The phrase in one line, in quotes."""
-        return f'"{" ".join(self.phrase.split())}"'
-
-    @property
     def doing(self) -> str:
         """The revision at this query, as the subject of a sentence."""
-        return f"Revision {self.step.revision.revision}, at its query for {self.quoted} ({self.name}),"
+        return f"Revision {self.step.revision.revision}, at its query for {_quoted(self.phrase)} ({self.name}),"
 
     @property
     def line(self) -> int:
@@ -78,84 +61,55 @@ class Condition(NamedTuple):
         begin = next((number for number, line in enumerate(lines, 1) if line.startswith(self.name)), 1)
         return next((number for number in range(begin, len(lines) + 1) if self.phrase in lines[number - 1]), begin)
 
-    @property
-    def place(self) -> str:
-        """The same for a person."""
-        return f"{files.here(self.step.revision.path)}, line {self.line}"
-
-    def broken(self, answer: Answer, point: FailurePoint) -> NeuraknotError:
+    def broken(self, total: int, rows: tuple[str, ...], point: FailurePoint) -> NeuraknotError:
         """Return the error for rows that break it."""
-        rows = f"{answer.total:,} row{' breaks' if answer.total == 1 else 's break'}"
-        message = f"Revision {self.step.revision.revision} {self.name} {self.quoted}, and {rows} that:"
-        mend = f"Mend what the query in {self.place} finds, and run the command again."
-        error: NeuraknotError
+        that = f"{total:,} row{' breaks' if total == 1 else 's break'} that"
+        message = f"Revision {self.step.revision.revision} {self.name} {_quoted(self.phrase)}, and {that}:"
+        place = f"{files.here(self.step.revision.path)}, line {self.line}"
+        hint = f"Mend what the query in {place} finds, and run the command again."
         if self.name == "expects":
             undone = "it was not begun" + ", and the reset is rolled back" * point.within
-            error = RefusedError(f"{message} {undone}.", hint=mend)
-        else:
-            undone = "what its statement did stays" if point.alone else f"it{point.undone.removeprefix(' and')}"
-            error = MigrationFailedError(f"{message} {undone}.", hint=_hint(point, mend))
-        error.rows = answer.rows
-        return error
-
-    def unasked(self, error: DBAPIError, point: FailurePoint) -> NeuraknotError | None:
-        """Return the error for a query that fails by itself; None for what may happen to any statement."""
-        cancelled = sqlstate.of(error) == sqlstate.QUERY_CANCELED
-        if cancelled or diagnosis.is_lost(error) or diagnosis.is_lock_timeout(error):
-            return None
-        primary, details = excerpt.words(error, None)
-        only = ", which may only read," if sqlstate.of(error) == sqlstate.READ_ONLY else ""
-        return MigrationFailedError(
-            f"{self.doing} failed{point.undone}: {primary}.",
-            hint=_hint(point, f"Correct it{only} in {self.place}, and run the command again."),
-            details=tuple(line for line in details if not line.endswith(_OPENED)),
-        )
+            return RefusedError(f"{message} {undone}.", hint=hint, rows=rows)
+        undone = "it was not recorded" if point.alone else f"it{point.undone.removeprefix(' and')}"
+        hint = " ".join(filter(None, (point.at, STAYS if point.alone else "", hint)))
+        return MigrationFailedError(f"{message} {undone}.", hint=hint, rows=rows)
 
 
-def ask(connection: Connection, query: str) -> Answer:
-    """Ask a query that may only read, in the open transaction, and leave no lock behind.
+def ask(connection: Connection, query: str) -> tuple[int, tuple[str, ...]]:
+    """Return how many rows a query gives, and the first of them as JSON; see `read`."""
+    [statement] = sql_text.statements(query)
+    try:
+        total, rows = read(connection, f"{_BEFORE}{statement.text}{_BEHIND}")
+    except DBAPIError as error:
+        error.statement = query
+        error.sent_before = len(_BEFORE) - statement.start  # type: ignore[attr-defined]
+        raise
+    return total, tuple(rows or ())
+
+
+def read(connection: Connection, sql: str) -> Sequence[Any]:
+    """Return the first row of a query that may only read, empty without one; no lock of it stays in the transaction.
 
     Raises:
         DBAPIError: it failed; the transaction goes on unless the connection is lost.
     """
-    with _unchanged(connection, query):
-        raw_sql.execute(connection, f"{_OPENED}\n{query}")
-        result = raw_sql.execute(connection, f"FETCH {_SHOWN} FROM neuraknot_db")
-        total, rows = result.rowcount, list(_rows(result))
-        if total == _SHOWN:
-            total += raw_sql.execute(connection, "MOVE FORWARD ALL FROM neuraknot_db").rowcount
-    return Answer(total, tuple(rows))
-
-
-def _hint(point: FailurePoint, advice: str) -> str:
-    again = "Its statement is sent again then: write IF NOT EXISTS or the like." if point.alone else ""
-    return " ".join(filter(None, (point.at, advice, again)))
-
-
-def in_script(revision: str, name: str, phrase: str, query: str) -> str:
-    """Return the SQL that stops a `--sql` script at rows that break a condition."""
-    message = f'Revision {revision} {name} "{" ".join(phrase.split())}", and rows break that.'
-    [statement] = sql_text.statements(query)
-    return _IN_SCRIPT.format(query=statement.text, message=raw_sql.literal(message))
-
-
-@contextlib.contextmanager
-def _unchanged(connection: Connection, query: str) -> Iterator[None]:
     raw_sql.execute(connection, _BEGIN)
     try:
-        yield
+        row = raw_sql.execute(connection, sql).first()
     except DBAPIError as error:
-        if not (error.statement or "").startswith(_OPENED):
-            error.statement = query
         if not diagnosis.is_lost(error):
             raw_sql.execute(connection, _END)
         raise
     raw_sql.execute(connection, _END)
+    return row or ()
 
 
-def _rows(result: raw_sql.Result) -> Iterator[tuple[str, ...]]:
-    with contextlib.suppress(ValueError, OverflowError, SQLAlchemyError):  # such as a date before Christ
-        found = result.all()
-        yield tuple(result.keys())
-        for row in found:
-            yield tuple("NULL" if value is None else str(value) for value in row)
+def in_script(revision: str, name: str, phrase: str, query: str) -> str:
+    """Return the SQL that stops a `--sql` script at rows that break a condition."""
+    [statement] = sql_text.statements(query)
+    message = raw_sql.literal(f"Revision {revision} {name} {_quoted(phrase)}, and rows break that.")
+    return _IN_SCRIPT.format(query=statement.text, message=message)
+
+
+def _quoted(phrase: str) -> str:
+    return f'"{" ".join(phrase.split())}"'

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from neuraknot_db.revisions.places import Location
 
 
+STAYS = "What its statement did stays, and the next run sends it again: write IF NOT EXISTS or the like."
+"""What there is to say of a statement outside of a transaction where what it ensures is not so."""
+
+
 class FailurePoint(NamedTuple):
     """Where a run was when it ended, and what the database says about that.
 
@@ -44,6 +48,7 @@ class FailurePoint(NamedTuple):
         begun: whether anything of it had been sent.
         kept: a sentence to use instead of where the database is: what a rollback kept.
         left: whether the revision sent something in an autocommit_block, which stays.
+        asked: whether a query of its `expects` or `ensures` was running, and none of its own statements.
         within: whether a caller's transaction holds it: only the caller knows where the database is.
         exchange: the statement that failed.
         limits: its timeouts.
@@ -59,6 +64,7 @@ class FailurePoint(NamedTuple):
     begun: bool = True
     kept: str = ""
     left: bool = False
+    asked: bool = False
     within: bool = False
     exchange: Exchange = Exchange()
     limits: Limits = Limits()
@@ -126,10 +132,11 @@ def _of_step(error: Exception, point: FailurePoint) -> NeuraknotError:
     # What the server is in may be the cause, and then the file is not to blame.
     advice = point.cause or found.hint
     if point.cause is None and place and sqlstate.of(error) == sqlstate.READ_ONLY:
-        advice = f"Take out of {place.shown} what makes the transaction read-only."
+        what = "what writes: such a query may only read" if point.asked else "what makes the transaction read-only"
+        advice = f"Take out of {place.shown} {what}."
     elif advice is None and place is not None:
         advice = f"Correct {place.shown}, and run the command again."
-    left = _left_behind(point.alone, error) if point.alone is not None else None
+    left = _left_behind(point, point.alone, error) if point.alone is not None else None
     found.hint = " ".join(filter(None, (point.at, left, advice)))
     return found
 
@@ -237,15 +244,17 @@ def _interrupted(error: InterruptedRunError, point: FailurePoint) -> Interrupted
     elif point.landed is None:
         error.message, again = f"{name}; whether {doing} was committed is not known.", ""
     elif point.alone is None:
-        error.message = f"{name}: {doing} was rolled back."
+        error.message = f"{name}: {doing}{point.undone.removeprefix(' and')}."
     else:
         error.message = f"{name}: {doing} was ended, outside of a transaction."
-        again += f" {_left_behind(point.alone, error)}"
+        again += f" {_left_behind(point, point.alone, error)}"
     error.hint = f"{point.at} {'' if point.kept else again}".rstrip()
     return error
 
 
-def _left_behind(statement: Statement, error: Exception) -> str:
+def _left_behind(point: FailurePoint, statement: Statement, error: Exception) -> str:
+    if point.asked:
+        return STAYS
     index, state = concurrently.built(statement), sqlstate.of(error)
     if index is not None and state == sqlstate.DUPLICATE_TABLE:
         # An invalid index of that name would have been dropped before.

@@ -16,7 +16,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, excerpt
+from neuraknot_db.database import diagnosis, excerpt, interrupt
 from neuraknot_db.database.display import counted, to_type
 from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
@@ -29,7 +29,7 @@ from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.options import RevisionOptions, is_transactional
+from neuraknot_db.revisions.options import QUERIES, is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
 from neuraknot_db.schema.effects import LockMode, Measurement
@@ -168,28 +168,30 @@ def _plan_revision(
         transactional=not alone,
         lock_timeout=limits.lock_timeout,
         statement_timeout=limits.statement_timeout,
-        questions=tuple(_questions(connection, options, count=count)),
+        questions=tuple(
+            Question(about, phrase, *(_answer(connection, about, query) if count else ()))
+            for about in QUERIES
+            for phrase, query in getattr(options, about).items()
+        ),
         failure=f"{found.failure}." if found.failure else "",
     )
 
 
-def _questions(connection: Connection, options: RevisionOptions, *, count: bool) -> Iterator[Question]:
-    for about in ("losses", "expects", "ensures"):
-        queries: Mapping[str, str] = getattr(options, about)
-        for phrase, query in queries.items():
-            found: int | None = None
-            unknown = ""
-            if count and about != "ensures":  # that is asked of what the revision makes
-                try:
-                    answer = conditions.ask(connection, query)
-                    found = int(answer.rows[1][0]) if about == "losses" else answer.total
-                except DBAPIError as error:
-                    if diagnosis.is_lost(error):
-                        raise
-                    unknown = excerpt.words(error, None)[0]
-                except (IndexError, ValueError):
-                    unknown = "its query gives no number"
-            yield Question(about, phrase, found, unknown)
+def _answer(connection: Connection, about: str, query: str) -> tuple[int | None, str]:
+    """Return how many rows are lost, or break it; or None, and why that is not known."""
+    if about == "ensures":  # of what the revision makes
+        return None, ""
+    try:
+        if about == "losses":
+            return int(conditions.read(connection, query)[0]), ""
+        return conditions.ask(connection, query)[0], ""
+    except DBAPIError as error:
+        interrupt.check()
+        if diagnosis.is_lost(error):
+            raise
+        return None, excerpt.words(error, None)[0]
+    except (LookupError, TypeError, ValueError):
+        return None, "its query gives no number"
 
 
 def _sends_nothing(source: bytes, function: str) -> bool:

@@ -63,8 +63,10 @@ def _refused(plan: Plan, width: int) -> Iterator[str]:
 
 
 def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]:
-    yield _cut(f"{planned.revision}  {'take back: ' if plan.downgrade else ''}{planned.title.rstrip('.')}", width)
-    yield _cut(f"     {planned.path}", width)
+    yield display.cut(
+        f"{planned.revision}  {'take back: ' if plan.downgrade else ''}{planned.title.rstrip('.')}", width
+    )
+    yield display.cut(f"     {planned.path}", width)
     yield from _wrapped(limits(planned), width, "     ")
     for question in planned.questions:
         yield from _wrapped(f"{'! ' * question.broken}{question}", width, "     ")
@@ -79,7 +81,7 @@ def _statement(plan: Plan, statement: PlannedStatement, width: int) -> Iterator[
     told = in_use(statement, plan.tables)
     if not (told or statement.note):
         return
-    yield _cut(f"{statement.line:>5}  {statement.sql}", width)
+    yield display.cut(f"{statement.line:>5}  {statement.sql}", width)
     for effect, table in told:
         yield from _wrapped(_told(statement, effect, table), width, "         ")
     if statement.note:
@@ -154,7 +156,7 @@ def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
         if holder.session.hidden:
             yield from _wrapped(f"what it does is shown after {grant(holder.session)}", width, "      ")
         elif holder.session.query:
-            yield _cut(f"      {holder.session.query}", width)
+            yield display.cut(f"      {holder.session.query}", width)
     if others := len(table.holders) - len(shown):
         yield f"    {others} more hold{'s' if others == 1 else ''} a lock that is not in the way"
 
@@ -192,10 +194,6 @@ def size(count: int) -> str:
             return f"{amount:,.0f} {unit}" if unit == "bytes" or amount >= 100 else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:,.1f} TiB"
-
-
-def _cut(line: str, width: int) -> str:
-    return display.cut(redacted(line), width)  # before cutting: part of a password would go unnoticed
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:

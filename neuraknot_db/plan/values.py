@@ -8,6 +8,7 @@ from typing import Any
 
 from neuraknot_db.database.other_sessions import Session
 from neuraknot_db.database.sql_text import names
+from neuraknot_db.revisions.options import QUERIES
 from neuraknot_db.schema.effects import Effect, LockMode
 
 FORMAT = 2
@@ -115,7 +116,7 @@ class Question:
 
     @property
     def broken(self) -> bool:
-        """Whether a run would be refused for it now."""
+        """Whether a run that began with it would be refused now."""
         return self.about == "expects" and bool(self.count)
 
     def __str__(self) -> str:
@@ -240,10 +241,7 @@ def _revision(planned: PlannedRevision) -> dict[str, Any]:
         "lock_waits": planned.waits,
         "longest_wait_ms": planned.longest_wait,
         "may_lock_more": planned.unknown,
-        **{
-            name: [each.phrase for each in planned.questions if each.about == name]
-            for name in ("losses", "expects", "ensures")
-        },
+        **{name: [each.phrase for each in planned.questions if each.about == name] for name in QUERIES},
         "counts": [
             {"of": each.about, "phrase": each.phrase, "rows": each.count, "unknown": each.unknown or None}
             for each in planned.questions

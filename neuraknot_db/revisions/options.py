@@ -34,11 +34,11 @@ Step = RevisionStep | StampStep
 _NOT_RUN_BY_A_CALL = 0x20 | 0x80 | 0x200
 """Flags of a function's code: a generator, a coroutine, both (as in `inspect`, which is slow to import)."""
 
-_QUERIES = {
+QUERIES = {
     "losses": 'what is lost and the query that counts it: {"rows of a": "SELECT count(*) FROM public.a"}',
     "expects": 'what must hold and the query for rows that break it: {"a has no b": "SELECT id FROM public.a WHERE b"}',
 }
-_QUERIES["ensures"] = _QUERIES["expects"]
+QUERIES["ensures"] = QUERIES["expects"]
 """The variables that hold queries, each with how to write it."""
 _BEGIN_QUERIES = frozenset({"select", "with", "values", "table", "("})
 
@@ -137,7 +137,7 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
         transactional=transactional,
         alone=alone,
         source=source,
-        **{name: queries(module, revision, name) for name in _QUERIES if (name == "losses") == step.is_downgrade},
+        **{name: queries(module, revision, name) for name in QUERIES if (name == "losses") == step.is_downgrade},
     )
 
 
@@ -196,7 +196,7 @@ def queries(module: ModuleType, revision: str, name: str) -> Mapping[str, str]:
         UsageError: it is anything else, a phrase is blank, or a query is not one query.
     """
     found: Any = getattr(module, name, {})
-    hint = f"Write {_QUERIES[name]}"
+    hint = f"Write {QUERIES[name]}"
     if not isinstance(found, Mapping) or not all(isinstance(text, str) for pair in found.items() for text in pair):
         raise UsageError(f"{name} of revision {revision} is {found!r}.", hint=hint)
     for phrase, query in found.items():

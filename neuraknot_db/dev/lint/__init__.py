@@ -25,6 +25,7 @@ from neuraknot_db.dev.lint import exceptions, squawk
 from neuraknot_db.dev.lint.exceptions import Exceptions
 from neuraknot_db.dev.lint.finding import Finding, Subject
 from neuraknot_db.dev.lint.rules import CHECKS, SQUAWK_TELLS, psql_only
+from neuraknot_db.errors import UsageError
 from neuraknot_db.revisions import files
 from neuraknot_db.schema import snapshots
 
@@ -39,10 +40,13 @@ def lint(script: ScriptDirectory, revisions: Sequence[Script]) -> list[Finding]:
         revisions: the revisions to check.
 
     Raises:
-        UsageError: squawk is not installed, or the exceptions can't be read.
+        UsageError: squawk is not installed, or the exceptions are not valid.
     """
     program = squawk.program()
     excepted = exceptions.load(snapshots.path_of(script, "").parents[1] / "lint.toml")
+    if ours := sorted(CHECKS.keys() & excepted.downgrade):
+        hint = "Only squawk's rules can be there: write it under [always], or under [revisions.ID]."
+        raise UsageError(f"{excepted.path.name} has {ours[0]} under [downgrade].", hint=hint)
     selected = {Path(revision.path) for revision in revisions}
     found = [each for each in same_place(script) if each.path in selected]
     for revision in revisions:
@@ -83,10 +87,10 @@ def rendered(finding: Finding, width: int | None = None) -> str:
 
 def _lint_one(program: str, subject: Subject, excepted: Exceptions) -> Iterator[Finding]:
     reasons = excepted.revisions.get(subject.revision.revision, {})
-    ours = [finding for check in CHECKS for finding in check(subject) if finding.code not in excepted.always]
+    ours = [each for code, check in CHECKS.items() if code not in excepted.always for each in check(subject)]
     theirs: list[Finding] = []
     for function in subject.functions:
-        theirs += squawk.check(program, subject, function, excluded=excepted.general(function.name))
+        theirs += squawk.check(program, subject, function, excluded=excepted.general(function.name) - CHECKS.keys())
     # One cause, one finding.
     told = {(subject.statement_at(each.line), each.code) for each in theirs}
     found = [

@@ -16,7 +16,6 @@ from neuraknot_db.errors import RefusedError
 from neuraknot_db.revisions.options import is_transactional, queries
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots
-from neuraknot_db.schema.catalog import Schema
 
 
 @dataclass(frozen=True, order=True)
@@ -92,15 +91,9 @@ class Subject:
         """The loaded file."""
         return self.revision.module
 
-    @property
-    def losses(self) -> Mapping[str, str]:
-        """The losses of the downgrade with the queries that count them, as the revision declares."""
-        return queries(self.module, self.revision.revision, "losses")
-
-    @property
-    def expects(self) -> Mapping[str, str]:
-        """What must hold before the upgrade, with the queries for rows that break it, as the revision declares."""
-        return queries(self.module, self.revision.revision, "expects")
+    def queries(self, name: str) -> Mapping[str, str]:
+        """Return its `losses`, `expects` or `ensures`: what is lost or must hold, each with a query."""
+        return queries(self.module, self.revision.revision, name)
 
     @property
     def transactional(self) -> bool:
@@ -147,20 +140,15 @@ class Subject:
         starts = (statement.line for function in self.functions for statement in function.statements)
         return max((start for start in starts if start <= line), default=line)
 
-    def schema_before(self, function: RevisionFunction) -> Schema | None:
-        """Return the schema before one direction; None if there is no snapshot that tells."""
-        before = self.revision.revision if function.name == "downgrade" else self.revision.down_revision
-        if before is None:
-            return Schema()
-        try:
-            return snapshots.load(self._script, str(before))
-        except RefusedError:
-            return None
-
     def known_before(self, function: RevisionFunction) -> frozenset[str] | None:
         """Return the names that the schema held before one direction; None if there is no snapshot that tells."""
-        schema = self.schema_before(function)
-        return None if schema is None else schema.names
+        before = self.revision.revision if function.name == "downgrade" else self.revision.down_revision
+        if before is None:
+            return frozenset()
+        try:
+            return snapshots.load(self._script, str(before)).names
+        except RefusedError:
+            return None
 
     @cached_property
     def effects(self) -> effects.Effects | str:
@@ -177,9 +165,10 @@ class Subject:
         return RevisionFunction(name, self.line_of(f"def {name}"), sent, statements, measured)
 
 
-def named(queries: Mapping[str, str]) -> set[str]:
-    """Return the words of queries, without quotes: the names of tables are among them."""
-    return {token.text.strip('"') for query in queries.values() for token in tokens(query)}
+def is_named(table: str, queries: Mapping[str, str]) -> bool:
+    """Whether one of the queries names a table, in whatever schema."""
+    words = (token.text.lower().strip('"') for query in queries.values() for token in tokens(query))
+    return table.rpartition(".")[2].lower().strip('"') in words
 
 
 def _statements(sent: SentSql) -> Iterator[RevisionStatement]:

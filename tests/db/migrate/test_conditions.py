@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from tests.db.cli.test_bad_input import SCHEMA, said
 from tests.db.conftest import Database, Project
 from tests.db.forking import BIN
-from tests.db.running import log_of
+from tests.db.running import MIGRATOR, log_of, running, wait_until
 
 VERSION = "SELECT version_num FROM public.alembic_version"
 PHRASE = "no two users share a name"
@@ -40,7 +41,7 @@ def declared(name: str, query: str = TWINS, more: str = "") -> str:
         (declared("expects", "TABLE users"), 5, "and 18 rows break that"),
         (declared("expects", "SELECT 1 FROM nowhere"), 7, "failed and was rolled back: relation"),
         (declared("expects", "SELECT 1/0"), 7, "failed and was rolled back: division by zero"),
-        (declared("ensures", "SELECT id FROM users FOR UPDATE"), 7, "Correct it, which may only read, in "),
+        (declared("ensures", "SELECT id FROM users FOR UPDATE"), 7, "line 7 what writes: such a query may only read"),
         (declared("ensures", "SELECT nextval('five')"), 7, "cannot execute nextval() in a read-only transaction"),
         (declared("expects", "WITH d AS (DELETE FROM users RETURNING 1) TABLE d"), 7, "failed and was rolled back"),
         (declared("expects", "SELECT pg_sleep(9)", "statement_timeout = '50ms'"), 7, "and statement_timeout is 50ms"),
@@ -59,6 +60,62 @@ def test_rows_that_break_it_and_queries_that_fail(
     assert database_at_head.value(SCHEMA) == before
     assert database_at_head.value("SELECT count(*) FROM public.users") == 18
     assert log_of(database_at_head)[-1] == ("005", "upgrade", "failed")
+
+
+def test_a_query_that_fails_is_shown_where_it_is_written(database_at_head: Database, project: Project) -> None:
+    extra = f'expects = {{{PHRASE!r}: """\n-- all\nSELECT id,\n  neither FROM users;\n"""}}'
+    project.add("005", "SELECT 1", after="004", extra=extra)
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(
+        done,
+        7,
+        "005_added.py, line 10:\n",
+        "\n    10 |   neither FROM users;\n       |   ^\nHint: The database is at 004.",
+    )
+
+
+def test_a_right_that_lacks_for_a_question_is_named(database_at_head: Database, project: Project) -> None:
+    project.add("005", "SET ROLE pg_monitor", after="004", extra=declared("ensures"))
+    done = database_at_head.alembic("upgrade", "head", cwd=project.root)
+    said(done, 7, "lacks a privilege and was rolled back", PHRASE, "Hint: The database is at 004. Connect as a role")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "name", "sent", "message"),
+    [
+        ("neuraknot-db plan --count", "expects", "SELECT 1", "Error: Interrupted."),
+        (
+            "alembic upgrade head",
+            "ensures",
+            "CREATE INDEX CONCURRENTLY names ON users (id)",
+            "What its statement did stays",
+        ),
+        ("alembic upgrade head", "ensures", None, "rolled back, but for what its autocommit_block has sent."),
+    ],
+)
+def test_an_interruption_ends_what_is_asked(
+    database_at_head: Database,
+    project: Project,
+    tmp_path: Path,
+    command: str,
+    name: str,
+    sent: str | None,
+    message: str,
+) -> None:
+    transactional = "CONCURRENTLY" not in (sent or "")
+    extra = f"{name} = {{each: f'SELECT pg_sleep({{each}}00)' for each in '34'}}\ntransactional = {transactional}"
+    path = project.add("005", sent or "SELECT 5", after="004", extra=extra)
+    if sent is None:
+        block = 'with op.get_context().autocommit_block():\n        op.execute("ANALYZE")\n    op.execute'
+        path.write_text(path.read_text().replace("op.execute", block, 1))
+    program, *arguments = command.split()
+    asked = f"SELECT count(*) = 1 FROM pg_stat_activity WHERE {MIGRATOR} AND query ~ 'pg_sleep'"
+    with running(database_at_head, *arguments, said=tmp_path / "said", program=program, cwd=project.root) as run:
+        wait_until(lambda: database_at_head.value(asked))
+        run.process.send_signal(signal.SIGINT)
+        done = run.ended()
+    said(done, 130, "Interrupted", message)
 
 
 @pytest.mark.parametrize("extra", [declared("expects"), declared("ensures", TWINS + "\n;")])
@@ -133,13 +190,24 @@ def test_a_lock_within_the_question_is_waited_for_and_tried_again(database_at_he
     said(done, 4, f'Revision 005, at its query for "{PHRASE}" (expects), could not get a lock in time', "try 2 of 2")
 
 
+def test_a_lock_after_what_stays_is_not_waited_for_again(database_at_head: Database, project: Project) -> None:
+    extra = declared("ensures", TWINS, "lock_timeout = '50ms'\ntransactional = False")
+    project.add("005", "VACUUM public.messages", after="004", extra=extra)
+    with database_at_head.engine().begin() as other:
+        other.exec_driver_sql("LOCK TABLE public.users")
+        done = database_at_head.alembic("upgrade", "head", cwd=project.root, NEURAKNOT_LOCK_TRIES="2")
+    said(done, 4, "(ensures), could not get a lock in time", "try 1 of 2; given up", "What its statement did stays")
+
+
 def test_outside_of_a_transaction_it_says_what_it_can_not_promise(database_at_head: Database, project: Project) -> None:
     index = "CREATE INDEX CONCURRENTLY IF NOT EXISTS names ON public.users (display_name)"
     extra = declared("ensures", TWINS, declared("expects", "SELECT 1 WHERE false", "transactional = False"))
     project.add("005", index, after="004", extra=extra)
     database_at_head.run(USERS.format(3))
     done = database_at_head.alembic("upgrade", "head", cwd=project.root)
-    said(done, 7, "a row may come after what it expects was asked", "what its statement did stays", "is sent again")
+    said(
+        done, 7, "a row may come after what it expects was asked", "it was not recorded", "What its statement did stays"
+    )
     assert database_at_head.value("SELECT to_regclass('public.names') IS NOT NULL") is True
     assert database_at_head.value(VERSION) == "004"
     database_at_head.run("DELETE FROM public.users")
@@ -161,8 +229,8 @@ def test_a_reset_that_meets_such_rows_changes_nothing(
 
 def test_a_terminal_shows_five_of_the_rows_within_its_width(database_at_head: Database, project: Project) -> None:
     database_at_head.run(USERS.format(19))
-    name = "repeat('山田太郎', 40) AS display_name"
-    wide = f"SELECT id, email, {name}, NULL AS nothing, 'hush' || E'\\n' AS secret FROM users"
+    name = "repeat('山田太郎', 40) AS name"
+    wide = f"SELECT '\\xde'::bytea b, left(id::text, 4) id, 'hush' || E'\\n' AS secret, NULL AS n, {name} FROM users"
     project.add("005", "SELECT 1", after="004", extra=declared("expects", wide))
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
@@ -175,12 +243,12 @@ def test_a_terminal_shows_five_of_the_rows_within_its_width(database_at_head: Da
     assert running.wait(60) == 5
     lines = os.read(ours, 9999).decode().splitlines()
     os.close(ours)
-    columns = ["id", "email", "display_name", "nothing", "secret"]
-    [head] = (number for number, line in enumerate(lines) if line.split() == columns)
-    rows = lines[head + 1 : head + 6]
-    assert all(row.split()[-2:] == ["NULL", "***"] and "山田太郎" in row and "…" in row for row in rows), rows
-    assert all(len(row) + sum(character > "\u2e80" for character in row) <= 80 for row in lines), lines
-    assert lines[head + 6].startswith("Hint: ")
+    [first] = (number for number, line in enumerate(lines, 1) if line.startswith("Error: "))
+    rows = lines[first + 1 : first + 6]
+    assert all(row.startswith('  {"b":"\\\\xde","id":"') and row.endswith("…") for row in rows), lines
+    assert all('"secret":"***\\n","n":null,"name":"山田太郎' in row for row in rows), lines
+    assert all(78 <= len(row) + sum(character > "\u2e80" for character in row) <= 80 for row in rows), lines
+    assert lines[first + 6].startswith("Hint: ")
 
 
 def test_a_script_stops_where_a_run_would(database_at_head: Database, project: Project, tmp_path: Path) -> None:

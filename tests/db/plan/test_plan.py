@@ -545,7 +545,13 @@ def test_what_a_revision_expects_is_listed_and_asked_only_with_count(
     project.add("005", "CREATE TABLE public.five ()", after="004")
     expects = {broken: "SELECT id FROM users", holds: "SELECT 1 WHERE false;", later: "TABLE five"}
     extra = f"expects = {expects!r}\nensures = { ({after: 'SELECT 1/0'})!r}"
-    project.add("006", "SELECT 1", "SELECT 1", after="005", extra=f"{extra}\nlosses = {{'users': 'SELECT 7'}}")
+    project.add(
+        "006",
+        "SELECT 1",
+        "SELECT 1",
+        after="005",
+        extra=f"{extra}\nlosses = {{'users': 'SELECT 7', 'none': 'SELECT 1 WHERE false', 'some': 'SELECT NULL'}}",
+    )
     measured(project.root, database)
     for arguments, counts in (
         ([], []),
@@ -563,5 +569,6 @@ def test_what_a_revision_expects_is_listed_and_asked_only_with_count(
     assert f"- 🔎 ensures {after}\n" in page
     assert database.alembic("stamp", "006", cwd=project.root).code == 0
     back = planned(database, "-1", "--count", cwd=project.root)["revisions"][0]
-    assert (back["losses"], back["expects"]) == (["users"], [])
-    assert back["counts"] == [{"of": "losses", "phrase": "users", "rows": 7, "unknown": None}]
+    assert (back["losses"], back["expects"]) == (["users", "none", "some"], [])
+    assert back["counts"][0] == {"of": "losses", "phrase": "users", "rows": 7, "unknown": None}
+    assert [each["unknown"] for each in back["counts"][1:]] == ["its query gives no number"] * 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from neuraknot_db.dev.lint import squawk
 from neuraknot_db.dev.lint.finding import Finding, Subject
@@ -30,29 +30,29 @@ from neuraknot_db.dev.lint.rules import (
     whole_table_change,
 )
 
-CHECKS: Sequence[Callable[[Subject], Iterator[Finding]]] = (
-    drop_in_use.check,
-    fails_in_reset.check,
-    id_out_of_sequence.check,
-    late_autocommit_block.check,
-    long_lock.check,
-    missing_downgrade.check,
-    missing_upgrade.check,
-    module_level_call.check,
-    needless_autocommit.check,
-    needs_database.check,
-    not_measured.check,
-    outside_transaction_only.check,
-    psql_only.check,
-    session_setting.check,
-    several_statements.check,
-    several_tables.check,
-    table_rewrite.check,
-    unasked_assumption.check,
-    uncounted_loss.check,
-    uncounted_source.check,
-    whole_table_change.check,
-)
+CHECKS: Mapping[str, Callable[[Subject], Iterator[Finding]]] = {
+    drop_in_use.CODE: drop_in_use.check,
+    fails_in_reset.CODE: fails_in_reset.check,
+    id_out_of_sequence.CODE: id_out_of_sequence.check,
+    late_autocommit_block.CODE: late_autocommit_block.check,
+    long_lock.CODE: long_lock.check,
+    missing_downgrade.CODE: missing_downgrade.check,
+    missing_upgrade.CODE: missing_upgrade.check,
+    module_level_call.CODE: module_level_call.check,
+    needless_autocommit.CODE: needless_autocommit.check,
+    needs_database.CODE: needs_database.check,
+    not_measured.CODE: not_measured.check,
+    outside_transaction_only.CODE: outside_transaction_only.check,
+    psql_only.CODE: psql_only.check,
+    session_setting.CODE: session_setting.check,
+    several_statements.CODE: several_statements.check,
+    several_tables.CODE: several_tables.check,
+    table_rewrite.CODE: table_rewrite.check,
+    unasked_assumption.CODE: unasked_assumption.check,
+    uncounted_loss.CODE: uncounted_loss.check,
+    uncounted_source.CODE: uncounted_source.check,
+    whole_table_change.CODE: whole_table_change.check,
+}
 
 SQUAWK_TELLS: Mapping[str, frozenset[str]] = {
     drop_in_use.CODE: squawk.DROPPING,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuraknot_db.dev.lint.finding import Finding, Subject, named
+from neuraknot_db.dev.lint.finding import Finding, Subject, is_named
 from neuraknot_db.schema.effects import Effect, Measured
 
 CODE = "uncounted-loss"
@@ -16,12 +16,11 @@ HELP = (
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find rows or values that downgrade() destroys or changes without a query in `losses` that counts them."""
-    counted = named(subject.losses)
     told: set[str] = set()
     for statement in subject.downgrade.measured.statements:
         for effect in statement.effects:
             what, table = _loss(statement, effect), effect.relation
-            if what and table not in told and table.rpartition(".")[2].strip('"') not in counted:
+            if what and table not in told and not is_named(table, subject.queries("losses")):
                 told.add(table)
                 message = f"downgrade() {what} {table}, and nothing counts what is lost."
                 yield subject.finding(statement.line, CODE, message, HELP.format(table=table))
