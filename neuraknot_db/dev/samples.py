@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from neuraknot_db.database import raw_sql
 from neuraknot_db.database.sql_text import tokens
 from neuraknot_db.errors import UsageError
+
+Key = tuple[str | None, ...]
 
 TABLES = """
 SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relispartition
@@ -93,7 +94,7 @@ SET CONSTRAINTS ALL IMMEDIATE
 """
 
 _KEY = """
-SELECT array_agg(quote_ident(attname) || '::text' ORDER BY attnum)
+SELECT format('ARRAY[%%s]', string_agg(quote_ident(attname) || '::text', ', ' ORDER BY attnum))
   FROM pg_attribute LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary
  WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped AND coalesce(attnum = ANY (indkey), true)
 """
@@ -121,20 +122,6 @@ _BY_TYPE = {
     "time": ("'00:00'", "'24:00'"),
 }
 _BY_TYPE["json"] = (*_BY_TYPE["jsonb"], """'{"b": 1,"a":2, "a": 3}'""")
-
-
-class Varied(NamedTuple):
-    """A generated row.
-
-    Attributes:
-        table: its name.
-        key: its primary key's values as text; of a table without one, all of its values.
-        what: what it has unlike another row, as a phrase.
-    """
-
-    table: str
-    key: tuple[str | None, ...]
-    what: str
 
 
 class _Column(NamedTuple):
@@ -181,10 +168,7 @@ class _Column(NamedTuple):
         """Return a value that no other row has, as SQL; the base row's where nothing is known to make one."""
         copied = f"(base).{self.name}"
         if self.parents:
-            unused = f"{self.parents} EXCEPT SELECT {self.name} FROM {table} LIMIT 1"
-            return f"coalesce(({unused}), {copied})"
-        if self.base == "uuid":
-            return f"md5('{number}')::uuid"
+            return f"coalesce(({self.parents} EXCEPT SELECT {self.name} FROM {table} LIMIT 1), {copied})"
         if self.category == "S":
             matching = ", ".join(text for check in self.checks for text in _texts_for(check))
             unused = f"SELECT unnest(ARRAY[{matching}]::text[]) EXCEPT SELECT {self.name}::text FROM {table} LIMIT 1"
@@ -192,40 +176,28 @@ class _Column(NamedTuple):
             length = f"{self.modifier - 4}" if self.modifier > 0 else "1000"
             return f"coalesce(({unused}), left(concat('{letters}', {copied}), {length}))"
         made = {
+            "uuid": f"md5('{number}')::uuid",
+            "bytea": f"decode(md5('{number}'), 'hex')",
             "N": f"{1000 + number}",
             "D": f"timestamp '2000-01-01' + {number} * interval '1 day'",
-            "T": f"{number} * interval '1 second'",
-            "I": f"'10.0.0.0'::inet + {number}",
-            "R": f"'[{number},{number + 1})'",
         }
-        return made.get(self.category, f"decode(md5('{number}'), 'hex')" if self.base == "bytea" else copied)
-
-
-def _phrase(column: str, value: str) -> str:
-    return f"another {column}" if value.startswith("(SELECT") else f"{column} = {value}"
+        return made.get(self.base) or made.get(self.category, copied)
 
 
 @functools.cache
 def _texts_for(check: str) -> tuple[str, ...]:
     """Return texts that match a check's regular expression, as SQL; none if it has none, or Python does not know it."""
-    words = [token.text for token in tokens(check)]
-    pattern = next((word for before, word in pairwise(words) if before in ("~", "~*")), "''")[1:-1].replace("''", "'")
-    if not pattern:
-        return ()
+    pattern = re.search(r"~\*? '((?:[^']|'')+)'", check)
     try:
-        from hypothesis import (
-            Phase,
-            errors,
-            given,
-            settings,
-            strategies,
-        )  # few checks need it, and it is slow to import
+        from hypothesis import Phase, errors, given, settings, strategies  # few checks need it; slow to import
     except ModuleNotFoundError:  # an install without the extra `dev`
+        pattern = None
+    if not pattern:
         return ()
     found: list[str] = []
 
     @settings(max_examples=20, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
-    @given(strategies.from_regex(pattern))
+    @given(strategies.from_regex(pattern[1].replace("''", "'")))
     def find(text: str) -> None:
         found.append(text)
 
@@ -239,13 +211,14 @@ class Samples:
 
     Attributes:
         refused: the tables that accept no generated row, with the server's words.
-        varied: the rows that `vary` has inserted.
+        varied: the rows that `vary` has inserted, by table and primary key, all values of a table without one; and what
+            each has unlike another row, as a phrase.
     """
 
     def __init__(self, connection: Connection) -> None:
         """Take this connection's database."""
         self.refused: dict[str, str] = {}
-        self.varied: list[Varied] = []
+        self.varied: dict[tuple[str, Key], str] = {}
         self._connection = connection
         self._numbers = 0
 
@@ -277,67 +250,67 @@ class Samples:
             return
         except (DBAPIError, UnicodeDecodeError) as error:
             self._connection.rollback()
-            words = str(error.orig if isinstance(error, DBAPIError) else error).strip().split("\n", 1)[0]
             raise UsageError(
-                f"The sample rows of alembic/snapshots/{given.name} can't be inserted: {words}.",
+                f"The sample rows of alembic/snapshots/{given.name} can't be inserted: {_first_line(error)}.",
                 hint="They must be valid at the first revision: later ones carry them along.",
             ) from error
         self._connection.commit()
 
-    def vary(self, *, copies: bool = True) -> None:
-        """Insert rows like one that is there but for a column: each value worth trying that no row has yet.
+    def vary(self) -> None:
+        """Insert rows like one that is there but for a column: each value worth trying that no row has.
 
-        Some more, unless `copies` is false, are like that row and one without NULLs in all that may be there twice.
+        Some more are like that row, or one without NULLs, in all that may be there twice.
         """
         for oid, name in ((oid, name) for oid, name, is_partition in self._rows(TABLES) if not is_partition):
-            columns = self._columns(oid)
-            (key,) = self._connection.exec_driver_sql(_KEY, {"table": oid}).one()
-            places = self._rows(f"SELECT ARRAY[{', '.join(key)}], t::text FROM {name} t")
-            known = {each.key for each in self.varied if each.table == name}
-            base = next((row for at, row in places if tuple(at) not in known), None)
+            columns, key = self._columns(oid), self._key(oid)
+            places = [(tuple(at), row) for at, row in self._rows(f"SELECT {key}, t::text FROM {name} t")]
+            base = next((row for at, row in places if (bare(name), at) not in self.varied), None)
             if base is None:
                 continue
-            changes = [{each.name: value} for each in columns if not each.counted for value in each.values()]
             full = {each.name: self._accepted(each) for each in columns if not (each.unique or each.counted)}
-            copied = [{}, full, full] if copies else []
-            texts = [self._like(base, name, columns, key, each) for each in (*copied, *changes)]
-            phrases = ["the values of another" for _ in copied]
-            phrases += [_phrase(*pair) for each in changes for pair in each.items()]
-            for what, found in zip(phrases, self._try(texts), strict=True):
-                if found[0]:
-                    self.varied.append(Varied(name, tuple(found[0]), what))
+            wanted = [("the values of another row", {}), *[("a value in every column", full)] * 2]
+            wanted += [
+                (
+                    f"another {each.name}" if value.startswith("(SELECT") else f"{each.name} = {value}",
+                    {each.name: value},
+                )
+                for each in columns
+                if not each.counted
+                for value in each.values()
+            ]
+            texts = [f"{self._like(base, name, columns, sets)} RETURNING {key}" for _, sets in wanted]
+            for (what, _), (at, _) in zip(wanted, self._try(texts), strict=True):
+                if at:
+                    self.varied[bare(name), tuple(at)] = what
         self._connection.commit()
 
-    def delete(self, varied: Sequence[Varied]) -> None:
+    def delete(self, varied: Collection[tuple[str, Key]]) -> None:
         """Delete these rows, in the connection's transaction, whatever refers to them."""
         raw_sql.execute(self._connection, "SET LOCAL session_replication_role = replica")
         for oid, name, _ in self._rows(TABLES):
-            if keys := tuple(list(each.key) for each in varied if each.table == name):
-                (key,) = self._connection.exec_driver_sql(_KEY, {"table": oid}).one()
-                gone = f"DELETE FROM {name} WHERE ARRAY[{', '.join(key)}] IN %(keys)s"
+            if keys := tuple([*key] for table, key in varied if table == bare(name)):
+                gone = f"DELETE FROM {name} WHERE {self._key(oid)} IN %(keys)s"
                 self._connection.exec_driver_sql(gone, {"keys": keys})
         raw_sql.execute(self._connection, "SET LOCAL session_replication_role = origin")
 
-    def _like(
-        self, base: str, table: str, columns: Sequence[_Column], key: Sequence[str], changes: Mapping[str, str]
-    ) -> str:
+    def _like(self, base: str, table: str, columns: Sequence[_Column], sets: Mapping[str, str]) -> str:
         """Return the INSERT of a row like another, but for these columns, and for what must differ."""
         self._numbers += 1
         values: dict[str, str] = {}
-        there = "false"
+        unless = ""
         for each in columns:
-            if value := changes.get(each.name):
+            if value := sets.get(each.name):
                 values[each.name] = f"CAST({value} AS {each.type})"
-                if len(changes) == 1:
-                    there = f"t.{each.name}::text IS NOT DISTINCT FROM {values[each.name]}::text"
+                if len(sets) == 1:
+                    same = f"t.{each.name}::text IS NOT DISTINCT FROM {values[each.name]}::text"
+                    unless = f" WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same})"
             elif each.unique and not (each.counted or (each.filled and each.base == "uuid")):
                 values[each.name] = f"CAST({each.fresh(table, self._numbers)} AS {each.type})"
             elif not (each.unique or each.counted):
                 values[each.name] = f"(base).{each.name}"
         return (
             f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())}"
-            f" FROM (SELECT {raw_sql.literal(base)}::{table} AS base OFFSET 0) s"
-            f" WHERE NOT EXISTS (SELECT FROM {table} t WHERE {there}) RETURNING ARRAY[{', '.join(key)}]"
+            f" FROM (SELECT {raw_sql.literal(base)}::{table} AS base OFFSET 0) s{unless}"
         )
 
     def _made_up(self, oid: int, name: str) -> bool:
@@ -348,7 +321,7 @@ class Samples:
                 with self._connection.begin_nested():
                     raw_sql.execute(self._connection, f"INSERT INTO {name} {text}")
             except DBAPIError as error:
-                self.refused[name] = str(error.orig).strip().split("\n", 1)[0]
+                self.refused[name] = _first_line(error)
                 continue
             self.refused.pop(name, None)
             return True
@@ -377,8 +350,20 @@ class Samples:
         query = "SELECT * FROM pg_temp.neuraknot_db_try(%(texts)s::text[])"
         return self._connection.exec_driver_sql(query, {"texts": list(texts)}).all()
 
+    def _key(self, oid: int) -> str:
+        return str(self._connection.exec_driver_sql(_KEY, {"table": oid}).scalar_one())
+
     def _columns(self, oid: int) -> list[_Column]:
         return [_Column(*row) for row in self._connection.exec_driver_sql(_COLUMNS, {"table": oid})]
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in raw_sql.execute(self._connection, sql)]
+
+
+def bare(table: str) -> str:
+    """Return a table's name as one says it."""
+    return table.removeprefix("public.")
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).strip().split("\n", 1)[0]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import raw_sql
 from neuraknot_db.database.display import counted
-from neuraknot_db.dev.samples import TABLES
+from neuraknot_db.dev.samples import TABLES, bare
 
-_Key = tuple[str | None, ...]
+Row = Mapping[str, str | None]
+Key = tuple[Any, ...]
 
 _COLUMNS = """
 SELECT array_agg(quote_ident(attname) ORDER BY attnum),
@@ -36,25 +36,29 @@ SELECT format('SELECT %%L WHERE (SELECT max(%%I) FROM %%s) >= (SELECT last_value
 
 
 class Table(NamedTuple):
-    """The rows of a table, each as its columns' values.
+    """The rows of a table.
 
     Attributes:
-        key: the columns of its primary key; empty for none.
-        times: the columns that hold a date or a time.
+        columns: their names.
+        key: those of its primary key; empty for none.
+        times: those that hold a date or a time.
+        rows: each row's values by column.
     """
 
     columns: Sequence[str] = ()
     key: Sequence[str] = ()
     times: Sequence[str] = ()
-    rows: Sequence[Mapping[str, str | None]] = ()
+    rows: Sequence[Row] = ()
 
-    def keyed(self, key: Sequence[str]) -> dict[_Key, Mapping[str, str | None]]:
-        """Return the rows by these columns; none if it lacks one of them."""
-        return {tuple(row[each] for each in key): row for row in self.rows} if {*key} <= {*self.columns} else {}
-
-    def counts(self, columns: Sequence[str]) -> Counter[_Key]:
-        """Return how often each combination of values is there."""
-        return Counter(tuple(row[each] for each in columns) for row in self.rows)
+    def keyed(self, key: Sequence[str]) -> dict[Key, Row]:
+        """Return the rows by these columns, and by a number among equal ones; none if it lacks one of the columns."""
+        found: dict[Key, Row] = {}
+        seen = Counter[Key]()
+        for row in self.rows if {*key} <= {*self.columns} else ():
+            values = tuple(row[each] for each in key)
+            found[*values, seen[values]] = row
+            seen[values] += 1
+        return found
 
 
 class Loss(NamedTuple):
@@ -66,7 +70,7 @@ class Loss(NamedTuple):
         columns: these columns.
     """
 
-    rows: Sequence[_Key] = ()
+    rows: Sequence[Key] = ()
     changed: int = 0
     columns: Sequence[str] = ()
 
@@ -100,17 +104,7 @@ def behind(connection: Connection) -> set[str]:
     return {bare(name) for query in queries for (name,) in raw_sql.execute(connection, query)}
 
 
-def bare(name: str) -> str:
-    """Return a table's name as one says it."""
-    return name.removeprefix("public.")
-
-
-def names(query: str, table: str) -> bool:
-    """Whether a query names the table."""
-    return re.search(rf"(?<!\w){re.escape(table.rpartition('.')[2])}(?!\w)", query) is not None
-
-
-def lost(before: Table, after: Table | None, again: Table | None) -> Loss:
+def lost(before: Table, after: Table | None, again: Table | None, older: Table | None = None) -> Loss:
     """Return what is not what it was after a way there, nor brought back by the way back from there.
 
     A value that went with its column, or stands in another one, is lost if the way back does not restore it.
@@ -119,24 +113,30 @@ def lost(before: Table, after: Table | None, again: Table | None) -> Loss:
         before: the table before.
         after: the table after the way there; None if it is not there.
         again: the table after the way back; None if it is not there, or there was no way back.
+        older: the table before the revision. What is not in it, such as a row that the revision itself inserts, may
+            come back under another key.
     """
     there = [each for each in (after, again) if each]
     # Without a way back, nothing is known of what went with its column.
     columns = [each for each in before.columns if again or any(each in other.columns for other in there)]
-    if not before.key:
-        gone = before.counts(columns)
-        for other in there:
-            if {*columns} <= {*other.columns}:
-                gone &= before.counts(columns) - other.counts(columns)
-        return Loss([*gone.elements()])
-    others = [other.keyed(before.key) for other in there]
+    key = before.key or columns
+    ours, others = before.keyed(key), [each.keyed(key) for each in there]
+    anew = Counter(_rest(before, row) for each in others for at, row in each.items() if before.key and at not in ours)
+    old = older.keyed(key) if older else {}
     rows, changed, named = [], 0, set[str]()
-    for key, row in before.keyed(before.key).items():
-        found = [other[key] for other in others if key in other]
+    for at, row in ours.items():
+        found = [other[at] for other in others if at in other]
         differing = [each for each in columns if all(other.get(each, other) != row[each] for other in found)]
-        if not found:
-            rows.append(key)
-        elif differing:
+        if found and differing:
             changed += 1
             named.update(differing)
+        elif not found and (at in old or not anew[_rest(before, row)]):
+            rows.append(at[:-1])
+        elif not found:
+            anew[_rest(before, row)] -= 1
     return Loss(rows, changed, [each for each in columns if each in named])
+
+
+def _rest(table: Table, row: Row) -> Key:
+    """Return a row's values but for the key and times."""
+    return tuple(row.get(each) for each in table.columns if each not in (*table.key, *table.times))

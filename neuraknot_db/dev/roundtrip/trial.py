@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from alembic import command
@@ -15,12 +16,12 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import interrupt, raw_sql, session, sqlstate
+from neuraknot_db.database import interrupt, raw_sql, session, sql_text, sqlstate
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.database.display import counted
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.dev.roundtrip import rows
-from neuraknot_db.dev.samples import Samples, Varied
+from neuraknot_db.dev.samples import Samples, bare
 from neuraknot_db.errors import NeuraknotError, UnreachableError
 from neuraknot_db.migrate import run
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
@@ -33,10 +34,13 @@ from neuraknot_db.settings import Settings
 
 _Way = Literal["upgrade", "downgrade"]
 
-_NOT_HERE = re.compile(r'role ".*" does not exist|extension ".*" is not available|could not (?:open|access) ')
-"""What a server of this machine's own lacks, and says nothing of the revision."""
+_NOT_HERE = re.compile(
+    r'role ".*" does not exist|extension ".*" is not available|could not (?:open|access) |NotImplementedError'
+)
+"""What a server of this machine's own lacks, or there is no way for; it says nothing of the revision."""
 
 
+@dataclass
 class Trial:
     """What was seen of a revision on one server.
 
@@ -44,18 +48,13 @@ class Trial:
         told: what was tried, or why nothing was, as a clause.
         findings: what is wrong, by what it is about.
         notes: what is no fault.
+        lost: how many rows of each table, at most.
     """
 
-    def __init__(self) -> None:
-        self.told = ""
-        self.findings: dict[str, str] = {}
-        self.notes: list[str] = []
-        self._counts: dict[str, int] = {}
-
-    def loses(self, table: str, count: int, finding: str) -> None:
-        """Keep the finding of most rows of a table."""
-        if count >= self._counts.get(table, 0):
-            self._counts[table], self.findings[f"rows of {table}"] = count, finding
+    told: str = ""
+    findings: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
 
 
 class _State(NamedTuple):
@@ -67,19 +66,27 @@ class _State(NamedTuple):
 
 
 class _FailedError(Exception):
-    """A revision failed, and nothing of it is left."""
+    """A revision failed: where and why, as the end of a clause."""
 
     def __init__(self, error: NeuraknotError) -> None:
         cause = error.__cause__
-        told = str(cause.orig) if isinstance(cause, DBAPIError) else words(cause) if cause else error.message
-        super().__init__(told.strip().split("\n", 1)[0])
-        self.kind = (cause and sqlstate.of(cause)) or str(self)
-        line = re.search(r", line (\d+)", error.details[0]) if error.details else None
-        self.told = f"fails{f' in line {line[1]}' if line else ''}: {self}"
+        why = str(cause.orig) if isinstance(cause, DBAPIError) else words(cause) if cause else error.message
+        line = re.search(r", line \d+", error.details[0]) if error.details else None
+        super().__init__(f"fails{line[0].replace(',', ' in') if line else ''}: {_first_line(why)}")
+        self.lacks = bool(_NOT_HERE.match(why))
+        self.state = cause and sqlstate.of(cause)
 
 
 class _EndedError(Exception):
-    """The trial can't go on, and the database is not what the next one needs."""
+    """The trial can't go on, and the database is not what the next one needs.
+
+    Attributes:
+        finding: what is wrong; None if the revision could not be tried.
+    """
+
+    def __init__(self, what: str, failed: _FailedError, blamed: str = "") -> None:
+        super().__init__(f"not tried: {what} {failed}" if failed.lacks else f"{what} fails")
+        self.finding = None if failed.lacks else f"{what} {failed}{blamed}"
 
 
 class Course:
@@ -105,113 +112,117 @@ class Course:
             UsageError: the sample rows can't be inserted.
         """
         trial = Trial()
+        if not hasattr(revision.module, "downgrade"):
+            trial.told = "not tried: there is no downgrade()"
+            return trial
         try:
             self._try(revision, trial)
         except _EndedError as ended:
             trial.told = str(ended)
+            if ended.finding:
+                trial.findings["failure"] = ended.finding
             self.close()
         return trial
 
     def _try(self, revision: Script, trial: Trial) -> None:
-        if not hasattr(revision.module, "downgrade"):
-            raise _EndedError("not tried: there is no downgrade()")
+        before = self._upgrade(revision, trial)
+        above = self._look()
+        back, again = self._there_and_back(revision, trial, before, before, above)
+        self._tell_upgrade(trial, before, above, back)
+        if again is None:
+            return
+        self._fill(revision)
+        self._samples.vary()
+        filled = self._look()
+        refused = self._samples.refused.items()
+        trial.notes += (f"{name} stays empty: {why}" for each, why in refused if (name := bare(each)) in filled.rows)
+        many = [len(table.rows) for table in filled.rows.values() if table.rows]
+        _, again = self._there_and_back(revision, trial, before, back, filled)
+        trial.told = f"back and up again with {counted(sum(many), 'row')} in {counted(len(many), 'table')}"
+        if again is None or revision.revision == self._first:
+            self.close()  # the sample rows went with the first revision's downgrade
+        else:
+            self._samples.insert()
+
+    def _upgrade(self, revision: Script, trial: Trial) -> _State:
+        """Apply a revision to the rows there are, or to the sample rows if it fails; return what was there before."""
         self._stand_before(revision)
         before = self._look()
         try:
             self._migrate(revision, "upgrade")
         except _FailedError as failed:
-            blamed = self._blamed(revision, "upgrade", failed)
-            self.close()
-            self._stand_before(revision, varied=False)
-            before = self._look()
-            try:
-                self._migrate(revision, "upgrade")
-            except _FailedError as again:
-                if _NOT_HERE.match(str(again)):
-                    raise _EndedError(f"not tried: upgrade() {again.told}") from again
-                trial.findings["upgrade"] = f"upgrade() {again.told}"
-                raise _EndedError("its upgrade fails") from again
-            trial.notes.append(f"upgrade() {failed.told}{blamed}; it was tried with the sample rows only")
-        above = self._look()
-        changed = self._tell_upgrade(trial, before, above)
-        self._there_and_back(revision, trial, before, above, changed)
-        self._fill(revision)
-        self._samples.vary()
-        filled = self._look()
-        trial.notes += (f"{rows.bare(name)} stays empty: {words}" for name, words in self._samples.refused.items())
-        many = [len(table.rows) for table in filled.rows.values() if table.rows]
-        self._there_and_back(revision, trial, before, filled)
-        trial.told = f"back and up again with {counted(sum(many), 'row')} in {counted(len(many), 'table')}"
-        if revision.revision == self._first:
-            self.close()  # the sample rows went with its downgrade
+            note = (
+                f"upgrade() {failed}{self._blamed(revision, 'upgrade', failed)}; it was tried with the sample rows only"
+            )
         else:
-            self._samples.insert()
+            return before
+        self.close()
+        self._stand_before(revision, varied=False)
+        before = self._look()
+        try:
+            self._migrate(revision, "upgrade")
+        except _FailedError as failed:
+            raise _EndedError("upgrade()", failed) from failed
+        trial.notes.append(note)
+        return before
 
     def _there_and_back(
-        self,
-        revision: Script,
-        trial: Trial,
-        below: _State,
-        top: _State,
-        changed: Mapping[str, set[str]] | None = None,
-    ) -> None:
-        """Go back and up again; compare with what was there before each, and with what the upgrade has `changed`.
+        self, revision: Script, trial: Trial, before: _State, below: _State, top: _State
+    ) -> tuple[_State, _State | None]:
+        """Go back and up again; compare with what was there.
 
-        Without the latter, rows have come since that no upgrade has seen.
+        Args:
+            revision: which.
+            trial: what is wrong goes there.
+            before: what was there before the revision's first upgrade.
+            below: what was there before its last one.
+            top: what is there.
+
+        Returns:
+            What was there in between, and what is there now; None if the upgrade fails on rows of the new schema.
         """
         counts = self._counts(revision, trial)
         try:
             self._migrate(revision, "downgrade")
         except _FailedError as failed:
-            if "NotImplementedError" in str(failed):
-                raise _EndedError(f"not tried: downgrade() raises {failed}") from failed
-            trial.findings["downgrade"] = f"downgrade() {failed.told}{self._blamed(revision, 'downgrade', failed)}"
-            raise _EndedError("its downgrade fails") from failed
-        back = self._look()
-        self._differ(trial, "after downgrade()", back, below)
-        again: _State | None = None
+            raise _EndedError("downgrade()", failed, self._blamed(revision, "downgrade", failed)) from failed
+        back, again = self._look(), None
+        self._differ(trial, "after downgrade()", back, before)
         try:
             self._migrate(revision, "upgrade")
         except _FailedError as failed:
-            told = f"upgrade() after downgrade() {failed.told}{self._blamed(revision, 'upgrade', failed)}"
-            # Rows of the new schema may be such as no upgrade can take, whatever the way back does.
-            if changed is None and is_transactional(revision.module) and not self._fails(revision, "upgrade", failed):
-                trial.notes.append(told)
-            else:
-                trial.findings["again"] = told
+            if before is below:
+                raise _EndedError("upgrade() after downgrade()", failed) from failed
+            trial.notes.append(f"upgrade() after downgrade() {failed}, on rows that only the new schema allows")
         else:
             again = self._look()
-            self._differ(trial, "after downgrade() and upgrade()", again, top)
+            if not trial.findings:  # else the same once more
+                self._differ(trial, "after downgrade() and upgrade()", again, top)
         for name, table in top.rows.items():
             restored = again and again.rows.get(name)
-            loss = rows.lost(table, back.rows.get(name), restored)
-            known = [count for query, count in counts.items() if rows.names(query, name)]
-            if loss.total > sum(known):
+            loss = rows.lost(table, back.rows.get(name), restored, below.rows.get(name))
+            known = [count for query, count in counts.items() if _names(query, name)]
+            if loss.total > max(sum(known), trial.lost[name]):
+                trial.lost[name] = loss.total
                 told = f"losses counts {sum(known)}" if known else "losses does not count them"
-                trial.loses(name, loss.total, f"downgrade() {loss.told(name)}, and {told}")
-            twice = {*rows.lost(table, None, restored).columns} & (changed or {}).get(name, set()) - {*table.times}
-            if twice and not loss.total:
+                trial.findings[f"rows of {name}"] = f"downgrade() {loss.told(name)}, and {told}"
+            elif (
+                before is below
+                and not loss.total
+                and (twice := {*rows.lost(table, None, restored).columns} - {*table.times})
+            ):
                 told = f"{', '.join(sorted(twice))} of {name}"
                 trial.findings[told] = f"downgrade() leaves {told} changed, and the next upgrade() changes it once more"
-        if again is None:
-            raise _EndedError("its second upgrade fails")
+        return back, again
 
-    def _tell_upgrade(self, trial: Trial, before: _State, after: _State) -> dict[str, set[str]]:
-        """Tell what an upgrade did to rows that were there: a sample row that is gone is a finding, the rest is not.
-
-        Returns:
-            The columns whose values it changed, by table.
-        """
-        made = {(rows.bare(each.table), each.key) for each in self._samples.varied}
-        changed = {}
+    def _tell_upgrade(self, trial: Trial, before: _State, above: _State, back: _State) -> None:
+        """Tell what an upgrade did to rows for good: a sample row that is gone is a finding, the rest is not."""
         for name, table in before.rows.items():
-            loss = rows.lost(table, after.rows[name], None) if name in after.rows else rows.Loss()
-            changed[name] = {*loss.columns}
-            if samples := [key for key in loss.rows if (name, key) not in made]:
+            loss = rows.lost(table, above.rows.get(name), back.rows.get(name)) if name in above.rows else rows.Loss()
+            if samples := [key for key in loss.rows if (name, key) not in self._samples.varied]:
                 trial.findings[f"upgrade of {name}"] = f"upgrade() {rows.Loss(samples).told(name)}"
             elif loss.total:
                 trial.notes.append(f"upgrade() {loss.told(name)}")
-        return changed
 
     def _differ(self, trial: Trial, when: str, now: _State, then: _State) -> None:
         wanted, lax = _as_lax(then.schema, now.schema)
@@ -236,30 +247,30 @@ class Course:
             try:
                 found[query] = int(raw_sql.execute(self._database, query).scalar_one())
             except (DBAPIError, TypeError, ValueError) as error:
-                words = str(getattr(error, "orig", error)).strip().split("\n", 1)[0]
-                trial.findings[what] = f"losses can't count {what}: {words}"
+                trial.findings[what] = f"losses can't count {what}: {_first_line(str(getattr(error, 'orig', error)))}"
             self._database.rollback()
         return found
 
     def _blamed(self, revision: Script, way: _Way, failed: _FailedError) -> str:
         """Return the generated row that alone makes a direction fail, in parentheses; empty if that is not known."""
-        suspects = self._samples.varied
-        if not (suspects and is_transactional(revision.module)) or self._fails(revision, way, failed):
+        suspects = [*self._samples.varied] if is_transactional(revision.module) else []
+        if not suspects or self._fails(revision, way, failed, []):
             return ""
         while len(suspects) > 1:
-            half = len(suspects) // 2
-            parts = (suspects[:half], suspects[half:])
-            suspects = next((part for part in parts if self._fails(revision, way, failed, part)), [])
-        return f" (a row of {rows.bare(suspects[0].table)} with {suspects[0].what})" if suspects else ""
+            half = suspects[: len(suspects) // 2]
+            suspects = half if self._fails(revision, way, failed, half) else suspects[len(half) :]
+        if not self._fails(revision, way, failed, suspects):
+            return ""
+        return f" (a row of {suspects[0][0]} with {self._samples.varied[suspects[0]]})"
 
-    def _fails(self, revision: Script, way: _Way, failed: _FailedError, kept: Sequence[Varied] = ()) -> bool:
+    def _fails(self, revision: Script, way: _Way, failed: _FailedError, kept: list[tuple[str, rows.Key]]) -> bool:
         """Whether a direction fails in the same way with only these of the generated rows; nothing of it stays."""
         with self._database.begin() as transaction:
             try:
-                self._samples.delete([each for each in self._samples.varied if each not in kept])
+                self._samples.delete({*self._samples.varied} - {*kept})
                 self._migrate(revision, way)
             except _FailedError as again:
-                return again.kind == failed.kind
+                return again.state == failed.state
             finally:
                 if transaction.is_active:
                     transaction.rollback()
@@ -275,26 +286,28 @@ class Course:
     def _stand_before(self, revision: Script, *, varied: bool = True) -> None:
         """See to it that the database is right before a revision, with rows in every table."""
         before = revision._all_down_revisions
+        at = None
         if self._connection is not None:
-            at = DatabaseState.of(self._connection).versions
+            at = {*DatabaseState.of(self._connection).versions}
             self._connection.rollback()
-            if {*at} == {*before}:
-                self._samples.vary(copies=False)
-                return
-        self.close()
+        if at != {*before}:
+            self.close()
+            self._make()
+            for each in [*self._script.iterate_revisions(before, "base")][::-1] if before else ():
+                try:
+                    self._migrate(each, "upgrade")
+                except _FailedError as failed:
+                    raise _EndedError(f"revision {each.revision}, before it,", failed) from failed
+                self._fill(each)
+        if varied:
+            self._samples.vary()
+
+    def _make(self) -> None:
         where = self._place.enter_context(scratch_database(self._server))
         self._connection = self._place.enter_context(session.open_session(where))
         self._samples = Samples(self._connection)
         held = run.HeldSession(where, self._connection, Recorder(where, self._connection))
         self._config.attributes |= {run.HELD: held, OUTCOME: Outcome("test")}
-        for each in [*self._script.iterate_revisions(before, "base")][::-1] if before else ():
-            try:
-                self._migrate(each, "upgrade")
-            except _FailedError as failed:
-                raise _EndedError(f"not tried: revision {each.revision}, before it, {failed.told}") from failed
-            self._fill(each)
-        if varied:
-            self._samples.vary()
 
     def _fill(self, revision: Script) -> None:
         """Insert what each table still lacks right after a revision."""
@@ -323,6 +336,14 @@ class Course:
             interrupt.check()
             self._database.rollback()
             raise _FailedError(error) from error
+
+
+def _names(query: str, table: str) -> bool:
+    return sql_text.names(table)[-1] in sql_text.names(query)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n", 1)[0]
 
 
 def _as_lax(schema: Schema, now: Schema) -> tuple[Schema, list[str]]:
