@@ -113,7 +113,6 @@ _BY_CATEGORY = {
     "R": ("'empty'", "'(,)'"),
 }
 _BY_TYPE = {
-    "uuid": ("'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
     "bytea": ("''", r"'\x00ff27'"),
     "jsonb": ("'null'", "'[]'", """'{"日本": [1.50, null, "🙂"]}'""", "'\"\"'", "'1e400'"),
     "numeric": ("'NaN'", "'Infinity'", "1e30", "-0.000000001"),
@@ -251,13 +250,13 @@ class Samples:
         except (DBAPIError, UnicodeDecodeError) as error:
             self._connection.rollback()
             raise UsageError(
-                f"The sample rows of alembic/snapshots/{given.name} can't be inserted: {_first_line(error)}.",
+                f"The sample rows of alembic/snapshots/{given.name} can't be inserted: {first_line(error)}.",
                 hint="They must be valid at the first revision: later ones carry them along.",
             ) from error
         self._connection.commit()
 
     def vary(self) -> None:
-        """Insert rows like one that is there but for a column: each value worth trying that no row has.
+        """Insert rows like one that is there but for a column: each value worth trying.
 
         Some more are like that row, or one without NULLs, in all that may be there twice.
         """
@@ -297,41 +296,32 @@ class Samples:
         """Return the INSERT of a row like another, but for these columns, and for what must differ."""
         self._numbers += 1
         values: dict[str, str] = {}
-        unless = ""
         for each in columns:
             if value := sets.get(each.name):
                 values[each.name] = f"CAST({value} AS {each.type})"
-                if len(sets) == 1:
-                    same = f"t.{each.name}::text IS NOT DISTINCT FROM {values[each.name]}::text"
-                    unless = f" WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same})"
             elif each.unique and not (each.counted or (each.filled and each.base == "uuid")):
                 values[each.name] = f"CAST({each.fresh(table, self._numbers)} AS {each.type})"
             elif not (each.unique or each.counted):
                 values[each.name] = f"(base).{each.name}"
         return (
             f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())}"
-            f" FROM (SELECT {raw_sql.literal(base)}::{table} AS base OFFSET 0) s{unless}"
+            f" FROM (SELECT {raw_sql.literal(base)}::{table} AS base OFFSET 0) s"
         )
 
     def _made_up(self, oid: int, name: str) -> bool:
         """Whether a row could be inserted: with a value in each column, or as checks say, or only in required ones."""
-        for row in self._plausible([column for column in self._columns(oid) if not column.filled]):
-            text = f"({', '.join(row)}) VALUES ({', '.join(row.values())})" if row else "DEFAULT VALUES"
-            try:
-                with self._connection.begin_nested():
-                    raw_sql.execute(self._connection, f"INSERT INTO {name} {text}")
-            except DBAPIError as error:
-                self.refused[name] = _first_line(error)
-                continue
-            self.refused.pop(name, None)
-            return True
-        return False
-
-    def _plausible(self, columns: Sequence[_Column]) -> Iterator[dict[str, str]]:
-        yield {each.name: each.plain for each in columns}
+        columns = [each for each in self._columns(oid) if not each.filled]
         accepted = {each.name: self._accepted(each) for each in columns}
-        yield accepted
-        yield {each.name: accepted[each.name] for each in columns if each.required}
+        required = {each.name: accepted[each.name] for each in columns if each.required}
+        rows = ({each.name: each.plain for each in columns}, accepted, required)
+        for row in rows:
+            values = f"({', '.join(row)}) VALUES ({', '.join(row.values())})" if row else "DEFAULT VALUES"
+            ((_, why),) = self._try([f"INSERT INTO {name} {values} RETURNING '{{}}'::text[]"])
+            if why is None:
+                self.refused.pop(name, None)
+                return True
+            self.refused[name] = why
+        return False
 
     def _accepted(self, column: _Column) -> str:
         """Return the first value that the column's own checks accept."""
@@ -365,5 +355,6 @@ def bare(table: str) -> str:
     return table.removeprefix("public.")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """Return what a server says of a failure, without its details."""
     return str(getattr(error, "orig", error)).strip().split("\n", 1)[0]

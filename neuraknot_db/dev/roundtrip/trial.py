@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -19,9 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from neuraknot_db.database import interrupt, raw_sql, session, sql_text, sqlstate
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.database.display import counted
-from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.dev.roundtrip import rows
-from neuraknot_db.dev.samples import Samples, bare
+from neuraknot_db.dev.samples import Samples, bare, first_line
 from neuraknot_db.errors import NeuraknotError, UnreachableError
 from neuraknot_db.migrate import run
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
@@ -46,12 +45,14 @@ class Trial:
 
     Attributes:
         told: what was tried, or why nothing was, as a clause.
+        untried: whether nothing was, for a reason that says nothing of the revision.
         findings: what is wrong, by what it is about.
         notes: what is no fault.
         lost: how many rows of each table, at most.
     """
 
     told: str = ""
+    untried: bool = False
     findings: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
@@ -70,9 +71,9 @@ class _FailedError(Exception):
 
     def __init__(self, error: NeuraknotError) -> None:
         cause = error.__cause__
-        why = str(cause.orig) if isinstance(cause, DBAPIError) else words(cause) if cause else error.message
-        line = re.search(r", line \d+", error.details[0]) if error.details else None
-        super().__init__(f"fails{line[0].replace(',', ' in') if line else ''}: {_first_line(why)}")
+        why = first_line(cause or error) if isinstance(cause, DBAPIError | None) else words(cause).split("\n", 1)[0]
+        line = re.search(r" line \d+", error.details[0]) if error.details else None
+        super().__init__(f"fails{' in' + line[0] if line else ''}: {why}")
         self.lacks = bool(_NOT_HERE.match(why))
         self.state = cause and sqlstate.of(cause)
 
@@ -97,12 +98,14 @@ class Course:
         self._config, self._script, self._server = config, script, server
         self._first = [*script.walk_revisions()][-1].revision
         self._place = contextlib.ExitStack()
-        self._connection: Connection | None = None
+        self._database: Connection
         self._samples: Samples
+        self._stands: tuple[str, ...] | None = None
+        """Behind which revisions the database is, with rows; None if there is none."""
 
     def close(self) -> None:
         """Drop the scratch database."""
-        self._connection = None
+        self._stands = None
         self._place.close()
 
     def run(self, revision: Script) -> Trial:
@@ -111,14 +114,13 @@ class Course:
         Raises:
             UsageError: the sample rows can't be inserted.
         """
-        trial = Trial()
         if not hasattr(revision.module, "downgrade"):
-            trial.told = "not tried: there is no downgrade()"
-            return trial
+            return Trial("not tried: there is no downgrade()", untried=True)
+        trial = Trial()
         try:
             self._try(revision, trial)
         except _EndedError as ended:
-            trial.told = str(ended)
+            trial.told, trial.untried = str(ended), ended.finding is None
             if ended.finding:
                 trial.findings["failure"] = ended.finding
             self.close()
@@ -127,59 +129,45 @@ class Course:
     def _try(self, revision: Script, trial: Trial) -> None:
         before = self._upgrade(revision, trial)
         above = self._look()
-        back, again = self._there_and_back(revision, trial, before, before, above)
+        back, _ = self._there_and_back(revision, trial, before, before, above)
         self._tell_upgrade(trial, before, above, back)
-        if again is None:
-            return
         self._fill(revision)
         self._samples.vary()
         filled = self._look()
         refused = self._samples.refused.items()
         trial.notes += (f"{name} stays empty: {why}" for each, why in refused if (name := bare(each)) in filled.rows)
-        many = [len(table.rows) for table in filled.rows.values() if table.rows]
         _, again = self._there_and_back(revision, trial, before, back, filled)
+        many = [len(table.rows) for table in filled.rows.values() if table.rows]
         trial.told = f"back and up again with {counted(sum(many), 'row')} in {counted(len(many), 'table')}"
-        if again is None or revision.revision == self._first:
-            self.close()  # the sample rows went with the first revision's downgrade
-        else:
+        if again and revision.revision != self._first:
             self._samples.insert()
+            self._stands = (revision.revision,)
+        else:
+            self.close()  # the sample rows went with the first revision's downgrade
 
     def _upgrade(self, revision: Script, trial: Trial) -> _State:
-        """Apply a revision to the rows there are, or to the sample rows if it fails; return what was there before."""
-        self._stand_before(revision)
-        before = self._look()
-        try:
-            self._migrate(revision, "upgrade")
-        except _FailedError as failed:
-            note = (
-                f"upgrade() {failed}{self._blamed(revision, 'upgrade', failed)}; it was tried with the sample rows only"
-            )
-        else:
-            return before
-        self.close()
-        self._stand_before(revision, varied=False)
-        before = self._look()
-        try:
-            self._migrate(revision, "upgrade")
-        except _FailedError as failed:
-            raise _EndedError("upgrade()", failed) from failed
-        trial.notes.append(note)
+        """Apply a revision to generated rows, or if it fails to the sample rows; return what was there before."""
+        for varied in (True, False):
+            self._stand_before(revision, varied=varied)
+            before = self._look()
+            try:
+                self._migrate(revision, "upgrade")
+                break
+            except _FailedError as failed:
+                if not varied:
+                    trial.notes.clear()
+                    raise _EndedError("upgrade()", failed) from failed
+                blamed = self._blamed(revision, "upgrade", failed)
+                trial.notes.append(f"upgrade() {failed}{blamed}; it was tried with the sample rows only")
+                self.close()
         return before
 
     def _there_and_back(
         self, revision: Script, trial: Trial, before: _State, below: _State, top: _State
     ) -> tuple[_State, _State | None]:
-        """Go back and up again; compare with what was there.
+        """Go back and up again, and compare with what was there `before` the first upgrade and `below` the last one.
 
-        Args:
-            revision: which.
-            trial: what is wrong goes there.
-            before: what was there before the revision's first upgrade.
-            below: what was there before its last one.
-            top: what is there.
-
-        Returns:
-            What was there in between, and what is there now; None if the upgrade fails on rows of the new schema.
+        Return what was there in between, and what is there now: None if rows that are new since keep it from going up.
         """
         counts = self._counts(revision, trial)
         try:
@@ -191,7 +179,7 @@ class Course:
         try:
             self._migrate(revision, "upgrade")
         except _FailedError as failed:
-            if before is below:
+            if below is before:
                 raise _EndedError("upgrade() after downgrade()", failed) from failed
             trial.notes.append(f"upgrade() after downgrade() {failed}, on rows that only the new schema allows")
         else:
@@ -206,13 +194,11 @@ class Course:
                 trial.lost[name] = loss.total
                 told = f"losses counts {sum(known)}" if known else "losses does not count them"
                 trial.findings[f"rows of {name}"] = f"downgrade() {loss.told(name)}, and {told}"
-            elif (
-                before is below
-                and not loss.total
-                and (twice := {*rows.lost(table, None, restored).columns} - {*table.times})
-            ):
+            elif below is before and not loss.total:
+                twice = {*rows.lost(table, None, restored).columns} - {*table.times}
                 told = f"{', '.join(sorted(twice))} of {name}"
-                trial.findings[told] = f"downgrade() leaves {told} changed, and the next upgrade() changes it once more"
+                if twice:
+                    trial.findings[told] = f"downgrade() leaves {told} changed, and upgrade() then changes it once more"
         return back, again
 
     def _tell_upgrade(self, trial: Trial, before: _State, above: _State, back: _State) -> None:
@@ -225,18 +211,17 @@ class Course:
                 trial.notes.append(f"upgrade() {loss.told(name)}")
 
     def _differ(self, trial: Trial, when: str, now: _State, then: _State) -> None:
-        wanted, lax = _as_lax(then.schema, now.schema)
-        trial.notes += (note for each in lax if (note := f"{when}, {each} is NOT VALID") not in trial.notes)
-        spelling = equivalence.settle(self._database, now.schema, [wanted])
+        """Compare schemas, but for constraints that are NOT VALID now: to validate them takes a scan."""
+        found, wanted = _validated(now.schema), _validated(then.schema)
+        spelling = equivalence.settle(self._database, found, [wanted])
         self._database.rollback()
-        differences = (
-            *compare.compare(now.schema, wanted, spelling),
-            *compare.strangers(now.schema, wanted, [now.schema]),
-        )
+        differences = (*compare.compare(found, wanted, spelling), *compare.strangers(found, wanted, [found]))
         for line in (str(each).removesuffix(" (verify --json shows both)") for each in differences):
             trial.findings.setdefault(line, f"{when}, {line}")
         for column in sorted(now.behind - then.behind):
             trial.findings[f"sequence of {column}"] = f"{when}, the sequence of {column} would give a value once more"
+        lax = (f"{when}, {each} is NOT VALID" for each in sorted(_not_valid(now.schema) - _not_valid(then.schema)))
+        trial.notes += (note for note in lax if note not in trial.notes)
 
     def _counts(self, revision: Script, trial: Trial) -> dict[str, int]:
         """Return what the queries of `losses` count."""
@@ -247,21 +232,19 @@ class Course:
             try:
                 found[query] = int(raw_sql.execute(self._database, query).scalar_one())
             except (DBAPIError, TypeError, ValueError) as error:
-                trial.findings[what] = f"losses can't count {what}: {_first_line(str(getattr(error, 'orig', error)))}"
+                trial.findings[what] = f"losses can't count {what}: {first_line(error)}"
             self._database.rollback()
         return found
 
     def _blamed(self, revision: Script, way: _Way, failed: _FailedError) -> str:
         """Return the generated row that alone makes a direction fail, in parentheses; empty if that is not known."""
         suspects = [*self._samples.varied] if is_transactional(revision.module) else []
-        if not suspects or self._fails(revision, way, failed, []):
-            return ""
         while len(suspects) > 1:
             half = suspects[: len(suspects) // 2]
             suspects = half if self._fails(revision, way, failed, half) else suspects[len(half) :]
-        if not self._fails(revision, way, failed, suspects):
-            return ""
-        return f" (a row of {suspects[0][0]} with {self._samples.varied[suspects[0]]})"
+        if suspects and self._fails(revision, way, failed, suspects) and not self._fails(revision, way, failed, []):
+            return f" (a row of {suspects[0][0]} with {self._samples.varied[suspects[0]]})"
+        return ""
 
     def _fails(self, revision: Script, way: _Way, failed: _FailedError, kept: list[tuple[str, rows.Key]]) -> bool:
         """Whether a direction fails in the same way with only these of the generated rows; nothing of it stays."""
@@ -278,36 +261,25 @@ class Course:
 
     # The database ------------------------------------------------------------------------------------------------
 
-    @property
-    def _database(self) -> Connection:
-        assert self._connection is not None
-        return self._connection
-
-    def _stand_before(self, revision: Script, *, varied: bool = True) -> None:
+    def _stand_before(self, revision: Script, *, varied: bool) -> None:
         """See to it that the database is right before a revision, with rows in every table."""
         before = revision._all_down_revisions
-        at = None
-        if self._connection is not None:
-            at = {*DatabaseState.of(self._connection).versions}
-            self._connection.rollback()
-        if at != {*before}:
-            self.close()
-            self._make()
-            for each in [*self._script.iterate_revisions(before, "base")][::-1] if before else ():
-                try:
-                    self._migrate(each, "upgrade")
-                except _FailedError as failed:
-                    raise _EndedError(f"revision {each.revision}, before it,", failed) from failed
-                self._fill(each)
+        if self._stands == before:
+            return
+        self.close()
+        where = self._place.enter_context(scratch_database(self._server))
+        self._database = self._place.enter_context(session.open_session(where))
+        self._samples = Samples(self._database)
+        held = run.HeldSession(where, self._database, Recorder(where, self._database))
+        self._config.attributes |= {run.HELD: held, OUTCOME: Outcome("test")}
+        for each in [*self._script.iterate_revisions(before, "base")][::-1] if before else ():
+            try:
+                self._migrate(each, "upgrade")
+            except _FailedError as failed:
+                raise _EndedError(f"revision {each.revision}, before it,", failed) from failed
+            self._fill(each)
         if varied:
             self._samples.vary()
-
-    def _make(self) -> None:
-        where = self._place.enter_context(scratch_database(self._server))
-        self._connection = self._place.enter_context(session.open_session(where))
-        self._samples = Samples(self._connection)
-        held = run.HeldSession(where, self._connection, Recorder(where, self._connection))
-        self._config.attributes |= {run.HELD: held, OUTCOME: Outcome("test")}
 
     def _fill(self, revision: Script) -> None:
         """Insert what each table still lacks right after a revision."""
@@ -321,49 +293,42 @@ class Course:
         return found
 
     def _migrate(self, revision: Script, way: _Way) -> None:
-        """Run one direction as Alembic's command does.
+        """Run one direction as Alembic's command does, but without what it tells.
 
         Raises:
             _FailedError: it failed.
         """
         target = revision.revision if way == "upgrade" else (*revision._versioned_down_revisions, "base")[0]
+        disabled = logging.root.manager.disable
+        logging.disable(logging.WARNING)
         try:
-            with _unheard():
-                getattr(command, way)(self._config, target)
+            getattr(command, way)(self._config, target)
         except UnreachableError:
             raise
         except NeuraknotError as error:
             interrupt.check()
             self._database.rollback()
             raise _FailedError(error) from error
+        finally:
+            logging.disable(disabled)
 
 
 def _names(query: str, table: str) -> bool:
     return sql_text.names(table)[-1] in sql_text.names(query)
 
 
-def _first_line(text: str) -> str:
-    return text.strip().split("\n", 1)[0]
+def _validated(schema: Schema) -> Schema:
+    tables = {
+        name: replace(each, constraints={at: replace(one, validated=True) for at, one in each.constraints.items()})
+        for name, each in schema.tables.items()
+    }
+    return replace(schema, tables=tables)
 
 
-def _as_lax(schema: Schema, now: Schema) -> tuple[Schema, list[str]]:
-    """Return a schema with those constraints NOT VALID that are so now, and these: to validate them takes a scan."""
-    tables, lax = {}, []
-    for name, table in schema.tables.items():
-        found = now.tables[name].constraints if name in now.tables else {}
-        loose = [each for each in table.constraints if each in found and not found[each].validated]
-        lax += [f"{name}.{each}" for each in loose if table.constraints[each].validated]
-        constraints = {each: replace(table.constraints[each], validated=False) for each in loose}
-        tables[name] = replace(table, constraints={**table.constraints, **constraints})
-    return replace(schema, tables=tables), lax
-
-
-@contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """Leave out what the run itself tells."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+def _not_valid(schema: Schema) -> set[str]:
+    return {
+        f"{name}.{at}"
+        for name, each in schema.tables.items()
+        for at, one in each.constraints.items()
+        if not one.validated
+    }

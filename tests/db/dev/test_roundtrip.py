@@ -27,6 +27,7 @@ COMMENT ON COLUMN users.score IS 'points';
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.updated_at := now(); RETURN NEW; END$$;
 CREATE TRIGGER touching BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE TABLE hits (url text, at timestamp);
+CREATE TABLE kinds (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), kind text, "since then" timestamp DEFAULT now());
 """
 ROWS = """
 INSERT INTO teams (name) VALUES ('red'), ('blue');
@@ -71,7 +72,7 @@ BAD = {
     "a foreign key's action": (
         "ALTER TABLE users DROP CONSTRAINT in_team",
         "ALTER TABLE users ADD CONSTRAINT in_team FOREIGN KEY (team_id) REFERENCES teams NOT VALID",
-        "users.in_team: constraint FOREIGN KEY (team_id) REFERENCES teams(id) NOT VALID, expected",
+        "users.in_team: constraint FOREIGN KEY (team_id) REFERENCES teams(id), expected",
     ),
     "a check": (KNOWN.format(", 'gone'"), "ALTER TABLE users DROP CONSTRAINT known", "users.known: constraint missing"),
     "a check that new values break": (
@@ -153,7 +154,7 @@ BAD = {
     "what is not undone": (
         "UPDATE users SET score = score * 100",
         "SELECT 1",
-        "downgrade() leaves score of users changed, and the next upgrade() changes it once more",
+        "downgrade() leaves score of users changed, and upgrade() then changes it once more",
     ),
     "blanks": ("SELECT 1", "UPDATE users SET nick = btrim(nick)", r"changes \d+ rows of users \(nick, updated_at\)"),
     "other case": (
@@ -193,6 +194,9 @@ BAD = {
         "ALTER TABLE users DISABLE TRIGGER touching; UPDATE users SET nick = coalesce(nick, '');"
         " ALTER TABLE users ENABLE TRIGGER touching",
         r"downgrade\(\) changes \d+ rows of users \(nick\)",
+    ),
+    "seeds that are not those": (
+        "INSERT INTO kinds (kind) VALUES ('a')", "DELETE FROM kinds", r"downgrade\(\) loses \d+ rows? of kinds"
     ),
     "an error of its own": ("SELECT 1", "DO $$BEGIN RAISE 'not today'; END$$", "fails in line 14: not today"),
     "an upgrade that loses sample rows": ("DELETE FROM hits", "SELECT 1", r"upgrade\(\) loses \d rows? of hits"),
@@ -266,9 +270,22 @@ GOOD = {
         "losses = {'gone': \"SELECT count(*) FROM users WHERE status = 'gone'\"}",
     ),
     "seeds": (
-        "CREATE TABLE kinds (id serial PRIMARY KEY, kind text UNIQUE); INSERT INTO kinds (kind) VALUES ('a'), ('b')",
-        "DROP TABLE kinds",
-        "losses = {'kinds': 'SELECT count(*) FROM kinds'}",
+        "CREATE TABLE sizes (id serial PRIMARY KEY, size text UNIQUE); INSERT INTO sizes (size) VALUES ('S'), ('L')",
+        "DROP TABLE sizes",
+        "losses = {'sizes': 'SELECT count(*) FROM sizes'}",
+    ),
+    "seeds with a new key each time": (
+        "INSERT INTO kinds (kind) VALUES ('a'), ('b')", "DELETE FROM kinds WHERE kind IN ('a', 'b')", ""
+    ),
+    "rows that move to another table": (
+        "CREATE TABLE old (LIKE kinds INCLUDING ALL); INSERT INTO old SELECT * FROM kinds; DELETE FROM kinds",
+        "INSERT INTO kinds SELECT * FROM old; DROP TABLE old",
+        "",
+    ),
+    "a table in capitals": (
+        'CREATE TABLE "Größe, \'in cm\'" (id serial PRIMARY KEY)',
+        'DROP TABLE "Größe, \'in cm\'"',
+        "losses = {'sizes': 'SELECT count(*) FROM \"Größe, \\'in cm\\'\"'}",
     ),
 }  # fmt: skip
 
@@ -276,7 +293,7 @@ GOOD = {
 @pytest.fixture
 def small(empty: Project) -> Project:
     """A project with some tables, and rows for them."""
-    empty.add("001", BEFORE, "DROP TABLE hits, users, teams; DROP FUNCTION touch", after="")
+    empty.add("001", BEFORE, "DROP TABLE hits, kinds, users, teams; DROP FUNCTION touch", after="")
     (empty.root / "alembic" / "snapshots" / "rows.sql").write_text(ROWS)
     return empty
 
@@ -321,6 +338,14 @@ def test_what_can_not_be_tried_says_so_and_is_no_finding(small: Project, server:
     assert missing.told == "not tried: there is no downgrade()"
     assert not lacking.findings
     assert not missing.findings
+
+
+def test_an_older_revision_that_fails_is_a_finding(small: Project, server: Server) -> None:
+    small.add("002", "SELECT nonsense", "SELECT 1", after="001")
+    small.add("003", "SELECT 1", "SELECT 1", after="002")
+    trial = tried(small, server, "003")
+    assert trial.told == "revision 002, before it, fails"
+    assert [*trial.findings.values()] == ['revision 002, before it, fails in line 10: column "nonsense" does not exist']
 
 
 def test_an_upgrade_that_only_generated_rows_break_is_no_finding(small: Project, server: Server) -> None:
