@@ -122,5 +122,5 @@ def _run(who: dict[str, Any], program: Path, *arguments: str) -> None:
             raise UnreachableError(
                 f"A PostgreSQL of this machine's own does not start: {program} ended with {done.returncode}.",
                 hint="See what it says; or remove that version, and the others are used.",
-                details=tuple(said.read().splitlines()[-3:]),
+                details=tuple(said.read().splitlines()[-6:]),
             )

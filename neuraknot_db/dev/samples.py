@@ -27,8 +27,16 @@ SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relispa
 """
 """Every table that is the project's: oid, name, and whether it is a part of another one."""
 
-# A table's columns that are not computed, in the order of the attributes of `_Column`. `plain` is a value that most
-# checks accept; for a column with a foreign key, an existing value.
+FACTS = """
+SELECT array_agg(quote_ident(attname) ORDER BY attnum),
+       coalesce(array_agg(quote_ident(attname) ORDER BY attnum) FILTER (WHERE attnum = ANY (indkey)), '{}'),
+       coalesce(array_agg(quote_ident(attname)) FILTER (WHERE typcategory = 'D'), '{}')
+  FROM pg_attribute JOIN pg_type t ON t.oid = atttypid LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary
+ WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped
+"""
+"""A table's columns, those of its primary key, and those that hold a date or a time."""
+
+# A table's columns that are not computed, in the order of the attributes of `_Column`.
 _COLUMNS = """
 SELECT quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), b.typname, b.typcategory,
        CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
@@ -39,20 +47,6 @@ SELECT quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), b.typname, 
                   AND (a.attnum = ANY (x.indkey) OR EXISTS (
                           SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = x.indexrelid
                                                   AND refobjid = a.attrelid AND refobjsubid = a.attnum))),
-       coalesce(
-         '(' || f.found || ' LIMIT 1)',
-         CASE
-           WHEN b.typtype = 'e' THEN format('(enum_range(NULL::%%s))[1]', b.oid::regtype)
-           WHEN b.typname = 'uuid' THEN 'gen_random_uuid()'
-           WHEN b.typname IN ('json', 'jsonb') THEN format('''{}''::%%s', b.typname)
-           WHEN b.typname = 'bytea' THEN '''\\x00''::bytea'
-           WHEN b.typname = 'money' THEN '1::money'
-           ELSE CASE b.typcategory
-             WHEN 'S' THEN '''x''' WHEN 'N' THEN '1' WHEN 'B' THEN 'true' WHEN 'D' THEN 'now()'
-             WHEN 'T' THEN '''1 day''::interval' WHEN 'A' THEN format('''{}''::%%s', b.oid::regtype)
-             WHEN 'I' THEN '''127.0.0.1''' WHEN 'R' THEN '''empty''' WHEN 'V' THEN '''1'''
-             ELSE 'NULL' END
-         END),
        f.found,
        ARRAY(SELECT quote_literal(enumlabel) FROM pg_enum WHERE enumtypid = b.oid ORDER BY enumsortorder),
        ARRAY(SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint
@@ -93,34 +87,29 @@ END $$;
 SET CONSTRAINTS ALL IMMEDIATE
 """
 
-_KEY = """
-SELECT format('ARRAY[%%s]', string_agg(quote_ident(attname) || '::text', ', ' ORDER BY attnum))
-  FROM pg_attribute LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary
- WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped AND coalesce(attnum = ANY (indkey), true)
-"""
-
-_WORDS = ("''", "' a '", "'日本語'", "'🙂'", "E'e\\u0301\\n\\t'", "'O''Brien \\ \"%s\" :x'")
-_NUMBERS = ("0", "-1", "32767", "-2147483648", "2147483647", "9223372036854775807")
-_DAYS = ("'infinity'", "'-infinity'", "'0044-03-15 BC'", "'9999-12-31 23:59:59.999999'", "'2024-02-29'")
+# Values worth trying, as SQL; the first is one that most checks accept.
 _BY_CATEGORY = {
-    "S": _WORDS,
-    "N": _NUMBERS,
-    "B": ("false", "true"),
-    "D": _DAYS,
-    "T": ("'0'", "'-1 year 2 mons 3 days'", "'178000000 years'"),
-    "A": ("'{}'", "'{NULL}'"),
-    "I": ("'::1'", "'10.0.0.0/8'"),
+    "S": ("'x'", "''", "' a '", "'日本語'", "'🙂'", "E'e\\u0301\\n\\t'", "'O''Brien \\ \"%s\" :x'"),
+    "N": ("1", "0", "-1", "32767", "-2147483648", "2147483647", "9223372036854775807"),
+    "B": ("true", "false"),
+    "D": ("now()", "'infinity'", "'-infinity'", "'0044-03-15 BC'", "'9999-12-31 23:59:59.999999'", "'2024-02-29'"),
+    "T": ("'1 day'", "'0'", "'-1 year 2 mons 3 days'", "'178000000 years'"),
+    "A": ("'{}'", "'{NULL}'", "ARRAY['日本語', NULL]", "ARRAY[1, NULL]"),
+    "I": ("'127.0.0.1'", "'::1'", "'10.0.0.0/8'"),
     "R": ("'empty'", "'(,)'"),
+    "V": ("'1'",),
 }
+_JSON = ("'{}'", "'null'", "'[]'", """'{"日本": [1.50, null, "🙂"]}'""", "'\"\"'", "'1e400'")
 _BY_TYPE = {
-    "bytea": ("''", r"'\x00ff27'"),
-    "jsonb": ("'null'", "'[]'", """'{"日本": [1.50, null, "🙂"]}'""", "'\"\"'", "'1e400'"),
-    "numeric": ("'NaN'", "'Infinity'", "1e30", "-0.000000001"),
-    "float8": ("'NaN'", "'-Infinity'", "1e-300"),
-    "float4": ("'NaN'", "'-Infinity'"),
-    "time": ("'00:00'", "'24:00'"),
+    "uuid": ("gen_random_uuid()",),
+    "bytea": (r"'\x00'", "''", r"'\x00ff27'"),
+    "jsonb": _JSON,
+    "json": (*_JSON, """'{"b": 1,"a":2, "a": 3}'"""),
+    "numeric": (*_BY_CATEGORY["N"], "'NaN'", "'Infinity'", "1e30", "-0.000000001"),
+    "float8": ("1", "0", "'NaN'", "'-Infinity'", "1e-300"),
+    "float4": ("1", "0", "'NaN'", "'-Infinity'"),
+    "time": ("now()", "'00:00'", "'24:00'"),
 }
-_BY_TYPE["json"] = (*_BY_TYPE["jsonb"], """'{"b": 1,"a":2, "a": 3}'""")
 
 
 class _Column(NamedTuple):
@@ -133,7 +122,6 @@ class _Column(NamedTuple):
     filled: bool
     counted: bool
     unique: bool
-    plain: str
     parents: str | None
     labels: Sequence[str]
     alone: Sequence[str]
@@ -141,17 +129,15 @@ class _Column(NamedTuple):
 
     def values(self) -> list[str]:
         """Return what its type and its checks make worth trying, as SQL; the server decides what it takes."""
-        found = [f"({self.parents} OFFSET 1 LIMIT 1)"] * bool(self.parents)
-        found += [*_BY_TYPE.get(self.base, ()), *_BY_CATEGORY.get(self.category, ()), *self.labels, *self._named()]
+        found = [f"({self.parents} OFFSET {at} LIMIT 1)" for at in (0, 1) if self.parents]
+        found += [*_BY_TYPE.get(self.base, _BY_CATEGORY.get(self.category, ())), *self.labels, *self._named()]
         size = self.modifier - 4
         if self.base in ("varchar", "bpchar", "text"):
             found.append(f"repeat('長', {size})" if size > 0 else "repeat('long ', 1000)")
         elif self.base == "numeric" and size > 0:
             nines, scale = "9" * (size >> 16), size & 0x7FF
             found += [f"{sign}{nines}e-{scale}" for sign in ("", "-")]
-        elif self.category == "A":
-            found += [f"ARRAY[{value}, NULL]" for value in ("'日本語'", "1")]
-        return list(dict.fromkeys([*found, *["NULL"] * (not self.required)]))
+        return list(dict.fromkeys([*found, *["NULL"] * (not (self.required and found))]))
 
     def _named(self) -> Iterator[str]:
         """Yield what its checks name: each value, the numbers beside it, and texts that match a regular expression."""
@@ -164,23 +150,18 @@ class _Column(NamedTuple):
             yield from _texts_for(check)
 
     def fresh(self, table: str, number: int) -> str:
-        """Return a value that no other row has, as SQL; the base row's where nothing is known to make one."""
-        copied = f"(base).{self.name}"
+        """Return a value that no other row has, as SQL; the same as another's where nothing is known to make one."""
         if self.parents:
-            return f"coalesce(({self.parents} EXCEPT SELECT {self.name} FROM {table} LIMIT 1), {copied})"
+            return f"coalesce(({self.parents} EXCEPT SELECT {self.name} FROM {table} LIMIT 1), {self.name})"
         if self.category == "S":
             matching = ", ".join(text for check in self.checks for text in _texts_for(check))
             unused = f"SELECT unnest(ARRAY[{matching}]::text[]) EXCEPT SELECT {self.name}::text FROM {table} LIMIT 1"
             letters = "".join(chr(97 + int(digit)) for digit in str(number))  # digits would fail more checks
-            length = f"{self.modifier - 4}" if self.modifier > 0 else "1000"
-            return f"coalesce(({unused}), left(concat('{letters}', {copied}), {length}))"
-        made = {
-            "uuid": f"md5('{number}')::uuid",
-            "bytea": f"decode(md5('{number}'), 'hex')",
-            "N": f"{1000 + number}",
-            "D": f"timestamp '2000-01-01' + {number} * interval '1 day'",
-        }
-        return made.get(self.base) or made.get(self.category, copied)
+            length = self.modifier - 4 if self.modifier > 0 else 1000
+            return f"coalesce(({unused}), left(concat('{letters}', {self.name}), {length}))"
+        made = {"uuid": f"md5('{number}')::uuid", "bytea": f"decode(md5('{number}'), 'hex')"}
+        made |= {"N": f"{1000 + number}", "D": f"timestamp '2000-01-01' + {number} * interval '1 day'"}
+        return made.get(self.base) or made.get(self.category, self.name)
 
 
 @functools.cache
@@ -262,25 +243,20 @@ class Samples:
         """
         for oid, name in ((oid, name) for oid, name, is_partition in self._rows(TABLES) if not is_partition):
             columns, key = self._columns(oid), self._key(oid)
-            places = [(tuple(at), row) for at, row in self._rows(f"SELECT {key}, t::text FROM {name} t")]
-            base = next((row for at, row in places if (bare(name), at) not in self.varied), None)
-            if base is None:
+            rows = self._rows(f"SELECT {key}, format('tableoid = %s AND ctid = %L', tableoid, ctid) FROM {name}")
+            like = next((where for at, where in rows if (bare(name), tuple(at)) not in self.varied), None)
+            if like is None:
                 continue
             full = {each.name: self._accepted(each) for each in columns if not (each.unique or each.counted)}
             wanted = [("the values of another row", {}), *[("a value in every column", full)] * 2]
-            wanted += [
-                (
-                    f"another {each.name}" if value.startswith("(SELECT") else f"{each.name} = {value}",
-                    {each.name: value},
-                )
-                for each in columns
-                if not each.counted
-                for value in each.values()
-            ]
-            texts = [f"{self._like(base, name, columns, sets)} RETURNING {key}" for _, sets in wanted]
-            for (what, _), (at, _) in zip(wanted, self._try(texts), strict=True):
+            for each in columns:
+                for value in each.values() if not each.counted else ():
+                    told = f"another {each.name}" if value.startswith("(SELECT") else f"{each.name} = {value}"
+                    wanted.append((told, {each.name: value}))
+            texts = [f"{self._like(name, columns, sets)} WHERE {like} RETURNING {key}" for _, sets in wanted]
+            for (told, _), (at, _) in zip(wanted, self._try(texts), strict=True):
                 if at:
-                    self.varied[bare(name), tuple(at)] = what
+                    self.varied[bare(name), tuple(at)] = told
         self._connection.commit()
 
     def delete(self, varied: Collection[tuple[str, Key]]) -> None:
@@ -292,7 +268,7 @@ class Samples:
                 self._connection.exec_driver_sql(gone, {"keys": keys})
         raw_sql.execute(self._connection, "SET LOCAL session_replication_role = origin")
 
-    def _like(self, base: str, table: str, columns: Sequence[_Column], sets: Mapping[str, str]) -> str:
+    def _like(self, table: str, columns: Sequence[_Column], sets: Mapping[str, str]) -> str:
         """Return the INSERT of a row like another, but for these columns, and for what must differ."""
         self._numbers += 1
         values: dict[str, str] = {}
@@ -302,19 +278,14 @@ class Samples:
             elif each.unique and not (each.counted or (each.filled and each.base == "uuid")):
                 values[each.name] = f"CAST({each.fresh(table, self._numbers)} AS {each.type})"
             elif not (each.unique or each.counted):
-                values[each.name] = f"(base).{each.name}"
-        return (
-            f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())}"
-            f" FROM (SELECT {raw_sql.literal(base)}::{table} AS base OFFSET 0) s"
-        )
+                values[each.name] = each.name
+        return f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM {table}"
 
     def _made_up(self, oid: int, name: str) -> bool:
-        """Whether a row could be inserted: with a value in each column, or as checks say, or only in required ones."""
+        """Whether a row could be inserted: with a value in each column, or only in required ones."""
         columns = [each for each in self._columns(oid) if not each.filled]
         accepted = {each.name: self._accepted(each) for each in columns}
-        required = {each.name: accepted[each.name] for each in columns if each.required}
-        rows = ({each.name: each.plain for each in columns}, accepted, required)
-        for row in rows:
+        for row in (accepted, {each.name: accepted[each.name] for each in columns if each.required}):
             values = f"({', '.join(row)}) VALUES ({', '.join(row.values())})" if row else "DEFAULT VALUES"
             ((_, why),) = self._try([f"INSERT INTO {name} {values} RETURNING '{{}}'::text[]"])
             if why is None:
@@ -324,16 +295,14 @@ class Samples:
         return False
 
     def _accepted(self, column: _Column) -> str:
-        """Return the first value that the column's own checks accept."""
+        """Return the first value that the column's own checks accept; its first one if none is."""
+        values = column.values()
         if not column.checks:
-            return column.plain
-        values = [f"CAST({value} AS {column.type})" for value in (column.plain, *column.values())]
+            return values[0]
         checks = " AND ".join(f"({each}) IS NOT FALSE" for each in column.alone) or "true"
-        texts = [
-            f"SELECT ARRAY[{column.name}::text] FROM (SELECT {value} AS {column.name}) s WHERE {checks}"
-            for value in values
-        ]
-        return next((value for value, found in zip(values, self._try(texts), strict=True) if found[0]), column.plain)
+        given = f"SELECT CAST(%s AS {column.type}) AS {column.name}"
+        texts = [f"SELECT ARRAY[''] FROM ({given.replace('%s', each)}) s WHERE {checks}" for each in values]
+        return next((value for value, found in zip(values, self._try(texts), strict=True) if found[0]), values[0])
 
     def _try(self, texts: Sequence[str]) -> Sequence[Any]:
         raw_sql.execute(self._connection, _TRY)
@@ -341,7 +310,8 @@ class Samples:
         return self._connection.exec_driver_sql(query, {"texts": list(texts)}).all()
 
     def _key(self, oid: int) -> str:
-        return str(self._connection.exec_driver_sql(_KEY, {"table": oid}).scalar_one())
+        columns, key, _ = self._connection.exec_driver_sql(FACTS, {"table": oid}).one()
+        return f"ARRAY[{', '.join(f'{each}::text' for each in key or columns)}]"
 
     def _columns(self, oid: int) -> list[_Column]:
         return [_Column(*row) for row in self._connection.exec_driver_sql(_COLUMNS, {"table": oid})]

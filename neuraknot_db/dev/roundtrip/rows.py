@@ -10,18 +10,10 @@ from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import raw_sql
 from neuraknot_db.database.display import counted
-from neuraknot_db.dev.samples import TABLES, bare
+from neuraknot_db.dev.samples import FACTS, TABLES, bare
 
 Row = Mapping[str, str | None]
 Key = tuple[Any, ...]
-
-_COLUMNS = """
-SELECT array_agg(quote_ident(attname) ORDER BY attnum),
-       coalesce(array_agg(quote_ident(attname) ORDER BY attnum) FILTER (WHERE attnum = ANY (indkey)), '{}'),
-       coalesce(array_agg(quote_ident(attname)) FILTER (WHERE typcategory = 'D'), '{}')
-  FROM pg_attribute JOIN pg_type t ON t.oid = atttypid LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary
- WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped
-"""
 
 # For each column with a sequence, the query that returns its name if the next value is not beyond the highest.
 _SEQUENCES = """
@@ -90,7 +82,7 @@ def read(connection: Connection) -> dict[str, Table]:
     """Read every row of every table; a partition's are its parent's."""
     found = {}
     for oid, name, is_partition in raw_sql.execute(connection, TABLES).all():
-        columns, key, times = connection.exec_driver_sql(_COLUMNS, {"table": oid}).one()
+        columns, key, times = connection.exec_driver_sql(FACTS, {"table": oid}).one()
         if columns and not is_partition:
             texts = ", ".join(f"{each}::text" for each in columns)
             rows = raw_sql.execute(connection, f"SELECT {texts} FROM {name}").all()
