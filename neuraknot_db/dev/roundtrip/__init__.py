@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
+from collections import defaultdict
 from collections.abc import Sequence
 
 from alembic.config import Config
@@ -38,22 +40,29 @@ def try_out(
         UsageError: the sample rows can't be inserted, or there is no server.
         UnreachableError: a server does not start.
     """
-    found: dict[str, dict[str, list[int]]] = {each.revision: {} for each in selected}
-    untried = []
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    untried = set()
     for server in servers:
         with server.running() as where, contextlib.closing(Course(config, script, where)) as course:
             for revision in selected:
-                trial = course.run(revision)
-                untried += [revision.revision] * trial.untried
-                level = logging.WARNING if trial.untried else logging.INFO
-                log.log(level, "%s on PostgreSQL %s: %s", revision.revision, server.version, trial.told)
+                with contextlib.redirect_stdout(sys.stderr):  # what a revision prints is no finding
+                    trial = course.run(revision)
+                log.log(
+                    logging.WARNING if trial.untried else logging.INFO,
+                    "%s on PostgreSQL %s: %s",
+                    revision.revision,
+                    server.version,
+                    trial.told,
+                )
                 for note in trial.notes:
                     log.info("  note: %s", note)
                 for finding in trial.findings.values():
-                    found[revision.revision].setdefault(finding, []).append(server.version)
+                    found[revision.revision, f"{files.here(revision.path)}: {finding}"].append(server.version)
+                if trial.untried:
+                    untried.add(revision.revision)
+    order = [each.revision for each in selected]
     lines = [
-        f"{files.here(each.path)}: {finding}" + f" (on PostgreSQL {on[0]} only)" * (len(on) < len(servers))
-        for each in selected
-        for finding, on in found[each.revision].items()
+        line + f" (on PostgreSQL {on[0]} only)" * (len(on) < len(servers))
+        for (_, line), on in sorted(found.items(), key=lambda each: order.index(each[0][0]))
     ]
-    return lines, [each.revision for each in selected if each.revision in untried]
+    return lines, [each for each in order if each in untried]

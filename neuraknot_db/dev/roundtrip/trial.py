@@ -71,7 +71,10 @@ class _FailedError(Exception):
 
     def __init__(self, error: NeuraknotError) -> None:
         cause = error.__cause__
-        why = first_line(cause or error) if isinstance(cause, DBAPIError | None) else words(cause).split("\n", 1)[0]
+        if cause and not isinstance(cause, DBAPIError | NeuraknotError):
+            why = words(cause).split("\n", 1)[0]
+        else:
+            why = first_line(cause or error)
         line = re.search(r" line \d+", error.details[0]) if error.details else None
         super().__init__(f"fails{' in' + line[0] if line else ''}: {why}")
         self.lacks = bool(_NOT_HERE.match(why))
@@ -206,9 +209,10 @@ class Course:
         for name, table in before.rows.items():
             loss = rows.lost(table, above.rows.get(name), back.rows.get(name)) if name in above.rows else rows.Loss()
             if samples := [key for key in loss.rows if (name, key) not in self._samples.varied]:
-                trial.findings[f"upgrade of {name}"] = f"upgrade() {rows.Loss(samples).told(name)}"
+                told = rows.Loss(samples).told(name)
+                trial.findings[f"upgrade of {name}"] = f"upgrade() {told}, and downgrade() does not bring them back"
             elif loss.total:
-                trial.notes.append(f"upgrade() {loss.told(name)}")
+                trial.notes.append(f"upgrade() {loss.told(name)}, and downgrade() does not undo that")
 
     def _differ(self, trial: Trial, when: str, now: _State, then: _State) -> None:
         """Compare schemas, but for constraints that are NOT VALID now: to validate them takes a scan."""

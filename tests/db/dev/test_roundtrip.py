@@ -348,6 +348,15 @@ def test_an_older_revision_that_fails_is_a_finding(small: Project, server: Serve
     assert [*trial.findings.values()] == ['revision 002, before it, fails in line 10: column "nonsense" does not exist']
 
 
+def test_expected_data_that_only_generated_rows_break_is_no_finding(small: Project, server: Server) -> None:
+    asked = "expects = {'nicks are short': \"SELECT FROM users WHERE length(nick) > 5\"}"
+    small.add("002", "SELECT 1", "SELECT 1", after="001", extra=asked)
+    trial = tried(small, server)
+    assert not trial.findings
+    assert trial.notes[0].startswith('upgrade() fails: Revision 002 expects "nicks are short", and ')
+    assert "a row of users with nick = " in trial.notes[0]
+
+
 def test_an_upgrade_that_only_generated_rows_break_is_no_finding(small: Project, server: Server) -> None:
     unique = "ALTER TABLE users ADD CONSTRAINT u UNIQUE (nick)", "ALTER TABLE users DROP CONSTRAINT u"
     small.add("002", *unique, after="001")
@@ -397,6 +406,8 @@ def test_our_own_revisions_are_clean_on_servers_of_the_machines_own(database: Da
 @pytest.mark.slow
 def test_a_finding_is_a_line_on_standard_output(small: Project, database: Database) -> None:
     small.add("002", "ALTER TABLE users ALTER status DROP NOT NULL", "SELECT 1", after="001")
+    file = small.root / "alembic" / "versions" / "002_added.py"
+    file.write_text(file.read_text().replace("def upgrade() -> None:", "def upgrade() -> None:\n    print('going up')"))
     done = database.neuraknot_db("test", "002", cwd=small.root)
     line = "alembic/versions/002_added.py: after downgrade(), users.status: nullability NULL allowed, expected NOT NULL"
     assert (done.code, done.out) == (3, f"{line}\n"), done.err
