@@ -22,10 +22,7 @@ log = logging.getLogger(__name__)
 
 _INSTALLED = Path("/usr/lib/postgresql")
 _USER = "postgres"
-_UNHEARD: dict[str, Any] = {
-    **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
-    "cwd": "/",
-}
+_UNHEARD: dict[str, Any] = {"cwd": "/"} | dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 _OPTIONS = "-c listen_addresses= -c fsync=off -c max_connections=50"
 
 

@@ -40,29 +40,23 @@ def try_out(
         UsageError: the sample rows can't be inserted, or there is no server.
         UnreachableError: a server does not start.
     """
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    found: dict[str, dict[str, list[int]]] = {each.revision: defaultdict(list) for each in selected}
     untried = set()
     for server in servers:
         with server.running() as where, contextlib.closing(Course(config, script, where)) as course:
             for revision in selected:
                 with contextlib.redirect_stdout(sys.stderr):  # what a revision prints is no finding
                     trial = course.run(revision)
-                log.log(
-                    logging.WARNING if trial.untried else logging.INFO,
-                    "%s on PostgreSQL %s: %s",
-                    revision.revision,
-                    server.version,
-                    trial.told,
-                )
+                tell = log.warning if trial.untried else log.info
+                tell("%s on PostgreSQL %s: %s", revision.revision, server.version, trial.told)
                 for note in trial.notes:
                     log.info("  note: %s", note)
                 for finding in trial.findings.values():
-                    found[revision.revision, f"{files.here(revision.path)}: {finding}"].append(server.version)
-                if trial.untried:
-                    untried.add(revision.revision)
-    order = [each.revision for each in selected]
+                    found[revision.revision][finding].append(server.version)
+                untried |= {revision.revision} if trial.untried else set()
     lines = [
-        line + f" (on PostgreSQL {on[0]} only)" * (len(on) < len(servers))
-        for (_, line), on in sorted(found.items(), key=lambda each: order.index(each[0][0]))
+        f"{files.here(each.path)}: {finding}" + f" (on PostgreSQL {on[0]} only)" * (len(on) < len(servers))
+        for each in selected
+        for finding, on in found[each.revision].items()
     ]
-    return lines, [each for each in order if each in untried]
+    return lines, sorted(untried)

@@ -54,13 +54,7 @@ class Table(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What a table has lost.
-
-    Attributes:
-        rows: the keys of rows that are gone; of a table without a primary key, all of their values.
-        changed: how many rows that are there have another value, or none, in some column.
-        columns: these columns.
-    """
+    """What a table has lost: the keys of rows that are gone, and how many others are changed in which columns."""
 
     rows: Sequence[Key] = ()
     changed: int = 0
@@ -73,9 +67,9 @@ class Loss(NamedTuple):
 
     def told(self, table: str) -> str:
         """Return what happened to the table, as the end of a clause."""
-        parts = [f"loses {counted(len(self.rows), 'row')}"] * bool(self.rows)
-        parts += [f"changes {counted(self.changed, 'row')}"] * bool(self.changed)
-        return f"{' and '.join(parts)} of {table}" + f" ({', '.join(self.columns)})" * bool(self.columns)
+        many = {"loses": len(self.rows), "changes": self.changed}
+        told = " and ".join(f"{verb} {counted(count, 'row')}" for verb, count in many.items() if count)
+        return f"{told} of {table}" + f" ({', '.join(self.columns)})" * bool(self.columns)
 
 
 def read(connection: Connection) -> dict[str, Table]:
@@ -112,20 +106,20 @@ def lost(before: Table, after: Table | None, again: Table | None, older: Table |
     # Without a way back, nothing is known of what went with its column.
     columns = [each for each in before.columns if again or any(each in other.columns for other in there)]
     key = before.key or columns
-    ours, others = before.keyed(key), [each.keyed(key) for each in there]
-    anew = Counter(_rest(before, row) for each in others for at, row in each.items() if before.key and at not in ours)
-    old = older.keyed(key) if older else {}
+    ours, others, old = before.keyed(key), [each.keyed(key) for each in there], older.keyed(key) if older else {}
+    new = others[-1] if again and before.key else {}
+    anew = Counter(_rest(before, row) for at, row in new.items() if at not in ours)
     rows, changed, named = [], 0, set[str]()
     for at, row in ours.items():
         found = [other[at] for other in others if at in other]
         differing = [each for each in columns if all(other.get(each, other) != row[each] for other in found)]
-        if found and differing:
-            changed += 1
+        if found:
+            changed += bool(differing)
             named.update(differing)
-        elif not found and (at in old or not anew[_rest(before, row)]):
-            rows.append(at[:-1])
-        elif not found:
+        elif at not in old and anew[_rest(before, row)]:
             anew[_rest(before, row)] -= 1
+        else:
+            rows.append(at[:-1])
     return Loss(rows, changed, [each for each in columns if each in named])
 
 
