@@ -67,30 +67,23 @@ class _State(NamedTuple):
 
 
 class _FailedError(Exception):
-    """A revision failed: where and why, as the end of a clause."""
+    """A revision failed, which ends its trial unless it is caught; the text says where and why.
 
-    def __init__(self, error: NeuraknotError) -> None:
+    Attributes:
+        what: what failed.
+        lacks: whether it is only that this machine's server lacks something.
+        state: the SQLSTATE.
+    """
+
+    def __init__(self, what: str, error: NeuraknotError) -> None:
         cause = error.__cause__
         if cause and not isinstance(cause, DBAPIError | NeuraknotError):
             why = words(cause).split("\n", 1)[0]
         else:
             why = first_line(cause or error)
         line = re.search(r" line \d+", error.details[0]) if error.details else None
-        super().__init__(f"fails{' in' + line[0] if line else ''}: {why}")
-        self.lacks = bool(_NOT_HERE.match(why))
-        self.state = cause and sqlstate.of(cause)
-
-
-class _EndedError(Exception):
-    """The trial can't go on, and the database is not what the next one needs.
-
-    Attributes:
-        finding: what is wrong; None if the revision could not be tried.
-    """
-
-    def __init__(self, what: str, failed: _FailedError, blamed: str = "") -> None:
-        super().__init__(f"not tried: {what} {failed}" if failed.lacks else f"{what} fails")
-        self.finding = None if failed.lacks else f"{what} {failed}{blamed}"
+        super().__init__(f"{what} fails{' in' + line[0] if line else ''}: {why}")
+        self.what, self.lacks, self.state = what, bool(_NOT_HERE.match(why)), cause and sqlstate.of(cause)
 
 
 class Course:
@@ -122,10 +115,10 @@ class Course:
         trial = Trial()
         try:
             self._try(revision, trial)
-        except _EndedError as ended:
-            trial.told, trial.untried = str(ended), ended.finding is None
-            if ended.finding:
-                trial.findings["failure"] = ended.finding
+        except _FailedError as failed:
+            trial.untried = failed.lacks
+            trial.told = f"not tried: {failed}" if failed.lacks else f"{failed.what} fails"
+            trial.findings |= {} if failed.lacks else {failed.what: str(failed)}
             self.close()
         return trial
 
@@ -159,9 +152,9 @@ class Course:
             except _FailedError as failed:
                 if not varied:
                     trial.notes.clear()
-                    raise _EndedError("upgrade()", failed) from failed
+                    raise
                 blamed = self._blamed(revision, "upgrade", failed)
-                trial.notes.append(f"upgrade() {failed}{blamed}; it was tried with the sample rows only")
+                trial.notes.append(f"{failed}{blamed}; it was tried with the sample rows only")
                 self.close()
         return before
 
@@ -176,15 +169,16 @@ class Course:
         try:
             self._migrate(revision, "downgrade")
         except _FailedError as failed:
-            raise _EndedError("downgrade()", failed, self._blamed(revision, "downgrade", failed)) from failed
+            failed.args = (f"{failed}{self._blamed(revision, 'downgrade', failed)}",)
+            raise
         back, again = self._look(), None
         self._differ(trial, "after downgrade()", back, before)
         try:
-            self._migrate(revision, "upgrade")
+            self._migrate(revision, "upgrade", "upgrade() after downgrade()")
         except _FailedError as failed:
             if below is before:
-                raise _EndedError("upgrade() after downgrade()", failed) from failed
-            trial.notes.append(f"upgrade() after downgrade() {failed}, on rows that only the new schema allows")
+                raise
+            trial.notes.append(f"{failed}, on rows that only the new schema allows")
         else:
             again = self._look()
             if not trial.findings:  # else the same once more
@@ -277,10 +271,7 @@ class Course:
         held = run.HeldSession(where, self._database, Recorder(where, self._database))
         self._config.attributes |= {run.HELD: held, OUTCOME: Outcome("test")}
         for each in [*self._script.iterate_revisions(before, "base")][::-1] if before else ():
-            try:
-                self._migrate(each, "upgrade")
-            except _FailedError as failed:
-                raise _EndedError(f"revision {each.revision}, before it,", failed) from failed
+            self._migrate(each, "upgrade", f"revision {each.revision}, before it,")
             self._fill(each)
         if varied:
             self._samples.vary()
@@ -296,8 +287,8 @@ class Course:
         self._database.rollback()
         return found
 
-    def _migrate(self, revision: Script, way: _Way) -> None:
-        """Run one direction as Alembic's command does, but without what it tells.
+    def _migrate(self, revision: Script, way: _Way, what: str = "") -> None:
+        """Run one direction as Alembic's command does, but without what it tells; call it `what` if it fails.
 
         Raises:
             _FailedError: it failed.
@@ -312,7 +303,7 @@ class Course:
         except NeuraknotError as error:
             interrupt.check()
             self._database.rollback()
-            raise _FailedError(error) from error
+            raise _FailedError(what or f"{way}()", error) from error
         finally:
             logging.disable(disabled)
 
