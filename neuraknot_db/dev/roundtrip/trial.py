@@ -191,11 +191,6 @@ class Course:
                 trial.lost[name] = loss.total
                 told = f"losses counts {sum(known)}" if known else "losses does not count them"
                 trial.findings[f"rows of {name}"] = f"downgrade() {loss.told(name)}, and {told}"
-            elif below is before and not loss.total:
-                twice = {*rows.lost(table, None, restored).columns} - {*table.times}
-                told = f"{', '.join(sorted(twice))} of {name}"
-                if twice:
-                    trial.findings[told] = f"downgrade() leaves {told} changed, and upgrade() then changes it once more"
         return back, again
 
     def _tell_upgrade(self, trial: Trial, before: _State, above: _State, back: _State) -> None:

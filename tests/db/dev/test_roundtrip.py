@@ -151,11 +151,6 @@ BAD = {
         "ALTER TABLE teams ALTER id TYPE int; ALTER SEQUENCE teams_id_seq RESTART",
         r"the sequence of teams.id would give a value once more",
     ),
-    "what is not undone": (
-        "UPDATE users SET score = score * 100",
-        "SELECT 1",
-        "downgrade() leaves score of users changed, and upgrade() then changes it once more",
-    ),
     "blanks": ("SELECT 1", "UPDATE users SET nick = btrim(nick)", r"changes \d+ rows of users \(nick, updated_at\)"),
     "other case": (
         "ALTER TABLE hits ADD id serial PRIMARY KEY",
@@ -346,6 +341,17 @@ def test_an_older_revision_that_fails_is_a_finding(small: Project, server: Serve
     trial = tried(small, server, "003")
     assert trial.told == "revision 002, before it, fails"
     assert [*trial.findings.values()] == ['revision 002, before it, fails in line 10: column "nonsense" does not exist']
+
+
+def test_what_an_upgrade_changes_for_good_is_a_note(small: Project, server: Server) -> None:
+    small.add("002", "UPDATE users SET score = score * 100", "SELECT 1", after="001")
+    small.add("003", "UPDATE users SET score = score * 100", "UPDATE users SET score = score / 100", after="002")
+    for_good, undone = tried(small, server), tried(small, server, "003")
+    assert any(
+        re.fullmatch(r"upgrade\(\) changes \d+ rows of users \(score.*\), and downgrade\(\) does not undo that", each)
+        for each in for_good.notes
+    )
+    assert not any("(score" in each for each in undone.notes)
 
 
 def test_expected_data_that_only_generated_rows_break_is_no_finding(small: Project, server: Server) -> None:
