@@ -134,7 +134,8 @@ class Course:
         trial.notes += (f"{name} stays empty: {why}" for each, why in refused if (name := bare(each)) in filled.rows)
         _, again = self._there_and_back(revision, trial, before, back, filled)
         many = [len(table.rows) for table in filled.rows.values() if table.rows]
-        trial.told = f"back and up again with {counted(sum(many), 'row')} in {counted(len(many), 'table')}"
+        way = "back and up again" if again else "back"
+        trial.told = f"{way} with {counted(sum(many), 'row')} in {counted(len(many), 'table')}"
         if again and revision.revision != self._first:
             self._samples.insert()
             self._stands = (revision.revision,)
@@ -178,7 +179,7 @@ class Course:
         except _FailedError as failed:
             if below is before:
                 raise
-            trial.notes.append(f"{failed}, on rows that only the new schema allows")
+            trial.notes.append(f"{failed}, with rows that have come since the first one")
         else:
             again = self._look()
             if not trial.findings:  # else the same once more

@@ -373,7 +373,8 @@ def test_an_upgrade_that_only_generated_rows_break_is_no_finding(small: Project,
     words = 'upgrade() fails in line 10: could not create unique index "u"; it was tried with the sample rows only'
     assert first.notes == [words]
     assert second.notes[-1].startswith("upgrade() after downgrade() fails in line 10: ")
-    assert second.notes[-1].endswith("on rows that only the new schema allows")
+    assert second.notes[-1].endswith(", with rows that have come since the first one")
+    assert re.fullmatch(r"back with \d+ rows in \d tables", second.told)
 
 
 def test_one_trial_leaves_nothing_to_the_next(small: Project, server: Server) -> None:
@@ -418,6 +419,14 @@ def test_a_finding_is_a_line_on_standard_output(small: Project, database: Databa
     line = "alembic/versions/002_added.py: after downgrade(), users.status: nullability NULL allowed, expected NOT NULL"
     assert (done.code, done.out) == (3, f"{line}\n"), done.err
     assert re.search(r"1 finding in 1 revision on PostgreSQL (\d\d and )?18\.\nHint: ", done.err)
+
+
+@pytest.mark.slow
+def test_what_was_not_tried_is_named_in_the_last_line(small: Project, database: Database) -> None:
+    small.add("002", "GRANT SELECT ON users TO nobody_here", "SELECT 1", after="001")
+    done = database.neuraknot_db("test", "002", cwd=small.root)
+    assert (done.code, done.out) == (0, "")
+    assert done.err.endswith("18: nothing found; not tried everywhere: 002\n"), done.err
 
 
 def test_wrong_use_is_refused_before_a_server_starts(small: Project, database: Database) -> None:
