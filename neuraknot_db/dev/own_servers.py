@@ -85,9 +85,9 @@ def _started(programs: Path) -> Iterator[str]:
     who: dict[str, Any] = {"user": _USER, "group": _USER, "extra_groups": []} if os.geteuid() == 0 else {}
     if who:
         shutil.chown(folder, _USER, _USER)
-    # It reads until the pipe closes, which it does however this process ends.
+    # It reads until the pipe closes, which it does however this process ends; and needs nothing of the PATH.
     with subprocess.Popen(  # noqa: S603 - our own words
-        ["/bin/sh", "-c", 'cat; "$0" -D "$1/data" -m immediate stop; rm -rf "$1"', programs / "pg_ctl", folder],
+        ["/bin/sh", "-c", 'read _; "$0" -D "$1/data" -m immediate stop; /bin/rm -rf "$1"', programs / "pg_ctl", folder],
         **(_UNHEARD | who | {"stdin": subprocess.PIPE, "start_new_session": True}),
     ):
         _run(
