@@ -361,9 +361,9 @@ def try_revisions(config: Config, revision_range: str | None = None) -> None:
     else:
         selected = targets.select(script, revision_range, "test")
     servers = own_servers.own_servers()
-    found = roundtrip.try_out(config, script, selected, servers) if selected else []
+    found, untried = roundtrip.try_out(config, script, selected, servers) if selected else ([], [])
     for finding in found:
-        write(str(finding))
+        write(finding)
     count = (
         f"{display.counted(len(selected), 'revision')} on PostgreSQL {' and '.join(str(s.version) for s in servers)}"
     )
@@ -373,7 +373,7 @@ def try_revisions(config: Config, revision_range: str | None = None) -> None:
             hint="Let downgrade() undo what upgrade() does; what it must lose, let losses count it: see"
             " docs/operations.md, Proving a revision.",
         )
-    log.info("%s: nothing found", count)
+    log.info("%s: nothing found%s", count, f"; not tried everywhere: {', '.join(untried)}" * bool(untried))
 
 
 try_revisions.__name__ = "test"  # the command's name, which a linter takes for a test's

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _INSTALLED = Path("/usr/lib/postgresql")
 _USER = "postgres"
+_UNHEARD: dict[str, Any] = {"cwd": "/"} | dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 _OPTIONS = "-c listen_addresses= -c fsync=off -c max_connections=50"
 
 
@@ -51,9 +52,9 @@ class OwnServer(NamedTuple):
             )
         if self.programs is None:
             yield devserver.start()
-            return
-        with _folder() as folder, _started(self.programs, folder):
-            yield Settings(str(folder), settings.DEFAULT_PORT, _USER, None, _USER, environment="test")
+        else:
+            with _started(self.programs) as folder:
+                yield Settings(folder, settings.DEFAULT_PORT, _USER, None, _USER, environment="test")
 
 
 def own_servers() -> list[OwnServer]:
@@ -77,41 +78,46 @@ def own_servers() -> list[OwnServer]:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """Make a folder for the server's data and socket, which only its user, and root, can enter."""
-    folder = Path(tempfile.mkdtemp(prefix="neuraknot-db-"))
-    try:
-        if os.geteuid() == 0:
-            shutil.chown(folder, _USER, _USER)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _started(programs: Path, folder: Path) -> Iterator[None]:
-    data = str(folder / "data")
-    _run(programs / "initdb", "-D", data, "-U", _USER, "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
-    control = programs / "pg_ctl", "-D", data, "-w"
-    _run(*control, "-o", f"-k {folder} {_OPTIONS}", "-l", str(folder / "log"), "start")
-    try:
-        yield
-    finally:
-        _run(*control, "-m", "immediate", "stop")
-
-
-def _run(program: Path, *arguments: str) -> None:
+def _started(programs: Path) -> Iterator[str]:
+    """Run a server; yield the folder of its data and socket, which only its user, and root, can enter."""
+    folder = tempfile.mkdtemp(prefix="neuraknot-db-")
     # PostgreSQL does not run as root: Debian's user does it then.
     who: dict[str, Any] = {"user": _USER, "group": _USER, "extra_groups": []} if os.geteuid() == 0 else {}
+    if who:
+        shutil.chown(folder, _USER, _USER)
+    # It reads until the pipe closes, which it does however this process ends; and needs nothing of the PATH.
+    with subprocess.Popen(  # noqa: S603 - our own words
+        ["/bin/sh", "-c", 'read _; "$0" -D "$1/data" -m immediate stop; /bin/rm -rf "$1"', programs / "pg_ctl", folder],
+        **(_UNHEARD | who | {"stdin": subprocess.PIPE, "start_new_session": True}),
+    ):
+        _run(
+            who,
+            programs / "initdb",
+            "-D",
+            f"{folder}/data",
+            "-U",
+            _USER,
+            "-A",
+            "trust",
+            "-N",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        )
+        _run(who, programs / "pg_ctl", "-D", f"{folder}/data", "-o", f"-k {folder} {_OPTIONS}", "start")
+        yield folder
+
+
+def _run(who: dict[str, Any], program: Path, *arguments: str) -> None:
     # What it starts stays, and would keep a pipe open.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own programs
-            [program, *arguments], stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False, cwd="/", **who
+            [program, *arguments], **(_UNHEARD | who | {"stdout": said, "stderr": said}), check=False
         )
         if done.returncode:
             said.seek(0)
             raise UnreachableError(
                 f"A PostgreSQL of this machine's own does not start: {program} ended with {done.returncode}.",
                 hint="See what it says; or remove that version, and the others are used.",
-                details=tuple(said.read().splitlines()[-3:]),
+                details=tuple(said.read().splitlines()[-6:]),
             )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,8 @@ from neuraknot_db.database import raw_sql
 from neuraknot_db.database.sql_text import tokens
 from neuraknot_db.errors import UsageError
 
+Key = tuple[str | None, ...]
+
 TABLES = """
 SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relispartition
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -26,8 +27,16 @@ SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relispa
 """
 """Every table that is the project's: oid, name, and whether it is a part of another one."""
 
-# A table's columns that are not computed, in the order of the attributes of `_Column`. `plain` is a value that most
-# checks accept; for a column with a foreign key, an existing value.
+FACTS = """
+SELECT array_agg(quote_ident(attname) ORDER BY attnum),
+       coalesce(array_agg(quote_ident(attname) ORDER BY attnum) FILTER (WHERE attnum = ANY (indkey)), '{}'),
+       coalesce(array_agg(quote_ident(attname)) FILTER (WHERE typcategory = 'D'), '{}')
+  FROM pg_attribute JOIN pg_type t ON t.oid = atttypid LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary
+ WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped
+"""
+"""A table's columns, those of its primary key, and those that hold a date or a time."""
+
+# A table's columns that are not computed, in the order of the attributes of `_Column`.
 _COLUMNS = """
 SELECT quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), b.typname, b.typcategory,
        CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
@@ -38,20 +47,6 @@ SELECT quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), b.typname, 
                   AND (a.attnum = ANY (x.indkey) OR EXISTS (
                           SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = x.indexrelid
                                                   AND refobjid = a.attrelid AND refobjsubid = a.attnum))),
-       coalesce(
-         '(' || f.found || ' LIMIT 1)',
-         CASE
-           WHEN b.typtype = 'e' THEN format('(enum_range(NULL::%%s))[1]', b.oid::regtype)
-           WHEN b.typname = 'uuid' THEN 'gen_random_uuid()'
-           WHEN b.typname IN ('json', 'jsonb') THEN format('''{}''::%%s', b.typname)
-           WHEN b.typname = 'bytea' THEN '''\\x00''::bytea'
-           WHEN b.typname = 'money' THEN '1::money'
-           ELSE CASE b.typcategory
-             WHEN 'S' THEN '''x''' WHEN 'N' THEN '1' WHEN 'B' THEN 'true' WHEN 'D' THEN 'now()'
-             WHEN 'T' THEN '''1 day''::interval' WHEN 'A' THEN format('''{}''::%%s', b.oid::regtype)
-             WHEN 'I' THEN '''127.0.0.1''' WHEN 'R' THEN '''empty''' WHEN 'V' THEN '''1'''
-             ELSE 'NULL' END
-         END),
        f.found,
        ARRAY(SELECT quote_literal(enumlabel) FROM pg_enum WHERE enumtypid = b.oid ORDER BY enumsortorder),
        ARRAY(SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint
@@ -92,49 +87,29 @@ END $$;
 SET CONSTRAINTS ALL IMMEDIATE
 """
 
-_KEY = """
-SELECT array_agg(quote_ident(attname) || '::text' ORDER BY attnum)
-  FROM pg_attribute LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary
- WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped AND coalesce(attnum = ANY (indkey), true)
-"""
-
-_WORDS = ("''", "' a '", "'日本語'", "'🙂'", "E'e\\u0301\\n\\t'", "'O''Brien \\ \"%s\" :x'")
-_NUMBERS = ("0", "-1", "32767", "-2147483648", "2147483647", "9223372036854775807")
-_DAYS = ("'infinity'", "'-infinity'", "'0044-03-15 BC'", "'9999-12-31 23:59:59.999999'", "'2024-02-29'")
+# Values worth trying, as SQL; the first is one that most checks accept.
 _BY_CATEGORY = {
-    "S": _WORDS,
-    "N": _NUMBERS,
-    "B": ("false", "true"),
-    "D": _DAYS,
-    "T": ("'0'", "'-1 year 2 mons 3 days'", "'178000000 years'"),
-    "A": ("'{}'", "'{NULL}'"),
-    "I": ("'::1'", "'10.0.0.0/8'"),
+    "S": ("'x'", "''", "' a '", "'日本語'", "'🙂'", "E'e\\u0301\\n\\t'", "'O''Brien \\ \"%s\" :x'"),
+    "N": ("1", "0", "-1", "32767", "-2147483648", "2147483647", "9223372036854775807"),
+    "B": ("true", "false"),
+    "D": ("now()", "'infinity'", "'-infinity'", "'0044-03-15 BC'", "'9999-12-31 23:59:59.999999'", "'2024-02-29'"),
+    "T": ("'1 day'", "'0'", "'-1 year 2 mons 3 days'", "'178000000 years'"),
+    "A": ("'{}'", "'{NULL}'", "ARRAY['日本語', NULL]", "ARRAY[1, NULL]"),
+    "I": ("'127.0.0.1'", "'::1'", "'10.0.0.0/8'"),
     "R": ("'empty'", "'(,)'"),
+    "V": ("'1'",),
 }
+_JSON = ("'{}'", "'null'", "'[]'", """'{"日本": [1.50, null, "🙂"]}'""", "'\"\"'", "'1e400'")
 _BY_TYPE = {
-    "uuid": ("'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
-    "bytea": ("''", r"'\x00ff27'"),
-    "jsonb": ("'null'", "'[]'", """'{"日本": [1.50, null, "🙂"]}'""", "'\"\"'", "'1e400'"),
-    "numeric": ("'NaN'", "'Infinity'", "1e30", "-0.000000001"),
-    "float8": ("'NaN'", "'-Infinity'", "1e-300"),
-    "float4": ("'NaN'", "'-Infinity'"),
-    "time": ("'00:00'", "'24:00'"),
+    "uuid": ("gen_random_uuid()",),
+    "bytea": (r"'\x00'", "''", r"'\x00ff27'"),
+    "jsonb": _JSON,
+    "json": (*_JSON, """'{"b": 1,"a":2, "a": 3}'"""),
+    "numeric": (*_BY_CATEGORY["N"], "'NaN'", "'Infinity'", "1e30", "-0.000000001"),
+    "float8": ("1", "0", "'NaN'", "'-Infinity'", "1e-300"),
+    "float4": ("1", "0", "'NaN'", "'-Infinity'"),
+    "time": ("now()", "'00:00'", "'24:00'"),
 }
-_BY_TYPE["json"] = (*_BY_TYPE["jsonb"], """'{"b": 1,"a":2, "a": 3}'""")
-
-
-class Varied(NamedTuple):
-    """A generated row.
-
-    Attributes:
-        table: its name.
-        key: its primary key's values as text; of a table without one, all of its values.
-        what: what it has unlike another row, as a phrase.
-    """
-
-    table: str
-    key: tuple[str | None, ...]
-    what: str
 
 
 class _Column(NamedTuple):
@@ -147,7 +122,6 @@ class _Column(NamedTuple):
     filled: bool
     counted: bool
     unique: bool
-    plain: str
     parents: str | None
     labels: Sequence[str]
     alone: Sequence[str]
@@ -155,17 +129,15 @@ class _Column(NamedTuple):
 
     def values(self) -> list[str]:
         """Return what its type and its checks make worth trying, as SQL; the server decides what it takes."""
-        found = [f"({self.parents} OFFSET 1 LIMIT 1)"] * bool(self.parents)
-        found += [*_BY_TYPE.get(self.base, ()), *_BY_CATEGORY.get(self.category, ()), *self.labels, *self._named()]
+        found = [f"({self.parents} OFFSET {at} LIMIT 1)" for at in (0, 1) if self.parents]
+        found += [*_BY_TYPE.get(self.base, _BY_CATEGORY.get(self.category, ())), *self.labels, *self._named()]
         size = self.modifier - 4
         if self.base in ("varchar", "bpchar", "text"):
             found.append(f"repeat('長', {size})" if size > 0 else "repeat('long ', 1000)")
         elif self.base == "numeric" and size > 0:
             nines, scale = "9" * (size >> 16), size & 0x7FF
             found += [f"{sign}{nines}e-{scale}" for sign in ("", "-")]
-        elif self.category == "A":
-            found += [f"ARRAY[{value}, NULL]" for value in ("'日本語'", "1")]
-        return list(dict.fromkeys([*found, *["NULL"] * (not self.required)]))
+        return list(dict.fromkeys([*found, *["NULL"] * (not (self.required and found))]))
 
     def _named(self) -> Iterator[str]:
         """Yield what its checks name: each value, the numbers beside it, and texts that match a regular expression."""
@@ -178,54 +150,34 @@ class _Column(NamedTuple):
             yield from _texts_for(check)
 
     def fresh(self, table: str, number: int) -> str:
-        """Return a value that no other row has, as SQL; the base row's where nothing is known to make one."""
-        copied = f"(base).{self.name}"
+        """Return a value that no other row has, as SQL; the same as another's where nothing is known to make one."""
         if self.parents:
-            unused = f"{self.parents} EXCEPT SELECT {self.name} FROM {table} LIMIT 1"
-            return f"coalesce(({unused}), {copied})"
-        if self.base == "uuid":
-            return f"md5('{number}')::uuid"
+            return f"coalesce(({self.parents} EXCEPT SELECT {self.name} FROM {table} LIMIT 1), {self.name})"
         if self.category == "S":
             matching = ", ".join(text for check in self.checks for text in _texts_for(check))
             unused = f"SELECT unnest(ARRAY[{matching}]::text[]) EXCEPT SELECT {self.name}::text FROM {table} LIMIT 1"
             letters = "".join(chr(97 + int(digit)) for digit in str(number))  # digits would fail more checks
-            length = f"{self.modifier - 4}" if self.modifier > 0 else "1000"
-            return f"coalesce(({unused}), left(concat('{letters}', {copied}), {length}))"
-        made = {
-            "N": f"{1000 + number}",
-            "D": f"timestamp '2000-01-01' + {number} * interval '1 day'",
-            "T": f"{number} * interval '1 second'",
-            "I": f"'10.0.0.0'::inet + {number}",
-            "R": f"'[{number},{number + 1})'",
-        }
-        return made.get(self.category, f"decode(md5('{number}'), 'hex')" if self.base == "bytea" else copied)
-
-
-def _phrase(column: str, value: str) -> str:
-    return f"another {column}" if value.startswith("(SELECT") else f"{column} = {value}"
+            length = self.modifier - 4 if self.modifier > 0 else 1000
+            return f"coalesce(({unused}), left(concat('{letters}', {self.name}), {length}))"
+        made = {"uuid": f"md5('{number}')::uuid", "bytea": f"decode(md5('{number}'), 'hex')"}
+        made |= {"N": f"{1000 + number}", "D": f"timestamp '2000-01-01' + {number} * interval '1 day'"}
+        return made.get(self.base) or made.get(self.category, self.name)
 
 
 @functools.cache
 def _texts_for(check: str) -> tuple[str, ...]:
     """Return texts that match a check's regular expression, as SQL; none if it has none, or Python does not know it."""
-    words = [token.text for token in tokens(check)]
-    pattern = next((word for before, word in pairwise(words) if before in ("~", "~*")), "''")[1:-1].replace("''", "'")
-    if not pattern:
-        return ()
+    pattern = re.search(r"~\*? '((?:[^']|'')+)'", check)
     try:
-        from hypothesis import (
-            Phase,
-            errors,
-            given,
-            settings,
-            strategies,
-        )  # few checks need it, and it is slow to import
+        from hypothesis import Phase, errors, given, settings, strategies  # few checks need it; slow to import
     except ModuleNotFoundError:  # an install without the extra `dev`
+        pattern = None
+    if not pattern:
         return ()
     found: list[str] = []
 
-    @settings(max_examples=20, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
-    @given(strategies.from_regex(pattern))
+    @settings(max_examples=60, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
+    @given(strategies.from_regex(pattern[1].replace("''", "'")))
     def find(text: str) -> None:
         found.append(text)
 
@@ -239,13 +191,14 @@ class Samples:
 
     Attributes:
         refused: the tables that accept no generated row, with the server's words.
-        varied: the rows that `vary` has inserted.
+        varied: the rows that `vary` has inserted, by table and primary key, all values of a table without one; and what
+            each has unlike another row, as a phrase.
     """
 
     def __init__(self, connection: Connection) -> None:
         """Take this connection's database."""
         self.refused: dict[str, str] = {}
-        self.varied: list[Varied] = []
+        self.varied: dict[tuple[str, Key], str] = {}
         self._connection = connection
         self._numbers = 0
 
@@ -277,108 +230,102 @@ class Samples:
             return
         except (DBAPIError, UnicodeDecodeError) as error:
             self._connection.rollback()
-            words = str(error.orig if isinstance(error, DBAPIError) else error).strip().split("\n", 1)[0]
             raise UsageError(
-                f"The sample rows of alembic/snapshots/{given.name} can't be inserted: {words}.",
+                f"The sample rows of alembic/snapshots/{given.name} can't be inserted: {first_line(error)}.",
                 hint="They must be valid at the first revision: later ones carry them along.",
             ) from error
         self._connection.commit()
 
-    def vary(self, *, copies: bool = True) -> None:
-        """Insert rows like one that is there but for a column: each value worth trying that no row has yet.
+    def vary(self) -> None:
+        """Insert rows like one that is there but for a column: each value worth trying.
 
-        Some more, unless `copies` is false, are like that row and one without NULLs in all that may be there twice.
+        Some more are like that row, or one without NULLs, in all that may be there twice.
         """
         for oid, name in ((oid, name) for oid, name, is_partition in self._rows(TABLES) if not is_partition):
-            columns = self._columns(oid)
-            (key,) = self._connection.exec_driver_sql(_KEY, {"table": oid}).one()
-            places = self._rows(f"SELECT ARRAY[{', '.join(key)}], t::text FROM {name} t")
-            known = {each.key for each in self.varied if each.table == name}
-            base = next((row for at, row in places if tuple(at) not in known), None)
-            if base is None:
+            columns, key = self._columns(oid), self._key(oid)
+            rows = self._rows(f"SELECT {key}, format('tableoid = %s AND ctid = %L', tableoid, ctid) FROM {name}")
+            like = next((where for at, where in rows if (bare(name), tuple(at)) not in self.varied), None)
+            if like is None:
                 continue
-            changes = [{each.name: value} for each in columns if not each.counted for value in each.values()]
             full = {each.name: self._accepted(each) for each in columns if not (each.unique or each.counted)}
-            copied = [{}, full, full] if copies else []
-            texts = [self._like(base, name, columns, key, each) for each in (*copied, *changes)]
-            phrases = ["the values of another" for _ in copied]
-            phrases += [_phrase(*pair) for each in changes for pair in each.items()]
-            for what, found in zip(phrases, self._try(texts), strict=True):
-                if found[0]:
-                    self.varied.append(Varied(name, tuple(found[0]), what))
+            wanted = [("the values of another row", {}), *[("a value in every column", full)] * 2]
+            for each in columns:
+                for value in each.values() if not each.counted else ():
+                    told = f"another {each.name}" if value.startswith("(SELECT") else f"{each.name} = {value}"
+                    wanted.append((told, {each.name: value}))
+            texts = [f"{self._like(name, columns, sets)} WHERE {like} RETURNING {key}" for _, sets in wanted]
+            for (told, _), (at, _) in zip(wanted, self._try(texts), strict=True):
+                if at:
+                    self.varied[bare(name), tuple(at)] = told
         self._connection.commit()
 
-    def delete(self, varied: Sequence[Varied]) -> None:
+    def delete(self, varied: Collection[tuple[str, Key]]) -> None:
         """Delete these rows, in the connection's transaction, whatever refers to them."""
         raw_sql.execute(self._connection, "SET LOCAL session_replication_role = replica")
         for oid, name, _ in self._rows(TABLES):
-            if keys := tuple(list(each.key) for each in varied if each.table == name):
-                (key,) = self._connection.exec_driver_sql(_KEY, {"table": oid}).one()
-                gone = f"DELETE FROM {name} WHERE ARRAY[{', '.join(key)}] IN %(keys)s"
+            if keys := tuple([*key] for table, key in varied if table == bare(name)):
+                gone = f"DELETE FROM {name} WHERE {self._key(oid)} IN %(keys)s"
                 self._connection.exec_driver_sql(gone, {"keys": keys})
         raw_sql.execute(self._connection, "SET LOCAL session_replication_role = origin")
 
-    def _like(
-        self, base: str, table: str, columns: Sequence[_Column], key: Sequence[str], changes: Mapping[str, str]
-    ) -> str:
+    def _like(self, table: str, columns: Sequence[_Column], sets: Mapping[str, str]) -> str:
         """Return the INSERT of a row like another, but for these columns, and for what must differ."""
         self._numbers += 1
         values: dict[str, str] = {}
-        there = "false"
         for each in columns:
-            if value := changes.get(each.name):
+            if value := sets.get(each.name):
                 values[each.name] = f"CAST({value} AS {each.type})"
-                if len(changes) == 1:
-                    there = f"t.{each.name}::text IS NOT DISTINCT FROM {values[each.name]}::text"
             elif each.unique and not (each.counted or (each.filled and each.base == "uuid")):
                 values[each.name] = f"CAST({each.fresh(table, self._numbers)} AS {each.type})"
             elif not (each.unique or each.counted):
-                values[each.name] = f"(base).{each.name}"
-        return (
-            f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())}"
-            f" FROM (SELECT {raw_sql.literal(base)}::{table} AS base OFFSET 0) s"
-            f" WHERE NOT EXISTS (SELECT FROM {table} t WHERE {there}) RETURNING ARRAY[{', '.join(key)}]"
-        )
+                values[each.name] = each.name
+        return f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM {table}"
 
     def _made_up(self, oid: int, name: str) -> bool:
-        """Whether a row could be inserted: with a value in each column, or as checks say, or only in required ones."""
-        for row in self._plausible([column for column in self._columns(oid) if not column.filled]):
-            text = f"({', '.join(row)}) VALUES ({', '.join(row.values())})" if row else "DEFAULT VALUES"
-            try:
-                with self._connection.begin_nested():
-                    raw_sql.execute(self._connection, f"INSERT INTO {name} {text}")
-            except DBAPIError as error:
-                self.refused[name] = str(error.orig).strip().split("\n", 1)[0]
-                continue
-            self.refused.pop(name, None)
-            return True
+        """Whether a row could be inserted: with a value in each column, or only in required ones."""
+        columns = [each for each in self._columns(oid) if not each.filled]
+        accepted = {each.name: self._accepted(each) for each in columns}
+        for row in (accepted, {each.name: accepted[each.name] for each in columns if each.required}):
+            values = f"({', '.join(row)}) VALUES ({', '.join(row.values())})" if row else "DEFAULT VALUES"
+            ((_, why),) = self._try([f"INSERT INTO {name} {values} RETURNING '{{}}'::text[]"])
+            if why is None:
+                self.refused.pop(name, None)
+                return True
+            self.refused[name] = why
         return False
 
-    def _plausible(self, columns: Sequence[_Column]) -> Iterator[dict[str, str]]:
-        yield {each.name: each.plain for each in columns}
-        accepted = {each.name: self._accepted(each) for each in columns}
-        yield accepted
-        yield {each.name: accepted[each.name] for each in columns if each.required}
-
     def _accepted(self, column: _Column) -> str:
-        """Return the first value that the column's own checks accept."""
+        """Return the first value that the column's own checks accept; its first one if none is."""
+        values = column.values()
         if not column.checks:
-            return column.plain
-        values = [f"CAST({value} AS {column.type})" for value in (column.plain, *column.values())]
+            return values[0]
         checks = " AND ".join(f"({each}) IS NOT FALSE" for each in column.alone) or "true"
-        texts = [
-            f"SELECT ARRAY[{column.name}::text] FROM (SELECT {value} AS {column.name}) s WHERE {checks}"
-            for value in values
-        ]
-        return next((value for value, found in zip(values, self._try(texts), strict=True) if found[0]), column.plain)
+        # The value is returned, since one that nobody reads is not even cast.
+        asked = f"SELECT ARRAY[{column.name}::text] FROM (SELECT CAST(%s AS {column.type}) AS {column.name}) s"
+        answers = self._try([f"{asked.replace('%s', each)} WHERE {checks}" for each in values])
+        return next((value for value, (taken, _) in zip(values, answers, strict=True) if taken), values[0])
 
     def _try(self, texts: Sequence[str]) -> Sequence[Any]:
         raw_sql.execute(self._connection, _TRY)
         query = "SELECT * FROM pg_temp.neuraknot_db_try(%(texts)s::text[])"
         return self._connection.exec_driver_sql(query, {"texts": list(texts)}).all()
 
+    def _key(self, oid: int) -> str:
+        columns, key, _ = self._connection.exec_driver_sql(FACTS, {"table": oid}).one()
+        return f"ARRAY[{', '.join(f'{each}::text' for each in key or columns)}]"
+
     def _columns(self, oid: int) -> list[_Column]:
         return [_Column(*row) for row in self._connection.exec_driver_sql(_COLUMNS, {"table": oid})]
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in raw_sql.execute(self._connection, sql)]
+
+
+def bare(table: str) -> str:
+    """Return a table's name as one says it."""
+    return table.removeprefix("public.")
+
+
+def first_line(error: BaseException) -> str:
+    """Return what a server says of a failure, without its details."""
+    return str(getattr(error, "orig", error)).strip().split("\n", 1)[0]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
+from collections import defaultdict
 from collections.abc import Sequence
 
 from alembic.config import Config
@@ -22,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def try_out(
     config: Config, script: ScriptDirectory, selected: Sequence[Script], servers: Sequence[OwnServer]
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Try revisions on scratch databases of each server; tell what was tried as it goes.
 
     Args:
@@ -32,25 +34,29 @@ def try_out(
         servers: where.
 
     Returns:
-        What is wrong, a line each, by revision.
+        What is wrong, a line each, by revision; and the revisions that some server could not try.
 
     Raises:
         UsageError: the sample rows can't be inserted, or there is no server.
         UnreachableError: a server does not start.
     """
-    seen: dict[str, dict[str, list[int]]] = {str(files.here(each.path)): {} for each in selected}
+    found: dict[str, dict[str, list[int]]] = {each.revision: defaultdict(list) for each in selected}
+    untried = set()
     for server in servers:
         with server.running() as where, contextlib.closing(Course(config, script, where)) as course:
-            for revision, found in zip(selected, seen.values(), strict=True):
-                trial = course.run(revision)
-                level = logging.WARNING if trial.told.startswith("not tried") else logging.INFO
-                log.log(level, "%s on PostgreSQL %s: %s", revision.revision, server.version, trial.told)
+            for revision in selected:
+                with contextlib.redirect_stdout(sys.stderr):  # what a revision prints is no finding
+                    trial = course.run(revision)
+                tell = log.warning if trial.untried else log.info
+                tell("%s on PostgreSQL %s: %s", revision.revision, server.version, trial.told)
                 for note in trial.notes:
                     log.info("  note: %s", note)
-                for message in trial.findings.values():
-                    found.setdefault(message, []).append(server.version)
-    return [
-        f"{path}: {message}" + f" (on PostgreSQL {on[0]} only)" * (len(on) < len(servers))
-        for path, found in seen.items()
-        for message, on in found.items()
+                for finding in trial.findings.values():
+                    found[revision.revision][finding].append(server.version)
+                untried |= {revision.revision} if trial.untried else set()
+    lines = [
+        f"{files.here(each.path)}: {finding}" + f" (on PostgreSQL {on[0]} only)" * (len(on) < len(servers))
+        for each in selected
+        for finding, on in found[each.revision].items()
     ]
+    return lines, sorted(untried)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database import raw_sql
 from neuraknot_db.database.display import counted
-from neuraknot_db.dev.samples import TABLES
+from neuraknot_db.dev.samples import FACTS, TABLES, bare
 
-_Key = tuple[str | None, ...]
-
-_COLUMNS = """
-SELECT array_agg(quote_ident(attname) ORDER BY attnum),
-       coalesce(array_agg(quote_ident(attname) ORDER BY attnum) FILTER (WHERE attnum = ANY (indkey)), '{}'),
-       coalesce(array_agg(quote_ident(attname)) FILTER (WHERE typcategory = 'D'), '{}')
-  FROM pg_attribute JOIN pg_type t ON t.oid = atttypid LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary
- WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped
-"""
+Row = Mapping[str, str | None]
+Key = tuple[Any, ...]
 
 # For each column with a sequence, the query that returns its name if the next value is not beyond the highest.
 _SEQUENCES = """
@@ -36,37 +28,35 @@ SELECT format('SELECT %%L WHERE (SELECT max(%%I) FROM %%s) >= (SELECT last_value
 
 
 class Table(NamedTuple):
-    """The rows of a table, each as its columns' values.
+    """The rows of a table.
 
     Attributes:
-        key: the columns of its primary key; empty for none.
-        times: the columns that hold a date or a time.
+        columns: their names.
+        key: those of its primary key; empty for none.
+        times: those that hold a date or a time.
+        rows: each row's values by column.
     """
 
     columns: Sequence[str] = ()
     key: Sequence[str] = ()
     times: Sequence[str] = ()
-    rows: Sequence[Mapping[str, str | None]] = ()
+    rows: Sequence[Row] = ()
 
-    def keyed(self, key: Sequence[str]) -> dict[_Key, Mapping[str, str | None]]:
-        """Return the rows by these columns; none if it lacks one of them."""
-        return {tuple(row[each] for each in key): row for row in self.rows} if {*key} <= {*self.columns} else {}
-
-    def counts(self, columns: Sequence[str]) -> Counter[_Key]:
-        """Return how often each combination of values is there."""
-        return Counter(tuple(row[each] for each in columns) for row in self.rows)
+    def keyed(self, key: Sequence[str]) -> dict[Key, Row]:
+        """Return the rows by these columns, and by a number among equal ones; none if it lacks one of the columns."""
+        found: dict[Key, Row] = {}
+        seen = Counter[Key]()
+        for row in self.rows if {*key} <= {*self.columns} else ():
+            values = tuple(row[each] for each in key)
+            found[*values, seen[values]] = row
+            seen[values] += 1
+        return found
 
 
 class Loss(NamedTuple):
-    """What a table has lost.
+    """What a table has lost: the keys of rows that are gone, and how many others are changed in which columns."""
 
-    Attributes:
-        rows: the keys of rows that are gone; of a table without a primary key, all of their values.
-        changed: how many rows that are there have another value, or none, in some column.
-        columns: these columns.
-    """
-
-    rows: Sequence[_Key] = ()
+    rows: Sequence[Key] = ()
     changed: int = 0
     columns: Sequence[str] = ()
 
@@ -77,16 +67,16 @@ class Loss(NamedTuple):
 
     def told(self, table: str) -> str:
         """Return what happened to the table, as the end of a clause."""
-        parts = [f"loses {counted(len(self.rows), 'row')}"] * bool(self.rows)
-        parts += [f"changes {counted(self.changed, 'row')}"] * bool(self.changed)
-        return f"{' and '.join(parts)} of {table}" + f" ({', '.join(self.columns)})" * bool(self.columns)
+        many = {"loses": len(self.rows), "changes": self.changed}
+        told = " and ".join(f"{verb} {counted(count, 'row')}" for verb, count in many.items() if count)
+        return f"{told} of {table}" + f" ({', '.join(self.columns)})" * bool(self.columns)
 
 
 def read(connection: Connection) -> dict[str, Table]:
     """Read every row of every table; a partition's are its parent's."""
     found = {}
     for oid, name, is_partition in raw_sql.execute(connection, TABLES).all():
-        columns, key, times = connection.exec_driver_sql(_COLUMNS, {"table": oid}).one()
+        columns, key, times = connection.exec_driver_sql(FACTS, {"table": oid}).one()
         if columns and not is_partition:
             texts = ", ".join(f"{each}::text" for each in columns)
             rows = raw_sql.execute(connection, f"SELECT {texts} FROM {name}").all()
@@ -100,17 +90,7 @@ def behind(connection: Connection) -> set[str]:
     return {bare(name) for query in queries for (name,) in raw_sql.execute(connection, query)}
 
 
-def bare(name: str) -> str:
-    """Return a table's name as one says it."""
-    return name.removeprefix("public.")
-
-
-def names(query: str, table: str) -> bool:
-    """Whether a query names the table."""
-    return re.search(rf"(?<!\w){re.escape(table.rpartition('.')[2])}(?!\w)", query) is not None
-
-
-def lost(before: Table, after: Table | None, again: Table | None) -> Loss:
+def lost(before: Table, after: Table | None, again: Table | None, older: Table | None = None) -> Loss:
     """Return what is not what it was after a way there, nor brought back by the way back from there.
 
     A value that went with its column, or stands in another one, is lost if the way back does not restore it.
@@ -119,24 +99,30 @@ def lost(before: Table, after: Table | None, again: Table | None) -> Loss:
         before: the table before.
         after: the table after the way there; None if it is not there.
         again: the table after the way back; None if it is not there, or there was no way back.
+        older: the table before the revision. What is not in it, such as a row that the revision itself inserts, may
+            come back under another key.
     """
     there = [each for each in (after, again) if each]
     # Without a way back, nothing is known of what went with its column.
     columns = [each for each in before.columns if again or any(each in other.columns for other in there)]
-    if not before.key:
-        gone = before.counts(columns)
-        for other in there:
-            if {*columns} <= {*other.columns}:
-                gone &= before.counts(columns) - other.counts(columns)
-        return Loss([*gone.elements()])
-    others = [other.keyed(before.key) for other in there]
+    key = before.key or columns
+    ours, others, old = before.keyed(key), [each.keyed(key) for each in there], older.keyed(key) if older else {}
+    new = others[-1] if again and before.key else {}
+    anew = Counter(_rest(before, row) for at, row in new.items() if at not in ours)
     rows, changed, named = [], 0, set[str]()
-    for key, row in before.keyed(before.key).items():
-        found = [other[key] for other in others if key in other]
+    for at, row in ours.items():
+        found = [other[at] for other in others if at in other]
         differing = [each for each in columns if all(other.get(each, other) != row[each] for other in found)]
-        if not found:
-            rows.append(key)
-        elif differing:
-            changed += 1
+        if found:
+            changed += bool(differing)
             named.update(differing)
+        elif at not in old and anew[_rest(before, row)]:
+            anew[_rest(before, row)] -= 1
+        else:
+            rows.append(at[:-1])
     return Loss(rows, changed, [each for each in columns if each in named])
+
+
+def _rest(table: Table, row: Row) -> Key:
+    """Return a row's values but for the key and times."""
+    return tuple(row.get(each) for each in table.columns if each not in (*table.key, *table.times))

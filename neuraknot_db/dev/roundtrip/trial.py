@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from alembic import command
@@ -15,12 +16,11 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import interrupt, raw_sql, session, sqlstate
+from neuraknot_db.database import interrupt, raw_sql, session, sql_text, sqlstate
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.database.display import counted
-from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.dev.roundtrip import rows
-from neuraknot_db.dev.samples import Samples, Varied
+from neuraknot_db.dev.samples import Samples, bare, first_line
 from neuraknot_db.errors import NeuraknotError, UnreachableError
 from neuraknot_db.migrate import run
 from neuraknot_db.migrate.outcome import OUTCOME, Outcome
@@ -33,29 +33,29 @@ from neuraknot_db.settings import Settings
 
 _Way = Literal["upgrade", "downgrade"]
 
-_NOT_HERE = re.compile(r'role ".*" does not exist|extension ".*" is not available|could not (?:open|access) ')
-"""What a server of this machine's own lacks, and says nothing of the revision."""
+_NOT_HERE = re.compile(
+    r'role ".*" does not exist|extension ".*" is not available|could not (?:open|access) |NotImplementedError'
+)
+"""What a server of this machine's own lacks, or there is no way for; it says nothing of the revision."""
 
 
+@dataclass
 class Trial:
     """What was seen of a revision on one server.
 
     Attributes:
         told: what was tried, or why nothing was, as a clause.
+        untried: whether nothing was, for a reason that says nothing of the revision.
         findings: what is wrong, by what it is about.
         notes: what is no fault.
+        lost: how many rows of each table, at most.
     """
 
-    def __init__(self) -> None:
-        self.told = ""
-        self.findings: dict[str, str] = {}
-        self.notes: list[str] = []
-        self._counts: dict[str, int] = {}
-
-    def loses(self, table: str, count: int, finding: str) -> None:
-        """Keep the finding of most rows of a table."""
-        if count >= self._counts.get(table, 0):
-            self._counts[table], self.findings[f"rows of {table}"] = count, finding
+    told: str = ""
+    untried: bool = False
+    findings: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
 
 
 class _State(NamedTuple):
@@ -67,19 +67,23 @@ class _State(NamedTuple):
 
 
 class _FailedError(Exception):
-    """A revision failed, and nothing of it is left."""
+    """A revision failed, which ends its trial unless it is caught; the text says where and why.
 
-    def __init__(self, error: NeuraknotError) -> None:
+    Attributes:
+        what: what failed.
+        lacks: whether it is only that this machine's server lacks something.
+        state: the SQLSTATE.
+    """
+
+    def __init__(self, what: str, error: NeuraknotError) -> None:
         cause = error.__cause__
-        told = str(cause.orig) if isinstance(cause, DBAPIError) else words(cause) if cause else error.message
-        super().__init__(told.strip().split("\n", 1)[0])
-        self.kind = (cause and sqlstate.of(cause)) or str(self)
-        line = re.search(r", line (\d+)", error.details[0]) if error.details else None
-        self.told = f"fails{f' in line {line[1]}' if line else ''}: {self}"
-
-
-class _EndedError(Exception):
-    """The trial can't go on, and the database is not what the next one needs."""
+        if cause and not isinstance(cause, DBAPIError | NeuraknotError):
+            why = words(cause).split("\n", 1)[0]
+        else:
+            why = first_line(cause or error)
+        line = re.search(r" line \d+", error.details[0]) if error.details else None
+        super().__init__(f"{what} fails{' in' + line[0] if line else ''}: {why}")
+        self.what, self.lacks, self.state = what, bool(_NOT_HERE.match(why)), cause and sqlstate.of(cause)
 
 
 class Course:
@@ -90,12 +94,14 @@ class Course:
         self._config, self._script, self._server = config, script, server
         self._first = [*script.walk_revisions()][-1].revision
         self._place = contextlib.ExitStack()
-        self._connection: Connection | None = None
+        self._database: Connection
         self._samples: Samples
+        self._stands: tuple[str, ...] | None = None
+        """Behind which revisions the database is, with rows; None if there is none."""
 
     def close(self) -> None:
         """Drop the scratch database."""
-        self._connection = None
+        self._stands = None
         self._place.close()
 
     def run(self, revision: Script) -> Trial:
@@ -104,128 +110,112 @@ class Course:
         Raises:
             UsageError: the sample rows can't be inserted.
         """
+        if not hasattr(revision.module, "downgrade"):
+            return Trial("not tried: there is no downgrade()", untried=True)
         trial = Trial()
         try:
             self._try(revision, trial)
-        except _EndedError as ended:
-            trial.told = str(ended)
+        except _FailedError as failed:
+            trial.untried = failed.lacks
+            trial.told = f"not tried: {failed}" if failed.lacks else f"{failed.what} fails"
+            trial.findings |= {} if failed.lacks else {failed.what: str(failed)}
             self.close()
         return trial
 
     def _try(self, revision: Script, trial: Trial) -> None:
-        if not hasattr(revision.module, "downgrade"):
-            raise _EndedError("not tried: there is no downgrade()")
-        self._stand_before(revision)
-        before = self._look()
-        try:
-            self._migrate(revision, "upgrade")
-        except _FailedError as failed:
-            blamed = self._blamed(revision, "upgrade", failed)
-            self.close()
-            self._stand_before(revision, varied=False)
-            before = self._look()
-            try:
-                self._migrate(revision, "upgrade")
-            except _FailedError as again:
-                if _NOT_HERE.match(str(again)):
-                    raise _EndedError(f"not tried: upgrade() {again.told}") from again
-                trial.findings["upgrade"] = f"upgrade() {again.told}"
-                raise _EndedError("its upgrade fails") from again
-            trial.notes.append(f"upgrade() {failed.told}{blamed}; it was tried with the sample rows only")
+        before = self._upgrade(revision, trial)
         above = self._look()
-        changed = self._tell_upgrade(trial, before, above)
-        self._there_and_back(revision, trial, before, above, changed)
+        back, _ = self._there_and_back(revision, trial, before, before, above)
+        self._tell_upgrade(trial, before, above, back)
         self._fill(revision)
         self._samples.vary()
         filled = self._look()
-        trial.notes += (f"{rows.bare(name)} stays empty: {words}" for name, words in self._samples.refused.items())
+        refused = self._samples.refused.items()
+        trial.notes += (f"{name} stays empty: {why}" for each, why in refused if (name := bare(each)) in filled.rows)
+        _, again = self._there_and_back(revision, trial, before, back, filled)
         many = [len(table.rows) for table in filled.rows.values() if table.rows]
-        self._there_and_back(revision, trial, before, filled)
-        trial.told = f"back and up again with {counted(sum(many), 'row')} in {counted(len(many), 'table')}"
-        if revision.revision == self._first:
-            self.close()  # the sample rows went with its downgrade
-        else:
+        way = "back and up again" if again else "back"
+        trial.told = f"{way} with {counted(sum(many), 'row')} in {counted(len(many), 'table')}"
+        if again and revision.revision != self._first:
             self._samples.insert()
+            self._stands = (revision.revision,)
+        else:
+            self.close()  # the sample rows went with the first revision's downgrade
+
+    def _upgrade(self, revision: Script, trial: Trial) -> _State:
+        """Apply a revision to generated rows, or if it fails to the sample rows; return what was there before."""
+        for varied in (True, False):
+            self._stand_before(revision, varied=varied)
+            before = self._look()
+            try:
+                self._migrate(revision, "upgrade")
+                break
+            except _FailedError as failed:
+                if not varied:
+                    trial.notes.clear()
+                    raise
+                blamed = self._blamed(revision, "upgrade", failed)
+                trial.notes.append(f"{failed}{blamed}; it was tried with the sample rows only")
+                self.close()
+        return before
 
     def _there_and_back(
-        self,
-        revision: Script,
-        trial: Trial,
-        below: _State,
-        top: _State,
-        changed: Mapping[str, set[str]] | None = None,
-    ) -> None:
-        """Go back and up again; compare with what was there before each, and with what the upgrade has `changed`.
+        self, revision: Script, trial: Trial, before: _State, below: _State, top: _State
+    ) -> tuple[_State, _State | None]:
+        """Go back and up again, and compare with what was there `before` the first upgrade and `below` the last one.
 
-        Without the latter, rows have come since that no upgrade has seen.
+        Return what was there in between, and what is there now: None if rows that are new since keep it from going up.
         """
         counts = self._counts(revision, trial)
         try:
             self._migrate(revision, "downgrade")
         except _FailedError as failed:
-            if "NotImplementedError" in str(failed):
-                raise _EndedError(f"not tried: downgrade() raises {failed}") from failed
-            trial.findings["downgrade"] = f"downgrade() {failed.told}{self._blamed(revision, 'downgrade', failed)}"
-            raise _EndedError("its downgrade fails") from failed
-        back = self._look()
-        self._differ(trial, "after downgrade()", back, below)
-        again: _State | None = None
+            failed.args = (f"{failed}{self._blamed(revision, 'downgrade', failed)}",)
+            raise
+        back, again = self._look(), None
+        self._differ(trial, "after downgrade()", back, before)
         try:
-            self._migrate(revision, "upgrade")
+            self._migrate(revision, "upgrade", "upgrade() after downgrade()")
         except _FailedError as failed:
-            told = f"upgrade() after downgrade() {failed.told}{self._blamed(revision, 'upgrade', failed)}"
-            # Rows of the new schema may be such as no upgrade can take, whatever the way back does.
-            if changed is None and is_transactional(revision.module) and not self._fails(revision, "upgrade", failed):
-                trial.notes.append(told)
-            else:
-                trial.findings["again"] = told
+            if below is before:
+                raise
+            trial.notes.append(f"{failed}, with rows that have come since the first one")
         else:
             again = self._look()
-            self._differ(trial, "after downgrade() and upgrade()", again, top)
+            if not trial.findings:  # else the same once more
+                self._differ(trial, "after downgrade() and upgrade()", again, top)
         for name, table in top.rows.items():
             restored = again and again.rows.get(name)
-            loss = rows.lost(table, back.rows.get(name), restored)
-            known = [count for query, count in counts.items() if rows.names(query, name)]
-            if loss.total > sum(known):
+            loss = rows.lost(table, back.rows.get(name), restored, below.rows.get(name))
+            known = [count for query, count in counts.items() if _names(query, name)]
+            if loss.total > max(sum(known), trial.lost[name]):
+                trial.lost[name] = loss.total
                 told = f"losses counts {sum(known)}" if known else "losses does not count them"
-                trial.loses(name, loss.total, f"downgrade() {loss.told(name)}, and {told}")
-            twice = {*rows.lost(table, None, restored).columns} & (changed or {}).get(name, set()) - {*table.times}
-            if twice and not loss.total:
-                told = f"{', '.join(sorted(twice))} of {name}"
-                trial.findings[told] = f"downgrade() leaves {told} changed, and the next upgrade() changes it once more"
-        if again is None:
-            raise _EndedError("its second upgrade fails")
+                trial.findings[f"rows of {name}"] = f"downgrade() {loss.told(name)}, and {told}"
+        return back, again
 
-    def _tell_upgrade(self, trial: Trial, before: _State, after: _State) -> dict[str, set[str]]:
-        """Tell what an upgrade did to rows that were there: a sample row that is gone is a finding, the rest is not.
-
-        Returns:
-            The columns whose values it changed, by table.
-        """
-        made = {(rows.bare(each.table), each.key) for each in self._samples.varied}
-        changed = {}
+    def _tell_upgrade(self, trial: Trial, before: _State, above: _State, back: _State) -> None:
+        """Tell what an upgrade did to rows for good: a sample row that is gone is a finding, the rest is not."""
         for name, table in before.rows.items():
-            loss = rows.lost(table, after.rows[name], None) if name in after.rows else rows.Loss()
-            changed[name] = {*loss.columns}
-            if samples := [key for key in loss.rows if (name, key) not in made]:
-                trial.findings[f"upgrade of {name}"] = f"upgrade() {rows.Loss(samples).told(name)}"
+            loss = rows.lost(table, above.rows.get(name), back.rows.get(name)) if name in above.rows else rows.Loss()
+            if samples := [key for key in loss.rows if (name, key) not in self._samples.varied]:
+                told = rows.Loss(samples).told(name)
+                trial.findings[f"upgrade of {name}"] = f"upgrade() {told}, and downgrade() does not bring them back"
             elif loss.total:
-                trial.notes.append(f"upgrade() {loss.told(name)}")
-        return changed
+                trial.notes.append(f"upgrade() {loss.told(name)}, and downgrade() does not undo that")
 
     def _differ(self, trial: Trial, when: str, now: _State, then: _State) -> None:
-        wanted, lax = _as_lax(then.schema, now.schema)
-        trial.notes += (note for each in lax if (note := f"{when}, {each} is NOT VALID") not in trial.notes)
-        spelling = equivalence.settle(self._database, now.schema, [wanted])
+        """Compare schemas, but for constraints that are NOT VALID now: to validate them takes a scan."""
+        found, wanted = _validated(now.schema), _validated(then.schema)
+        spelling = equivalence.settle(self._database, found, [wanted])
         self._database.rollback()
-        differences = (
-            *compare.compare(now.schema, wanted, spelling),
-            *compare.strangers(now.schema, wanted, [now.schema]),
-        )
+        differences = (*compare.compare(found, wanted, spelling), *compare.strangers(found, wanted, [found]))
         for line in (str(each).removesuffix(" (verify --json shows both)") for each in differences):
             trial.findings.setdefault(line, f"{when}, {line}")
         for column in sorted(now.behind - then.behind):
             trial.findings[f"sequence of {column}"] = f"{when}, the sequence of {column} would give a value once more"
+        lax = (f"{when}, {each} is NOT VALID" for each in sorted(_not_valid(now.schema) - _not_valid(then.schema)))
+        trial.notes += (note for note in lax if note not in trial.notes)
 
     def _counts(self, revision: Script, trial: Trial) -> dict[str, int]:
         """Return what the queries of `losses` count."""
@@ -236,30 +226,28 @@ class Course:
             try:
                 found[query] = int(raw_sql.execute(self._database, query).scalar_one())
             except (DBAPIError, TypeError, ValueError) as error:
-                words = str(getattr(error, "orig", error)).strip().split("\n", 1)[0]
-                trial.findings[what] = f"losses can't count {what}: {words}"
+                trial.findings[what] = f"losses can't count {what}: {first_line(error)}"
             self._database.rollback()
         return found
 
     def _blamed(self, revision: Script, way: _Way, failed: _FailedError) -> str:
         """Return the generated row that alone makes a direction fail, in parentheses; empty if that is not known."""
-        suspects = self._samples.varied
-        if not (suspects and is_transactional(revision.module)) or self._fails(revision, way, failed):
-            return ""
+        suspects = [*self._samples.varied] if is_transactional(revision.module) else []
         while len(suspects) > 1:
-            half = len(suspects) // 2
-            parts = (suspects[:half], suspects[half:])
-            suspects = next((part for part in parts if self._fails(revision, way, failed, part)), [])
-        return f" (a row of {rows.bare(suspects[0].table)} with {suspects[0].what})" if suspects else ""
+            half = suspects[: len(suspects) // 2]
+            suspects = half if self._fails(revision, way, failed, half) else suspects[len(half) :]
+        if suspects and self._fails(revision, way, failed, suspects) and not self._fails(revision, way, failed, []):
+            return f" (a row of {suspects[0][0]} with {self._samples.varied[suspects[0]]})"
+        return ""
 
-    def _fails(self, revision: Script, way: _Way, failed: _FailedError, kept: Sequence[Varied] = ()) -> bool:
+    def _fails(self, revision: Script, way: _Way, failed: _FailedError, kept: list[tuple[str, rows.Key]]) -> bool:
         """Whether a direction fails in the same way with only these of the generated rows; nothing of it stays."""
         with self._database.begin() as transaction:
             try:
-                self._samples.delete([each for each in self._samples.varied if each not in kept])
+                self._samples.delete({*self._samples.varied} - {*kept})
                 self._migrate(revision, way)
             except _FailedError as again:
-                return again.kind == failed.kind
+                return again.state == failed.state
             finally:
                 if transaction.is_active:
                     transaction.rollback()
@@ -267,31 +255,19 @@ class Course:
 
     # The database ------------------------------------------------------------------------------------------------
 
-    @property
-    def _database(self) -> Connection:
-        assert self._connection is not None
-        return self._connection
-
-    def _stand_before(self, revision: Script, *, varied: bool = True) -> None:
+    def _stand_before(self, revision: Script, *, varied: bool) -> None:
         """See to it that the database is right before a revision, with rows in every table."""
         before = revision._all_down_revisions
-        if self._connection is not None:
-            at = DatabaseState.of(self._connection).versions
-            self._connection.rollback()
-            if {*at} == {*before}:
-                self._samples.vary(copies=False)
-                return
+        if self._stands == before:
+            return
         self.close()
         where = self._place.enter_context(scratch_database(self._server))
-        self._connection = self._place.enter_context(session.open_session(where))
-        self._samples = Samples(self._connection)
-        held = run.HeldSession(where, self._connection, Recorder(where, self._connection))
+        self._database = self._place.enter_context(session.open_session(where))
+        self._samples = Samples(self._database)
+        held = run.HeldSession(where, self._database, Recorder(where, self._database))
         self._config.attributes |= {run.HELD: held, OUTCOME: Outcome("test")}
         for each in [*self._script.iterate_revisions(before, "base")][::-1] if before else ():
-            try:
-                self._migrate(each, "upgrade")
-            except _FailedError as failed:
-                raise _EndedError(f"not tried: revision {each.revision}, before it, {failed.told}") from failed
+            self._migrate(each, "upgrade", f"revision {each.revision}, before it,")
             self._fill(each)
         if varied:
             self._samples.vary()
@@ -307,42 +283,43 @@ class Course:
         self._database.rollback()
         return found
 
-    def _migrate(self, revision: Script, way: _Way) -> None:
-        """Run one direction as Alembic's command does.
+    def _migrate(self, revision: Script, way: _Way, what: str = "") -> None:
+        """Run one direction as Alembic's command does, but without what it tells; call it `what` if it fails.
 
         Raises:
             _FailedError: it failed.
         """
         target = revision.revision if way == "upgrade" else (*revision._versioned_down_revisions, "base")[0]
+        disabled = logging.root.manager.disable
+        logging.disable(logging.WARNING)
         try:
-            with _unheard():
-                getattr(command, way)(self._config, target)
+            getattr(command, way)(self._config, target)
         except UnreachableError:
             raise
         except NeuraknotError as error:
             interrupt.check()
             self._database.rollback()
-            raise _FailedError(error) from error
+            raise _FailedError(what or f"{way}()", error) from error
+        finally:
+            logging.disable(disabled)
 
 
-def _as_lax(schema: Schema, now: Schema) -> tuple[Schema, list[str]]:
-    """Return a schema with those constraints NOT VALID that are so now, and these: to validate them takes a scan."""
-    tables, lax = {}, []
-    for name, table in schema.tables.items():
-        found = now.tables[name].constraints if name in now.tables else {}
-        loose = [each for each in table.constraints if each in found and not found[each].validated]
-        lax += [f"{name}.{each}" for each in loose if table.constraints[each].validated]
-        constraints = {each: replace(table.constraints[each], validated=False) for each in loose}
-        tables[name] = replace(table, constraints={**table.constraints, **constraints})
-    return replace(schema, tables=tables), lax
+def _names(query: str, table: str) -> bool:
+    return sql_text.names(table)[-1] in sql_text.names(query)
 
 
-@contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """Leave out what the run itself tells."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+def _validated(schema: Schema) -> Schema:
+    tables = {
+        name: replace(each, constraints={at: replace(one, validated=True) for at, one in each.constraints.items()})
+        for name, each in schema.tables.items()
+    }
+    return replace(schema, tables=tables)
+
+
+def _not_valid(schema: Schema) -> set[str]:
+    return {
+        f"{name}.{at}"
+        for name, each in schema.tables.items()
+        for at, one in each.constraints.items()
+        if not one.validated
+    }

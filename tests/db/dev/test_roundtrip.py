@@ -27,6 +27,7 @@ COMMENT ON COLUMN users.score IS 'points';
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.updated_at := now(); RETURN NEW; END$$;
 CREATE TRIGGER touching BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE TABLE hits (url text, at timestamp);
+CREATE TABLE kinds (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), kind text, "since then" timestamp DEFAULT now());
 """
 ROWS = """
 INSERT INTO teams (name) VALUES ('red'), ('blue');
@@ -71,7 +72,7 @@ BAD = {
     "a foreign key's action": (
         "ALTER TABLE users DROP CONSTRAINT in_team",
         "ALTER TABLE users ADD CONSTRAINT in_team FOREIGN KEY (team_id) REFERENCES teams NOT VALID",
-        "users.in_team: constraint FOREIGN KEY (team_id) REFERENCES teams(id) NOT VALID, expected",
+        "users.in_team: constraint FOREIGN KEY (team_id) REFERENCES teams(id), expected",
     ),
     "a check": (KNOWN.format(", 'gone'"), "ALTER TABLE users DROP CONSTRAINT known", "users.known: constraint missing"),
     "a check that new values break": (
@@ -150,11 +151,6 @@ BAD = {
         "ALTER TABLE teams ALTER id TYPE int; ALTER SEQUENCE teams_id_seq RESTART",
         r"the sequence of teams.id would give a value once more",
     ),
-    "what is not undone": (
-        "UPDATE users SET score = score * 100",
-        "SELECT 1",
-        "downgrade() leaves score of users changed, and the next upgrade() changes it once more",
-    ),
     "blanks": ("SELECT 1", "UPDATE users SET nick = btrim(nick)", r"changes \d+ rows of users \(nick, updated_at\)"),
     "other case": (
         "ALTER TABLE hits ADD id serial PRIMARY KEY",
@@ -193,6 +189,9 @@ BAD = {
         "ALTER TABLE users DISABLE TRIGGER touching; UPDATE users SET nick = coalesce(nick, '');"
         " ALTER TABLE users ENABLE TRIGGER touching",
         r"downgrade\(\) changes \d+ rows of users \(nick\)",
+    ),
+    "seeds that are not those": (
+        "INSERT INTO kinds (kind) VALUES ('a')", "DELETE FROM kinds", r"downgrade\(\) loses \d+ rows? of kinds"
     ),
     "an error of its own": ("SELECT 1", "DO $$BEGIN RAISE 'not today'; END$$", "fails in line 14: not today"),
     "an upgrade that loses sample rows": ("DELETE FROM hits", "SELECT 1", r"upgrade\(\) loses \d rows? of hits"),
@@ -266,9 +265,22 @@ GOOD = {
         "losses = {'gone': \"SELECT count(*) FROM users WHERE status = 'gone'\"}",
     ),
     "seeds": (
-        "CREATE TABLE kinds (id serial PRIMARY KEY, kind text UNIQUE); INSERT INTO kinds (kind) VALUES ('a'), ('b')",
-        "DROP TABLE kinds",
-        "losses = {'kinds': 'SELECT count(*) FROM kinds'}",
+        "CREATE TABLE sizes (id serial PRIMARY KEY, size text UNIQUE); INSERT INTO sizes (size) VALUES ('S'), ('L')",
+        "DROP TABLE sizes",
+        "losses = {'sizes': 'SELECT count(*) FROM sizes'}",
+    ),
+    "seeds with a new key each time": (
+        "INSERT INTO kinds (kind) VALUES ('a'), ('b')", "DELETE FROM kinds WHERE kind IN ('a', 'b')", ""
+    ),
+    "rows that move to another table": (
+        "CREATE TABLE old (LIKE kinds INCLUDING ALL); INSERT INTO old SELECT * FROM kinds; DELETE FROM kinds",
+        "INSERT INTO kinds SELECT * FROM old; DROP TABLE old",
+        "",
+    ),
+    "a table in capitals": (
+        'CREATE TABLE "Größe, \'in cm\'" (id serial PRIMARY KEY)',
+        'DROP TABLE "Größe, \'in cm\'"',
+        "losses = {'sizes': 'SELECT count(*) FROM \"Größe, \\'in cm\\'\"'}",
     ),
 }  # fmt: skip
 
@@ -276,7 +288,7 @@ GOOD = {
 @pytest.fixture
 def small(empty: Project) -> Project:
     """A project with some tables, and rows for them."""
-    empty.add("001", BEFORE, "DROP TABLE hits, users, teams; DROP FUNCTION touch", after="")
+    empty.add("001", BEFORE, "DROP TABLE hits, kinds, users, teams; DROP FUNCTION touch", after="")
     (empty.root / "alembic" / "snapshots" / "rows.sql").write_text(ROWS)
     return empty
 
@@ -323,6 +335,34 @@ def test_what_can_not_be_tried_says_so_and_is_no_finding(small: Project, server:
     assert not missing.findings
 
 
+def test_an_older_revision_that_fails_is_a_finding(small: Project, server: Server) -> None:
+    small.add("002", "SELECT nonsense", "SELECT 1", after="001")
+    small.add("003", "SELECT 1", "SELECT 1", after="002")
+    trial = tried(small, server, "003")
+    assert trial.told == "revision 002, before it, fails"
+    assert [*trial.findings.values()] == ['revision 002, before it, fails in line 10: column "nonsense" does not exist']
+
+
+def test_what_an_upgrade_changes_for_good_is_a_note(small: Project, server: Server) -> None:
+    small.add("002", "UPDATE users SET score = score * 100", "SELECT 1", after="001")
+    small.add("003", "UPDATE users SET score = score * 100", "UPDATE users SET score = score / 100", after="002")
+    for_good, undone = tried(small, server), tried(small, server, "003")
+    assert any(
+        re.fullmatch(r"upgrade\(\) changes \d+ rows of users \(score.*\), and downgrade\(\) does not undo that", each)
+        for each in for_good.notes
+    )
+    assert not any("(score" in each for each in undone.notes)
+
+
+def test_expected_data_that_only_generated_rows_break_is_no_finding(small: Project, server: Server) -> None:
+    asked = "expects = {'nicks are short': \"SELECT FROM users WHERE length(nick) > 5\"}"
+    small.add("002", "SELECT 1", "SELECT 1", after="001", extra=asked)
+    trial = tried(small, server)
+    assert not trial.findings
+    assert trial.notes[0].startswith('upgrade() fails: Revision 002 expects "nicks are short", and ')
+    assert "a row of users with nick = " in trial.notes[0]
+
+
 def test_an_upgrade_that_only_generated_rows_break_is_no_finding(small: Project, server: Server) -> None:
     unique = "ALTER TABLE users ADD CONSTRAINT u UNIQUE (nick)", "ALTER TABLE users DROP CONSTRAINT u"
     small.add("002", *unique, after="001")
@@ -332,8 +372,9 @@ def test_an_upgrade_that_only_generated_rows_break_is_no_finding(small: Project,
     assert not second.findings
     words = 'upgrade() fails in line 10: could not create unique index "u"; it was tried with the sample rows only'
     assert first.notes == [words]
-    assert second.told == "its second upgrade fails"
     assert second.notes[-1].startswith("upgrade() after downgrade() fails in line 10: ")
+    assert second.notes[-1].endswith(", with rows that have come since the first one")
+    assert re.fullmatch(r"back with \d+ rows in \d tables", second.told)
 
 
 def test_one_trial_leaves_nothing_to_the_next(small: Project, server: Server) -> None:
@@ -372,10 +413,20 @@ def test_our_own_revisions_are_clean_on_servers_of_the_machines_own(database: Da
 @pytest.mark.slow
 def test_a_finding_is_a_line_on_standard_output(small: Project, database: Database) -> None:
     small.add("002", "ALTER TABLE users ALTER status DROP NOT NULL", "SELECT 1", after="001")
+    file = small.root / "alembic" / "versions" / "002_added.py"
+    file.write_text(file.read_text().replace("def upgrade() -> None:", "def upgrade() -> None:\n    print('going up')"))
     done = database.neuraknot_db("test", "002", cwd=small.root)
     line = "alembic/versions/002_added.py: after downgrade(), users.status: nullability NULL allowed, expected NOT NULL"
     assert (done.code, done.out) == (3, f"{line}\n"), done.err
     assert re.search(r"1 finding in 1 revision on PostgreSQL (\d\d and )?18\.\nHint: ", done.err)
+
+
+@pytest.mark.slow
+def test_what_was_not_tried_is_named_in_the_last_line(small: Project, database: Database) -> None:
+    small.add("002", "GRANT SELECT ON users TO nobody_here", "SELECT 1", after="001")
+    done = database.neuraknot_db("test", "002", cwd=small.root)
+    assert (done.code, done.out) == (0, "")
+    assert done.err.endswith("18: nothing found; not tried everywhere: 002\n"), done.err
 
 
 def test_wrong_use_is_refused_before_a_server_starts(small: Project, database: Database) -> None:
