@@ -17,6 +17,7 @@ generate    the files of `alembic/snapshots/`, `alembic/schema.sql`, `docs/table
             databases
 sent_sql    the SQL that a revision sends, found without a database, and the position of each text in its file
 compat      which of the application's queries a revision breaks: prepared before and after it
+scratch     Alembic's own commands on a scratch database, without what they tell
 own_servers servers of this machine's own: where revisions are tried, whatever database the environment names
 main_branch which revisions are new since the main branch, and which files it has
 renumber    move a revision behind another branch's

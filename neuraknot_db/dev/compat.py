@@ -13,7 +13,6 @@ from functools import partial
 from textwrap import shorten
 from typing import Any, NamedTuple
 
-from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
@@ -21,9 +20,8 @@ from neuraknot_db.database import engine, interrupt
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.dev import definitions
 from neuraknot_db.dev.own_servers import OwnServer, own_servers
+from neuraknot_db.dev.scratch import Scratch
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
-from neuraknot_db.migrate import run
-from neuraknot_db.migrate.record import Recorder
 from neuraknot_db.schema.catalog import Schema, Table, read_schema
 from neuraknot_db.schema.compare import Difference, compare
 from neuraknot_db.schema.equivalence import Spelling
@@ -122,9 +120,9 @@ def check(
     """
     revisions = [each.revision for each in script.walk_revisions()][::-1]
     with scratch_database(server) as where, engine.connect(where) as connection:
-        config.attributes[run.HELD] = run.HeldSession(where, connection, Recorder(where, connection))
+        scratch = Scratch(config, where, connection)
         for revision in revisions[: max(map(revisions.index, selected)) + 1]:
-            upgrade = partial(command.upgrade, config, revision)
+            upgrade = partial(scratch.migrate, "upgrade", revision)
             try:
                 if revision in selected:
                     yield asyncio.run(watch(where, queries, revision, upgrade))

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
@@ -15,8 +14,7 @@ from neuraknot_db.database import engine
 from neuraknot_db.database.create import scratch_database
 from neuraknot_db.dev import ddl, diagram, tables
 from neuraknot_db.dev.measure import measure, merged
-from neuraknot_db.migrate import run
-from neuraknot_db.migrate.record import Recorder
+from neuraknot_db.dev.scratch import Scratch
 from neuraknot_db.schema import effects, snapshots
 from neuraknot_db.schema.catalog import read_schema
 from neuraknot_db.schema.effects import Effects
@@ -79,9 +77,9 @@ def _schemas(config: Config, script: ScriptDirectory, server: Settings) -> Itera
     documents = Path(script.dir).parent / "docs"
     revisions = snapshots.revisions(script)
     with scratch_database(server) as where, engine.connect(where) as connection:
-        config.attributes[run.HELD] = run.HeldSession(where, connection, Recorder(where, connection))
+        scratch = Scratch(config, where, connection)
         for revision in revisions:
-            command.upgrade(config, revision)
+            scratch.migrate("upgrade", revision)
             with engine.connect(where) as reading:
                 schema = read_schema(reading)
                 yield snapshots.path_of(script, revision), snapshots.render(revision, schema)

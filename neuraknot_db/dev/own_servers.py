@@ -62,8 +62,9 @@ def own_servers() -> list[OwnServer]:
 
     The database that the environment names is none of them.
     """
-    if named := settings.read():
-        log.info("%s is left alone: servers of this machine's own are used", named.place)
+    with contextlib.suppress(UsageError):  # what can't be read is not needed
+        if named := settings.read():
+            log.info("%s is left alone: servers of this machine's own are used", named.place)
     found = {
         int(programs.parent.name): OwnServer(int(programs.parent.name), programs)
         for programs in _INSTALLED.glob("*/bin")
@@ -90,21 +91,10 @@ def _started(programs: Path) -> Iterator[str]:
         ["/bin/sh", "-c", 'read _; "$0" -D "$1/data" -m immediate stop; /bin/rm -rf "$1"', programs / "pg_ctl", folder],
         **(_UNHEARD | who | {"stdin": subprocess.PIPE, "start_new_session": True}),
     ):
-        _run(
-            who,
-            programs / "initdb",
-            "-D",
-            f"{folder}/data",
-            "-U",
-            _USER,
-            "-A",
-            "trust",
-            "-N",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        )
-        _run(who, programs / "pg_ctl", "-D", f"{folder}/data", "-o", f"-k {folder} {_OPTIONS}", "start")
+        data = f"--pgdata={folder}/data"
+        made = ("--auth=trust", "--encoding=UTF8", "--locale=C", f"--username={_USER}", "--no-sync")
+        _run(who, programs / "initdb", data, *made)
+        _run(who, programs / "pg_ctl", data, f"--options=-k {folder} {_OPTIONS}", "start")
         yield folder
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
@@ -21,17 +19,13 @@ from neuraknot_db.database.create import scratch_database
 from neuraknot_db.database.display import counted
 from neuraknot_db.dev.roundtrip import rows
 from neuraknot_db.dev.samples import Samples, bare, first_line
+from neuraknot_db.dev.scratch import Scratch, Way
 from neuraknot_db.errors import NeuraknotError, UnreachableError
-from neuraknot_db.migrate import run
-from neuraknot_db.migrate.outcome import OUTCOME, Outcome
-from neuraknot_db.migrate.record import Recorder
 from neuraknot_db.revisions.containment import words
 from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.schema import compare, equivalence, snapshots
 from neuraknot_db.schema.catalog import Schema, read_schema
 from neuraknot_db.settings import Settings
-
-_Way = Literal["upgrade", "downgrade"]
 
 _NOT_HERE = re.compile(
     r'role ".*" does not exist|extension ".*" is not available|could not (?:open|access) |NotImplementedError'
@@ -96,6 +90,7 @@ class Course:
         self._place = contextlib.ExitStack()
         self._database: Connection
         self._samples: Samples
+        self._scratch: Scratch
         self._stands: tuple[str, ...] | None = None
         """Behind which revisions the database is, with rows; None if there is none."""
 
@@ -230,7 +225,7 @@ class Course:
             self._database.rollback()
         return found
 
-    def _blamed(self, revision: Script, way: _Way, failed: _FailedError) -> str:
+    def _blamed(self, revision: Script, way: Way, failed: _FailedError) -> str:
         """Return the generated row that alone makes a direction fail, in parentheses; empty if that is not known."""
         suspects = [*self._samples.varied] if is_transactional(revision.module) else []
         while len(suspects) > 1:
@@ -240,7 +235,7 @@ class Course:
             return f" (a row of {suspects[0][0]} with {self._samples.varied[suspects[0]]})"
         return ""
 
-    def _fails(self, revision: Script, way: _Way, failed: _FailedError, kept: list[tuple[str, rows.Key]]) -> bool:
+    def _fails(self, revision: Script, way: Way, failed: _FailedError, kept: list[tuple[str, rows.Key]]) -> bool:
         """Whether a direction fails in the same way with only these of the generated rows; nothing of it stays."""
         with self._database.begin() as transaction:
             try:
@@ -264,8 +259,7 @@ class Course:
         where = self._place.enter_context(scratch_database(self._server))
         self._database = self._place.enter_context(session.open_session(where))
         self._samples = Samples(self._database)
-        held = run.HeldSession(where, self._database, Recorder(where, self._database))
-        self._config.attributes |= {run.HELD: held, OUTCOME: Outcome("test")}
+        self._scratch = Scratch(self._config, where, self._database)
         for each in [*self._script.iterate_revisions(before, "base")][::-1] if before else ():
             self._migrate(each, "upgrade", f"revision {each.revision}, before it,")
             self._fill(each)
@@ -283,25 +277,21 @@ class Course:
         self._database.rollback()
         return found
 
-    def _migrate(self, revision: Script, way: _Way, what: str = "") -> None:
-        """Run one direction as Alembic's command does, but without what it tells; call it `what` if it fails.
+    def _migrate(self, revision: Script, way: Way, what: str = "") -> None:
+        """Run one direction; call it `what` if it fails.
 
         Raises:
             _FailedError: it failed.
         """
         target = revision.revision if way == "upgrade" else (*revision._versioned_down_revisions, "base")[0]
-        disabled = logging.root.manager.disable
-        logging.disable(logging.WARNING)
         try:
-            getattr(command, way)(self._config, target)
+            self._scratch.migrate(way, target)
         except UnreachableError:
             raise
         except NeuraknotError as error:
             interrupt.check()
             self._database.rollback()
             raise _FailedError(what or f"{way}()", error) from error
-        finally:
-            logging.disable(disabled)
 
 
 def _names(query: str, table: str) -> bool:

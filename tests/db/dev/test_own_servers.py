@@ -48,6 +48,8 @@ def test_each_major_version_is_used_once_and_the_named_database_never(
         OwnServer(18),
     ]
     assert "neuraKnot on prod.example.jp:5432 is left alone" in caplog.text
+    monkeypatch.setenv("DATABASE_URL", "nonsense")
+    assert own_servers.own_servers() == found
     assert "secret" not in caplog.text
 
 
