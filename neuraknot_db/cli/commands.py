@@ -278,7 +278,6 @@ def plan(
     Examples:
       neuraknot-db plan
       neuraknot-db plan --count
-      neuraknot-db plan 003
       neuraknot-db plan -1 --json
     """
     if as_json and as_markdown:
