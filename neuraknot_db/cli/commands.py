@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 
 from neuraknot_db import settings
 from neuraknot_db.cli.chosen_database import chosen, lacks_dev
@@ -83,6 +83,17 @@ def _server_for_scratch(command: str) -> Settings:
             f" NEURAKNOT_ENV=dev neuraknot-db {command}",
         )
     return named or chosen()
+
+
+def _selected(script: ScriptDirectory, text: str | None, command: str, behind: str | None = None) -> list[Script]:
+    """Return the revisions of a range; without one those that are new, as `new_revisions` has it, and say why."""
+    if text is not None:
+        return targets.select(script, text, command)
+    from neuraknot_db.dev import main_branch
+
+    selected, why = main_branch.new_revisions(script, behind)
+    log.info("to try: %s", why)
+    return selected
 
 
 def create_db(_config: Config) -> None:
@@ -349,16 +360,12 @@ def try_revisions(config: Config, revision_range: str | None = None) -> None:
       neuraknot-db test 003:head
     """
     with _in_checkout("test"):
-        from neuraknot_db.dev import main_branch, own_servers, roundtrip
+        from neuraknot_db.dev import own_servers, roundtrip
 
     script = ScriptDirectory.from_config(config)
     files.load(script)
     script.get_current_head()  # raises on two heads: no database will hold either schema
-    if revision_range is None:
-        selected, why = main_branch.new_revisions(script)
-        log.info("%s", why)
-    else:
-        selected = targets.select(script, revision_range, "test")
+    selected = _selected(script, revision_range, "test")
     servers = own_servers.own_servers()
     found, untried = roundtrip.try_out(config, script, selected, servers) if selected else ([], [])
     for finding in found:
@@ -399,15 +406,11 @@ def compat(config: Config, action: str, revision_range: str | None = None, outpu
         _record(script, output)
         return
     with _in_checkout("compat check"):
-        from neuraknot_db.dev import compat, main_branch
+        from neuraknot_db.dev import compat
     path = queries.path_of(script)
     recorded = queries.parse(path)
     script.get_current_head()  # raises on two heads: no database will hold either schema
-    if revision_range is None:
-        selected, why = main_branch.new_revisions(script, recorded.revision)
-        log.info("to check: %s", why)
-    else:
-        selected = targets.select(script, revision_range, "compat")
+    selected = _selected(script, revision_range, "compat", behind=recorded.revision)
     if not selected:
         log.info("nothing is pending")
         return

@@ -262,3 +262,8 @@ def names(sql: str) -> list[str]:
         token.text[1:-1].replace('""', '"') if token.kind == "quoted name" else token.text.lower()
         for token in tokens(sql)
     ]
+
+
+def names_table(sql: str, table: str) -> bool:
+    """Whether SQL names a table, in whatever schema; the table's own name may have one."""
+    return names(table)[-1] in names(sql)

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from alembic.script import Script, ScriptDirectory
 
-from neuraknot_db.database.sql_text import Statement, statements, tokens
+from neuraknot_db.database.sql_text import Statement, statements
 from neuraknot_db.dev.sent_sql import SentSql, sent_sql
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.revisions.options import is_transactional, queries
@@ -163,12 +163,6 @@ class Subject:
             effects.Measurement() if isinstance(self.effects, str) else self.effects.measurement(downgrade=downgrade)
         )
         return RevisionFunction(name, self.line_of(f"def {name}"), sent, statements, measured)
-
-
-def is_named(table: str, queries: Mapping[str, str]) -> bool:
-    """Whether one of the queries names a table, in whatever schema."""
-    words = (token.text.lower().strip('"') for query in queries.values() for token in tokens(query))
-    return table.rpartition(".")[2].lower().strip('"') in words
 
 
 def _statements(sent: SentSql) -> Iterator[RevisionStatement]:

@@ -182,7 +182,7 @@ class Course:
         for name, table in top.rows.items():
             restored = again and again.rows.get(name)
             loss = rows.lost(table, back.rows.get(name), restored, below.rows.get(name))
-            known = [count for query, count in counts.items() if _names(query, name)]
+            known = [count for query, count in counts.items() if sql_text.names_table(query, name)]
             if loss.total > max(sum(known), trial.lost[name]):
                 trial.lost[name] = loss.total
                 told = f"losses counts {sum(known)}" if known else "losses does not count them"
@@ -292,10 +292,6 @@ class Course:
             interrupt.check()
             self._database.rollback()
             raise _FailedError(what or f"{way}()", error) from error
-
-
-def _names(query: str, table: str) -> bool:
-    return sql_text.names(table)[-1] in sql_text.names(query)
 
 
 def _validated(schema: Schema) -> Schema:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from neuraknot_db.database.sql_text import one_line
-from neuraknot_db.dev.lint.finding import Finding, Subject, is_named
+from neuraknot_db.database.sql_text import names_table, one_line
+from neuraknot_db.dev.lint.finding import Finding, Subject
 from neuraknot_db.schema.effects import WITHOUT_ROWS, Effect, Measured
 
 CODE = "unasked-assumption"
@@ -37,7 +37,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Find statements of upgrade() that check rows of a table in use, which no query of `expects` names."""
     made: set[tuple[str, str]] = set()
     fitted: set[str] = set()
-    expects = subject.queries("expects")
+    expects = subject.queries("expects").values()
     for statement in subject.upgrade.measured.statements:
         sql = _whole(subject, statement)
         names = re.findall(r"[\w\"]+", _NEW_COLUMN.sub("", sql))
@@ -47,7 +47,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         made |= {(table, found["name"]) for found in _NEW_COLUMN.finditer(sql) for table in touched}
         fitted |= {effect.relation for effect in statement.effects if statement.changes_rows_of(effect)}
         failing = [effect.relation for effect in statement.effects if _may_fail(statement, sql, effect)]
-        if not failing or any(is_named(table, expects) for table in touched):
+        if not failing or any(names_table(query, table) for query in expects for table in touched):
             continue
         if fitted.isdisjoint(failing) and made.isdisjoint((table, name) for table in failing for name in names):
             table = next((name for name in names if name in touched), failing[0])

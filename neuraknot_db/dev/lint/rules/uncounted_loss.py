@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuraknot_db.dev.lint.finding import Finding, Subject, is_named
+from neuraknot_db.database.sql_text import names_table
+from neuraknot_db.dev.lint.finding import Finding, Subject
 from neuraknot_db.schema.effects import Effect, Measured
 
 CODE = "uncounted-loss"
@@ -17,10 +18,11 @@ HELP = (
 def check(subject: Subject) -> Iterator[Finding]:
     """Find rows or values that downgrade() destroys or changes without a query in `losses` that counts them."""
     told: set[str] = set()
+    counted = subject.queries("losses").values()
     for statement in subject.downgrade.measured.statements:
         for effect in statement.effects:
             what, table = _loss(statement, effect), effect.relation
-            if what and table not in told and not is_named(table, subject.queries("losses")):
+            if what and table not in told and not any(names_table(query, table) for query in counted):
                 told.add(table)
                 message = f"downgrade() {what} {table}, and nothing counts what is lost."
                 yield subject.finding(statement.line, CODE, message, HELP.format(table=table))
