@@ -69,7 +69,8 @@ def plan(script: ScriptDirectory, named: str) -> list[Move]:
     names = {str(Path(named).resolve()), named.removesuffix(".py")}
     found = [each for each in scripts if names & {each.path, Path(each.path).stem, each.revision}]
     if len(found) != 1:
-        raise UsageError(f"{len(found) or 'No'} files are of revision {named}.", hint=f"Which one moves: {_CHECK}")
+        what = f"{len(found)} files hold revision {named}" if found else f"There is no revision {named}"
+        raise UsageError(f"{what}.", hint=f"Which one moves: {_CHECK}")
     [first] = line = found
     if first not in ours:
         hint = f"The other one moves: {_CHECK}. If both are there, revert the later merge."

@@ -137,8 +137,8 @@ CASES = {  # the files on the main branch, those on mine, each with its predeces
         "005_theirs.py",
         "5: {}005_theirs.py can't be moved: it is on the main",
     ),
-    "an id of two": ("005_theirs<004", "005_mine<004", "005", "2: 2 files are of revision 005"),
-    "none": ("005_theirs<004", "", "009", "2: No files are of revision 009"),
+    "an id of two": ("005_theirs<004", "005_mine<004", "005", "2: 2 files hold revision 005"),
+    "none": ("005_theirs<004", "", "009", "2: There is no revision 009"),
     "one line": ("005_theirs<004", "006_mine<005", "006_mine.py", "5: {}006_mine.py can't be moved: it stands"),
     "a fork": ("005_t<004", "006_a<004 007_b<006 008_c<006", "006", "5: {}006_a.py can't be moved: {}007_b.py names"),
 }
