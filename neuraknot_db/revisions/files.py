@@ -14,6 +14,7 @@ from alembic.util import CommandError, to_tuple
 
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
+from neuraknot_db.revisions import backfill
 from neuraknot_db.revisions.containment import EscapedError, contained, words
 
 MEANING_OTHERS = frozenset({"", "base", "head", "heads", "current"})
@@ -27,7 +28,7 @@ def load(script: ScriptDirectory) -> None:
     """Read every revision file now, so that a broken one is found before anything runs.
 
     Raises:
-        UsageError: two files hold the same revision.
+        UsageError: two files hold the same revision, or one a backfill that is none.
         MigrationFailedError: a file can't be read, or names a revision that no file has.
     """
     with warnings.catch_warnings(record=True) as told:
@@ -39,6 +40,8 @@ def load(script: ScriptDirectory) -> None:
     scripts = [each for each in script.revision_map._revision_map.values() if isinstance(each, Script)]
     _demand_all(script, scripts)
     _demand_names(scripts)
+    for each in scripts:
+        backfill.complete(each.module, each.revision)
 
 
 def read(script: ScriptDirectory) -> list[Script]:

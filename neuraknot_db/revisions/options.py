@@ -7,6 +7,7 @@ lock_timeout = "5s"          how long each of its statements waits for a lock
 statement_timeout = "1h"     how long each may take
 idle_in_transaction_session_timeout = "1h"   how long its Python may take between two of them
 transactional = False        it is one statement that can't be in a transaction
+backfill = Backfill(...)     it changes rows in batches, see `backfill`, and has no upgrade()
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from alembic.runtime.migration import RevisionStep, StampStep
 
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
-from neuraknot_db.revisions import concurrently, files
+from neuraknot_db.revisions import backfill, concurrently, files
+from neuraknot_db.revisions.backfill import Backfill
 from neuraknot_db.settings import TIMEOUTS, Limits, milliseconds
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class RevisionOptions(NamedTuple):
         losses: what a downgrade loses: a noun phrase for each query that counts it; empty for an upgrade.
         expects: what must hold before an upgrade: a phrase for each query, which gives the rows that break it.
         ensures: what must hold after it, likewise; both are empty for a downgrade.
+        backfill: the rows that an upgrade changes in batches; None for another revision.
         source: the revision's file; empty for a stamp.
     """
 
@@ -65,6 +68,7 @@ class RevisionOptions(NamedTuple):
     losses: Mapping[str, str] = MappingProxyType({})
     expects: Mapping[str, str] = MappingProxyType({})
     ensures: Mapping[str, str] = MappingProxyType({})
+    backfill: Backfill | None = None
     source: bytes = b""
 
     def limits(self, of_run: Limits) -> Limits:
@@ -103,6 +107,7 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
     if not isinstance(step, RevisionStep):
         return RevisionOptions()
     module, revision = step.revision.module, step.revision.revision
+    filling = _backfill(module, revision, files.here(step.revision.path)) if step.is_upgrade else None
     if found := _not_callable(getattr(module, _direction(step), None)):
         raise MigrationFailedError(
             f"The {_direction(step)}() of revision {revision} can't be run: {found}.",
@@ -136,9 +141,33 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
         },
         transactional=transactional,
         alone=alone,
+        backfill=filling,
         source=source,
         **{name: queries(module, revision, name) for name in QUERIES if (name == "losses") == step.is_downgrade},
     )
+
+
+def _backfill(module: ModuleType, revision: str, path: Path) -> Backfill | None:
+    """Return the backfill that a revision declares; None for none.
+
+    Raises:
+        UsageError: it is to run outside of a transaction.
+        RefusedError: it stands beside an `upgrade()`.
+    """
+    found = getattr(module, "backfill", None)
+    if not isinstance(found, Backfill):
+        return None
+    if not backfill.is_completed(module):
+        raise RefusedError(
+            f"Revision {revision} has a backfill and an upgrade() as well, and one of the two would not run.",
+            hint=f"Give what upgrade() does a revision of its own, and take it out of {path}.",
+        )
+    if not is_transactional(module):
+        raise UsageError(
+            f"Revision {revision} is a backfill, and says transactional = False.",
+            hint=f"Take that out of {path}: each batch is a transaction of its own.",
+        )
+    return found
 
 
 def objection_to(sql: str, revision: str, *, may_end: bool) -> RefusedError | None:

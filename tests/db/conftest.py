@@ -242,6 +242,15 @@ class Project:
         )
         return path
 
+    def add_backfill(self, revision: str, *, after: str, extra: str = "", **parts: object) -> Path:
+        """Write a revision that declares a backfill."""
+        path = self.add(revision, "", after=after)
+        body = path.read_text(encoding="utf-8")
+        upgrade, given = body.index("def upgrade"), ", ".join(f"{name}={part!r}" for name, part in parts.items())
+        declared = f"from neuraknot_db.revisions.backfill import Backfill\n\nbackfill = Backfill({given})\n{extra}\n\n"
+        path.write_text(body[:upgrade] + declared + body[body.index("def downgrade") :], encoding="utf-8")
+        return path
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:

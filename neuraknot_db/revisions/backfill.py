@@ -1,0 +1,88 @@
+"""A large data change, declared in a revision instead of its `upgrade()`.
+
+from neuraknot_db.revisions.backfill import Backfill
+
+backfill = Backfill(table="users", set="name = email", where="name IS NULL")
+
+An upgrade runs it in batches (`migrate.backfill`); everything else, a reset too, as the one UPDATE that it amounts to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from types import ModuleType
+
+from alembic import op
+
+from neuraknot_db.errors import UsageError
+
+DECLARE = 'Write it as: backfill = Backfill(table="messages", set="content_hash = md5(content)", where="content_hash IS NULL")'
+_BRACKETS = {"(": 1, ")": -1, "[": 1, "]": -1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backfill:
+    """A change of the rows of one table that the application goes on using meanwhile.
+
+    Attributes:
+        table: the table, as in SQL.
+        set: what follows SET in an UPDATE.
+        where: the rows that are not changed yet; after the change it must be false, or the row would be changed again.
+    """
+
+    table: str
+    set: str
+    where: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a part of one UPDATE.
+
+        Raises:
+            ValueError: a part is blank, or ends the statement or a parenthesis that it did not begin.
+        """
+        from neuraknot_db.database import sql_text  # few revisions have any
+
+        for part in fields(self):
+            text = getattr(self, part.name)
+            if not isinstance(text, str) or not (found := list(sql_text.tokens(text))):
+                raise ValueError(f"{part.name} of the Backfill is {text!r}, and no SQL. {DECLARE}")
+            depth, least = 0, 0
+            for token in found:
+                depth += _BRACKETS.get(token.text, 0)
+                least = min(depth, least)
+            if depth or least or any(token.kind == "error" or token.text == ";" for token in found):
+                raise ValueError(f"{part.name} of the Backfill is no part of one UPDATE: {text!r}. {DECLARE}")
+
+    @property
+    def statement(self) -> str:
+        """The one UPDATE that it amounts to."""
+        # A comment at the end of a part must not hide what follows.
+        return f"UPDATE {self.table}\nSET {self.set}\nWHERE (\n{self.where}\n)"
+
+
+def complete(module: ModuleType, revision: str) -> None:
+    """Give a module that declares a backfill and no `upgrade` one that sends the one UPDATE.
+
+    Raises:
+        UsageError: what it declares is none.
+    """
+    found = getattr(module, "backfill", None)
+    if found is None or hasattr(module, "upgrade"):
+        return
+    if not isinstance(found, Backfill):
+        raise UsageError(f"backfill of revision {revision} is {found!r}.", hint=DECLARE)
+    module.upgrade = _sending(found)  # type: ignore[attr-defined]
+
+
+def is_completed(module: ModuleType) -> bool:
+    """Whether its `upgrade` is that of `complete`, and not its author's."""
+    return getattr(getattr(module, "upgrade", None), "of_backfill", False)
+
+
+def _sending(backfill: Backfill) -> Callable[[], None]:
+    def upgrade() -> None:
+        op.execute(backfill.statement)
+
+    upgrade.of_backfill = True  # type: ignore[attr-defined]
+    return upgrade
