@@ -17,7 +17,7 @@ from alembic import op
 
 from neuraknot_db.errors import UsageError
 
-DECLARE = 'Write it as: backfill = Backfill(table="messages", set="content_hash = md5(content)", where="content_hash IS NULL")'
+DECLARE = 'Write it as: backfill = Backfill(table="users", set="name = email", where="name IS NULL")'
 _BRACKETS = {"(": 1, ")": -1, "[": 1, "]": -1}
 
 
