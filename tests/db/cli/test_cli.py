@@ -77,6 +77,7 @@ def test_every_example_is_a_command_line(command: str) -> None:
         ("upgrade head 1", "Unexpected argument '1'.", "See what there is: neuraknot-db upgrade --help"),
         ("reset --confrim=x", "No such option '--confrim'. Did you mean '--confirm'?", "neuraknot-db reset --help"),
         ("--bogus", "No such option '--bogus'.", "See what there is: neuraknot-db --help"),
+        ("diagram --check", "No such option '--check'.", "See what there is: neuraknot-db diagram --help"),
         ("--json plan", "Option '--json' stands behind the command.", "neuraknot-db plan --json ..."),
         (
             "--confirm neuraKnot reset",
