@@ -149,6 +149,7 @@ class History:
     Attributes:
         exists: whether the tables exist; `create` creates them.
         allowed: whether this role can write the log.
+        may_batch: whether it can keep the position of a backfill besides.
         environment: the stored environment marker, None for none.
     """
 
@@ -159,9 +160,8 @@ class History:
             RefusedError: the tables belong to a newer version of this tool, were tampered with, or may not be read.
         """
         self._connection = connection
-        self._has_schema, self.exists, may_read, self.allowed, owned, user, database = connection.exec_driver_sql(
-            tables.LOOK
-        ).one()
+        looked = connection.exec_driver_sql(tables.LOOK).one()
+        self._has_schema, self.exists, may_read, self.allowed, owned, self.may_batch, user, database = looked
         self._user, role = user, raw_sql.quoted(user)
         self._format = tables.FORMAT
         ours = f"ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
@@ -206,8 +206,7 @@ class History:
         Raises:
             RefusedError: it may not change or delete it.
         """
-        may = f"SELECT bool_and(has_table_privilege('{PROGRESS}', each)) FROM unnest(ARRAY['UPDATE', 'DELETE']) each"
-        if self._has_runs and not self._connection.exec_driver_sql(may).scalar_one():
+        if not self.may_batch:
             raise RefusedError(
                 f"User {self._user} may not keep the position of a backfill in {PROGRESS}.",
                 hint=f"As an administrator: GRANT UPDATE, DELETE ON {PROGRESS} TO {raw_sql.quoted(self._user)}",
