@@ -242,9 +242,10 @@ def test_a_table_that_batches_can_not_go_through(
 
 
 @pytest.mark.parametrize(("kind", "value"), [("int", "g"), ("char(9)", r"'%''\ ' || g")])
-def test_quoted_names_and_keys_of_any_type(database: Database, empty: Project, kind: str, value: str) -> None:
+def test_quoted_names_and_any_keys(database: Database, empty: Project, kind: str, value: str) -> None:
     make = (
-        f'CREATE SCHEMA "My ""schema"; CREATE TABLE "My ""schema"."{{T}}" ("The {{key}}" {kind} PRIMARY KEY, note text);'
+        'CREATE SCHEMA "My ""schema";'
+        f' CREATE TABLE "My ""schema"."{{T}}" ("The {{key}}" {kind} PRIMARY KEY, note text);'
         f' INSERT INTO "My ""schema"."{{T}}" SELECT {value} FROM generate_series(1, 250) g'
     )
     empty.add("001", make, after="")
