@@ -11,14 +11,14 @@ from sqlalchemy.engine import Connection
 from neuraknot_db.database import raw_sql
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.history import tables
-from neuraknot_db.history.tables import SCHEMA, TABLE
+from neuraknot_db.history.tables import PROGRESS, SCHEMA, TABLE
 
 _COLUMNS = (
     "id, revision, direction, outcome, started_at, duration_ms, attempt, lock_wait_ms, error, checksum, source_sha256, "
     "database_user, client_host, tool_version, image, git_commit, task_arn, started_by"
 )
 _WITH_RUNS = 2
-"""The first format whose rows name their run."""
+"""The first format whose rows name their run, and that keeps the positions of backfills."""
 
 _HOLDS = f"""
 SELECT EXISTS (SELECT FROM {TABLE} WHERE run = %(run)s::uuid AND direction = %(direction)s
@@ -75,6 +75,7 @@ class Entry(NamedTuple):
         source_sha256: of the revision's file.
         before: the revision that the database was at, None for none.
         after: the revision that it is at with this row, None for none.
+        backfill: whether it is an upgrade by batches.
     """
 
     revision: str | None
@@ -88,6 +89,7 @@ class Entry(NamedTuple):
     source_sha256: str | None = None
     before: str | None = None
     after: str | None = None
+    backfill: bool = False
 
 
 class Record(NamedTuple):
@@ -135,6 +137,7 @@ class History:
     Attributes:
         exists: whether the tables exist; `create` creates them.
         allowed: whether this role can write the log.
+        may_batch: whether it can keep the position of a backfill besides.
         environment: the stored environment marker, None for none.
     """
 
@@ -145,9 +148,8 @@ class History:
             RefusedError: the tables belong to a newer version of this tool, were tampered with, or may not be read.
         """
         self._connection = connection
-        self._has_schema, self.exists, may_read, self.allowed, owned, user, database = connection.exec_driver_sql(
-            tables.LOOK
-        ).one()
+        looked = connection.exec_driver_sql(tables.LOOK).one()
+        self._has_schema, self.exists, may_read, self.allowed, owned, self.may_batch, user, database = looked
         self._user, role = user, raw_sql.quoted(user)
         self._format = tables.FORMAT
         ours = f"ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
@@ -174,8 +176,8 @@ class History:
                 self._grant = f"{' '.join(tables.TAKE_OVER.split())} {self._grant}"
         self.environment = stored.get("environment")
 
-    def demand_allowed(self) -> None:
-        """Raise if this role can't write the log.
+    def demand_allowed(self, *, batches: bool = False) -> None:
+        """Raise if this role can't write the log, or the position of a backfill where there are batches to run.
 
         Raises:
             RefusedError: it may not create the tables, or not write to them.
@@ -185,6 +187,22 @@ class History:
                 f"User {self._user} may not keep the log of migrations in the schema {SCHEMA}.",
                 hint=f"As an administrator: {self._grant}",
             )
+        if batches and not self.may_batch:
+            raise RefusedError(
+                f"User {self._user} may not keep the position of a backfill in {PROGRESS}.",
+                hint=f"As an administrator: GRANT UPDATE, DELETE ON {PROGRESS} TO {raw_sql.quoted(self._user)}",
+            )
+
+    def progress(self) -> dict[str, tuple[str, int]]:
+        """Return the positions of unfinished backfills, and how many rows each has changed, by revision."""
+        if not self._has_runs:
+            return {}
+        rows = self._connection.exec_driver_sql(f"SELECT revision, position, rows_changed FROM {PROGRESS}")
+        return {revision: (position, changed) for revision, position, changed in rows}
+
+    @property
+    def _has_runs(self) -> bool:
+        return self.exists and self._format >= _WITH_RUNS
 
     def create(self) -> None:
         """Create missing tables, or upgrade those of an older format, in the connection's transaction.
@@ -214,7 +232,7 @@ class History:
 
     def holds(self, run: str, entry: Entry) -> bool:
         """Whether a run has a successful row of this revision and direction."""
-        if not self.exists or self._format < _WITH_RUNS:
+        if not self._has_runs:
             return False
         values = {"run": run, "direction": entry.direction, "revision": entry.revision}
         return bool(self._connection.exec_driver_sql(_HOLDS, values).scalar_one())
@@ -228,7 +246,7 @@ class History:
 
     def vanished(self) -> str | None:
         """Describe the last run if it never ended: it was killed, or its machine was lost."""
-        if not self.exists or self._format < _WITH_RUNS:
+        if not self._has_runs:
             return None
         row = self._connection.exec_driver_sql(_VANISHED).first()
         return "{} of {} by {} on {}".format(*row) if row else None
@@ -253,3 +271,18 @@ VALUES (%(revision)s, %(direction)s, %(outcome)s, clock_timestamp() - %(duration
         %(client_host)s, %(tool_version)s, %(image)s, %(git_commit)s, %(task_arn)s, %(started_by)s, %(run)s, %(before)s,
         %(after)s)
 """
+
+
+def forgetting(entry: Entry) -> str:
+    """Return the SQL that forgets, with an entry, the positions of backfills that it makes stale; empty for none.
+
+    What else moves the database may drop what a backfill has filled, and make it anew.
+    """
+    if (
+        entry.outcome != "succeeded"
+        or entry.direction == "mark"
+        or (entry.direction == "upgrade" and not entry.backfill)
+    ):
+        return ""
+    own = entry.direction in ("upgrade", "accept")
+    return tables.FORGET.format(which="revision = %(revision)s" if own else "true")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from neuraknot_db.errors import RefusedError
 
 SCHEMA, TABLE = "neuraknot_db", "neuraknot_db.migration_log"
+PROGRESS = "neuraknot_db.backfill_progress"
 FORMAT = 2
 """The format of the tables; a newer one is left alone, the previous one is upgraded."""
 
@@ -58,6 +59,14 @@ UPDATE neuraknot_db.settings SET value = '{FORMAT}' WHERE name = 'format';
 """
 """From format 1 to format 2."""
 
+# As a block: a role needs the right to delete only where there is something to delete.
+FORGET = """
+DO $neuraknot_db$BEGIN
+    IF EXISTS (SELECT FROM neuraknot_db.backfill_progress WHERE {which}) THEN
+        DELETE FROM neuraknot_db.backfill_progress WHERE {which};
+    END IF;
+END$neuraknot_db$"""
+
 _SETTINGS = frozenset({"settings r", "settings.name text !", "settings.value text !", "settings PRIMARY KEY (name)"})
 _LOG_OF_FORMAT_1 = frozenset(
     {
@@ -99,9 +108,11 @@ SELECT n.oid IS NOT NULL,
             ELSE (SELECT bool_and(has_table_privilege(o, 'INSERT')
                                   AND (o <> settings OR has_table_privilege(o, 'UPDATE'))) FROM unnest(t.oids) o) END,
        t.owned AND has_schema_privilege(n.oid, 'CREATE'),
+       coalesce(has_table_privilege(t.progress, 'UPDATE') AND has_table_privilege(t.progress, 'DELETE'), true),
        current_user, current_database()
   FROM (SELECT to_regnamespace('neuraknot_db')::oid AS oid) n
  CROSS JOIN LATERAL (SELECT array_agg(c.oid) AS oids, min(c.oid) FILTER (WHERE c.relname = 'settings') AS settings,
+                            min(c.oid) FILTER (WHERE c.relname = 'backfill_progress') AS progress,
                             bool_and(pg_has_role(c.relowner, 'USAGE')) AS owned
                        FROM pg_class c
                       WHERE c.relnamespace = n.oid

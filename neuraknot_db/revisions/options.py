@@ -6,6 +6,7 @@ ensures = {"every user has a name": "SELECT id FROM ..."}   what must hold after
 lock_timeout = "5s"          how long each of its statements waits for a lock
 statement_timeout = "1h"     how long each may take
 idle_in_transaction_session_timeout = "1h"   how long its Python may take between two of them
+batch_duration = "500ms"     how long a batch of its backfill should take
 transactional = False        it is one statement that can't be in a transaction
 backfill = Backfill(...)     it changes rows in batches, see `backfill`, and has no upgrade()
 """
@@ -23,7 +24,7 @@ from alembic.runtime.migration import RevisionStep, StampStep
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.revisions import backfill, concurrently, files
 from neuraknot_db.revisions.backfill import Backfill
-from neuraknot_db.settings import TIMEOUTS, Limits, milliseconds
+from neuraknot_db.settings import OF_A_REVISION, Limits, milliseconds
 
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
@@ -52,7 +53,7 @@ class RevisionOptions(NamedTuple):
     """The options of a step's revision.
 
     Attributes:
-        timeouts: its own ones among settings.TIMEOUTS, by name, in milliseconds.
+        timeouts: its own ones among settings.OF_A_REVISION, by name, in milliseconds.
         transactional: False if it can't be in a transaction.
         alone: its one statement then; None if that is known only when it runs.
         losses: what a downgrade loses: a noun phrase for each query that counts it; empty for an upgrade.
@@ -134,9 +135,11 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
         timeouts={
             # Without a limit, the whole application would wait behind a statement that waits.
             name: milliseconds(
-                value, f"{name} of revision {revision}", least=int(name == "lock_timeout" and not endless)
+                value,
+                f"{name} of revision {revision}",
+                least=int(name == "batch_duration" or (name == "lock_timeout" and not endless)),
             )
-            for name in TIMEOUTS
+            for name in OF_A_REVISION
             if (value := getattr(module, name, None)) is not None
         },
         transactional=transactional,
@@ -152,7 +155,7 @@ def _backfill(module: ModuleType, revision: str, path: Path) -> Backfill | None:
 
     Raises:
         UsageError: it is to run outside of a transaction.
-        RefusedError: it stands beside an `upgrade()`.
+        RefusedError: it stands beside an `upgrade()`, or releases the lock that keeps other migrations out.
     """
     found = getattr(module, "backfill", None)
     if not isinstance(found, Backfill):
@@ -167,6 +170,8 @@ def _backfill(module: ModuleType, revision: str, path: Path) -> Backfill | None:
             f"Revision {revision} is a backfill, and says transactional = False.",
             hint=f"Take that out of {path}: each batch is a transaction of its own.",
         )
+    if objection := objection_to(found.statement, revision, may_end=False):
+        raise objection
     return found
 
 
