@@ -89,7 +89,7 @@ def plan_lines(plan: Plan, now: float) -> Iterator[str]:
         yield f"alive already    {task.id} ({task.status}), started by {task.started_by or 'somebody'}"
     yield f"command          {shlex.join(plan.request.command)}"
     deadline = plan.request.deadline(now)
-    yield f"deadline         {f'{clock_time(deadline)}  [if the task starts now]' if deadline else 'none, with --detach'}"
+    yield f"deadline         {f'{clock_time(deadline)}  [if it starts now]' if deadline else 'none, with --detach'}"
 
 
 def plan_object(plan: Plan, now: float) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def run_request(plan: Plan, definition_arn: str, deadline: int | None) -> dict[s
     Args:
         plan: what is done.
         definition_arn: the task definition.
-        deadline: when the container ends by itself; the same for each try, as another request is another token's.
+        deadline: when the container ends by itself; the same for each try, as a token is one request's.
     """
     stack, request = plan.stack, plan.request
     network = {
@@ -95,7 +95,7 @@ def run_request(plan: Plan, definition_arn: str, deadline: int | None) -> dict[s
         "taskDefinition": definition_arn,
         "launchType": "FARGATE",
         "count": 1,
-        "clientToken": client_token(plan, deadline),
+        "clientToken": client_token(plan),
         "startedBy": request.started_by_tag,
         "tags": [{"key": key, "value": value} for key, value in tags(stack.environment).items()],
         "networkConfiguration": {"awsvpcConfiguration": network},
@@ -119,14 +119,14 @@ def _overrides(stack: Stack, request: Request, deadline: int | None) -> dict[str
     return {"containerOverrides": [container]}
 
 
-def client_token(plan: Plan, deadline: int | None) -> str:
-    """Return RunTask's idempotency token: the same for each try of a launcher, until its task is over.
+def client_token(plan: Plan) -> str:
+    """Return RunTask's idempotency token: the same for the same request of the same run, until its task is over.
 
-    Another launcher of the same run has another deadline, and so another token: it finds the task by `is_own`.
+    The deadline is not in it: another try of the run whose first task is not listed is refused, not a second task.
     """
     request, stack = plan.request, plan.stack
     ended = next((task.arn for task in plan.survey.ended if is_own(request, task)), "")
-    parts = (request.client_token, stack.cluster.value, stack.family, *request.command, ended, str(deadline or ""))
+    parts = (request.client_token, stack.cluster.value, stack.family, *request.command, ended)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
