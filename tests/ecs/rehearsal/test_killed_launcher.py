@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from launcher.image.tag import content_tag
 from launcher.models import DEADLINE
 from launcher.rehearsal.database import EmbeddedDatabase
 from launcher.rehearsal.stage import Stage, staged
+from launcher.rehearsal.stand_in_docker import digest_of
 from tests.db.conftest import Database, Project
 from tests.db.forking import BIN
 from tests.db.running import log_of, wait_until
@@ -40,9 +43,9 @@ def place(project: Project) -> Iterator[tuple[Stage, Database]]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    root = tmp_path / "checkout"
-    subprocess.run(["cp", "-r", PROJECT, root], check=True)
-    return Project(root)
+    shutil.copy(PROJECT / "alembic.ini", tmp_path)
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    return Project(tmp_path)
 
 
 def launcher(stage: Stage, root: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -52,12 +55,18 @@ def launcher(stage: Stage, root: Path, *arguments: str) -> subprocess.Popen[str]
     return subprocess.Popen(command, env={**os.environ, **where}, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
+def push(stage: Stage, root: Path) -> None:
+    tag = content_tag(root, "linux/amd64")
+    stage.cloud.stack.put_image(tag, digest_of(tag))
+
+
 @pytest.mark.slow
 def test_its_task_is_over_at_the_deadline_and_the_next_run_goes_through(
     place: tuple[Stage, Database], project: Project
 ) -> None:
     stage, database = place
     project.add("005", "CREATE TABLE public.five (); SELECT pg_sleep(600)", after="004")
+    push(stage, project.root)
     killed = launcher(stage, project.root, "ecs-migrate", "--timeout", "10s")
     try:
         wait_until(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == 1)
@@ -82,10 +91,11 @@ def test_its_task_is_over_at_the_deadline_and_the_next_run_goes_through(
     result = json.loads(late.communicate()[0])
     assert (late.returncode, result["verdict"], result["after"]) == (24, "timed_out", "004")
     assert "UTC passed; revision 005 was rolled back." in result["message"]
-    assert "What was run: launcher ecs-run -- log. To give an upgrade more time:" in result["hint"]
-    assert result["hint"].endswith("launcher ecs-migrate --timeout 1m")
+    assert "What was run: launcher ecs-run --environment dev -- log" in result["hint"]
+    assert result["hint"].endswith("launcher ecs-migrate --environment dev --timeout 1m")
 
     project.add("005", "CREATE TABLE public.five ()", after="004")
+    push(stage, project.root)
     again = launcher(stage, project.root, "ecs-migrate", "--timeout", "5m")
     _, said = again.communicate()
     assert again.returncode == 0, said
