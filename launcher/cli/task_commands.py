@@ -212,7 +212,7 @@ def _ended(task: Task) -> str:
 
 def _task_line(task: Task, width: int) -> str:
     when = report.clock_time(task.created) if task.created else "?"
-    when += f" until {report.clock_time(task.deadline)}" if task.alive and task.deadline else ""
+    when += f" until {report.clock_time(task.deadline)}" if task.deadline and not task.container_ended else ""
     ended = f"{_ended(task):<{width}}"
     words = f"{task.id}  {task.status:<14} {ended}  {when}  {task.started_by or '?'}  {' '.join(task.command)}"
     return words.rstrip()
