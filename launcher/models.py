@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,6 +16,12 @@ T_co = TypeVar("T_co", covariant=True)
 RESULT_KEY = "neuraknot_result"
 TIMEOUT = 1800.0
 """Seconds that a task may take unless the caller says otherwise."""
+
+STARTING = 120.0
+"""Seconds until a container starts that are added to its deadline; so a launcher that lives stops the task first."""
+
+DEADLINE = "NEURAKNOT_DEADLINE"
+"""The container's variable for the time when it ends by itself."""
 
 _STARTED_BY = 128
 """ECS's limit for `startedBy`, in characters."""
@@ -230,6 +237,10 @@ class Request:
         """Seconds after which the run's own task is stopped."""
         return TIMEOUT if self.timeout is None else self.timeout
 
+    def deadline(self, now: float) -> int | None:
+        """Return when a container started now ends by itself, in seconds since the epoch; None if no limit is set."""
+        return None if self.detach else math.ceil(now + self.time_limit + STARTING)
+
     @property
     def started_by_tag(self) -> str:
         """`started_by` in characters that ECS allows, plus a hash of run and command if the run is repeatable."""
@@ -256,6 +267,7 @@ class Task:
         started_by: the `startedBy` given to RunTask.
         definition: the task definition's ARN.
         command: what the container runs, if an override sets it.
+        deadline: when the container ends by itself, in seconds since the epoch; None if no override says so.
     """
 
     arn: str
@@ -272,6 +284,7 @@ class Task:
     started_by: str | None = None
     definition: str | None = None
     command: tuple[str, ...] = ()
+    deadline: int | None = None
 
     @property
     def alive(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class NeuraknotError(Exception):
     """The base of this package's errors; `console.reporting` turns each into lines on standard error and an exit code.
@@ -78,12 +80,14 @@ class TransactionEndedError(MigrationFailedError):
 
 
 class InterruptedRunError(NeuraknotError):
-    """SIGINT or SIGTERM ended the run; the message says what became of its work.
+    """SIGINT, SIGTERM or the deadline's SIGALRM ended the run; the message says what became of its work.
 
     Attributes:
-        exit_code: 128 plus the signal's number, as in shells.
+        signal_number: which of them.
+        exit_code: 128 plus the signal's number, as in shells; for the deadline 24, as the launcher's own.
     """
 
     def __init__(self, message: str, *, signal_number: int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.exit_code = 128 + signal_number
+        self.signal_number = signal_number
+        self.exit_code = 24 if signal_number == signal.SIGALRM else 128 + signal_number

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import unquote, unquote_plus
 
@@ -25,6 +27,7 @@ SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SCHEMES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
 _UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000}
 _LONGEST = 2**31 - 1
+_FURTHEST = 400 * 86_400
 _LONGEST_NAME = 63
 _NAME = re.compile(r"[\w.][\w .-]*")
 _VARIABLES = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME", "DB_SSLMODE", "DB_SSLROOTCERT")
@@ -263,6 +266,34 @@ def spelled(duration: int) -> str:
     """Return milliseconds as `milliseconds` reads them, in the largest unit that needs no fraction."""
     unit, length = next((unit, length) for unit, length in reversed(_UNITS.items()) if duration % length == 0)
     return f"{duration // length}{unit}"
+
+
+def deadline(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Return when this run has to be over, in seconds since 1970: `NEURAKNOT_DEADLINE`, or None for no such time.
+
+    Raises:
+        UsageError: it is no number, has passed already, or is more than a year away.
+    """
+    text, now = environ.get("NEURAKNOT_DEADLINE", "").strip(), time.time()
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]+)?", text):
+        raise UsageError(
+            f"NEURAKNOT_DEADLINE is {text!r}, which is not a time in seconds since 1970.",
+            hint="In half an hour from now: export NEURAKNOT_DEADLINE=$(($(date +%s) + 1800))",
+        )
+    if not now < (found := float(text)) < now + _FURTHEST:
+        what = "has passed" if found <= now else "is too far away"
+        raise UsageError(
+            f"The deadline of {utc(found)} {what}: it is {utc(now)} here.",
+            hint="If it is not, the clock of this machine or of the one that set NEURAKNOT_DEADLINE is off: date -u",
+        )
+    return found
+
+
+def utc(moment: float) -> str:
+    """Return a time in seconds since 1970 as a person reads it: `2026-11-27 17:30:00 UTC`."""
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def origin(environ: Mapping[str, str] = os.environ) -> Origin:

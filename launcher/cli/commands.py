@@ -79,10 +79,11 @@ def launch(
             if base is not None and "@" not in base:
                 console.notice(f"{base} may move, and no image is built anew for that: name a base by its digest.")
             if common.run.dry_run:
+                now = common.dependencies.clock.now()
                 if console.json:
-                    console.result({"verdict": Verdict.DRY_RUN.value, "exit_code": 0, **report.plan_object(plan)})
+                    console.result({"verdict": Verdict.DRY_RUN.value, "exit_code": 0, **report.plan_object(plan, now)})
                 else:
-                    for line in report.plan_lines(plan):
+                    for line in report.plan_lines(plan, now):
                         console.row(line, report.PLAN_INDENT)
                 return 0
             # Before asking the user or creating anything.

@@ -6,6 +6,7 @@ import html
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from launcher.errors import ExitCode, LauncherError
@@ -64,8 +65,8 @@ PLAN_INDENT = 17
 """Where the second column of `plan_lines` begins."""
 
 
-def plan_lines(plan: Plan) -> Iterator[str]:
-    """Yield the plan as lines of text, for one screen."""
+def plan_lines(plan: Plan, now: float) -> Iterator[str]:
+    """Yield the plan as lines of text, for one screen, as if it were executed now."""
     stack, survey = plan.stack, plan.survey
     kind = "guarded as production" if stack.production else "not production"
     yield f"environment      {stack.environment} ({kind})"
@@ -87,10 +88,12 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for task in survey.tasks.alive:
         yield f"alive already    {task.id} ({task.status}), started by {task.started_by or 'somebody'}"
     yield f"command          {shlex.join(plan.request.command)}"
+    deadline = plan.request.deadline(now)
+    yield f"deadline         {f'{clock_time(deadline)}  [if it starts now]' if deadline else 'none, with --detach'}"
 
 
-def plan_object(plan: Plan) -> dict[str, Any]:
-    """Return the plan for JSON."""
+def plan_object(plan: Plan, now: float) -> dict[str, Any]:
+    """Return the plan for JSON, as if it were executed now."""
     stack, survey = plan.stack, plan.survey
     return {
         "environment": stack.environment,
@@ -113,6 +116,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "alive": [task_object(task) for task in survey.tasks.alive],
         "command": list(plan.request.command),
         "timeout_seconds": plan.request.time_limit,
+        "deadline": plan.request.deadline(now),
     }
 
 
@@ -175,7 +179,13 @@ def task_object(task: Task) -> dict[str, Any]:
         "stopped": task.stopped,
         "started_by": task.started_by,
         "command": list(task.command),
+        "deadline": task.deadline,
     }
+
+
+def clock_time(moment: float) -> str:
+    """Return a time in seconds since the epoch as the caller's clock shows it."""
+    return f"{datetime.fromtimestamp(moment):%Y-%m-%d %H:%M:%S}"
 
 
 def result_lines(launch: Launch) -> Iterator[str]:

@@ -13,6 +13,7 @@ from launcher.errors import UsageError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", re.IGNORECASE)
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST = 365 * 86_400
 
 RESET = "Reset: all rows go"
 TASK = "How the task is run"
@@ -169,14 +170,13 @@ def duration(text: str | None, source: str) -> float | None:
     """Parse `90`, `90s`, `30m` or `2h` from an option or variable into seconds; None if it is not given.
 
     Raises:
-        UsageError: it is not a valid duration, or zero.
+        UsageError: it is not a valid duration, zero, or more than a year.
     """
     if text is None:
         return None
     found = _DURATION.fullmatch(text.strip())
     seconds = float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else 0.0
-    if seconds <= 0:
-        raise UsageError(
-            f"{source} {text!r} is not a valid duration.", hint="Write it as 90s, 30m or 2h: --timeout 30m"
-        )
+    if not 0 < seconds <= _LONGEST:
+        what = "longer than a year" if seconds else "not a valid duration"
+        raise UsageError(f"{source} {text!r} is {what}.", hint="Write it as 90s, 30m or 2h: --timeout 30m")
     return seconds

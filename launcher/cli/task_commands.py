@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from launcher.cli import commands, report
@@ -212,7 +211,8 @@ def _ended(task: Task) -> str:
 
 
 def _task_line(task: Task, width: int) -> str:
-    when = f"{datetime.fromtimestamp(task.created):%Y-%m-%d %H:%M:%S}" if task.created else "?"
+    when = report.clock_time(task.created) if task.created else "?"
+    when += f" until {report.clock_time(task.deadline)}" if task.deadline and not task.container_ended else ""
     ended = f"{_ended(task):<{width}}"
     words = f"{task.id}  {task.status:<14} {ended}  {when}  {task.started_by or '?'}  {' '.join(task.command)}"
     return words.rstrip()

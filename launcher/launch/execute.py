@@ -185,7 +185,8 @@ class Executor:
 
     def _start(self, plan: Plan, definition: str) -> tuple[TaskRun, bool]:
         """Start the task; return it and whether a response was lost before: see `start_task`."""
-        request, container = run_request(plan, definition), plan.stack.container
+        deadline = plan.request.deadline(self.clock.now())
+        request, container = run_request(plan, definition, deadline), plan.stack.container
         task, lost = start_task(self.aws, request, container, self.clock, self.interrupts, self.progress.notice)
         run = TaskRun(
             task,

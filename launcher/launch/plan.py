@@ -13,7 +13,7 @@ from launcher.errors import UsageError
 from launcher.image.tag import Image
 from launcher.launch.survey import Survey
 from launcher.launch.task_definition import Difference, compare, task_definition
-from launcher.models import Request, Stack, Task
+from launcher.models import DEADLINE, Request, Stack, Task
 
 _OVERRIDES = 8192
 """ECS's limit for a task's overrides, in characters of JSON."""
@@ -60,7 +60,7 @@ def make_plan(stack: Stack, request: Request, survey: Survey) -> Plan:
     Raises:
         UsageError: the task's overrides are longer than ECS takes.
     """
-    length = len(json.dumps(_overrides(stack, request)))  # as boto3 sends them
+    length = len(json.dumps(_overrides(stack, request, request.deadline(0))))  # as boto3 sends them
     if length > _OVERRIDES:
         raise UsageError(
             f"The command line and the variables of this run have {length:,} characters, and ECS takes {_OVERRIDES:,}.",
@@ -76,8 +76,14 @@ def with_image(plan: Plan, image: Image) -> Plan:
     return make_plan(plan.stack, plan.request, replace(plan.survey, image=image, repository_exists=True))
 
 
-def run_request(plan: Plan, definition_arn: str) -> dict[str, Any]:
-    """Return RunTask's parameters. A password that has no reference is passed here, for this run only."""
+def run_request(plan: Plan, definition_arn: str, deadline: int | None) -> dict[str, Any]:
+    """Return RunTask's parameters. A password that has no reference is passed here, for this run only.
+
+    Args:
+        plan: what is done.
+        definition_arn: the task definition.
+        deadline: when the container ends by itself; the same for each try, as a token is one request's.
+    """
     stack, request = plan.stack, plan.request
     network = {
         "subnets": list(stack.subnets.value),
@@ -93,12 +99,14 @@ def run_request(plan: Plan, definition_arn: str) -> dict[str, Any]:
         "startedBy": request.started_by_tag,
         "tags": [{"key": key, "value": value} for key, value in tags(stack.environment).items()],
         "networkConfiguration": {"awsvpcConfiguration": network},
-        "overrides": _overrides(stack, request),
+        "overrides": _overrides(stack, request, deadline),
     }
 
 
-def _overrides(stack: Stack, request: Request) -> dict[str, Any]:
+def _overrides(stack: Stack, request: Request, deadline: int | None) -> dict[str, Any]:
     environment = {"NEURAKNOT_STARTED_BY": request.started_by}
+    if deadline is not None:
+        environment[DEADLINE] = str(deadline)
     if request.git_commit is not None:
         environment["NEURAKNOT_GIT_COMMIT"] = request.git_commit
     if stack.password.value.value is not None:
@@ -112,7 +120,10 @@ def _overrides(stack: Stack, request: Request) -> dict[str, Any]:
 
 
 def client_token(plan: Plan) -> str:
-    """Return RunTask's idempotency token: the same for the same request of the same run, until its task is over."""
+    """Return RunTask's idempotency token: the same for the same request of the same run, until its task is over.
+
+    The deadline is not in it: another try of the run whose first task is not listed is refused, not a second task.
+    """
     request, stack = plan.request, plan.stack
     ended = next((task.arn for task in plan.survey.ended if is_own(request, task)), "")
     parts = (request.client_token, stack.cluster.value, stack.family, *request.command, ended)

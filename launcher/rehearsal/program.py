@@ -191,7 +191,7 @@ def report(script: Script, command: Sequence[str], exit_code: int | None) -> str
         "before": "004" if name == "downgrade" else None,
         "after": (to if good else "002") if moves else None,
         "ran": (["004"] if name == "downgrade" else ["001", "002"]) if moves else [],
-        "outcome": "succeeded" if good else "interrupted" if exit_code in (130, 143) else "failed",
+        "outcome": "succeeded" if good else "interrupted" if exit_code in (24, 130, 143) else "failed",
         "exit_code": exit_code,
         "error": script.error,
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from launcher.aws.refusals import advice
 from launcher.errors import AccessDeniedError
-from launcher.models import FamilyTasks, Task
+from launcher.models import DEADLINE, FamilyTasks, Task
 
 if TYPE_CHECKING:
     from launcher.aws.client import Aws
@@ -23,7 +24,9 @@ def read_task(described: Mapping[str, Any], container: str) -> Task:
     containers = {entry.get("name", ""): entry for entry in _objects(described.get("containers"))}
     own = containers.pop(container, {})
     overrides = _objects(described.get("overrides", {}).get("containerOverrides"))
-    command: list[str] = next((entry.get("command", []) for entry in overrides if entry.get("name") == container), [])
+    override = next((entry for entry in overrides if entry.get("name") == container), {})
+    variables = {entry.get("name"): str(entry.get("value")) for entry in _objects(override.get("environment"))}
+    deadline = variables.get(DEADLINE, "")
     status = described.get("lastStatus", "")
     code = own.get("exitCode")
     exit_code = code if type(code) is int and 0 <= code <= 255 else None
@@ -41,7 +44,8 @@ def read_task(described: Mapping[str, Any], container: str) -> Task:
         stopped=_seconds(described.get("stoppedAt")),
         started_by=described.get("startedBy"),
         definition=described.get("taskDefinitionArn"),
-        command=tuple(command),
+        command=tuple(override.get("command", ())),
+        deadline=int(deadline) if re.fullmatch("[0-9]{1,10}", deadline) else None,
     )
 
 

@@ -56,14 +56,15 @@ def start_task(
                 continue
             raise _unknown(f"AWS did not answer, so the task may have been started or not. {error.message}") from error
         except AwsError as error:
+            if error.code == "ConflictException":  # so no try of this launcher has started one
+                raise RefusedError(
+                    "Under this name a task was started already: by an earlier try of this run, or to do something"
+                    " else.",
+                    hint="See whether it runs: launcher status. To start another one all the same: --client-token NEW",
+                ) from error
             if lost:  # an earlier try may have started it
                 raise _unknown(f"{_LOST} then it refused. {error.message}") from error
-            if error.code != "ConflictException":
-                raise
-            raise RefusedError(
-                "A task was started under this client token already, and it was to do something else.",
-                hint="Give every run a name of its own: --client-token",
-            ) from error
+            raise
         if started:
             task = replace(read_task(started[0], container), container_ended=False)
             interrupts.hint, interrupts.fate = attach_hint(task), None

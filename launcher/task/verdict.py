@@ -7,7 +7,7 @@ import signal
 from dataclasses import replace
 
 from launcher.errors import ExitCode
-from launcher.models import ContainerReport, Place, Task, TaskResult, Verdict
+from launcher.models import STARTING, TIMEOUT, ContainerReport, Place, Task, TaskResult, Verdict
 from launcher.task import command_line
 from launcher.task.causes import cause
 from launcher.task.logs import OVER, LogFollower
@@ -98,8 +98,18 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
             Verdict.TIMED_OUT,
             ExitCode.TIMED_OUT,
             f"The task was stopped: it had not ended after {timeout:.0f} s.",
-            hint=f"{_at(report) or _WHERE} The log shows what it waited for."
-            f" To give an upgrade more time: launcher ecs-migrate --timeout {math.ceil(timeout / 30)}m",
+            hint=f"{_at(report) or _WHERE} The log shows what it waited for. {_longer(timeout)}",
+            details=details,
+            task=task,
+            report=report,
+        )
+    unknown = report is not None and report.outcome == "unknown"
+    if task.exit_code == ExitCode.TIMED_OUT and not unknown:
+        return TaskResult(
+            Verdict.TIMED_OUT,
+            ExitCode.TIMED_OUT,
+            (report and report.error) or "The container ended by itself: its deadline had come.",
+            hint=f"{_at(report) or _WHERE} What was run: launcher ecs-run -- log. {_longer(_limit(task))}",
             details=details,
             task=task,
             report=report,
@@ -107,7 +117,6 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
     if task.exit_code is not None:
         said = f": {report.error}" if report is not None and report.error else "."
         message = f"The container ended with {task.exit_code}{said}"
-        unknown = report is not None and report.outcome == "unknown"
         hint = _architecture(log)
         if "OutOfMemory" in (task.container_reason or ""):
             message, hint = _NO_MEMORY, f"{_at(report) or _WHERE} {_LESS_MEMORY}"
@@ -151,6 +160,15 @@ def _at(report: ContainerReport | None) -> str | None:
         return None
     still = "still " if report.after == report.before and not report.ran else ""
     return f"The database is {still}at {_named(report.after)}."
+
+
+def _limit(task: Task) -> float:
+    """Return the seconds that a task was given: this launcher may only follow it."""
+    return task.deadline - STARTING - task.created if task.deadline and task.created else TIMEOUT
+
+
+def _longer(limit: float) -> str:
+    return f"To give an upgrade more time: launcher ecs-migrate --timeout {math.ceil(limit / 30)}m"
 
 
 def _resume(report: ContainerReport | None) -> str:

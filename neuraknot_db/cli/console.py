@@ -12,6 +12,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from alembic.config import Config
@@ -20,7 +21,7 @@ from neuraknot_db import settings
 from neuraknot_db.cli import streams
 from neuraknot_db.database import diagnosis, display, interrupt
 from neuraknot_db.database.redaction import redacted, redacted_within
-from neuraknot_db.errors import NeuraknotError
+from neuraknot_db.errors import InterruptedRunError, NeuraknotError
 from neuraknot_db.migrate.outcome import Outcome
 
 log = logging.getLogger("neuraknot_db")
@@ -94,6 +95,7 @@ def reporting(outcome: Outcome, config: Config) -> Iterator[None]:
             try:
                 with streams.impatient():
                     try:
+                        interrupt.end_at(settings.deadline())
                         yield
                     finally:
                         interrupt.finish()
@@ -190,7 +192,9 @@ def _continued(text: str) -> str:
 
 
 def _result(outcome: Outcome, code: int, failure: NeuraknotError | None) -> str:
-    ended = "succeeded" if code == 0 else "interrupted" if code >= _SIGNALLED else "failed"
+    interrupted = code >= _SIGNALLED or isinstance(failure, InterruptedRunError)
+    ended = "succeeded" if code == 0 else "interrupted" if interrupted else "failed"
+    deadline = interrupt.deadline
     return json.dumps(
         {
             "neuraknot_result": RESULT_FORMAT,
@@ -201,6 +205,7 @@ def _result(outcome: Outcome, code: int, failure: NeuraknotError | None) -> str:
             "ran": outcome.ran,
             "outcome": "unknown" if outcome.unknown else ended,
             "exit_code": code,
+            "deadline": None if deadline is None else datetime.fromtimestamp(deadline, UTC).isoformat(),
             "error": redacted(failure.message) if failure else None if code == 0 else "see the log",
         }
     )

@@ -44,6 +44,9 @@ environment variables:
   NEURAKNOT_RESULT
       json: the last line on standard output is a JSON object with the outcome
       (of a command line that can be read)
+  NEURAKNOT_DEADLINE
+      when to end, in seconds since 1970: what runs then is cancelled and rolled
+      back, with exit code 24
   NEURAKNOT_LOCK_TIMEOUT (2s), NEURAKNOT_STATEMENT_TIMEOUT (15min)
       how long a statement waits for a table's lock, and how long it may take
   NEURAKNOT_LOCK_TRIES (10), NEURAKNOT_LOCK_PAUSE (3s)
@@ -67,8 +70,8 @@ exit codes:
   0 done                     5 refused, nothing changed
   1 a defect, or lost output 6 database not reached
   2 wrong usage              7 a migration failed, rolled back
-  3 the schema differs       130, 143 interrupted
-  4 locked
+  3 the schema differs       24 out of time
+  4 locked                   130, 143 interrupted
 """
 
 

@@ -5,7 +5,7 @@ login            what a failed login means, from the words of libpq and the serv
 session          a session with our parameters (listed in parameters) and timeouts; a signal cancels its statement
 create           create a database, and temporary scratch databases
 lock             one migration at a time per database: an advisory lock
-interrupt        SIGINT and SIGTERM end the statement that runs on the server, not only this process
+interrupt        SIGINT, SIGTERM and the deadline end the statement that runs on the server, not only this process
 state            the present state of a database: its revision, its tables, what may be done there
 other_sessions   which other sessions exist, and what they do: one query, one format
 diagnosis        from an exception to an error that a person can act on; excerpt: the failed statement, without secrets

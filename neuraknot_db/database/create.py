@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from dataclasses import replace
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import engine, login, raw_sql, sqlstate
+from neuraknot_db.database import engine, interrupt, login, raw_sql, session, sqlstate
 from neuraknot_db.errors import RefusedError, UnreachableError
 from neuraknot_db.settings import Settings
 
@@ -20,7 +21,10 @@ log = logging.getLogger(__name__)
 _ALREADY_THERE = {sqlstate.DUPLICATE_DATABASE, sqlstate.UNIQUE_VIOLATION}
 """SQLSTATEs that both mean: another session has just created it."""
 
-_IN_UTF8 = "SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database WHERE datname = 'template1'"
+_IN_UTF8 = """
+SELECT pg_encoding_to_char(encoding) = 'UTF8', extract(epoch FROM clock_timestamp())::float8
+  FROM pg_database WHERE datname = 'template1'
+"""
 _MADE_UTF8 = " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
 
 
@@ -97,7 +101,9 @@ def _create(where: Settings) -> bool:
     with _maintenance(where) as connection:
         try:
             # UTF-8 works with the locale C on any server, but perhaps not with the server's own.
-            other = "" if raw_sql.execute(connection, _IN_UTF8).scalar_one() else _MADE_UTF8
+            in_utf8, there = raw_sql.execute(connection, _IN_UTF8).one()
+            session.demand_clocks_agree(there)
+            other = "" if in_utf8 else _MADE_UTF8
             raw_sql.execute(connection, f"CREATE DATABASE {raw_sql.quoted(where.database)}{other}")
         except DBAPIError as error:
             state = sqlstate.of(error)
@@ -115,7 +121,10 @@ def _create(where: Settings) -> bool:
 @contextlib.contextmanager
 def _maintenance(where: Settings) -> Iterator[Connection]:
     """Yield an autocommit connection to another database of the server."""
-    with _connect_elsewhere(where) as connection:
+    with (
+        _connect_elsewhere(where) as connection,
+        interrupt.cancelling(functools.partial(engine.cancel, where, session.driver(connection))),
+    ):
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a statement that is running on the server, not only this process."""
+"""SIGINT, SIGTERM and the deadline end a statement that is running on the server, not only this process."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from concurrent.futures import Future
 from types import FrameType
 from typing import NoReturn, TypeVar
 
+from neuraknot_db import settings
+from neuraknot_db.database import display
 from neuraknot_db.errors import InterruptedRunError
 
 T = TypeVar("T")
@@ -32,6 +34,9 @@ _LAST_WORDS_TIMEOUT = 1.0
 last_words: Callable[[int], None] | None = None
 """Called with a signal's number when this process is about to end itself."""
 
+deadline: float | None = None
+"""When `end_at` ends the run, in seconds since 1970."""
+
 
 class _Signals:
     """What a signal should end, and whether one was received.
@@ -40,7 +45,7 @@ class _Signals:
         cancels: each asks the server to cancel what one session runs, the newest last.
         received: the signal's number; None before it.
         sent: set once the cancel requests are sent.
-        deadline: when the process ends itself, on the monotonic clock; None before a signal.
+        patience: when the process ends itself, on the monotonic clock; None before a signal.
         finishing: whether the work is done, so that only the last output can be ended.
     """
 
@@ -48,12 +53,12 @@ class _Signals:
         self.cancels = [cancel]
         self.received: int | None = None
         self.sent = threading.Event()
-        self.deadline: float | None = None
+        self.patience: float | None = None
         self.finishing = False
 
     def expect_an_end(self) -> None:
         """Give the server, or the run, ENDING_TIMEOUT from now."""
-        self.deadline = time.monotonic() + ENDING_TIMEOUT
+        self.patience = time.monotonic() + ENDING_TIMEOUT
 
 
 _signals: _Signals | None = None
@@ -74,7 +79,7 @@ def cancelling(cancel: Callable[[], None] = lambda: None) -> Iterator[None]:
         cancel: asks the server to cancel what the session runs; harmless when nothing runs. It lets other threads
             run meanwhile, and may never return.
     """
-    global _signals
+    global _signals, deadline
     if _signals is not None:
         yield from _also(_signals, cancel)
         return
@@ -84,7 +89,7 @@ def cancelling(cancel: Callable[[], None] = lambda: None) -> Iterator[None]:
     _signals = signals = _Signals(cancel)
     woken, waker = socket.socketpair()
     waker.setblocking(False)
-    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    previous = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
     watcher = threading.Thread(target=_end_when_woken, args=(woken, signals), daemon=True)
     watcher.start()
     previous_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
@@ -99,7 +104,9 @@ def cancelling(cancel: Callable[[], None] = lambda: None) -> Iterator[None]:
             raise
         raise told from error
     finally:
-        _signals = None
+        if deadline is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        _signals = deadline = None
         for number, handler in previous.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(previous_fd)
@@ -116,13 +123,32 @@ def _also(signals: _Signals, cancel: Callable[[], None]) -> Iterator[None]:
         signals.cancels.remove(cancel)
 
 
+def end_at(moment: float | None) -> None:
+    """Have SIGALRM end the work within `cancelling` at a time in seconds since 1970, as SIGTERM would; None for never.
+
+    The timer counts the seconds until then: where a clock is set meanwhile, the run is as long as it was to be.
+    """
+    global deadline
+    if moment is not None and _signals is not None:
+        deadline = moment
+        signal.signal(signal.SIGALRM, _raising(_signals))
+        signal.setitimer(signal.ITIMER_REAL, max(moment - time.time(), 0.001))
+
+
+def until() -> str:
+    """Return the deadline as the end of a sentence; empty without one."""
+    if deadline is None:
+        return ""
+    return f", until {settings.utc(deadline)} (in {display.duration(1000 * (deadline - time.time()))})"
+
+
 def interruption(error: BaseException | None = None) -> InterruptedRunError | None:
     """Return the interruption behind an error that followed a signal, such as that of a cancelled statement."""
     if isinstance(error, InterruptedRunError):
         return error
     if _signals is None or _signals.received is None:
         return None
-    return _interrupted(_signals.received)
+    return interrupted(_signals.received)
 
 
 def check() -> None:
@@ -132,7 +158,7 @@ def check() -> None:
         InterruptedRunError: a signal was received.
     """
     if _signals is not None and _signals.received is not None:
-        raise _interrupted(_signals.received)
+        raise interrupted(_signals.received)
 
 
 def finish() -> None:
@@ -157,21 +183,24 @@ def waiting_for(call: Callable[[], T]) -> T:
     return result.result()
 
 
-def name_of(exit_code: int) -> str:
-    """Return the verb for what a signal did to the run, from its exit code."""
-    return "Interrupted" if exit_code == 128 + signal.SIGINT else "Terminated"
+def name_of(number: int) -> str:
+    """Return what a signal did to the run, as the beginning of a sentence."""
+    if number == signal.SIGALRM:
+        return f"Out of time: the deadline of {settings.utc(deadline or 0)} passed"
+    return "Interrupted" if number == signal.SIGINT else "Terminated"
 
 
-def _interrupted(number: int) -> InterruptedRunError:
+def interrupted(number: int) -> InterruptedRunError:
+    """Return the error of a run that a signal ended."""
     return InterruptedRunError(
-        f"{name_of(128 + number)}.", signal_number=number, hint="`neuraknot-db log` shows what was run until then."
+        f"{name_of(number)}.", signal_number=number, hint="`neuraknot-db log` shows what was run until then."
     )
 
 
 def unanswered(number: int) -> InterruptedRunError:
     """Return the error of a run whose process ends itself."""
     return InterruptedRunError(
-        f"{name_of(128 + number)}; the server gave no answer: whether what was in progress is committed is not known.",
+        f"{name_of(number)}; the server gave no answer: whether what was in progress is committed is not known.",
         signal_number=number,
         hint="Its locks may be held until the server misses this run. Ask it once it answers: alembic current, and"
         " neuraknot-db log.",
@@ -188,7 +217,7 @@ def _raising(signals: _Signals) -> Callable[[int, FrameType | None], None]:
         signals.expect_an_end()
         # psycopg2 decodes the server's error, and would print an exception raised there and go on; its own comes next.
         if frame is None or not frame.f_globals.get("__name__", "").startswith("encodings."):
-            raise _interrupted(number)
+            raise interrupted(number)
 
     return handle
 
@@ -196,17 +225,21 @@ def _raising(signals: _Signals) -> Callable[[int, FrameType | None], None]:
 def _end_when_woken(woken: socket.socket, signals: _Signals) -> None:
     first: int | None = None
     while True:
-        left = None if signals.deadline is None else signals.deadline - time.monotonic()
+        left = None if signals.patience is None else signals.patience - time.monotonic()
         if left is not None and left <= 0:
-            _end(first or signal.SIGTERM)
+            _end(signals.received or first or signal.SIGTERM)
         if not select.select([woken], [], [], left)[0]:
-            continue  # the deadline may have been extended
+            continue  # it may have been extended
         numbers = woken.recv(16)
         if not numbers:
             return
-        for number in (number for number in numbers if number in SIGNALS):
-            if first is not None:
+        for number in numbers:
+            if number not in SIGNALS and (number != signal.SIGALRM or deadline is None):
+                continue
+            if first is not None and signal.SIGALRM not in (first, number):
                 _end(first)
+            if first is not None:
+                continue  # nobody is impatient: the deadline came as well
             first = number
             signals.expect_an_end()
             threading.Thread(target=_cancel, args=(signals,), daemon=True).start()
@@ -226,4 +259,4 @@ def _end(number: int) -> NoReturn:
         speaker = threading.Thread(target=last_words, args=(number,), daemon=True)
         speaker.start()
         speaker.join(_LAST_WORDS_TIMEOUT)
-    os._exit(128 + number)
+    os._exit(unanswered(number).exit_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from neuraknot_db import settings
 from neuraknot_db.database import diagnosis, engine, interrupt, login, sqlstate
 from neuraknot_db.database.parameters import AFTER_STARTUP, PARAMETERS, SINCE
 from neuraknot_db.database.state import resetting
-from neuraknot_db.errors import RefusedError
+from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.settings import Limits, Settings
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ _RESET = (
 )
 
 
+_CLOCKS_DIFFER = 120.0
+"""Seconds that a run with a deadline may see between this machine's clock and the server's."""
+
+
 @contextlib.contextmanager
 def open_session(where: Settings, known: Engine | None = None) -> Iterator[Connection]:
     """Open a connection with this project's timeouts, whose statement SIGINT and SIGTERM cancel.
@@ -43,10 +48,10 @@ def open_session(where: Settings, known: Engine | None = None) -> Iterator[Conne
         known: the engine of another session there, which already knows the server.
 
     Raises:
-        UsageError: a limit in the environment is not a valid duration.
+        UsageError: a limit in the environment is not a valid duration, or the clocks are too far apart for a deadline.
         UnreachableError: no connection could be opened.
         RefusedError: the address is a pooler's, not PostgreSQL's, or the session checks no foreign keys.
-        InterruptedRunError: SIGINT or SIGTERM was received.
+        InterruptedRunError: a signal was received, or the deadline came.
     """
     limits = settings.limits()
     connection = engine.connect(where, known=known)
@@ -54,7 +59,7 @@ def open_session(where: Settings, known: Engine | None = None) -> Iterator[Conne
     driver_connection.notices = _Notices()
     # The connection is closed inside: that sends a last ROLLBACK.
     with interrupt.cancelling(functools.partial(engine.cancel, where, driver_connection)), _closing(connection):
-        _prepare(connection, limits)
+        _prepare(connection, limits, first=known is None)
         try:
             yield connection
         except DBAPIError as error:
@@ -80,6 +85,24 @@ def name_holders(connection: Connection, error: DBAPIError) -> None:
         connection.rollback()
         error.held_by = other_sessions.holding(connection, error.statement or "")  # type: ignore[attr-defined]
         error.untold = True  # type: ignore[attr-defined]
+
+
+def demand_clocks_agree(there: float) -> None:
+    """Refuse a run with a deadline if the server's clock is far off: of two that differ, one has set the deadline.
+
+    Args:
+        there: the server's time, in seconds since 1970.
+
+    Raises:
+        UsageError: it is.
+    """
+    here = time.time()
+    if interrupt.deadline is not None and abs(here - there) > _CLOCKS_DIFFER:
+        raise UsageError(
+            f"It is {settings.utc(here)} on this machine and {settings.utc(there)} on the server, so when the deadline"
+            f" of {settings.utc(interrupt.deadline)} is nobody can say. Nothing was changed.",
+            hint="Set the clock that is off, or do without: unset NEURAKNOT_DEADLINE (launcher: --detach)",
+        )
 
 
 def driver(connection: Connection) -> Any:
@@ -130,13 +153,17 @@ class _Notices(list[str]):
         log.info("  %s", notice.strip().split("\n", 1)[0])
 
 
-def _prepare(connection: Connection, limits: Limits) -> None:
+def _prepare(connection: Connection, limits: Limits, *, first: bool) -> None:
     driver_connection = driver(connection)
     # Saves waiting for BEGIN and COMMIT.
     driver_connection.autocommit = True
     # A pooler reports its own pid at login. Whatever is set there would reach the application.
-    if connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != driver_connection.info.backend_pid:
+    asked = "SELECT pg_backend_pid(), extract(epoch FROM clock_timestamp())::float8"
+    pid, there = connection.exec_driver_sql(asked).one()
+    if pid != driver_connection.info.backend_pid:
         raise RefusedError(login.POOLER, hint=login.POOLER_HINT)
+    if first:  # later on, something may be committed
+        demand_clocks_agree(there)
     try:
         connection.exec_driver_sql(_settings(driver_connection.server_version, limits))
     except ProgrammingError as error:

@@ -240,7 +240,8 @@ def path_of(step: RevisionStep) -> Path:
 
 
 def _interrupted(error: InterruptedRunError, point: FailurePoint) -> InterruptedRunError:
-    name, again = interrupt.name_of(error.exit_code), "Run the command again: it goes on from there."
+    name, again = interrupt.name_of(error.signal_number), "Run the command again: it goes on from there."
+    so = f"{name}{';' if ':' in name else ':'}"
     doing = point.doing[0].lower() + point.doing[1:]
     if point.landed:
         error.message, again = f"{name} when everything was committed.", "See neuraknot-db verify."
@@ -249,9 +250,9 @@ def _interrupted(error: InterruptedRunError, point: FailurePoint) -> Interrupted
     elif point.landed is None:
         error.message, again = f"{name}; whether {doing} was committed is not known.", ""
     elif point.alone is None:
-        error.message = f"{name}: {doing}{point.undone.removeprefix(' and')}."
+        error.message = f"{so} {doing}{point.undone.removeprefix(' and')}."
     else:
-        error.message = f"{name}: {doing} was ended, outside of a transaction."
+        error.message = f"{so} {doing} was ended, outside of a transaction."
         again += f" {_left_behind(point, point.alone, error)}"
     error.hint = f"{point.at} {'' if point.kept else again}".rstrip()
     return error

@@ -49,7 +49,7 @@ def check(
         MigrationFailedError: the version is not what the run committed.
         SchemaDiffersError: in production, the schema is not what its revision should hold.
         LockUnavailableError, UnreachableError: in production, the schema could not be compared; elsewhere a warning.
-        InterruptedRunError: SIGINT or SIGTERM came after everything was committed.
+        InterruptedRunError: a signal or the deadline came after everything was committed.
     """
     at = joined(heads) or "no revision"
     try:

@@ -10,7 +10,7 @@ from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy.engine import Connection
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, lock, session
+from neuraknot_db.database import diagnosis, interrupt, lock, session
 from neuraknot_db.database.create import create_database
 from neuraknot_db.database.state import DatabaseState, joined
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError
@@ -51,8 +51,9 @@ class HeldSession(NamedTuple):
 
 
 def greet(where: Settings, state: DatabaseState, environment: str) -> None:
-    """Log which database this is."""
-    log.info("%s as %s, PostgreSQL %s (%s)", where.place, where.user, state.server_version, environment)
+    """Log which database this is, and until when the run may take."""
+    until = interrupt.until()
+    log.info("%s as %s, PostgreSQL %s (%s)%s", where.place, where.user, state.server_version, environment, until)
 
 
 def migrate(environment: EnvironmentContext, command: Command, where: Settings, outcome: Outcome) -> None:

