@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.db.conftest import Database, Project
 from tests.db.running import held
 from tests.db.schemas import old_schema
 
-AS_HANAKO = {"NEURAKNOT_ENV": "prod", "NEURAKNOT_STARTED_BY": "hanako"}
+AS_HANAKO: dict[str, Any] = {"NEURAKNOT_ENV": "prod", "NEURAKNOT_STARTED_BY": "hanako"}
 STEPS = {"up": "upgrade", "down": "downgrade"}
 REVISIONS = ("base", "001", "002", "003", "004")
 
