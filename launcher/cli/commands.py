@@ -143,15 +143,15 @@ def roll_back(common: Common, name: str, confirm: str | None) -> int:
             if result.exit_code == 0 and dry_run:
                 result = known.result = replace(result, verdict=Verdict.DRY_RUN, message="Nothing was taken back.")
             elif result.exit_code == 0:
+                image = known.run.image if known.run else None
+                known.run = known.result = None  # from here on they tell of the second task
                 for line in report.rollback_lines(found):
                     console.say(f"   {line}")
                 typed = f"Type the name of the database ({stack.db_name.value}) to go back: "
                 guards.confirm_rollback(stack, confirm, ask, f"This takes {stack.environment} back. {typed}")
-                image = known.run.image if known.run else None
                 request = replace(plan.request, command=command, image=image)
                 reading = {key: known.timings.pop(key) for key in ("terraform", "service")}
                 known.timings = reading | {"look": round(sum(known.timings.values()), 3)}
-                known.run = known.result = None
                 plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
                 result = executor(common, aws, known).execute(plan)
     except LauncherError as error:

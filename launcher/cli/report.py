@@ -204,10 +204,12 @@ def rollback_lines(found: Mapping[str, Any] | None) -> Iterator[str]:
     where = f"in task {run['task_arn'].rsplit('/', 1)[-1]}" if run["task_arn"] else f"on {run['host']}"
     yield f"Run       of {run['began']} by {run['by']}, {where}"
     yield f"Back      from {found['from']} to {found['to'] or 'no revision'}: {', '.join(found['revisions'])}"
-    for loss in found["losses"]:
-        if loss["rows"] != 0:
-            count = "an unknown number of" if loss["rows"] is None else f"{loss['rows']:,}"
-            yield f"Loses     {count} {loss['phrase']} ({loss['revision']})"
+    lost = [each for each in found["losses"] if each["rows"] != 0]
+    for each in lost:
+        count = "an unknown number of" if each["rows"] is None else f"{each['rows']:,}"
+        yield f"Loses     {count} {each['phrase']} ({each['revision']})"
+    if not lost:
+        yield "Loses     nothing that its revisions count"
 
 
 def summary(launch: Launch, title: str, *, message: str, hint: str | None, good: bool) -> str:

@@ -298,6 +298,7 @@ def plan(
         raise UsageError(f"--rollback finds its revision itself, and {target} is given.", hint="Leave one of them out.")
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other.", hint="Leave one of them out.")
+    from neuraknot_db.migrate import guards
     from neuraknot_db.plan.make import make
 
     script = ScriptDirectory.from_config(config)
@@ -320,7 +321,8 @@ def plan(
 
         write(render(made, shutil.get_terminal_size().columns))
     if made.rollback and not settings.origin().task_metadata_uri:
-        log.info("to take it back: %s", made.rollback.command)
+        back = f"-x from={made.current} downgrade {made.target or 'base'}"
+        log.info("to take it back: %s", guards.confirming(where.database, back))
 
 
 def lint(config: Config, revision_range: str | None = None, as_markdown: bool = False) -> None:

@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {**self._asdict(), "began": self.began.isoformat(), "revisions": list(self.revisions)}
+        return {**self._asdict(), "began": self.began.isoformat(timespec="seconds"), "revisions": list(self.revisions)}
 
     def __str__(self) -> str:
         where = f"task {self.task_arn.rsplit('/', 1)[-1]}" if self.task_arn else self.host or "?"

@@ -22,12 +22,12 @@ from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.migrate import conditions, guards
+from neuraknot_db.migrate import conditions
 from neuraknot_db.migrate.command import to_target
 from neuraknot_db.plan import ownership, rollback
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
-from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question, Rollback
+from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.options import QUERIES, is_transactional
 from neuraknot_db.revisions.syntax import Source
@@ -105,7 +105,7 @@ def make(
         doubt if planned else "",
         running,
         as_reader,
-        run and Rollback(run, guards.confirming(where.database, f"-x from={state.revision} {command.words}")),
+        run,
     )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from neuraknot_db.database import display
 from neuraknot_db.database.other_sessions import grant
 from neuraknot_db.database.redaction import redacted
-from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, Rollback, TableNow
+from neuraknot_db.history.runs import Run
+from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
 from neuraknot_db.schema.effects import Effect
 
 _WIDEST = 120
@@ -59,9 +60,8 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
         yield from _refused(plan, width)
 
 
-def back_to(rollback: Rollback) -> str:
+def back_to(run: Run) -> str:
     """Return which run is taken back, in a sentence."""
-    run = rollback.run
     return f"Back to where this run began: {run}, {run.before or 'no revision'} -> {run.after or 'no revision'}."
 
 

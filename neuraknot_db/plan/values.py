@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from neuraknot_db.database.other_sessions import Session
 from neuraknot_db.database.sql_text import names
@@ -180,18 +180,6 @@ class Refusal:
     message: str
 
 
-class Rollback(NamedTuple):
-    """A way back to where a run began.
-
-    Attributes:
-        run: the run.
-        command: the command line that takes it back, if the database is still where it was.
-    """
-
-    run: Run
-    command: str
-
-
 @dataclass(frozen=True)
 class Plan:
     """What would run.
@@ -220,7 +208,7 @@ class Plan:
     doubt: str = ""
     running: str | None = None
     as_reader: bool = False
-    rollback: Rollback | None = None
+    rollback: Run | None = None
 
     @property
     def present(self) -> list[TableNow]:
@@ -231,7 +219,7 @@ class Plan:
     def rollback_json(self) -> dict[str, Any] | None:
         """The run that it takes back, and what that loses, as JSON values."""
         return self.rollback and {
-            "run": self.rollback.run.to_json(),
+            "run": self.rollback.to_json(),
             "from": self.current,
             "to": self.target,
             "revisions": [each.revision for each in self.revisions],
@@ -241,7 +229,6 @@ class Plan:
                 for one in each.questions
                 if one.about == "losses"
             ],
-            "command": self.rollback.command,
         }
 
     def to_json(self) -> dict[str, Any]:
