@@ -131,8 +131,9 @@ def roll_back(common: Common, name: str, confirm: str | None) -> int:
             with steps.refusing("task"):
                 guards.demand_not_rolled_back(plan)
                 guards.task_instead(look)
-            if not dry_run:
-                guards.confirm_rollback(stack, confirm, ask)
+            asks = confirm is None and stack.production and ask is not None
+            if not (dry_run or asks):
+                guards.confirm_rollback(stack, confirm)
             with steps.refusing("image"):
                 if plan.builds:
                     require_engine(dependencies.run)
@@ -147,8 +148,9 @@ def roll_back(common: Common, name: str, confirm: str | None) -> int:
                 known.run = known.result = None  # from here on they tell of the second task
                 for line in report.rollback_lines(found):
                     console.say(f"   {line}")
-                typed = f"Type the name of the database ({stack.db_name.value}) to go back: "
-                guards.confirm_rollback(stack, confirm, ask, f"This takes {stack.environment} back. {typed}")
+                if asks and ask:
+                    typed = f"Type the name of the database ({stack.db_name.value}) to go back: "
+                    guards.confirm_rollback(stack, ask(f"This takes {stack.environment} back. {typed}"))
                 request = replace(plan.request, command=command, image=image)
                 reading = {key: known.timings.pop(key) for key in ("terraform", "service")}
                 known.timings = reading | {"look": round(sum(known.timings.values()), 3)}

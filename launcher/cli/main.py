@@ -142,7 +142,6 @@ def program(
         "launcher ecs-migrate --environment prod --dry-run",
         "launcher ecs-migrate --environment prod --plan",
         "launcher ecs-migrate --environment prod",
-        "launcher ecs-migrate --environment prod --rollback --dry-run",
     ),
 )
 @partial(with_shared_options, runs=True)

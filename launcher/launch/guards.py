@@ -61,30 +61,19 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
             raise RefusedError(f"That is not {expected}.", hint="Run the same command again to be asked anew.")
 
 
-def confirm_rollback(
-    stack: Stack, given: str | None, ask: Callable[[str], str] | None, question: str | None = None
-) -> None:
-    """Require the database's name for a rollback of production.
-
-    Args:
-        stack: the stack of the database.
-        given: the value of `--confirm-rollback`.
-        ask: asks a question on the terminal; None if there is no terminal.
-        question: what to ask; None before that is known, when only a missing or wrong option is refused.
+def confirm_rollback(stack: Stack, typed: str | None) -> None:
+    """Refuse a rollback of production without the database's name, and a wrong name anywhere.
 
     Raises:
-        RefusedError: it was not confirmed.
+        RefusedError: it is missing or wrong.
     """
     name = stack.db_name.value
-    hint = f"To confirm it where nobody can type: --confirm-rollback {shlex.quote(name)}"
-    if given is None and ask is None and stack.production:
+    if typed != name and (stack.production or typed is not None):
         raise RefusedError(
-            f"A rollback of {stack.environment} has to be confirmed, and there is no terminal to ask on.", hint=hint
+            f"The confirmation of the rollback is {'missing' if typed is None else repr(typed)}, and the database is"
+            f" {name!r}.",
+            hint=f"To confirm it where nobody can type: --confirm-rollback {shlex.quote(name)}",
         )
-    if given is None and ask is not None and stack.production and question is not None:
-        given = ask(question)
-    if given not in (None, name):
-        raise RefusedError(f"The confirmation of the rollback is {given!r}, and the database is {name!r}.", hint=hint)
 
 
 def demand_not_rolled_back(plan: Plan) -> None:

@@ -199,7 +199,7 @@ def _result(outcome: Outcome, code: int, failure: NeuraknotError | None) -> str:
             "after": outcome.after,
             **({"target": outcome.target} if outcome.targeted else {}),
             "ran": outcome.ran,
-            **({"rollback": redacted_within(outcome.rollback)} if outcome.rollback else {}),
+            **({"rollback": redacted_within(outcome.rollback)} if outcome.rollback is not None else {}),
             "outcome": "unknown" if outcome.unknown else ended,
             "exit_code": code,
             "error": redacted(failure.message) if failure else None if code == 0 else "see the log",

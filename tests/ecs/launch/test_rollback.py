@@ -177,7 +177,7 @@ def test_a_wrong_name_takes_nothing_back(make: MakeStage) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ([], "A rollback of prod has to be confirmed, and there is no terminal to ask on."),
+        ([], "The confirmation of the rollback is missing, and the database is 'neuraKnot'."),
         (["--confirm-rollback", "prod"], "is 'prod', and the database is 'neuraKnot'."),
     ],
 )
