@@ -131,13 +131,13 @@ def roll_back(common: Common, name: str, confirm: str | None) -> int:
             with steps.refusing("task"):
                 guards.demand_not_rolled_back(plan)
                 guards.task_instead(look)
-            asks = confirm is None and stack.production and ask is not None
-            if not (dry_run or asks):
+            question = ask if confirm is None and stack.production else None
+            if not (dry_run or question):
                 guards.confirm_rollback(stack, confirm)
             with steps.refusing("image"):
                 if plan.builds:
                     require_engine(dependencies.run)
-            result = executor(common, aws, known, numbered=False).execute(look)
+            result = replace(executor(common, aws, known), numbered=False).execute(look)
             known.rollback = found = result.report.rollback if result.report else None
             if result.exit_code == 0:
                 command, interrupts.fate = work.going_back(stack, found), "nothing was taken back"
@@ -148,9 +148,9 @@ def roll_back(common: Common, name: str, confirm: str | None) -> int:
                 known.run = known.result = None  # from here on they tell of the second task
                 for line in report.rollback_lines(found):
                     console.say(f"   {line}")
-                if asks and ask:
+                if question:
                     typed = f"Type the name of the database ({stack.db_name.value}) to go back: "
-                    guards.confirm_rollback(stack, ask(f"This takes {stack.environment} back. {typed}"))
+                    guards.confirm_rollback(stack, question(f"This takes {stack.environment} back. {typed}"))
                 request = replace(plan.request, command=command, image=image)
                 reading = {key: known.timings.pop(key) for key in ("terraform", "service")}
                 known.timings = reading | {"look": round(sum(known.timings.values()), 3)}
@@ -272,20 +272,12 @@ def read_terraform(common: Common, needed: frozenset[str] | None = None) -> Outp
     return outputs_for(common.options, run, common.aws, needed=needed)
 
 
-def executor(common: Common, aws: Aws, known: Launch, *, numbered: bool = True) -> Executor:
-    """Make the executor of a command, which records in `known` what it learns; `numbered` is `Executor`'s."""
+def executor(common: Common, aws: Aws, known: Launch) -> Executor:
+    """Make the executor of a command, which records in `known` what it learns."""
     dependencies, root = common.dependencies, common.options.root
     docker_config = Path(dependencies.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     return Executor(
-        aws,
-        dependencies.run,
-        dependencies.clock,
-        dependencies.interrupts,
-        common.console,
-        known,
-        root,
-        docker_config,
-        numbered,
+        aws, dependencies.run, dependencies.clock, dependencies.interrupts, common.console, known, root, docker_config
     )
 
 

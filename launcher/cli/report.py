@@ -201,7 +201,7 @@ def rollback_lines(found: Mapping[str, Any] | None) -> Iterator[str]:
     if found is None:
         return
     run = found["run"]
-    where = f"in task {run['task_arn'].rsplit('/', 1)[-1]}" if run["task_arn"] else f"on {run['host']}"
+    where = f"in task {run['task_arn'].rsplit('/', 1)[-1]}" if run["task_arn"] else f"on {run['host'] or '?'}"
     yield f"Run       of {run['began']} by {run['by']}, {where}"
     yield f"Back      from {found['from']} to {found['to'] or 'no revision'}: {', '.join(found['revisions'])}"
     lost = [each for each in found["losses"] if each["rows"] != 0]

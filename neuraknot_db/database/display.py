@@ -12,7 +12,7 @@ from neuraknot_db.database.redaction import redacted
 _UNITS = (("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 _COMMANDS = "adopt|create_db|current|downgrade|history|log|mark|plan|stamp|upgrade|verify"
 _RESET = re.compile(r"\bneuraknot-db reset\b(?: --[\w-]+(?:[= ](?:'[^']*'|[^\s'-]\S*))?)*")
-_FOR_THE_DATABASE = re.compile(rf"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )*(?:{_COMMANDS})\b)")
+_FOR_THE_DATABASE = re.compile(rf"\b(?:neuraknot-db|alembic) (?=(?:-x \S+ )?(?:{_COMMANDS})\b)")
 
 
 def width(text: str) -> int:

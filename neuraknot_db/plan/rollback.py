@@ -71,20 +71,16 @@ def _brought(records: Iterable[Record], at: str | None) -> Record:
             standing = []
         elif row.run != ending:  # a reset applies revisions as well
             if last and last.run and last.after != row.before:
-                end, standing = (
-                    f"Something that is not in the log moved the database {_way(last.after, row.before)}.",
-                    [],
-                )
+                end = f"The log does not tell how the database came {_way(last.after, row.before)}."
+                standing = []
             if row.direction == "upgrade":
                 standing.append(row)
             elif standing and standing.pop().revision != row.revision:
                 end, standing = "The log takes revisions back that were not the newest: several lines met.", []
         last = row
     if last and last.run and last.after != at:
-        end = (
-            f"The log leads to {last.after or 'no revision'}, and the database is at {at}: it was restored, or changed"
-        )
-        raise RefusedError(f"{end} by hand.", hint=_HINT)
+        end = f"By its log the database came to {last.after or 'no revision'}, and it is at {at}: it was restored, or"
+        raise RefusedError(f"{end} changed by hand.", hint=_HINT)
     if not standing:
         raise RefusedError(end, hint=_HINT)
     return standing[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,18 @@ def test_a_wrong_name_takes_nothing_back(make: MakeStage) -> None:
     assert "CreateDBSnapshot" not in stage.actions
     assert outcome.json["message"].endswith("This command did not touch the database.")
     assert (outcome.json["rollback"], outcome.json["task"]) == (FOUND, None)
+
+
+@pytest.mark.slow
+def test_who_interrupts_the_question_is_told_that_nothing_went(make: MakeStage) -> None:
+    def ask(question: str) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "neuraKnot"
+
+    stage = make()
+    outcome = stage.launch("ecs-migrate", "--rollback", ask=ask)
+    assert (outcome.code, commands(stage)) == (130, [LOOKS])
+    assert "Error: Interrupted by SIGINT; nothing was taken back.\n" in outcome.err
 
 
 @pytest.mark.parametrize(
