@@ -55,7 +55,10 @@ def _brought(records: Iterable[Record], at: str | None) -> Record:
         RefusedError: none is, or the log does not lead to where the database is.
     """
     if at is None:
-        raise RefusedError("The database is at no revision: there is nothing to roll back.")
+        raise RefusedError(
+            "The database is at no revision: there is nothing to roll back.",
+            hint="What was run: neuraknot-db log --runs",
+        )
     standing = list[Record]()  # what is applied, and was not taken back since
     last: Record | None = None
     end, ending = "No run of this tool has brought the database to where it is, by its log.", ""
