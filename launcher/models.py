@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from launcher.machine.untrusted_text import UnreadableError, parse_json
 
@@ -362,6 +362,24 @@ class TaskRun:
     log_stream: str
 
 
+_ROLLBACK = {
+    "from": str,
+    "to": str | None,
+    "revisions": [str],
+    "run": {"began": str, "by": str, "host": str | None, "task_arn": str | None},
+    "losses": [{"revision": str, "phrase": str, "rows": int | None}],
+}
+"""What is read of a report's `rollback`: the type of each value, of a list that of each item."""
+
+
+def _fits(value: Any, types: Any) -> bool:
+    if isinstance(types, dict):
+        return isinstance(value, dict) and all(_fits(value.get(name), each) for name, each in types.items())
+    if isinstance(types, list):
+        return isinstance(value, list) and all(_fits(each, types[0]) for each in value)
+    return isinstance(value, types)
+
+
 @dataclass(frozen=True)
 class ContainerReport:
     """The report in the container's last line.
@@ -375,6 +393,7 @@ class ContainerReport:
         outcome: `succeeded`, `failed`, `interrupted` or `unknown`; None if the image does not report it.
         target: the expected `after`; None for a database without a revision.
         has_target: whether `target` was reported: only commands that move report it, and older images do not.
+        rollback: which run `plan --rollback` found, and what taking it back loses; None for another command.
     """
 
     command: str | None = None
@@ -386,6 +405,7 @@ class ContainerReport:
     outcome: str | None = None
     target: str | None = None
     has_target: bool = False
+    rollback: Mapping[str, Any] | None = None
 
     @classmethod
     def parse(cls, line: str) -> ContainerReport | None:
@@ -399,15 +419,16 @@ class ContainerReport:
         if not isinstance(fields, dict) or type(fields.get(RESULT_KEY)) is not int or fields[RESULT_KEY] != 1:
             return None
         texts = {name: fields.get(name) for name in ("command", "before", "after", "error", "outcome", "target")}
-        ran, code = fields.get("ran", []), fields.get("exit_code")
+        ran, code, rollback = fields.get("ran", []), fields.get("exit_code"), fields.get("rollback")
         if not (
             all(text is None or isinstance(text, str) for text in texts.values())
             and isinstance(ran, list)
             and all(isinstance(revision, str) for revision in ran)
             and (code is None or type(code) is int)
+            and (rollback is None or _fits(rollback, _ROLLBACK))
         ):
             return None
-        return cls(**texts, ran=tuple(ran), exit_code=code, has_target="target" in fields)
+        return cls(**texts, ran=tuple(ran), exit_code=code, has_target="target" in fields, rollback=rollback)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import uuid
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from launcher.launch.plan import Plan, make_plan
 from launcher.launch.progress import Steps
 from launcher.launch.rds_snapshot import require_database
 from launcher.launch.survey import survey
-from launcher.launch.work import Work
+from launcher.launch.work import Rollback, Work
 from launcher.models import Request, Stack, TaskResult, Verdict
 
 if TYPE_CHECKING:
@@ -98,21 +99,82 @@ def launch(
             guards.demand_confirmation(plan.stack, plan.request.command)
             result = executor(common, aws, known).execute(plan)
     except LauncherError as error:
-        if known.run is None and error.exit_code < _SIGNALLED and not isinstance(error, OutcomeUnknownError):
-            error.message += " This command did not touch the database."
-        for line in report.result_lines(known):
-            console.say(f"   {line}")
-        console.failure(error)
-        if console.json:
-            console.result(report.result_object(known, command=name, error=error))
-        _summarize(common, known, name, error.message, error.hint, good=False)
-        return error.exit_code
+        return _failed(common, known, name, error)
     if lint_to is not None and result.exit_code == 0:
         known.lint = lint.pending(common.dependencies.run, common.options.root, result, lint_to)
         for line in known.lint.lines:
             console.say(f"   {line}")
     report_result(common, known, result, name)
     return result.exit_code
+
+
+def roll_back(common: Common, name: str, confirm: str | None) -> int:
+    """Take the last run back: one task finds it and only reads, another one goes back.
+
+    Args:
+        common: options and collaborators.
+        name: the command, for the result.
+        confirm: the database's name, if an option confirmed it.
+
+    Returns:
+        The exit code.
+    """
+    console, known, dependencies = common.console, Launch(), common.dependencies
+    ask, work, dry_run = dependencies.ask or console.ask(), Rollback(), common.run.dry_run
+    try:
+        with dependencies.interrupts.handled():
+            plan, aws = _planned(common, work, known)
+            stack, interrupts = plan.stack, dependencies.interrupts
+            # Named anew each time: it only reads, and what an earlier try of it saw may be gone.
+            looking = replace(plan.request, rds_snapshot=False, client_token=uuid.uuid4().hex, repeatable=False)
+            look = replace(plan, request=looking)
+            steps = Steps(dependencies.clock, console, known.timings)
+            with steps.refusing("task"):
+                guards.demand_not_rolled_back(plan)
+                guards.task_instead(look)
+            question = ask if confirm is None and stack.production else None
+            if not (dry_run or question):
+                guards.confirm_rollback(stack, confirm)
+            with steps.refusing("image"):
+                if plan.builds:
+                    require_engine(dependencies.run)
+            result = replace(executor(common, aws, known), numbered=False).execute(look)
+            known.rollback = found = result.report.rollback if result.report else None
+            if result.exit_code == 0:
+                command, interrupts.fate = work.going_back(stack, found), "nothing was taken back"
+            if result.exit_code == 0 and dry_run:
+                result = known.result = replace(result, verdict=Verdict.DRY_RUN, message="Nothing was taken back.")
+            elif result.exit_code == 0:
+                image = known.run.image if known.run else None
+                known.run = known.result = None  # from here on they tell of the second task
+                for line in report.rollback_lines(found):
+                    console.say(f"   {line}")
+                if question:
+                    typed = f"Type the name of the database ({stack.db_name.value}) to go back: "
+                    guards.confirm_rollback(stack, question(f"This takes {stack.environment} back. {typed}"))
+                request = replace(plan.request, command=command, image=image)
+                reading = {key: known.timings.pop(key) for key in ("terraform", "service")}
+                known.timings = reading | {"look": round(sum(known.timings.values()), 3)}
+                plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
+                result = executor(common, aws, known).execute(plan)
+    except LauncherError as error:
+        return _failed(common, known, name, error)
+    report_result(common, known, result, name)
+    return result.exit_code
+
+
+def _failed(common: Common, known: Launch, name: str, error: LauncherError) -> int:
+    """Report an error that ended a run; return its exit code."""
+    console = common.console
+    if known.run is None and error.exit_code < _SIGNALLED and not isinstance(error, OutcomeUnknownError):
+        error.message += " This command did not touch the database."
+    for line in report.result_lines(known):
+        console.say(f"   {line}")
+    console.failure(error)
+    if console.json:
+        console.result(report.result_object(known, command=name, error=error))
+    _summarize(common, known, name, error.message, error.hint, good=False)
+    return error.exit_code
 
 
 def doctor(common: Common) -> int:
@@ -164,9 +226,10 @@ def _planned(common: Common, work: Work, known: Launch) -> tuple[Plan, Aws]:
 
 def _request(common: Common, stack: Stack, work: Work) -> Request:
     environ, how = common.dependencies.environ, common.run
-    run = "/".join(
-        environ.get(f"GITHUB_{part}", "") for part in ("REPOSITORY", "RUN_ID", "RUN_ATTEMPT", "JOB", "ACTION")
-    )
+    back = isinstance(work, Rollback)
+    # A job that is run again would go one run further back.
+    parts = ("REPOSITORY", "RUN_ID", *["RUN_ATTEMPT"] * (not back), "JOB", "ACTION")
+    run = "/".join(environ.get(f"GITHUB_{part}", "") for part in parts)
     in_ci = bool(environ.get("GITHUB_RUN_ID"))
     who = f"{environ.get('GITHUB_ACTOR', 'nobody')} {run}" if in_ci else f"{_user()}@{socket.gethostname()}"
     return Request(
@@ -175,7 +238,7 @@ def _request(common: Common, stack: Stack, work: Work) -> Request:
         timeout=how.timeout,
         image=how.image,
         base=how.base,
-        rds_snapshot=(work.resets and stack.production) if how.snapshot is None else how.snapshot,
+        rds_snapshot=((work.resets or back) and stack.production) if how.snapshot is None else how.snapshot,
         detach=how.detach,
         attach=how.attach,
         client_token=how.client_token or (run if in_ci else uuid.uuid4().hex),

@@ -189,11 +189,24 @@ def ecs_migrate(
             "--plan", help="Only tell what would run and what it would lock, seen by a task; add what the linter says."
         ),
     ] = False,
+    rollback: Annotated[
+        bool,
+        typer.Option(
+            "--rollback",
+            help="Back to where the last run began, by the log; with --dry-run, a task that reads only tells.",
+        ),
+    ] = False,
+    confirm_rollback: Annotated[
+        str | None,
+        typer.Option(metavar="DATABASE", help="Confirms a rollback of production without a terminal."),
+    ] = None,
 ) -> int:
     """Run `alembic upgrade head` as an ECS task, and follow it to its end."""
     from launcher.cli import commands
     from launcher.launch.work import Migration, Preview
 
+    if rollback:
+        return commands.roll_back(common, "ecs-migrate", confirm_rollback)
     if plan:
         return commands.launch(common, "ecs-migrate", Preview(revision), lint_to=revision or "head")
     work = Migration(reset, create_db, force, revision)

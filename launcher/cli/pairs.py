@@ -11,6 +11,7 @@ from launcher.errors import UsageError
 _DETACHED = "With --detach nobody waits for the task. Follow it later: launcher logs --follow"
 _PLANNED = "A plan is told of an upgrade, by a task that is followed to its end."
 _RESET = "A reset drops everything and upgrades to the newest revision."
+_BACK = "A rollback finds its revision itself, by a task of its own, and is followed to its end."
 _EXCLUSIVE = {
     ("image", "base"): "A given image is not built: give one.",
     **dict.fromkeys(itertools.product(["detach"], ["attach", "timeout"]), _DETACHED),
@@ -18,10 +19,18 @@ _EXCLUSIVE = {
         itertools.product(["plan"], ["reset", "create_db", "force", "detach", "snapshot", "confirm_reset", "yes"]),
         _PLANNED,
     ),
+    **dict.fromkeys(
+        itertools.product(["rollback"], ["reset", "plan", "revision", "create_db", "force", "detach", "attach"]), _BACK
+    ),
     **dict.fromkeys(itertools.product(["reset"], ["revision", "create_db", "force"]), _RESET),
 }
 """By pairs of options, why they exclude each other."""
-_CONFIRMING = ("confirm_reset", "yes")
+_CONFIRMING = {
+    "confirm_reset": ("reset", "delete all data"),
+    "yes": ("reset", "delete all data"),
+    "confirm_rollback": ("rollback", "take the last run back"),
+}
+"""By the name of what confirms, what it confirms, and what that does."""
 
 
 def settled(values: Mapping[str, Any], by_variable: Mapping[str, str], notice: Callable[[str], None]) -> dict[str, Any]:
@@ -46,10 +55,10 @@ def settled(values: Mapping[str, Any], by_variable: Mapping[str, str], notice: C
             raise UsageError(f"{named[0]} and {named[1]} exclude each other.", hint=why)
         notice(f"{by_variable[aside[0]]} is left aside, since {named[pair[0] == aside[0]]} is given.")
         left[aside[0]] = False if left[aside[0]] is True else None
-    for name in _CONFIRMING:
-        if left.get(name) not in (None, False) and "reset" in left and not left["reset"]:
+    for name, (confirmed, does) in _CONFIRMING.items():
+        if left.get(name) not in (None, False) and confirmed in left and not left[confirmed]:
             raise UsageError(
-                f"--{name.replace('_', '-')} confirms nothing without --reset.",
-                hint="Leave it out, or add --reset to delete all data.",
+                f"--{name.replace('_', '-')} confirms nothing without --{confirmed}.",
+                hint=f"Leave it out, or add --{confirmed} to {does}.",
             )
     return left

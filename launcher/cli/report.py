@@ -161,6 +161,7 @@ def result_object(launch: Launch, *, command: str, error: LauncherError | None =
         "log": {"group": run.log_group, "stream": run.log_stream} if run else None,
         "snapshot": asdict(launch.rds_snapshot) if launch.rds_snapshot else None,
         "lint": asdict(launch.lint) if launch.lint else None,
+        "rollback": launch.rollback,
         "seconds": launch.timings,
     }
 
@@ -189,7 +190,8 @@ def clock_time(moment: float) -> str:
 
 
 def result_lines(launch: Launch) -> Iterator[str]:
-    """Yield revision, snapshot and log, to be shown with the verdict or error."""
+    """Yield the run to take back, revision, snapshot and log, to be shown with the verdict or error."""
+    yield from rollback_lines(launch.rollback)
     result = launch.result
     report = result.report if result else None
     if report is not None and (report.before is not None or report.after is not None):
@@ -202,6 +204,22 @@ def result_lines(launch: Launch) -> Iterator[str]:
     if launch.run is not None and (result is None or result.verdict is not Verdict.NOT_STARTED):
         yield f"Log       {launch.run.log_group}"
         yield f"          {launch.run.log_stream}"
+
+
+def rollback_lines(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield which run is taken back, and what that loses."""
+    if found is None:
+        return
+    run = found["run"]
+    where = f"in task {run['task_arn'].rsplit('/', 1)[-1]}" if run["task_arn"] else f"on {run['host'] or '?'}"
+    yield f"Run       of {run['began']} by {run['by']}, {where}"
+    yield f"Back      from {found['from']} to {found['to'] or 'no revision'}: {', '.join(found['revisions'])}"
+    lost = [each for each in found["losses"] if each["rows"] != 0]
+    for each in lost:
+        count = "an unknown number of" if each["rows"] is None else f"{each['rows']:,}"
+        yield f"Loses     {count} {each['phrase']} ({each['revision']})"
+    if not lost:
+        yield "Loses     nothing that its revisions count"
 
 
 def summary(launch: Launch, title: str, *, message: str, hint: str | None, good: bool) -> str:

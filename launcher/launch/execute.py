@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.environment.names import log_stream
 from launcher.image.build import Builder
@@ -42,6 +43,7 @@ class Launch:
         result: how it went.
         timings: seconds by step.
         lint: the lint of the pending revisions, if requested.
+        rollback: the run to take back, as the container's report has it.
     """
 
     plan: Plan | None = None
@@ -50,6 +52,7 @@ class Launch:
     result: TaskResult | None = None
     timings: dict[str, float] = field(default_factory=dict)
     lint: Lint | None = None
+    rollback: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Executor:
         launch: filled in as facts become known.
         root: the image's build context.
         docker_config: the folder with the user's Docker logins.
+        numbered: whether these are the steps of the run itself, and not of a look before it.
     """
 
     aws: Aws
@@ -75,10 +79,11 @@ class Executor:
     launch: Launch
     root: Path
     docker_config: Path
+    numbered: bool = True
 
     def step(self, key: str, title: str | None = None) -> AbstractContextManager[Done]:
         """Time and show a step, with its number if this is a full run of eight."""
-        whole_run = self.launch.plan is not None
+        whole_run = self.numbered and self.launch.plan is not None
         return Steps(self.clock, self.progress, self.launch.timings, numbered=whole_run).step(key, title)
 
     def execute(self, plan: Plan) -> TaskResult:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from launcher.environment.options import is_production
 from launcher.errors import AlreadyRunningError, RefusedError, UsageError
 from launcher.launch.plan import Plan, is_own
-from launcher.models import Stack, Task
-from launcher.task.command_line import confirmation, is_plain_upgrade
+from launcher.models import Request, Stack, Task
+from launcher.task.command_line import change, confirmation, is_plain_upgrade
 
 DELETE = "DELETE ALL DATA"
 
@@ -58,6 +59,32 @@ def confirm_reset(stack: Stack, given: str | None, ask: Callable[[str], str] | N
     for question, expected in questions:
         if ask(question) != expected:
             raise RefusedError(f"That is not {expected}.", hint="Run the same command again to be asked anew.")
+
+
+def confirm_rollback(stack: Stack, typed: str | None) -> None:
+    """Refuse a rollback of production without the database's name, and a wrong name anywhere.
+
+    Raises:
+        RefusedError: it is missing or wrong.
+    """
+    name = stack.db_name.value
+    if typed != name and (stack.production or typed is not None):
+        raise RefusedError(
+            f"The confirmation of the rollback is {'missing' if typed is None else repr(typed)}, and the database is"
+            f" {name!r}.",
+            hint=f"To confirm it where nobody can type: --confirm-rollback {shlex.quote(name)}",
+        )
+
+
+def demand_not_rolled_back(plan: Plan) -> None:
+    """Refuse a second try of a run whose first one went back: it would go one run further back.
+
+    Raises:
+        RefusedError: it did.
+    """
+    for task in plan.survey.ended:
+        if change(task.command) == "downgrade" and _ran_as_own(replace(plan.request, command=task.command), task):
+            raise ran_already(task)
 
 
 def demand_confirmation(stack: Stack, command: Sequence[str]) -> None:
@@ -125,9 +152,13 @@ def task_instead(plan: Plan) -> Task | None:
         # A failed task may be retried; one followed by others says nothing about the database's present state.
         return last if last and last.exit_code == 0 and is_same(last) else None
     for task in survey.ended:
-        if is_own(request, task) and (task.started is not None or task.exit_code is not None):
+        if _ran_as_own(request, task):
             raise ran_already(task)
     return None
+
+
+def _ran_as_own(request: Request, task: Task) -> bool:
+    return is_own(request, task) and (task.started is not None or task.exit_code is not None)
 
 
 def ran_already(task: Task) -> RefusedError:

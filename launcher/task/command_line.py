@@ -27,9 +27,9 @@ _COMMANDS = {
     "heads": "-v/--verbose --resolve-dependencies",
     "history": "-r/--rev-range= -v/--verbose -i/--indicate-current",
     "list_templates": "",
-    "log": "--json",
+    "log": "--json --runs",
     "mark": "environment --confirm=",
-    "plan": "target? --json --markdown --as-reader --count",
+    "plan": "target? --json --markdown --as-reader --count --rollback",
     "reset": "--confirm= --environment= --no-upgrade",
     "show": "rev",
     "stamp": "revisions+ --sql --tag= --purge",
@@ -50,7 +50,7 @@ _POINTLESS = {
 _OURS = frozenset({"adopt", "compat", "create_db", "log", "mark", "plan", "reset", "verify"})
 """The commands that are not Alembic's, to which -x means nothing."""
 
-_X_OPTIONS = frozenset({"accept_edit", "confirm", "create_db", "force"})
+_X_OPTIONS = frozenset({"accept_edit", "confirm", "create_db", "force", "from"})
 _X_FLAGS = frozenset({"create_db", "force"})
 _X_LISTS = frozenset({"accept_edit"})
 
@@ -148,7 +148,12 @@ def reports(command: Sequence[str]) -> bool:
 
 def is_plain_upgrade(command: Sequence[str]) -> bool:
     """Whether it is `upgrade REVISION` without options, which does nothing when run a second time."""
-    return len(command) == 3 and command[1] == "upgrade" and _ABSOLUTE.fullmatch(command[2]) is not None
+    return len(command) == 3 and command[1] == "upgrade" and is_absolute(command[2])
+
+
+def is_absolute(revision: str) -> bool:
+    """Whether it is the name of one revision, wherever the database is."""
+    return _ABSOLUTE.fullmatch(revision) is not None
 
 
 def confirmation(command: Sequence[str]) -> tuple[str, str | None] | None:
@@ -212,6 +217,8 @@ def _wrong(asked: Namespace, rest: Sequence[str]) -> str | None:
             return f"-x {name} is given {names.count(name)} times"
     if vars(asked).get("json") and vars(asked).get("markdown"):
         return "--json and --markdown exclude each other"
+    if vars(asked).get("rollback") and asked.target is not None:
+        return f"--rollback finds its revision itself, and {asked.target} is given"
     if asked.x and asked.name in _OURS:
         return f"-x means nothing to {asked.name}"
     if asked.name == "compat" and (asked.action, asked.revision_range, asked.output) != ("record", None, "-"):
@@ -231,7 +238,9 @@ def _revisions(asked: Namespace) -> list[str]:
         ValueError: it has a range where none can be, or none where one has to be.
     """
     given, names = vars(asked), list[str]()
-    if (asked.name == "plan" and asked.target is None) or (asked.name == "reset" and not asked.no_upgrade):
+    if (asked.name == "plan" and asked.target is None and not asked.rollback) or (
+        asked.name == "reset" and not asked.no_upgrade
+    ):
         names.append("head")
     for text in (given.get("revision"), given.get("target"), given.get("rev"), *given.get("revisions", ())):
         if text is None:

@@ -15,7 +15,7 @@ from launcher.task.watch import WatchResult
 
 _NEXT = {
     3: "See what differs: launcher ecs-run -- verify",
-    4: "A lock was not free in time. See who holds it: launcher ecs-run -- plan",
+    4: "A lock was not free in time, or the database was moved meanwhile. See: launcher ecs-run -- plan",
     5: "The log says what was refused, and what to do.",
     6: "See whether the task can reach the database with the right password: launcher doctor",
     7: "What had begun was rolled back, unless the log says otherwise. What was run: launcher ecs-run -- log",

@@ -272,11 +272,12 @@ def diagram(config: Config, output: str | None = None) -> None:
 
 def plan(
     config: Config,
-    target: str = "head",
+    target: str | None = None,
     as_json: bool = False,
     as_markdown: bool = False,
     as_reader: bool = False,
     count: bool = False,
+    rollback: bool = False,
 ) -> None:
     """Show what would run on the database, what it would lock, and who is in the way; nothing is changed.
 
@@ -284,24 +285,31 @@ def plan(
     large it is now, and who holds locks on it. REVISION is what upgrade or downgrade would get: head by default; an
     older one, base or -1 is planned as a way back. No revision is run for it: what its statements do was measured by
     neuraknot-db snapshot. Only --count reads tables: it counts the rows that would break what a revision expects, and
-    those that a way back would lose; it ends with 0 all the same.
+    those that a way back would lose; it ends with 0 all the same. --rollback plans the way back to where the last run
+    began, by the log: exit code 5 where there is none.
 
     Examples:
       neuraknot-db plan
       neuraknot-db plan --count
       neuraknot-db plan -1 --json
+      neuraknot-db plan --rollback --count
     """
+    if rollback and target is not None:
+        raise UsageError(f"--rollback finds its revision itself, and {target} is given.", hint="Leave one of them out.")
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other.", hint="Leave one of them out.")
+    from neuraknot_db.migrate import guards
     from neuraknot_db.plan.make import make
 
     script = ScriptDirectory.from_config(config)
     files.load(script)
     where = chosen()
     with session.open_session(where) as connection:
-        made = make(connection, script, where, settings.limits(), target, as_reader=as_reader, count=count)
+        goal = None if rollback else target or "head"
+        made = make(connection, script, where, settings.limits(), goal, as_reader=as_reader, count=count)
     outcome: Outcome = config.attributes[OUTCOME]
     outcome.before = outcome.after = made.current
+    outcome.rollback = made.rollback_json
     if as_json:
         write_json(made.to_json())
     elif as_markdown:
@@ -312,6 +320,9 @@ def plan(
         from neuraknot_db.plan.render import render
 
         write(render(made, shutil.get_terminal_size().columns))
+    if made.rollback and not settings.origin().task_metadata_uri:
+        back = f"-x from={made.current} downgrade {made.target or 'base'}"
+        log.info("to take it back: %s", guards.confirming(where.database, back))
 
 
 def lint(config: Config, revision_range: str | None = None, as_markdown: bool = False) -> None:
@@ -475,25 +486,30 @@ def mark(config: Config, environment: str, confirm: str | None = None) -> None:
     mark(chosen(), ScriptDirectory.from_config(config), environment, config.attributes[OUTCOME], confirm=confirm)
 
 
-def show_log(_config: Config, as_json: bool = False) -> None:
+def show_log(_config: Config, as_json: bool = False, by_run: bool = False) -> None:
     """Show what was run here: each revision and attempt, by whom, when, and how long it took.
+
+    With --runs each run is told as a whole: where it began and came to, and the revisions between.
 
     Examples:
       neuraknot-db log
+      neuraknot-db log --runs
       neuraknot-db log --json
     """
     from neuraknot_db.history import render
+    from neuraknot_db.history.runs import runs
 
     with session.open_session(chosen()) as connection:
         history = History(connection)
-        records = list(history.records())
+        records = list(history.records(every=by_run))
         connection.rollback()
     if not history.exists:
         log.info("nothing was run here by this tool")
+    told = list(runs(records)) if by_run else []
     if as_json:
-        write_json(render.as_json(records))
+        write_json([each.to_json() for each in told] if by_run else render.as_json(records))
         return
-    for line in render.as_text(records):
+    for line in render.runs_as_text(told) if by_run else render.as_text(records):
         write(line)
 
 
@@ -548,18 +564,22 @@ COMMANDS = (
         ),
     ),
     Registered(mark, (_CONFIRM,)),
-    Registered(show_log, (_JSON,)),
+    Registered(
+        show_log,
+        (_JSON, (("--runs",), {"action": "store_true", "dest": "by_run", "help": "a run at a time"})),
+    ),
     Registered(
         plan,
         (
             (
                 ("target",),
-                {"metavar": "REVISION", "nargs": "?", "default": "head", "help": "where to; head by default"},
+                {"metavar": "REVISION", "nargs": "?", "help": "where to; head by default"},
             ),
             _JSON,
             _MARKDOWN,
             (("--as-reader",), {"action": "store_true", "help": "this user only reads: another one has the rights"}),
             (("--count",), {"action": "store_true", "help": "ask the queries of expects and losses: they read tables"}),
+            (("--rollback",), {"action": "store_true", "help": "back to where the last run began, by the log"}),
         ),
     ),
     Registered(

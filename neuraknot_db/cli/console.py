@@ -203,6 +203,7 @@ def _result(outcome: Outcome, code: int, failure: NeuraknotError | None) -> str:
             "after": outcome.after,
             **({"target": outcome.target} if outcome.targeted else {}),
             "ran": outcome.ran,
+            **({"rollback": redacted_within(outcome.rollback)} if outcome.rollback is not None else {}),
             "outcome": "unknown" if outcome.unknown else ended,
             "exit_code": code,
             "deadline": None if deadline is None else datetime.fromtimestamp(deadline, UTC).isoformat(),

@@ -62,6 +62,7 @@ options of -x, which stands before the command:
                       database's name
   -x accept_edit=REV  take the edit of a revision that was applied before, of
                       several as REV,REV
+  -x from=REV         only if the database is at REV by then (base: at none)
 
 completion in bash and zsh, in a checkout:
   eval "$(register-python-argcomplete neuraknot-db)"

@@ -251,13 +251,13 @@ class History:
         row = self._connection.exec_driver_sql(_VANISHED).first()
         return "{} of {} by {} on {}".format(*row) if row else None
 
-    def records(self) -> Iterator[Record]:
-        """Yield the rows, oldest first; the start of a run only if the run never ended."""
+    def records(self, *, every: bool = False) -> Iterator[Record]:
+        """Yield the rows, oldest first; the start of a run only if it never ended, unless `every` row is wanted."""
         if not self.exists:
             return
         run, rows = "NULL, NULL, NULL", "true"
         if self._format >= _WITH_RUNS:
-            run, rows = "run::text, before, after", f"outcome <> 'started' OR id IN ({_UNENDED})"
+            run, rows = "run::text, before, after", f"{every} OR outcome <> 'started' OR id IN ({_UNENDED})"
         for row in self._connection.exec_driver_sql(f"SELECT {_COLUMNS}, {run} FROM {TABLE} WHERE {rows} ORDER BY id"):
             yield Record(*row)
 

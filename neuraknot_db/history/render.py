@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from neuraknot_db.database import display
 from neuraknot_db.history.log import Record
+from neuraknot_db.history.runs import Run
 
 
 def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -29,12 +31,29 @@ def as_text(records: Sequence[Record]) -> Iterator[str]:
         if record.error:
             # A server's message may hold line breaks.
             yield f"    {record.error}".replace("\n", "\n    ")
-        # Shortened; --json has the full values.
-        image, commit = _cut(record.image, after="@", length=19), _cut(record.git_commit, length=12)
-        if known := [f"{name} {value}" for name, value in (("image", image), ("commit", commit)) if value]:
-            yield f"    {'  '.join(known)}"
-        if record.task_arn:
-            yield f"    task {_cut(record.task_arn, after='/')}"
+        yield from _origin(record)
+
+
+def runs_as_text(runs: Iterable[Run]) -> Iterator[str]:
+    """Yield two lines or more per run: what and when, by whom, and further details."""
+    for run in runs:
+        when = run.began.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        outcome = "not ended" if run.outcome == "started" else run.outcome
+        moved = f"{run.before or 'none'} -> {run.after or 'none'}" if run.run else "?"
+        yield f"{when}  {run.kind:<9}  {outcome:<11}  {moved}"
+        if run.revisions:
+            yield from textwrap.wrap(", ".join(run.revisions), 80, initial_indent="    ", subsequent_indent="    ")
+        yield f"    {run.by} on {run.host}"
+        yield from _origin(run)
+
+
+def _origin(of: Record | Run) -> Iterator[str]:
+    """Yield image, commit and task, shortened; --json has the full values."""
+    image, commit = _cut(of.image, after="@", length=19), _cut(of.git_commit, length=12)
+    if known := [f"{name} {value}" for name, value in (("image", image), ("commit", commit)) if value]:
+        yield f"    {'  '.join(known)}"
+    if of.task_arn:
+        yield f"    task {_cut(of.task_arn, after='/')}"
 
 
 def _cut(text: str | None, *, after: str = "\0", length: int | None = None) -> str:

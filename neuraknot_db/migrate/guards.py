@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from neuraknot_db import settings
 from neuraknot_db.database import diagnosis, raw_sql
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.errors import RefusedError
+from neuraknot_db.errors import LockUnavailableError, RefusedError
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,20 @@ def refuse_read_only(state: DatabaseState) -> None:
     """
     if state.read_only:
         raise RefusedError("This session is read-only: nothing can be changed in it.", hint=state.read_only)
+
+
+def demand_at(state: DatabaseState, begin: str | None) -> None:
+    """Raise unless the database is where `-x from` says, `base` for no revision; None allows any.
+
+    Raises:
+        LockUnavailableError: it is elsewhere.
+    """
+    if begin is not None and begin != (state.revision or "base"):
+        raise LockUnavailableError(
+            f"The database is at {state.revision or 'no revision'}, and not at {begin}, as -x from says: it was moved"
+            " meanwhile. Nothing was changed.",
+            hint="Look again at what would run: neuraknot-db plan",
+        )
 
 
 def admit_changes(state: DatabaseState) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 OUTCOME = "neuraknot_db.migrate.outcome"
 """The key in `Config.attributes` of the outcome to fill in."""
@@ -19,6 +20,7 @@ class Outcome:
         ran: the revisions applied or rolled back, in order.
         target: the revision that it should be at in the end; None for none.
         targeted: whether there is such a target.
+        rollback: the run that `plan --rollback` would take back, as JSON values; None for another command.
         unknown: whether the database could not be asked what was committed; then `after` is None.
     """
 
@@ -28,6 +30,7 @@ class Outcome:
     ran: list[str] = field(default_factory=list)
     target: str | None = None
     targeted: bool = False
+    rollback: dict[str, Any] | None = None
     unknown: bool = False
 
     def aim(self, target: str | None) -> None:

@@ -76,13 +76,15 @@ def look(connection: Connection, where: Settings) -> Found:
     return Found(where, DatabaseState.of(connection), History(connection))
 
 
-def resolve(command: Command, script: ScriptDirectory, found: Found) -> list[Step]:
+def resolve(command: Command, script: ScriptDirectory, found: Found, asked: XOptions = x_options.NOTHING) -> list[Step]:
     """Return the steps of a command from where the database is.
 
     Raises:
         UsageError: the target does not exist or can't be reached.
         RefusedError: the database is at a revision that has no file here.
+        LockUnavailableError: it is not where `-x from` says.
     """
+    guards.demand_at(found.state, asked.begin)
     if not (command.purge or command.kind in ("reset", "mark")):
         files.demand_known(script, found.state)
     return command.resolve(found.state.versions)
@@ -144,7 +146,7 @@ def check(
 ) -> Ready:
     """Look, resolve and admit, on a connection without a transaction; leave none open."""
     found = look(connection, where)
-    steps = resolve(command, script, found)
+    steps = resolve(command, script, found, asked)
     ready = admit(command, script, found, steps, asked)
     connection.rollback()
     return ready

@@ -82,7 +82,7 @@ def migrate(environment: EnvironmentContext, command: Command, where: Settings, 
         found = preflight.look(connection, where)
         if before is not None:
             _demand_unmoved(before, found.state, command)
-        steps = preflight.resolve(command, environment.script, found)
+        steps = preflight.resolve(command, environment.script, found, asked)
         ready = preflight.admit(command, environment.script, found, steps, asked)
         connection.rollback()
         if not greeted:

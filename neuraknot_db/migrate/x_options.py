@@ -17,17 +17,19 @@ class XOptions(NamedTuple):
         force: go on although unversioned tables exist.
         confirm: the database's name, for a downgrade or a stamp in production.
         accept_edit: applied revisions whose edit is accepted.
+        begin: the revision that the database has to be at, `base` for none; None for any.
     """
 
     create_db: bool = False
     force: bool = False
     confirm: str | None = None
     accept_edit: tuple[str, ...] = ()
+    begin: str | None = None
 
 
 NOTHING = XOptions()
 
-_KNOWN = ("accept_edit", "confirm", "create_db", "force")
+_KNOWN = ("accept_edit", "confirm", "create_db", "force", "from")
 
 
 def read(config: Config) -> XOptions:
@@ -51,6 +53,7 @@ def read(config: Config) -> XOptions:
         _flag(wanted, "force"),
         wanted.get("confirm"),
         tuple(filter(None, edits.split(","))),
+        wanted.get("from"),
     )
 
 

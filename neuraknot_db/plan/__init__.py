@@ -4,6 +4,7 @@ The input is a connection, the revisions and a target; the output is a `Plan`, a
 and that converts itself to JSON.
 
 make       the steps of planning: where the database is, what is pending, each revision's statements, and who blocks
+rollback   which run is to be taken back, by the log
 refusals   would a run be refused? Runs the same preflight as a run, before anything is run
 ownership  which statements the server may refuse for want of a right: a note, no refusal
 survey     live facts about tables in use: their sizes, their partitions, who holds locks on them

@@ -24,7 +24,7 @@ from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.migrate import conditions
 from neuraknot_db.migrate.command import to_target
-from neuraknot_db.plan import ownership
+from neuraknot_db.plan import ownership, rollback
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
 from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question
@@ -41,7 +41,7 @@ def make(
     script: ScriptDirectory,
     where: Settings,
     limits: Limits,
-    target: str,
+    target: str | None,
     *,
     as_reader: bool = False,
     count: bool = False,
@@ -53,20 +53,24 @@ def make(
         script: where the revisions are.
         where: the database.
         limits: the timeouts of revisions that set none.
-        target: as for `upgrade` and `downgrade`; an older revision, `base` or `-1` is a downgrade.
+        target: as for `upgrade` and `downgrade`; an older revision, `base` or `-1` is a downgrade. None for where the
+            last run began, which raises what another plan tells as its refusal.
         as_reader: whether this user only reads, and another one migrates.
         count: whether to ask the queries of `losses` and `expects`, which read tables.
 
     Raises:
         UsageError: the target can't be reached from here.
-        RefusedError: the database's revision has no file here.
+        RefusedError: the database's revision has no file here; or no run can be taken back.
+        LockUnavailableError: a migration runs now, and what it will have done can't be taken back.
     """
     try:
         files.demand_known(script, DatabaseState.of(connection))
         doubt, in_the_way = _doubt(connection, script)
         connection.rollback()
         state = _begin(connection)
-        command, steps = to_target(script, state.versions, target)
+        run = rollback.find(connection, script, state) if target is None else None
+        goal = (run.before or "base") if run else target or "head"
+        command, steps = to_target(script, state.versions, goal)
         downgrade, pending = (
             command.kind == "downgrade",
             [step.revision for step in steps if isinstance(step, RevisionStep)],
@@ -83,7 +87,9 @@ def make(
         )
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
-        refused = refusal(connection, script, where, state, command, steps, as_reader=as_reader)
+        refused = refusal(connection, script, where, state, command, steps, as_reader=as_reader, asks=run is None)
+        if run and refused:
+            raise RefusedError(refused.message)
         running = holder(connection)
     finally:
         connection.rollback()
@@ -99,6 +105,7 @@ def make(
         doubt if planned else "",
         running,
         as_reader,
+        run,
     )
 
 

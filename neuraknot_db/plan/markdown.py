@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from neuraknot_db.database import display
 from neuraknot_db.database.markdown import code, table, text
-from neuraknot_db.plan.render import AS_READER, held, in_use, limits, lock, table_size, waiting, work
+from neuraknot_db.plan.render import AS_READER, back_to, held, in_use, limits, lock, table_size, waiting, work
 from neuraknot_db.plan.values import Plan, PlannedRevision, TableNow
 
 NOTHING: Mapping[str, TableNow] = {}
@@ -65,6 +65,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"- ⏳ It would wait for another migration: {text(plan.running)}."
     if plan.doubt:
         yield f"- ❗ {text(plan.doubt)}"
+    if plan.rollback:
+        yield f"- {text(back_to(plan.rollback))}"
     if plan.as_reader:
         yield f"- {AS_READER}"
     yield ""

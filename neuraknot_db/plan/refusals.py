@@ -30,6 +30,7 @@ def refusal(
     steps: Sequence[Step],
     *,
     as_reader: bool = False,
+    asks: bool = True,
 ) -> Refusal | None:
     """Return the first refusal that a run would meet; None for none.
 
@@ -41,6 +42,7 @@ def refusal(
         command: the command to run.
         steps: its steps from there.
         as_reader: whether another user would run it, so that this one's rights refuse nothing.
+        asks: whether a confirmation that is still to be given counts as a refusal.
     """
     history = History(connection)
     if as_reader:
@@ -50,7 +52,7 @@ def refusal(
         ready = preflight.admit(command, script, Found(where, state, history), steps)
     except (RefusedError, UsageError, MigrationFailedError) as refused:
         return _told(refused)
-    if command.kind == "downgrade" and steps and settings.is_production(ready.environment):
+    if asks and command.kind == "downgrade" and steps and settings.is_production(ready.environment):
         return _told(
             # Same as `guards.confirm_downgrade`, but without asking on the terminal.
             RefusedError(

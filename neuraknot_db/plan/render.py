@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from neuraknot_db.database import display
 from neuraknot_db.database.other_sessions import grant
 from neuraknot_db.database.redaction import redacted
+from neuraknot_db.history.runs import Run
 from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
 from neuraknot_db.schema.effects import Effect
 
@@ -35,6 +36,8 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
     count = display.counted(len(plan.revisions), "revision")
     direction = "back to" if plan.downgrade else "to"
     yield from _wrapped(f"{plan.place}: {count} from {at} {direction} {plan.target or 'no revision'}", width, "")
+    if plan.rollback:
+        yield from _wrapped(back_to(plan.rollback), width, "")
     yield from _refused(plan, width)
     if plan.running:
         yield from _wrapped(f"! It would wait for another migration: {plan.running}.", width, "")
@@ -55,6 +58,11 @@ def _lines(plan: Plan, width: int) -> Iterator[str]:
         # Once more: the first line has scrolled away.
         yield ""
         yield from _refused(plan, width)
+
+
+def back_to(run: Run) -> str:
+    """Return which run is taken back, in a sentence."""
+    return f"Back to where this run began: {run}, {run.before or 'no revision'} -> {run.after or 'no revision'}."
 
 
 def _refused(plan: Plan, width: int) -> Iterator[str]:

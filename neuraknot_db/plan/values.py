@@ -8,6 +8,7 @@ from typing import Any
 
 from neuraknot_db.database.other_sessions import Session
 from neuraknot_db.database.sql_text import names
+from neuraknot_db.history.runs import Run
 from neuraknot_db.revisions.options import QUERIES
 from neuraknot_db.schema.effects import Effect, LockMode
 
@@ -192,6 +193,7 @@ class Plan:
         refused: why a run would be refused now; None if it would not.
         doubt: why the measured effects may not hold for this database; empty if they do.
         running: another migration that runs now, and that a run would wait for; None for none.
+        rollback: the run that it takes back; None for another plan.
         as_reader: whether it was made by a user who only reads, whose rights say nothing of a run.
     """
 
@@ -206,11 +208,28 @@ class Plan:
     doubt: str = ""
     running: str | None = None
     as_reader: bool = False
+    rollback: Run | None = None
 
     @property
     def present(self) -> list[TableNow]:
         """The tables that exist, or that a session holds, by name."""
         return [table for _, table in sorted(self.tables.items()) if table.exists or table.holders]
+
+    @property
+    def rollback_json(self) -> dict[str, Any] | None:
+        """The run that it takes back, and what that loses, as JSON values."""
+        return self.rollback and {
+            "run": self.rollback.to_json(),
+            "from": self.current,
+            "to": self.target,
+            "revisions": [each.revision for each in self.revisions],
+            "losses": [
+                {"revision": each.revision, "phrase": one.phrase, "rows": one.count, "unknown": one.unknown or None}
+                for each in self.revisions
+                for one in each.questions
+                if one.about == "losses"
+            ],
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -225,6 +244,7 @@ class Plan:
             "doubt": self.doubt or None,
             "running": self.running,
             "as_reader": self.as_reader,
+            "rollback": self.rollback_json,
             "revisions": [_revision(each) for each in self.revisions],
             "tables": [_table(each) for _, each in sorted(self.tables.items())],
         }

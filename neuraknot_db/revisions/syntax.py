@@ -100,6 +100,13 @@ class Source:
                 return None
         return texts
 
+    def only_raises(self, function: str) -> bool:
+        """Whether all that a function does is to raise."""
+        found = [part for part in self._parts if function in part.bound]
+        statement = found[-1].statement if found else None
+        body = found[-1].kept(statement.body) if isinstance(statement, ast.FunctionDef) else []
+        return bool(body) and isinstance(body[0], ast.Raise)
+
     def qualified(self, node: ast.expr, function: ast.stmt) -> str | None:
         """Return an expression's name in another module, such as `alembic.op.execute`; None for anything else.
 

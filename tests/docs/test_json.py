@@ -10,6 +10,7 @@ from neuraknot_db.cli import console
 from neuraknot_db.database.other_sessions import Session
 from neuraknot_db.history import render
 from neuraknot_db.history.log import Record
+from neuraknot_db.history.runs import runs
 from neuraknot_db.migrate.adopt import Adoption
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, Question, Refusal, TableNow
@@ -20,7 +21,9 @@ from tests.docs.fields import demand_all_fields, documented, printed
 
 STATEMENT = PlannedStatement("SELECT 1", 1, (Effect("users"),))
 TABLE = TableNow("users", True, holders=(Holder(Session(1), None, True),))
-REVISION = PlannedRevision("001", "x", "x.py", (STATEMENT,), questions=(Question("expects", "x", 1),))
+REVISION = PlannedRevision(
+    "001", "x", "x.py", (STATEMENT,), questions=(Question("expects", "x", 1), Question("losses", "x"))
+)
 PLAN = Plan("here", "18", None, "001", False, (REVISION,), {"users": TABLE})
 NOW = datetime.now(UTC)
 
@@ -28,12 +31,16 @@ NOW = datetime.now(UTC)
 def test_the_fields_of_neuraknot_db() -> None:
     outcome = Outcome("upgrade")
     outcome.aim("001")
-    record = Record._make(NOW if name == "started_at" else None for name in Record._fields)
+    record = Record._make(NOW if name == "started_at" else "x" for name in Record._fields)
+    [run] = runs([record])
+    outcome.rollback = {}
     found = {
         **printed("NEURAKNOT_RESULT", json.loads(console._result(outcome, 0, None))),
         **printed("adopt", Adoption("001", (), (), True).to_json()),
         **printed("verify", Report("001", (Difference("users", "table", None, ""),), (), ()).to_json()),
         **printed("log", render.as_json([record])),
-        **printed("plan", replace(PLAN, refused=Refusal(5, "x")).to_json()),
+        **printed("log --runs", [run.to_json()]),
+        **printed("plan", replace(PLAN, refused=Refusal(5, "x"), rollback=run).to_json()),
     }
+    assert found.pop("plan.rollback.run") == found["log --runs[]"]  # "as in"
     demand_all_fields(documented("json-of-neuraknot-db"), found)
