@@ -9,8 +9,10 @@ An upgrade runs it in batches (`migrate.backfill`); everything else, a reset too
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from types import ModuleType
 
 from alembic import op
@@ -18,6 +20,7 @@ from alembic import op
 from neuraknot_db.errors import UsageError
 
 DECLARE = 'Write it as: backfill = Backfill(table="users", set="name = email", where="name IS NULL")'
+_DECLARED = re.compile(r"^backfill\b", re.MULTILINE)
 _BRACKETS = {"(": 1, ")": -1, "[": 1, "]": -1}
 
 
@@ -72,7 +75,7 @@ def complete(module: ModuleType, revision: str) -> None:
         return
     if not isinstance(found, Backfill):
         raise UsageError(f"backfill of revision {revision} is {found!r}.", hint=DECLARE)
-    module.upgrade = _sending(found)  # type: ignore[attr-defined]
+    module.upgrade = _sending(found, str(module.__file__))  # type: ignore[attr-defined]
 
 
 def is_completed(module: ModuleType) -> bool:
@@ -80,9 +83,12 @@ def is_completed(module: ModuleType) -> bool:
     return getattr(getattr(module, "upgrade", None), "of_backfill", False)
 
 
-def _sending(backfill: Backfill) -> Callable[[], None]:
+def _sending(backfill: Backfill, path: str) -> Callable[[], None]:
     def upgrade() -> None:
         op.execute(backfill.statement)
 
     upgrade.of_backfill = True  # type: ignore[attr-defined]
+    # As if it stood in the revision's file, in the line that declares it: that is where to look after a failure.
+    before = _DECLARED.split(Path(path).read_text(encoding="utf-8", errors="replace"))[0].count("\n")
+    upgrade.__code__ = upgrade.__code__.replace(co_filename=path, co_firstlineno=before)
     return upgrade

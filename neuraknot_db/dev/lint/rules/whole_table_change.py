@@ -9,15 +9,16 @@ from neuraknot_db.schema.effects import DELETED, UPDATED_ALL, Effect, Measured
 
 CODE = "whole-table-change"
 HELP = (
-    "Every row stays locked until the revision ends, and no downgrade brings the old values back. Change some thousand"
-    " rows at a time, outside of the revision, and keep what is overwritten or deleted until nobody misses it. Where"
-    " the rows are few, or nobody's, count them (SELECT count(*) ...) and say so in alembic/lint.toml."
+    "Every row stays locked until the revision ends, and no downgrade brings the old values back. A large UPDATE:"
+    ' declare backfill = Backfill(table="...", set="...", where="...") instead of upgrade(), which changes the rows in'
+    " short batches. Keep what is overwritten or deleted until nobody misses it. Where the rows are few, or nobody's,"
+    " count them (SELECT count(*) ...) and say so in alembic/lint.toml."
 )
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Find deleted rows of tables in use, and UPDATEs of all rows."""
-    for statement in subject.upgrade.measured.statements:
+    """Find deleted rows of tables in use, and UPDATEs of all rows but a backfill's, which runs in batches."""
+    for statement in () if subject.is_backfill else subject.upgrade.measured.statements:
         for effect in statement.effects:
             if what := _change(statement, effect):
                 yield subject.finding(statement.line, CODE, f"upgrade() {what} {effect.relation}.", HELP)
