@@ -24,11 +24,12 @@ from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.migrate import conditions
 from neuraknot_db.migrate.command import to_target
-from neuraknot_db.plan import ownership
+from neuraknot_db.plan import backfill, ownership
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
-from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question
+from neuraknot_db.plan.values import Plan, PlannedBackfill, PlannedRevision, PlannedStatement, Question
 from neuraknot_db.revisions import files
+from neuraknot_db.revisions.backfill import Backfill
 from neuraknot_db.revisions.options import QUERIES, is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
@@ -55,7 +56,7 @@ def make(
         limits: the timeouts of revisions that set none.
         target: as for `upgrade` and `downgrade`; an older revision, `base` or `-1` is a downgrade.
         as_reader: whether this user only reads, and another one migrates.
-        count: whether to ask the queries of `losses` and `expects`, which read tables.
+        count: whether to ask the queries of `losses` and `expects`, and `where` of a backfill, which read tables.
 
     Raises:
         UsageError: the target can't be reached from here.
@@ -174,7 +175,13 @@ def _plan_revision(
             for phrase, query in getattr(options, about).items()
         ),
         failure=f"{found.failure}." if found.failure else "",
+        backfill=_backfill(connection, options.backfill, count=count) if options.backfill else None,
     )
+
+
+def _backfill(connection: Connection, declared: Backfill, *, count: bool) -> PlannedBackfill:
+    matching = f"SELECT count(*) FROM {declared.table} WHERE (\n{declared.where}\n)"
+    return backfill.planned(connection, declared, *(_answer(connection, "losses", matching) if count else (None, "")))
 
 
 def _answer(connection: Connection, about: str, query: str) -> tuple[int | None, str]:

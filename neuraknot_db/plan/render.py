@@ -8,7 +8,15 @@ from collections.abc import Iterator, Mapping
 from neuraknot_db.database import display
 from neuraknot_db.database.other_sessions import grant
 from neuraknot_db.database.redaction import redacted
-from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
+from neuraknot_db.plan.values import (
+    ASSUMED_SPEED,
+    Holder,
+    Plan,
+    PlannedBackfill,
+    PlannedRevision,
+    PlannedStatement,
+    TableNow,
+)
 from neuraknot_db.schema.effects import Effect
 
 _WIDEST = 120
@@ -70,6 +78,8 @@ def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]
     yield from _wrapped(limits(planned), width, "     ")
     for question in planned.questions:
         yield from _wrapped(f"{'! ' * question.broken}{question}", width, "     ")
+    if planned.backfill:
+        yield from _wrapped(batches(planned.backfill), width, "     ")
     for statement in planned.statements:
         yield from _statement(plan, statement, width)
     if planned.failure:
@@ -118,19 +128,43 @@ def work(statement: PlannedStatement, effect: Effect, size: str = "") -> str:
     return f"{effect.work}{size}{f': assumed as on {above}, above it' if above else ''}"
 
 
+def transactions(transactional: bool, in_batches: bool) -> str:
+    """Return in how many transactions a revision is run, in words."""
+    return "a transaction for each batch" if in_batches else f"{'one' if transactional else 'no'} transaction"
+
+
 def limits(planned: PlannedRevision) -> str:
     """Return how a revision is run, in words."""
     locks, statements = (
         display.duration(each) if each else "none" for each in (planned.lock_timeout, planned.statement_timeout)
     )
-    transaction = "one" if planned.transactional else "no"
-    return f"{transaction} transaction, lock_timeout {locks}, statement_timeout {statements}"
+    how = transactions(planned.transactional, planned.backfill is not None)
+    return f"{how}, lock_timeout {locks}, statement_timeout {statements}"
+
+
+def batches(planned: PlannedBackfill) -> str:
+    """Return what a backfill has before it, in words."""
+    about = f"backfill of {planned.table}:"
+    if planned.changed is not None:
+        about += f" goes on behind {planned.changed:,} rows that were changed before;"
+    if planned.left is None or planned.duration is None or planned.batches is None:
+        return f"{about} rows to change not {f'known now, {planned.unknown}' if planned.unknown else 'counted yet'}"
+    rows = f"{'up to about ' if planned.matching is None else ''}{planned.left:,}"
+    unknown = f", not known better now, {planned.unknown}" if planned.unknown else ""
+    return (
+        f"{about} {rows} rows to change{unknown}, in about {planned.batches:,} batches, about"
+        f" {display.duration(planned.duration)} at {planned.speed or ASSUMED_SPEED:,.0f} rows a second,"
+        f" {'as before' if planned.speed else 'as assumed'}"
+    )
 
 
 def waiting(planned: PlannedRevision) -> str:
     """Return how long a revision may keep the application waiting, in sentences."""
     longest = planned.longest_wait
-    if not planned.waits:
+    if planned.backfill:
+        batch = display.duration(planned.backfill.batch)
+        told = f"Each batch keeps the rows that it changes locked until its own commit, some {batch}."
+    elif not planned.waits:
         told = "" if planned.unknown else "Keeps no query of the application waiting."
     elif longest is None:
         told = "Without a lock_timeout, the application waits for as long as another session holds a lock."

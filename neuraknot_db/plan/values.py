@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 from neuraknot_db.database.other_sessions import Session
@@ -12,6 +13,9 @@ from neuraknot_db.revisions.options import QUERIES
 from neuraknot_db.schema.effects import Effect, LockMode
 
 FORMAT = 2
+
+ASSUMED_SPEED = 20_000
+"""Rows that a backfill changes in a second where nothing was measured: of a narrow table (`benchmarks/backfill.py`)."""
 
 QUERY_LENGTH = 500
 """Maximum characters shown of another session's query."""
@@ -130,6 +134,46 @@ class Question:
 
 
 @dataclass(frozen=True)
+class PlannedBackfill:
+    """What a pending backfill has before it, as far as that is known.
+
+    Attributes:
+        table: as the revision names it.
+        rows: how many the table has, by the server's estimate; None if it was never analyzed, or is not there yet.
+        matching: how many match `where` now, and are changed; None if that was not asked, or is not known.
+        unknown: why it is not known, in the server's words; empty if it is, or was not asked.
+        changed: how many a run changed that did not end, and from where the next one goes on; None for none.
+        speed: rows a second, as that run changed them; None if there is none.
+        batch: milliseconds that a batch is to take.
+    """
+
+    table: str
+    rows: int | None
+    matching: int | None
+    unknown: str
+    changed: int | None = None
+    speed: float | None = None
+    batch: int = 250
+
+    @property
+    def left(self) -> int | None:
+        """How many rows there are to change, at the most; None if that is not known."""
+        if self.matching is not None or self.rows is None:
+            return self.matching
+        return max(self.rows - (self.changed or 0), 0)
+
+    @property
+    def duration(self) -> int | None:
+        """Milliseconds for all of it, without what it waits for; None if that is not known."""
+        return None if self.left is None else round(self.left / (self.speed or ASSUMED_SPEED) * 1000)
+
+    @property
+    def batches(self) -> int | None:
+        """How many transactions that are; None if that is not known."""
+        return None if self.duration is None else ceil(self.duration / self.batch)
+
+
+@dataclass(frozen=True)
 class PlannedRevision:
     """A pending revision.
 
@@ -142,6 +186,7 @@ class PlannedRevision:
             blocks the application.
         questions: what it destroys in a downgrade, or what must hold before and after an upgrade.
         failure: why some of its statements are not known; empty if all are.
+        backfill: what it has before it, if it runs in batches; None for another revision, and on the way back.
     """
 
     revision: str
@@ -154,6 +199,7 @@ class PlannedRevision:
     waits: int = 0
     questions: tuple[Question, ...] = ()
     failure: str = ""
+    backfill: PlannedBackfill | None = None
 
     @property
     def unknown(self) -> bool:
@@ -248,6 +294,7 @@ def _revision(planned: PlannedRevision) -> dict[str, Any]:
             if each.count is not None or each.unknown
         ],
         "failure": planned.failure or None,
+        "backfill": planned.backfill and _backfill(planned.backfill),
         "statements": [
             {
                 "line": each.line,
@@ -257,6 +304,19 @@ def _revision(planned: PlannedRevision) -> dict[str, Any]:
             }
             for each in planned.statements
         ],
+    }
+
+
+def _backfill(planned: PlannedBackfill) -> dict[str, Any]:
+    return {
+        "table": planned.table,
+        "rows": planned.rows,
+        "matching": planned.matching,
+        "unknown": planned.unknown or None,
+        "rows_changed": planned.changed,
+        "rows_per_second": planned.speed,
+        "batches": planned.batches,
+        "duration_ms": planned.duration,
     }
 
 

@@ -12,7 +12,16 @@ from neuraknot_db.history import render
 from neuraknot_db.history.log import Record
 from neuraknot_db.migrate.adopt import Adoption
 from neuraknot_db.migrate.outcome import Outcome
-from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, Question, Refusal, TableNow
+from neuraknot_db.plan.values import (
+    Holder,
+    Plan,
+    PlannedBackfill,
+    PlannedRevision,
+    PlannedStatement,
+    Question,
+    Refusal,
+    TableNow,
+)
 from neuraknot_db.schema.compare import Difference
 from neuraknot_db.schema.effects import Effect
 from neuraknot_db.schema.verify import Report
@@ -20,7 +29,9 @@ from tests.docs.fields import demand_all_fields, documented, printed
 
 STATEMENT = PlannedStatement("SELECT 1", 1, (Effect("users"),))
 TABLE = TableNow("users", True, holders=(Holder(Session(1), None, True),))
-REVISION = PlannedRevision("001", "x", "x.py", (STATEMENT,), questions=(Question("expects", "x", 1),))
+REVISION = PlannedRevision(
+    "001", "x", "x.py", (STATEMENT,), questions=(Question("expects", "x", 1),), backfill=PlannedBackfill("x", 1, 1, "")
+)
 PLAN = Plan("here", "18", None, "001", False, (REVISION,), {"users": TABLE})
 NOW = datetime.now(UTC)
 
