@@ -78,7 +78,8 @@ class Limits(NamedTuple):
         statement_timeout: milliseconds that a statement may take, 0 for no limit.
         idle_in_transaction_session_timeout: milliseconds that a transaction may send nothing, 0 for no limit; it holds
             its locks meanwhile.
-        patience: seconds to wait for another migration to end.
+        batch_duration: milliseconds that a batch of a backfill should take.
+        patience: seconds to wait for another migration to end, or, in a backfill, for a standby.
         tries: maximum attempts for a revision that gets no lock.
         pause: seconds until the second attempt; each further pause is twice as long.
     """
@@ -86,6 +87,7 @@ class Limits(NamedTuple):
     lock_timeout: int = 2_000
     statement_timeout: int = 15 * 60_000
     idle_in_transaction_session_timeout: int = 5 * 60_000
+    batch_duration: int = 250
     patience: float = 600.0
     tries: int = 10
     pause: float = 3.0
@@ -97,7 +99,10 @@ class Limits(NamedTuple):
 
 
 TIMEOUTS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
-"""The limits that are parameters of PostgreSQL, and that a revision may set for itself."""
+"""The limits that are parameters of PostgreSQL."""
+
+OF_A_REVISION = (*TIMEOUTS, "batch_duration")
+"""Those that a revision may set for itself."""
 
 
 class Origin(NamedTuple):
@@ -207,7 +212,7 @@ def of_a_program(more: Mapping[str, str], environ: Mapping[str, str] = os.enviro
 
 
 def limits(environ: Mapping[str, str] = os.environ) -> Limits:
-    """Read `NEURAKNOT_STATEMENT_TIMEOUT`, `_LOCK_TIMEOUT`, `_LOCK_TRIES`, `_LOCK_PAUSE`, `_LOCK_WAIT`, or defaults.
+    """Read `NEURAKNOT_STATEMENT_TIMEOUT`, `_BATCH_DURATION`, `_LOCK_TIMEOUT`, `_LOCK_TRIES`, ..., or defaults.
 
     Raises:
         UsageError: a duration or the number of tries is not valid.
@@ -224,6 +229,7 @@ def limits(environ: Mapping[str, str] = os.environ) -> Limits:
     return Limits(
         lock_timeout=given("NEURAKNOT_LOCK_TIMEOUT", default.lock_timeout, least=1),
         statement_timeout=given("NEURAKNOT_STATEMENT_TIMEOUT", default.statement_timeout),
+        batch_duration=given("NEURAKNOT_BATCH_DURATION", default.batch_duration, least=1),
         patience=given("NEURAKNOT_LOCK_WAIT", default.patience * 1000) / 1000,
         tries=int(tries),
         pause=given("NEURAKNOT_LOCK_PAUSE", default.pause * 1000) / 1000,

@@ -11,14 +11,14 @@ from sqlalchemy.engine import Connection
 from neuraknot_db.database import raw_sql
 from neuraknot_db.errors import RefusedError
 from neuraknot_db.history import tables
-from neuraknot_db.history.tables import SCHEMA, TABLE
+from neuraknot_db.history.tables import PROGRESS, SCHEMA, TABLE
 
 _COLUMNS = (
     "id, revision, direction, outcome, started_at, duration_ms, attempt, lock_wait_ms, error, checksum, source_sha256, "
     "database_user, client_host, tool_version, image, git_commit, task_arn, started_by"
 )
 _WITH_RUNS = 2
-"""The first format whose rows name their run."""
+"""The first format whose rows name their run, and that keeps the positions of backfills."""
 
 _HOLDS = f"""
 SELECT EXISTS (SELECT FROM {TABLE} WHERE run = %(run)s::uuid AND direction = %(direction)s
@@ -60,6 +60,18 @@ SELECT direction, started_at::timestamp(0) || ' UTC', coalesce(started_by, datab
 """
 
 
+class Progress(NamedTuple):
+    """How far the batches of a backfill have come.
+
+    Attributes:
+        position: see `migrate.backfill`.
+        rows_changed: in the batches that are committed.
+    """
+
+    position: str
+    rows_changed: int
+
+
 class Entry(NamedTuple):
     """A row to record: one attempt at one thing.
 
@@ -75,6 +87,7 @@ class Entry(NamedTuple):
         source_sha256: of the revision's file.
         before: the revision that the database was at, None for none.
         after: the revision that it is at with this row, None for none.
+        backfill: whether it is an upgrade by batches.
     """
 
     revision: str | None
@@ -88,6 +101,7 @@ class Entry(NamedTuple):
     source_sha256: str | None = None
     before: str | None = None
     after: str | None = None
+    backfill: bool = False
 
 
 class Record(NamedTuple):
@@ -186,6 +200,30 @@ class History:
                 hint=f"As an administrator: {self._grant}",
             )
 
+    def demand_batches_allowed(self) -> None:
+        """Raise if this role can't keep the position of a backfill.
+
+        Raises:
+            RefusedError: it may not change or delete it.
+        """
+        may = f"SELECT bool_and(has_table_privilege('{PROGRESS}', each)) FROM unnest(ARRAY['UPDATE', 'DELETE']) each"
+        if self._has_runs and not self._connection.exec_driver_sql(may).scalar_one():
+            raise RefusedError(
+                f"User {self._user} may not keep the position of a backfill in {PROGRESS}.",
+                hint=f"As an administrator: GRANT UPDATE, DELETE ON {PROGRESS} TO {raw_sql.quoted(self._user)}",
+            )
+
+    def progress(self) -> dict[str, Progress]:
+        """Return how far the backfills have come that were begun and not recorded, by their revision."""
+        if not self._has_runs:
+            return {}
+        rows = self._connection.exec_driver_sql(f"SELECT revision, position, rows_changed FROM {PROGRESS}")
+        return {revision: Progress(*row) for revision, *row in rows}
+
+    @property
+    def _has_runs(self) -> bool:
+        return self.exists and self._format >= _WITH_RUNS
+
     def create(self) -> None:
         """Create missing tables, or upgrade those of an older format, in the connection's transaction.
 
@@ -214,7 +252,7 @@ class History:
 
     def holds(self, run: str, entry: Entry) -> bool:
         """Whether a run has a successful row of this revision and direction."""
-        if not self.exists or self._format < _WITH_RUNS:
+        if not self._has_runs:
             return False
         values = {"run": run, "direction": entry.direction, "revision": entry.revision}
         return bool(self._connection.exec_driver_sql(_HOLDS, values).scalar_one())
@@ -228,7 +266,7 @@ class History:
 
     def vanished(self) -> str | None:
         """Describe the last run if it never ended: it was killed, or its machine was lost."""
-        if not self.exists or self._format < _WITH_RUNS:
+        if not self._has_runs:
             return None
         row = self._connection.exec_driver_sql(_VANISHED).first()
         return "{} of {} by {} on {}".format(*row) if row else None
@@ -253,3 +291,18 @@ VALUES (%(revision)s, %(direction)s, %(outcome)s, clock_timestamp() - %(duration
         %(client_host)s, %(tool_version)s, %(image)s, %(git_commit)s, %(task_arn)s, %(started_by)s, %(run)s, %(before)s,
         %(after)s)
 """
+
+
+def forgetting(entry: Entry) -> str:
+    """Return the SQL that forgets, with an entry, the positions of backfills that it makes stale; empty for none.
+
+    What else moves the database may drop what a backfill has filled, and make it anew.
+    """
+    if (
+        entry.outcome != "succeeded"
+        or entry.direction == "mark"
+        or (entry.direction == "upgrade" and not entry.backfill)
+    ):
+        return ""
+    own = entry.direction in ("upgrade", "accept")
+    return tables.FORGET.format(which="revision = %(revision)s" if own else "true")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from neuraknot_db.errors import RefusedError
 
 SCHEMA, TABLE = "neuraknot_db", "neuraknot_db.migration_log"
+PROGRESS = "neuraknot_db.backfill_progress"
 FORMAT = 2
 """The format of the tables; a newer one is left alone, the previous one is upgraded."""
 
@@ -57,6 +58,14 @@ ALTER TABLE neuraknot_db.migration_log ADD COLUMN run uuid, ADD COLUMN before te
 UPDATE neuraknot_db.settings SET value = '{FORMAT}' WHERE name = 'format';
 """
 """From format 1 to format 2."""
+
+# As a block: a role needs the right to delete only where there is something to delete.
+FORGET = """
+DO $neuraknot_db$BEGIN
+    IF EXISTS (SELECT FROM neuraknot_db.backfill_progress WHERE {which}) THEN
+        DELETE FROM neuraknot_db.backfill_progress WHERE {which};
+    END IF;
+END$neuraknot_db$"""
 
 _SETTINGS = frozenset({"settings r", "settings.name text !", "settings.value text !", "settings PRIMARY KEY (name)"})
 _LOG_OF_FORMAT_1 = frozenset(

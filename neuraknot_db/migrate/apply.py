@@ -18,7 +18,7 @@ from neuraknot_db.database import diagnosis, display, interrupt, lock, raw_sql, 
 from neuraknot_db.database.driver import Exchange
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
-from neuraknot_db.history.log import Entry
+from neuraknot_db.history.log import Entry, History
 from neuraknot_db.migrate import failures, record
 from neuraknot_db.migrate.heads import heads_after
 from neuraknot_db.migrate.lock_budget import LockBudget
@@ -40,6 +40,7 @@ from neuraknot_db.settings import Limits
 
 if TYPE_CHECKING:
     from neuraknot_db.database.sql_text import Statement
+    from neuraknot_db.migrate.backfill import Batches
     from neuraknot_db.migrate.conditions import Condition
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ class Walk:
         self._alone: Statement | None = None
         self._alone_line: int | None = None
         self._asking: Condition | None = None
+        self._batches: Batches | None = None
         self._failed_exchange: Exchange | None = None
         self._cause: str | None = None
 
@@ -149,6 +151,7 @@ class Walk:
             _tell_losses(connection, run)
             self._budget.begin(connection, run.limits(self._limits))
             self._conduct, self._alone, self._alone_line, self._asking = Conduct(), None, None, None
+            self._batches = None
             if isinstance(run.step, RevisionStep):
                 run.step.migration_fn = self._applying(run.step, run.options, migration)
             yield run.step
@@ -222,7 +225,8 @@ class Walk:
         self._note_exchange()
         found = failures.explained(error, self._failure_point)
         # A refusal would claim that nothing was changed; and a query that fails is a defect, not what the data says.
-        undeserved = (self._outcome.ran and not self._within_another) or (self._asking and diagnosis.is_error(error))
+        went_on = self._outcome.ran or (self._batches and self._batches.committed)
+        undeserved = (went_on and not self._within_another) or (self._asking and diagnosis.is_error(error))
         if isinstance(found, RefusedError | UsageError) and undeserved:
             at, hint = self._failure_point.at, found.hint or ""
             hint = hint if hint.startswith(at) else f"{at} {hint}".rstrip()
@@ -262,6 +266,15 @@ class Walk:
         return self.current.doing if self.current else "The run"
 
     @property
+    def progress(self) -> str:
+        """What is being done and how far it has come: with each, tries are counted anew."""
+        return (
+            f"{self.doing}, with {self._batches.rows} rows changed"
+            if self._batches and self._batches.rows
+            else self.doing
+        )
+
+    @property
     def _failure_point(self) -> failures.FailurePoint:
         step = self.current.step if self.current else None
         # If the previous step landed, this one is the next.
@@ -277,6 +290,7 @@ class Walk:
             asking.line if asking else self._alone_line,
             self._begun,
             left=left,
+            batches=self._batches.rows if self._batches else "",
             asked=asking is not None,
             within=self._within_another,
             exchange=self._failed_exchange or Exchange(),
@@ -337,8 +351,11 @@ class Walk:
             return self._refused(closing_error(step))
 
         def run(**_options: Any) -> None:
+            batches = options.backfill and not self._within_another and self._batches_of(step, options, migration)
             self._ask(step, "expects", options, migration)
-            if options.transactional:
+            if batches:
+                self._apply_batches(batches, migration)
+            elif options.transactional:
                 with supervised(migration, self._conduct, objection=objection, late_block=late_block, closing=closing):
                     demand_run(apply())
             else:
@@ -384,6 +401,29 @@ class Walk:
         self._alone_line = dict(reversed(held[0].callers)).get(str(step.revision.path))
         autocommit.run_alone(send, migration, self._alone, options.limits(self._limits), self._recorder.opened)
 
+    def _batches_of(self, step: RevisionStep, options: RevisionOptions, migration: MigrationContext) -> Batches:
+        """Return the batches of a backfill, behind those of earlier runs."""
+        from neuraknot_db.migrate.backfill import Batches  # few revisions have any
+
+        assert options.backfill is not None
+        assert migration.connection is not None
+        revision, limits = step.revision.revision, options.limits(self._limits)
+        lines = enumerate(options.source.decode(errors="replace").splitlines(), 1)
+        self._alone_line = next((number for number, line in lines if line.startswith("backfill")), 1)
+        batches = Batches(migration.connection, revision, options.backfill, limits)
+        self._batches = batches
+        batches.begin(History(migration.connection).progress().get(revision), failures.path_of(step))
+        return batches
+
+    def _apply_batches(self, batches: Batches, migration: MigrationContext) -> None:
+        """Run batches between two transactions of the step: what is expected, and what is ensured and recorded."""
+        assert migration.connection is not None
+        assert migration._transaction is not None
+        migration._transaction.commit()
+        migration._transaction = None
+        batches.run(lambda: self._failure_point)
+        migration._transaction = migration.connection.begin()
+
     def _record(self, connection: Connection, update: str = "") -> raw_sql.Result:
         """Set the session back, write the step's row and move the version, all in the step's own transaction."""
         self._recorded = True
@@ -422,6 +462,7 @@ def entry_of(step: Step, options: RevisionOptions) -> Entry:
         "upgrade",
         checksum=checksum.checksum(options.source),
         source_sha256=checksum.source_sha256(options.source),
+        backfill=options.backfill is not None,
     )
 
 

@@ -68,10 +68,12 @@ class Condition(NamedTuple):
         place = f"{files.here(self.step.revision.path)}, line {self.line}"
         hint = f"Mend what the query in {place} finds, and run the command again."
         if self.name == "expects":
-            undone = "it was not begun" + ", and the reset is rolled back" * point.within
+            undone = f"it stays at {point.batches} rows changed" if point.batches else "it was not begun"
+            undone += ", and the reset is rolled back" * point.within
             return RefusedError(f"{message} {undone}.", hint=hint, rows=rows)
-        undone = "it was not recorded" if point.alone else f"it{point.undone.removeprefix(' and')}"
-        hint = " ".join(filter(None, (point.at, STAYS if point.alone else "", hint)))
+        undone = "it was not recorded" if point.alone or point.batches else f"it{point.undone.removeprefix(' and')}"
+        stays = STAYS if point.alone else f"{point.batches} rows stay changed." if point.batches else ""
+        hint = " ".join(filter(None, (point.at, stays, hint)))
         return MigrationFailedError(f"{message} {undone}.", hint=hint, rows=rows)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
 from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.history.log import Applied, Entry, History
+from neuraknot_db.history.log import Applied, Entry, History, Progress
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.checksum import KIND, checksum, source_sha256
+from neuraknot_db.revisions.options import RevisionOptions
 
 
 def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:
@@ -28,7 +29,13 @@ def _applied(script: ScriptDirectory, heads: Collection[str]) -> Set[str]:
 
 
 def demand_unedited(
-    script: ScriptDirectory, history: History, heads: Collection[str], *, command: str, accepted: Collection[str]
+    script: ScriptDirectory,
+    history: History,
+    heads: Collection[str],
+    *,
+    command: str,
+    accepted: Collection[str],
+    pending: Mapping[str, RevisionOptions],
 ) -> list[Entry]:
     """Compare what the log says was run with what the files say now.
 
@@ -38,17 +45,19 @@ def demand_unedited(
         heads: the revisions that the database is at.
         command: the command line, such as `upgrade head`, for the hint.
         accepted: revisions whose edit is accepted.
+        pending: the options of the revisions to apply that are backfills.
 
     Returns:
         The entries to record for accepted edits.
 
     Raises:
-        RefusedError: an applied revision was edited.
+        RefusedError: an applied revision was edited, or a backfill after its first batch.
         UsageError: an accepted revision is not applied.
     """
     standing = _applied(script, heads)
     applied = {each.revision: each for each in history.applied() if each.revision in standing}
-    if unknown := sorted(set(accepted) - set(applied)):
+    begun = {revision: each for revision, each in history.progress().items() if revision in pending} if pending else {}
+    if unknown := sorted(set(accepted) - set(applied) - set(begun)):
         raise UsageError(
             f"-x accept_edit={unknown[0]}: the log knows no such applied revision.",
             hint="`neuraknot-db log` shows what was applied.",
@@ -68,7 +77,33 @@ def demand_unedited(
             " edit, and write the change as a new revision. If the database already holds the change, accept the edit"
             f" instead: alembic -x accept_edit={','.join(edited)} {command}",
         )
-    return list(edited.values())
+    return [*edited.values(), *_begun_anew(script, begun, pending, command=command, accepted=accepted)]
+
+
+def _begun_anew(
+    script: ScriptDirectory,
+    begun: Mapping[str, Progress],
+    pending: Mapping[str, RevisionOptions],
+    *,
+    command: str,
+    accepted: Collection[str],
+) -> Iterator[Entry]:
+    """Yield the entries for backfills that were edited after their first batch."""
+    for revision, progress in begun.items():
+        filling, source = pending[revision].backfill, pending[revision].source
+        from neuraknot_db.migrate.backfill import Position  # few runs meet an unfinished one
+
+        if filling is None or filling.digest == Position.of(progress).backfill:
+            continue
+        if revision not in accepted:
+            path = shlex.quote(str(files.here(script.get_revision(revision).path)))
+            raise RefusedError(
+                f"The backfill of revision {revision} was edited after its batches had changed"
+                f" {progress.rows_changed:,} rows, which stay, so nothing was changed now.",
+                hint=f"See what was edited: git log -p -- {path}. Undo the edit; or let it begin anew with what where"
+                f" finds now: alembic -x accept_edit={revision} {command}",
+            )
+        yield Entry(revision, "accept", checksum=checksum(source), source_sha256=source_sha256(source))
 
 
 def _edited(revisions: list[Applied]) -> str:

@@ -48,6 +48,7 @@ class FailurePoint(NamedTuple):
         begun: whether anything of it had been sent.
         kept: a sentence to use instead of where the database is: what a rollback kept.
         left: whether the revision sent something in an autocommit_block, which stays.
+        batches: how many rows the committed batches of its backfill have changed, in words; empty for none.
         asked: whether a query of its `expects` or `ensures` was running, and none of its own statements.
         within: whether a caller's transaction holds it: only the caller knows where the database is.
         exchange: the statement that failed.
@@ -64,6 +65,7 @@ class FailurePoint(NamedTuple):
     begun: bool = True
     kept: str = ""
     left: bool = False
+    batches: str = ""
     asked: bool = False
     within: bool = False
     exchange: Exchange = Exchange()
@@ -88,6 +90,8 @@ class FailurePoint(NamedTuple):
             return ", and whether it was committed is not known"
         if self.alone is not None:
             return " outside of a transaction"
+        if self.batches:
+            return f" and was rolled back to its last batch, with {self.batches} rows changed"
         return " and was rolled back" + ", but for what its autocommit_block has sent" * self.left
 
 
@@ -216,7 +220,8 @@ def ended_itself(point: FailurePoint, error: DBAPIError | None) -> TransactionEn
 def unlocked(point: FailurePoint) -> LockUnavailableError:
     """The error for a revision that gave up the migration lock, which somebody else has taken by now."""
     return LockUnavailableError(
-        f"{point.doing} gave up the lock that keeps other migrations out, and another has it now: it was rolled back.",
+        f"{point.doing} gave up the lock that keeps other migrations out, and another has it now: it"
+        f"{point.undone.removeprefix(' and')}.",
         hint=f"{point.at} Take pg_advisory_unlock out of what it calls. What the other one did: neuraknot-db log",
     )
 

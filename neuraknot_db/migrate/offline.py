@@ -16,7 +16,7 @@ from neuraknot_db import __version__, settings
 from neuraknot_db.database import lock, raw_sql, session
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError
-from neuraknot_db.history.log import INSERT, Entry
+from neuraknot_db.history.log import INSERT, Entry, forgetting
 from neuraknot_db.history.tables import CREATE, FORMAT, SCHEMA, TABLE
 from neuraknot_db.migrate.apply import entry_of
 from neuraknot_db.migrate.command import Command
@@ -112,7 +112,8 @@ class _Script:
         values = {**self._entry._asdict(), "tool_version": __version__, "client_host": "psql"}
         named = defaultdict(lambda: "NULL", {name: raw_sql.literal(value) for name, value in values.items()})
         named["duration_ms"] = "(extract(epoch FROM clock_timestamp() - now()) * 1000)::bigint"
-        ctx.impl.static_output(f"{(INSERT % named).strip()};")
+        for sql in filter(None, (forgetting(self._entry), INSERT)):
+            ctx.impl.static_output(f"{(sql % named).strip()};")
 
 
 _PROLOGUE = """\

@@ -17,7 +17,7 @@ from neuraknot_db.migrate import edits, guards, x_options
 from neuraknot_db.migrate.command import Command
 from neuraknot_db.migrate.x_options import XOptions
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.options import RevisionOptions, Step, read_options
+from neuraknot_db.revisions.options import RevisionOptions, Step, read_options, revision_of
 from neuraknot_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,8 +119,16 @@ def admit(
     read = [read_options(step) for step in steps]
     taken: list[Entry] = []
     if command.kind in ("upgrade", "downgrade"):  # a stamp runs nothing, so edits don't matter
+        pending = {revision_of(step): each for step, each in zip(steps, read, strict=True) if each.backfill}
+        if pending:
+            found.history.demand_batches_allowed()
         taken = edits.demand_unedited(
-            script, found.history, found.state.versions, command=command.words, accepted=asked.accept_edit
+            script,
+            found.history,
+            found.state.versions,
+            command=command.words,
+            accepted=asked.accept_edit,
+            pending=pending,
         )
     if steps or command.purge or command.kind in ("reset", "adopt", "mark"):
         found.history.demand_allowed()

@@ -20,7 +20,7 @@ from neuraknot_db.database import diagnosis, interrupt, lock, raw_sql, session, 
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import InterruptedRunError, RefusedError, UnreachableError
-from neuraknot_db.history.log import INSERT, Entry, History
+from neuraknot_db.history.log import INSERT, Entry, History, forgetting
 from neuraknot_db.migrate import failures, retry
 from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.retry import Failure
@@ -128,7 +128,7 @@ class Recorder:
             self._origin = _described(settings.origin())
         error = entry.error and redacted(entry.error)
         values = {**entry._asdict(), "error": error, **self._origin, "run": self.run}
-        return connection.exec_driver_sql(";\n".join(filter(None, (first, INSERT, then))), values)
+        return connection.exec_driver_sql(";\n".join(filter(None, (first, forgetting(entry), INSERT, then))), values)
 
     def begin(self, connection: Connection, history: History, environment: str, entry: Entry) -> None:
         """Write once that the run begins, and commit; warn if the previous run never ended.

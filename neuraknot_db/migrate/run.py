@@ -234,7 +234,7 @@ def _execute(
         retry.on_lock_timeout(
             attempt,
             connection,
-            what=lambda: walk.doing,
+            what=lambda: walk.progress,
             failed=lambda failure: None if emptying else walk.retry(failure, connection),
             lock_timeout=lambda: walk.lock_timeout,
             may_retry=lambda: walk.may_retry,

@@ -9,9 +9,11 @@ An upgrade runs it in batches (`migrate.backfill`); everything else, a reset too
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +24,9 @@ from neuraknot_db.errors import UsageError
 DECLARE = 'Write it as: backfill = Backfill(table="users", set="name = email", where="name IS NULL")'
 _DECLARED = re.compile(r"^backfill\b", re.MULTILINE)
 _BRACKETS = {"(": 1, ")": -1, "[": 1, "]": -1}
+_PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_NAME = re.compile(rf"{_PART}(?: \. {_PART})?")
+"""A table's name, with its schema's, its tokens parted by blanks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +34,7 @@ class Backfill:
     """A change of the rows of one table that the application goes on using meanwhile.
 
     Attributes:
-        table: the table, as in SQL.
+        table: the table's name, as in SQL.
         set: what follows SET in an UPDATE.
         where: the rows that are not changed yet; after the change it must be false, or the row would be changed again.
     """
@@ -42,7 +47,7 @@ class Backfill:
         """Refuse what is not a part of one UPDATE.
 
         Raises:
-            ValueError: a part is blank, or ends the statement or a parenthesis that it did not begin.
+            ValueError: a part is blank, ends the statement or a parenthesis that it did not begin, or adds a clause.
         """
         from neuraknot_db.database import sql_text  # few revisions have any
 
@@ -51,11 +56,27 @@ class Backfill:
             if not isinstance(text, str) or not (found := list(sql_text.tokens(text))):
                 raise ValueError(f"{part.name} of the Backfill is {text!r}, and no SQL. {DECLARE}")
             depth, least = 0, 0
+            outside: list[str] = []
             for token in found:
                 depth += _BRACKETS.get(token.text, 0)
                 least = min(depth, least)
-            if depth or least or any(token.kind == "error" or token.text == ";" for token in found):
+                outside += [token.text.lower()] if not depth else []
+            clause = part.name == "set" and any(
+                word in ("where", "returning") or (word == "from" and before != "distinct")
+                for before, word in pairwise(outside)
+            )
+            if clause or depth or least or any(token.kind == "error" or token.text == ";" for token in found):
                 raise ValueError(f"{part.name} of the Backfill is no part of one UPDATE: {text!r}. {DECLARE}")
+            if part.name == "table" and not _NAME.fullmatch(" ".join(token.text for token in found)):
+                raise ValueError(f"table of the Backfill is {text!r}, and no table's name. {DECLARE}")
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what it does: comments and blanks don't count."""
+        from neuraknot_db.database import sql_text  # few revisions have any
+
+        text = "\0".join(" ".join(token.text for token in sql_text.tokens(getattr(self, p.name))) for p in fields(self))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def statement(self) -> str:

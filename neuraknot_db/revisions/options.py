@@ -6,6 +6,7 @@ ensures = {"every user has a name": "SELECT id FROM ..."}   what must hold after
 lock_timeout = "5s"          how long each of its statements waits for a lock
 statement_timeout = "1h"     how long each may take
 idle_in_transaction_session_timeout = "1h"   how long its Python may take between two of them
+batch_duration = "500ms"     how long a batch of its backfill should take
 transactional = False        it is one statement that can't be in a transaction
 backfill = Backfill(...)     it changes rows in batches, see `backfill`, and has no upgrade()
 """
@@ -23,7 +24,7 @@ from alembic.runtime.migration import RevisionStep, StampStep
 from neuraknot_db.errors import MigrationFailedError, RefusedError, UsageError
 from neuraknot_db.revisions import backfill, concurrently, files
 from neuraknot_db.revisions.backfill import Backfill
-from neuraknot_db.settings import TIMEOUTS, Limits, milliseconds
+from neuraknot_db.settings import OF_A_REVISION, Limits, milliseconds
 
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
@@ -54,7 +55,7 @@ class RevisionOptions(NamedTuple):
     """The options of a step's revision.
 
     Attributes:
-        timeouts: its own ones among settings.TIMEOUTS, by name, in milliseconds.
+        timeouts: its own ones among settings.OF_A_REVISION, by name, in milliseconds.
         transactional: False if it can't be in a transaction.
         alone: its one statement then; None if that is known only when it runs.
         losses: what a downgrade loses: a noun phrase for each query that counts it; empty for an upgrade.
@@ -136,9 +137,11 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
         timeouts={
             # Without a limit, the whole application would wait behind a statement that waits.
             name: milliseconds(
-                value, f"{name} of revision {revision}", least=int(name == "lock_timeout" and not endless)
+                value,
+                f"{name} of revision {revision}",
+                least=int(name == "batch_duration" or (name == "lock_timeout" and not endless)),
             )
-            for name in TIMEOUTS
+            for name in OF_A_REVISION
             if (value := getattr(module, name, None)) is not None
         },
         transactional=transactional,
@@ -154,7 +157,7 @@ def declared_backfill(script: Script) -> Backfill | None:
 
     Raises:
         UsageError: it is to run outside of a transaction.
-        RefusedError: it stands beside an `upgrade()`.
+        RefusedError: it stands beside an `upgrade()`, or releases the lock that keeps other migrations out.
     """
     module, revision, path = script.module, script.revision, files.here(script.path)
     found = getattr(module, "backfill", None)
@@ -170,6 +173,8 @@ def declared_backfill(script: Script) -> Backfill | None:
             f"Revision {revision} is a backfill, and says transactional = False.",
             hint=f"Take that out of {path}: each batch is a transaction of its own.",
         )
+    if objection := objection_to(found.statement, revision, may_end=False):
+        raise objection
     return found
 
 
