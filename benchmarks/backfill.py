@@ -159,7 +159,7 @@ def _killed(running: Server, project: Path, seconds: float) -> str:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            wait = start + chance.uniform(0, 2 * seconds / KILLED) if killed < KILLED else None
+            wait = start + chance.uniform(0, 1.2 * seconds / KILLED) if killed < KILLED else None
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(wait)
                 break
