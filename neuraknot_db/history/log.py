@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import cached_property
 from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
@@ -200,14 +201,19 @@ class History:
                 hint=f"As an administrator: {self._grant}",
             )
 
+    @cached_property
+    def may_keep_positions(self) -> bool:
+        """Whether this role can change and delete the position of a backfill."""
+        may = f"SELECT bool_and(has_table_privilege('{PROGRESS}', each)) FROM unnest(ARRAY['UPDATE', 'DELETE']) each"
+        return not self._has_runs or bool(self._connection.exec_driver_sql(may).scalar_one())
+
     def demand_batches_allowed(self) -> None:
         """Raise if this role can't keep the position of a backfill.
 
         Raises:
             RefusedError: it may not change or delete it.
         """
-        may = f"SELECT bool_and(has_table_privilege('{PROGRESS}', each)) FROM unnest(ARRAY['UPDATE', 'DELETE']) each"
-        if self._has_runs and not self._connection.exec_driver_sql(may).scalar_one():
+        if not self.may_keep_positions:
             raise RefusedError(
                 f"User {self._user} may not keep the position of a backfill in {PROGRESS}.",
                 hint=f"As an administrator: GRANT UPDATE, DELETE ON {PROGRESS} TO {raw_sql.quoted(self._user)}",

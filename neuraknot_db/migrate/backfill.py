@@ -108,6 +108,28 @@ SELECT format('WAL piles up for the replication slot %s (%s)', slot_name, wal_st
 """
 
 
+class Table(NamedTuple):
+    """A table for batches.
+
+    Attributes:
+        wrong: why they can't go through it, as what it is or has; None if they can.
+        key: its primary key's column, as in SQL.
+        type: the type of that.
+        rows: how many there are, by the server's estimate; -1 if it was never analyzed.
+    """
+
+    wrong: str | None
+    key: str
+    type: str
+    rows: int
+
+    @classmethod
+    def of(cls, connection: Connection, name: str) -> Table | None:
+        """Look at it; None if it does not exist."""
+        row = raw_sql.execute(connection, _TABLE.format(table=raw_sql.literal(name))).first()
+        return cls(*row) if row else None
+
+
 class Position(NamedTuple):
     """Where the batches of a backfill are.
 
@@ -116,12 +138,14 @@ class Position(NamedTuple):
         behind: the last key that was gone through; None before the first.
         end: the last key of the table when this pass began; None before it.
         gone: the rows of the table that were gone through.
+        seconds: what the batches up to there took, of all runs and passes.
     """
 
     backfill: str
     behind: str | None = None
     end: str | None = None
     gone: int = 0
+    seconds: float = 0.0
 
     @classmethod
     def of(cls, progress: Progress) -> Position:
@@ -167,8 +191,7 @@ class Batches:
         Raises:
             RefusedError: batches can't go through such a table.
         """
-        query = _TABLE.format(table=raw_sql.literal(self._backfill.table))
-        table = raw_sql.execute(self._connection, query).first()
+        table = Table.of(self._connection, self._backfill.table)
         wrong = "does not exist" if table is None else table.wrong
         if table is None or wrong:
             raise RefusedError(
@@ -197,7 +220,7 @@ class Batches:
         self._point = point
         for number in range(1, _PASSES + 1):
             if number > 1 or self._position.end is None:
-                self._position = Position(self._backfill.digest, end=self._last_key())
+                self._position = Position(self._backfill.digest, end=self._last_key(), seconds=self._position.seconds)
             self._began, self._at_first, self._changed_before = time.monotonic(), self._position.gone, self._changed
             self._intervals = chain(INTERVALS, repeat(INTERVALS[-1]))
             self._tell_at = self._began + next(self._intervals)
@@ -228,7 +251,8 @@ class Batches:
             changed, still = self._execute(_UPDATE, end=behind).one()
             if still and (left := self._execute(_STILL, keys=raw_sql.literal(still)).scalar_one()):
                 raise self._endless(left)
-            position = self._position._replace(behind=behind, gone=self._position.gone + number)
+            seconds = self._position.seconds + time.monotonic() - began
+            position = self._position._replace(behind=behind, gone=self._position.gone + number, seconds=seconds)
             total = self._changed + changed
             values = raw_sql.literal(self._revision), raw_sql.literal(json.dumps(position._asdict()))
             keep = _KEEP.format(revision=values[0], position=values[1], rows=total)

@@ -175,13 +175,16 @@ def _plan_revision(
             for phrase, query in getattr(options, about).items()
         ),
         failure=f"{found.failure}." if found.failure else "",
-        backfill=_backfill(connection, options.backfill, count=count) if options.backfill else None,
+        backfill=_backfill(connection, revision, options.backfill, limits, count=count) if options.backfill else None,
     )
 
 
-def _backfill(connection: Connection, declared: Backfill, *, count: bool) -> PlannedBackfill:
+def _backfill(
+    connection: Connection, revision: Script, declared: Backfill, limits: Limits, *, count: bool
+) -> PlannedBackfill:
     matching = f"SELECT count(*) FROM {declared.table} WHERE (\n{declared.where}\n)"
-    return backfill.planned(connection, declared, *(_answer(connection, "losses", matching) if count else (None, "")))
+    answer = _answer(connection, "losses", matching) if count else (None, "")
+    return backfill.planned(connection, revision.revision, declared, limits.batch_duration, *answer)
 
 
 def _answer(connection: Connection, about: str, query: str) -> tuple[int | None, str]:

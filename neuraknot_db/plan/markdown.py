@@ -77,7 +77,7 @@ def _lines(plan: Plan) -> Iterator[str]:
         for each in planned.questions:
             yield f"- {'❗' if each.broken else '🗑️' if each.about == 'losses' else '🔎'} {text(str(each))}"
         if planned.backfill:
-            yield f"- {text(batches(planned.backfill))}"
+            yield f"- {'❗ ' * bool(planned.backfill.refused)}{text(batches(planned.backfill))}"
         yield from warnings(planned)
         if told := waiting(planned):
             yield f"- {text(told)}"

@@ -79,7 +79,7 @@ def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]
     for question in planned.questions:
         yield from _wrapped(f"{'! ' * question.broken}{question}", width, "     ")
     if planned.backfill:
-        yield from _wrapped(batches(planned.backfill), width, "     ")
+        yield from _wrapped(f"{'! ' * bool(planned.backfill.refused)}{batches(planned.backfill)}", width, "     ")
     for statement in planned.statements:
         yield from _statement(plan, statement, width)
     if planned.failure:
@@ -145,6 +145,8 @@ def limits(planned: PlannedRevision) -> str:
 def batches(planned: PlannedBackfill) -> str:
     """Return what a backfill has before it, in words."""
     about = f"backfill of {planned.table}:"
+    if planned.refused:
+        return f"{about} it would not be begun, as that {planned.refused}"
     if planned.changed is not None:
         about += f" goes on behind {planned.changed:,} rows that were changed before;"
     if planned.left is None or planned.duration is None or planned.batches is None:

@@ -142,25 +142,35 @@ class PlannedBackfill:
         rows: how many the table has, by the server's estimate; None if it was never analyzed, or is not there yet.
         matching: how many match `where` now, and are changed; None if that was not asked, or is not known.
         unknown: why it is not known, in the server's words; empty if it is, or was not asked.
-        changed: how many a run changed that did not end, and from where the next one goes on; None for none.
-        speed: rows a second, as that run changed them; None if there is none.
+        refused: why it would not be begun, as what its table is or has; None for no reason.
         batch: milliseconds that a batch is to take.
+        changed: how many rows a run changed that did not end, and behind which the next one goes on; None for none.
+        gone: how many rows that run looked at.
+        seconds: what that took.
     """
 
     table: str
     rows: int | None
     matching: int | None
     unknown: str
+    refused: str | None
+    batch: int
     changed: int | None = None
-    speed: float | None = None
-    batch: int = 250
+    gone: int = 0
+    seconds: float = 0.0
 
     @property
     def left(self) -> int | None:
         """How many rows there are to change, at the most; None if that is not known."""
         if self.matching is not None or self.rows is None:
             return self.matching
-        return max(self.rows - (self.changed or 0), 0)
+        return max(self.rows - max(self.gone, self.changed or 0), 0)
+
+    @property
+    def speed(self) -> int | None:
+        """How many of them that run did in a second; None if there was none."""
+        done = (self.changed or 0) if self.matching is not None else max(self.gone, self.changed or 0)
+        return round(done / self.seconds) or None if self.seconds else None
 
     @property
     def duration(self) -> int | None:
@@ -313,6 +323,7 @@ def _backfill(planned: PlannedBackfill) -> dict[str, Any]:
         "rows": planned.rows,
         "matching": planned.matching,
         "unknown": planned.unknown or None,
+        "refused": planned.refused,
         "rows_changed": planned.changed,
         "rows_per_second": planned.speed,
         "batches": planned.batches,

@@ -30,7 +30,12 @@ from tests.docs.fields import demand_all_fields, documented, printed
 STATEMENT = PlannedStatement("SELECT 1", 1, (Effect("users"),))
 TABLE = TableNow("users", True, holders=(Holder(Session(1), None, True),))
 REVISION = PlannedRevision(
-    "001", "x", "x.py", (STATEMENT,), questions=(Question("expects", "x", 1),), backfill=PlannedBackfill("x", 1, 1, "")
+    "001",
+    "x",
+    "x.py",
+    (STATEMENT,),
+    questions=(Question("expects", "x", 1),),
+    backfill=PlannedBackfill("x", 1, 1, "", None, 250),
 )
 PLAN = Plan("here", "18", None, "001", False, (REVISION,), {"users": TABLE})
 NOW = datetime.now(UTC)
