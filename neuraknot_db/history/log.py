@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from functools import cached_property
 from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
@@ -150,6 +149,7 @@ class History:
     Attributes:
         exists: whether the tables exist; `create` creates them.
         allowed: whether this role can write the log.
+        may_batch: whether it can keep the position of a backfill besides.
         environment: the stored environment marker, None for none.
     """
 
@@ -160,9 +160,8 @@ class History:
             RefusedError: the tables belong to a newer version of this tool, were tampered with, or may not be read.
         """
         self._connection = connection
-        self._has_schema, self.exists, may_read, self.allowed, owned, user, database = connection.exec_driver_sql(
-            tables.LOOK
-        ).one()
+        looked = connection.exec_driver_sql(tables.LOOK).one()
+        self._has_schema, self.exists, may_read, self.allowed, owned, self.may_batch, user, database = looked
         self._user, role = user, raw_sql.quoted(user)
         self._format = tables.FORMAT
         ours = f"ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
@@ -201,19 +200,13 @@ class History:
                 hint=f"As an administrator: {self._grant}",
             )
 
-    @cached_property
-    def may_keep_positions(self) -> bool:
-        """Whether this role can change and delete the position of a backfill."""
-        may = f"SELECT bool_and(has_table_privilege('{PROGRESS}', each)) FROM unnest(ARRAY['UPDATE', 'DELETE']) each"
-        return not self._has_runs or bool(self._connection.exec_driver_sql(may).scalar_one())
-
     def demand_batches_allowed(self) -> None:
         """Raise if this role can't keep the position of a backfill.
 
         Raises:
             RefusedError: it may not change or delete it.
         """
-        if not self.may_keep_positions:
+        if not self.may_batch:
             raise RefusedError(
                 f"User {self._user} may not keep the position of a backfill in {PROGRESS}.",
                 hint=f"As an administrator: GRANT UPDATE, DELETE ON {PROGRESS} TO {raw_sql.quoted(self._user)}",

@@ -108,9 +108,11 @@ SELECT n.oid IS NOT NULL,
             ELSE (SELECT bool_and(has_table_privilege(o, 'INSERT')
                                   AND (o <> settings OR has_table_privilege(o, 'UPDATE'))) FROM unnest(t.oids) o) END,
        t.owned AND has_schema_privilege(n.oid, 'CREATE'),
+       coalesce(has_table_privilege(t.progress, 'UPDATE') AND has_table_privilege(t.progress, 'DELETE'), true),
        current_user, current_database()
   FROM (SELECT to_regnamespace('neuraknot_db')::oid AS oid) n
  CROSS JOIN LATERAL (SELECT array_agg(c.oid) AS oids, min(c.oid) FILTER (WHERE c.relname = 'settings') AS settings,
+                            min(c.oid) FILTER (WHERE c.relname = 'backfill_progress') AS progress,
                             bool_and(pg_has_role(c.relowner, 'USAGE')) AS owned
                        FROM pg_class c
                       WHERE c.relnamespace = n.oid

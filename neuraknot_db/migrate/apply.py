@@ -126,6 +126,7 @@ class Walk:
         self._alone_line: int | None = None
         self._asking: Condition | None = None
         self._batches: Batches | None = None
+        self._batched = False
         self._failed_exchange: Exchange | None = None
         self._cause: str | None = None
 
@@ -225,8 +226,9 @@ class Walk:
         self._note_exchange()
         found = failures.explained(error, self._failure_point)
         # A refusal would claim that nothing was changed; and a query that fails is a defect, not what the data says.
-        went_on = self._outcome.ran or (self._batches and self._batches.committed)
-        undeserved = (went_on and not self._within_another) or (self._asking and diagnosis.is_error(error))
+        undeserved = ((self._outcome.ran or self._batched) and not self._within_another) or (
+            self._asking and diagnosis.is_error(error)
+        )
         if isinstance(found, RefusedError | UsageError) and undeserved:
             at, hint = self._failure_point.at, found.hint or ""
             hint = hint if hint.startswith(at) else f"{at} {hint}".rstrip()
@@ -421,7 +423,10 @@ class Walk:
         assert migration._transaction is not None
         migration._transaction.commit()
         migration._transaction = None
-        batches.run(lambda: self._failure_point)
+        try:
+            batches.run(lambda: self._failure_point)
+        finally:
+            self._batched |= batches.committed
         migration._transaction = migration.connection.begin()
 
     def _record(self, connection: Connection, update: str = "") -> raw_sql.Result:

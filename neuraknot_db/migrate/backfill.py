@@ -10,8 +10,9 @@ from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import display, interrupt, lock, other_sessions, raw_sql
+from neuraknot_db.database import display, excerpt, interrupt, lock, other_sessions, raw_sql
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, RefusedError
 from neuraknot_db.history.log import Progress
 from neuraknot_db.history.tables import PROGRESS
@@ -158,7 +159,7 @@ class Batches:
 
     Attributes:
         rows: how many rows those that are committed have changed, in words; empty for none.
-        committed: how many of this attempt are committed.
+        committed: whether this attempt has committed one.
     """
 
     def __init__(self, connection: Connection, revision: str, backfill: Backfill, limits: Limits) -> None:
@@ -171,7 +172,7 @@ class Batches:
             limits: of the revision.
         """
         self.rows = ""
-        self.committed = 0
+        self.committed = False
         self._connection = connection
         self._revision = revision
         self._backfill = backfill
@@ -218,6 +219,13 @@ class Batches:
             DBAPIError: a statement failed; the batches before it stay.
         """
         self._point = point
+        try:
+            self._go_through()
+        except DBAPIError as error:
+            self._hide_keys(error)
+            raise
+
+    def _go_through(self) -> None:
         for number in range(1, _PASSES + 1):
             if number > 1 or self._position.end is None:
                 self._position = Position(self._backfill.digest, end=self._last_key(), seconds=self._position.seconds)
@@ -262,7 +270,7 @@ class Batches:
             # Whether a COMMIT without an answer was done is not known.
             self.rows = f"{before or 0} or {total:,}" if changed else before
         self.rows, self._changed, self._position = f"{total:,}" if total else "", total, position
-        self.committed += 1
+        self.committed = True
         took = time.monotonic() - began
         self._resize(took, number, matching, blocked=blocked)
         if blocked:
@@ -297,8 +305,8 @@ class Batches:
                 raise LockUnavailableError(
                     f"{point.doing} waited {display.duration(1000 * self._limits.patience)}, since {what}; it"
                     f"{point.undone.removeprefix(' and')}.",
-                    hint=f"{point.at} See SELECT * FROM {view}; once that is over, run the command again: it goes on from"
-                    " there.",
+                    hint=f"{point.at} See SELECT * FROM {view}; once that is over, run the command again: it goes on"
+                    " from there.",
                 )
             if not told:
                 log.info("  %s waits: %s", self._revision, what)
@@ -313,6 +321,17 @@ class Batches:
             hint=f"{point.at} Let set make false what where asks for, such as name IS NULL, and run the command again.",
         )
 
+    def _hide_keys(self, error: DBAPIError) -> None:
+        """Let an error be one of the one UPDATE that its author knows: what was sent holds keys of rows."""
+        sent, statement = error.statement or "", self._backfill.statement
+        position = int(excerpt.position_of(error) or 1) - 1
+        parts = [(sent.find(part), part) for part in (self._backfill.table, self._backfill.set, self._backfill.where)]
+        begin, part = next(
+            (each for each in parts if 0 <= each[0] <= position < each[0] + len(each[1])), (position, "")
+        )
+        error.sent_before = begin - statement.find(part)  # type: ignore[attr-defined]
+        error.statement = statement
+
     def _tell(self) -> None:
         """Log how far it has come, each few seconds."""
         now = time.monotonic()
@@ -322,7 +341,7 @@ class Batches:
         took, gone = now - self._began, self._position.gone
         share = min(gone / self._estimate, 0.99) if self._estimate > 0 else None
         pace = (gone - self._at_first) / took
-        left = "share not known" if share is None else f"{share:.0%}"
+        left = "share not known" if share is None else f"{100 * share:.0f} %"
         if share is not None and pace:
             left += f", {display.duration(1000 * max(self._estimate - gone, 0) / pace)} left"
         speed = (self._changed - self._changed_before) / took

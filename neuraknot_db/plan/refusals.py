@@ -45,7 +45,7 @@ def refusal(
     history = History(connection)
     if as_reader:
         state, history.allowed = state._replace(read_only="", may_create=True, lacking=""), True
-        history.may_keep_positions = True
+        history.may_batch = True
     try:
         ready = preflight.admit(command, script, Found(where, state, history), steps)
     except (RefusedError, UsageError, MigrationFailedError) as refused:

@@ -136,6 +136,29 @@ def running_15(*initdb: str, more: str = "", **environ: str) -> Iterator[Server]
             subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd="/")
 
 
+@contextmanager
+def standby_of(server: Server) -> Iterator[Server]:
+    """A streaming standby of a PostgreSQL 15, which tells every second how far it is."""
+    with tempfile.TemporaryDirectory(prefix="pg15-", dir=_memory()) as folder:
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        data = f"{folder}/data"
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*_as_postgres(), str(POSTGRES_15 / program), "-D", data, *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+        run("pg_basebackup", "-h", server.host, "-p", str(server.port), "-U", SUPERUSER, "-R", "-c", "fast")
+        options = f"-k {folder} -p 5432 -c listen_addresses= -c fsync=off -c max_connections=200"
+        options += " -c max_prepared_transactions=2 -c wal_receiver_status_interval=1"
+        run("pg_ctl", "-w", "-o", options, "-l", f"{folder}/log", "start")
+        try:
+            yield Server("15", folder, 5432)
+        finally:
+            run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+
 @pytest.fixture(scope="session")
 def server_15() -> Iterator[Server]:
     with running_15("-E", "UTF8") as server:
