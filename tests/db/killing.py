@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic.config import CommandLine
 
 from tests.db.conftest import Database
-from tests.db.running import MIGRATOR
+from tests.db.running import MIGRATOR, wait_until
 from tests.projects import PROJECT
 
 REVISIONS = 8
@@ -91,18 +92,22 @@ class Fork:
             return ""
         return str(self._database.value("SELECT coalesce(max(version_num), '') FROM public.alembic_version"))
 
-    def run(self, *arguments: str, after: float | None = None, way: str = "") -> int:
+    def run(
+        self, *arguments: str, after: float | None = None, way: str = "", once: Callable[[], object] = lambda: True
+    ) -> int:
         """The exit code; negative for a signal.
 
         Args:
             arguments: Alembic's.
             after: seconds until it is ended; None to leave it alone.
+            once: what these seconds begin with.
             way: how: `kill` and `terminate` send SIGKILL and SIGTERM, `backend` ends its session on the server.
         """
         child = os.fork()
         if child == 0:
             self._become(arguments)
         if after is not None:
+            wait_until(lambda: once() or os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT))
             threading.Event().wait(after)
             if way == "backend":
                 self._database.run(_ENDED + MIGRATOR)
