@@ -109,26 +109,12 @@ SELECT format('WAL piles up for the replication slot %s (%s)', slot_name, wal_st
 """
 
 
-class Table(NamedTuple):
-    """A table for batches.
+def look(connection: Connection, table: str) -> Any:
+    """Return what is `wrong` with a table for batches or None, its `key` and its `type`, and an estimate of its `rows`.
 
-    Attributes:
-        wrong: why they can't go through it, as what it is or has; None if they can.
-        key: its primary key's column, as in SQL.
-        type: the type of that.
-        rows: how many there are, by the server's estimate; -1 if it was never analyzed.
+    None if it does not exist.
     """
-
-    wrong: str | None
-    key: str
-    type: str
-    rows: int
-
-    @classmethod
-    def of(cls, connection: Connection, name: str) -> Table | None:
-        """Look at it; None if it does not exist."""
-        row = raw_sql.execute(connection, _TABLE.format(table=raw_sql.literal(name))).first()
-        return cls(*row) if row else None
+    return raw_sql.execute(connection, _TABLE.format(table=raw_sql.literal(table))).first()
 
 
 class Position(NamedTuple):
@@ -192,7 +178,7 @@ class Batches:
         Raises:
             RefusedError: batches can't go through such a table.
         """
-        table = Table.of(self._connection, self._backfill.table)
+        table = look(self._connection, self._backfill.table)
         wrong = "does not exist" if table is None else table.wrong
         if table is None or wrong:
             raise RefusedError(

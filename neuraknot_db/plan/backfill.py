@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from math import ceil
 
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.history.log import History
-from neuraknot_db.migrate.backfill import Position, Table
+from neuraknot_db.migrate.backfill import Position, look
 from neuraknot_db.plan.values import PlannedBackfill
 from neuraknot_db.revisions.backfill import Backfill
+
+ASSUMED_SPEED = 20_000
+"""Rows a second, before a run has shown it: of a narrow table on two busy cores (`benchmarks/backfill.py`)."""
 
 
 def planned(
@@ -25,10 +28,15 @@ def planned(
         matching: how many rows match its `where` now; None if that was not asked, or is not known.
         unknown: why it is not known; empty if it is, or was not asked.
     """
-    table, progress = Table.of(connection, declared.table), History(connection).progress().get(revision)
+    table, progress = look(connection, declared.table), History(connection).progress().get(revision)
     rows = table.rows if table and table.rows >= 0 else None
-    found = PlannedBackfill(declared.table, rows, matching, unknown, table and table.wrong, batch)
-    if progress is None:
-        return found
-    at = Position.of(progress)
-    return replace(found, changed=progress.rows_changed, gone=at.gone, seconds=at.seconds)
+    changed, gone, seconds = None, 0, 0.0
+    if progress:
+        changed, (*_, gone, seconds) = progress.rows_changed, Position.of(progress)
+    gone = max(gone, changed or 0)
+    left = matching if matching is not None or rows is None else max(rows - gone, 0)
+    speed = round((gone if matching is None else changed or 0) / seconds) or None if seconds else None
+    duration = None if left is None else round(left / (speed or ASSUMED_SPEED) * 1000)
+    batches = None if duration is None else ceil(duration / batch)
+    told = matching is not None, unknown or None, changed, speed, batch, batches, duration
+    return PlannedBackfill(declared.table, table and table.wrong, rows, left, *told)

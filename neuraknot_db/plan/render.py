@@ -8,15 +8,8 @@ from collections.abc import Iterator, Mapping
 from neuraknot_db.database import display
 from neuraknot_db.database.other_sessions import grant
 from neuraknot_db.database.redaction import redacted
-from neuraknot_db.plan.values import (
-    ASSUMED_SPEED,
-    Holder,
-    Plan,
-    PlannedBackfill,
-    PlannedRevision,
-    PlannedStatement,
-    TableNow,
-)
+from neuraknot_db.plan.backfill import ASSUMED_SPEED
+from neuraknot_db.plan.values import Holder, Plan, PlannedBackfill, PlannedRevision, PlannedStatement, TableNow
 from neuraknot_db.schema.effects import Effect
 
 _WIDEST = 120
@@ -147,16 +140,16 @@ def batches(planned: PlannedBackfill) -> str:
     about = f"backfill of {planned.table}:"
     if planned.refused:
         return f"{about} it would not be begun, as that {planned.refused}"
-    if planned.changed is not None:
-        about += f" goes on behind {planned.changed:,} rows that were changed before;"
-    if planned.left is None or planned.duration is None or planned.batches is None:
-        return f"{about} rows to change not {f'known now, {planned.unknown}' if planned.unknown else 'counted yet'}"
-    rows = f"{'up to about ' if planned.matching is None else ''}{planned.left:,}"
+    if planned.rows_changed is not None:
+        about += f" goes on behind {planned.rows_changed:,} rows that were changed before;"
     unknown = f", not known better now, {planned.unknown}" if planned.unknown else ""
+    if planned.batches is None or planned.duration_ms is None:
+        return f"{about} rows to change not counted yet{unknown.replace(' better', '')}"
     return (
-        f"{about} {rows} rows to change{unknown}, in about {planned.batches:,} batches, about"
-        f" {display.duration(planned.duration)} at {planned.speed or ASSUMED_SPEED:,.0f} rows a second,"
-        f" {'as before' if planned.speed else 'as assumed'}"
+        f"{about} {'' if planned.counted else 'up to about '}{planned.rows_left:,} rows to change{unknown}, in about"
+        f" {planned.batches:,} batches, about {display.duration(planned.duration_ms)} at"
+        f" {planned.rows_per_second or ASSUMED_SPEED:,} rows a second,"
+        f" {'as before' if planned.rows_per_second else 'as assumed'}"
     )
 
 
@@ -164,7 +157,7 @@ def waiting(planned: PlannedRevision) -> str:
     """Return how long a revision may keep the application waiting, in sentences."""
     longest = planned.longest_wait
     if planned.backfill:
-        batch = display.duration(planned.backfill.batch)
+        batch = display.duration(planned.backfill.batch_duration_ms)
         told = f"Each batch keeps the rows that it changes locked until its own commit, some {batch}."
     elif not planned.waits:
         told = "" if planned.unknown else "Keeps no query of the application waiting."

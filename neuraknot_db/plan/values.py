@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import ceil
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neuraknot_db.database.other_sessions import Session
@@ -13,9 +12,6 @@ from neuraknot_db.revisions.options import QUERIES
 from neuraknot_db.schema.effects import Effect, LockMode
 
 FORMAT = 2
-
-ASSUMED_SPEED = 20_000
-"""Rows that a backfill changes in a second where nothing was measured: of a narrow table (`benchmarks/backfill.py`)."""
 
 QUERY_LENGTH = 500
 """Maximum characters shown of another session's query."""
@@ -135,52 +131,33 @@ class Question:
 
 @dataclass(frozen=True)
 class PlannedBackfill:
-    """What a pending backfill has before it, as far as that is known.
+    """What a pending backfill has before it, as far as that is known; None for what is not.
 
     Attributes:
         table: as the revision names it.
-        rows: how many the table has, by the server's estimate; None if it was never analyzed, or is not there yet.
-        matching: how many match `where` now, and are changed; None if that was not asked, or is not known.
-        unknown: why it is not known, in the server's words; empty if it is, or was not asked.
-        refused: why it would not be begun, as what its table is or has; None for no reason.
-        batch: milliseconds that a batch is to take.
-        changed: how many rows a run changed that did not end, and behind which the next one goes on; None for none.
-        gone: how many rows that run looked at.
-        seconds: what that took.
+        refused: why no run would begin it, as what its table is or has.
+        rows: how many the table has, by the server's estimate.
+        rows_left: how many there are to change, at the most.
+        counted: whether these were counted.
+        unknown: why they were not, in the server's words.
+        rows_changed: by a run that did not end, and behind which the next one goes on.
+        rows_per_second: of that run; it is assumed where there was none.
+        batch_duration_ms: what a batch is to take.
+        batches: how many there are to be, about.
+        duration_ms: of all of them, without what they wait for.
     """
 
     table: str
-    rows: int | None
-    matching: int | None
-    unknown: str
     refused: str | None
-    batch: int
-    changed: int | None = None
-    gone: int = 0
-    seconds: float = 0.0
-
-    @property
-    def left(self) -> int | None:
-        """How many rows there are to change, at the most; None if that is not known."""
-        if self.matching is not None or self.rows is None:
-            return self.matching
-        return max(self.rows - max(self.gone, self.changed or 0), 0)
-
-    @property
-    def speed(self) -> int | None:
-        """How many of them that run did in a second; None if there was none."""
-        done = (self.changed or 0) if self.matching is not None else max(self.gone, self.changed or 0)
-        return round(done / self.seconds) or None if self.seconds else None
-
-    @property
-    def duration(self) -> int | None:
-        """Milliseconds for all of it, without what it waits for; None if that is not known."""
-        return None if self.left is None else round(self.left / (self.speed or ASSUMED_SPEED) * 1000)
-
-    @property
-    def batches(self) -> int | None:
-        """How many transactions that are; None if that is not known."""
-        return None if self.duration is None else ceil(self.duration / self.batch)
+    rows: int | None
+    rows_left: int | None
+    counted: bool
+    unknown: str | None
+    rows_changed: int | None
+    rows_per_second: int | None
+    batch_duration_ms: int
+    batches: int | None
+    duration_ms: int | None
 
 
 @dataclass(frozen=True)
@@ -304,7 +281,7 @@ def _revision(planned: PlannedRevision) -> dict[str, Any]:
             if each.count is not None or each.unknown
         ],
         "failure": planned.failure or None,
-        "backfill": planned.backfill and _backfill(planned.backfill),
+        "backfill": planned.backfill and asdict(planned.backfill),
         "statements": [
             {
                 "line": each.line,
@@ -314,20 +291,6 @@ def _revision(planned: PlannedRevision) -> dict[str, Any]:
             }
             for each in planned.statements
         ],
-    }
-
-
-def _backfill(planned: PlannedBackfill) -> dict[str, Any]:
-    return {
-        "table": planned.table,
-        "rows": planned.rows,
-        "matching": planned.matching,
-        "unknown": planned.unknown or None,
-        "refused": planned.refused,
-        "rows_changed": planned.changed,
-        "rows_per_second": planned.speed,
-        "batches": planned.batches,
-        "duration_ms": planned.duration,
     }
 
 

@@ -35,7 +35,7 @@ REVISION = PlannedRevision(
     "x.py",
     (STATEMENT,),
     questions=(Question("expects", "x", 1),),
-    backfill=PlannedBackfill("x", 1, 1, "", None, 250),
+    backfill=PlannedBackfill("x", None, 1, 1, True, None, 1, 1, 250, 1, 1),
 )
 PLAN = Plan("here", "18", None, "001", False, (REVISION,), {"users": TABLE})
 NOW = datetime.now(UTC)

@@ -13,7 +13,6 @@ from alembic.script import Script, ScriptDirectory
 from neuraknot_db.database.sql_text import Statement, statements
 from neuraknot_db.dev.sent_sql import SentSql, sent_sql
 from neuraknot_db.errors import RefusedError
-from neuraknot_db.revisions.backfill import is_completed
 from neuraknot_db.revisions.options import is_transactional, queries
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots
@@ -100,11 +99,6 @@ class Subject:
     def transactional(self) -> bool:
         """Whether it runs in a transaction."""
         return is_transactional(self.module)
-
-    @property
-    def is_backfill(self) -> bool:
-        """Whether its upgrade is the UPDATE of a backfill, which is run in batches."""
-        return is_completed(self.module)
 
     @cached_property
     def source(self) -> Source:

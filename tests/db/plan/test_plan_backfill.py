@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from neuraknot_db.migrate.backfill import Position
-from neuraknot_db.plan.values import PlannedBackfill
 from neuraknot_db.revisions.backfill import Backfill
 from tests.db.conftest import Database, Project
 from tests.db.plan.test_plan import planned
@@ -39,10 +38,10 @@ def store(database: Database, **more: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "position", "expected"),
     [
-        ((), {}, {"matching": None, "batches": 5, "duration_ms": 50, "rows_per_second": None, "rows_changed": None}),
-        (("--count",), {}, {"matching": 800, "batches": 4, "duration_ms": 40}),
+        ((), {}, {"rows_left": 1000, "counted": False, "batches": 5, "duration_ms": 50, "rows_per_second": None}),
+        (("--count",), {}, {"rows_left": 800, "counted": True, "batches": 4, "duration_ms": 40}),
         ((), {"gone": 400, "seconds": 0.2}, {"rows_changed": 300, "rows_per_second": 2000, "duration_ms": 300}),
-        (("--count",), {"gone": 400, "seconds": 0.2}, {"matching": 800, "rows_per_second": 1500, "duration_ms": 533}),
+        (("--count",), {"gone": 400, "seconds": 0.2}, {"rows_left": 800, "rows_per_second": 1500, "duration_ms": 533}),
         ((), {"gone": 400}, {"rows_changed": 300, "rows_per_second": None, "duration_ms": 30}),
     ],
 )
@@ -77,7 +76,7 @@ def test_it_is_told_and_not_that_all_rows_are_locked(database_at_head: Database,
     ("parts", "arguments", "expected"),
     [
         ({"where": "display_name < (1 / 0)::text"}, (), {"unknown": None, "rows": None, "duration_ms": None}),
-        ({"where": "display_name < (1 / 0)::text"}, ("--count",), {"unknown": "division by zero", "matching": None}),
+        ({"where": "display_name < (1 / 0)::text"}, ("--count",), {"unknown": "division by zero", "counted": False}),
         ({"table": "v"}, (), {"refused": "is a view"}),
         ({"table": "later"}, ("--count",), {"refused": None, "unknown": 'relation "later" does not exist'}),
     ],
@@ -103,7 +102,3 @@ def test_a_reader_needs_no_right_to_keep_its_position(at: Callable[[str], Databa
         assert planned(database.as_user("looking"), "--as-reader", cwd=project.root)["refused"] is None
     finally:
         database.run("DROP ROLE looking")
-
-
-def test_a_backfill_without_a_row_to_change_takes_no_batch() -> None:
-    assert PlannedBackfill("t", 9, 0, "", None, 250).batches == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from neuraknot_db.dev.lint.finding import Finding, RevisionStatement, Subject
+from neuraknot_db.revisions.backfill import is_completed
 
 CODE = "missing-downgrade"
 HELP = (
@@ -21,7 +22,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     if not hasattr(subject.module, "downgrade"):
         yield subject.finding(1, CODE, "There is no downgrade().", HELP)
-    elif function.sent.texts or not (subject.is_backfill or (sent and all(map(_only_validates, sent)))):
+    elif function.sent.texts or not (is_completed(subject.module) or (sent and all(map(_only_validates, sent)))):
         yield subject.finding(function.line, CODE, "downgrade() sends no statement.", HELP)
 
 

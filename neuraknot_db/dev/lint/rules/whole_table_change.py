@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from neuraknot_db.dev.lint.finding import Finding, Subject
+from neuraknot_db.revisions.backfill import is_completed
 from neuraknot_db.schema.effects import DELETED, UPDATED_ALL, Effect, Measured
 
 CODE = "whole-table-change"
@@ -18,7 +19,7 @@ HELP = (
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find deleted rows of tables in use, and UPDATEs of all rows but a backfill's, which runs in batches."""
-    for statement in () if subject.is_backfill else subject.upgrade.measured.statements:
+    for statement in () if is_completed(subject.module) else subject.upgrade.measured.statements:
         for effect in statement.effects:
             if what := _change(statement, effect):
                 yield subject.finding(statement.line, CODE, f"upgrade() {what} {effect.relation}.", HELP)
