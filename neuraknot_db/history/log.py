@@ -60,18 +60,6 @@ SELECT direction, started_at::timestamp(0) || ' UTC', coalesce(started_by, datab
 """
 
 
-class Progress(NamedTuple):
-    """How far the batches of a backfill have come.
-
-    Attributes:
-        position: see `migrate.backfill`.
-        rows_changed: in the batches that are committed.
-    """
-
-    position: str
-    rows_changed: int
-
-
 class Entry(NamedTuple):
     """A row to record: one attempt at one thing.
 
@@ -188,8 +176,8 @@ class History:
                 self._grant = f"{' '.join(tables.TAKE_OVER.split())} {self._grant}"
         self.environment = stored.get("environment")
 
-    def demand_allowed(self) -> None:
-        """Raise if this role can't write the log.
+    def demand_allowed(self, *, batches: bool = False) -> None:
+        """Raise if this role can't write the log, or the position of a backfill where there are batches to run.
 
         Raises:
             RefusedError: it may not create the tables, or not write to them.
@@ -199,25 +187,18 @@ class History:
                 f"User {self._user} may not keep the log of migrations in the schema {SCHEMA}.",
                 hint=f"As an administrator: {self._grant}",
             )
-
-    def demand_batches_allowed(self) -> None:
-        """Raise if this role can't keep the position of a backfill.
-
-        Raises:
-            RefusedError: it may not change or delete it.
-        """
-        if not self.may_batch:
+        if batches and not self.may_batch:
             raise RefusedError(
                 f"User {self._user} may not keep the position of a backfill in {PROGRESS}.",
                 hint=f"As an administrator: GRANT UPDATE, DELETE ON {PROGRESS} TO {raw_sql.quoted(self._user)}",
             )
 
-    def progress(self) -> dict[str, Progress]:
-        """Return how far the backfills have come that were begun and not recorded, by their revision."""
+    def progress(self) -> dict[str, tuple[str, int]]:
+        """Return the positions of unfinished backfills, and how many rows each has changed, by revision."""
         if not self._has_runs:
             return {}
         rows = self._connection.exec_driver_sql(f"SELECT revision, position, rows_changed FROM {PROGRESS}")
-        return {revision: Progress(*row) for revision, *row in rows}
+        return {revision: (position, changed) for revision, position, changed in rows}
 
     @property
     def _has_runs(self) -> bool:

@@ -14,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db.database import display, excerpt, interrupt, lock, other_sessions, raw_sql
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, RefusedError
-from neuraknot_db.history.log import Progress
 from neuraknot_db.history.tables import PROGRESS
 from neuraknot_db.migrate import failures
 from neuraknot_db.migrate.autocommit import INTERVALS
@@ -134,11 +133,6 @@ class Position(NamedTuple):
     gone: int = 0
     seconds: float = 0.0
 
-    @classmethod
-    def of(cls, progress: Progress) -> Position:
-        """Read a stored one."""
-        return cls(**json.loads(progress.position))
-
 
 class Batches:
     """The batches of one backfill, in one attempt.
@@ -168,11 +162,11 @@ class Batches:
         self._size, self._changes = FIRST, FIRST
         self._told_hidden = False
 
-    def begin(self, progress: Progress | None, path: object) -> None:
+    def begin(self, progress: tuple[str, int] | None, path: object) -> None:
         """Look at the table, and go on from where an earlier run has come.
 
         Args:
-            progress: what that has stored.
+            progress: the position that it has stored, and how many rows it has changed.
             path: the revision's file, as a person would type it here.
 
         Raises:
@@ -189,7 +183,7 @@ class Batches:
             )
         self._key, self._type, self._estimate = table.key, table.type, table.rows
         if progress:
-            self._position, self._changed = Position.of(progress), progress.rows_changed
+            self._position, self._changed = Position(**json.loads(progress[0])), progress[1]
             self.rows = f"{self._changed:,}"
             log.info("  %s goes on behind %s rows changed", self._revision, self.rows)
 
@@ -212,20 +206,23 @@ class Batches:
             raise
 
     def _go_through(self) -> None:
+        table = self._backfill.table
+        left = f"FROM {table} WHERE (\n{self._backfill.where}\n)"
         for number in range(1, _PASSES + 1):
             if number > 1 or self._position.end is None:
-                self._position = Position(self._backfill.digest, end=self._last_key(), seconds=self._position.seconds)
+                last = f"SELECT {self._key}::text AS neuraknot_key FROM {table} ORDER BY {self._key} DESC LIMIT 1"
+                taken = self._position.seconds
+                self._position = Position(self._backfill.digest, end=self._asked(last), seconds=taken)
             self._began, self._at_first, self._changed_before = time.monotonic(), self._position.gone, self._changed
             self._intervals = chain(INTERVALS, repeat(INTERVALS[-1]))
             self._tell_at = self._began + next(self._intervals)
-            while self._batch():
+            while self._position.end is not None and self._batch():
                 self._tell()
-            left = f"FROM {self._backfill.table} WHERE (\n{self._backfill.where}\n)"
             if not self._asked(f"SELECT EXISTS (SELECT {left})"):
                 return
         log.warning(
-            "%s: %s rows match its where again or still, which the application may have added meanwhile: they stay as"
-            " they are. Let `ensures` in the revision refuse that",
+            "%s: %s rows match its where still, or again, as where the application adds them meanwhile: they stay as they"
+            " are. `ensures` in the revision can refuse that",
             self._revision,
             f"{self._asked(f'SELECT count(*) {left}'):,}",
         )
@@ -236,9 +233,7 @@ class Batches:
         self._wait_for_standbys()
         began, before = time.monotonic(), self.rows
         with self._connection.begin():
-            window = (
-                self._execute(_WINDOW, rows=self._size, changes=self._changes).first() if self._position.end else None
-            )
+            window = self._execute(_WINDOW, rows=self._size, changes=self._changes).first()
             if window is None:
                 return False
             number, matching, behind = window
@@ -248,9 +243,8 @@ class Batches:
             seconds = self._position.seconds + time.monotonic() - began
             position = self._position._replace(behind=behind, gone=self._position.gone + number, seconds=seconds)
             total = self._changed + changed
-            values = raw_sql.literal(self._revision), raw_sql.literal(json.dumps(position._asdict()))
-            keep = _KEEP.format(revision=values[0], position=values[1], rows=total)
-            kept, blocked = raw_sql.execute(self._connection, keep).one()
+            revision, text = map(raw_sql.literal, (self._revision, json.dumps(position._asdict())))
+            kept, blocked = self._execute(_KEEP, revision=revision, position=text, rows=total).one()
             if not kept:
                 raise failures.unlocked(self._point())
             # Whether a COMMIT without an answer was done is not known.
@@ -330,15 +324,8 @@ class Batches:
         left = "share not known" if share is None else f"{100 * share:.0f} %"
         if share is not None and pace:
             left += f", {display.duration(1000 * max(self._estimate - gone, 0) / pace)} left"
-        speed = (self._changed - self._changed_before) / took
-        shown = f"{self._changed:,} rows changed, {left}, {speed:,.0f} rows/s"
-        log.info("  %s: %s", self._revision, shown)
-
-    def _last_key(self) -> str | None:
-        key: str | None = self._asked(
-            f"SELECT {self._key}::text AS neuraknot_key FROM {self._backfill.table} ORDER BY {self._key} DESC LIMIT 1"
-        )
-        return key
+        speed = f"{(self._changed - self._changed_before) / took:,.0f} rows/s"
+        log.info("  %s: %s rows changed, %s, %s", self._revision, self.rows, left, speed)
 
     def _asked(self, query: str) -> Any:
         """Return the one value of a query, in a transaction of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Set
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 
 from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.history.log import Applied, Entry, History, Progress
+from neuraknot_db.history.log import Applied, Entry, History
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.checksum import KIND, checksum, source_sha256
 from neuraknot_db.revisions.options import RevisionOptions
@@ -56,7 +57,9 @@ def demand_unedited(
     """
     standing = _applied(script, heads)
     applied = {each.revision: each for each in history.applied() if each.revision in standing}
-    begun = {revision: each for revision, each in history.progress().items() if revision in pending} if pending else {}
+    begun = {
+        revision: each for revision, each in (history.progress() if pending else {}).items() if revision in pending
+    }
     if unknown := sorted(set(accepted) - set(applied) - set(begun)):
         raise UsageError(
             f"-x accept_edit={unknown[0]}: the log knows no such applied revision.",
@@ -82,24 +85,22 @@ def demand_unedited(
 
 def _begun_anew(
     script: ScriptDirectory,
-    begun: Mapping[str, Progress],
+    begun: Mapping[str, tuple[str, int]],
     pending: Mapping[str, RevisionOptions],
     *,
     command: str,
     accepted: Collection[str],
 ) -> Iterator[Entry]:
     """Yield the entries for backfills that were edited after their first batch."""
-    for revision, progress in begun.items():
+    for revision, (position, changed) in begun.items():
         filling, source = pending[revision].backfill, pending[revision].source
-        from neuraknot_db.migrate.backfill import Position  # few runs meet an unfinished one
-
-        if filling is None or filling.digest == Position.of(progress).backfill:
+        if filling is None or filling.digest == json.loads(position)["backfill"]:
             continue
         if revision not in accepted:
             path = shlex.quote(str(files.here(script.get_revision(revision).path)))
             raise RefusedError(
                 f"The backfill of revision {revision} was edited after its batches had changed"
-                f" {progress.rows_changed:,} rows, which stay, so nothing was changed now.",
+                f" {changed:,} rows, which stay, so nothing was changed now.",
                 hint=f"See what was edited: git log -p -- {path}. Undo the edit; or let it begin anew with what where"
                 f" finds now: alembic -x accept_edit={revision} {command}",
             )

@@ -118,10 +118,9 @@ def admit(
         others = _admit_tables(script, found.state, force=asked.force)
     read = [read_options(step) for step in steps]
     taken: list[Entry] = []
+    pending: dict[str, RevisionOptions] = {}
     if command.kind in ("upgrade", "downgrade"):  # a stamp runs nothing, so edits don't matter
         pending = {revision_of(step): each for step, each in zip(steps, read, strict=True) if each.backfill}
-        if pending:
-            found.history.demand_batches_allowed()
         taken = edits.demand_unedited(
             script,
             found.history,
@@ -131,7 +130,7 @@ def admit(
             pending=pending,
         )
     if steps or command.purge or command.kind in ("reset", "adopt", "mark"):
-        found.history.demand_allowed()
+        found.history.demand_allowed(batches=bool(pending))
     heads = () if command.purge else found.state.versions
     return Ready(command, found, environment, steps, read, heads, taken, others)
 

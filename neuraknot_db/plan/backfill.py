@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import ceil
 
 from sqlalchemy.engine import Connection
@@ -32,7 +33,8 @@ def planned(
     rows = table.rows if table and table.rows >= 0 else None
     changed, gone, seconds = None, 0, 0.0
     if progress:
-        changed, (*_, gone, seconds) = progress.rows_changed, Position.of(progress)
+        position, changed = Position(**json.loads(progress[0])), progress[1]
+        gone, seconds = position.gone, position.seconds
     gone = max(gone, changed or 0)
     left = matching if matching is not None or rows is None else max(rows - gone, 0)
     speed = round((gone if matching is None else changed or 0) / seconds) or None if seconds else None

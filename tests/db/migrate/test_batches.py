@@ -167,6 +167,13 @@ ADDED = "INSERT INTO public.notes SELECT {}::uuid, 'added' ON CONFLICT DO NOTHIN
 FIRST_KEY = "'00000000-0000-0000-0000-000000000000'"
 
 
+def test_a_table_without_rows(notes: Database, empty: Project) -> None:
+    empty.add_backfill("002", after="001", **HASH)
+    done = upgraded(notes, empty)
+    assert done.code == 0, done.err
+    assert log_of(notes)[-1] == ("002", "upgrade", "succeeded")
+
+
 def test_rows_that_are_added_behind_the_position(notes: Database, empty: Project) -> None:
     notes.run(ROWS.format(300) + ";" + ON_UPDATE.format(ADDED.format(FIRST_KEY), "NEW.note = 'note 300'"))
     empty.add_backfill("002", after="001", **HASH)
