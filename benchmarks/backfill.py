@@ -32,6 +32,7 @@ CONNECTIONS, EVERY = 2, 0.02
 """The application's for each kind, and the seconds between two requests, due whether the last one is done or not."""
 
 SEED = 20261127
+FILLED = "filled"
 HEAD = '"""{0}."""\n\nfrom alembic import op\n\nrevision = "{0}"\ndown_revision = "{1}"\nstatement_timeout = "2h"\n\n\n'
 ADD = 'def upgrade():\n    op.execute("ALTER TABLE public.messages ADD COLUMN hash text, ADD COLUMN times integer")\n'
 BACK = '\n\ndef downgrade():\n    op.execute("SELECT 1")\n'
@@ -60,8 +61,9 @@ def run() -> Iterator[str]:
         projects = {name: _project(Path(folder) / name, body) for name, body in (("one", ONE), ("many", MANY))}
         waits: dict[str, dict[str, list[float]]] = {}
         seconds: dict[str, float] = {}
+        _fill(running, projects["many"])
         for name, project in projects.items():
-            _fill(running, name, project)
+            running.execute(f"CREATE DATABASE {name} TEMPLATE {FILLED} STRATEGY file_copy")
             with _application(running.url(name)) as waits[name]:
                 seconds[name] = measured(project, running.url(name), "upgrade", "head").seconds
             running.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -85,12 +87,12 @@ def _project(folder: Path, body: str) -> Path:
     return project
 
 
-def _fill(running: Server, name: str, project: Path, *then: str) -> None:
-    """Make a database at 005, with as many rows, as an application would have left it: vacuumed, all of it written."""
-    running.empty(name)
-    measured(project, running.url(name), "upgrade", "005")
-    with _connected(running.url(name)) as cursor:
-        for each in (FILL.format(ROWS), *then, "VACUUM ANALYZE public.messages", "CHECKPOINT"):
+def _fill(running: Server, project: Path) -> None:
+    """Make a database at 005, to copy: with as many rows, vacuumed and analyzed as an application's would be."""
+    running.empty(FILLED)
+    measured(project, running.url(FILLED), "upgrade", "005")
+    with _connected(running.url(FILLED)) as cursor:
+        for each in (FILL.format(ROWS), "VACUUM ANALYZE public.messages"):
             cursor.execute(each)
 
 
@@ -146,11 +148,12 @@ def _told(pair: dict[str, float]) -> str:
 
 def _killed(running: Server, project: Path, seconds: float) -> str:
     """Kill the upgrade at moments that chance picks until it has been killed often enough, and let the last one end."""
-    _fill(running, "killed", project, COUNTING)
+    running.execute(f"CREATE DATABASE killed TEMPLATE {FILLED} STRATEGY file_copy")
     url, chance, killed, within = running.url("killed"), random.Random(SEED), 0, 0
     start = min(measured(project, url, "current").seconds for _ in range(3))
     environ = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "DATABASE_URL": url}
     with _connected(url) as cursor:
+        cursor.execute(COUNTING)
         while True:
             process = subprocess.Popen(
                 [str(BIN / "alembic"), "upgrade", "head"],

@@ -11,7 +11,7 @@ from neuraknot_db.schema.effects import DELETED, UPDATED_ALL, Effect, Measured
 CODE = "whole-table-change"
 HELP = (
     "Every row stays locked until the revision ends, and no downgrade brings the old values back. A large UPDATE:"
-    ' declare backfill = Backfill(table="...", set="...", where="...") instead of upgrade(), which changes the rows in'
+    ' instead of upgrade() declare backfill = Backfill(table="...", set="...", where="..."), which changes the rows in'
     " short batches. Keep what is overwritten or deleted until nobody misses it. Where the rows are few, or nobody's,"
     " count them (SELECT count(*) ...) and say so in alembic/lint.toml."
 )
