@@ -456,6 +456,16 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
 }
 
 
+def test_what_a_backfill_sets_off_is_found(project: Project) -> None:
+    trigger = (
+        "CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM two; RETURN NEW; END';\n"
+        "CREATE TRIGGER gone BEFORE UPDATE ON one FOR EACH ROW EXECUTE FUNCTION gone()"
+    )
+    project.revision("002", "001", ways(trigger, NEVER))
+    project.revision("003", "002", FILL)
+    assert project.findings("003") == [("whole-table-change", FILL.splitlines()[3])]
+
+
 @pytest.mark.parametrize(("body", "variables", "expected"), CASES.values(), ids=CASES.keys())
 def test_each_rule_finds_what_it_is_for_and_nothing_else(
     project: Project, body: str, variables: dict[str, Any], expected: list[tuple[str, str]]

@@ -15,13 +15,15 @@ HELP = (
     " short batches. Keep what is overwritten or deleted until nobody misses it. Where the rows are few, or nobody's,"
     " count them (SELECT count(*) ...) and say so in alembic/lint.toml."
 )
+_ALL = "changes every row of"
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find deleted rows of tables in use, and UPDATEs of all rows but a backfill's, which runs in batches."""
-    for statement in () if is_completed(subject.module) else subject.upgrade.measured.statements:
+    in_batches = is_completed(subject.module)
+    for statement in subject.upgrade.measured.statements:
         for effect in statement.effects:
-            if what := _change(statement, effect):
+            if (what := _change(statement, effect)) and not (in_batches and what == _ALL):
                 yield subject.finding(statement.line, CODE, f"upgrade() {what} {effect.relation}.", HELP)
 
 
@@ -33,4 +35,4 @@ def _change(statement: Measured, effect: Effect) -> str:
     if DELETED in effect.rows_changed or (words[0] == "delete" and statement.changes_rows_of(effect)):
         return "deletes rows of"
     everywhere = words[0] == "update" and "where" not in words and statement.changes_rows_of(effect)
-    return "changes every row of" if everywhere or UPDATED_ALL in effect.rows_changed else ""
+    return _ALL if everywhere or UPDATED_ALL in effect.rows_changed else ""
