@@ -221,8 +221,8 @@ class Batches:
             if not self._asked(f"SELECT EXISTS (SELECT {left})"):
                 return
         log.warning(
-            "%s: %s rows match its where still, or again, as where the application adds them meanwhile: they stay as they"
-            " are. `ensures` in the revision can refuse that",
+            "%s: %s rows match its where still, or again, as if the application added them meanwhile: they stay as"
+            " they are. `ensures` in the revision can refuse that",
             self._revision,
             f"{self._asked(f'SELECT count(*) {left}'):,}",
         )

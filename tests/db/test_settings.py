@@ -157,7 +157,8 @@ def test_only_known_environments_are_no_production(name: str | None, production:
 def test_limits_and_their_defaults() -> None:
     assert settings.limits({}) == settings.Limits(lock_timeout=2_000, statement_timeout=900_000, patience=600.0)
     given = {"NEURAKNOT_LOCK_TIMEOUT": "500ms", "NEURAKNOT_STATEMENT_TIMEOUT": "1h", "NEURAKNOT_LOCK_WAIT": "2min"}
-    assert settings.limits(given) == settings.Limits(500, 3_600_000, patience=120.0)
+    given["NEURAKNOT_BATCH_DURATION"] = "1s"
+    assert settings.limits(given) == settings.Limits(500, 3_600_000, batch_duration=1_000, patience=120.0)
     assert settings.milliseconds("0", "x") == 0
 
 

@@ -15,7 +15,7 @@ USERS = (
 )
 TRIM: dict[str, Any] = {
     "table": "users",
-    "set": "display_name = 'Bea' -- 100% ':x'",
+    "set": "display_name = 'Bea', status = CASE WHEN email IS DISTINCT FROM '' THEN status END -- 100% ':x'",
     "where": "display_name LIKE 'Anna %'  -- (",
 }
 CHANGED = "SELECT count(*) FROM public.users WHERE display_name = 'Bea'"
@@ -48,6 +48,12 @@ def test_a_script_holds_one_update(database: Database, project: Project) -> None
         ({"where": "true) OR (true"}, "", 7, "where of the Backfill is no part of one UPDATE"),
         ({"where": "true; DROP TABLE users"}, "", 7, "where of the Backfill is no part of one UPDATE"),
         ({"set": "display_name = 'Bea"}, "", 7, "set of the Backfill is no part of one UPDATE"),
+        ({"set": "email = x.a FROM x"}, "", 7, "set of the Backfill is no part of one UPDATE"),
+        ({"set": "email = 'a' RETURNING id"}, "", 7, "set of the Backfill is no part of one UPDATE"),
+        ({"table": "users u"}, "", 7, "table of the Backfill is 'users u', and no table's name"),
+        ({"table": "only users"}, "", 7, "table of the Backfill is 'only users', and no table's name"),
+        ({"where": "pg_advisory_unlock_all() IS NULL"}, "", 5, "gives up the lock that keeps other migrations out"),
+        ({}, "batch_duration = '0'", 2, "batch_duration of revision 005 is '0'"),
         ({"table": 7}, "", 7, "table of the Backfill is 7, and no SQL"),
         ({"each": 1000}, "", 7, "unexpected keyword argument 'each'"),
     ],
