@@ -110,7 +110,7 @@ UNDO = 'op.execute("ALTER TABLE one DROP COLUMN b")'
 FILL = """
 from neuraknot_db.revisions.backfill import Backfill
 
-backfill = Backfill(table="one", set="a = 'x'", where="a IS DISTINCT FROM 'x'")
+backfill = Backfill(table="one", set="a = 'filled'", where="a IS DISTINCT FROM 'filled'")
 
 
 def downgrade() -> None:
