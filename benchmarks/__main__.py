@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("database", "large", "safety", "compat", "launcher", "image")
+NAMES = ("database", "large", "backfill", "safety", "compat", "launcher", "image")
 
 
 def main() -> None:

@@ -108,6 +108,14 @@ SELECT format('WAL piles up for the replication slot %s (%s)', slot_name, wal_st
 """
 
 
+def look(connection: Connection, table: str) -> Any:
+    """Return what is `wrong` with a table for batches or None, its `key` and its `type`, and an estimate of its `rows`.
+
+    None if it does not exist.
+    """
+    return raw_sql.execute(connection, _TABLE.format(table=raw_sql.literal(table))).first()
+
+
 class Position(NamedTuple):
     """Where the batches of a backfill are.
 
@@ -116,12 +124,14 @@ class Position(NamedTuple):
         behind: the last key that was gone through; None before the first.
         end: the last key of the table when this pass began; None before it.
         gone: the rows of the table that were gone through.
+        seconds: what the batches up to there took, of all runs and passes.
     """
 
     backfill: str
     behind: str | None = None
     end: str | None = None
     gone: int = 0
+    seconds: float = 0.0
 
 
 class Batches:
@@ -162,8 +172,7 @@ class Batches:
         Raises:
             RefusedError: batches can't go through such a table.
         """
-        query = _TABLE.format(table=raw_sql.literal(self._backfill.table))
-        table = raw_sql.execute(self._connection, query).first()
+        table = look(self._connection, self._backfill.table)
         wrong = "does not exist" if table is None else table.wrong
         if table is None or wrong:
             raise RefusedError(
@@ -202,7 +211,8 @@ class Batches:
         for number in range(1, _PASSES + 1):
             if number > 1 or self._position.end is None:
                 last = f"SELECT {self._key}::text AS neuraknot_key FROM {table} ORDER BY {self._key} DESC LIMIT 1"
-                self._position = Position(self._backfill.digest, end=self._asked(last))
+                taken = self._position.seconds
+                self._position = Position(self._backfill.digest, end=self._asked(last), seconds=taken)
             self._began, self._at_first, self._changed_before = time.monotonic(), self._position.gone, self._changed
             self._intervals = chain(INTERVALS, repeat(INTERVALS[-1]))
             self._tell_at = self._began + next(self._intervals)
@@ -230,7 +240,8 @@ class Batches:
             changed, still = self._execute(_UPDATE, end=behind).one()
             if still and (left := self._execute(_STILL, keys=raw_sql.literal(still)).scalar_one()):
                 raise self._endless(left)
-            position = self._position._replace(behind=behind, gone=self._position.gone + number)
+            seconds = self._position.seconds + time.monotonic() - began
+            position = self._position._replace(behind=behind, gone=self._position.gone + number, seconds=seconds)
             total = self._changed + changed
             revision, text = map(raw_sql.literal, (self._revision, json.dumps(position._asdict())))
             kept, blocked = self._execute(_KEEP, revision=revision, position=text, rows=total).one()

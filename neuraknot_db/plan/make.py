@@ -24,11 +24,12 @@ from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
 from neuraknot_db.migrate import conditions
 from neuraknot_db.migrate.command import to_target
-from neuraknot_db.plan import ownership, rollback
+from neuraknot_db.plan import backfill, ownership, rollback
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
-from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question
+from neuraknot_db.plan.values import Plan, PlannedBackfill, PlannedRevision, PlannedStatement, Question
 from neuraknot_db.revisions import files
+from neuraknot_db.revisions.backfill import Backfill
 from neuraknot_db.revisions.options import QUERIES, is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
@@ -56,7 +57,7 @@ def make(
         target: as for `upgrade` and `downgrade`; an older revision, `base` or `-1` is a downgrade. None for where the
             last run began, which raises what another plan tells as its refusal.
         as_reader: whether this user only reads, and another one migrates.
-        count: whether to ask the queries of `losses` and `expects`, which read tables.
+        count: whether to ask the queries of `losses` and `expects`, and `where` of a backfill, which read tables.
 
     Raises:
         UsageError: the target can't be reached from here.
@@ -181,7 +182,16 @@ def _plan_revision(
             for phrase, query in getattr(options, about).items()
         ),
         failure=f"{found.failure}." if found.failure else "",
+        backfill=_backfill(connection, revision, options.backfill, limits, count=count) if options.backfill else None,
     )
+
+
+def _backfill(
+    connection: Connection, revision: Script, declared: Backfill, limits: Limits, *, count: bool
+) -> PlannedBackfill:
+    matching = f"SELECT count(*) FROM {declared.table} WHERE (\n{declared.where}\n)"
+    answer = _answer(connection, "losses", matching) if count else (None, "")
+    return backfill.planned(connection, revision.revision, declared, limits.batch_duration, *answer)
 
 
 def _answer(connection: Connection, about: str, query: str) -> tuple[int | None, str]:

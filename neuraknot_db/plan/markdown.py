@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from neuraknot_db.database import display
 from neuraknot_db.database.markdown import code, table, text
-from neuraknot_db.plan.render import AS_READER, back_to, held, in_use, limits, lock, table_size, waiting, work
+from neuraknot_db.plan.render import AS_READER, back_to, batches, held, in_use, limits, lock, table_size, waiting, work
 from neuraknot_db.plan.values import Plan, PlannedRevision, TableNow
 
 NOTHING: Mapping[str, TableNow] = {}
@@ -78,6 +78,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"- {code(planned.path)}: {limits(planned)}"
         for each in planned.questions:
             yield f"- {'❗' if each.broken else '🗑️' if each.about == 'losses' else '🔎'} {text(str(each))}"
+        if planned.backfill:
+            yield f"- {'❗ ' * bool(planned.backfill.refused)}{text(batches(planned.backfill))}"
         yield from warnings(planned)
         if told := waiting(planned):
             yield f"- {text(told)}"

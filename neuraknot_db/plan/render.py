@@ -9,7 +9,8 @@ from neuraknot_db.database import display
 from neuraknot_db.database.other_sessions import grant
 from neuraknot_db.database.redaction import redacted
 from neuraknot_db.history.runs import Run
-from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, TableNow
+from neuraknot_db.plan.backfill import ASSUMED_SPEED
+from neuraknot_db.plan.values import Holder, Plan, PlannedBackfill, PlannedRevision, PlannedStatement, TableNow
 from neuraknot_db.schema.effects import Effect
 
 _WIDEST = 120
@@ -78,6 +79,8 @@ def _revision(plan: Plan, planned: PlannedRevision, width: int) -> Iterator[str]
     yield from _wrapped(limits(planned), width, "     ")
     for question in planned.questions:
         yield from _wrapped(f"{'! ' * question.broken}{question}", width, "     ")
+    if planned.backfill:
+        yield from _wrapped(f"{'! ' * bool(planned.backfill.refused)}{batches(planned.backfill)}", width, "     ")
     for statement in planned.statements:
         yield from _statement(plan, statement, width)
     if planned.failure:
@@ -126,19 +129,45 @@ def work(statement: PlannedStatement, effect: Effect, size: str = "") -> str:
     return f"{effect.work}{size}{f': assumed as on {above}, above it' if above else ''}"
 
 
+def transactions(transactional: bool, in_batches: bool) -> str:
+    """Return in how many transactions a revision is run, in words."""
+    return "a transaction for each batch" if in_batches else f"{'one' if transactional else 'no'} transaction"
+
+
 def limits(planned: PlannedRevision) -> str:
     """Return how a revision is run, in words."""
     locks, statements = (
         display.duration(each) if each else "none" for each in (planned.lock_timeout, planned.statement_timeout)
     )
-    transaction = "one" if planned.transactional else "no"
-    return f"{transaction} transaction, lock_timeout {locks}, statement_timeout {statements}"
+    how = transactions(planned.transactional, planned.backfill is not None)
+    return f"{how}, lock_timeout {locks}, statement_timeout {statements}"
+
+
+def batches(planned: PlannedBackfill) -> str:
+    """Return what a backfill has before it, in words."""
+    about = f"backfill of {planned.table}:"
+    if planned.refused:
+        return f"{about} it would not be begun, as that {planned.refused}"
+    if planned.rows_changed is not None:
+        about += f" goes on behind {planned.rows_changed:,} rows that were changed before;"
+    unknown = f", not known better now, {planned.unknown}" if planned.unknown else ""
+    if planned.batches is None or planned.duration_ms is None:
+        return f"{about} rows to change not counted yet{unknown.replace(' better', '')}"
+    return (
+        f"{about} {'' if planned.counted else 'up to about '}{planned.rows_left:,} rows to change{unknown}, in about"
+        f" {planned.batches:,} batches, about {display.duration(planned.duration_ms)} at"
+        f" {planned.rows_per_second or ASSUMED_SPEED:,} rows a second,"
+        f" {'as before' if planned.rows_per_second else 'as assumed'}"
+    )
 
 
 def waiting(planned: PlannedRevision) -> str:
     """Return how long a revision may keep the application waiting, in sentences."""
     longest = planned.longest_wait
-    if not planned.waits:
+    if planned.backfill:
+        batch = display.duration(planned.backfill.batch_duration_ms)
+        told = f"Each batch keeps the rows that it changes locked until its own commit, some {batch}."
+    elif not planned.waits:
         told = "" if planned.unknown else "Keeps no query of the application waiting."
     elif longest is None:
         told = "Without a lock_timeout, the application waits for as long as another session holds a lock."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neuraknot_db.database.other_sessions import Session
@@ -131,6 +131,37 @@ class Question:
 
 
 @dataclass(frozen=True)
+class PlannedBackfill:
+    """What a pending backfill has before it, as far as that is known; None for what is not.
+
+    Attributes:
+        table: as the revision names it.
+        refused: why no run would begin it, as what its table is or has.
+        rows: how many the table has, by the server's estimate.
+        rows_left: how many there are to change, at the most.
+        counted: whether these were counted.
+        unknown: why they were not, in the server's words.
+        rows_changed: by a run that did not end, and behind which the next one goes on.
+        rows_per_second: of that run; it is assumed where there was none.
+        batch_duration_ms: what a batch is to take.
+        batches: how many there are to be, about.
+        duration_ms: of all of them, without what they wait for.
+    """
+
+    table: str
+    refused: str | None
+    rows: int | None
+    rows_left: int | None
+    counted: bool
+    unknown: str | None
+    rows_changed: int | None
+    rows_per_second: int | None
+    batch_duration_ms: int
+    batches: int | None
+    duration_ms: int | None
+
+
+@dataclass(frozen=True)
 class PlannedRevision:
     """A pending revision.
 
@@ -143,6 +174,7 @@ class PlannedRevision:
             blocks the application.
         questions: what it destroys in a downgrade, or what must hold before and after an upgrade.
         failure: why some of its statements are not known; empty if all are.
+        backfill: what it has before it, if it runs in batches; None for another revision, and on the way back.
     """
 
     revision: str
@@ -155,6 +187,7 @@ class PlannedRevision:
     waits: int = 0
     questions: tuple[Question, ...] = ()
     failure: str = ""
+    backfill: PlannedBackfill | None = None
 
     @property
     def unknown(self) -> bool:
@@ -268,6 +301,7 @@ def _revision(planned: PlannedRevision) -> dict[str, Any]:
             if each.count is not None or each.unknown
         ],
         "failure": planned.failure or None,
+        "backfill": planned.backfill and asdict(planned.backfill),
         "statements": [
             {
                 "line": each.line,

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 
 from alembic import op
@@ -21,6 +22,7 @@ from alembic import op
 from neuraknot_db.errors import UsageError
 
 DECLARE = 'Write it as: backfill = Backfill(table="users", set="name = email", where="name IS NULL")'
+_DECLARED = re.compile(r"^backfill\b", re.MULTILINE)
 _BRACKETS = {"(": 1, ")": -1, "[": 1, "]": -1}
 _PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _NAME = re.compile(rf"{_PART}(?: \. {_PART})?")
@@ -94,7 +96,7 @@ def complete(module: ModuleType, revision: str) -> None:
         return
     if not isinstance(found, Backfill):
         raise UsageError(f"backfill of revision {revision} is {found!r}.", hint=DECLARE)
-    module.upgrade = _sending(found)  # type: ignore[attr-defined]
+    module.upgrade = _sending(found, str(module.__file__))  # type: ignore[attr-defined]
 
 
 def is_completed(module: ModuleType) -> bool:
@@ -102,9 +104,12 @@ def is_completed(module: ModuleType) -> bool:
     return getattr(getattr(module, "upgrade", None), "of_backfill", False)
 
 
-def _sending(backfill: Backfill) -> Callable[[], None]:
+def _sending(backfill: Backfill, path: str) -> Callable[[], None]:
     def upgrade() -> None:
         op.execute(backfill.statement)
 
     upgrade.of_backfill = True  # type: ignore[attr-defined]
+    # As if it stood in the revision's file, in the line that declares it: that is where to look after a failure.
+    before = _DECLARED.split(Path(path).read_text(encoding="utf-8", errors="replace"))[0].count("\n")
+    upgrade.__code__ = upgrade.__code__.replace(co_filename=path, co_firstlineno=before)
     return upgrade

@@ -29,6 +29,8 @@ from neuraknot_db.settings import OF_A_REVISION, Limits, milliseconds
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
+    from alembic.script import Script
+
     from neuraknot_db.database.sql_text import Statement
     from neuraknot_db.revisions.syntax import Source
 
@@ -108,7 +110,7 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
     if not isinstance(step, RevisionStep):
         return RevisionOptions()
     module, revision = step.revision.module, step.revision.revision
-    filling = _backfill(module, revision, files.here(step.revision.path)) if step.is_upgrade else None
+    filling = declared_backfill(step.revision) if step.is_upgrade else None
     if found := _not_callable(getattr(module, _direction(step), None)):
         raise MigrationFailedError(
             f"The {_direction(step)}() of revision {revision} can't be run: {found}.",
@@ -150,13 +152,14 @@ def read_options(step: Step, sent: Sequence[str] | None = None) -> RevisionOptio
     )
 
 
-def _backfill(module: ModuleType, revision: str, path: Path) -> Backfill | None:
+def declared_backfill(script: Script) -> Backfill | None:
     """Return the backfill that a revision declares; None for none.
 
     Raises:
         UsageError: it is to run outside of a transaction.
         RefusedError: it stands beside an `upgrade()`, or releases the lock that keeps other migrations out.
     """
+    module, revision, path = script.module, script.revision, files.here(script.path)
     found = getattr(module, "backfill", None)
     if not isinstance(found, Backfill):
         return None

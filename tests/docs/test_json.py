@@ -13,7 +13,16 @@ from neuraknot_db.history.log import Record
 from neuraknot_db.history.runs import runs
 from neuraknot_db.migrate.adopt import Adoption
 from neuraknot_db.migrate.outcome import Outcome
-from neuraknot_db.plan.values import Holder, Plan, PlannedRevision, PlannedStatement, Question, Refusal, TableNow
+from neuraknot_db.plan.values import (
+    Holder,
+    Plan,
+    PlannedBackfill,
+    PlannedRevision,
+    PlannedStatement,
+    Question,
+    Refusal,
+    TableNow,
+)
 from neuraknot_db.schema.compare import Difference
 from neuraknot_db.schema.effects import Effect
 from neuraknot_db.schema.verify import Report
@@ -22,7 +31,12 @@ from tests.docs.fields import demand_all_fields, documented, printed
 STATEMENT = PlannedStatement("SELECT 1", 1, (Effect("users"),))
 TABLE = TableNow("users", True, holders=(Holder(Session(1), None, True),))
 REVISION = PlannedRevision(
-    "001", "x", "x.py", (STATEMENT,), questions=(Question("expects", "x", 1), Question("losses", "x"))
+    "001",
+    "x",
+    "x.py",
+    (STATEMENT,),
+    questions=(Question("expects", "x", 1), Question("losses", "x")),
+    backfill=PlannedBackfill("x", None, 1, 1, True, None, 1, 1, 250, 1, 1),
 )
 PLAN = Plan("here", "18", None, "001", False, (REVISION,), {"users": TABLE})
 NOW = datetime.now(UTC)

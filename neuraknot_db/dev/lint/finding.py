@@ -130,10 +130,10 @@ class Subject:
         """Return a finding in this revision's file."""
         return Finding(self.path, line, code, message, help_)
 
-    def line_of(self, start: str) -> int:
-        """Return the first line that starts with this; 1 if none does."""
+    def line_of(self, *starts: str) -> int:
+        """Return the first line that starts with one of these; 1 if none does."""
         lines = self.path.read_text(encoding="utf-8").splitlines()
-        return next((number for number, line in enumerate(lines, start=1) if line.startswith(start)), 1)
+        return next((number for number, line in enumerate(lines, start=1) if line.startswith(starts)), 1)
 
     def statement_at(self, line: int) -> int:
         """Return the line where the statement begins that a line is part of; the line itself if there is none."""
@@ -162,7 +162,8 @@ class Subject:
         measured = (
             effects.Measurement() if isinstance(self.effects, str) else self.effects.measurement(downgrade=downgrade)
         )
-        return RevisionFunction(name, self.line_of(f"def {name}"), sent, statements, measured)
+        line = self.line_of(f"def {name}", *(("backfill",) if name == "upgrade" else ()))
+        return RevisionFunction(name, line, sent, statements, measured)
 
 
 def _statements(sent: SentSql) -> Iterator[RevisionStatement]:

@@ -11,8 +11,10 @@ from neuraknot_db.database.markdown import code, table, text
 from neuraknot_db.dev.lint.finding import Finding
 from neuraknot_db.plan.make import statements_of
 from neuraknot_db.plan.markdown import NOTHING, statements, warnings
+from neuraknot_db.plan.render import transactions
 from neuraknot_db.plan.values import PlannedRevision
 from neuraknot_db.revisions import files
+from neuraknot_db.revisions.backfill import is_completed
 from neuraknot_db.revisions.options import is_transactional
 from neuraknot_db.schema import effects
 from neuraknot_db.schema.effects import Measurement
@@ -40,7 +42,7 @@ def _lines(script: ScriptDirectory, revisions: Sequence[Script], found: Sequence
         yield f"#### {text(planned.revision)}: {text(planned.title.rstrip('.'))}"
         yield ""
         yield from statements(planned, NOTHING)
-        yield f"- {code(planned.path)}: {'one' if planned.transactional else 'no'} transaction"
+        yield f"- {code(planned.path)}: {transactions(planned.transactional, is_completed(revision.module))}"
         if not (planned.statements or planned.failure):
             yield "- Locks no table that was there before it."
         yield from warnings(planned)

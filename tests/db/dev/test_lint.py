@@ -22,7 +22,7 @@ from neuraknot_db.schema import snapshots
 from neuraknot_db.schema.catalog import Function, Schema, Table
 from tests.db.conftest import Server
 from tests.db.forking import BIN
-from tests.db.measuring import measured
+from tests.db.measuring import loaded, measured
 from tests.projects import PROJECT, ROOT
 
 HEADER = '''"""{id}."""
@@ -81,7 +81,7 @@ class Project:
         return path
 
     def script(self) -> ScriptDirectory:
-        return ScriptDirectory.from_config(Config(str(self.root / "alembic.ini")))
+        return loaded(ScriptDirectory.from_config(Config(str(self.root / "alembic.ini"))))
 
     def measured(self) -> ScriptDirectory:
         """The revisions, with what they do."""
@@ -107,6 +107,15 @@ def ways(up: str, down: str) -> str:
 ADD = "ALTER TABLE one ADD COLUMN b text"
 NEVER = "op.execute('SELECT 1')"
 UNDO = 'op.execute("ALTER TABLE one DROP COLUMN b")'
+FILL = """
+from neuraknot_db.revisions.backfill import Backfill
+
+backfill = Backfill(table="one", set="a = 'filled'", where="a IS DISTINCT FROM 'filled'")
+
+
+def downgrade() -> None:
+    pass
+"""
 CHECK = "ALTER TABLE one ADD CONSTRAINT c CHECK (id > 0)"
 COUNT = {"values of b": "SELECT count(*) FROM one WHERE b IS NOT NULL"}
 
@@ -224,6 +233,16 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         ways(f"{ADD};\nUPDATE one SET b = 'x'", UNDO),
         {"losses": COUNT},
         [("whole-table-change", "UPDATE one SET b = 'x'")],
+    ),
+    "every row is changed by a backfill": (FILL, {}, []),
+    "a backfill beside an upgrade": (
+        FILL + "\n\ndef upgrade() -> None:\n    op.execute(\"UPDATE one SET a = 'x'\")\n",
+        {},
+        [
+            ("refused-backfill", FILL.splitlines()[3]),
+            ("missing-downgrade", "def downgrade() -> None:"),
+            ("whole-table-change", "op.execute(\"UPDATE one SET a = 'x'\")"),
+        ],
     ),
     "a table is emptied in a DO block": (
         ways(f"{ADD};\nDO $$BEGIN TRUNCATE one; END$$", UNDO),
@@ -409,14 +428,16 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         [("needs-database", "def upgrade() -> None:")],
     ),
     "calls when it is loaded": (
+        "\nfrom neuraknot_db.revisions.backfill import Backfill as Fill\n"
         "\nclass Backfill(dict): ...\nLATER = sorted('ba')\nlater = lambda: sorted('')\n"
-        "backfill = Backfill(sql='', key=str(1)) if LATER else None\n"
+        "here = Fill(table='one', set='a = 1', where=str('true'))\nthere = Backfill(sql='')\n"
         + "\n\nclass Held:\n    kept = dict()\n\n\ndef helper(words=list('')):\n    print(words)\n"
         + ways(ADD, UNDO),
         {"losses": COUNT},
         [
             ("module-level-call", "LATER = sorted('ba')"),
-            ("module-level-call", "backfill = Backfill(sql='', key=str(1)) if LATER else None"),
+            ("module-level-call", "here = Fill(table='one', set='a = 1', where=str('true'))"),
+            ("module-level-call", "there = Backfill(sql='')"),
             ("module-level-call", "kept = dict()"),
             ("module-level-call", "def helper(words=list('')):"),
         ],
@@ -433,6 +454,16 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, str]]]] = {
         ],
     ),
 }
+
+
+def test_what_a_backfill_sets_off_is_found(project: Project) -> None:
+    trigger = (
+        "CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM two; RETURN NEW; END';\n"
+        "CREATE TRIGGER gone BEFORE UPDATE ON one FOR EACH ROW EXECUTE FUNCTION gone()"
+    )
+    project.revision("002", "001", ways(trigger, NEVER))
+    project.revision("003", "002", FILL)
+    assert project.findings("003") == [("whole-table-change", FILL.splitlines()[3])]
 
 
 @pytest.mark.parametrize(("body", "variables", "expected"), CASES.values(), ids=CASES.keys())

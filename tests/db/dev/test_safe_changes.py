@@ -19,7 +19,7 @@ from neuraknot_db.plan.values import PlannedStatement
 from neuraknot_db.revisions.targets import select
 from neuraknot_db.schema.effects import LockMode
 from tests.db.conftest import Database, Project, Server
-from tests.db.measuring import measured, settings_of
+from tests.db.measuring import loaded, measured, settings_of
 from tests.docs.documents import Block, read
 from tests.projects import ROOT
 
@@ -55,7 +55,7 @@ def write(project: Project, bodies: Mapping[str, Sequence[str]]) -> dict[str, li
 
 
 def findings(project: Project, revisions: Sequence[str]) -> set[str]:
-    script = ScriptDirectory(str(project.root / "alembic"))
+    script = loaded(ScriptDirectory(str(project.root / "alembic")))
     return {each.code for revision in revisions for each in lint(script, select(script, revision, "lint"))}
 
 
@@ -63,7 +63,7 @@ def planned(project: Project, database: Database) -> dict[str, tuple[PlannedStat
     """What `neuraknot-db plan` says of each revision."""
     where = settings_of(database)
     with session.open_session(where) as connection:
-        script = ScriptDirectory(str(project.root / "alembic"))
+        script = loaded(ScriptDirectory(str(project.root / "alembic")))
         plan = make(connection, script, where, settings.limits(), "head")
     return {each.revision: each.statements for each in plan.revisions}
 
@@ -113,7 +113,7 @@ def test_nothing_finds_the_good_ones(project: Project, at: Callable[[str], Datab
 def test_the_way_back_of_the_good_ones_keeps_every_row(project: Project, server_18: Server) -> None:
     made = write(project, {change: [each.text for each in blocks(change, "python")] for change in CHANGES})
     config = Config(str(project.root / "alembic.ini"))
-    script = ScriptDirectory.from_config(config)
+    script = loaded(ScriptDirectory.from_config(config))
     with contextlib.closing(Course(config, script, settings_of(server_18))) as course:
         for revision in (revision for revisions in made.values() for revision in revisions):
             trial = course.run(script.get_revision(revision))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from neuraknot_db.dev.lint.finding import Finding, RevisionStatement, Subject
+from neuraknot_db.revisions.backfill import is_completed
 
 CODE = "missing-downgrade"
 HELP = (
     "On a bad day it is the only way back: undo in downgrade() what upgrade() does, without losing a row. Only VALIDATE"
-    " CONSTRAINT leaves nothing to undo; where something else can't be undone, say why in alembic/lint.toml."
+    " CONSTRAINT and a backfill leave nothing to undo; where something else can't be undone, say why in"
+    " alembic/lint.toml."
 )
 
 
@@ -20,7 +22,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     if not hasattr(subject.module, "downgrade"):
         yield subject.finding(1, CODE, "There is no downgrade().", HELP)
-    elif function.sent.texts or not (sent and all(map(_only_validates, sent))):
+    elif function.sent.texts or not (is_completed(subject.module) or (sent and all(map(_only_validates, sent)))):
         yield subject.finding(function.line, CODE, "downgrade() sends no statement.", HELP)
 
 

@@ -12,17 +12,17 @@ HELP = (
     "Every command loads every revision, again and again, in production too: outside of functions a file may only"
     " assign. Write the value out, or move the call into upgrade()."
 )
-_BACKFILL = "Backfill"
-"""Reserved: a large data change will be declared by it, which runs nothing."""
+_BACKFILL = "neuraknot_db.revisions.backfill.Backfill"
+"""It runs nothing, and only declares a large data change."""
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Find calls outside of functions, except `Backfill(...)`."""
-    for node in _run_when_loaded(subject.source.tree):
-        if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            if name.rpartition(".")[2] != _BACKFILL:
-                yield subject.finding(node.lineno, CODE, f"{name}(...) is called whenever the file is loaded.", HELP)
+    for statement in subject.source.tree.body:
+        for node in _run_when_loaded(statement):
+            if isinstance(node, ast.Call) and subject.source.qualified(node.func, statement) != _BACKFILL:
+                told = f"{ast.unparse(node.func)}(...) is called whenever the file is loaded."
+                yield subject.finding(node.lineno, CODE, told, HELP)
 
 
 def _run_when_loaded(node: ast.AST) -> Iterator[ast.AST]:
