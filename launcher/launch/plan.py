@@ -77,13 +77,7 @@ def with_image(plan: Plan, image: Image) -> Plan:
 
 
 def run_request(plan: Plan, definition_arn: str, deadline: int | None) -> dict[str, Any]:
-    """Return RunTask's parameters. A password that has no reference is passed here, for this run only.
-
-    Args:
-        plan: what is done.
-        definition_arn: the task definition.
-        deadline: when the container ends by itself; the same for each try, as a token is one request's.
-    """
+    """Return RunTask's parameters, with the container's deadline. A password that has no reference is passed here."""
     stack, request = plan.stack, plan.request
     network = {
         "subnets": list(stack.subnets.value),

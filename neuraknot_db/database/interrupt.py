@@ -234,15 +234,12 @@ def _end_when_woken(woken: socket.socket, signals: _Signals) -> None:
         if not numbers:
             return
         for number in numbers:
-            if number not in SIGNALS and (number != signal.SIGALRM or deadline is None):
-                continue
-            if first is not None and signal.SIGALRM not in (first, number):
+            if first is None and number in (SIGNALS if deadline is None else (*SIGNALS, signal.SIGALRM)):
+                first = number
+                signals.expect_an_end()
+                threading.Thread(target=_cancel, args=(signals,), daemon=True).start()
+            elif first in SIGNALS and number in SIGNALS:  # a deadline beside a signal is nobody's impatience
                 _end(first)
-            if first is not None:
-                continue  # nobody is impatient: the deadline came as well
-            first = number
-            signals.expect_an_end()
-            threading.Thread(target=_cancel, args=(signals,), daemon=True).start()
 
 
 def _cancel(signals: _Signals) -> None:

@@ -22,6 +22,7 @@ from launcher.__main__ import main as program
 from launcher.cli.console import Console
 from launcher.cli.dependencies import Dependencies, called_as
 from launcher.cli.main import main
+from launcher.machine.wrapping import wrapped
 from launcher.rehearsal.failures import FAILURES
 from launcher.rehearsal.stack import DATABASE_PASSWORD
 from tests.projects import REVISIONS, ROOT
@@ -84,7 +85,9 @@ def test_the_pipeline_ends_with_the_eight_tables_and_leaves_nothing_behind() -> 
     assert DATABASE_PASSWORD not in printed + said
     shown = in_any_run(pictured())
     assert len(shown) > 25
-    assert shown - in_any_run((printed + said).splitlines()) == {"launcher rehearse"}, "make picture draws it anew"
+    lines = (printed + said).splitlines()
+    lines += [part for line in lines for part in wrapped(line, 120)]  # as a terminal has them
+    assert shown - in_any_run(lines) == {"launcher rehearse"}, "make picture draws it anew"
 
 
 @pytest.mark.slow
