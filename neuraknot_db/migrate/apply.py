@@ -270,11 +270,8 @@ class Walk:
     @property
     def progress(self) -> str:
         """What is being done and how far it has come: with each, tries are counted anew."""
-        return (
-            f"{self.doing}, with {self._batches.rows} rows changed"
-            if self._batches and self._batches.rows
-            else self.doing
-        )
+        rows = self._batches.rows if self._batches else ""
+        return f"{self.doing}, with {rows} rows changed" if rows else self.doing
 
     @property
     def _failure_point(self) -> failures.FailurePoint:

@@ -57,9 +57,7 @@ def demand_unedited(
     """
     standing = _applied(script, heads)
     applied = {each.revision: each for each in history.applied() if each.revision in standing}
-    begun = {
-        revision: each for revision, each in (history.progress() if pending else {}).items() if revision in pending
-    }
+    begun = history.progress() if pending else {}
     if unknown := sorted(set(accepted) - set(applied) - set(begun)):
         raise UsageError(
             f"-x accept_edit={unknown[0]}: the log knows no such applied revision.",
@@ -92,8 +90,8 @@ def _begun_anew(
     accepted: Collection[str],
 ) -> Iterator[Entry]:
     """Yield the entries for backfills that were edited after their first batch."""
-    for revision, (position, changed) in begun.items():
-        filling, source = pending[revision].backfill, pending[revision].source
+    for revision in sorted(begun.keys() & pending.keys()):
+        (position, changed), filling, source = begun[revision], pending[revision].backfill, pending[revision].source
         if filling is None or filling.digest == json.loads(position)["backfill"]:
             continue
         if revision not in accepted:

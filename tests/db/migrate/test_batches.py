@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from neuraknot_db.database import lock
 from neuraknot_db.migrate import backfill
 from tests.db.cli.test_bad_input import SCHEMA, said
 from tests.db.conftest import Database, Finished, Project, running_15, standby_of
@@ -240,10 +241,12 @@ def test_a_table_that_batches_can_not_go_through(
     assert notes.value(SCHEMA) == before
 
 
-def test_names_that_need_quotes(database: Database, empty: Project) -> None:
+@pytest.mark.parametrize(("kind", "value"), [("int", "g"), ("char(9)", r"'%''\ ' || g")])
+def test_quoted_names_and_any_keys(database: Database, empty: Project, kind: str, value: str) -> None:
     make = (
-        'CREATE SCHEMA "My ""schema"; CREATE TABLE "My ""schema"."{T}" ("The {key}" char(9) PRIMARY KEY, note text);'
-        ' INSERT INTO "My ""schema"."{T}" SELECT \'%\'\'\\ \' || g FROM generate_series(1, 250) g'
+        'CREATE SCHEMA "My ""schema";'
+        f' CREATE TABLE "My ""schema"."{{T}}" ("The {{key}}" {kind} PRIMARY KEY, note text);'
+        f' INSERT INTO "My ""schema"."{{T}}" SELECT {value} FROM generate_series(1, 250) g'
     )
     empty.add("001", make, after="")
     empty.add_backfill(
@@ -271,6 +274,22 @@ def test_a_table_that_goes_between_two_batches(notes: Database, empty: Project, 
     said(done, 7, "Revision 002 failed and was rolled back to its last batch, with 100 rows changed: relation")
     assert "002_added.py, line 11:" in done.err
     assert "00000064" not in done.err
+
+
+def test_the_lock_of_the_run_is_still_held_at_each_batch(notes: Database, empty: Project, tmp_path: Path) -> None:
+    notes.run(ROWS.format(300))
+    notes.run(GATE.format(101).replace("BEGIN ", "BEGIN PERFORM pg_advisory_unlock_all(); "))
+    empty.add_backfill("002", after="001", **HASH)
+    with (
+        held(notes, "SELECT pg_advisory_lock(7)") as gate,
+        running(notes, "upgrade", "head", said=tmp_path / "said", cwd=empty.root) as migration,
+    ):
+        wait_until(lambda: notes.value(WAITING) == 1)
+        assert gate.exec_driver_sql(f"SELECT pg_try_advisory_lock({lock.KEY})").scalar()
+        gate.exec_driver_sql("SELECT pg_advisory_unlock(7)")
+        done = migration.ended()
+    said(done, 4, "another has it now: it was rolled back to its last batch, with 100 rows changed.")
+    assert notes.run(CHANGES) == [(0, 200), (1, 100)]
 
 
 def test_what_it_expects_is_asked_before_and_what_it_ensures_behind_the_last_batch(
