@@ -168,6 +168,14 @@ ADDED = "INSERT INTO public.notes SELECT {}::uuid, 'added' ON CONFLICT DO NOTHIN
 FIRST_KEY = "'00000000-0000-0000-0000-000000000000'"
 
 
+def test_a_reset_runs_it_as_one_update(notes: Database, empty: Project) -> None:
+    empty.add("002", ROWS.format(300), after="001")
+    empty.add_backfill("003", after="002", **HASH)
+    done = notes.neuraknot_db("reset", "--confirm", notes.name, cwd=empty.root)
+    assert done.code == 0, done.err
+    assert notes.run(BATCHES) == [(300,)]
+
+
 def test_a_table_without_rows(notes: Database, empty: Project) -> None:
     empty.add_backfill("002", after="001", **HASH)
     done = upgraded(notes, empty)
