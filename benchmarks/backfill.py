@@ -23,7 +23,7 @@ import psycopg2
 from benchmarks.peers import BIN, Server, measured, our_project, server
 
 ROWS = int(os.environ.get("BACKFILL_ROWS", "5000000"))
-KILLED = max(10, ROWS // 25_000)
+KILLED = int(os.environ.get("BACKFILL_KILLS", max(10, ROWS // 25_000)))
 REQUESTS = {
     "UPDATE": "UPDATE public.messages SET content = content WHERE id = %s",
     "SELECT": "SELECT * FROM public.messages WHERE id = %s",
