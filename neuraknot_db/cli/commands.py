@@ -290,7 +290,6 @@ def plan(
 
     Examples:
       neuraknot-db plan
-      neuraknot-db plan --count
       neuraknot-db plan -1 --json
       neuraknot-db plan --rollback --count
     """
