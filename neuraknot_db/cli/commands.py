@@ -304,7 +304,7 @@ def plan(
     files.load(script)
     where = chosen()
     with session.open_session(where) as connection:
-        goal = None if rollback else target or "head"
+        goal = "head" if target is None and not rollback else target
         made = make(connection, script, where, settings.limits(), goal, as_reader=as_reader, count=count)
     outcome: Outcome = config.attributes[OUTCOME]
     outcome.before = outcome.after = made.current

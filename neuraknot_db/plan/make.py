@@ -22,6 +22,7 @@ from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
 from neuraknot_db.database.state import DatabaseState
 from neuraknot_db.errors import RefusedError, UsageError
+from neuraknot_db.history.runs import Run
 from neuraknot_db.migrate import conditions
 from neuraknot_db.migrate.command import to_target
 from neuraknot_db.plan import backfill, ownership, rollback
@@ -69,9 +70,11 @@ def make(
         doubt, in_the_way = _doubt(connection, script)
         connection.rollback()
         state = _begin(connection)
-        run = rollback.find(connection, script, state) if target is None else None
-        goal = (run.before or "base") if run else target or "head"
-        command, steps = to_target(script, state.versions, goal)
+        run: Run | None = None
+        if target is None:
+            run = rollback.find(connection, script, state)
+            target = run.before or "base"
+        command, steps = to_target(script, state.versions, target)
         downgrade, pending = (
             command.kind == "downgrade",
             [step.revision for step in steps if isinstance(step, RevisionStep)],
