@@ -3,6 +3,7 @@
 files          all files, read before anything runs; refuses invalid files, and a database at a revision without a file
 targets        revisions as a person names them
 options        its module variables: timeouts, `transactional`, `losses`, `expects`, `ensures`; and what it may not send
+backfill       a large data change, declared in place of its upgrade()
 checksum       SHA-256 of what it does, ignoring comments and white space
 syntax         its syntax tree: what its functions use, what they send, what they amount to
 places         the lines of its file: of what it sends, and of what failed
