@@ -149,8 +149,8 @@ def _told(pair: dict[str, float]) -> str:
 def _killed(running: Server, project: Path, seconds: float) -> str:
     """Kill the upgrade at moments that chance picks until it has been killed often enough, and let the last one end."""
     running.execute(f"CREATE DATABASE killed TEMPLATE {FILLED} STRATEGY file_copy")
-    url, chance, killed, within = running.url("killed"), random.Random(SEED), 0, 0
-    start = min(measured(project, url, "current").seconds for _ in range(3))
+    url, chance, killed, within, changed = running.url("killed"), random.Random(SEED), 0, 0, 0
+    start = 0.9 * min(measured(project, url, "current").seconds for _ in range(3))
     environ = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "DATABASE_URL": url}
     with _connected(url) as cursor:
         cursor.execute(COUNTING)
@@ -162,15 +162,17 @@ def _killed(running: Server, project: Path, seconds: float) -> str:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            wait = start + chance.uniform(0, 1.2 * seconds / KILLED) if killed < KILLED else None
+            each = seconds * (1 - changed / ROWS) / (KILLED - killed) if killed < KILLED else None
+            wait = each and start + chance.uniform(0, 1.5 * each)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(wait)
                 break
             process.send_signal(signal.SIGKILL)
             process.wait()
             killed += 1
-            cursor.execute("SELECT count(*) FROM neuraknot_db.backfill_progress")
-            within += cursor.fetchall()[0][0]
+            cursor.execute("SELECT coalesce(max(rows_changed), 0) FROM neuraknot_db.backfill_progress")
+            changed = cursor.fetchall()[0][0]
+            within += changed > 0
         if process.returncode:
             raise RuntimeError(f"the backfill ended with exit code {process.returncode}")
         cursor.execute("SELECT coalesce(times, 0), count(*) FROM public.messages GROUP BY 1 ORDER BY 1")
