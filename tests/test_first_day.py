@@ -23,7 +23,7 @@ from launcher.rehearsal import stage
 from launcher.rehearsal.database import EmbeddedDatabase
 from launcher.rehearsal.task import Pace
 from tests.db.schemas import old_functions
-from tests.projects import PROJECT, REVISIONS, ROOT
+from tests.projects import PROJECT, ROOT
 
 REVISION = '''"""Notes."""
 
@@ -124,9 +124,9 @@ def test_the_hooks_let_no_unsafe_revision_and_no_second_head_into_a_commit(tmp_p
 def test_the_readme_alone_takes_an_old_database_over_migrates_it_and_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     _, taking_over = readme.split("## Taking over")
-    back = re.findall(r"^\$ launcher (ecs-run .* downgrade -1)$", readme, re.MULTILINE)
+    back = re.findall(r"^\$ launcher (ecs-migrate .* --rollback)$", readme, re.MULTILINE)
     lines = [*re.findall(r"^\$ launcher (.+)$", taking_over, re.MULTILINE), *back]
-    assert [line.split()[0] for line in lines] == ["doctor", "ecs-run", "ecs-run", "ecs-migrate", "ecs-run"]
+    assert [line.split()[0] for line in lines] == ["doctor", "ecs-run", "ecs-run", "ecs-migrate", "ecs-migrate"]
 
     monkeypatch.setattr(stage, "PACE", Pace(provisioning=0.0, pulling=0.0, deprovisioning=0.0, grace=5.0))
     with (
@@ -141,7 +141,7 @@ def test_the_readme_alone_takes_an_old_database_over_migrates_it_and_goes_back(m
         monkeypatch.setenv("NEURAKNOT_TERRAFORM_DIR", str(set_up.directory))
         for line in lines[1:]:  # doctor has something to say of this stack
             with pytest.raises(SystemExit) as ended:
-                main(shlex.split(line), replace(Dependencies(), run=set_up.runner))
+                main(shlex.split(line), replace(Dependencies(), run=set_up.runner, ask=lambda _question: "neuraKnot"))
             assert not ended.value.code, line
         cursor.execute("SELECT version_num FROM alembic_version")
-        assert cursor.fetchall() == [(REVISIONS[-2],)]
+        assert cursor.fetchall() == [("002",)]
