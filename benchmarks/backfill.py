@@ -44,9 +44,12 @@ backfill = Backfill(table="public.messages", set="hash = md5(content)", where="h
 
 FILL = """
 SET session_replication_role = replica;
+DROP INDEX public.idx_messages_conversation, public.idx_messages_sender;
 INSERT INTO public.messages (id, conversation_id, sender_type, sender_id, content)
 SELECT gen_random_uuid(), gen_random_uuid(), 'user', gen_random_uuid(), 'message ' || number || repeat(' and', 8)
   FROM generate_series(1, {}) number;
+CREATE INDEX idx_messages_conversation ON public.messages (conversation_id, created_at DESC);
+CREATE INDEX idx_messages_sender ON public.messages (sender_type, sender_id);
 """
 COUNTING = """
 CREATE FUNCTION count_times() RETURNS trigger LANGUAGE plpgsql AS
