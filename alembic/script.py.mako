@@ -47,8 +47,8 @@ def upgrade() -> None:
     # - an index on a table with rows: CREATE INDEX CONCURRENTLY IF NOT EXISTS name ON ..., on the way back
     #   DROP INDEX CONCURRENTLY IF EXISTS name, alone in a revision with `transactional = False`;
     # - a new column: nullable, or with a constant default; neither rewrites the table;
-    # - many rows to change: no upgrade() and no import of op, but `from neuraknot_db.revisions.backfill import Backfill`
-    #   and `backfill = Backfill(table="users", set="...", where="...")`: it commits short batches;
+    # - many rows to change: `from neuraknot_db.revisions.backfill import Backfill` in the place of op's import, and
+    #   `backfill = Backfill(table="users", set="...", where="...")` in the place of upgrade(): it commits short batches;
     # - a new table: with its indexes and foreign keys, as nobody uses it yet;
     # - rename or drop only what no running version of the application uses any more, and say so in alembic/lint.toml.
     op.execute("""
