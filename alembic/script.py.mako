@@ -48,7 +48,7 @@ def upgrade() -> None:
     #   DROP INDEX CONCURRENTLY IF EXISTS name, alone in a revision with `transactional = False`;
     # - a new column: nullable, or with a constant default; neither rewrites the table;
     # - many rows to change: `from neuraknot_db.revisions.backfill import Backfill` in the place of op's import, and
-    #   `backfill = Backfill(table="users", set="...", where="...")` in the place of upgrade(): it commits short batches;
+    #   `backfill = Backfill(table="users", set="...", where="...")` in the place of upgrade(), for short batches;
     # - a new table: with its indexes and foreign keys, as nobody uses it yet;
     # - rename or drop only what no running version of the application uses any more, and say so in alembic/lint.toml.
     op.execute("""
