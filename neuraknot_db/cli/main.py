@@ -53,7 +53,9 @@ environment variables:
       how often a revision that gets no lock is tried, and the first pause,
       which doubles
   NEURAKNOT_LOCK_WAIT (10min)
-      how long to wait for another migration to end
+      how long to wait for another migration to end, and a backfill for standbys
+  NEURAKNOT_BATCH_DURATION (250ms)
+      how long a batch of a backfill should take
 
 options of -x, which stands before the command:
   -x create_db=true   create the database first if it is missing
