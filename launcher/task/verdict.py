@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from dataclasses import replace
 
@@ -168,7 +167,7 @@ def _limit(task: Task) -> float:
 
 
 def _longer(task: Task, limit: float) -> str:
-    more = f"--timeout {max(math.ceil(limit / 30), 1)}m"
+    more = f"--timeout {max(round(limit / 30), 1)}m"
     if task.command and command_line.change(task.command) != "upgrade":  # the last thing that a rollback needs
         return f"To give it more time, run the same command with {more}"
     return f"To give an upgrade more time: launcher ecs-migrate {more}"
