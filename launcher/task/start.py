@@ -57,12 +57,11 @@ def start_task(
             raise _unknown(f"AWS did not answer, so the task may have been started or not. {error.message}") from error
         except AwsError as error:
             if error.code == "ConflictException":  # so no try of this launcher has started one
-                again = "ECS may list it late: in a minute, the same command follows its own"
                 raise RefusedError(
                     "Under this name a task was started already: by an earlier try of this run, or to do something"
                     " else.",
-                    hint=f"See whether it runs: launcher status. {again}. To start another one all the same:"
-                    " --client-token NEW",
+                    hint="See whether it runs: launcher status. Once that lists it, the same command follows its own. To"
+                    " start another one all the same: --client-token NEW",
                 ) from error
             if lost:  # an earlier try may have started it
                 raise _unknown(f"{_LOST} then it refused. {error.message}") from error

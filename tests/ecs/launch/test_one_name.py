@@ -173,7 +173,7 @@ def test_an_upgrade_whose_first_try_is_not_listed_yet_is_refused_and_a_moment_la
     list_none(stage)
     refused = stage.launch("ecs-migrate")
     assert refused.code == 5
-    assert "in a minute, the same command follows its own." in refused.err
+    assert "Once that lists it, the same command follows its own." in refused.err
     stage.cloud.server.handlers["ecs:ListTasks"] = listed
     assert stage.launch("ecs-migrate").code == 0
     assert len(ids(stage)) == 1
