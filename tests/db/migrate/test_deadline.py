@@ -23,7 +23,7 @@ import pytest
 
 from neuraknot_db import settings
 from neuraknot_db.database import interrupt
-from neuraknot_db.errors import UsageError
+from neuraknot_db.errors import InterruptedRunError, UsageError
 from tests.db.conftest import Database, Project, Server
 from tests.db.forking import BIN
 from tests.db.proxies import Nth, is_commit, proxied
@@ -83,6 +83,27 @@ def test_behind_the_work_there_is_none_any_more() -> None:
         assert re.fullmatch(r", until \d.* UTC \(in \d.*\)", interrupt.until())
     assert (signal.getitimer(signal.ITIMER_REAL), interrupt.until()) == ((0.0, 0.0), "")
     assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_what_cleans_up_is_not_hit_by_the_request_to_cancel() -> None:
+    """So nothing is raised before that is sent."""
+    done, never = list[str](), threading.Event()
+
+    def cancel() -> None:
+        never.wait(0.1)
+        done.append("sent")
+
+    def work() -> None:
+        with interrupt.cancelling(cancel):
+            interrupt.end_at(time.time())
+            try:
+                never.wait(30)
+            finally:
+                done.append("cleaned up")
+
+    with pytest.raises(InterruptedRunError):
+        work()
+    assert done == ["sent", "cleaned up"]
 
 
 @pytest.mark.slow
