@@ -286,7 +286,7 @@ def deadline(environ: Mapping[str, str] = os.environ) -> float | None:
         what = "has passed" if found <= now else "is too far away"
         raise UsageError(
             f"The deadline of {utc(found)} {what}: it is {utc(now)} here.",
-            hint="If it is not, the clock of this machine or of the one that set NEURAKNOT_DEADLINE is off: date -u",
+            hint="Without one: unset NEURAKNOT_DEADLINE. Or a clock is off, here or where it was set: date -u",
         )
     return found
 

@@ -60,7 +60,8 @@ def make_plan(stack: Stack, request: Request, survey: Survey) -> Plan:
     Raises:
         UsageError: the task's overrides are longer than ECS takes.
     """
-    length = len(json.dumps(_overrides(stack, request, request.deadline(0))))  # as boto3 sends them
+    # As boto3 sends them, with a deadline of as many digits as any until 2286.
+    length = len(json.dumps(_overrides(stack, request, request.deadline(1e9))))
     if length > _OVERRIDES:
         raise UsageError(
             f"The command line and the variables of this run have {length:,} characters, and ECS takes {_OVERRIDES:,}.",

@@ -60,7 +60,8 @@ def start_task(
                 raise RefusedError(
                     "Under this name a task was started already: by an earlier try of this run, or to do something"
                     " else.",
-                    hint="See whether it runs: launcher status. To start another one all the same: --client-token NEW",
+                    hint="See whether it runs: launcher status. Once that lists it, the same command follows its own."
+                    " To start another one all the same: --client-token NEW",
                 ) from error
             if lost:  # an earlier try may have started it
                 raise _unknown(f"{_LOST} then it refused. {error.message}") from error

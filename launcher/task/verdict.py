@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from dataclasses import replace
 
@@ -98,7 +97,7 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
             Verdict.TIMED_OUT,
             ExitCode.TIMED_OUT,
             f"The task was stopped: it had not ended after {timeout:.0f} s.",
-            hint=f"{_at(report) or _WHERE} The log shows what it waited for. {_longer(timeout)}",
+            hint=f"{_at(report) or _WHERE} The log shows what it waited for. {_longer(task, timeout)}",
             details=details,
             task=task,
             report=report,
@@ -109,7 +108,7 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
             Verdict.TIMED_OUT,
             ExitCode.TIMED_OUT,
             (report and report.error) or "The container ended by itself: its deadline had come.",
-            hint=f"{_at(report) or _WHERE} What was run: launcher ecs-run -- log. {_longer(_limit(task))}",
+            hint=f"{_at(report) or _WHERE} What was run: launcher ecs-run -- log. {_longer(task, _limit(task))}",
             details=details,
             task=task,
             report=report,
@@ -167,8 +166,11 @@ def _limit(task: Task) -> float:
     return task.deadline - STARTING - task.created if task.deadline and task.created else TIMEOUT
 
 
-def _longer(limit: float) -> str:
-    return f"To give an upgrade more time: launcher ecs-migrate --timeout {math.ceil(limit / 30)}m"
+def _longer(task: Task, limit: float) -> str:
+    more = f"--timeout {max(round(limit / 30), 1)}m"
+    if task.command and command_line.change(task.command) != "upgrade":  # the last thing that a rollback needs
+        return f"To give it more time, run the same command with {more}"
+    return f"To give an upgrade more time: launcher ecs-migrate {more}"
 
 
 def _resume(report: ContainerReport | None) -> str:

@@ -200,7 +200,8 @@ def interrupted(number: int) -> InterruptedRunError:
 def unanswered(number: int) -> InterruptedRunError:
     """Return the error of a run whose process ends itself."""
     return InterruptedRunError(
-        f"{name_of(number)}; the server gave no answer: whether what was in progress is committed is not known.",
+        f"{name_of(number)}; the run did not end and was cut off: whether what was in progress is committed is not"
+        " known.",
         signal_number=number,
         hint="Its locks may be held until the server misses this run. Ask it once it answers: alembic current, and"
         " neuraknot-db log.",

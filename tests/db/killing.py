@@ -101,7 +101,8 @@ class Fork:
             arguments: Alembic's.
             after: seconds until it is ended; None to leave it alone.
             once: what these seconds begin with.
-            way: how: `kill` and `terminate` send SIGKILL and SIGTERM, `backend` ends its session on the server.
+            way: how: `kill`, `terminate` and `alarm` send SIGKILL, SIGTERM and what the timer of a deadline sends;
+                `backend` ends its session on the server.
         """
         child = os.fork()
         if child == 0:
@@ -112,7 +113,7 @@ class Fork:
             if way == "backend":
                 self._database.run(_ENDED + MIGRATOR)
             else:
-                os.kill(child, signal.SIGKILL if way == "kill" else signal.SIGTERM)
+                os.kill(child, {"kill": signal.SIGKILL, "alarm": signal.SIGALRM}.get(way, signal.SIGTERM))
         _, status = os.waitpid(child, 0)
         return os.waitstatus_to_exitcode(status)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,8 +69,12 @@ KILLS = 20
 
 @pytest.mark.slow
 def test_ended_at_any_moment_each_row_is_changed_exactly_once(
-    notes: Database, empty: Project, record_property: Callable[[str, object], None]
+    notes: Database,
+    empty: Project,
+    record_property: Callable[[str, object], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("NEURAKNOT_DEADLINE", str(time.time() + 3600))
     seed = random.SystemRandom().randrange(10**9)
     record_property("seed", seed)
     print(f"seed {seed}")
@@ -76,12 +82,13 @@ def test_ended_at_any_moment_each_row_is_changed_exactly_once(
     notes.run(RANDOM_ROWS.format(200_000))
     empty.add_backfill("002", after="001", extra="batch_duration = '50ms'", **HASH)
     fork, hit = Fork(notes, empty.root / "alembic.ini"), 0
-    for number, way in enumerate(["terminate", "backend", *["kill"] * KILLS]):
+    for number, way in enumerate(["terminate", "alarm", "backend", *["kill"] * KILLS]):
         before = notes.run(PROGRESS)
         gone_on = lambda before=before: notes.run(PROGRESS) != before  # noqa: E731
         code = fork.run("upgrade", "head", after=chance.uniform(0, 0.1), way=way, once=gone_on)
         wait_until(lambda: notes.value(SESSIONS) == 0)
-        assert code in {"kill": {0, -9}, "terminate": {0, 143, -15}, "backend": {0, 6}}[way], (seed, number, fork.said)
+        codes = {"kill": {0, -9}, "terminate": {0, 143, -15}, "alarm": {0, 24, -14}, "backend": {0, 6}}
+        assert code in codes[way], (seed, number, fork.said)
         hit += way == "kill" and code != 0 and notes.run(PROGRESS) not in ([], before)
     record_property("hit", hit)
     assert hit > KILLS / 2, seed
@@ -108,6 +115,37 @@ def test_a_run_that_is_ended_says_what_stays_and_the_next_goes_on(
     done = upgraded(notes, empty)
     assert done.code == 0, done.err
     assert "  002 goes on behind 100 rows changed" in done.err
+    assert notes.run(CHANGES) == [(1, 1000)]
+    assert log_of(notes)[-2:] == [("002", "upgrade", "interrupted"), ("002", "upgrade", "succeeded")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["a batch", "the pause behind one that blocked somebody", "waiting for a standby"])
+def test_a_deadline_is_an_end_as_any_other(
+    notes: Database, empty: Project, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    notes.run(ROWS.format(1000))
+    empty.add_backfill("002", after="001", **HASH)
+    fork, now = Fork(notes, empty.root / "alembic.ini"), lambda: "in the pause" in fork.said or "waits: it" in fork.said
+    (empty.root / "said").touch()
+    monkeypatch.setenv("NEURAKNOT_DEADLINE", str(time.time() + 3600))
+    with held(notes, "SELECT pg_advisory_lock(7)"), monkeypatch.context() as played:
+        if place == "a batch":
+            notes.run(GATE.format(101))
+            now = lambda: notes.value(WAITING) == 1  # noqa: E731
+        elif place == "waiting for a standby":
+            behind = "SELECT 'it is behind', 'pg_stat_replication', NULL FROM neuraknot_db.backfill_progress"
+            played.setattr(backfill, "_BEHIND", behind)
+        else:
+            wait = time.sleep
+            played.setattr(backfill, "_KEEP", backfill._KEEP.replace("EXISTS", "true OR EXISTS"))
+            played.setattr(time, "sleep", lambda _: (sys.stderr.write("in the pause\n"), wait(600)))
+        assert fork.run("upgrade", "head", after=0, way="alarm", once=now) == 24, fork.said
+    assert " UTC passed; revision 002 was rolled back to its last batch, with 100 rows changed." in fork.said
+    assert "Hint: The database is at 001. Run the command again: it goes on from there." in fork.said
+    assert notes.run(PROGRESS) == [("002", 100)]
+    done = upgraded(notes, empty)
+    assert done.code == 0, done.err
     assert notes.run(CHANGES) == [(1, 1000)]
     assert log_of(notes)[-2:] == [("002", "upgrade", "interrupted"), ("002", "upgrade", "succeeded")]
 

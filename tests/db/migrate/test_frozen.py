@@ -27,7 +27,7 @@ ENDED = 9.0
 """Seconds: five until the process ends itself, and what several at once on two cores add."""
 
 AT_ONCE = 3.0
-NOT_KNOWN = "the server gave no answer: whether what was in progress is committed is not known."
+NOT_KNOWN = "the run did not end and was cut off: whether what was in progress is committed is not known."
 EVERY = 5
 """Of a run's requests, each of this many is frozen."""
 AT_A_TIME = 6

@@ -12,6 +12,7 @@ from launcher.models import STARTING, TIMEOUT
 from launcher.rehearsal.program import Script, scripted
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launch.test_migrate import in_github
+from tests.ecs.launch.test_rollback import containers
 from tests.ecs.launching import GOOD, Stage, make_stage
 from tests.ecs.task.test_lost_answers import lose
 from tests.ecs.task.test_watching import refuse
@@ -70,6 +71,26 @@ def test_another_try_of_the_run_finds_the_first_ones_task_though_its_deadline_is
     assert again.json["task"]["deadline"] == int(deadline or 0)
     assert told(stage) == [deadline]
     assert shown not in stage.launch("status").out  # it is over
+
+
+@pytest.mark.slow
+def test_each_task_of_a_rollback_has_its_own_and_more_time_does_not_mean_forward(
+    make_cloud: MakeCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    out_of_time = Script(seconds=1.0, exit_code=24, report={"outcome": "interrupted", "after": "003"})
+    stage = make_stage(make_cloud(start=containers(going=out_of_time), environment="prod"), clock, tmp_path)
+
+    def ask(question: str) -> str:
+        clock.sleep(3600)  # a person thinks, and RDS takes its time for the snapshot
+        return "neuraKnot"
+
+    outcome = stage.launch("ecs-migrate", "--rollback", "--timeout", "1m", ask=ask)
+    begun = [call.at for call in stage.cloud.server.calls if call.operation == "RunTask"]
+    assert begun[1] - begun[0] > 3600
+    assert told(stage) == [str(math.ceil(each + 60 + STARTING)) for each in begun]
+    assert outcome.code == 24
+    assert "run the same command with --timeout 2m" in outcome.err
+    assert "launcher ecs-migrate" not in outcome.err
 
 
 def test_it_is_in_the_plan(stage: Stage) -> None:

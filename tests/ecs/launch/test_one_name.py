@@ -15,6 +15,7 @@ from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launch.test_migrate import in_github
 from tests.ecs.launching import GOOD, SHOWN, Stage, make_stage
 from tests.ecs.task.test_lost_answers import lose
+from tests.ecs.task.test_watching import refuse
 
 REFUSED = {
     "reset": "ecs-migrate --reset",
@@ -159,6 +160,22 @@ def test_one_that_only_its_token_remembers_is_refused_whatever_its_age(stage: St
         assert again.code == 5, again.err
         assert "Under this name a task was started already: by an earlier try of this run" in again.err
         assert "This command did not touch the database." in again.err
+    assert len(ids(stage)) == 1
+
+
+@pytest.mark.slow
+def test_an_upgrade_whose_first_try_is_not_listed_yet_is_refused_and_a_moment_later_followed(stage: Stage) -> None:
+    """Its launcher died: the next one's deadline is another, so RunTask does not take it for the same request."""
+    stage.cloud.ecs.start = scripted(Script(seconds=100.0))
+    refuse(stage, "ecs:StopTask", "AccessDeniedException")  # so that it outlives its launcher
+    assert stage.launch("ecs-migrate", "--timeout", "20s").code == 25
+    listed = stage.cloud.server.handlers["ecs:ListTasks"]
+    list_none(stage)
+    refused = stage.launch("ecs-migrate")
+    assert refused.code == 5
+    assert "Once that lists it, the same command follows its own." in refused.err
+    stage.cloud.server.handlers["ecs:ListTasks"] = listed
+    assert stage.launch("ecs-migrate").code == 0
     assert len(ids(stage)) == 1
 
 

@@ -144,6 +144,19 @@ def test_a_password_has_to_fit_as_boto3_sends_it(length: int, fits: bool) -> Non
         plan_against(None, stack)
 
 
+def test_the_deadline_has_to_fit_as_well() -> None:
+    def sent(length: int) -> int:
+        stack = replace(STACK, password=said(Password(value=Secret("x" * length))))
+        plan = plan_against(None, stack)
+        request = run_request(plan, "arn:1", plan.request.deadline(1_795_800_000.0))
+        return len(json.dumps(request["overrides"]))
+
+    longest = 8192 - sent(0)
+    assert sent(longest) == 8192
+    with pytest.raises(UsageError, match="ECS takes 8,192"):
+        sent(longest + 1)
+
+
 def test_a_secret_is_referred_to_and_no_password_travels() -> None:
     stack = replace(STACK, password=said(Password(reference="arn:aws:ssm:r:1:parameter/x")))
     plan = plan_against(None, stack)

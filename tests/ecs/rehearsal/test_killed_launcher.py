@@ -27,7 +27,7 @@ from tests.projects import PROJECT
 SOON = "from launcher import models; models.STARTING = 2.0; from launcher.__main__ import main; main()"
 """The launcher, which adds 2 s and not 2 min to the timeout of a run."""
 
-ENDED = 9.0
+ENDED = 15.0
 """Seconds: five until a process ends itself, and what a busy machine adds."""
 
 

@@ -107,10 +107,24 @@ def test_a_failure_tells_where_the_database_is(
     assert says in (judge(WatchResult(task), log, PLACE, 60.0).hint or "")
 
 
-def test_more_time_is_given_by_a_whole_command() -> None:
-    watched = WatchResult(Task("arn:task/1", "STOPPED", exit_code=143), timed_out=True)
-    hint = judge(watched, LogFollower(Nothing(), "g", "s"), PLACE, 90.0).hint
-    assert (hint or "").endswith("launcher ecs-migrate --timeout 3m")
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize(
+    ("command", "limit", "says"),
+    [
+        ("", 90, "To give an upgrade more time: launcher ecs-migrate --timeout 3m"),
+        ("alembic upgrade head", 90, "To give an upgrade more time: launcher ecs-migrate --timeout 3m"),
+        ("alembic -x from=004 downgrade 002", 90, "To give it more time, run the same command with --timeout 3m"),
+        ("neuraknot-db plan --rollback", 90, "To give it more time, run the same command with --timeout 3m"),
+        ("alembic upgrade head", -60, "launcher ecs-migrate --timeout 1m"),  # by a clock that was slow
+    ],
+)
+def test_more_time_is_given_by_a_whole_command_that_goes_the_same_way(
+    command: str, limit: int, says: str, stopped: bool
+) -> None:
+    more = {"created": 1000.0, "deadline": 1000 + limit + 120, "command": tuple(command.split())}
+    task = Task("arn:task/1", "STOPPED", exit_code=143 if stopped else 24, **more)  # type: ignore[arg-type]
+    hint = judge(WatchResult(task, timed_out=stopped), LogFollower(Nothing(), "g", "s"), PLACE, limit).hint
+    assert says in (hint or "")
 
 
 @pytest.mark.parametrize(
