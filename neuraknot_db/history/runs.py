@@ -68,7 +68,7 @@ def _run(rows: Sequence[Record]) -> Run:
         first.direction,
         last.outcome if ended else "started",
         rows[0].started_at,
-        first.started_by or first.database_user,
+        " ".join((first.started_by or first.database_user).split()),  # it may hold a line break
         first.client_host,
         first.task_arn,
         first.image,

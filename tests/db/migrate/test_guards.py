@@ -87,6 +87,15 @@ def test_going_back_elsewhere_says_what_it_loses_and_goes_on(database_at_head: D
     assert (done.code, "003 loses: 1 values of users.avatar_url" in done.err) == (0, True), done.err
 
 
+def test_a_count_that_fails_does_not_stop_the_way_back(database_at_head: Database, project: Project) -> None:
+    losses = "losses = {'rows of a': 'SELECT count(*) FROM public.nowhere', 'rows of b': 'SELECT 7'}"
+    project.add("005", "CREATE TABLE public.a ()", "DROP TABLE public.a", after="004", extra=losses)
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    done = database_at_head.alembic("downgrade", "004", cwd=project.root)
+    assert done.code == 0, done.err
+    assert "005 loses: an unknown number of rows of a\n  005 loses: 7 rows of b\n" in done.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("typed", "code"), [("right", 0), ("wrong", 5), ("too late", 4)])
 def test_on_a_terminal_it_asks_and_holds_no_lock_meanwhile(database_at_head: Database, typed: str, code: int) -> None:

@@ -94,6 +94,7 @@ FOUND = [
     ("reset 002, up 003", "003", "002"),
     ("stamp 003, down 002, up 004", "004", "002"),
     ("adopt 002, mark base, up 004", "004", "002"),
+    ("up 002, lost 003, up 004", "004", "003"),  # what was done by hand before the run is no part of it
 ]
 REFUSED = [
     ("", "base", "at no revision: there is nothing to roll back"),
@@ -104,9 +105,14 @@ REFUSED = [
     ("up 002, reset 004", "004", "The log leads back to a reset of "),
     ("up 002, reset 004, down 003", "003", "a reset can't be rolled back"),
     ("up 002, stamp 003", "003", "a stamp can't be rolled back"),
+    ("up 004, stamp 003, down 002", "002", "a stamp can't be rolled back"),
     ("adopt 003", "003", "an adopt can't be rolled back"),
     ("up 002, up 004", "003", "By its log the database came to 004, and it is at 003: it was restored, or changed"),
-    ("up 002, lost 003, down 002", "002", "The log does not tell how the database came from 002 to 003."),
+    (
+        "up 002, lost 003, down 002",
+        "002",
+        "By its log the database came to 002, and it was at 003: it was restored, or changed",
+    ),
 ]
 
 
@@ -190,6 +196,21 @@ def test_a_way_back_that_is_none_is_refused_before_anything(at: Callable[[str], 
     assert "The database is at revision 005, which is not in alembic/versions." in done.err
 
 
+def test_what_a_run_would_refuse_is_told_with_its_hint(at: Callable[[str], Database]) -> None:
+    database = at("head")
+    done = database.neuraknot_db("plan", "--rollback", NEURAKNOT_ENV="prod")
+    assert done.code == 5
+    assert "nothing was changed.\nHint: Is it the right database? Then NEURAKNOT_ENV=test, or: " in done.err
+
+
+def test_a_name_with_line_breaks_is_one_line(database: Database) -> None:
+    assert database.alembic("upgrade", "001", NEURAKNOT_STARTED_BY="ha%na\n'::error::日本\n").code == 0
+    for command in (["log"], ["log", "--runs"], ["plan", "--rollback"]):
+        shown = database.neuraknot_db(*command).out
+        assert "ha%na '::error::日本 on " in " ".join(shown.split()), command
+        assert "\n'" not in shown
+
+
 def test_while_a_migration_runs_nothing_is_planned(database_at_head: Database) -> None:
     from neuraknot_db.database.lock import KEY
 
@@ -205,7 +226,14 @@ def test_from_holds_a_command_to_where_the_database_was(database_at_head: Databa
         done = database_at_head.alembic("-x", "from=003", *command.split())
         assert done.code == 4, done.err
         assert "Error: The database is at 004, and not at 003, as -x from says: it was moved meanwhile." in done.err
+        assert done.err.endswith(
+            ": neuraknot-db plan\n" if "upgrade" in command else ": neuraknot-db plan --rollback\n"
+        )
     assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "004"
+    for given, words in {"from=": "names no revision", "from=004": "means nothing to --sql"}.items():
+        done = database_at_head.alembic("-x", given, "downgrade", "004:002", "--sql")
+        assert (done.code, done.out) == (2, "")
+        assert words in done.err
     assert database_at_head.alembic("-x", "from=004", "downgrade", "base").code == 0
     assert database_at_head.alembic("-x", "from=base", "upgrade", "001").code == 0
     assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "001"
