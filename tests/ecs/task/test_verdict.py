@@ -110,7 +110,42 @@ def test_a_failure_tells_where_the_database_is(
 def test_more_time_is_given_by_a_whole_command() -> None:
     watched = WatchResult(Task("arn:task/1", "STOPPED", exit_code=143), timed_out=True)
     hint = judge(watched, LogFollower(Nothing(), "g", "s"), PLACE, 90.0).hint
-    assert (hint or "").endswith("launcher ecs-migrate --timeout 3m")
+    assert (hint or "").endswith("To give an upgrade more time: launcher ecs-migrate --timeout 3m")
+
+
+BACK = "A migration runs, or ran meanwhile. Look again: launcher ecs-migrate --rollback --dry-run"
+OLD = "Is the image older than --rollback? Name a newer one with --image, or leave that out."
+ON = "A rollback goes on from there: launcher ecs-migrate --rollback --dry-run"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("neuraknot-db plan --rollback --count", 2, OLD),
+        ("neuraknot-db plan --rollback --count", 4, BACK),
+        ("alembic -x from=004 downgrade 002", 4, BACK),
+        ("alembic -x from=004 downgrade 002", 143, ON),
+        (
+            "alembic -x from=004 downgrade 002",
+            24,
+            "a rollback more time: launcher ecs-migrate --rollback --timeout 60m",
+        ),
+        (
+            "alembic -x confirm=a downgrade 002",
+            143,
+            "A downgrade goes on from there: launcher ecs-run -- downgrade REV",
+        ),
+        ("alembic downgrade 002", 24, "a downgrade more time: launcher ecs-run --timeout 60m -- downgrade REVISION"),
+    ],
+)
+def test_what_to_paste_after_a_way_back_is_one(command: str, code: int, says: str) -> None:
+    task = Task("arn:task/1", "STOPPED", exit_code=code, command=tuple(command.split()))
+    hint = judge(WatchResult(task), LogFollower(Nothing(), "g", "s"), PLACE, 60.0).hint or ""
+    assert says in hint
+    assert "pgrade goes on" not in hint.replace("downgrade", "")
+    killed = Task("arn:task/1", "STOPPED", exit_code=137, command=task.command, container_reason="OutOfMemoryError")
+    hint = judge(WatchResult(killed), LogFollower(Nothing(), "g", "s"), PLACE, 60.0).hint or ""
+    assert "go on with: launcher ecs-migrate --rollback" in hint or "with: launcher ecs-run -- downgrade REV" in hint
 
 
 @pytest.mark.parametrize(
