@@ -87,13 +87,7 @@ def launch(
                     for line in report.plan_lines(plan, now):
                         console.row(line, report.PLAN_INDENT)
                 return 0
-            # Before asking the user or creating anything.
-            steps = Steps(common.dependencies.clock, console, known.timings)
-            with steps.refusing("task"):
-                other = guards.task_instead(plan)
-            with steps.refusing("image"):
-                if other is None and plan.builds:
-                    require_engine(common.dependencies.run)
+            _demand_free(common, plan, known)
             if work.resets:
                 guards.confirm_reset(plan.stack, confirm_reset, ask, yes=yes)
             guards.demand_confirmation(plan.stack, plan.request.command)
@@ -124,15 +118,11 @@ def roll_back(common: Common, name: str, confirm: str | None) -> int:
     try:
         with interrupts.handled():
             plan, aws = _planned(common, LOOK_BACK, known, rollback=True)
-            stack, steps = plan.stack, Steps(dependencies.clock, console, known.timings)
-            with steps.refusing("task"):
-                guards.task_instead(plan)
+            stack = plan.stack
+            _demand_free(common, plan, known)
             question = ask if confirm is None and stack.production else None
             if not (dry_run or question):
                 guards.confirm_rollback(stack, confirm)
-            with steps.refusing("image"):
-                if plan.builds:
-                    require_engine(dependencies.run)
             console.notice("A first task only reads: it finds the run to take back.")
             # Named anew each time: what an earlier try of it saw may be gone.
             look = replace(
@@ -161,6 +151,16 @@ def roll_back(common: Common, name: str, confirm: str | None) -> int:
         return _failed(common, known, name, error)
     report_result(common, known, result, name)
     return result.exit_code
+
+
+def _demand_free(common: Common, plan: Plan, known: Launch) -> None:
+    """Raise if no task can be made, before the user is asked or anything is created."""
+    steps = Steps(common.dependencies.clock, common.console, known.timings)
+    with steps.refusing("task"):
+        other = guards.task_instead(plan)
+    with steps.refusing("image"):
+        if other is None and plan.builds:
+            require_engine(common.dependencies.run)
 
 
 def _failed(common: Common, known: Launch, name: str, error: LauncherError) -> int:
