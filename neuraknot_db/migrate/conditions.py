@@ -15,7 +15,6 @@ from neuraknot_db.errors import MigrationFailedError, NeuraknotError, RefusedErr
 from neuraknot_db.migrate.failures import STAYS, FailurePoint
 from neuraknot_db.revisions import files
 
-_CUT_SHORT = frozenset({sqlstate.LOCK_NOT_AVAILABLE, sqlstate.QUERY_CANCELED})
 _BEGIN = "SAVEPOINT neuraknot_db; SET LOCAL transaction_read_only = on"
 _END = "ROLLBACK TO SAVEPOINT neuraknot_db; RELEASE SAVEPOINT neuraknot_db"
 
@@ -113,13 +112,13 @@ def answer(
     """Return the number that a query gives, asked by `ask` or `read`; or None, and why that is not known.
 
     Raises:
-        DBAPIError: the connection is lost; or, if it is `strict`, the query was cut short by a timeout or a person.
+        DBAPIError: the connection is lost; or, if it is `strict`, the query was cancelled, which ends what asks it.
     """
     try:
         return int(asked(connection, query)[0]), ""
     except DBAPIError as error:
         interrupt.check()
-        if diagnosis.is_lost(error) or (strict and sqlstate.of(error) in _CUT_SHORT):
+        if diagnosis.is_lost(error) or (strict and sqlstate.of(error) == sqlstate.QUERY_CANCELED):
             raise
         return None, excerpt.words(error, None)[0]
     except (LookupError, TypeError, ValueError):

@@ -174,12 +174,29 @@ def test_run_by_run_and_never_forward(database: Database) -> None:
 
 
 @pytest.mark.slow
+def test_what_it_loses_is_told_without_what_loses_nothing(database: Database) -> None:
+    assert database.alembic("upgrade", "003").code == 0
+    rows = "INSERT INTO public.users (cognito_user_id, email, display_name, avatar_url) VALUES ('a', 'b', 'c', 'd')"
+    database.run(rows)
+    told = json.loads(database.neuraknot_db("plan", "--rollback", "--count", "--json").out)["rollback"]
+    assert [(each["revision"], each["phrase"], each["rows"]) for each in told["losses"]] == [
+        ("003", "values of users.avatar_url", 1),
+        ("001", "rows of users", 1),
+    ]
+    assert told["told"].startswith("upgrade of 20")
+    assert told["told"].endswith(f" by postgres on {os.uname().nodename}")
+
+
+@pytest.mark.slow
 def test_a_way_back_that_is_none_is_refused_before_anything(at: Callable[[str], Database], project: Project) -> None:
     database = at("head")
     path = project.add("005", "CREATE TABLE public.five ()", "DROP TABLE public.five", after="004")
+    [below] = project.versions.glob("004_*")  # which stays, so that it needs no way back
+    below.write_text(below.read_text(encoding="utf-8").partition("def downgrade")[0], encoding="utf-8")
     assert database.alembic("upgrade", "head", cwd=project.root).code == 0
     source = path.read_text(encoding="utf-8")
     function = source[source.index("def downgrade") :]
+    assert database.neuraknot_db("plan", "--rollback", cwd=project.root).code == 0
     ways = {
         "its downgrade() is missing": "",
         "its downgrade() only raises": 'def downgrade() -> None:\n    """No."""\n    raise NotImplementedError("no")\n',
