@@ -76,9 +76,6 @@ def launch(
     try:
         with common.dependencies.interrupts.handled():
             plan, aws = _planned(common, work, known)
-            base = common.run.base
-            if base is not None and "@" not in base:
-                console.notice(f"{base} may move, and no image is built anew for that: name a base by its digest.")
             if common.run.dry_run:
                 now = common.dependencies.clock.now()
                 if console.json:
@@ -167,7 +164,9 @@ def _failed(common: Common, known: Launch, name: str, error: LauncherError) -> i
     """Report an error that ended a run; return its exit code."""
     console = common.console
     if known.run is None and error.exit_code < _SIGNALLED and not isinstance(error, OutcomeUnknownError):
-        error.message += " This command did not touch the database."
+        error.message += (
+            f" {'Nothing was taken back' if known.rollback else 'This command did not touch the database'}."
+        )
     for line in report.result_lines(known):
         console.say(f"   {line}")
     console.failure(error)
@@ -221,6 +220,8 @@ def _planned(common: Common, work: Work, known: Launch, *, rollback: bool = Fals
             require_database(stack, aws)
         done(f"{stack.service.value if stack.service else 'as given'} in {identity.account}")
     known.plan = plan
+    if request.base is not None and "@" not in request.base:
+        console.notice(f"{request.base} may move, and no image is built anew for that: name a base by its digest.")
     return plan, aws
 
 

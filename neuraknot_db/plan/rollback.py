@@ -58,7 +58,7 @@ def _brought(records: Sequence[Record], at: str | None) -> Run:
             hint="What was run: neuraknot-db log --runs",
         )
     by_id = {each.run: each for each in runs(records)}
-    why = "No run of this tool has brought the database to where it is"
+    why = "By its log, no run of this tool has brought the database to where it is"
     came: str | None = at
     for row in reversed(records):
         if row.outcome != "succeeded" or row.direction not in MOVES:

@@ -99,7 +99,7 @@ FOUND = [
 REFUSED = [
     ("", "base", "at no revision: there is nothing to roll back"),
     ("up 004, down base", "base", "at no revision: there is nothing to roll back"),
-    ("", "004", "No run of this tool has brought the database to where it is"),
+    ("", "004", "By its log, no run of this tool has brought the database to where it is."),
     ("old 004", "004", "rows of an older version, which name no run"),
     ("old 002, up 004, down 002", "002", "rows of an older version"),
     ("up 002, reset 004", "004", "The log leads back to a reset of "),

@@ -172,7 +172,7 @@ def test_a_wrong_name_takes_nothing_back(make: MakeStage) -> None:
     assert (outcome.code, commands(stage)) == (5, [LOOKS])
     assert "The confirmation of the rollback is 'neuraknot', and the database is 'neuraKnot'." in outcome.err
     assert "CreateDBSnapshot" not in stage.actions
-    assert outcome.json["message"].endswith("This command did not touch the database.")
+    assert outcome.json["message"].endswith("and the database is 'neuraKnot'. Nothing was taken back.")
     assert (outcome.json["rollback"], outcome.json["task"]) == (FOUND, None)
 
 
