@@ -75,6 +75,7 @@ def make(
             run = rollback.find(connection, script, state)
             target = run.before or "base"
         command, steps = to_target(script, state.versions, target)
+        refused = refusal(connection, script, where, state, command, steps, as_reader=as_reader, raises=bool(run))
         downgrade = command.kind == "downgrade"
         pending = [step.revision for step in steps if isinstance(step, RevisionStep)]
         planned = [
@@ -89,7 +90,6 @@ def make(
         )
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
-        refused = refusal(connection, script, where, state, command, steps, as_reader=as_reader, raises=bool(run))
         running = holder(connection)
     finally:
         connection.rollback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from neuraknot_db.history.log import History, Record
 from neuraknot_db.history.runs import MOVES, Run, runs
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.syntax import Source
+
+log = logging.getLogger(__name__)
 
 _HINT = "Name the revision to go back to, and look first: neuraknot-db plan REVISION, then alembic downgrade REVISION"
 
@@ -41,8 +44,12 @@ def find(connection: Connection, script: ScriptDirectory, state: DatabaseState) 
             f"The database is at several revisions at once ({state.revision}): which run to take back is not known.",
             hint=_HINT,
         )
-    found = _brought(list(History(connection).records(every=True)), state.revision)
+    records = list(History(connection).records(every=True))
+    found = _brought(records, state.revision)
     _demand_way_back(script, found, state.revision)
+    newest = [each for each in runs(records) if each.kind == "upgrade"][-1]
+    if newest.run != found.run and newest.before == newest.after:  # it is not the one that its caller may mean
+        log.warning("passed over, since it brought no revision: the %s", newest)
     return found
 
 

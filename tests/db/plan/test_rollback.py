@@ -9,10 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
 
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import RefusedError
+from neuraknot_db.history.runs import Run
+from neuraknot_db.plan import rollback
 from tests.db.conftest import Database, Project
 from tests.db.running import held
 from tests.db.schemas import old_schema
+from tests.projects import PROJECT
 
 AS_HANAKO: dict[str, Any] = {"NEURAKNOT_ENV": "prod", "NEURAKNOT_STARTED_BY": "hanako"}
 STEPS = {"up": "upgrade", "down": "downgrade"}
@@ -64,20 +70,18 @@ def rows_of(history: str) -> list[tuple[str | None, ...]]:
     return rows
 
 
-def write(database: Database, history: str, at: str) -> None:
-    """Have the log hold these runs, and the database be at a revision."""
-    database.run("TRUNCATE neuraknot_db.migration_log; DELETE FROM public.alembic_version")
-    if at != "base":
-        database.run(f"INSERT INTO public.alembic_version VALUES ('{at}')")
+def written(history: str, at: str) -> str:
+    """The SQL that has the log hold these runs, and the database be at a revision."""
     values = ",".join(
         f"({', '.join('NULL' if part is None else repr(part) for part in row)}, now(), 0, 1, 0, 'x', 'host', 'hanako')"
         for row in rows_of(history)
     )
     columns = "run, revision, direction, outcome, before, after, started_at, duration_ms, attempt, lock_wait_ms"
-    if values:
-        database.run(
-            f"INSERT INTO neuraknot_db.migration_log ({columns}, tool_version, client_host, started_by) VALUES {values}"
-        )
+    log = f"INSERT INTO neuraknot_db.migration_log ({columns}, tool_version, client_host, started_by) VALUES {values};"
+    return (
+        "TRUNCATE neuraknot_db.migration_log; DELETE FROM public.alembic_version;"
+        f"{log if values else ''} INSERT INTO public.alembic_version SELECT '{at}' WHERE '{at}' <> 'base'"
+    )
 
 
 FOUND = [
@@ -117,21 +121,24 @@ REFUSED = [
 
 
 @pytest.mark.slow
-def test_the_log_names_the_run_or_the_reason(at: Callable[[str], Database]) -> None:
-    database = at("head")
-    for history, now, before in FOUND:
-        write(database, history, now)
-        done = database.neuraknot_db("plan", "--rollback", "--json")
-        assert done.code == 0, (history, done.err)
-        told = json.loads(done.out)
-        assert (told["current"], told["target"], told["rollback"]["run"]["before"]) == (now, before, before), history
-        assert told["rollback"]["run"]["by"] == "hanako"
-    for history, now, words in REFUSED:
-        write(database, history, now)
-        done = database.neuraknot_db("plan", "--rollback")
-        assert (done.code, done.out) == (5, ""), (history, done.err)
-        assert words in done.err, history
-        assert "Traceback" not in done.err
+def test_the_log_names_the_run_or_the_reason(at: Callable[[str], Database], caplog: pytest.LogCaptureFixture) -> None:
+    database, script = at("head"), ScriptDirectory(str(PROJECT / "alembic"))
+
+    with database.connect() as connection:
+
+        def found(history: str, at: str) -> Run:
+            connection.exec_driver_sql(written(history, at))
+            return rollback.find(connection, script, DatabaseState.of(connection))
+
+        for history, now, before in FOUND:
+            caplog.clear()
+            run = found(history, now)
+            assert (run.before, run.by) == (before, "hanako"), history
+            assert ("passed over, since it brought no revision: the upgrade" in caplog.text) == ("failed" in history)
+        for history, now, words in REFUSED:
+            with pytest.raises(RefusedError) as refused:
+                found(history, now)
+            assert words in refused.value.message, history
 
 
 def going_back(database: Database) -> list[str]:
