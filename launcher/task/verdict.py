@@ -171,28 +171,24 @@ def _limit(task: Task) -> float:
 
 
 def _rest(task: Task) -> tuple[str, str]:
-    """Return what does the rest of a task's work, as a noun, and its command, in which {} is for further options."""
+    """Return what does the rest of a task's work, in words, and its command, in which {} is for further options."""
     if command_line.is_rollback(task.command):
-        return "rollback", "launcher ecs-migrate --rollback{}"
+        return "a rollback", "launcher ecs-migrate --rollback{}"
     if command_line.change(task.command) == "downgrade":
-        return "downgrade", "launcher ecs-run{} -- downgrade REVISION"
-    return "upgrade", "launcher ecs-migrate{}"
+        return "a downgrade", "launcher ecs-run{} -- downgrade REVISION"
+    return "an upgrade", "launcher ecs-migrate{}"
 
 
 def _longer(task: Task, limit: float) -> str:
     what, again = _rest(task)
-    return (
-        f"To give a{'n' * (what == 'upgrade')} {what} more time: {again.format(f' --timeout {math.ceil(limit / 30)}m')}"
-    )
+    return f"To give {what} more time: {again.format(f' --timeout {math.ceil(limit / 30)}m')}"
 
 
 def _resume(task: Task, report: ContainerReport | None) -> str:
     """Return how to go on after an end half-way."""
     what, again = _rest(task)
     # A rollback that went all the way would go one run further back.
-    go_on = (
-        f"A{'n' * (what == 'upgrade')} {what} goes on from there: {again.format(' --dry-run' * (what == 'rollback'))}"
-    )
+    go_on = f"{what.capitalize()} goes on from there: {again.format(' --dry-run' * (what == 'a rollback'))}"
     if at := _at(report):
         return f"{at} {go_on}. What was run: launcher ecs-run -- log"
     return f"{_WHERE.rstrip('.')}, and what was run: launcher ecs-run -- log. {go_on}"
