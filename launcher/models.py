@@ -208,6 +208,7 @@ class Request:
     Attributes:
         command: what the container runs.
         reset: whether the command destroys the data.
+        rollback: whether it takes the last run back, which a retry must not do once more, with whatever command.
         timeout: seconds that the task may take, from its start; None if the caller sets no limit.
         image: an explicit image reference, instead of the content-addressed one.
         base: the base image to build on, instead of the Dockerfile's.
@@ -221,6 +222,7 @@ class Request:
 
     command: tuple[str, ...]
     reset: bool = False
+    rollback: bool = False
     timeout: float | None = None
     image: str | None = None
     base: str | None = None
@@ -244,7 +246,7 @@ class Request:
     @property
     def started_by_tag(self) -> str:
         """`started_by` in characters that ECS allows, plus a hash of run and command if the run is repeatable."""
-        words = "\0".join((self.client_token, *self.command))
+        words = "\0".join((self.client_token, *(["--rollback"] if self.rollback else self.command)))
         mark = f"/{hashlib.sha256(words.encode()).hexdigest()[:16]}" if self.repeatable else ""
         allowed = (c if c.isascii() and (c.isalnum() or c in "-_/") else "-" for c in self.started_by)
         return "".join(allowed)[: _STARTED_BY - len(mark)] + mark
@@ -366,7 +368,7 @@ _ROLLBACK = {
     "from": str,
     "to": str | None,
     "revisions": [str],
-    "run": {"began": str, "by": str, "host": str | None, "task_arn": str | None},
+    "told": str,
     "losses": [{"revision": str, "phrase": str, "rows": int | None}],
 }
 """What is read of a report's `rollback`: the type of each value, of a list that of each item."""
@@ -421,9 +423,8 @@ class ContainerReport:
         texts = {name: fields.get(name) for name in ("command", "before", "after", "error", "outcome", "target")}
         ran, code, rollback = fields.get("ran", []), fields.get("exit_code"), fields.get("rollback")
         if not (
-            all(text is None or isinstance(text, str) for text in texts.values())
-            and isinstance(ran, list)
-            and all(isinstance(revision, str) for revision in ran)
+            all(_fits(text, str | None) for text in texts.values())
+            and _fits(ran, [str])
             and (code is None or type(code) is int)
             and (rollback is None or _fits(rollback, _ROLLBACK))
         ):

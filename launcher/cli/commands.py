@@ -24,7 +24,7 @@ from launcher.launch.plan import Plan, make_plan
 from launcher.launch.progress import Steps
 from launcher.launch.rds_snapshot import require_database
 from launcher.launch.survey import survey
-from launcher.launch.work import Rollback, Work
+from launcher.launch.work import LOOK_BACK, Work, going_back
 from launcher.models import Request, Stack, TaskResult, Verdict
 
 if TYPE_CHECKING:
@@ -76,9 +76,6 @@ def launch(
     try:
         with common.dependencies.interrupts.handled():
             plan, aws = _planned(common, work, known)
-            base = common.run.base
-            if base is not None and "@" not in base:
-                console.notice(f"{base} may move, and no image is built anew for that: name a base by its digest.")
             if common.run.dry_run:
                 now = common.dependencies.clock.now()
                 if console.json:
@@ -87,13 +84,7 @@ def launch(
                     for line in report.plan_lines(plan, now):
                         console.row(line, report.PLAN_INDENT)
                 return 0
-            # Before asking the user or creating anything.
-            steps = Steps(common.dependencies.clock, console, known.timings)
-            with steps.refusing("task"):
-                other = guards.task_instead(plan)
-            with steps.refusing("image"):
-                if other is None and plan.builds:
-                    require_engine(common.dependencies.run)
+            _demand_free(common, plan, known)
             if work.resets:
                 guards.confirm_reset(plan.stack, confirm_reset, ask, yes=yes)
             guards.demand_confirmation(plan.stack, plan.request.command)
@@ -120,39 +111,35 @@ def roll_back(common: Common, name: str, confirm: str | None) -> int:
         The exit code.
     """
     console, known, dependencies = common.console, Launch(), common.dependencies
-    ask, work, dry_run = dependencies.ask or console.ask(), Rollback(), common.run.dry_run
+    ask, dry_run, interrupts = dependencies.ask or console.ask(), common.run.dry_run, dependencies.interrupts
     try:
-        with dependencies.interrupts.handled():
-            plan, aws = _planned(common, work, known)
-            stack, interrupts = plan.stack, dependencies.interrupts
-            # Named anew each time: it only reads, and what an earlier try of it saw may be gone.
-            looking = replace(plan.request, rds_snapshot=False, client_token=uuid.uuid4().hex, repeatable=False)
-            look = replace(plan, request=looking)
-            steps = Steps(dependencies.clock, console, known.timings)
-            with steps.refusing("task"):
-                guards.demand_not_rolled_back(plan)
-                guards.task_instead(look)
+        with interrupts.handled():
+            plan, aws = _planned(common, LOOK_BACK, known, rollback=True)
+            stack = plan.stack
+            _demand_free(common, plan, known)
             question = ask if confirm is None and stack.production else None
             if not (dry_run or question):
                 guards.confirm_rollback(stack, confirm)
-            with steps.refusing("image"):
-                if plan.builds:
-                    require_engine(dependencies.run)
-            result = replace(executor(common, aws, known), numbered=False).execute(look)
+            console.notice("A first task only reads: it finds the run to take back.")
+            # Named anew each time: what an earlier try of it saw may be gone.
+            look = replace(
+                plan.request, rollback=False, rds_snapshot=False, client_token=uuid.uuid4().hex, repeatable=False
+            )
+            result = replace(executor(common, aws, known), numbered=False).execute(replace(plan, request=look))
             known.rollback = found = result.report.rollback if result.report else None
             if result.exit_code == 0:
-                command, interrupts.fate = work.going_back(stack, found), "nothing was taken back"
+                command, interrupts.fate = going_back(stack, found), "nothing was taken back"
             if result.exit_code == 0 and dry_run:
                 result = known.result = replace(result, verdict=Verdict.DRY_RUN, message="Nothing was taken back.")
             elif result.exit_code == 0:
-                image = known.run.image if known.run else None
+                request = replace(plan.request, command=command, image=known.run.image if known.run else None)
                 known.run = known.result = None  # from here on they tell of the second task
                 for line in report.rollback_lines(found):
                     console.say(f"   {line}")
                 if question:
                     typed = f"Type the name of the database ({stack.db_name.value}) to go back: "
                     guards.confirm_rollback(stack, question(f"This takes {stack.environment} back. {typed}"))
-                request = replace(plan.request, command=command, image=image)
+                console.notice(f"A second task takes {stack.environment} back.")
                 reading = {key: known.timings.pop(key) for key in ("terraform", "service")}
                 known.timings = reading | {"look": round(sum(known.timings.values()), 3)}
                 plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
@@ -163,11 +150,23 @@ def roll_back(common: Common, name: str, confirm: str | None) -> int:
     return result.exit_code
 
 
+def _demand_free(common: Common, plan: Plan, known: Launch) -> None:
+    """Raise if no task can be made, before the user is asked or anything is created."""
+    steps = Steps(common.dependencies.clock, common.console, known.timings)
+    with steps.refusing("task"):
+        other = guards.task_instead(plan)
+    with steps.refusing("image"):
+        if other is None and plan.builds:
+            require_engine(common.dependencies.run)
+
+
 def _failed(common: Common, known: Launch, name: str, error: LauncherError) -> int:
     """Report an error that ended a run; return its exit code."""
     console = common.console
     if known.run is None and error.exit_code < _SIGNALLED and not isinstance(error, OutcomeUnknownError):
-        error.message += " This command did not touch the database."
+        error.message += (
+            f" {'Nothing was taken back' if known.rollback else 'This command did not touch the database'}."
+        )
     for line in report.result_lines(known):
         console.say(f"   {line}")
     console.failure(error)
@@ -200,7 +199,7 @@ def doctor(common: Common) -> int:
     return found.exit_code
 
 
-def _planned(common: Common, work: Work, known: Launch) -> tuple[Plan, Aws]:
+def _planned(common: Common, work: Work, known: Launch, *, rollback: bool = False) -> tuple[Plan, Aws]:
     """Run the two steps that only read, and return the plan and the clients."""
     dependencies, console = common.dependencies, common.console
     # boto3 takes a while to import, and so does Terraform to answer.
@@ -215,30 +214,32 @@ def _planned(common: Common, work: Work, known: Launch) -> tuple[Plan, Aws]:
         stack = resolve(common.options, outputs, aws, identity, dependencies.environ)
         password = stack.password.value.value
         console.redactor.hide(password.reveal() if password else None)
-        request = _request(common, stack, work)
+        request = _request(common, stack, work, rollback=rollback)
         plan = make_plan(stack, request, survey(stack, request, aws, common.options.root))
         if request.rds_snapshot:
             require_database(stack, aws)
         done(f"{stack.service.value if stack.service else 'as given'} in {identity.account}")
     known.plan = plan
+    if request.base is not None and "@" not in request.base:
+        console.notice(f"{request.base} may move, and no image is built anew for that: name a base by its digest.")
     return plan, aws
 
 
-def _request(common: Common, stack: Stack, work: Work) -> Request:
+def _request(common: Common, stack: Stack, work: Work, *, rollback: bool) -> Request:
     environ, how = common.dependencies.environ, common.run
-    back = isinstance(work, Rollback)
     # A job that is run again would go one run further back.
-    parts = ("REPOSITORY", "RUN_ID", *["RUN_ATTEMPT"] * (not back), "JOB", "ACTION")
+    parts = ("REPOSITORY", "RUN_ID", *["RUN_ATTEMPT"] * (not rollback), "JOB", "ACTION")
     run = "/".join(environ.get(f"GITHUB_{part}", "") for part in parts)
     in_ci = bool(environ.get("GITHUB_RUN_ID"))
     who = f"{environ.get('GITHUB_ACTOR', 'nobody')} {run}" if in_ci else f"{_user()}@{socket.gethostname()}"
     return Request(
         command=work.command(stack),
         reset=work.resets,
+        rollback=rollback,
         timeout=how.timeout,
         image=how.image,
         base=how.base,
-        rds_snapshot=((work.resets or back) and stack.production) if how.snapshot is None else how.snapshot,
+        rds_snapshot=((work.resets or rollback) and stack.production) if how.snapshot is None else how.snapshot,
         detach=how.detach,
         attach=how.attach,
         client_token=how.client_token or (run if in_ci else uuid.uuid4().hex),

@@ -210,15 +210,12 @@ def rollback_lines(found: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield which run is taken back, and what that loses."""
     if found is None:
         return
-    run = found["run"]
-    where = f"in task {run['task_arn'].rsplit('/', 1)[-1]}" if run["task_arn"] else f"on {run['host'] or '?'}"
-    yield f"Run       of {run['began']} by {run['by']}, {where}"
+    yield f"Run       {found['told']}"
     yield f"Back      from {found['from']} to {found['to'] or 'no revision'}: {', '.join(found['revisions'])}"
-    lost = [each for each in found["losses"] if each["rows"] != 0]
-    for each in lost:
+    for each in found["losses"]:
         count = "an unknown number of" if each["rows"] is None else f"{each['rows']:,}"
         yield f"Loses     {count} {each['phrase']} ({each['revision']})"
-    if not lost:
+    if not found["losses"]:
         yield "Loses     nothing that its revisions count"
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from launcher.environment.options import is_production
 from launcher.errors import AlreadyRunningError, RefusedError, UsageError
 from launcher.launch.plan import Plan, is_own
-from launcher.models import Request, Stack, Task
-from launcher.task.command_line import change, confirmation, is_plain_upgrade
+from launcher.models import Stack, Task
+from launcher.task.command_line import confirmation, is_plain_upgrade
 
 DELETE = "DELETE ALL DATA"
 
@@ -74,17 +73,6 @@ def confirm_rollback(stack: Stack, typed: str | None) -> None:
             f" {name!r}.",
             hint=f"To confirm it where nobody can type: --confirm-rollback {shlex.quote(name)}",
         )
-
-
-def demand_not_rolled_back(plan: Plan) -> None:
-    """Refuse a second try of a run whose first one went back: it would go one run further back.
-
-    Raises:
-        RefusedError: it did.
-    """
-    for task in plan.survey.ended:
-        if change(task.command) == "downgrade" and _ran_as_own(replace(plan.request, command=task.command), task):
-            raise ran_already(task)
 
 
 def demand_confirmation(stack: Stack, command: Sequence[str]) -> None:
@@ -152,13 +140,9 @@ def task_instead(plan: Plan) -> Task | None:
         # A failed task may be retried; one followed by others says nothing about the database's present state.
         return last if last and last.exit_code == 0 and is_same(last) else None
     for task in survey.ended:
-        if _ran_as_own(request, task):
+        if is_own(request, task) and (task.started is not None or task.exit_code is not None):
             raise ran_already(task)
     return None
-
-
-def _ran_as_own(request: Request, task: Task) -> bool:
-    return is_own(request, task) and (task.started is not None or task.exit_code is not None)
 
 
 def ran_already(task: Task) -> RefusedError:

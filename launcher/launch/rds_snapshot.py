@@ -87,15 +87,16 @@ def take_rds_snapshot(
     look = f"Look with: {database.snapshot_command('describe', name, region)}"
     # RDS can't delete a snapshot that is still being created.
     unwanted = f"Not wanted? Once it is available: {database.snapshot_command('delete', name, region)}"
+    before = interrupts.fate
     interrupts.hint = unwanted
-    interrupts.fate = f"no task was started, but the snapshot {name} may have been begun"
+    interrupts.fate = f"{before or 'no task was started'}, but the snapshot {name} may have been begun"
     try:
         database.take_snapshot(aws, name, tags(stack.environment))
     except AwsError as error:  # a try whose response was lost may have created it
         lost = isinstance(error, TransientAwsError) or "SnapshotAlreadyExists" in (error.code or "")
         if not lost or database.find_snapshot(aws, name) is None:
             raise
-    interrupts.fate = f"no task was started, but the snapshot {name} goes on"
+    interrupts.fate = f"{before or 'no task was started'}, but the snapshot {name} goes on"
     seen(snapshot)
     while True:
         try:
@@ -114,7 +115,7 @@ def take_rds_snapshot(
             )
         status(f"{name}: {(found or {}).get('PercentProgress', 0)} %")
         clock.sleep(_POLL)
-    interrupts.hint = interrupts.fate = None
+    interrupts.hint, interrupts.fate = None, before
     snapshot = replace(snapshot, status=state)
     seen(snapshot)
     if state == "failed":

@@ -74,31 +74,6 @@ class Preview:
         return ("neuraknot-db", "plan", *((self.revision,) if self.revision else ()))
 
 
-@dataclass(frozen=True)
-class Rollback:
-    """Back to where the last run began. Its first task only finds that; `going_back` is the command of the second."""
-
-    resets: bool = False
-
-    def command(self, stack: Stack) -> tuple[str, ...]:
-        """Return the command that finds it, and counts what would be lost."""
-        return ("neuraknot-db", "plan", "--rollback", "--count")
-
-    def going_back(self, stack: Stack, found: Mapping[str, Any] | None) -> tuple[str, ...]:
-        """Return the downgrade to where the first task's report says, from there only where it says.
-
-        Raises:
-            RefusedError: there is no such report, or it names no revision.
-        """
-        if found is None or not all(map(command_line.is_absolute, (found["from"], found["to"] or "base"))):
-            raise RefusedError(
-                "The task did not report where to go back to: nothing was changed.",
-                hint="Its log has to be readable, and the image new enough: launcher ecs-run -- plan --rollback",
-            )
-        confirmed = ("-x", f"confirm={stack.db_name.value}") if stack.production else ()
-        return ("alembic", *confirmed, "-x", f"from={found['from']}", "downgrade", found["to"] or "base")
-
-
 def _demand_target(revision: str | None, command: str) -> None:
     if revision is not None and not command_line.is_target(revision, command):
         raise UsageError(
@@ -130,3 +105,22 @@ class Run:
     def command(self, stack: Stack) -> tuple[str, ...]:
         """Return `neuraknot-db` and the arguments."""
         return ("neuraknot-db", *self.arguments)
+
+
+LOOK_BACK = Run(("plan", "--rollback", "--count"))
+"""Finds the run to take back, and counts what that would lose."""
+
+
+def going_back(stack: Stack, found: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the downgrade to where the report of `LOOK_BACK` says, from there only where it says.
+
+    Raises:
+        RefusedError: there is no such report, or it names no revision.
+    """
+    if found is None or not all(map(command_line.is_absolute, (found["from"], found["to"] or "base"))):
+        raise RefusedError(
+            "The task did not report where to go back to: nothing was changed.",
+            hint="Its log has to be readable, and the image new enough: launcher ecs-run -- plan --rollback",
+        )
+    confirmed = ("-x", f"confirm={stack.db_name.value}") if stack.production else ()
+    return ("alembic", *confirmed, "-x", f"from={found['from']}", "downgrade", found["to"] or "base")

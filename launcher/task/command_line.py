@@ -156,6 +156,11 @@ def is_absolute(revision: str) -> bool:
     return _ABSOLUTE.fullmatch(revision) is not None
 
 
+def is_rollback(command: Sequence[str]) -> bool:
+    """Whether it is one of the two commands of `ecs-migrate --rollback`."""
+    return "--rollback" in command or ("downgrade" in command and any(each.startswith("from=") for each in command))
+
+
 def confirmation(command: Sequence[str]) -> tuple[str, str | None] | None:
     """Return how production has a command confirmed by the database's name: the option, and what it is given.
 

@@ -21,17 +21,20 @@ _NEXT = {
     137: "It was killed, perhaps because it needed more memory than the task has.",
     143: "Somebody stopped the task.",
 }
+_NEXT_BACK = {
+    2: "Is the image older than --rollback? Name a newer one with --image, or leave that out.",
+    4: "A migration runs, or ran meanwhile. Look again: launcher ecs-migrate --rollback --dry-run",
+}
 _WHERE = (
     "What was committed stays; what was not is rolled back. See at which revision the database is:"
     " launcher ecs-run -- current."
 )
-_GO_ON = "An upgrade goes on from there: launcher ecs-migrate"
 _RESUMABLE = frozenset({137, 143})
 """The exit codes after which the same command may succeed."""
 _NO_MEMORY = "The container was killed (137): it needed more memory than the task has."
 _LESS_MEMORY = (
     "The revision after it needs too much memory, and the launcher can't give it more. Change that revision's file: let"
-    " SQL do the work, and read no rows into Python. Then build the new image and go on with: launcher ecs-migrate"
+    " SQL do the work, and read no rows into Python. Then build the new image and go on with: {}"
 )
 
 
@@ -71,7 +74,7 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
                 Verdict.UNKNOWN,
                 ExitCode.UNKNOWN,
                 message,
-                hint=_resume(report),
+                hint=_resume(task, report),
                 details=details,
                 task=task,
                 report=report,
@@ -87,7 +90,7 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
             Verdict.INTERRUPTED,
             128 + watched.interrupted_by,
             f"Interrupted by {name}: the container {ended}.",
-            hint=_resume(report),
+            hint=_resume(task, report),
             details=details,
             task=task,
             report=report,
@@ -118,11 +121,11 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
         message = f"The container ended with {task.exit_code}{said}"
         hint = _architecture(log)
         if "OutOfMemory" in (task.container_reason or ""):
-            message, hint = _NO_MEMORY, f"{_at(report) or _WHERE} {_LESS_MEMORY}"
+            message, hint = _NO_MEMORY, f"{_at(report) or _WHERE} {_LESS_MEMORY.format(_rest(task)[1].format(''))}"
         elif hint is None and unknown:
-            hint = _resume(report)
+            hint = _resume(task, report)
         elif hint is None:
-            hint = _next(task.exit_code, report)
+            hint = _next(task, task.exit_code, report)
         return TaskResult(
             Verdict.UNKNOWN if unknown else Verdict.FAILED,
             task.exit_code,
@@ -146,7 +149,7 @@ def _judge(watched: WatchResult, log: LogFollower, place: Place, timeout: float)
         Verdict.UNKNOWN,
         ExitCode.UNKNOWN,
         "The task was lost: it ended without an exit code, so how far it came is not known.",
-        hint=_resume(report),
+        hint=_resume(task, report),
         details=details,
         task=task,
         report=report,
@@ -166,25 +169,39 @@ def _limit(task: Task) -> float:
     return task.deadline - STARTING - task.created if task.deadline and task.created else TIMEOUT
 
 
+def _rest(task: Task) -> tuple[str, str]:
+    """Return what does the rest of a task's work, in words, and its command, in which {} is for further options."""
+    if command_line.is_rollback(task.command):
+        return "a rollback", "launcher ecs-migrate --rollback{}"
+    if command_line.change(task.command) == "downgrade":
+        return "a downgrade", "launcher ecs-run{} -- downgrade REVISION"
+    return "an upgrade", "launcher ecs-migrate{}"
+
+
 def _longer(task: Task, limit: float) -> str:
     more = f"--timeout {max(round(limit / 30), 1)}m"
-    if task.command and command_line.change(task.command) != "upgrade":  # the last thing that a rollback needs
+    what, again = _rest(task)
+    if what == "an upgrade" and task.command and command_line.change(task.command) != "upgrade":
         return f"To give it more time, run the same command with {more}"
-    return f"To give an upgrade more time: launcher ecs-migrate {more}"
+    return f"To give {what} more time: {again.format(f' {more}')}"
 
 
-def _resume(report: ContainerReport | None) -> str:
+def _resume(task: Task, report: ContainerReport | None) -> str:
     """Return how to go on after an end half-way."""
+    what, again = _rest(task)
+    # A rollback that went all the way would go one run further back.
+    go_on = f"{what.capitalize()} goes on from there: {again.format(' --dry-run' * (what == 'a rollback'))}"
     if at := _at(report):
-        return f"{at} {_GO_ON}. What was run: launcher ecs-run -- log"
-    return f"{_WHERE.rstrip('.')}, and what was run: launcher ecs-run -- log. {_GO_ON}"
+        return f"{at} {go_on}. What was run: launcher ecs-run -- log"
+    return f"{_WHERE.rstrip('.')}, and what was run: launcher ecs-run -- log. {go_on}"
 
 
-def _next(code: int, report: ContainerReport | None) -> str | None:
+def _next(task: Task, code: int, report: ContainerReport | None) -> str | None:
     """Return the hint for the exit code of a container that failed."""
-    usual = _NEXT.get(code, "The log says why." if report is not None else None)
+    known = _NEXT | _NEXT_BACK if command_line.is_rollback(task.command) else _NEXT
+    usual = known.get(code, "The log says why." if report is not None else None)
     if code in _RESUMABLE:
-        return f"{usual} {_resume(report)}"
+        return f"{usual} {_resume(task, report)}"
     at = _at(report) or ("Nothing was changed." if code == ExitCode.REFUSED and report is not None else None)
     return " ".join(filter(None, (at, usual))) or None
 

@@ -45,10 +45,12 @@ def _dispatch(environment: EnvironmentContext, outcome: Outcome) -> None:
             hint="neuraknot-db verify compares the database with what its revision should hold.",
         )
     files.load(environment.script)
-    x_options.read(environment.config)  # refuses unknown options
+    asked = x_options.read(environment.config)  # refuses unknown options
     command = Command.of(environment)
     held: HeldSession | None = environment.config.attributes.get(HELD)
     if environment.is_offline_mode():
+        if asked.begin is not None:
+            raise UsageError("-x from means nothing to --sql.", hint="A range says it: downgrade 004:002 --sql")
         from neuraknot_db.migrate import offline  # few runs need it
 
         streams.carry_data()

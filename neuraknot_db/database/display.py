@@ -44,6 +44,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def number(count: int | None) -> str:
+    """Return a count before its noun: `1,200`, or `an unknown number of` for None."""
+    return "an unknown number of" if count is None else f"{count:,}"
+
+
 def to_type(hint: str) -> str:
     """Return a hint with the commands that a person types: the launcher's, in a task, where nobody types.
 

@@ -20,7 +20,8 @@ def as_text(records: Sequence[Record]) -> Iterator[str]:
     """Yield a line per entry, followed by further details."""
     for record in records:
         what = f"{record.direction} {record.revision or ''}".strip()
-        who = f"{record.started_by or record.database_user} on {record.client_host}"
+        # A name may hold a line break.
+        who = " ".join(f"{record.started_by or record.database_user} on {record.client_host}".split())
         when = record.started_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
         waited = f", {display.duration(record.lock_wait_ms)} of it waiting for locks" if record.lock_wait_ms else ""

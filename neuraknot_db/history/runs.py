@@ -63,17 +63,8 @@ def _run(rows: Sequence[Record]) -> Run:
     later = rows[rows.index(started) + 1 :] if started else rows
     # The same rule as `log.vanished`: it is ended by a row that says how, or by one that reaches its target.
     ended = any(each.outcome != "succeeded" or started is None or each.after == started.after for each in later)
-    return Run(
-        last.run,
-        first.direction,
-        last.outcome if ended else "started",
-        rows[0].started_at,
-        first.started_by or first.database_user,
-        first.client_host,
-        first.task_arn,
-        first.image,
-        first.git_commit,
-        done[0].before if done else first.before,
-        done[-1].after if done else first.before,
-        tuple(each.revision for each in done if each.revision and each.direction in ("upgrade", "downgrade")),
-    )
+    outcome, by = last.outcome if ended else "started", " ".join((first.started_by or first.database_user).split())
+    origin = (first.client_host, first.task_arn, first.image, first.git_commit)
+    moved = (done[0].before, done[-1].after) if done else (first.before, first.before)
+    moves = tuple(each.revision for each in done if each.revision and each.direction in ("upgrade", "downgrade"))
+    return Run(last.run, first.direction, outcome, rows[0].started_at, by, *origin, *moved, moves)

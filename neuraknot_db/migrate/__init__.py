@@ -13,7 +13,7 @@ retry         after a lock timeout: roll back, pause, try again; with lock_budge
               and blockers (which sessions held the lock)
 autocommit    a step that can't run in a transaction: repaired first, with its progress logged
 backfill      a backfill's rows in batches, each a transaction with its position
-conditions    a revision's `expects` and `ensures`: asked in its transaction, where nothing of it stays
+conditions    a revision's `expects`, `ensures` and `losses`: asked in a transaction, where nothing of it stays
 record        the run's rows in the log, and which of them were committed: always read from the database, never inferred
 failures      the error for a failed step: what became of its work, and where the database is; with causes (what the
               database knows about the reason)

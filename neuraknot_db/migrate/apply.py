@@ -447,10 +447,12 @@ class Walk:
 
 
 def _tell_losses(connection: Connection, run: StepRun) -> None:
+    from neuraknot_db.migrate import conditions  # few runs go back
+
     for what, query in run.options.losses.items():
-        count = raw_sql.execute(connection, query).scalar_one()
-        if count:
-            log.info("  %s loses: %s %s", run.revision, f"{count:,}", what)
+        count, _ = conditions.answer(connection, conditions.read, query, strict=True)
+        if count != 0:
+            log.info("  %s loses: %s %s", run.revision, display.number(count), what)
 
 
 def entry_of(step: Step, options: RevisionOptions) -> Entry:

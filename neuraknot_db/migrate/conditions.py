@@ -1,8 +1,8 @@
-"""What a revision's `expects` and `ensures` say of the data: asked in its transaction, and nothing of it stays."""
+"""What a revision's `expects`, `ensures` and `losses` say of the data: asked in a transaction, and nothing stays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from alembic.runtime.migration import RevisionStep
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, raw_sql, sql_text
+from neuraknot_db.database import diagnosis, excerpt, interrupt, raw_sql, sql_text, sqlstate
 from neuraknot_db.errors import MigrationFailedError, NeuraknotError, RefusedError
 from neuraknot_db.migrate.failures import STAYS, FailurePoint
 from neuraknot_db.revisions import files
@@ -104,6 +104,25 @@ def read(connection: Connection, sql: str) -> Sequence[Any]:
         raise
     raw_sql.execute(connection, _END)
     return row or ()
+
+
+def answer(
+    connection: Connection, asked: Callable[[Connection, str], Sequence[Any]], query: str, *, strict: bool = False
+) -> tuple[int | None, str]:
+    """Return the number that a query gives, asked by `ask` or `read`; or None, and why that is not known.
+
+    Raises:
+        DBAPIError: the connection is lost; or, if it is `strict`, the query was cancelled, which ends what asks it.
+    """
+    try:
+        return int(asked(connection, query)[0]), ""
+    except DBAPIError as error:
+        interrupt.check()
+        if diagnosis.is_lost(error) or (strict and sqlstate.of(error) == sqlstate.QUERY_CANCELED):
+            raise
+        return None, excerpt.words(error, None)[0]
+    except (LookupError, TypeError, ValueError):
+        return None, "its query gives no number"
 
 
 def in_script(revision: str, name: str, phrase: str, query: str) -> str:

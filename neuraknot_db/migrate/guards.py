@@ -6,12 +6,11 @@ import logging
 import shlex
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
 from neuraknot_db import settings
-from neuraknot_db.database import diagnosis, raw_sql
+from neuraknot_db.database import display, raw_sql
 from neuraknot_db.database.state import DatabaseState
-from neuraknot_db.errors import LockUnavailableError, RefusedError
+from neuraknot_db.errors import RefusedError
 from neuraknot_db.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,20 +24,6 @@ def refuse_read_only(state: DatabaseState) -> None:
     """
     if state.read_only:
         raise RefusedError("This session is read-only: nothing can be changed in it.", hint=state.read_only)
-
-
-def demand_at(state: DatabaseState, begin: str | None) -> None:
-    """Raise unless the database is where `-x from` says, `base` for no revision; None allows any.
-
-    Raises:
-        LockUnavailableError: it is elsewhere.
-    """
-    if begin is not None and begin != (state.revision or "base"):
-        raise LockUnavailableError(
-            f"The database is at {state.revision or 'no revision'}, and not at {begin}, as -x from says: it was moved"
-            " meanwhile. Nothing was changed.",
-            hint="Look again at what would run: neuraknot-db plan",
-        )
 
 
 def admit_changes(state: DatabaseState) -> None:
@@ -128,19 +113,15 @@ def confirm_downgrade(
     Raises:
         RefusedError: the name is missing or wrong.
     """
-    for revision, what, query in losses:
-        try:
-            count = f"{raw_sql.execute(connection, query).scalar_one():,}"
-        except DBAPIError as error:
-            if diagnosis.is_lost(error):
-                raise
-            # Written for the schema right after its revision; a later revision may have changed it.
-            count = "an unknown number of"
-        connection.rollback()
-        if count != "0":
-            log.warning("going back from %s will lose: %s %s", revision, count, what)
-    from neuraknot_db.migrate.confirmation import Confirmation  # few runs go back in production
+    from neuraknot_db.migrate import conditions  # few runs go back in production
+    from neuraknot_db.migrate.confirmation import Confirmation
 
+    for revision, what, query in losses:
+        # Not known: it was written for the schema right after its revision, and a later one may have changed that.
+        count, _ = conditions.answer(connection, conditions.read, query)
+        connection.rollback()
+        if count != 0:
+            log.warning("going back from %s will lose: %s %s", revision, display.number(count), what)
     verb = command.split(" ", 1)[0]
     Confirmation(
         where.database,

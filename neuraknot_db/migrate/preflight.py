@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import LockUnavailableError
 from neuraknot_db.history.log import Entry, History
 from neuraknot_db.migrate import edits, guards, x_options
 from neuraknot_db.migrate.command import Command
@@ -84,7 +85,13 @@ def resolve(command: Command, script: ScriptDirectory, found: Found, asked: XOpt
         RefusedError: the database is at a revision that has no file here.
         LockUnavailableError: it is not where `-x from` says.
     """
-    guards.demand_at(found.state, asked.begin)
+    at = found.state.revision
+    if asked.begin not in (None, at or "base"):
+        raise LockUnavailableError(
+            f"The database is at {at or 'no revision'}, and not at {asked.begin}, as -x from says: it was moved"
+            " meanwhile. Nothing was changed.",
+            hint=f"Look again at what would run: neuraknot-db plan{' --rollback' * (command.kind == 'downgrade')}",
+        )
     if not (command.purge or command.kind in ("reset", "mark")):
         files.demand_known(script, found.state)
     return command.resolve(found.state.versions)

@@ -36,7 +36,7 @@ def read(config: Config) -> XOptions:
     """Read the `-x` options of the command line.
 
     Raises:
-        UsageError: one is not known, given twice, or neither true nor false.
+        UsageError: one is not known, given twice, empty, or neither true nor false.
     """
     # In a dictionary, the last of two would silently win.
     given = [each.partition("=")[::2] for each in getattr(config.cmd_opts, "x", None) or ()]
@@ -47,6 +47,8 @@ def read(config: Config) -> XOptions:
         if name != "accept_edit" and names.count(name) > 1:
             raise UsageError(f"-x {name} is given {names.count(name)} times.", hint="Give it once.")
     wanted = dict(given)
+    if wanted.get("from") == "":
+        raise UsageError("-x from= names no revision.", hint="Name one, or base for none.")
     edits = ",".join(value for name, value in given if name == "accept_edit")
     return XOptions(
         _flag(wanted, "create_db"),

@@ -16,7 +16,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import diagnosis, excerpt, interrupt
+from neuraknot_db.database import diagnosis
 from neuraknot_db.database.display import counted, to_type
 from neuraknot_db.database.lock import holder
 from neuraknot_db.database.sql_text import statements
@@ -75,10 +75,9 @@ def make(
             run = rollback.find(connection, script, state)
             target = run.before or "base"
         command, steps = to_target(script, state.versions, target)
-        downgrade, pending = (
-            command.kind == "downgrade",
-            [step.revision for step in steps if isinstance(step, RevisionStep)],
-        )
+        refused = refusal(connection, script, where, state, command, steps, as_reader=as_reader, raises=bool(run))
+        downgrade = command.kind == "downgrade"
+        pending = [step.revision for step in steps if isinstance(step, RevisionStep)]
         planned = [
             _plan_revision(connection, script, revision, downgrade, limits, as_reader=as_reader, count=count)
             for revision in pending
@@ -91,9 +90,6 @@ def make(
         )
         in_use = {name for name, table in tables.items() if table.exists}
         planned = [replace(each, waits=_waits(each.statements, in_use)) for each in planned]
-        refused = refusal(connection, script, where, state, command, steps, as_reader=as_reader, asks=run is None)
-        if run and refused:
-            raise RefusedError(refused.message)
         running = holder(connection)
     finally:
         connection.rollback()
@@ -201,17 +197,7 @@ def _answer(connection: Connection, about: str, query: str) -> tuple[int | None,
     """Return how many rows are lost, or break it; or None, and why that is not known."""
     if about == "ensures":  # of what the revision makes
         return None, ""
-    try:
-        if about == "losses":
-            return int(conditions.read(connection, query)[0]), ""
-        return conditions.ask(connection, query)[0], ""
-    except DBAPIError as error:
-        interrupt.check()
-        if diagnosis.is_lost(error):
-            raise
-        return None, excerpt.words(error, None)[0]
-    except (LookupError, TypeError, ValueError):
-        return None, "its query gives no number"
+    return conditions.answer(connection, conditions.read if about == "losses" else conditions.ask, query)
 
 
 def _sends_nothing(source: bytes, function: str) -> bool:

@@ -30,7 +30,7 @@ def refusal(
     steps: Sequence[Step],
     *,
     as_reader: bool = False,
-    asks: bool = True,
+    raises: bool = False,
 ) -> Refusal | None:
     """Return the first refusal that a run would meet; None for none.
 
@@ -42,7 +42,7 @@ def refusal(
         command: the command to run.
         steps: its steps from there.
         as_reader: whether another user would run it, so that this one's rights refuse nothing.
-        asks: whether a confirmation that is still to be given counts as a refusal.
+        raises: raise it instead, and take a confirmation that is still to be given for none.
     """
     history = History(connection)
     if as_reader:
@@ -51,8 +51,10 @@ def refusal(
     try:
         ready = preflight.admit(command, script, Found(where, state, history), steps)
     except (RefusedError, UsageError, MigrationFailedError) as refused:
+        if raises:
+            raise
         return _told(refused)
-    if asks and command.kind == "downgrade" and steps and settings.is_production(ready.environment):
+    if not raises and command.kind == "downgrade" and steps and settings.is_production(ready.environment):
         return _told(
             # Same as `guards.confirm_downgrade`, but without asking on the terminal.
             RefusedError(

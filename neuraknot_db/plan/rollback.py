@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
@@ -15,6 +16,8 @@ from neuraknot_db.history.log import History, Record
 from neuraknot_db.history.runs import MOVES, Run, runs
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.syntax import Source
+
+log = logging.getLogger(__name__)
 
 _HINT = "Name the revision to go back to, and look first: neuraknot-db plan REVISION, then alembic downgrade REVISION"
 
@@ -42,55 +45,48 @@ def find(connection: Connection, script: ScriptDirectory, state: DatabaseState) 
             hint=_HINT,
         )
     records = list(History(connection).records(every=True))
-    last = _brought(records, state.revision)
-    found = next(each for each in runs(records) if each.run == last.run)
+    found = _brought(records, state.revision)
     _demand_way_back(script, found, state.revision)
+    newest = [each for each in runs(records) if each.kind == "upgrade"][-1]
+    if newest.run != found.run and newest.before == newest.after:  # it is not the one that its caller may mean
+        log.warning("passed over, since it brought no revision: the %s", newest)
     return found
 
 
-def _brought(records: Iterable[Record], at: str | None) -> Record:
-    """Replay the log; return the row that applied the newest revision of those that are still applied.
+def _brought(records: Sequence[Record], at: str | None) -> Run:
+    """Go back through the log, from where the database is, to the row that applied that; return its run.
 
     Raises:
-        RefusedError: none is, or the log does not lead to where the database is.
+        RefusedError: there is none, or the log does not lead there.
     """
     if at is None:
         raise RefusedError(
             "The database is at no revision: there is nothing to roll back.",
             hint="What was run: neuraknot-db log --runs",
         )
-    standing = list[Record]()  # what is applied, and was not taken back since
-    last: Record | None = None
-    end, ending = "No run of this tool has brought the database to where it is, by its log.", ""
-    for row in records:
+    by_id = {each.run: each for each in runs(records)}
+    why = "By its log, no run of this tool has brought the database to where it is"
+    came: str | None = at
+    for row in reversed(records):
         if row.outcome != "succeeded" or row.direction not in MOVES:
             continue
+        run = by_id[row.run]
         if row.run is None:
-            end, standing = "The log leads back to rows of an older version, which name no run.", []
-        elif row.direction not in ("upgrade", "downgrade"):
-            what = f"a{'n' * (row.direction == 'adopt')} {row.direction}"
-            when = f"{row.started_at:%Y-%m-%d %H:%M} UTC by {row.started_by or row.database_user}"
-            end, ending = f"The log leads back to {what} of {when}, and {what} can't be rolled back.", row.run
-            standing = []
-        elif row.run != ending:  # a reset applies revisions as well
-            if last and last.run and last.after != row.before:
-                end = f"The log does not tell how the database came {_way(last.after, row.before)}."
-                standing = []
-            if row.direction == "upgrade":
-                standing.append(row)
-            elif standing and standing.pop().revision != row.revision:
-                end, standing = "The log takes revisions back that were not the newest: several lines met.", []
-        last = row
-    if last and last.run and last.after != at:
-        end = f"By its log the database came to {last.after or 'no revision'}, and it is at {at}: it was restored, or"
-        raise RefusedError(f"{end} changed by hand.", hint=_HINT)
-    if not standing:
-        raise RefusedError(end, hint=_HINT)
-    return standing[-1]
-
-
-def _way(before: str | None, after: str | None) -> str:
-    return f"from {before or 'no revision'} to {after or 'no revision'}"
+            why = "The log leads back to rows of an older version, which name no run"
+        elif row.after != came:
+            is_at = f"{'is' if came == at else 'was'} at {came or 'no revision'}"
+            why = f"By its log the database came to {row.after or 'no revision'}, and it {is_at}: it was restored, or"
+            why += " changed by hand"
+        elif run.kind not in ("upgrade", "downgrade"):  # a reset applies revisions as well
+            article = "an" if run.kind == "adopt" else "a"
+            why = f"The log leads back to {article} {run}, and {article} {run.kind} can't be rolled back"
+        elif (row.direction, row.revision) == ("upgrade", at):
+            return run
+        else:
+            came = row.before
+            continue
+        break
+    raise RefusedError(f"{why}.", hint=_HINT)
 
 
 def _demand_way_back(script: ScriptDirectory, run: Run, at: str | None) -> None:
@@ -99,18 +95,14 @@ def _demand_way_back(script: ScriptDirectory, run: Run, at: str | None) -> None:
     Raises:
         RefusedError: its downgrade() is missing or only raises, or the run's beginning is not below.
     """
-    taken = []
-    for each in script.iterate_revisions(at, "base"):
-        if each.revision == run.before:
-            break
-        taken.append(each)
-    else:
-        if run.before is not None:
-            raise RefusedError(
-                f"The run began at {run.before}, which is not below {at} in alembic/versions.",
-                hint="Use the checkout or the image that has it.",
-            )
-    for each in taken:
+    below = list(script.iterate_revisions(at, "base"))
+    names = [*(each.revision for each in below), None]
+    if run.before not in names:
+        raise RefusedError(
+            f"The run began at {run.before}, which is not below {at} in alembic/versions.",
+            hint="Use the checkout or the image that has it.",
+        )
+    for each in below[: names.index(run.before)]:
         missing = not hasattr(each.module, "downgrade")
         if missing or Source(Path(each.path).read_bytes()).only_raises("downgrade"):
             why = "is missing" if missing else "only raises"

@@ -253,6 +253,7 @@ class Plan:
         """The run that it takes back, and what that loses, as JSON values."""
         return self.rollback and {
             "run": self.rollback.to_json(),
+            "told": str(self.rollback),
             "from": self.current,
             "to": self.target,
             "revisions": [each.revision for each in self.revisions],
@@ -260,7 +261,7 @@ class Plan:
                 {"revision": each.revision, "phrase": one.phrase, "rows": one.count, "unknown": one.unknown or None}
                 for each in self.revisions
                 for one in each.questions
-                if one.about == "losses"
+                if one.about == "losses" and one.count != 0
             ],
         }
 

@@ -15,7 +15,7 @@ import pytest
 from tests.db.cli.test_bad_input import SCHEMA, said
 from tests.db.conftest import Database, Project
 from tests.db.forking import BIN
-from tests.db.running import log_of
+from tests.db.running import MIGRATOR, held, log_of, running, wait_until
 from tests.projects import PROJECT
 
 MARKER = "SELECT value FROM neuraknot_db.settings WHERE name = 'environment'"
@@ -85,6 +85,35 @@ def test_going_back_elsewhere_says_what_it_loses_and_goes_on(database_at_head: D
     )
     done = database_at_head.alembic("downgrade", "002")
     assert (done.code, "003 loses: 1 values of users.avatar_url" in done.err) == (0, True), done.err
+
+
+def test_a_count_that_fails_does_not_stop_the_way_back(database_at_head: Database, project: Project) -> None:
+    losses = "losses = {'rows of a': 'SELECT count(*) FROM public.nowhere', 'rows of b': 'SELECT 7'}"
+    project.add("005", "CREATE TABLE public.a ()", "DROP TABLE public.a", after="004", extra=losses)
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    done = database_at_head.alembic("downgrade", "004", cwd=project.root)
+    assert done.code == 0, done.err
+    assert "005 loses: an unknown number of rows of a\n  005 loses: 7 rows of b\n" in done.err
+
+
+@pytest.mark.slow
+def test_a_count_that_waits_stops_no_way_back_and_one_that_is_cancelled_does(
+    database_at_head: Database, project: Project, tmp_path: Path
+) -> None:
+    losses = "losses = {'rows of users': 'SELECT count(*) FROM public.users'}"
+    project.add("005", "CREATE TABLE public.a ()", "DROP TABLE public.a", after="004", extra=losses)
+    assert database_at_head.alembic("upgrade", "head", cwd=project.root).code == 0
+    counting = f"FROM pg_stat_activity WHERE {MIGRATOR} AND wait_event_type = 'Lock' AND query LIKE '%users%'"
+    with held(database_at_head, "LOCK TABLE public.users"):
+        with running(
+            database_at_head, "downgrade", "004", cwd=project.root, said=tmp_path / "said", NEURAKNOT_LOCK_TIMEOUT="1h"
+        ) as migration:
+            wait_until(lambda: database_at_head.run(f"SELECT pg_cancel_backend(pid) {counting}"))
+            assert migration.ended().code == 7, migration.so_far
+        assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "005"
+        done = database_at_head.alembic("downgrade", "004", cwd=project.root, NEURAKNOT_LOCK_TIMEOUT="50ms")
+        assert done.code == 0, done.err
+    assert "005 loses: an unknown number of rows of users\n" in done.err
 
 
 @pytest.mark.slow

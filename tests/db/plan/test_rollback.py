@@ -9,10 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
 
+from neuraknot_db.database.state import DatabaseState
+from neuraknot_db.errors import RefusedError
+from neuraknot_db.history.runs import Run
+from neuraknot_db.plan import rollback
 from tests.db.conftest import Database, Project
 from tests.db.running import held
 from tests.db.schemas import old_schema
+from tests.projects import PROJECT
 
 AS_HANAKO: dict[str, Any] = {"NEURAKNOT_ENV": "prod", "NEURAKNOT_STARTED_BY": "hanako"}
 STEPS = {"up": "upgrade", "down": "downgrade"}
@@ -64,20 +70,18 @@ def rows_of(history: str) -> list[tuple[str | None, ...]]:
     return rows
 
 
-def write(database: Database, history: str, at: str) -> None:
-    """Have the log hold these runs, and the database be at a revision."""
-    database.run("TRUNCATE neuraknot_db.migration_log; DELETE FROM public.alembic_version")
-    if at != "base":
-        database.run(f"INSERT INTO public.alembic_version VALUES ('{at}')")
+def written(history: str, at: str) -> str:
+    """The SQL that has the log hold these runs, and the database be at a revision."""
     values = ",".join(
         f"({', '.join('NULL' if part is None else repr(part) for part in row)}, now(), 0, 1, 0, 'x', 'host', 'hanako')"
         for row in rows_of(history)
     )
     columns = "run, revision, direction, outcome, before, after, started_at, duration_ms, attempt, lock_wait_ms"
-    if values:
-        database.run(
-            f"INSERT INTO neuraknot_db.migration_log ({columns}, tool_version, client_host, started_by) VALUES {values}"
-        )
+    log = f"INSERT INTO neuraknot_db.migration_log ({columns}, tool_version, client_host, started_by) VALUES {values};"
+    return (
+        "TRUNCATE neuraknot_db.migration_log; DELETE FROM public.alembic_version;"
+        f"{log if values else ''} INSERT INTO public.alembic_version SELECT '{at}' WHERE '{at}' <> 'base'"
+    )
 
 
 FOUND = [
@@ -94,38 +98,47 @@ FOUND = [
     ("reset 002, up 003", "003", "002"),
     ("stamp 003, down 002, up 004", "004", "002"),
     ("adopt 002, mark base, up 004", "004", "002"),
+    ("up 002, lost 003, up 004", "004", "003"),  # what was done by hand before the run is no part of it
 ]
 REFUSED = [
     ("", "base", "at no revision: there is nothing to roll back"),
     ("up 004, down base", "base", "at no revision: there is nothing to roll back"),
-    ("", "004", "No run of this tool has brought the database to where it is"),
+    ("", "004", "By its log, no run of this tool has brought the database to where it is."),
     ("old 004", "004", "rows of an older version, which name no run"),
     ("old 002, up 004, down 002", "002", "rows of an older version"),
     ("up 002, reset 004", "004", "The log leads back to a reset of "),
     ("up 002, reset 004, down 003", "003", "a reset can't be rolled back"),
     ("up 002, stamp 003", "003", "a stamp can't be rolled back"),
+    ("up 004, stamp 003, down 002", "002", "a stamp can't be rolled back"),
     ("adopt 003", "003", "an adopt can't be rolled back"),
     ("up 002, up 004", "003", "By its log the database came to 004, and it is at 003: it was restored, or changed"),
-    ("up 002, lost 003, down 002", "002", "The log does not tell how the database came from 002 to 003."),
+    (
+        "up 002, lost 003, down 002",
+        "002",
+        "By its log the database came to 002, and it was at 003: it was restored, or changed",
+    ),
 ]
 
 
 @pytest.mark.slow
-def test_the_log_names_the_run_or_the_reason(at: Callable[[str], Database]) -> None:
-    database = at("head")
-    for history, now, before in FOUND:
-        write(database, history, now)
-        done = database.neuraknot_db("plan", "--rollback", "--json")
-        assert done.code == 0, (history, done.err)
-        told = json.loads(done.out)
-        assert (told["current"], told["target"], told["rollback"]["run"]["before"]) == (now, before, before), history
-        assert told["rollback"]["run"]["by"] == "hanako"
-    for history, now, words in REFUSED:
-        write(database, history, now)
-        done = database.neuraknot_db("plan", "--rollback")
-        assert (done.code, done.out) == (5, ""), (history, done.err)
-        assert words in done.err, history
-        assert "Traceback" not in done.err
+def test_the_log_names_the_run_or_the_reason(at: Callable[[str], Database], caplog: pytest.LogCaptureFixture) -> None:
+    database, script = at("head"), ScriptDirectory(str(PROJECT / "alembic"))
+
+    with database.connect() as connection:
+
+        def found(history: str, at: str) -> Run:
+            connection.exec_driver_sql(written(history, at))
+            return rollback.find(connection, script, DatabaseState.of(connection))
+
+        for history, now, before in FOUND:
+            caplog.clear()
+            run = found(history, now)
+            assert (run.before, run.by) == (before, "hanako"), history
+            assert ("passed over, since it brought no revision: the upgrade" in caplog.text) == ("failed" in history)
+        for history, now, words in REFUSED:
+            with pytest.raises(RefusedError) as refused:
+                found(history, now)
+            assert words in refused.value.message, history
 
 
 def going_back(database: Database) -> list[str]:
@@ -168,12 +181,29 @@ def test_run_by_run_and_never_forward(database: Database) -> None:
 
 
 @pytest.mark.slow
+def test_what_it_loses_is_told_without_what_loses_nothing(database: Database) -> None:
+    assert database.alembic("upgrade", "003").code == 0
+    rows = "INSERT INTO public.users (cognito_user_id, email, display_name, avatar_url) VALUES ('a', 'b', 'c', 'd')"
+    database.run(rows)
+    told = json.loads(database.neuraknot_db("plan", "--rollback", "--count", "--json").out)["rollback"]
+    assert [(each["revision"], each["phrase"], each["rows"]) for each in told["losses"]] == [
+        ("003", "values of users.avatar_url", 1),
+        ("001", "rows of users", 1),
+    ]
+    assert told["told"].startswith("upgrade of 20")
+    assert told["told"].endswith(f" by postgres on {os.uname().nodename}")
+
+
+@pytest.mark.slow
 def test_a_way_back_that_is_none_is_refused_before_anything(at: Callable[[str], Database], project: Project) -> None:
     database = at("head")
     path = project.add("005", "CREATE TABLE public.five ()", "DROP TABLE public.five", after="004")
+    [below] = project.versions.glob("004_*")  # which stays, so that it needs no way back
+    below.write_text(below.read_text(encoding="utf-8").partition("def downgrade")[0], encoding="utf-8")
     assert database.alembic("upgrade", "head", cwd=project.root).code == 0
     source = path.read_text(encoding="utf-8")
     function = source[source.index("def downgrade") :]
+    assert database.neuraknot_db("plan", "--rollback", cwd=project.root).code == 0
     ways = {
         "its downgrade() is missing": "",
         "its downgrade() only raises": 'def downgrade() -> None:\n    """No."""\n    raise NotImplementedError("no")\n',
@@ -188,6 +218,21 @@ def test_a_way_back_that_is_none_is_refused_before_anything(at: Callable[[str], 
     done = database.neuraknot_db("plan", "--rollback", cwd=project.root)
     assert done.code == 5
     assert "The database is at revision 005, which is not in alembic/versions." in done.err
+
+
+def test_what_a_run_would_refuse_is_told_with_its_hint(at: Callable[[str], Database]) -> None:
+    database = at("head")
+    done = database.neuraknot_db("plan", "--rollback", NEURAKNOT_ENV="prod")
+    assert done.code == 5
+    assert "nothing was changed.\nHint: Is it the right database? Then NEURAKNOT_ENV=test, or: " in done.err
+
+
+def test_a_name_with_line_breaks_is_one_line(database: Database) -> None:
+    assert database.alembic("upgrade", "001", NEURAKNOT_STARTED_BY="ha%na\n'::error::日本\n").code == 0
+    for command in (["log"], ["log", "--runs"], ["plan", "--rollback"]):
+        shown = database.neuraknot_db(*command).out
+        assert "ha%na '::error::日本 on " in " ".join(shown.split()), command
+        assert "\n'" not in shown
 
 
 def test_while_a_migration_runs_nothing_is_planned(database_at_head: Database) -> None:
@@ -205,7 +250,14 @@ def test_from_holds_a_command_to_where_the_database_was(database_at_head: Databa
         done = database_at_head.alembic("-x", "from=003", *command.split())
         assert done.code == 4, done.err
         assert "Error: The database is at 004, and not at 003, as -x from says: it was moved meanwhile." in done.err
+        assert done.err.endswith(
+            ": neuraknot-db plan\n" if "upgrade" in command else ": neuraknot-db plan --rollback\n"
+        )
     assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "004"
+    for given, words in {"from=": "names no revision", "from=004": "means nothing to --sql"}.items():
+        done = database_at_head.alembic("-x", given, "downgrade", "004:002", "--sql")
+        assert (done.code, done.out) == (2, "")
+        assert words in done.err
     assert database_at_head.alembic("-x", "from=004", "downgrade", "base").code == 0
     assert database_at_head.alembic("-x", "from=base", "upgrade", "001").code == 0
     assert database_at_head.value("SELECT version_num FROM public.alembic_version") == "001"

@@ -13,6 +13,7 @@ from launcher.rehearsal.program import Container, Program, Script, ScriptedProgr
 from tests.ecs.conftest import FakeClock, MakeCloud
 from tests.ecs.launch.test_migrate import in_github
 from tests.ecs.launching import Stage, make_stage
+from tests.ecs.task.test_watching import at, send
 
 FOUND: dict[str, Any] = {
     "run": {
@@ -22,11 +23,11 @@ FOUND: dict[str, Any] = {
         "host": "laptop",
         "task_arn": None,
     },
+    "told": "upgrade of 2026-11-27 16:00:00 UTC by hanako on laptop",
     "from": "004",
     "to": "002",
     "revisions": ["004", "003"],
     "losses": [
-        {"revision": "004", "phrase": "rows of a", "rows": 0, "unknown": None},
         {"revision": "003", "phrase": "values of users.avatar_url", "rows": 1200, "unknown": None},
         {"revision": "003", "phrase": "rows of b", "rows": None, "unknown": "its query gives no number"},
     ],
@@ -34,7 +35,7 @@ FOUND: dict[str, Any] = {
 LOOKS = "neuraknot-db plan --rollback --count"
 GOES = "alembic -x confirm=neuraKnot -x from=004 downgrade 002"
 TOLD = [
-    "   Run       of 2026-11-27T16:00:00+00:00 by hanako, on laptop",
+    "   Run       upgrade of 2026-11-27 16:00:00 UTC by hanako on laptop",
     "   Back      from 004 to 002: 004, 003",
     "   Loses     1,200 values of users.avatar_url (003)",
     "   Loses     an unknown number of rows of b (003)",
@@ -125,13 +126,13 @@ def test_a_dry_run_looks_and_stops(make: MakeStage) -> None:
 
 
 @pytest.mark.slow
-def test_the_way_to_base_and_a_task_that_began_it(make: MakeStage) -> None:
-    run = {**FOUND["run"], "task_arn": "arn:aws:ecs:ap-northeast-1:123456789012:task/cluster/0123abcd"}
-    stage = make("dev", looking={"rollback": {**FOUND, "to": None, "run": run}}, going=Script(report={"ran": ["001"]}))
+def test_the_way_to_base_without_a_loss(make: MakeStage) -> None:
+    found = {**FOUND, "to": None, "losses": []}
+    stage = make("dev", looking={"rollback": found}, going=Script(report={"ran": ["001"]}))
     outcome = stage.launch("ecs-migrate", "--rollback")
     assert outcome.code == 0, outcome.err
     assert commands(stage)[1] == "alembic -x from=004 downgrade base"
-    assert "by hanako, in task 0123abcd\n   Back      from 004 to no revision: " in outcome.err
+    assert "Back      from 004 to no revision: 004, 003\n   Loses     nothing that its revisions count\n" in outcome.err
 
 
 UNREADABLE = [
@@ -140,7 +141,7 @@ UNREADABLE = [
     {**FOUND, "to": "-1"},
     {**FOUND, "to": "base --sql"},
     {**FOUND, "losses": ["x"]},
-    {name: value for name, value in FOUND.items() if name != "run"},
+    {name: value for name, value in FOUND.items() if name != "told"},
 ]
 
 
@@ -171,7 +172,7 @@ def test_a_wrong_name_takes_nothing_back(make: MakeStage) -> None:
     assert (outcome.code, commands(stage)) == (5, [LOOKS])
     assert "The confirmation of the rollback is 'neuraknot', and the database is 'neuraKnot'." in outcome.err
     assert "CreateDBSnapshot" not in stage.actions
-    assert outcome.json["message"].endswith("This command did not touch the database.")
+    assert outcome.json["message"].endswith("and the database is 'neuraKnot'. Nothing was taken back.")
     assert (outcome.json["rollback"], outcome.json["task"]) == (FOUND, None)
 
 
@@ -185,6 +186,24 @@ def test_who_interrupts_the_question_is_told_that_nothing_went(make: MakeStage) 
     outcome = stage.launch("ecs-migrate", "--rollback", ask=ask)
     assert (outcome.code, commands(stage)) == (130, [LOOKS])
     assert "Error: Interrupted by SIGINT; nothing was taken back.\n" in outcome.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("action", "number", "more"), [("rds:DescribeDBSnapshots", 1, ", but the snapshot "), ("ecs:ListTasks", 3, ".\n")]
+)
+def test_who_interrupts_the_snapshot_or_what_follows_is_told_that_nothing_went(
+    make: MakeStage, action: str, number: int, more: str
+) -> None:
+    stage = make()
+
+    def ask(_: str) -> str:
+        at(stage, action, number, send(signal.SIGINT))
+        return "neuraKnot"
+
+    outcome = stage.launch("ecs-migrate", "--rollback", ask=ask)
+    assert (outcome.code, commands(stage)) == (130, [LOOKS]), outcome.err
+    assert f"Error: Interrupted by SIGINT; nothing was taken back{more}" in outcome.err
 
 
 @pytest.mark.parametrize(

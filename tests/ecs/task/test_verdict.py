@@ -113,8 +113,17 @@ def test_a_failure_tells_where_the_database_is(
     [
         ("", 90, "To give an upgrade more time: launcher ecs-migrate --timeout 3m"),
         ("alembic upgrade head", 90, "To give an upgrade more time: launcher ecs-migrate --timeout 3m"),
-        ("alembic -x from=004 downgrade 002", 90, "To give it more time, run the same command with --timeout 3m"),
-        ("neuraknot-db plan --rollback", 90, "To give it more time, run the same command with --timeout 3m"),
+        (
+            "alembic -x from=004 downgrade 002",
+            90,
+            "To give a rollback more time: launcher ecs-migrate --rollback --timeout 3m",
+        ),
+        ("neuraknot-db verify", 90, "To give it more time, run the same command with --timeout 3m"),
+        (
+            "neuraknot-db plan --rollback",
+            90,
+            "To give a rollback more time: launcher ecs-migrate --rollback --timeout 3m",
+        ),
         ("alembic upgrade head", -60, "launcher ecs-migrate --timeout 1m"),  # by a clock that was slow
     ],
 )
@@ -125,6 +134,41 @@ def test_more_time_is_given_by_a_whole_command_that_goes_the_same_way(
     task = Task("arn:task/1", "STOPPED", exit_code=143 if stopped else 24, **more)  # type: ignore[arg-type]
     hint = judge(WatchResult(task, timed_out=stopped), LogFollower(Nothing(), "g", "s"), PLACE, limit).hint
     assert says in (hint or "")
+
+
+BACK = "A migration runs, or ran meanwhile. Look again: launcher ecs-migrate --rollback --dry-run"
+OLD = "Is the image older than --rollback? Name a newer one with --image, or leave that out."
+ON = "A rollback goes on from there: launcher ecs-migrate --rollback --dry-run"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("neuraknot-db plan --rollback --count", 2, OLD),
+        ("neuraknot-db plan --rollback --count", 4, BACK),
+        ("alembic -x from=004 downgrade 002", 4, BACK),
+        ("alembic -x from=004 downgrade 002", 143, ON),
+        (
+            "alembic -x from=004 downgrade 002",
+            24,
+            "a rollback more time: launcher ecs-migrate --rollback --timeout 60m",
+        ),
+        (
+            "alembic -x confirm=a downgrade 002",
+            143,
+            "A downgrade goes on from there: launcher ecs-run -- downgrade REV",
+        ),
+        ("alembic downgrade 002", 24, "a downgrade more time: launcher ecs-run --timeout 60m -- downgrade REVISION"),
+    ],
+)
+def test_what_to_paste_after_a_way_back_is_one(command: str, code: int, says: str) -> None:
+    task = Task("arn:task/1", "STOPPED", exit_code=code, command=tuple(command.split()))
+    hint = judge(WatchResult(task), LogFollower(Nothing(), "g", "s"), PLACE, 60.0).hint or ""
+    assert says in hint
+    assert "pgrade goes on" not in hint.replace("downgrade", "")
+    killed = Task("arn:task/1", "STOPPED", exit_code=137, command=task.command, container_reason="OutOfMemoryError")
+    hint = judge(WatchResult(killed), LogFollower(Nothing(), "g", "s"), PLACE, 60.0).hint or ""
+    assert "go on with: launcher ecs-migrate --rollback" in hint or "with: launcher ecs-run -- downgrade REV" in hint
 
 
 @pytest.mark.parametrize(
