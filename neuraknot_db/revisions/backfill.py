@@ -75,7 +75,7 @@ class Backfill:
         """The SHA-256 of what it does: comments and blanks don't count."""
         from neuraknot_db.database import sql_text  # few revisions have any
 
-        text = "\0".join(" ".join(token.text for token in sql_text.tokens(getattr(self, p.name))) for p in fields(self))
+        text = " ".join(token.text for token in sql_text.tokens(self.statement))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -102,6 +102,11 @@ def complete(module: ModuleType, revision: str) -> None:
 def is_completed(module: ModuleType) -> bool:
     """Whether its `upgrade` is that of `complete`, and not its author's."""
     return getattr(getattr(module, "upgrade", None), "of_backfill", False)
+
+
+def line_of(module: ModuleType) -> int:
+    """Return the line that declares the backfill of a module that `complete` gave its `upgrade`."""
+    return module.upgrade.__code__.co_firstlineno + 1  # type: ignore[no-any-return]
 
 
 def _sending(backfill: Backfill, path: str) -> Callable[[], None]:

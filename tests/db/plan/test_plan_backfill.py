@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from neuraknot_db.migrate.backfill import Position
+from neuraknot_db.history.log import Position
 from neuraknot_db.revisions.backfill import Backfill
 from tests.db.conftest import Database, Project
 from tests.db.plan.test_plan import planned
