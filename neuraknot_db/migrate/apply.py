@@ -26,7 +26,7 @@ from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.record import Attempts, Recorder, Standing
 from neuraknot_db.migrate.retry import Failure
 from neuraknot_db.revisions import checksum
-from neuraknot_db.revisions.backfill import line_of
+from neuraknot_db.revisions.backfill import Backfill, line_of
 from neuraknot_db.revisions.containment import Conduct, demand_run, supervised, words
 from neuraknot_db.revisions.options import (
     RevisionOptions,
@@ -348,7 +348,11 @@ class Walk:
             return self._refused(closing_error(step))
 
         def run(**_options: Any) -> None:
-            batches = options.backfill and not self._within_another and self._batches_of(step, options, migration)
+            batches: Batches | None = None
+            if options.backfill and not self._within_another:
+                assert migration.connection is not None
+                limits = options.limits(self._limits)
+                batches = self._batches_of(step, options.backfill, limits, migration.connection)
             self._ask(step, "expects", options, migration)
             if batches:
                 self._apply_batches(batches, migration)
@@ -398,16 +402,12 @@ class Walk:
         self._alone_line = dict(reversed(held[0].callers)).get(str(step.revision.path))
         autocommit.run_alone(send, migration, self._alone, options.limits(self._limits), self._recorder.opened)
 
-    def _batches_of(self, step: RevisionStep, options: RevisionOptions, migration: MigrationContext) -> Batches:
+    def _batches_of(self, step: RevisionStep, backfill: Backfill, limits: Limits, connection: Connection) -> Batches:
         """Return the batches of a backfill, behind those of earlier runs and attempts."""
         from neuraknot_db.migrate.backfill import Batches  # few revisions have any
 
-        assert options.backfill is not None
-        assert migration.connection is not None
         if self._batches is None:
-            revision, limits = step.revision.revision, options.limits(self._limits)
-            path = failures.path_of(step)
-            self._batches = Batches(migration.connection, revision, options.backfill, limits, path)
+            self._batches = Batches(connection, step.revision.revision, backfill, limits, failures.path_of(step))
         self._alone_line = line_of(step.revision.module)
         return self._batches
 

@@ -44,8 +44,8 @@ SELECT CASE WHEN c.relkind = 'v' THEN 'is a view' WHEN c.relkind = 'm' THEN 'is 
             WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'has tables that inherit from it'
             WHEN k.names IS NULL THEN 'has no primary key'
             WHEN cardinality(k.names) > 1 THEN format('has a primary key of %s columns', cardinality(k.names))
-            WHEN row_security_active(c.oid) THEN format('may hide rows from %I (row-level security)', current_user)
-       END AS wrong, k.names[1] AS key, k.type, c.reltuples::bigint AS rows
+       END AS wrong, k.names[1] AS key, k.type, c.reltuples::bigint AS rows,
+       row_security_active(c.oid) AS hides
   FROM pg_class c
  CROSS JOIN LATERAL (SELECT array_agg(quote_ident(a.attname)) AS names,
                             min(format_type(a.atttypid, a.atttypmod)) AS type
@@ -75,6 +75,11 @@ WITH neuraknot_changed AS (
 ) IS TRUE AS neuraknot_matches)
 SELECT count(*), (array_agg(neuraknot_key) FILTER (WHERE neuraknot_matches))::text FROM neuraknot_changed
 """
+
+# Under its own name the text of the key would be what is sorted.
+_LAST = "SELECT {key}::text AS neuraknot_key FROM {table} ORDER BY {key} DESC LIMIT 1"
+
+_LEFT = "SELECT EXISTS (SELECT FROM {table} WHERE (\n{where}\n))"
 
 # What `where` reads beside the row is in RETURNING what it was before the UPDATE.
 _STILL = "SELECT count(*) FROM {table} WHERE {key} = ANY ({keys}::{type}[]) AND (\n{where}\n)"
@@ -140,8 +145,14 @@ class Batches:
             wrong = table.wrong if table else "does not exist"
             raise RefusedError(
                 f"Revision {revision} can't change {backfill.table} in batches, which {wrong}: it was not begun.",
-                hint="Batches go by the primary key, of one column, through one table whose rows they all see. Name"
-                f" such a one in {path}, for partitions a backfill each; or write its one UPDATE as upgrade().",
+                hint=f"Batches go by the primary key, of one column, through one table. Name such a one in {path}, for"
+                " partitions a backfill each; or write its one UPDATE as upgrade().",
+            )
+        if table.hides:
+            raise RefusedError(
+                f"Row-level security may hide rows of {backfill.table} from this role, which would stay as they are:"
+                f" revision {revision} was not begun.",
+                hint=f"Migrate as the owner of {backfill.table}, or as a role with BYPASSRLS.",
             )
         self.committed = False
         self._connection, self._revision, self._backfill, self._limits = connection, revision, backfill, limits
@@ -165,31 +176,20 @@ class Batches:
             DBAPIError: a statement failed; the batches before it stay.
         """
         self._point = point
-        try:
-            self._go_through()
-        except DBAPIError as error:
-            self._hide_keys(error)
-            raise
-
-    def _go_through(self) -> None:
-        every = f"FROM {self._backfill.table}"
-        left = f"{every} WHERE (\n{self._backfill.where}\n)"
         for again in range(_PASSES):
             if again or self._position.end is None:
-                # Under its own name the text would be what is sorted.
-                last = f"SELECT {self._key}::text AS neuraknot_key {every} ORDER BY {self._key} DESC LIMIT 1"
-                self._position = self._position._replace(behind=None, end=self._asked(last), gone=0)
+                self._position = self._position._replace(behind=None, end=self._asked(_LAST), gone=0)
             self._began, self._at_first = time.monotonic(), self._position.gone
             self._tell_at = self._began + _TELL
             while self._batch():
                 self._tell()
-            if not self._asked(f"SELECT EXISTS (SELECT {left})"):
+            if not self._asked(_LEFT):
                 return
         log.warning(
             "%s: %s rows match its where still, or again, as where the application adds them: they stay as they are."
             " `ensures` in the revision can refuse that",
             self._revision,
-            f"{self._asked(f'SELECT count(*) {left}'):,}",
+            f"{self._asked('{counting}'):,}",
         )
 
     def _batch(self) -> bool:
@@ -264,12 +264,6 @@ class Batches:
             hint=f"{point.at} Let set make false what where asks for, such as name IS NULL, and run the command again.",
         )
 
-    def _hide_keys(self, error: DBAPIError) -> None:
-        """Let an error be one of the one UPDATE that its author knows: what was sent holds keys of rows."""
-        sent, statement, where = error.statement or "", self._backfill.statement, f"(\n{self._backfill.where}\n)"
-        before = sent.find(where) - statement.find(where) if where in sent else len(sent)
-        error.statement, error.sent_before = statement, before  # type: ignore[attr-defined]
-
     def _tell(self) -> None:
         """Log how far it has come, each few seconds."""
         now = time.monotonic()
@@ -286,13 +280,27 @@ class Batches:
     def _asked(self, query: str) -> Any:
         """Return the one value of a query, in a transaction of its own."""
         with self._connection.begin():
-            return raw_sql.execute(self._connection, query).scalar()
+            return self._execute(query).scalar()
 
     def _execute(self, query: str, *, end: str | None = None, **more: object) -> raw_sql.Result:
         """Send a query for the rows behind the position, up to an end."""
         bounds = [(">", self._position.behind), ("<=", end or self._position.end)]
-        window = " AND ".join(
-            f"{self._key} {sign} {raw_sql.literal(key)}::{self._type}" for sign, key in bounds if key is not None
-        )
-        ours = {"key": self._key, "type": self._type, "window": window or "true", "statement": self._backfill.statement}
-        return raw_sql.execute(self._connection, query.format(**vars(self._backfill), **ours, **more))
+        found = [f"{self._key} {sign} {raw_sql.literal(key)}::{self._type}" for sign, key in bounds if key is not None]
+        each = self._backfill
+        parts = {
+            **vars(each),
+            "statement": each.statement,
+            "counting": each.counting,
+            "key": self._key,
+            "type": self._type,
+        }
+        try:
+            return raw_sql.execute(
+                self._connection, query.format(**parts, window=" AND ".join(found) or "true", **more)
+            )
+        except DBAPIError as error:
+            # What was sent holds keys of rows, and is not what its author wrote.
+            sent, shown, where = error.statement or "", self._backfill.statement, f"(\n{self._backfill.where}\n)"
+            before = sent.find(where) - shown.find(where) if where in sent else len(sent)
+            error.statement, error.sent_before = shown, before  # type: ignore[attr-defined]
+            raise

@@ -89,9 +89,9 @@ def _begun_anew(
     accepted: Collection[str],
 ) -> Iterator[Entry]:
     """Yield the entries for backfills that were edited after their first batch."""
-    for revision in sorted(begun.keys() & pending.keys()):
-        (position, changed), filling, source = begun[revision], pending[revision].backfill, pending[revision].source
-        if filling is None or filling.digest == position.backfill:
+    for revision, (position, changed) in sorted(begun.items()):
+        options = pending.get(revision)
+        if options is None or options.backfill is None or options.backfill.digest == position.backfill:
             continue
         if revision not in accepted:
             path = shlex.quote(str(files.here(script.get_revision(revision).path)))
@@ -101,7 +101,7 @@ def _begun_anew(
                 hint=f"See what was edited: git log -p -- {path}. Undo the edit; or let it begin anew with what where"
                 f" finds now: alembic -x accept_edit={revision} {command}",
             )
-        yield Entry(revision, "accept", checksum=checksum(source), source_sha256=source_sha256(source))
+        yield Entry(revision, "accept", checksum=checksum(options.source), source_sha256=source_sha256(options.source))
 
 
 def _edited(revisions: list[Applied]) -> str:
