@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 
 from neuraknot_db.database import lock
+from neuraknot_db.history.tables import PROGRESS as PROGRESS_TABLE
 from neuraknot_db.migrate import backfill
 from tests.db.cli.test_bad_input import SCHEMA, said
 from tests.db.conftest import Database, Finished, Project, running_15, standby_of
 from tests.db.killing import Fork
+from tests.db.proxies import is_commit, proxied
 from tests.db.running import MIGRATOR, held, log_of, running, wait_until
 
 TABLE = """
@@ -110,6 +113,60 @@ def test_a_run_that_is_ended_says_what_stays_and_the_next_goes_on(
     assert "  002 goes on behind 100 rows changed" in done.err
     assert notes.run(CHANGES) == [(1, 1000)]
     assert log_of(notes)[-2:] == [("002", "upgrade", "interrupted"), ("002", "upgrade", "succeeded")]
+
+
+@pytest.mark.parametrize("fate", ["lose the answer", "lose the request"])
+def test_a_batch_whose_commit_has_no_answer(notes: Database, empty: Project, fate: str) -> None:
+    notes.run(ROWS.format(1000))
+    empty.add_backfill("002", after="001", **HASH)
+    kept: list[str] = []
+
+    def meets(text: str) -> str:
+        """Meet the COMMIT of the second batch."""
+        if f"INSERT INTO {PROGRESS_TABLE}" in text or (len(kept) == 2 and is_commit(text)):
+            kept.append(text)
+            return fate if len(kept) == 3 else "pass"
+        return "pass"
+
+    with proxied(notes, meets) as (_, unsafe):
+        said(upgraded(unsafe, empty), 6, "Revision 002", "with 100 or 300 rows changed")
+    assert notes.run(PROGRESS) == [("002", 300 if fate == "lose the answer" else 100)]
+    done = upgraded(notes, empty)
+    assert done.code == 0, done.err
+    assert notes.run(CHANGES) == [(1, 1000)]
+
+
+def test_it_tells_how_far_it_has_come(notes: Database, empty: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes.run(f"{ROWS.format(300)}; UPDATE public.notes SET hash = '' WHERE id::text < '00000065'; ANALYZE notes")
+    empty.add_backfill("002", after="001", **HASH)
+    monkeypatch.setattr(backfill, "_TELL", 0.0)
+    fork = Fork(notes, empty.root / "alembic.ini")
+    assert fork.run("upgrade", "head") == 0, fork.said
+    told = re.findall(r"  002: (\d+) rows changed, (\d+) %, \d[\d.]* m?s left, [\d,]+ rows/s\n", fork.said)
+    assert [(int(rows), int(share)) for rows, share in told[:2]] == [(0, 33), (100, 67)], fork.said
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"where": "hash IS NULL AND nix"}, "hash IS NULL AND nix"),
+        ({"where": "note"}, "note"),
+        ({"set": "hash = nix"}, "SET hash = nix"),
+        ({"set": "hash = md5(note) || 1 / (length(note) - 8)"}, ""),
+    ],
+)
+def test_an_error_is_told_where_its_author_wrote_it(
+    notes: Database, empty: Project, change: dict[str, str], place: str
+) -> None:
+    notes.run(ROWS.format(300))
+    empty.add_backfill("002", after="001", **HASH | change)
+    done = upgraded(notes, empty)
+    said(done, 7, "Revision 002 failed and was rolled back: ", "002_added.py, line 11:")
+    assert "neuraknot_key" not in done.err
+    assert "00000001" not in done.err
+    lines = done.err.splitlines()
+    carets = [number for number, line in enumerate(lines) if line.strip("| ") == "^"]
+    assert [lines[number - 1][lines[number].index("^") :] for number in carets] == place.split()[-1:]
 
 
 def test_a_batch_that_blocks_somebody_is_halved(notes: Database, empty: Project, tmp_path: Path) -> None:
@@ -263,6 +320,22 @@ def test_quoted_names_and_any_keys(database: Database, empty: Project, kind: str
     done = upgraded(database, empty)
     assert done.code == 0, done.err
     assert database.value("""SELECT count(*) FROM "My ""schema"."{T}" WHERE note = '{x} % :y'""") == 250
+
+
+def test_rows_that_the_role_may_not_see(notes: Database, empty: Project) -> None:
+    role = f"plain_{notes.name}"
+    notes.run(f"""
+        {ROWS.format(20)}; CREATE ROLE {role} LOGIN; ALTER TABLE public.notes ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON public.notes USING (note < 'note 2');
+        GRANT CREATE, USAGE ON SCHEMA public, neuraknot_db TO {role};
+        GRANT ALL ON ALL TABLES IN SCHEMA public, neuraknot_db TO {role}""")
+    try:
+        empty.add_backfill("002", after="001", **HASH)
+        done = upgraded(notes.as_user(role), empty)
+        said(done, 5, "Row-level security may hide rows of notes", "Hint: Migrate as the owner of notes")
+        assert notes.run(CHANGES) == [(0, 20)]
+    finally:
+        notes.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_a_table_that_goes_between_two_batches(notes: Database, empty: Project, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def backfill(database: Database, project: Project, *arguments: str, **parts: str
     """What it says of a backfill in 005."""
     project.add_backfill("005", after="004", extra='batch_duration = "10ms"', **TRIM | parts)
     (revision,) = planned(database, *arguments, cwd=project.root)["revisions"]
+    assert revision["lock_timeout_ms"] == 10  # for as long as a batch takes
     found: dict[str, Any] = revision["backfill"]
     return found
 
