@@ -252,8 +252,8 @@ class Walk:
 
     @property
     def lock_timeout(self) -> float | None:
-        """The current revision's own lock timeout in milliseconds; None if it sets none."""
-        return self.current.options.timeouts.get("lock_timeout") if self.current else None
+        """The current revision's lock timeout in milliseconds; None if there is none."""
+        return self.current.limits(self._limits).lock_timeout if self.current else None
 
     @property
     def may_retry(self) -> bool:
@@ -348,11 +348,9 @@ class Walk:
             return self._refused(closing_error(step))
 
         def run(**_options: Any) -> None:
-            batches: Batches | None = None
-            if options.backfill and not self._within_another:
-                assert migration.connection is not None
-                limits = options.limits(self._limits)
-                batches = self._batches_of(step, options.backfill, limits, migration.connection)
+            batches = (
+                options.backfill and not self._within_another and self._batches_of(step, options.backfill, migration)
+            )
             self._ask(step, "expects", options, migration)
             if batches:
                 self._apply_batches(batches, migration)
@@ -402,12 +400,14 @@ class Walk:
         self._alone_line = dict(reversed(held[0].callers)).get(str(step.revision.path))
         autocommit.run_alone(send, migration, self._alone, options.limits(self._limits), self._recorder.opened)
 
-    def _batches_of(self, step: RevisionStep, backfill: Backfill, limits: Limits, connection: Connection) -> Batches:
+    def _batches_of(self, step: RevisionStep, backfill: Backfill, migration: MigrationContext) -> Batches:
         """Return the batches of a backfill, behind those of earlier runs and attempts."""
         from neuraknot_db.migrate.backfill import Batches  # few revisions have any
 
+        assert migration.connection is not None
         if self._batches is None:
-            self._batches = Batches(connection, step.revision.revision, backfill, limits, failures.path_of(step))
+            run, limits = self.steps[self.done], self.steps[self.done].limits(self._limits)
+            self._batches = Batches(migration.connection, run.revision, backfill, limits, failures.path_of(step))
         self._alone_line = line_of(step.revision.module)
         return self._batches
 

@@ -64,7 +64,7 @@ def notes(empty: Project, database: Database) -> Database:
     return database
 
 
-KILLS = 20
+KILLS = 40
 """On each of the two servers."""
 
 
@@ -82,12 +82,12 @@ def test_ended_at_any_moment_each_row_is_changed_exactly_once(
     for number, way in enumerate(["terminate", "backend", *["kill"] * KILLS]):
         before = notes.run(PROGRESS)
         gone_on = lambda before=before: notes.run(PROGRESS) != before  # noqa: E731
-        code = fork.run("upgrade", "head", after=chance.uniform(0, 0.1), way=way, once=gone_on)
+        code = fork.run("upgrade", "head", after=chance.uniform(0, 0.15), way=way, once=gone_on)
         wait_until(lambda: notes.value(SESSIONS) == 0)
         assert code in {"kill": {0, -9}, "terminate": {0, 143, -15}, "backend": {0, 6}}[way], (seed, number, fork.said)
         hit += way == "kill" and code != 0 and notes.run(PROGRESS) not in ([], before)
     record_property("hit", hit)
-    assert hit > KILLS / 2, seed
+    assert hit >= KILLS / 2, seed
     assert fork.run("upgrade", "head") == 0, (seed, fork.said)
     assert notes.run(CHANGES) == [(1, 200_000)], seed
     assert notes.run(PROGRESS) == []
