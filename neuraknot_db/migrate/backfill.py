@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import display, interrupt, lock, other_sessions, raw_sql
+from neuraknot_db.database import diagnosis, display, interrupt, lock, other_sessions, raw_sql
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, RefusedError
 from neuraknot_db.history.log import History, Position
 from neuraknot_db.history.tables import PROGRESS
@@ -123,7 +124,6 @@ class Batches:
     """The batches of one backfill, in one run.
 
     Attributes:
-        rows: how many rows those that are committed have changed, in words; empty for none.
         committed: whether this run has committed one.
     """
 
@@ -160,9 +160,16 @@ class Batches:
         self._size, self._changes = FIRST, FIRST
         self._told_hidden = False
         self._position, self._changed = History(connection).progress().get(revision, (Position(backfill.digest), 0))
-        self.rows = f"{self._changed:,}" if self._changed else ""
+        self._committing = 0
         if self._position.end is not None:
             log.info("  %s goes on behind %s rows changed", revision, f"{self._changed:,}")
+
+    @property
+    def rows(self) -> str:
+        """How many rows the batches that are committed have changed, in words; empty for none."""
+        if self._committing:  # whether a COMMIT without an answer was done is not known
+            return f"{self._changed:,} or {self._committing:,}"
+        return f"{self._changed:,}" if self._changed else ""
 
     def run(self, point: Callable[[], FailurePoint]) -> None:
         """Go through the table, outside of a transaction before and after.
@@ -177,6 +184,8 @@ class Batches:
         """
         self._point = point
         for again in range(_PASSES):
+            if again:
+                log.info("  %s goes through once more: there are rows that match its where", self._revision)
             if again or self._position.end is None:
                 self._position = self._position._replace(behind=None, end=self._asked(_LAST), gone=0)
             self._began, self._at_first = time.monotonic(), self._position.gone
@@ -195,8 +204,8 @@ class Batches:
     def _batch(self) -> bool:
         """Change the rows of the next window; return whether there was one."""
         self._wait_for_standbys()
-        began, before = time.monotonic(), self.rows
-        with self._connection.begin():
+        began = time.monotonic()
+        with self._transaction():
             window = self._execute(_WINDOW, rows=self._size, changes=self._changes).first()
             if window is None:
                 return False
@@ -211,10 +220,8 @@ class Batches:
             kept, blocked = self._execute(_KEEP, revision=revision, position=text, rows=total).one()
             if not kept:
                 raise failures.unlocked(self._point())
-            # Whether a COMMIT without an answer was done is not known.
-            self.rows = f"{before or 0} or {total:,}" if changed else before
-        self.rows, self._changed, self._position = f"{total:,}" if total else "", total, position
-        self.committed = True
+            self._committing = total if changed else 0
+        self._changed, self._position, self.committed, self._committing = total, position, True, 0
         took = time.monotonic() - began
         self._resize(took, number, matching, blocked=blocked)
         if blocked:
@@ -279,28 +286,28 @@ class Batches:
 
     def _asked(self, query: str) -> Any:
         """Return the one value of a query, in a transaction of its own."""
-        with self._connection.begin():
+        with self._transaction():
             return self._execute(query).scalar()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Run a transaction; an error shows its author's one UPDATE, since what was sent holds keys of rows."""
+        try:
+            with self._connection.begin():
+                yield
+        except DBAPIError as error:
+            if diagnosis.is_error(error):
+                self._committing = 0
+            if sent := error.statement:
+                shown, where = self._backfill.statement, f"(\n{self._backfill.where}\n)"
+                before = sent.find(where) - shown.find(where) if where in sent else len(sent)
+                error.statement, error.sent_before = shown, before  # type: ignore[attr-defined]
+            raise
 
     def _execute(self, query: str, *, end: str | None = None, **more: object) -> raw_sql.Result:
         """Send a query for the rows behind the position, up to an end."""
         bounds = [(">", self._position.behind), ("<=", end or self._position.end)]
         found = [f"{self._key} {sign} {raw_sql.literal(key)}::{self._type}" for sign, key in bounds if key is not None]
-        each = self._backfill
-        parts = {
-            **vars(each),
-            "statement": each.statement,
-            "counting": each.counting,
-            "key": self._key,
-            "type": self._type,
-        }
-        try:
-            return raw_sql.execute(
-                self._connection, query.format(**parts, window=" AND ".join(found) or "true", **more)
-            )
-        except DBAPIError as error:
-            # What was sent holds keys of rows, and is not what its author wrote.
-            sent, shown, where = error.statement or "", self._backfill.statement, f"(\n{self._backfill.where}\n)"
-            before = sent.find(where) - shown.find(where) if where in sent else len(sent)
-            error.statement, error.sent_before = shown, before  # type: ignore[attr-defined]
-            raise
+        more |= {"window": " AND ".join(found) or "true", "key": self._key, "type": self._type}
+        more |= {"statement": self._backfill.statement, "counting": self._backfill.counting}
+        return raw_sql.execute(self._connection, query.format(**vars(self._backfill), **more))

@@ -136,6 +136,17 @@ def test_a_batch_whose_commit_has_no_answer(notes: Database, empty: Project, fat
     assert notes.run(CHANGES) == [(1, 1000)]
 
 
+def test_a_commit_that_is_refused(notes: Database, empty: Project) -> None:
+    notes.run(ROWS.format(300) + "; ALTER TABLE public.notes ADD UNIQUE (hash) DEFERRABLE INITIALLY DEFERRED")
+    empty.add_backfill(
+        "002",
+        after="001",
+        **HASH | {"set": "hash = CASE WHEN id > '00000080-0000-0000-0000-000000000000' THEN 'x' ELSE note END"},
+    )
+    done = upgraded(notes, empty)
+    said(done, 7, "Revision 002 failed and was rolled back to its last batch, with 100 rows changed: duplicate key")
+
+
 def test_it_tells_how_far_it_has_come(notes: Database, empty: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     notes.run(f"{ROWS.format(300)}; UPDATE public.notes SET hash = '' WHERE id::text < '00000065'; ANALYZE notes")
     empty.add_backfill("002", after="001", **HASH)
@@ -246,7 +257,8 @@ def test_rows_that_are_added_behind_the_position(notes: Database, empty: Project
     done = upgraded(notes, empty)
     assert done.code == 0, done.err
     assert notes.run(CHANGES) == [(1, 301)]
-    assert "match" not in done.err
+    assert "  002 goes through once more" in done.err
+    assert "still, or again" not in done.err
 
 
 def test_rows_that_are_added_without_an_end_are_told(notes: Database, empty: Project) -> None:
