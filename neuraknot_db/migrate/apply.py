@@ -351,7 +351,8 @@ class Walk:
             batches = (
                 options.backfill and not self._within_another and self._batches_of(step, options.backfill, migration)
             )
-            self._ask(step, "expects", options, migration)
+            if not (batches and batches.committed):
+                self._ask(step, "expects", options, migration)
             if batches:
                 self._apply_batches(batches, migration)
             elif options.transactional:

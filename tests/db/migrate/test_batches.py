@@ -205,7 +205,8 @@ def test_a_batch_without_a_lock_is_tried_again_and_those_before_it_stay(
     notes: Database, empty: Project, tmp_path: Path
 ) -> None:
     notes.run(ROWS.format(1000))
-    empty.add_backfill("002", after="001", extra="lock_timeout = '50ms'", **HASH)
+    expected = 'expects = {"no hash is there": "SELECT id FROM public.notes WHERE hash IS NOT NULL"}'
+    empty.add_backfill("002", after="001", extra=f"batch_duration = '50ms'\n{expected}", **HASH)
     with (
         held(notes, "UPDATE public.notes SET note = note || '.' WHERE note = 'note 101'") as application,
         running(
