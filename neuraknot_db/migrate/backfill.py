@@ -157,7 +157,6 @@ class Batches:
         self.committed = False
         self._connection, self._revision, self._backfill, self._limits = connection, revision, backfill, limits
         self._key, self._type, self._estimate = table.key, table.type, table.rows
-        self._size, self._changes = FIRST, FIRST
         self._told_hidden = False
         self._position, self._changed = History(connection).progress().get(revision, (Position(backfill.digest), 0))
         self._committing = 0
@@ -182,7 +181,7 @@ class Batches:
             LockUnavailableError: a standby lags for too long, or another run has the lock of this one.
             DBAPIError: a statement failed; the batches before it stay.
         """
-        self._point = point
+        self._point, self._size, self._changes = point, FIRST, FIRST
         for again in range(_PASSES):
             if again:
                 log.info("  %s goes through once more: there are rows that match its where", self._revision)

@@ -218,6 +218,7 @@ def test_a_batch_without_a_lock_is_tried_again_and_those_before_it_stay(
         done = migration.ended()
     assert done.code == 0, done.err
     assert notes.run(CHANGES) == [(1, 1000)]
+    assert [rows for (rows,) in notes.run(BATCHES)][:2] == [100, 100]
     assert ("002", "failed") in log_of(notes, "revision, outcome")
     failed = "SELECT error FROM neuraknot_db.migration_log WHERE outcome = 'failed' LIMIT 1"
     assert "in time and was rolled back to its last batch, with 100 rows changed" in str(notes.value(failed))
