@@ -246,6 +246,16 @@ def test_a_reset_runs_it_as_one_update(notes: Database, empty: Project) -> None:
     assert notes.run(BATCHES) == [(300,)]
 
 
+def test_one_after_another(notes: Database, empty: Project) -> None:
+    notes.run(ROWS.format(150))
+    empty.add_backfill("002", after="001", **HASH)
+    empty.add_backfill("003", after="002", table="notes", set="note = 'x'", where="note <> 'x'")
+    done = upgraded(notes, empty)
+    assert done.code == 0, done.err
+    assert notes.run("SELECT count(*) FROM public.notes WHERE note = 'x' AND hash <> md5(note)") == [(150,)]
+    assert notes.run(CHANGES) == [(1, 150)]
+
+
 def test_a_table_without_rows(notes: Database, empty: Project) -> None:
     empty.add_backfill("002", after="001", **HASH)
     done = upgraded(notes, empty)
