@@ -147,6 +147,16 @@ def test_a_commit_that_is_refused(notes: Database, empty: Project) -> None:
     said(done, 7, "Revision 002 failed and was rolled back to its last batch, with 100 rows changed: duplicate key")
 
 
+READ_ONLY = "PERFORM set_config('transaction_read_only', 'on', true)"
+
+
+def test_a_refusal_behind_the_first_batch_is_a_failure(notes: Database, empty: Project) -> None:
+    notes.run(ROWS.format(300) + ";" + ON_UPDATE.format(READ_ONLY, "NEW.note = 'note 101'"))
+    empty.add_backfill("002", after="001", **HASH)
+    done = upgraded(notes, empty)
+    said(done, 7, "rolled back to its last batch, with 100 rows changed", "The database is at 001.")
+
+
 def test_it_tells_how_far_it_has_come(notes: Database, empty: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     notes.run(f"{ROWS.format(300)}; UPDATE public.notes SET hash = '' WHERE id::text < '00000065'; ANALYZE notes")
     empty.add_backfill("002", after="001", **HASH)
