@@ -56,8 +56,9 @@ def position_of(error: DBAPIError) -> str | None:
     """
     diag = getattr(error.orig, "diag", None)
     if said := getattr(diag, "statement_position", None):
-        # What is shown may have been sent within something of ours.
-        return str(int(said) - getattr(error, "sent_before", 0))
+        # What is shown may have been sent within something of ours, which the server may object to as well.
+        place = int(said) - getattr(error, "sent_before", 0)
+        return str(place) if 0 < place <= len(error.statement or "") + 1 else None
     *_, outermost = (getattr(diag, "context", None) or "").split("\n")
     found = _IN_BLOCK.search(outermost)
     if found is None:

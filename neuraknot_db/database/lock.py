@@ -98,7 +98,7 @@ def holder(connection: Connection) -> str | None:
     first = found[0]
     shown = f"connected since {first.since}"
     if first.since is None:
-        shown = f"since when is not shown to this role ({other_sessions.grant(first)})"
+        shown = f"since when is not shown to this role ({other_sessions.grant(first.reader)})"
     return f"pid {first.pid}, {first.application}, {shown}"
 
 

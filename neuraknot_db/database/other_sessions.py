@@ -159,7 +159,7 @@ def told(found: Sequence[Session], *, holding: str = "held by") -> Iterator[str]
     for each in found[:_SHOWN]:
         yield f"{holding} {each}"
     if hidden := [each for each in found if each.hidden]:
-        yield f"what they do is shown after {grant(hidden[0])}"
+        yield f"what they do is shown after {grant(hidden[0].reader)}"
 
 
 def ending(found: Iterable[Session]) -> str:
@@ -169,6 +169,6 @@ def ending(found: Iterable[Session]) -> str:
     return "SELECT " + ", ".join(f"pg_terminate_backend({each.pid})" for each in found)
 
 
-def grant(hidden: Session) -> str:
-    """The GRANT that shows this role what others do."""
-    return f"GRANT pg_read_all_stats TO {raw_sql.quoted(hidden.reader)}"
+def grant(role: str) -> str:
+    """The GRANT that shows a role what others do."""
+    return f"GRANT pg_read_all_stats TO {raw_sql.quoted(role)}"

@@ -99,8 +99,8 @@ def demand_clocks_agree(there: float) -> None:
     here = time.time()
     if interrupt.deadline is not None and abs(here - there) > _CLOCKS_DIFFER:
         raise UsageError(
-            f"It is {settings.utc(here)} on this machine and {settings.utc(there)} on the server, so nobody can say when"
-            f" the deadline of {settings.utc(interrupt.deadline)} is. Nothing was changed.",
+            f"It is {settings.utc(here)} on this machine and {settings.utc(there)} on the server, so nobody can say"
+            f" when the deadline of {settings.utc(interrupt.deadline)} is. Nothing was changed.",
             hint="Set the clock that is off, or do without: unset NEURAKNOT_DEADLINE (launcher: --detach)",
         )
 

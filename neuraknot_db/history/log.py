@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
@@ -131,6 +132,24 @@ class Applied(NamedTuple):
     sources: list[str]
 
 
+class Position(NamedTuple):
+    """Where the batches of a backfill are.
+
+    Attributes:
+        backfill: the digest of the backfill.
+        behind: the last key that was gone through; None before the first.
+        end: the last key of the table when this pass began; None before it.
+        gone: the rows of the table that were gone through.
+        seconds: what the batches up to there took, of all runs and passes.
+    """
+
+    backfill: str
+    behind: str | None = None
+    end: str | None = None
+    gone: int = 0
+    seconds: float = 0.0
+
+
 class History:
     """The log and the settings of one database.
 
@@ -193,12 +212,12 @@ class History:
                 hint=f"As an administrator: GRANT UPDATE, DELETE ON {PROGRESS} TO {raw_sql.quoted(self._user)}",
             )
 
-    def progress(self) -> dict[str, tuple[str, int]]:
+    def progress(self) -> dict[str, tuple[Position, int]]:
         """Return the positions of unfinished backfills, and how many rows each has changed, by revision."""
         if not self._has_runs:
             return {}
         rows = self._connection.exec_driver_sql(f"SELECT revision, position, rows_changed FROM {PROGRESS}")
-        return {revision: (position, changed) for revision, position, changed in rows}
+        return {revision: (Position(**json.loads(position)), changed) for revision, position, changed in rows}
 
     @property
     def _has_runs(self) -> bool:

@@ -18,7 +18,7 @@ from neuraknot_db.database import diagnosis, display, interrupt, lock, raw_sql, 
 from neuraknot_db.database.driver import Exchange
 from neuraknot_db.database.state import joined
 from neuraknot_db.errors import InterruptedRunError, MigrationFailedError, NeuraknotError, RefusedError, UsageError
-from neuraknot_db.history.log import Entry, History
+from neuraknot_db.history.log import Entry
 from neuraknot_db.migrate import failures, record
 from neuraknot_db.migrate.heads import heads_after
 from neuraknot_db.migrate.lock_budget import LockBudget
@@ -26,6 +26,7 @@ from neuraknot_db.migrate.outcome import Outcome
 from neuraknot_db.migrate.record import Attempts, Recorder, Standing
 from neuraknot_db.migrate.retry import Failure
 from neuraknot_db.revisions import checksum
+from neuraknot_db.revisions.backfill import Backfill, line_of
 from neuraknot_db.revisions.containment import Conduct, demand_run, supervised, words
 from neuraknot_db.revisions.options import (
     RevisionOptions,
@@ -126,7 +127,6 @@ class Walk:
         self._alone_line: int | None = None
         self._asking: Condition | None = None
         self._batches: Batches | None = None
-        self._batched = False
         self._failed_exchange: Exchange | None = None
         self._cause: str | None = None
 
@@ -152,7 +152,6 @@ class Walk:
             _tell_losses(connection, run)
             self._budget.begin(connection, run.limits(self._limits))
             self._conduct, self._alone, self._alone_line, self._asking = Conduct(), None, None, None
-            self._batches = None
             if isinstance(run.step, RevisionStep):
                 run.step.migration_fn = self._applying(run.step, run.options, migration)
             yield run.step
@@ -226,9 +225,8 @@ class Walk:
         self._note_exchange()
         found = failures.explained(error, self._failure_point)
         # A refusal would claim that nothing was changed; and a query that fails is a defect, not what the data says.
-        undeserved = ((self._outcome.ran or self._batched) and not self._within_another) or (
-            self._asking and diagnosis.is_error(error)
-        )
+        ran = self._outcome.ran or (self._batches and self._batches.committed)
+        undeserved = (ran and not self._within_another) or (self._asking and diagnosis.is_error(error))
         if isinstance(found, RefusedError | UsageError) and undeserved:
             at, hint = self._failure_point.at, found.hint or ""
             hint = hint if hint.startswith(at) else f"{at} {hint}".rstrip()
@@ -254,8 +252,8 @@ class Walk:
 
     @property
     def lock_timeout(self) -> float | None:
-        """The current revision's own lock timeout in milliseconds; None if it sets none."""
-        return self.current.options.timeouts.get("lock_timeout") if self.current else None
+        """The current revision's lock timeout in milliseconds; None if there is none."""
+        return self.current.limits(self._limits).lock_timeout if self.current else None
 
     @property
     def may_retry(self) -> bool:
@@ -299,7 +297,7 @@ class Walk:
 
     def _committed(self, run: StepRun) -> None:
         self.done += 1
-        self._begun = False
+        self._begun, self._batches = False, None
         self.heads = self._next_heads
         self._outcome.after = joined(self.heads)
         self._outcome.ran.append(run.revision)
@@ -350,8 +348,11 @@ class Walk:
             return self._refused(closing_error(step))
 
         def run(**_options: Any) -> None:
-            batches = options.backfill and not self._within_another and self._batches_of(step, options, migration)
-            self._ask(step, "expects", options, migration)
+            batches = (
+                options.backfill and not self._within_another and self._batches_of(step, options.backfill, migration)
+            )
+            if not (batches and batches.committed):
+                self._ask(step, "expects", options, migration)
             if batches:
                 self._apply_batches(batches, migration)
             elif options.transactional:
@@ -400,19 +401,16 @@ class Walk:
         self._alone_line = dict(reversed(held[0].callers)).get(str(step.revision.path))
         autocommit.run_alone(send, migration, self._alone, options.limits(self._limits), self._recorder.opened)
 
-    def _batches_of(self, step: RevisionStep, options: RevisionOptions, migration: MigrationContext) -> Batches:
-        """Return the batches of a backfill, behind those of earlier runs."""
+    def _batches_of(self, step: RevisionStep, backfill: Backfill, migration: MigrationContext) -> Batches:
+        """Return the batches of a backfill, behind those of earlier runs and attempts."""
         from neuraknot_db.migrate.backfill import Batches  # few revisions have any
 
-        assert options.backfill is not None
         assert migration.connection is not None
-        revision, limits = step.revision.revision, options.limits(self._limits)
-        lines = enumerate(options.source.decode(errors="replace").splitlines(), 1)
-        self._alone_line = next((number for number, line in lines if line.startswith("backfill")), 1)
-        batches = Batches(migration.connection, revision, options.backfill, limits)
-        self._batches = batches
-        batches.begin(History(migration.connection).progress().get(revision), failures.path_of(step))
-        return batches
+        if self._batches is None:
+            run, limits = self.steps[self.done], self.steps[self.done].limits(self._limits)
+            self._batches = Batches(migration.connection, run.revision, backfill, limits, failures.path_of(step))
+        self._alone_line = line_of(step.revision.module)
+        return self._batches
 
     def _apply_batches(self, batches: Batches, migration: MigrationContext) -> None:
         """Run batches between two transactions of the step: what is expected, and what is ensured and recorded."""
@@ -420,10 +418,7 @@ class Walk:
         assert migration._transaction is not None
         migration._transaction.commit()
         migration._transaction = None
-        try:
-            batches.run(lambda: self._failure_point)
-        finally:
-            self._batched |= batches.committed
+        batches.run(lambda: self._failure_point)
         migration._transaction = migration.connection.begin()
 
     def _record(self, connection: Connection, update: str = "") -> raw_sql.Result:

@@ -24,8 +24,8 @@ from neuraknot_db.settings import TIMEOUTS, Limits
 
 log = logging.getLogger(__name__)
 
-INTERVALS = (2.0, 3.0, 5.0)
-"""Seconds before the first progress lines of a long index build, or backfill; the last one repeats."""
+_INTERVALS = (2.0, 3.0, 5.0)
+"""Seconds before the first progress lines of a long index build; the last one repeats."""
 
 _JOIN_TIMEOUT = 2.0
 
@@ -207,7 +207,7 @@ def _progress(connection: Connection, watch: Connect | None) -> Iterator[None]:
 
 
 def _tell(watch: Connect, pid: int, ended: threading.Event) -> None:
-    for seconds in chain(INTERVALS, repeat(INTERVALS[-1])):
+    for seconds in chain(_INTERVALS, repeat(_INTERVALS[-1])):
         if ended.wait(seconds):
             return
         # What can't be read now may be readable next time; the build does not depend on it.

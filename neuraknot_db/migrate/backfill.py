@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable
-from itertools import chain, repeat
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from neuraknot_db.database import display, excerpt, interrupt, lock, other_sessions, raw_sql
+from neuraknot_db.database import diagnosis, display, interrupt, lock, other_sessions, raw_sql
 from neuraknot_db.errors import LockUnavailableError, MigrationFailedError, RefusedError
+from neuraknot_db.history.log import History, Position
 from neuraknot_db.history.tables import PROGRESS
 from neuraknot_db.migrate import failures
-from neuraknot_db.migrate.autocommit import INTERVALS
 from neuraknot_db.migrate.failures import FailurePoint
 from neuraknot_db.revisions.backfill import Backfill
 from neuraknot_db.settings import Limits
@@ -33,6 +33,8 @@ _BYTES_BEHIND = 64 << 20
 """The same, where the server knows no time: four files of WAL."""
 
 _POLL = 1.0
+_TELL = 5.0
+"""Seconds between two lines that tell how far it has come."""
 _PASSES = 2
 """How often a run goes through the table: again for the rows that the application added behind the position."""
 
@@ -43,7 +45,8 @@ SELECT CASE WHEN c.relkind = 'v' THEN 'is a view' WHEN c.relkind = 'm' THEN 'is 
             WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'has tables that inherit from it'
             WHEN k.names IS NULL THEN 'has no primary key'
             WHEN cardinality(k.names) > 1 THEN format('has a primary key of %s columns', cardinality(k.names))
-       END AS wrong, k.names[1] AS key, k.type, c.reltuples::bigint AS rows
+       END AS wrong, k.names[1] AS key, k.type, c.reltuples::bigint AS rows,
+       row_security_active(c.oid) AS hides
   FROM pg_class c
  CROSS JOIN LATERAL (SELECT array_agg(quote_ident(a.attname)) AS names,
                             min(format_type(a.atttypid, a.atttypmod)) AS type
@@ -60,7 +63,7 @@ SELECT number, matching, neuraknot_key::text
                count(*) FILTER (WHERE neuraknot_matches) OVER ahead AS matching
           FROM (SELECT {key} AS neuraknot_key, (
 {where}
-) AS neuraknot_matches FROM {table} WHERE {window} ORDER BY {key} LIMIT {rows}) AS rows
+) IS TRUE AS neuraknot_matches FROM {table} WHERE {window} ORDER BY {key} LIMIT {rows}) AS rows
         WINDOW ahead AS (ORDER BY neuraknot_key ROWS UNBOUNDED PRECEDING)) AS numbered
  WHERE matching <= {changes}
  ORDER BY number DESC LIMIT 1
@@ -68,15 +71,16 @@ SELECT number, matching, neuraknot_key::text
 
 _UPDATE = """
 WITH neuraknot_changed AS (
-UPDATE {table}
-SET {set}
-WHERE {window} AND (
+{statement} AND {window} RETURNING {key} AS neuraknot_key, (
 {where}
-) RETURNING {key} AS neuraknot_key, (
-{where}
-) AS neuraknot_matches)
+) IS TRUE AS neuraknot_matches)
 SELECT count(*), (array_agg(neuraknot_key) FILTER (WHERE neuraknot_matches))::text FROM neuraknot_changed
 """
+
+# Under its own name the text of the key would be what is sorted.
+_LAST = "SELECT {key}::text AS neuraknot_key FROM {table} ORDER BY {key} DESC LIMIT 1"
+
+_LEFT = "SELECT EXISTS (SELECT FROM {table} WHERE (\n{where}\n))"
 
 # What `where` reads beside the row is in RETURNING what it was before the UPDATE.
 _STILL = "SELECT count(*) FROM {table} WHERE {key} = ANY ({keys}::{type}[]) AND (\n{where}\n)"
@@ -96,8 +100,8 @@ _BEHIND = """
 SELECT CASE WHEN state IS NOT NULL
             THEN format('the standby %s is %s behind', coalesce(nullif(application_name, ''), 'with pid ' || pid),
                         CASE WHEN replay_lag > interval '{lag}' THEN date_trunc('second', replay_lag)::text
-                             ELSE pg_size_pretty(bytes) END) END,
-       'pg_stat_replication', current_user
+                             ELSE pg_size_pretty(bytes) END) END AS what,
+       'pg_stat_replication' AS view, current_user AS reader
   FROM pg_stat_replication CROSS JOIN LATERAL (SELECT pg_current_wal_lsn() - replay_lsn AS bytes) b
  WHERE state IS NULL OR (bytes > 0 AND replay_lag > interval '{lag}')
     OR (bytes > {bytes} AND (replay_lag IS NULL OR state = 'catchup'))
@@ -116,76 +120,55 @@ def look(connection: Connection, table: str) -> Any:
     return raw_sql.execute(connection, _TABLE.format(table=raw_sql.literal(table))).first()
 
 
-class Position(NamedTuple):
-    """Where the batches of a backfill are.
-
-    Attributes:
-        backfill: the digest of the backfill.
-        behind: the last key that was gone through; None before the first.
-        end: the last key of the table when this pass began; None before it.
-        gone: the rows of the table that were gone through.
-        seconds: what the batches up to there took, of all runs and passes.
-    """
-
-    backfill: str
-    behind: str | None = None
-    end: str | None = None
-    gone: int = 0
-    seconds: float = 0.0
-
-
 class Batches:
-    """The batches of one backfill, in one attempt.
+    """The batches of one backfill, in one run.
 
     Attributes:
-        rows: how many rows those that are committed have changed, in words; empty for none.
-        committed: whether this attempt has committed one.
+        committed: whether this run has committed one.
     """
 
-    def __init__(self, connection: Connection, revision: str, backfill: Backfill, limits: Limits) -> None:
-        """Prepare them.
+    def __init__(self, connection: Connection, revision: str, backfill: Backfill, limits: Limits, path: object) -> None:
+        """Look at the table, and stand where an earlier run has come.
 
         Args:
             connection: the run's session.
             revision: the revision that declares it.
             backfill: the backfill.
             limits: of the revision.
-        """
-        self.rows = ""
-        self.committed = False
-        self._connection = connection
-        self._revision = revision
-        self._backfill = backfill
-        self._limits = limits
-        self._position = Position(backfill.digest)
-        self._changed = 0
-        self._size, self._changes = FIRST, FIRST
-        self._told_hidden = False
-
-    def begin(self, progress: tuple[str, int] | None, path: object) -> None:
-        """Look at the table, and go on from where an earlier run has come.
-
-        Args:
-            progress: the position that it has stored, and how many rows it has changed.
             path: the revision's file, as a person would type it here.
 
         Raises:
             RefusedError: batches can't go through such a table.
         """
-        table = look(self._connection, self._backfill.table)
-        wrong = "does not exist" if table is None else table.wrong
-        if table is None or wrong:
+        table = look(connection, backfill.table)
+        if table is None or table.wrong:
+            wrong = table.wrong if table else "does not exist"
             raise RefusedError(
-                f"Revision {self._revision} can't change {self._backfill.table} in batches, which {wrong}: it was not"
-                " begun.",
+                f"Revision {revision} can't change {backfill.table} in batches, which {wrong}: it was not begun.",
                 hint=f"Batches go by the primary key, of one column, through one table. Name such a one in {path}, for"
                 " partitions a backfill each; or write its one UPDATE as upgrade().",
             )
+        if table.hides:
+            raise RefusedError(
+                f"Row-level security may hide rows of {backfill.table} from this role, which would stay as they are:"
+                f" revision {revision} was not begun.",
+                hint=f"Migrate as the owner of {backfill.table}, or as a role with BYPASSRLS.",
+            )
+        self.committed = False
+        self._connection, self._revision, self._backfill, self._limits = connection, revision, backfill, limits
         self._key, self._type, self._estimate = table.key, table.type, table.rows
-        if progress:
-            self._position, self._changed = Position(**json.loads(progress[0])), progress[1]
-            self.rows = f"{self._changed:,}"
-            log.info("  %s goes on behind %s rows changed", self._revision, self.rows)
+        self._told_hidden = False
+        self._position, self._changed = History(connection).progress().get(revision, (Position(backfill.digest), 0))
+        self._committing = 0
+        if self._position.end is not None:
+            log.info("  %s goes on behind %s rows changed", revision, f"{self._changed:,}")
+
+    @property
+    def rows(self) -> str:
+        """How many rows the batches that are committed have changed, in words; empty for none."""
+        if self._committing:  # whether a COMMIT without an answer was done is not known
+            return f"{self._changed:,} or {self._committing:,}"
+        return f"{self._changed:,}" if self._changed else ""
 
     def run(self, point: Callable[[], FailurePoint]) -> None:
         """Go through the table, outside of a transaction before and after.
@@ -198,41 +181,30 @@ class Batches:
             LockUnavailableError: a standby lags for too long, or another run has the lock of this one.
             DBAPIError: a statement failed; the batches before it stay.
         """
-        self._point = point
-        try:
-            self._go_through()
-        except DBAPIError as error:
-            self._hide_keys(error)
-            raise
-
-    def _go_through(self) -> None:
-        table = self._backfill.table
-        left = f"FROM {table} WHERE (\n{self._backfill.where}\n)"
-        for number in range(1, _PASSES + 1):
-            if number > 1 or self._position.end is None:
-                last = f"SELECT {self._key}::text AS neuraknot_key FROM {table} ORDER BY {self._key} DESC LIMIT 1"
-                taken = self._position.seconds
-                self._position = Position(self._backfill.digest, end=self._asked(last), seconds=taken)
-            self._began, self._at_first, self._changed_before = time.monotonic(), self._position.gone, self._changed
-            self._intervals = chain(INTERVALS, repeat(INTERVALS[-1]))
-            self._tell_at = self._began + next(self._intervals)
-            while self._position.end is not None and self._batch():
+        self._point, self._size, self._changes = point, FIRST, FIRST
+        for again in range(_PASSES):
+            if again:
+                log.info("  %s goes through once more: there are rows that match its where", self._revision)
+            if again or self._position.end is None:
+                self._position = self._position._replace(behind=None, end=self._asked(_LAST), gone=0)
+            self._began, self._at_first = time.monotonic(), self._position.gone
+            self._tell_at = self._began + _TELL
+            while self._batch():
                 self._tell()
-            if not self._asked(f"SELECT EXISTS (SELECT {left})"):
+            if not self._asked(_LEFT):
                 return
         log.warning(
-            "%s: %s rows match its where still, or again, as if the application added them meanwhile: they stay as"
-            " they are. `ensures` in the revision can refuse that",
+            "%s: %s rows match its where still, or again, as where the application adds them: they stay as they are."
+            " `ensures` in the revision can refuse that",
             self._revision,
-            f"{self._asked(f'SELECT count(*) {left}'):,}",
+            f"{self._asked('{counting}'):,}",
         )
 
     def _batch(self) -> bool:
         """Change the rows of the next window; return whether there was one."""
-        interrupt.check()
         self._wait_for_standbys()
-        began, before = time.monotonic(), self.rows
-        with self._connection.begin():
+        began = time.monotonic()
+        with self._transaction():
             window = self._execute(_WINDOW, rows=self._size, changes=self._changes).first()
             if window is None:
                 return False
@@ -247,10 +219,8 @@ class Batches:
             kept, blocked = self._execute(_KEEP, revision=revision, position=text, rows=total).one()
             if not kept:
                 raise failures.unlocked(self._point())
-            # Whether a COMMIT without an answer was done is not known.
-            self.rows = f"{before or 0} or {total:,}" if changed else before
-        self.rows, self._changed, self._position = f"{total:,}" if total else "", total, position
-        self.committed = True
+            self._committing = total if changed else 0
+        self._changed, self._position, self.committed, self._committing = total, position, True, 0
         took = time.monotonic() - began
         self._resize(took, number, matching, blocked=blocked)
         if blocked:
@@ -269,27 +239,26 @@ class Batches:
         """Wait while a standby lags, or WAL piles up; `patience` at most."""
         began, told = time.monotonic(), False
         while True:
-            query = _BEHIND.format(lag=LAG, bytes=_BYTES_BEHIND)
-            found = raw_sql.execute(self._connection, query).all()
+            interrupt.check()
+            found = raw_sql.execute(self._connection, _BEHIND.format(lag=LAG, bytes=_BYTES_BEHIND)).all()
             self._connection.rollback()
-            behind, hidden = [row for row in found if row[0]], [row[2] for row in found if not row[0]]
+            hidden, behind = ([row for row in found if bool(row.what) is known] for known in (False, True))
             if hidden and not self._told_hidden:
                 self._told_hidden = True
-                grant = other_sessions.grant(other_sessions.Session(0, reader=hidden[0]))
+                grant = other_sessions.grant(hidden[0].reader)
                 log.info("  whether a standby lags is not known without %s: it is not waited for", grant)
             if not behind:
                 return
-            what, view, _ = behind[0]
             if time.monotonic() - began >= self._limits.patience:
                 point = self._point()
                 raise LockUnavailableError(
-                    f"{point.doing} waited {display.duration(1000 * self._limits.patience)}, since {what}; it"
+                    f"{point.doing} waited {display.duration(1000 * self._limits.patience)}, since {behind[0].what}; it"
                     f"{point.undone.removeprefix(' and')}.",
-                    hint=f"{point.at} See SELECT * FROM {view}; once that is over, run the command again: it goes on"
-                    " from there.",
+                    hint=f"{point.at} See SELECT * FROM {behind[0].view}; once that is over, run the command again: it"
+                    " goes on from there.",
                 )
             if not told:
-                log.info("  %s waits: %s", self._revision, what)
+                log.info("  %s waits: %s", self._revision, behind[0].what)
                 told = True
             time.sleep(_POLL)
 
@@ -301,42 +270,43 @@ class Batches:
             hint=f"{point.at} Let set make false what where asks for, such as name IS NULL, and run the command again.",
         )
 
-    def _hide_keys(self, error: DBAPIError) -> None:
-        """Let an error be one of the one UPDATE that its author knows: what was sent holds keys of rows."""
-        sent, statement = error.statement or "", self._backfill.statement
-        position = int(excerpt.position_of(error) or 1) - 1
-        parts = [(sent.find(part), part) for part in (self._backfill.table, self._backfill.set, self._backfill.where)]
-        begin, part = next(
-            (each for each in parts if 0 <= each[0] <= position < each[0] + len(each[1])), (position, "")
-        )
-        error.sent_before = begin - statement.find(part)  # type: ignore[attr-defined]
-        error.statement = statement
-
     def _tell(self) -> None:
         """Log how far it has come, each few seconds."""
         now = time.monotonic()
         if now < self._tell_at:
             return
-        self._tell_at = now + next(self._intervals)
-        took, gone = now - self._began, self._position.gone
-        share = min(gone / self._estimate, 0.99) if self._estimate > 0 else None
-        pace = (gone - self._at_first) / took
-        left = "share not known" if share is None else f"{100 * share:.0f} %"
-        if share is not None and pace:
-            left += f", {display.duration(1000 * max(self._estimate - gone, 0) / pace)} left"
-        speed = f"{(self._changed - self._changed_before) / took:,.0f} rows/s"
-        log.info("  %s: %s rows changed, %s, %s", self._revision, self.rows, left, speed)
+        self._tell_at = now + _TELL
+        gone = self._position.gone
+        pace, left = (gone - self._at_first) / (now - self._began), "share not known"
+        if self._estimate > 0:
+            share, rest = min(gone / self._estimate, 0.99), max(self._estimate - gone, 0)
+            left = f"{100 * share:.0f} %, {display.duration(1000 * rest / pace)} left"
+        log.info("  %s: %s rows changed, %s, %s rows/s", self._revision, f"{self._changed:,}", left, f"{pace:,.0f}")
 
     def _asked(self, query: str) -> Any:
         """Return the one value of a query, in a transaction of its own."""
-        with self._connection.begin():
-            return raw_sql.execute(self._connection, query).scalar()
+        with self._transaction():
+            return self._execute(query).scalar()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Run a transaction; an error shows its author's one UPDATE, since what was sent holds keys of rows."""
+        try:
+            with self._connection.begin():
+                yield
+        except DBAPIError as error:
+            if diagnosis.is_error(error):
+                self._committing = 0
+            if sent := error.statement:
+                shown, where = self._backfill.statement, f"(\n{self._backfill.where}\n)"
+                before = sent.find(where) - shown.find(where) if where in sent else len(sent)
+                error.statement, error.sent_before = shown, before  # type: ignore[attr-defined]
+            raise
 
     def _execute(self, query: str, *, end: str | None = None, **more: object) -> raw_sql.Result:
         """Send a query for the rows behind the position, up to an end."""
         bounds = [(">", self._position.behind), ("<=", end or self._position.end)]
-        window = " AND ".join(
-            f"{self._key} {sign} {raw_sql.literal(key)}::{self._type}" for sign, key in bounds if key is not None
-        )
-        ours = {"key": self._key, "type": self._type, "window": window}
-        return raw_sql.execute(self._connection, query.format(**vars(self._backfill), **ours, **more))
+        found = [f"{self._key} {sign} {raw_sql.literal(key)}::{self._type}" for sign, key in bounds if key is not None]
+        more |= {"window": " AND ".join(found) or "true", "key": self._key, "type": self._type}
+        more |= {"statement": self._backfill.statement, "counting": self._backfill.counting}
+        return raw_sql.execute(self._connection, query.format(**vars(self._backfill), **more))

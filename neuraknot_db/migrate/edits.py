@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Set
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 
 from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.history.log import Applied, Entry, History
+from neuraknot_db.history.log import Applied, Entry, History, Position
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.checksum import KIND, checksum, source_sha256
 from neuraknot_db.revisions.options import RevisionOptions
@@ -83,16 +82,16 @@ def demand_unedited(
 
 def _begun_anew(
     script: ScriptDirectory,
-    begun: Mapping[str, tuple[str, int]],
+    begun: Mapping[str, tuple[Position, int]],
     pending: Mapping[str, RevisionOptions],
     *,
     command: str,
     accepted: Collection[str],
 ) -> Iterator[Entry]:
     """Yield the entries for backfills that were edited after their first batch."""
-    for revision in sorted(begun.keys() & pending.keys()):
-        (position, changed), filling, source = begun[revision], pending[revision].backfill, pending[revision].source
-        if filling is None or filling.digest == json.loads(position)["backfill"]:
+    for revision, (position, changed) in sorted(begun.items()):
+        options = pending.get(revision)
+        if options is None or options.backfill is None or options.backfill.digest == position.backfill:
             continue
         if revision not in accepted:
             path = shlex.quote(str(files.here(script.get_revision(revision).path)))
@@ -102,7 +101,7 @@ def _begun_anew(
                 hint=f"See what was edited: git log -p -- {path}. Undo the edit; or let it begin anew with what where"
                 f" finds now: alembic -x accept_edit={revision} {command}",
             )
-        yield Entry(revision, "accept", checksum=checksum(source), source_sha256=source_sha256(source))
+        yield Entry(revision, "accept", checksum=checksum(options.source), source_sha256=source_sha256(options.source))
 
 
 def _edited(revisions: list[Applied]) -> str:

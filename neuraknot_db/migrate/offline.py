@@ -93,7 +93,7 @@ class _Script:
         for index, (step, options) in enumerate(self.ready):
             for what, query in options.losses.items():
                 migration.impl.static_output(f"-- Loses {' '.join(f'{what}: {query}'.split())}")
-            own = options.limits(limits)
+            own = options.limits(limits, in_batches=False)
             if index or own != limits:
                 changed = [f"SET {name} = '{value}'" for name, value in own.timeouts.items() if own != limits]
                 migration.impl.static_output(" ".join([":neuraknot_db_session", *(f"{each};" for each in changed)]))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from math import ceil
 
 from sqlalchemy.engine import Connection
 
-from neuraknot_db.history.log import History
-from neuraknot_db.migrate.backfill import Position, look
+from neuraknot_db.history.log import History, Position
+from neuraknot_db.migrate.backfill import look
 from neuraknot_db.plan.values import PlannedBackfill
 from neuraknot_db.revisions.backfill import Backfill
 
@@ -29,13 +28,10 @@ def planned(
         matching: how many rows match its `where` now; None if that was not asked, or is not known.
         unknown: why it is not known; empty if it is, or was not asked.
     """
-    table, progress = look(connection, declared.table), History(connection).progress().get(revision)
+    table = look(connection, declared.table)
     rows = table.rows if table and table.rows >= 0 else None
-    changed, gone, seconds = None, 0, 0.0
-    if progress:
-        position, changed = Position(**json.loads(progress[0])), progress[1]
-        gone, seconds = position.gone, position.seconds
-    gone = max(gone, changed or 0)
+    position, changed = History(connection).progress().get(revision, (Position(""), None))
+    gone, seconds = max(position.gone, changed or 0), position.seconds
     left = matching if matching is not None or rows is None else max(rows - gone, 0)
     speed = round((gone if matching is None else changed or 0) / seconds) or None if seconds else None
     duration = None if left is None else round(left / (speed or ASSUMED_SPEED) * 1000)

@@ -28,9 +28,8 @@ from neuraknot_db.migrate.command import to_target
 from neuraknot_db.plan import backfill, ownership, rollback
 from neuraknot_db.plan.refusals import refusal, revision_options
 from neuraknot_db.plan.survey import below, locked, survey
-from neuraknot_db.plan.values import Plan, PlannedBackfill, PlannedRevision, PlannedStatement, Question
+from neuraknot_db.plan.values import Plan, PlannedRevision, PlannedStatement, Question
 from neuraknot_db.revisions import files
-from neuraknot_db.revisions.backfill import Backfill
 from neuraknot_db.revisions.options import QUERIES, is_transactional
 from neuraknot_db.revisions.syntax import Source
 from neuraknot_db.schema import effects, snapshots, verify
@@ -163,6 +162,8 @@ def _plan_revision(
     if isinstance(measured, str) and _sends_nothing(options.source, "downgrade" if downgrade else "upgrade"):
         found = replace(found, failure="It would fail: it sends an SQL text without a statement, as the template does")
     limits = options.limits(limits)
+    each = options.backfill
+    counted = _answer(connection, "losses", each.counting) if each and count else (None, "")
     own = () if as_reader else found.statements
     refusable = ownership.notes(connection, Path(revision.path).read_bytes(), own)
     relations = {effect.relation for each in found.statements for effect in each.effects}
@@ -181,16 +182,10 @@ def _plan_revision(
             for phrase, query in getattr(options, about).items()
         ),
         failure=f"{found.failure}." if found.failure else "",
-        backfill=_backfill(connection, revision, options.backfill, limits, count=count) if options.backfill else None,
+        backfill=backfill.planned(connection, revision.revision, each, limits.batch_duration, *counted)
+        if each
+        else None,
     )
-
-
-def _backfill(
-    connection: Connection, revision: Script, declared: Backfill, limits: Limits, *, count: bool
-) -> PlannedBackfill:
-    matching = f"SELECT count(*) FROM {declared.table} WHERE (\n{declared.where}\n)"
-    answer = _answer(connection, "losses", matching) if count else (None, "")
-    return backfill.planned(connection, revision.revision, declared, limits.batch_duration, *answer)
 
 
 def _answer(connection: Connection, about: str, query: str) -> tuple[int | None, str]:

@@ -191,7 +191,7 @@ def _table(table: TableNow, longest: int, width: int) -> Iterator[str]:
     for holder in shown:
         yield from _wrapped(held(holder), width, "    ")
         if holder.session.hidden:
-            yield from _wrapped(f"what it does is shown after {grant(holder.session)}", width, "      ")
+            yield from _wrapped(f"what it does is shown after {grant(holder.session.reader)}", width, "      ")
         elif holder.session.query:
             yield display.cut(f"      {holder.session.query}", width)
     if others := len(table.holders) - len(shown):

@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -25,8 +25,8 @@ DECLARE = 'Write it as: backfill = Backfill(table="users", set="name = email", w
 _DECLARED = re.compile(r"^backfill\b", re.MULTILINE)
 _BRACKETS = {"(": 1, ")": -1, "[": 1, "]": -1}
 _PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
-_NAME = re.compile(rf"{_PART}(?: \. {_PART})?")
-"""A table's name, with its schema's, its tokens parted by blanks."""
+_NAME = re.compile(rf"\s*(?:{_PART}\s*\.\s*)?{_PART}\s*")
+"""A table's name, with its schema's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +53,19 @@ class Backfill:
 
         for part in fields(self):
             text = getattr(self, part.name)
-            if not isinstance(text, str) or not (found := list(sql_text.tokens(text))):
+            found = list(sql_text.tokens(text)) if isinstance(text, str) else []
+            if not found:
                 raise ValueError(f"{part.name} of the Backfill is {text!r}, and no SQL. {DECLARE}")
-            depth, least = 0, 0
-            outside: list[str] = []
-            for token in found:
-                depth += _BRACKETS.get(token.text, 0)
-                least = min(depth, least)
-                outside += [token.text.lower()] if not depth else []
+            depths = list(accumulate(_BRACKETS.get(token.text, 0) for token in found))
+            outside = [token.text.lower() for token, depth in zip(found, depths, strict=True) if not depth]
             clause = part.name == "set" and any(
                 word in ("where", "returning") or (word == "from" and before != "distinct")
                 for before, word in pairwise(outside)
             )
-            if clause or depth or least or any(token.kind == "error" or token.text == ";" for token in found):
+            ends = any(token.kind == "error" or token.text == ";" for token in found)
+            if clause or ends or depths[-1] or min(depths) < 0:
                 raise ValueError(f"{part.name} of the Backfill is no part of one UPDATE: {text!r}. {DECLARE}")
-            if part.name == "table" and not _NAME.fullmatch(" ".join(token.text for token in found)):
+            if part.name == "table" and not _NAME.fullmatch(text):
                 raise ValueError(f"table of the Backfill is {text!r}, and no table's name. {DECLARE}")
 
     @property
@@ -75,7 +73,7 @@ class Backfill:
         """The SHA-256 of what it does: comments and blanks don't count."""
         from neuraknot_db.database import sql_text  # few revisions have any
 
-        text = "\0".join(" ".join(token.text for token in sql_text.tokens(getattr(self, p.name))) for p in fields(self))
+        text = " ".join(token.text for token in sql_text.tokens(self.statement))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -83,6 +81,11 @@ class Backfill:
         """The one UPDATE that it amounts to."""
         # A comment at the end of a part must not hide what follows.
         return f"UPDATE {self.table}\nSET {self.set}\nWHERE (\n{self.where}\n)"
+
+    @property
+    def counting(self) -> str:
+        """The query that counts the rows that are not changed yet."""
+        return f"SELECT count(*) FROM {self.table} WHERE (\n{self.where}\n)"
 
 
 def complete(module: ModuleType, revision: str) -> None:
@@ -102,6 +105,11 @@ def complete(module: ModuleType, revision: str) -> None:
 def is_completed(module: ModuleType) -> bool:
     """Whether its `upgrade` is that of `complete`, and not its author's."""
     return getattr(getattr(module, "upgrade", None), "of_backfill", False)
+
+
+def line_of(module: ModuleType) -> int:
+    """Return the line that declares the backfill of a module that `complete` gave its `upgrade`."""
+    return module.upgrade.__code__.co_firstlineno + 1  # type: ignore[no-any-return]
 
 
 def _sending(backfill: Backfill, path: str) -> Callable[[], None]:

@@ -74,10 +74,14 @@ class RevisionOptions(NamedTuple):
     backfill: Backfill | None = None
     source: bytes = b""
 
-    def limits(self, of_run: Limits) -> Limits:
+    def limits(self, of_run: Limits, *, in_batches: bool = True) -> Limits:
         """Return the revision's own limits, else the run's; none for a statement that only waits for others."""
         if self.alone is not None and concurrently.waits_for_others(self.alone):
             of_run = of_run._replace(lock_timeout=0, statement_timeout=0)
+        if self.backfill is not None and in_batches:
+            # Whoever wants a row that a batch has locked waits as long as that batch waits for another row.
+            batch = self.timeouts.get("batch_duration", of_run.batch_duration)
+            of_run = of_run._replace(lock_timeout=min(batch, of_run.lock_timeout))
         return of_run._replace(**self.timeouts) if self.timeouts else of_run
 
 

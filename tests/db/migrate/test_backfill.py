@@ -36,6 +36,7 @@ def test_a_script_holds_one_update(database: Database, project: Project) -> None
     done = database.alembic("upgrade", "004:005", "--sql", cwd=project.root)
     assert done.code == 0, done.err
     assert f"UPDATE users\nSET {TRIM['set']}\nWHERE (\n{TRIM['where']}\n)\n;" in done.out
+    assert "lock_timeout = '250'" not in done.out  # nobody tries again
 
 
 @pytest.mark.parametrize(

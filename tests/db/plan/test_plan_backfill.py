@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from neuraknot_db.migrate.backfill import Position
+from neuraknot_db.history.log import Position
 from neuraknot_db.revisions.backfill import Backfill
 from tests.db.conftest import Database, Project
 from tests.db.plan.test_plan import planned
@@ -25,6 +25,7 @@ def backfill(database: Database, project: Project, *arguments: str, **parts: str
     """What it says of a backfill in 005."""
     project.add_backfill("005", after="004", extra='batch_duration = "10ms"', **TRIM | parts)
     (revision,) = planned(database, *arguments, cwd=project.root)["revisions"]
+    assert revision["lock_timeout_ms"] == 10  # for as long as a batch takes
     found: dict[str, Any] = revision["backfill"]
     return found
 
