@@ -137,7 +137,7 @@ def test_a_deadline_is_an_end_as_any_other(
             notes.run(GATE.format(101))
             now = lambda: notes.value(WAITING) == 1  # noqa: E731
         elif place == "waiting for a standby":
-            behind = "SELECT 'it is behind', 'pg_stat_replication', NULL FROM neuraknot_db.backfill_progress"
+            behind = "SELECT 'it is behind' AS what, 'x' AS view, NULL AS reader FROM neuraknot_db.backfill_progress"
             played.setattr(backfill, "_BEHIND", behind)
         else:
             wait = time.sleep
