@@ -297,11 +297,8 @@ def forgetting(entry: Entry) -> str:
 
     What else moves the database may drop what a backfill has filled, and make it anew.
     """
-    if (
-        entry.outcome != "succeeded"
-        or entry.direction == "mark"
-        or (entry.direction == "upgrade" and not entry.backfill)
-    ):
+    moves = entry.outcome == "succeeded" and entry.direction != "mark"
+    if not moves or (entry.direction == "upgrade" and not entry.backfill):
         return ""
     own = entry.direction in ("upgrade", "accept")
     return tables.FORGET.format(which="revision = %(revision)s" if own else "true")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
 from neuraknot_db.errors import RefusedError, UsageError
-from neuraknot_db.history.log import Applied, Entry, History, Position
+from neuraknot_db.history.log import Applied, Entry, History
 from neuraknot_db.revisions import files
 from neuraknot_db.revisions.checksum import KIND, checksum, source_sha256
 from neuraknot_db.revisions.options import RevisionOptions
@@ -77,21 +77,10 @@ def demand_unedited(
             " edit, and write the change as a new revision. If the database already holds the change, accept the edit"
             f" instead: alembic -x accept_edit={','.join(edited)} {command}",
         )
-    return [*edited.values(), *_begun_anew(script, begun, pending, command=command, accepted=accepted)]
-
-
-def _begun_anew(
-    script: ScriptDirectory,
-    begun: Mapping[str, tuple[Position, int]],
-    pending: Mapping[str, RevisionOptions],
-    *,
-    command: str,
-    accepted: Collection[str],
-) -> Iterator[Entry]:
-    """Yield the entries for backfills that were edited after their first batch."""
-    for revision, (position, changed) in sorted(begun.items()):
-        options = pending.get(revision)
-        if options is None or options.backfill is None or options.backfill.digest == position.backfill:
+    anew = {}
+    for revision in sorted(begun.keys() & pending.keys()):
+        (position, changed), declared, source = begun[revision], pending[revision].backfill, pending[revision].source
+        if declared is None or declared.digest == position.backfill:
             continue
         if revision not in accepted:
             path = shlex.quote(str(files.here(script.get_revision(revision).path)))
@@ -101,7 +90,8 @@ def _begun_anew(
                 hint=f"See what was edited: git log -p -- {path}. Undo the edit; or let it begin anew with what where"
                 f" finds now: alembic -x accept_edit={revision} {command}",
             )
-        yield Entry(revision, "accept", checksum=checksum(options.source), source_sha256=source_sha256(options.source))
+        anew[revision] = Entry(revision, "accept", checksum=checksum(source), source_sha256=source_sha256(source))
+    return [*edited.values(), *anew.values()]
 
 
 def _edited(revisions: list[Applied]) -> str:

@@ -228,23 +228,29 @@ def test_an_error_is_told_where_its_author_wrote_it(
     assert [lines[number - 1][lines[number].index("^") :] for number in carets] == place.split()[-1:]
 
 
-def test_a_batch_that_blocks_somebody_is_halved(notes: Database, empty: Project, tmp_path: Path) -> None:
+def test_a_batch_that_blocks_somebody_is_halved_after_a_pause(
+    notes: Database, empty: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     notes.run(ROWS.format(1000) + ";" + GATE.format(100))
     empty.add_backfill("002", after="001", **HASH)
-    with (
-        held(notes, "SELECT pg_advisory_lock(7)") as gate,
-        running(notes, "upgrade", "head", said=tmp_path / "said", cwd=empty.root) as migration,
-    ):
-        wait_until(lambda: notes.value(WAITING) == 1)
-        application = threading.Thread(
-            target=notes.run, args=["UPDATE public.notes SET note = 'mine' WHERE note = 'note 1'"]
-        )
-        application.start()
-        wait_until(lambda: notes.value(WAITING) == 2)
-        gate.exec_driver_sql("SELECT pg_advisory_unlock(7)")
-        done = migration.ended()
-        application.join()
-    assert done.code == 0, done.err
+    monkeypatch.setattr(time, "sleep", lambda _seconds: print("paused"))
+    fork = Fork(notes, empty.root / "alembic.ini")
+    with held(notes, "SELECT pg_advisory_lock(7)") as gate:
+
+        def block() -> None:
+            wait_until(lambda: notes.value(WAITING) == 1)
+            change = "UPDATE public.notes SET note = 'mine' WHERE note = 'note 1'"
+            application = threading.Thread(target=notes.run, args=[change])
+            application.start()
+            wait_until(lambda: notes.value(WAITING) == 2)
+            gate.exec_driver_sql("SELECT pg_advisory_unlock(7)")
+            application.join()
+
+        blocking = threading.Thread(target=block)
+        blocking.start()
+        assert fork.run("upgrade", "head") == 0, fork.said
+        blocking.join()
+    assert fork.said.count("paused") == 1
     assert [rows for (rows,) in notes.run(BATCHES)][:2] == [100, 50]
     assert notes.run(CHANGES) == [(1, 1000)]
 
