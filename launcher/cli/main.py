@@ -139,9 +139,9 @@ def program(
 @_command(
     "ecs-migrate",
     epilog=_examples(
-        "launcher ecs-migrate --environment prod --dry-run",
         "launcher ecs-migrate --environment prod --plan",
         "launcher ecs-migrate --environment prod",
+        "launcher ecs-migrate --environment prod --rollback",
     ),
 )
 @partial(with_shared_options, runs=True)
@@ -302,6 +302,7 @@ def rehearse(
         typer.Option("--fail", metavar="NAME", help="Have it go wrong in this way; --fail list names them all."),
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Then once more, with --reset.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Then back, with --rollback.")] = False,
     in_docker: Annotated[
         bool,
         typer.Option(
@@ -320,7 +321,7 @@ def rehearse(
     from launcher.cli.rehearse import Command, rehearse
 
     instead = Command(tuple(command), frozenset(_parser().commands), main) if command else None
-    return rehearse(common, instead, fail=fail, reset=reset, in_docker=in_docker)
+    return rehearse(common, instead, fail=fail, reset=reset, rollback=rollback, in_docker=in_docker)
 
 
 @functools.cache

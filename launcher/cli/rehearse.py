@@ -96,6 +96,7 @@ def rehearse(
     *,
     fail: str | None,
     reset: bool,
+    rollback: bool = False,
     in_docker: bool = False,
 ) -> int:
     """Run the pipeline on this machine and show the resulting content of the database; or run another command there.
@@ -105,6 +106,7 @@ def rehearse(
         command: the command to run instead, if any.
         fail: the name of a failure to play; `list` lists them all.
         reset: run `ecs-migrate --reset` on the migrated database afterwards.
+        rollback: run `ecs-migrate --rollback` there afterwards.
         in_docker: build, push, pull and run the real image, with this machine's engine and registry.
 
     Returns:
@@ -122,13 +124,19 @@ def rehearse(
     failure = _failure(fail)
     if failure is not None and in_docker:
         raise UsageError("--fail and --docker exclude each other.", hint="Failures are played without a real engine.")
-    if reset and console.json:
+    further = "--reset" if reset else "--rollback" if rollback else None
+    if command and (own := further or ("--json" if console.json else None)):
         raise UsageError(
-            "--reset and --json exclude each other here: that is two runs, and --json tells of one.",
+            f"{own} is the command's own here.",
+            hint=f"Write it behind: launcher rehearse -- {shlex.join(command.words)} {own}",
+        )
+    if further and console.json:
+        raise UsageError(
+            f"{further} and --json exclude each other here: that is two runs, and --json tells of one.",
             hint="Leave one of them out.",
         )
     if command:
-        _require_command(command, reset=reset, json=console.json)
+        _require_command(command)
     for needed in (DOCKERFILE, "alembic.ini"):
         if not (root / needed).is_file():
             raise ConfigurationError(
@@ -162,10 +170,10 @@ def rehearse(
             if failure is not None and failure.timeout is not None:
                 variables["NEURAKNOT_TIMEOUT"] = f"{failure.timeout:.0f}s"
             return _on_stage(common, stage, command, variables)
-        return _play(common, stage, failure, reset, base)
+        return _play(common, stage, failure, base, reset=reset, rollback=rollback)
 
 
-def _require_command(command: Command, *, reset: bool, json: bool) -> None:
+def _require_command(command: Command) -> None:
     """Refuse a command that can't be run on the stage, before that is set."""
     others = sorted(command.known - {"rehearse"})
     if command.words[0] not in others:
@@ -173,12 +181,6 @@ def _require_command(command: Command, *, reset: bool, json: bool) -> None:
             f"{command.words[0]!r} can't be rehearsed.{did_you_mean(command.words[0], others)}",
             hint=f"One of: {', '.join(others)}. Its options stand behind it.",
         )
-    for given, option in ((reset, "--reset"), (json, "--json")):
-        if given:
-            raise UsageError(
-                f"{option} is the command's own here.",
-                hint=f"Write it behind: launcher rehearse -- {shlex.join(command.words)} {option}",
-            )
 
 
 def _require_extra() -> None:
@@ -210,7 +212,9 @@ def _on_stage(common: Common, stage: Stage, command: Command, variables: Mapping
     raise AssertionError("main() ends by SystemExit")
 
 
-def _play(common: Common, stage: Stage, failure: Failure | None, reset: bool, base: str | None) -> int:
+def _play(
+    common: Common, stage: Stage, failure: Failure | None, base: str | None, *, reset: bool, rollback: bool
+) -> int:
     console, environment = common.console, common.options.environment
     terraform_dir = Sourced(stage.directory, "the rehearsal")
     on_stage = replace(
@@ -223,6 +227,9 @@ def _play(common: Common, stage: Stage, failure: Failure | None, reset: bool, ba
     if reset and code == 0:
         console.say("\nOnce more, with --reset:\n")
         code = _migrate(on_stage, reset=True)
+    if rollback and code == 0:
+        console.say("\nAnd back, with --rollback:\n")
+        return commands.roll_back(on_stage, "ecs-migrate", stage.cloud.stack.database)
     if code == 0 and failure is None and not console.json:
         code = _show_tables(on_stage)
     return code

@@ -29,7 +29,7 @@ OPTIONS: tuple[tuple[str, Any, Any], ...] = (
                 "--snapshot/--no-snapshot",
                 envvar="NEURAKNOT_SNAPSHOT",
                 rich_help_panel=TASK,
-                help="An RDS snapshot first; as a rule before a reset of production only.",
+                help="An RDS snapshot first; by default before a reset or a rollback of production.",
             ),
         ],
         None,

@@ -102,6 +102,28 @@ def test_a_reset_of_production_is_rehearsed_with_its_snapshot() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left")
+def test_a_rollback_of_production_is_rehearsed_with_its_snapshot() -> None:
+    code, _, said = rehearse("--environment", "prod", "--rollback")
+    assert code == 0, said
+    assert "neuraknot-prod-db" in said, "no snapshot was made"
+    assert f"prod is at no revision; {', '.join(reversed(REVISIONS))} taken back." in said
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--reset --json", "--reset and --json exclude each other here"),
+        ("--reset --rollback", "--rollback and --reset exclude each other"),
+        ("--rollback -- status", "--rollback is the command's own here."),
+    ],
+)
+def test_more_than_one_further_run_is_refused_before_the_stage_is_set(line: str, words: str) -> None:
+    code, _, said = rehearse(*line.split())
+    assert (code, words in said, "Stage" in said) == (2, True, False), said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left")
 def test_a_failure_is_told_as_it_would_be_and_shows_no_tables() -> None:
     code, printed, said = rehearse("--fail", "no-route")
     assert code == 23
