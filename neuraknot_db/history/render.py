@@ -29,10 +29,7 @@ def as_text(records: Sequence[Record]) -> Iterator[str]:
         yield f"{when}  {what:<14}  {record.outcome:<11}  {took:>9}{attempt}{waited}  {who}"
         if record.outcome == "started":
             yield "    it still runs, or was killed: what it had committed by then stays"
-        if record.error:
-            # A server's message may hold line breaks.
-            yield f"    {record.error}".replace("\n", "\n    ")
-        yield from _origin(record)
+        yield from _details(record)
 
 
 def runs_as_text(runs: Iterable[Run]) -> Iterator[str]:
@@ -45,11 +42,14 @@ def runs_as_text(runs: Iterable[Run]) -> Iterator[str]:
         if run.revisions:
             yield from textwrap.wrap(", ".join(run.revisions), 80, initial_indent="    ", subsequent_indent="    ")
         yield f"    {run.by} on {run.host}"
-        yield from _origin(run)
+        yield from _details(run)
 
 
-def _origin(of: Record | Run) -> Iterator[str]:
-    """Yield image, commit and task, shortened; --json has the full values."""
+def _details(of: Record | Run) -> Iterator[str]:
+    """Yield the error, and image, commit and task, shortened; --json has the full values."""
+    if of.error:
+        # A server's message may hold line breaks.
+        yield f"    {of.error}".replace("\n", "\n    ")
     image, commit = _cut(of.image, after="@", length=19), _cut(of.git_commit, length=12)
     if known := [f"{name} {value}" for name, value in (("image", image), ("commit", commit)) if value]:
         yield f"    {'  '.join(known)}"

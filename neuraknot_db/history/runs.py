@@ -24,6 +24,7 @@ class Run(NamedTuple):
         host: the machine or container that it ran on.
         before, after: the revision that it found and left, None for none or not known.
         revisions: those that it applied or took back, in order.
+        error: the message of its last row, if that was a failure.
     """
 
     run: str | None
@@ -38,6 +39,7 @@ class Run(NamedTuple):
     before: str | None
     after: str | None
     revisions: tuple[str, ...]
+    error: str | None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -67,4 +69,4 @@ def _run(rows: Sequence[Record]) -> Run:
     origin = (first.client_host, first.task_arn, first.image, first.git_commit)
     moved = (done[0].before, done[-1].after) if done else (first.before, first.before)
     moves = tuple(each.revision for each in done if each.revision and each.direction in ("upgrade", "downgrade"))
-    return Run(last.run, first.direction, outcome, rows[0].started_at, by, *origin, *moved, moves)
+    return Run(last.run, first.direction, outcome, rows[0].started_at, by, *origin, *moved, moves, last.error)

@@ -300,6 +300,8 @@ def test_what_the_commands_really_write_leads_back_as_the_table_says(database: D
         ("downgrade", "succeeded", "004", "002"),
         ("upgrade", "succeeded", "002", "004"),
     ]
+    assert [run["error"] and "division by zero" in run["error"] for run in runs] == [None, True, *[None] * 5]
+    assert "    Revision 005 failed and was rolled back: division by zero" in database.neuraknot_db("log", "--runs").out
     database.run("UPDATE public.alembic_version SET version_num = '003'")
     assert "By its log the database came to 004, and it is at 003" in back()
     database.run("INSERT INTO public.alembic_version VALUES ('004')")
