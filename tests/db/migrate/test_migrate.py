@@ -70,6 +70,7 @@ def test_the_launcher_gets_one_json_object_on_the_last_line(database: Database) 
         found: dict[str, object] = json.loads(done.out.splitlines()[-1])
         assert found.pop("exit_code") == done.code
         assert found.pop("neuraknot_result") == 1
+        assert found.pop("deadline") is None
         assert found.pop("outcome") == ("failed" if done.code else "succeeded")
         return found
 
