@@ -89,8 +89,7 @@ def test_each_task_of_a_rollback_has_its_own_and_more_time_does_not_mean_forward
     assert begun[1] - begun[0] > 3600
     assert told(stage) == [str(math.ceil(each + 60 + STARTING)) for each in begun]
     assert outcome.code == 24
-    assert "run the same command with --timeout 2m" in outcome.err
-    assert "launcher ecs-migrate" not in outcome.err
+    assert "more time: launcher ecs-migrate --environment prod --rollback --timeout 2m" in outcome.err
 
 
 def test_it_is_in_the_plan(stage: Stage) -> None:
