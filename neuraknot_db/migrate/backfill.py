@@ -182,6 +182,7 @@ class Batches:
             DBAPIError: a statement failed; the batches before it stay.
         """
         self._point, self._size, self._changes = point, FIRST, FIRST
+        self._asked("EXPLAIN {statement}")  # without a row in the table, no batch would show what is wrong with it
         for again in range(_PASSES):
             if again:
                 log.info("  %s goes through once more: there are rows that match its where", self._revision)

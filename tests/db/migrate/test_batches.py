@@ -317,6 +317,12 @@ def test_a_table_without_rows(notes: Database, empty: Project) -> None:
     assert log_of(notes)[-1] == ("002", "upgrade", "succeeded")
 
 
+def test_what_is_wrong_with_it_is_found_without_rows(notes: Database, empty: Project) -> None:
+    empty.add_backfill("002", after="001", **HASH | {"set": "hash = nix"})
+    said(upgraded(notes, empty), 7, 'Revision 002 failed and was rolled back: column "nix" does not exist', "line 11")
+    assert log_of(notes)[-1] == ("002", "upgrade", "failed")
+
+
 def test_rows_that_are_added_behind_the_position(notes: Database, empty: Project) -> None:
     notes.run(ROWS.format(300) + ";" + ON_UPDATE.format(ADDED.format(FIRST_KEY), "NEW.note = 'note 300'"))
     empty.add_backfill("002", after="001", **HASH)
